@@ -1,0 +1,27 @@
+"""The one configuration tree: every field described and bounded, unknown keys refused."""
+
+from motserve.config.sections import (
+    DetectorConfig,
+    GalleryConfig,
+    KalmanConfig,
+    LoggingConfig,
+    PipelineConfig,
+    ReIDConfig,
+    TrackerConfig,
+    VideoConfig,
+)
+from motserve.config.tree import Config, load_config, parse_overrides
+
+__all__ = [
+    "Config",
+    "DetectorConfig",
+    "GalleryConfig",
+    "KalmanConfig",
+    "LoggingConfig",
+    "PipelineConfig",
+    "ReIDConfig",
+    "TrackerConfig",
+    "VideoConfig",
+    "load_config",
+    "parse_overrides",
+]

@@ -1,0 +1,185 @@
+"""The sections of the configuration that describe how one video is tracked."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+"""A list of names; a single name stands for a list of one."""
+
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+
+
+class Section(BaseModel):
+    """A part of the tree: immutable, every field described, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DetectorConfig(Section):
+    """The object detector."""
+
+    weights: Names = Field(
+        ("yolov8s.pt", "bundled"),
+        min_length=1,
+        description="Weights in order of preference: a path, the name of a file in `models_dir` or of an Ultralytics "
+        "release (.pt, .onnx, _openvino_model, .engine), or `bundled`. The first that can be had is used.",
+    )
+    classes: Names = Field(
+        ("person",), min_length=1, description="Class names to follow; `all` for every class the weights know."
+    )
+    confidence: float = Field(
+        0.1, ge=0, le=1, description="Lowest confidence that reaches the tracker; its second stage lives on low ones."
+    )
+    nms_iou: float = Field(
+        0.7, gt=0, le=1, description="IoU above which non-maximum suppression drops the weaker of two boxes."
+    )
+    image_size: int = Field(
+        640, ge=32, le=4096, multiple_of=32, description="Longer side of the network's input in pixels."
+    )
+    max_detections: int = Field(300, ge=1, le=3000, description="Most detections kept in a frame.")
+    device: Device = Field("auto", description="`auto` (CUDA where there is one, else CPU), `cpu`, `cuda` or `cuda:N`.")
+    half: bool = Field(True, description="Half precision on CUDA devices; elsewhere single precision is used.")
+
+
+class KalmanConfig(Section):
+    """Constant-velocity Kalman filter over centre x, centre y, aspect ratio and height."""
+
+    reference_rate_hz: float = Field(
+        30.0,
+        gt=0,
+        le=1000,
+        description="Frame rate in Hz at which the noises below are meant; one filter step is 1 / rate seconds.",
+    )
+    position_noise: float = Field(
+        1 / 20, gt=0, le=1, description="Standard deviation of position per step, as a fraction of box height."
+    )
+    velocity_noise: float = Field(
+        1 / 160, gt=0, le=1, description="Standard deviation of velocity per step, as a fraction of box height."
+    )
+
+
+class TrackerConfig(Section):
+    """ByteTrack (Zhang et al., ECCV 2022): motion and IoU only, two association stages."""
+
+    name: Literal["bytetrack"] = Field("bytetrack", description="Tracking algorithm.")
+    high_confidence: float = Field(
+        0.6, ge=0, le=1, description="Detections from here on take part in the first association."
+    )
+    low_confidence: float = Field(
+        0.1, ge=0, le=1, description="Detections from here up to `high_confidence` take part in the second association."
+    )
+    new_track_confidence: float = Field(0.7, ge=0, le=1, description="Least confidence that starts a track.")
+    match_distance: float = Field(
+        0.8, gt=0, le=1, description="Largest cost of a match in the first association (1 - IoU x score)."
+    )
+    second_match_distance: float = Field(
+        0.5, gt=0, le=1, description="Largest cost of a match in the second association (1 - IoU)."
+    )
+    unconfirmed_match_distance: float = Field(
+        0.7, gt=0, le=1, description="Largest cost of a match that confirms a one-frame-old track."
+    )
+    duplicate_iou: float = Field(
+        0.85, gt=0, le=1, description="IoU above which a tracked and a lost track are one; the younger is dropped."
+    )
+    fuse_score: bool = Field(True, description="Multiply IoU by detection confidence in the first association.")
+    lost_buffer_s: float = Field(
+        1.0, ge=0, le=600, description="Seconds for which a lost track can still be found again by motion."
+    )
+    kalman: KalmanConfig = Field(KalmanConfig(), description="Motion model.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> TrackerConfig:
+        if not self.low_confidence <= self.high_confidence <= self.new_track_confidence:
+            raise ValueError(
+                "low_confidence <= high_confidence <= new_track_confidence must hold, got "
+                f"{self.low_confidence}, {self.high_confidence}, {self.new_track_confidence}"
+            )
+        return self
+
+
+class GalleryConfig(Section):
+    """What is remembered of each identity, and for how long."""
+
+    size: int = Field(8, ge=1, le=256, description="Embeddings kept of each identity, the latest ones.")
+    memory_s: float = Field(
+        120.0, gt=0, le=86400, description="Seconds after which an identity that was not seen again is forgotten."
+    )
+    max_identities: int = Field(
+        2000, ge=1, le=1_000_000, description="Most absent identities remembered; the longest absent are forgotten."
+    )
+
+
+class ReIDConfig(Section):
+    """Appearance: the embedder and the linker that gives a returning person the old identity."""
+
+    policy: Literal["off", "on_demand", "always"] = Field(
+        "on_demand",
+        description="`on_demand` embeds only where an embedding can change an answer, `always` every row of every "
+        "frame, `off` none: then identities are track IDs.",
+    )
+    weights: Names = Field(
+        ("resnet50_reid.safetensors", "resnet50-imagenet", "bundled"),
+        min_length=1,
+        description="Weights in order of preference: a path or the name of a file in `models_dir` (.safetensors of "
+        "motserve, .onnx), `resnet50-imagenet` (torchvision's, head not trained), or `bundled`.",
+    )
+    device: Device = Field("auto", description="`auto` (CUDA where there is one, else CPU), `cpu`, `cuda` or `cuda:N`.")
+    half: bool = Field(True, description="Half precision on CUDA devices; elsewhere single precision is used.")
+    crop_height: int = Field(256, ge=32, le=1024, description="Height of a crop in pixels.")
+    crop_width: int = Field(128, ge=16, le=1024, description="Width of a crop in pixels.")
+    batch_size: int = Field(32, ge=1, le=1024, description="Most crops in one pass of the network.")
+    max_distance: float = Field(
+        0.3, ge=0, le=2, description="Largest cosine distance to the best embedding of an identity that links."
+    )
+    refresh_interval_s: float = Field(
+        0.5, gt=0, le=600, description="Seconds between two embeddings of a track that goes into the gallery."
+    )
+    max_overlap: float = Field(
+        0.3, ge=0, le=1, description="Share of a box covered by another above which its crop is not trusted."
+    )
+    min_height: float = Field(32.0, ge=1, description="Least height in pixels of a box whose crop is trusted.")
+    max_speed: float = Field(
+        2.0, gt=0, le=100, description="Fastest plausible return, in body heights per second between the boxes."
+    )
+    slack: float = Field(
+        1.0, ge=0, le=100, description="Distance in body heights that a return may cover however short the absence."
+    )
+    gallery: GalleryConfig = Field(GalleryConfig(), description="Memory of identities.")
+
+
+class VideoConfig(Section):
+    """Decoding and encoding."""
+
+    max_pixels: int = Field(
+        3840 * 2160 * 4, ge=1024, description="Largest frame accepted, in pixels; larger ones are refused."
+    )
+    max_frames: int = Field(1_000_000, ge=1, description="Most frames of one video; longer ones are refused.")
+    image_folder_rate_hz: float = Field(
+        30.0, gt=0, le=1000, description="Frame rate in Hz of an image folder without a seqinfo.ini."
+    )
+    crf: int = Field(23, ge=0, le=51, description="H.264 constant rate factor of annotated video; lower is better.")
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = Field(
+        "veryfast", description="H.264 speed preset of annotated video."
+    )
+
+
+class PipelineConfig(Section):
+    """How frames move from the decoder to the detector."""
+
+    chunk_size: int = Field(8, ge=1, le=64, description="Frames sent to the detector as one request.")
+    window: int = Field(2, ge=1, le=16, description="Chunks of one video in flight at the detector.")
+
+
+class LoggingConfig(Section):
+    """Structured logs."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severity written.")
+    format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text for people.")

@@ -1,0 +1,158 @@
+"""The whole configuration tree and the layers it is built from.
+
+Layers, later ones win: the defaults in the sections, YAML files in the order given, environment variables
+(`MOTSERVE_DETECTOR__WEIGHTS=…`), explicit overrides (`--set detector.weights=…`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from motserve.config.sections import (
+    DetectorConfig,
+    LoggingConfig,
+    PipelineConfig,
+    ReIDConfig,
+    TrackerConfig,
+    VideoConfig,
+)
+from motserve.errors import InvalidConfig
+
+ENV_PREFIX = "MOTSERVE_"
+NESTING = "__"
+
+
+class Config(BaseSettings):
+    """The whole tree."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, validate_default=True, env_prefix=ENV_PREFIX, env_nested_delimiter=NESTING
+    )
+
+    models_dir: Path = Field(Path("models"), description="Folder looked through first for weights by name.")
+    cache_dir: Path = Field(
+        Path("~/.cache/motserve"), description="Folder for downloaded weights; `~` is the home folder."
+    )
+    detector: DetectorConfig = Field(DetectorConfig(), description="Object detector.")
+    tracker: TrackerConfig = Field(TrackerConfig(), description="Tracker.")
+    reid: ReIDConfig = Field(ReIDConfig(), description="Re-identification.")
+    video: VideoConfig = Field(VideoConfig(), description="Video in and out.")
+    pipeline: PipelineConfig = Field(PipelineConfig(), description="Flow of frames.")
+    logging: LoggingConfig = Field(LoggingConfig(), description="Logs.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read nothing behind the caller's back: `load_config` does the layering, in the open."""
+        return (init_settings,)
+
+
+class _Environment(EnvSettingsSource):
+    """Environment variables, their values read as YAML like those of `--set`."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        return _parse(value, f"{ENV_PREFIX}{field_name}".upper())
+
+
+def load_config(files: Sequence[str | Path] = (), overrides: Mapping[str, object] | None = None) -> Config:
+    """Build the configuration from its layers.
+
+    Args:
+        files: YAML files, each with a part of the tree; later ones win.
+        overrides: A nested part of the tree that wins over files and environment.
+
+    Returns:
+        The checked configuration.
+
+    Raises:
+        InvalidConfig: A file cannot be read, a key is unknown or a value out of its bounds.
+    """
+    tree: dict[str, Any] = {}
+    for file in files:
+        tree = _merge(tree, _read(Path(file)))
+    _refuse_unknown_variables()
+    tree = _merge(tree, _Environment(Config)())
+    tree = _merge(tree, overrides or {})
+    try:
+        return Config(**tree)
+    except ValidationError as error:
+        lines = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors())
+        raise InvalidConfig(
+            f"configuration not valid: {lines}. `motserve config schema` lists every key with its bounds."
+        ) from error
+
+
+def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
+    """Turn `section.key=value` texts into a nested tree; values are read as YAML.
+
+    >>> parse_overrides(["detector.weights=a.pt", "tracker.lost_buffer_s=2"])
+    {'detector': {'weights': 'a.pt'}, 'tracker': {'lost_buffer_s': 2}}
+
+    Raises:
+        InvalidConfig: A text has no `=` or no key, or its value is not YAML.
+    """
+    tree: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        parts = key.strip().split(".")
+        if not equals or not all(parts):
+            raise InvalidConfig(f"override {assignment!r} is not of the form section.key=value")
+        nested: Any = _parse(value, key)
+        for part in reversed(parts):
+            nested = {part: nested}
+        tree = _merge(tree, nested)
+    return tree
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidConfig(f"the value of {where} is not YAML: {text!r} ({error})") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidConfig(f"cannot read configuration file {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"configuration file {path} is not YAML: {error}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise InvalidConfig(f"configuration file {path} must hold a mapping of sections, not a {type(tree).__name__}")
+    return tree
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _refuse_unknown_variables() -> None:
+    """Pydantic passes over variables of unknown sections; a misspelt one must not be lost silently."""
+    for name in os.environ:
+        section, nested, _ = name.removeprefix(ENV_PREFIX).lower().partition(NESTING)
+        if name.startswith(ENV_PREFIX) and nested and section not in Config.model_fields:
+            raise InvalidConfig(
+                f"environment variable {name} names no section of the configuration; "
+                f"sections are {', '.join(sorted(Config.model_fields))}"
+            )

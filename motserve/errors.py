@@ -1,0 +1,51 @@
+"""The family of typed errors. The command line turns them into exit codes, the ingress into HTTP statuses."""
+
+from __future__ import annotations
+
+
+class MotserveError(Exception):
+    """Base of everything that motserve raises on purpose. The message says what, with which input, what to do."""
+
+
+class InvalidConfig(MotserveError):
+    """A configuration file, override or environment variable is not valid."""
+
+
+class InvalidVideo(MotserveError):
+    """The input is no video that can be decoded: not a video, truncated, without frames, audio only."""
+
+
+class InvalidData(MotserveError):
+    """A file with detections, ground truth or results is malformed."""
+
+
+class WeightsUnavailable(MotserveError):
+    """None of the configured weights can be had."""
+
+
+class NotFound(MotserveError):
+    """The thing asked for does not exist."""
+
+
+class Conflict(MotserveError):
+    """The request does not fit the present state, such as tracks of a video that failed."""
+
+
+class Forbidden(MotserveError):
+    """The request reaches for something outside what the service may give."""
+
+
+class TooLarge(MotserveError):
+    """The input is larger than the service accepts."""
+
+
+class Overloaded(MotserveError):
+    """The service is at its capacity; try again later.
+
+    Attributes:
+        retry_after_s: Seconds after which another try makes sense.
+    """
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s

@@ -1,0 +1,52 @@
+"""Structured logs: one JSON object a line, a logger for each component (`motserve.detection`, …).
+
+Fields such as `video_id` and `frame` are given as `extra={"video_id": …, "frame": …}` at the call.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import datetime, timezone
+from typing import TextIO
+
+import orjson
+
+from motserve.config import LoggingConfig
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes a record as one line of JSON: time, level, logger, message, then the extra fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line for a record."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update((key, value) for key, value in vars(record).items() if key not in _STANDARD)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def setup_logging(config: LoggingConfig, stream: TextIO | None = None) -> None:
+    """Send the logs of `motserve` and its components to a stream, standard error by default.
+
+    Only the `motserve` logger is touched, so a host application keeps its own logging. Calling it again replaces
+    what the call before set up.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(
+        JsonFormatter()
+        if config.format == "json"
+        else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    )
+    logger = logging.getLogger("motserve")
+    logger.handlers = [handler]
+    logger.setLevel(config.level)
+    logger.propagate = False

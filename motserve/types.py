@@ -1,0 +1,112 @@
+"""The arrays that travel between the stages: frames in, detections, tracks out.
+
+Every type is a frozen struct of arrays; a row of one array belongs to the same row of the others. Boxes are
+``xyxy`` in pixels of the decoded frame, origin at the top left corner, and may reach beyond the frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image: TypeAlias = NDArray[np.uint8]
+"""A picture, shape ``(height, width, 3)``, uint8, channels in BGR order."""
+
+FloatArray: TypeAlias = NDArray[np.float32]
+IntArray: TypeAlias = NDArray[np.int64]
+BoolArray: TypeAlias = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded picture of a video.
+
+    Attributes:
+        index: Position in the video, from 0, counted in display order.
+        timestamp: Presentation time in seconds from the first frame; strictly increasing.
+        image: The picture, `(height, width, 3)` uint8 BGR, upright (rotation metadata applied).
+    """
+
+    index: int
+    timestamp: float
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """What a detector saw in one frame.
+
+    Attributes:
+        boxes: `(n, 4)` float32, xyxy in pixels.
+        scores: `(n,)` float32, confidence in [0, 1].
+        classes: `(n,)` int64, class index of the detector.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+    classes: IntArray
+
+    def __post_init__(self) -> None:
+        """Refuse arrays whose shapes do not belong together."""
+        n = len(self.boxes)
+        if self.boxes.shape != (n, 4) or self.scores.shape != (n,) or self.classes.shape != (n,):
+            raise ValueError(
+                f"detections need boxes (n, 4), scores (n,) and classes (n,); got {self.boxes.shape}, "
+                f"{self.scores.shape} and {self.classes.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """Return detections without a row: a frame in which nobody was seen."""
+        return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """The confirmed tracks that were seen in one frame.
+
+    Attributes:
+        ids: `(n,)` int64, the tracker's own track IDs, from 1, unique in a frame and never reused.
+        boxes: `(n, 4)` float32, xyxy in pixels, the tracker's estimate.
+        scores: `(n,)` float32, confidence of the detection behind the row, in [0, 1].
+        classes: `(n,)` int64, class index of the detector.
+        detections: `(n,)` int64, row of the frame's `Detections` that the track was matched to.
+    """
+
+    ids: IntArray
+    boxes: FloatArray
+    scores: FloatArray
+    classes: IntArray
+    detections: IntArray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def empty(cls) -> Tracks:
+        """Return tracks without a row."""
+        ints = np.empty(0, np.int64)
+        return cls(ints, np.empty((0, 4), np.float32), np.empty(0, np.float32), ints, ints)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedFrame:
+    """The answer for one frame.
+
+    Attributes:
+        index: The frame's position in the video, from 0.
+        timestamp: Presentation time in seconds.
+        tracks: The tracks seen in this frame.
+        identities: `(n,)` int64, the lasting identity of each track, from 1, unique in a frame.
+    """
+
+    index: int
+    timestamp: float
+    tracks: Tracks
+    identities: IntArray
