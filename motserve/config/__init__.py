@@ -10,6 +10,7 @@ from motserve.config.sections import (
     TrackerConfig,
     VideoConfig,
 )
+from motserve.config.serving import ReplicaConfig, ServingConfig
 from motserve.config.tree import Config, load_config, parse_overrides
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "LoggingConfig",
     "PipelineConfig",
     "ReIDConfig",
+    "ReplicaConfig",
+    "ServingConfig",
     "TrackerConfig",
     "VideoConfig",
     "load_config",

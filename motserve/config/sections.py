@@ -126,13 +126,19 @@ class ReIDConfig(Section):
         "frame, `off` none: then identities are track IDs.",
     )
     weights: Names = Field(
-        ("resnet50_reid.safetensors", "resnet50-imagenet", "bundled"),
+        ("resnet50_reid.safetensors", "bundled"),
         min_length=1,
         description="Weights in order of preference: a path or the name of a file in `models_dir` (.safetensors of "
-        "motserve, .onnx), `resnet50-imagenet` (torchvision's, head not trained), or `bundled`.",
+        "motserve, .onnx), `resnet50-imagenet` (torchvision's; not in the default list, because a head that never saw "
+        "people puts everybody within `max_distance`), or `bundled`.",
     )
     device: Device = Field("auto", description="`auto` (CUDA where there is one, else CPU), `cpu`, `cuda` or `cuda:N`.")
     half: bool = Field(True, description="Half precision on CUDA devices; elsewhere single precision is used.")
+    onnx_input: Literal["imagenet", "bgr255"] = Field(
+        "imagenet",
+        description="What an .onnx embedder expects: `imagenet` is RGB / 255 normalised with ImageNet's mean and "
+        "deviation, `bgr255` is BGR from 0 to 255. Other formats know their own input.",
+    )
     crop_height: int = Field(256, ge=32, le=1024, description="Height of a crop in pixels.")
     crop_width: int = Field(128, ge=16, le=1024, description="Width of a crop in pixels.")
     batch_size: int = Field(32, ge=1, le=1024, description="Most crops in one pass of the network.")

@@ -24,6 +24,7 @@ from motserve.config.sections import (
     TrackerConfig,
     VideoConfig,
 )
+from motserve.config.serving import ServingConfig
 from motserve.errors import InvalidConfig
 
 ENV_PREFIX = "MOTSERVE_"
@@ -46,6 +47,7 @@ class Config(BaseSettings):
     reid: ReIDConfig = Field(ReIDConfig(), description="Re-identification.")
     video: VideoConfig = Field(VideoConfig(), description="Video in and out.")
     pipeline: PipelineConfig = Field(PipelineConfig(), description="Flow of frames.")
+    serving: ServingConfig = Field(ServingConfig(), description="The service.")
     logging: LoggingConfig = Field(LoggingConfig(), description="Logs.")
 
     @classmethod

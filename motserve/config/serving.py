@@ -1,0 +1,89 @@
+"""The section of the configuration that describes the service: resources, scaling, limits, storage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from motserve.config.sections import Section
+
+
+class AutoscalingConfig(Section):
+    """Replicas of one deployment: how many, and when there are more."""
+
+    min_replicas: int = Field(1, ge=0, le=1000, description="Fewest replicas.")
+    max_replicas: int = Field(1, ge=1, le=1000, description="Most replicas.")
+    target_ongoing_requests: float = Field(
+        4.0, gt=0, le=10_000, description="Requests in work or waiting per replica above which replicas are added."
+    )
+    upscale_delay_s: float = Field(10.0, ge=0, le=3600, description="Seconds of load before replicas are added.")
+    downscale_delay_s: float = Field(300.0, ge=0, le=86400, description="Seconds of calm before replicas are removed.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AutoscalingConfig:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas {self.min_replicas} exceeds max_replicas {self.max_replicas}")
+        return self
+
+
+class ReplicaConfig(Section):
+    """Resources of one deployment that runs a network."""
+
+    cpus: float = Field(1.0, ge=0, le=1024, description="CPUs that Ray reserves for a replica.")
+    gpus: float = Field(0.0, ge=0, le=64, description="GPU share of a replica where the accelerator is a GPU.")
+    threads: int = Field(
+        0, ge=0, le=1024, description="Threads of a replica's CPU inference; 0 for one for each core of its machine."
+    )
+    max_batch: int = Field(16, ge=1, le=1024, description="Most pictures in one pass of the network.")
+    max_ongoing_requests: int = Field(
+        64, ge=2, le=10_000, description="Requests at a replica at a time; a batch can only be made of these."
+    )
+    autoscaling: AutoscalingConfig = Field(AutoscalingConfig(), description="Number of replicas.")
+
+
+class IngressConfig(Section):
+    """Resources of the HTTP ingress."""
+
+    cpus: float = Field(0.1, ge=0, le=1024, description="CPUs that Ray reserves for a replica.")
+    max_ongoing_requests: int = Field(
+        100, ge=2, le=10_000, description="Requests at a replica at a time, open streams among them."
+    )
+    autoscaling: AutoscalingConfig = Field(AutoscalingConfig(), description="Number of replicas.")
+
+
+class SessionConfig(Section):
+    """The actor that follows one video."""
+
+    cpus: float = Field(0.05, ge=0, le=1024, description="CPUs that Ray reserves for a session.")
+    request_timeout_s: float = Field(
+        120.0, gt=0, le=86400, description="Seconds after which a request to detector or embedder is given up."
+    )
+    attempts: int = Field(3, ge=1, le=100, description="Times a request is made before the video fails.")
+
+
+class ServingConfig(Section):
+    """The service as a whole."""
+
+    storage_dir: Path = Field(
+        Path("data"), description="Folder of uploads, results and the job store; shared by all nodes of a cluster."
+    )
+    allowed_roots: tuple[Path, ...] = Field(
+        (), description="Folders below which `file://` URLs may be read; none by default."
+    )
+    max_upload_bytes: int = Field(2 << 30, ge=1, description="Largest upload in bytes; larger ones get 413.")
+    max_active_videos: int = Field(
+        8, ge=1, le=100_000, description="Videos in work at a time; one more gets 503 with Retry-After."
+    )
+    retry_after_s: int = Field(
+        5, ge=1, le=3600, description="Seconds a client is asked to wait when the service is full."
+    )
+    max_page_size: int = Field(100, ge=1, le=10_000, description="Most videos in one page of the list.")
+    accelerator: Literal["auto", "cpu", "gpu"] = Field(
+        "auto", description="`auto` takes the GPU shares below where the cluster has GPUs and CPUs where it has none."
+    )
+    detector: ReplicaConfig = Field(ReplicaConfig(gpus=0.5), description="Detector replicas.")
+    embedder: ReplicaConfig = Field(ReplicaConfig(cpus=0.5, gpus=0.5, max_batch=32), description="Embedder replicas.")
+    ingress: IngressConfig = Field(IngressConfig(), description="Ingress replicas.")
+    session: SessionConfig = Field(SessionConfig(), description="Session actors.")

@@ -1,0 +1,21 @@
+"""The one place where Ultralytics is imported, with its side effects switched off first."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+_ENVIRONMENT = {
+    "YOLO_AUTOINSTALL": "false",  # a service never installs packages by itself
+    "YOLO_VERBOSE": "false",
+    "ULTRALYTICS_SAFE_LOAD": "true",  # checkpoints are read with weights_only and a list of known classes
+}
+
+
+def import_ultralytics() -> Any:
+    """Return the `ultralytics` module. It reads its environment at import, so that is set before; the user's wins."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ultralytics
+
+    return ultralytics

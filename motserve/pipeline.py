@@ -1,0 +1,133 @@
+"""One video through detector, tracker and identities: the code path of the command line and of the service alike.
+
+Where detector and embedder run is the caller's matter: `detect` and `embed` are coroutines over local models or over
+Ray Serve handles. The same frames therefore get the same tracks in both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motserve.base import TrackerBase
+from motserve.config import Config, ReIDConfig
+from motserve.reid.crops import cut_crops
+from motserve.reid.linker import IdentityLinker
+from motserve.tracking import build_tracker
+from motserve.types import Detections, FloatArray, Frame, Image, TrackedFrame
+
+Detect: TypeAlias = Callable[[list[Image]], Awaitable[list[Detections]]]
+"""Detects in a chunk of frames; answers one `Detections` for each."""
+
+Embed: TypeAlias = Callable[[NDArray[np.uint8]], Awaitable[FloatArray]]
+"""Embeds `(k, height, width, 3)` crops; answers `(k, d)` unit vectors."""
+
+
+@dataclass(slots=True)
+class PipelineStats:
+    """What one video has cost so far; written by the pipeline, read by whoever reports.
+
+    Attributes:
+        frames: Frames tracked.
+        embeddings: Embeddings computed.
+        links: Returning people who were given their old identity.
+    """
+
+    frames: int = 0
+    embeddings: int = 0
+    links: int = 0
+
+
+async def track_frames(
+    frames: Iterator[Frame], detect: Detect, embed: Embed, config: Config, stats: PipelineStats
+) -> AsyncIterator[list[TrackedFrame]]:
+    """Track every person through the frames of one video.
+
+    At most `pipeline.window` chunks are at the detector at a time. Decoding goes on, in a thread, while they are, and
+    stops while the consumer or the detector is slow, so memory stays bounded.
+
+    Args:
+        frames: The decoded frames in display order; only ever advanced by one thread at a time.
+        detect: Detects in a chunk of frames.
+        embed: Embeds crops of people.
+        config: The configuration; the sections `pipeline`, `tracker` and `reid` are used.
+        stats: Counters that are kept up to date.
+
+    Yields:
+        The tracked frames of one chunk, in order.
+
+    Raises:
+        InvalidVideo: Decoding failed; the frames before were yielded.
+    """
+    tracker = build_tracker(config.tracker)
+    linker = IdentityLinker(config.reid)
+    in_flight: deque[tuple[list[Frame], asyncio.Future[list[Detections]]]] = deque()
+    failure: Exception | None = None
+    exhausted = False
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1, thread_name_prefix="decode") as decoder:
+        try:
+            while True:
+                while not exhausted and len(in_flight) < config.pipeline.window:
+                    chunk, failure = await loop.run_in_executor(decoder, _take, frames, config.pipeline.chunk_size)
+                    exhausted = len(chunk) < config.pipeline.chunk_size
+                    if chunk:
+                        request = asyncio.ensure_future(detect([frame.image for frame in chunk]))
+                        in_flight.append((chunk, request))
+                if not in_flight:
+                    break
+                chunk, request = in_flight.popleft()
+                detections = await request
+                tracked = [
+                    await _advance(frame, found, tracker, linker, embed, config.reid, stats)
+                    for frame, found in zip(chunk, detections, strict=True)
+                ]
+                yield tracked
+        finally:
+            for _, request in in_flight:
+                request.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(*(request for _, request in in_flight), return_exceptions=True)
+    if failure is not None:
+        raise failure
+
+
+def _take(frames: Iterator[Frame], count: int) -> tuple[list[Frame], Exception | None]:
+    """Decode up to `count` frames; what stops decoding is kept until the frames before it are tracked."""
+    chunk: list[Frame] = []
+    try:
+        for frame in islice(frames, count):
+            chunk.append(frame)  # noqa: PERF402  # each frame must be kept before the next may fail
+    except Exception as error:
+        return chunk, error
+    return chunk, None
+
+
+async def _advance(
+    frame: Frame,
+    detections: Detections,
+    tracker: TrackerBase,
+    linker: IdentityLinker,
+    embed: Embed,
+    config: ReIDConfig,
+    stats: PipelineStats,
+) -> TrackedFrame:
+    tracks = tracker.update(detections, frame.timestamp)
+    rows = linker.plan(tracks, frame.timestamp)
+    embeddings = np.empty((0, 0), np.float32)
+    if len(rows):
+        embeddings = await embed(cut_crops(frame.image, tracks.boxes[rows], config.crop_height, config.crop_width))
+    identities = linker.link(tracks, frame.timestamp, rows, embeddings)
+    stats.frames += 1
+    stats.embeddings += len(rows)
+    stats.links = linker.links
+    return TrackedFrame(frame.index, frame.timestamp, tracks, identities)

@@ -1,0 +1,49 @@
+"""Cuts people out of frames at the size the embedder takes, so that only small pictures travel on."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from motserve.types import FloatArray, Image
+
+
+def cut_crops(image: Image, boxes: FloatArray, height: int, width: int) -> NDArray[np.uint8]:
+    """Cut boxes out of a picture and resize them.
+
+    A box is clipped to the picture; one that lies wholly outside gives a black crop.
+
+    Args:
+        image: `(H, W, 3)` uint8 BGR.
+        boxes: `(n, 4)` float32 xyxy in pixels.
+        height: Height of a crop in pixels.
+        width: Width of a crop in pixels.
+
+    Returns:
+        `(n, height, width, 3)` uint8 BGR.
+    """
+    crops = np.zeros((len(boxes), height, width, 3), np.uint8)
+    rows, columns = image.shape[:2]
+    limits = np.array([columns, rows, columns, rows])
+    corners = np.clip(np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1), 0, limits).astype(int)
+    for crop, (x1, y1, x2, y2) in zip(crops, corners.tolist(), strict=True):
+        if x2 > x1 and y2 > y1:
+            cv2.resize(image[y1:y2, x1:x2], (width, height), dst=crop, interpolation=cv2.INTER_LINEAR)
+    return crops
+
+
+def overlap_share(boxes: FloatArray) -> FloatArray:
+    """Return for each of `(n, 4)` boxes the largest share of its area that one other box covers, in [0, 1].
+
+    >>> overlap_share(np.array([[0, 0, 2, 2], [1, 0, 9, 2], [20, 0, 21, 1]], np.float32))
+    array([0.5  , 0.125, 0.   ], dtype=float32)
+    """
+    if len(boxes) < 2:
+        return np.zeros(len(boxes), np.float32)
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=2)
+    np.fill_diagonal(shared, 0)
+    share: FloatArray = shared.max(axis=1) / np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return share

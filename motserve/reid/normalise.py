@@ -1,0 +1,26 @@
+"""Normalisation on both ends of an embedder: pixels going in, embeddings coming out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from motserve.types import FloatArray
+
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+"""Mean of ImageNet's RGB values in [0, 1]; what every network that started from ImageNet expects."""
+
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+"""Standard deviation of ImageNet's RGB values in [0, 1]."""
+
+_TINY = 1e-12
+
+
+def unit_length(rows: FloatArray) -> FloatArray:
+    """Scale each row of `(n, d)` to length one; a row of zeros stays zero and so is at distance one to all.
+
+    >>> unit_length(np.array([[3, 4], [0, 0]], np.float32))
+    array([[0.6, 0.8],
+           [0. , 0. ]], dtype=float32)
+    """
+    scaled: FloatArray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _TINY)
+    return scaled

@@ -1,0 +1,78 @@
+"""Embedders in ONNX format, run by ONNX Runtime."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from motserve.base import ReIDBase
+from motserve.config import ReIDConfig
+from motserve.errors import WeightsUnavailable
+from motserve.reid.normalise import IMAGENET_MEAN, IMAGENET_STD, unit_length
+from motserve.types import FloatArray
+from motserve.weights import Weights
+
+
+class OnnxEmbedder(ReIDBase):
+    """A network with one picture input `(n, 3, height, width)` and one output `(n, dimension)`.
+
+    Args:
+        config: Device, batch size and what the input expects (`onnx_input`).
+        weights: The `.onnx` file.
+
+    Raises:
+        WeightsUnavailable: The file cannot be loaded or has another shape of input.
+    """
+
+    def __init__(self, config: ReIDConfig, weights: Weights) -> None:
+        import onnxruntime
+
+        available = onnxruntime.get_available_providers()
+        wanted = (
+            ["CPUExecutionProvider"] if config.device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        )
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                weights.path, options, providers=[provider for provider in wanted if provider in available]
+            )
+        except Exception as error:
+            raise WeightsUnavailable(f"{weights.path} cannot be loaded by ONNX Runtime: {error}") from error
+        picture = self._session.get_inputs()[0]
+        if len(picture.shape) != 4 or picture.shape[1] != 3:
+            raise WeightsUnavailable(f"{weights.path} takes {picture.shape}, an embedder takes (n, 3, height, width)")
+        self._input = picture.name
+        self._half = picture.type == "tensor(float16)"
+        batch, _, height, width = picture.shape
+        self._size = (
+            width if isinstance(width, int) else config.crop_width,
+            height if isinstance(height, int) else config.crop_height,
+        )
+        self._fixed_batch = batch if isinstance(batch, int) else None
+        self._batch = self._fixed_batch or config.batch_size
+        self._bgr255 = config.onnx_input == "bgr255"
+        self._dimension = self.embed(np.zeros((1, config.crop_height, config.crop_width, 3), np.uint8)).shape[1]
+
+    @property
+    def dimension(self) -> int:
+        """Length of an embedding."""
+        return self._dimension
+
+    def embed(self, crops: NDArray[np.uint8]) -> FloatArray:
+        """Embed a batch; see `ReIDBase.embed`."""
+        parts = [self._run(crops[i : i + self._batch]) for i in range(0, len(crops), self._batch)]
+        return np.concatenate(parts) if parts else np.empty((0, self._dimension), np.float32)
+
+    def _run(self, crops: NDArray[np.uint8]) -> FloatArray:
+        if crops.shape[1:3] != self._size[::-1]:
+            crops = np.stack([cv2.resize(crop, self._size, interpolation=cv2.INTER_LINEAR) for crop in crops])
+        pixels = crops.astype(np.float32)
+        if not self._bgr255:
+            pixels = (pixels[..., ::-1] / 255 - IMAGENET_MEAN) / IMAGENET_STD
+        batch = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float16 if self._half else np.float32)
+        if self._fixed_batch and len(batch) < self._fixed_batch:
+            batch = np.concatenate([batch, np.zeros((self._fixed_batch - len(batch), *batch.shape[1:]), batch.dtype)])
+        output = self._session.run(None, {self._input: batch})[0][: len(crops)]
+        return unit_length(output.reshape(len(crops), -1).astype(np.float32))

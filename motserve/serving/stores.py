@@ -1,0 +1,195 @@
+"""Where the service keeps what outlives a request: a row for each video in SQLite, its files in a folder."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from motserve.errors import NotFound, Overloaded
+
+Status = Literal["queued", "running", "done", "failed"]
+ACTIVE: tuple[Status, ...] = ("queued", "running")
+_BUSY_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is known of one video.
+
+    Attributes:
+        id: The video's ID.
+        name: File name that the client gave.
+        source: Path of the video.
+        created_at: Seconds since the epoch.
+        status: `queued`, `running`, `done` or `failed`.
+        frames_done: Frames tracked.
+        frames_total: Frames of the video, None where the container does not say.
+        fps: Frames tracked per second of work.
+        identities: Different people so far.
+        video: Width, height, rate and so on; empty until the session has opened it.
+        models: Which weights were used; empty until the session has asked.
+        embeddings: Embeddings computed.
+        links: Returning people who were given their old identity.
+        error: Why it failed: `type` and `message`; empty unless it did.
+    """
+
+    id: str
+    name: str
+    source: str
+    created_at: float
+    status: Status = "queued"
+    frames_done: int = 0
+    frames_total: int | None = None
+    fps: float = 0.0
+    identities: int = 0
+    video: dict[str, Any] | None = None
+    models: dict[str, Any] | None = None
+    embeddings: int = 0
+    links: int = 0
+    error: dict[str, str] | None = None
+
+
+_COLUMNS = [field.name for field in fields(Job)]
+_JSON_COLUMNS = frozenset({"video", "models", "error"})
+
+
+class JobStore:
+    """A table of jobs in one SQLite file, safe to use from several processes of one machine.
+
+    Args:
+        path: The database file; made with its folder where it does not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        with self._transaction() as database:
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL, "
+                "created_at REAL NOT NULL, status TEXT NOT NULL, frames_done INTEGER NOT NULL, frames_total INTEGER, "
+                "fps REAL NOT NULL, identities INTEGER NOT NULL, video TEXT, models TEXT, "
+                "embeddings INTEGER NOT NULL, links INTEGER NOT NULL, error TEXT)"
+            )
+            database.execute("CREATE INDEX IF NOT EXISTS newest ON jobs (created_at DESC, id DESC)")
+
+    def add(self, job: Job, max_active: int, retry_after_s: int) -> None:
+        """Add a job, unless as many as allowed are active.
+
+        Raises:
+            Overloaded: `max_active` jobs are queued or running.
+        """
+        row = _to_row(job)
+        with self._transaction() as database:
+            (active,) = database.execute("SELECT count(*) FROM jobs WHERE status IN (?, ?)", ACTIVE).fetchone()
+            if active >= max_active:
+                raise Overloaded(f"{active} videos are in work, which is all this service takes", retry_after_s)
+            database.execute(
+                f"INSERT INTO jobs ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})",
+                [row[name] for name in _COLUMNS],
+            )
+
+    def get(self, video_id: str) -> Job:
+        """Return a job.
+
+        Raises:
+            NotFound: There is none with this ID.
+        """
+        with self._transaction() as database:
+            row = database.execute("SELECT * FROM jobs WHERE id = ?", [video_id]).fetchone()
+        if row is None:
+            raise NotFound(f"there is no video {video_id}")
+        return _from_row(row)
+
+    def update(self, video_id: str, **changes: Any) -> None:
+        """Change some columns of a job; a job that was deleted meanwhile stays deleted."""
+        row = {name: orjson.dumps(value) if name in _JSON_COLUMNS else value for name, value in changes.items()}
+        with self._transaction() as database:
+            database.execute(
+                f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in row)} WHERE id = ?", [*row.values(), video_id]
+            )
+
+    def delete(self, video_id: str) -> None:
+        """Remove a job.
+
+        Raises:
+            NotFound: There is none with this ID.
+        """
+        with self._transaction() as database:
+            if not database.execute("DELETE FROM jobs WHERE id = ?", [video_id]).rowcount:
+                raise NotFound(f"there is no video {video_id}")
+
+    def page(self, limit: int, after: str | None = None) -> list[Job]:
+        """Return up to `limit` jobs, newest first, that come after the job `after`.
+
+        Raises:
+            NotFound: The job `after` does not exist.
+        """
+        query, values = "SELECT * FROM jobs", list[Any]()
+        if after is not None:
+            last = self.get(after)
+            query += " WHERE (created_at, id) < (?, ?)"
+            values += [last.created_at, last.id]
+        with self._transaction() as database:
+            rows = database.execute(f"{query} ORDER BY created_at DESC, id DESC LIMIT ?", [*values, limit]).fetchall()
+        return [_from_row(row) for row in rows]
+
+    def active(self) -> list[Job]:
+        """Return the jobs that are queued or running."""
+        with self._transaction() as database:
+            rows = database.execute("SELECT * FROM jobs WHERE status IN (?, ?)", ACTIVE).fetchall()
+        return [_from_row(row) for row in rows]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Open, lock, commit, close: connections do not cross threads, and a row takes well under a millisecond."""
+        with closing(sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level="IMMEDIATE")) as database:
+            database.row_factory = sqlite3.Row
+            with database:
+                yield database
+
+
+class ArtifactStore:
+    """The files of each video, in a folder of its own.
+
+    Args:
+        root: Folder above them; made where it does not exist.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        root.mkdir(parents=True, exist_ok=True)
+
+    def create(self, video_id: str) -> Path:
+        """Make the folder of a new video and return it."""
+        folder = self._root / video_id
+        folder.mkdir()
+        return folder
+
+    def results(self, video_id: str) -> Path:
+        """Return the path of the tracks, one line of JSON a frame."""
+        return self._root / video_id / "tracks.ndjson"
+
+    def annotated(self, video_id: str) -> Path:
+        """Return the path of the annotated video."""
+        return self._root / video_id / "annotated.mp4"
+
+    def delete(self, video_id: str) -> None:
+        """Remove all files of a video; none is no error."""
+        shutil.rmtree(self._root / video_id, ignore_errors=True)
+
+
+def _to_row(job: Job) -> dict[str, Any]:
+    row = asdict(job)
+    return {name: orjson.dumps(value) if name in _JSON_COLUMNS else value for name, value in row.items()}
+
+
+def _from_row(row: sqlite3.Row) -> Job:
+    values = dict(row)
+    return Job(**{n: orjson.loads(v) if n in _JSON_COLUMNS and v is not None else v for n, v in values.items()})

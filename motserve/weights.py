@@ -1,0 +1,156 @@
+"""Turns the names of weights in the configuration into local, checksummed files.
+
+A name is looked for as a path, in the models folder, in the cache, and last at the library that publishes it. What
+cannot be had falls back to the next name of the list, and the fallback is said in the log and in every result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from motserve.config import Config
+from motserve.errors import WeightsUnavailable
+
+logger = logging.getLogger("motserve.weights")
+
+Role = Literal["detector", "reid"]
+BUNDLED = "bundled"
+IMAGENET = "resnet50-imagenet"
+_BUNDLED_FILES: Mapping[Role, str] = {"detector": "detector.safetensors", "reid": "embedder.safetensors"}
+_READ_SIZE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Weights that are on this machine.
+
+    Attributes:
+        name: The name in the configuration that they were found by.
+        path: The file, or the folder of an exported model.
+        sha256: Checksum of the file; of a folder, the checksum over its files in order of their names.
+        fallback: Why a name that was preferred could not be used; empty where the first choice was found.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    fallback: str
+
+    def describe(self) -> dict[str, str]:
+        """Return what belongs into the metadata of a result: everything but places on this machine."""
+        return {"name": Path(self.name).name, "sha256": self.sha256, "fallback": self.fallback}
+
+
+def resolve_weights(role: Role, config: Config) -> Weights:
+    """Find the weights of the detector or the embedder, downloading them where that is needed and possible.
+
+    Args:
+        role: Which model the weights are for.
+        config: The configuration; `detector.weights` or `reid.weights`, `models_dir` and `cache_dir` are used.
+
+    Returns:
+        The first weights of the list that can be had.
+
+    Raises:
+        WeightsUnavailable: None can be had, or an explicit path does not exist.
+    """
+    names: Sequence[str] = config.detector.weights if role == "detector" else config.reid.weights
+    cache = config.cache_dir.expanduser() / "weights"
+    failures: list[str] = []
+    for name in names:
+        try:
+            path = _locate(role, name, config.models_dir.expanduser(), cache)
+        except WeightsUnavailable as error:
+            if _is_path(name):
+                raise
+            failures.append(str(error))
+            continue
+        if failures:
+            logger.warning(
+                "%s weights fall back to %s: %s", role, name, "; ".join(failures), extra={"role": role, "weights": name}
+            )
+        return Weights(name, path, checksum(path), "; ".join(failures))
+    raise WeightsUnavailable(f"no {role} weights can be had: {'; '.join(failures)}")
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file, or of a folder's files in order of their names, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        with file.open("rb") as stream:
+            while block := stream.read(_READ_SIZE):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _is_path(name: str) -> bool:
+    return name != BUNDLED and (os.sep in name or name.startswith("~"))
+
+
+def _locate(role: Role, name: str, models_dir: Path, cache: Path) -> Path:
+    if name == BUNDLED:
+        return Path(str(resources.files("motserve.bundled") / _BUNDLED_FILES[role]))
+    explicit = Path(name).expanduser()
+    if _is_path(name):
+        if explicit.exists():
+            return explicit
+        raise WeightsUnavailable(f"{role} weights {name} do not exist")
+    file_name = "resnet50_imagenet.pth" if name == IMAGENET else name
+    for candidate in (explicit, models_dir / file_name, cache / file_name):
+        if candidate.exists():
+            return candidate
+    download = _downloader(role, name)
+    if download is None:
+        raise WeightsUnavailable(f"{name} is neither in {models_dir} nor in {cache}, and nobody publishes it")
+    return _fetch(name, download, cache / file_name)
+
+
+def _downloader(role: Role, name: str) -> Callable[[Path], None] | None:
+    if role == "reid":
+        return _download_imagenet if name == IMAGENET else None
+    return _download_ultralytics if Path(name).suffix == ".pt" else None
+
+
+def _fetch(name: str, download: Callable[[Path], None], target: Path) -> Path:
+    """Download into a folder of its own and move the finished file, so that no half file is ever found."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    logger.info("downloading %s to %s", name, target, extra={"weights": name})
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        partial_file = Path(folder) / target.name
+        try:
+            download(partial_file)
+        except Exception as error:
+            raise WeightsUnavailable(f"{name} cannot be downloaded ({type(error).__name__}: {error})") from error
+        if not partial_file.is_file():
+            raise WeightsUnavailable(f"{name} cannot be downloaded (its publisher has no such file)")
+        shutil.move(partial_file, target)
+    return target
+
+
+def _download_ultralytics(target: Path) -> None:
+    from motserve.detection.ultralytics_setup import import_ultralytics
+
+    import_ultralytics()
+    from ultralytics.utils import is_online
+    from ultralytics.utils.downloads import attempt_download_asset
+
+    if not is_online():
+        raise ConnectionError("this machine is offline")
+    attempt_download_asset(target)
+
+
+def _download_imagenet(target: Path) -> None:
+    from torch.hub import download_url_to_file
+    from torchvision.models import ResNet50_Weights
+
+    url = ResNet50_Weights.IMAGENET1K_V2.url
+    download_url_to_file(url, str(target), hash_prefix=Path(url).stem.rpartition("-")[2], progress=False)
