@@ -1,0 +1,1 @@
+"""Measurements of speed on made-up input, reproducible from a seed."""

@@ -1,0 +1,112 @@
+"""The detections of one frame, checked and put into the order and form in which the tracker reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from motserve.types import Detections, FloatArray, IntArray
+
+# Beyond this float32 cannot tell neighbouring pixels apart, and areas lose their meaning.
+_MAX_COORDINATE = float(2**24)
+# A box thinner than this has no area in practice, and its aspect ratio may overflow.
+_MIN_SIDE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """Detections above the lower threshold, best score first, so that their order in the input does not matter.
+
+    Attributes:
+        rows: `(m,)` int64, row of each in the frame's `Detections`.
+        boxes: `(4, m)` float32, contiguous rows left, top, right, bottom, in pixels.
+        measurements: `(4, m)` float32, rows centre x, centre y, height, aspect ratio.
+        scores: `(m,)` float32, falling.
+        classes: `(m,)` int64.
+        high: The first `high` of them belong to the first association, the others to the second.
+    """
+
+    rows: IntArray
+    boxes: FloatArray
+    measurements: FloatArray
+    scores: FloatArray
+    classes: IntArray
+    high: int
+
+
+def observe(detections: Detections, low: float, high: float) -> Observations:
+    """Check detections and prepare them.
+
+    Args:
+        detections: What the detector saw. Rows with a score of `low` or less are ignored, whatever their box.
+        low: Scores must be above this one.
+        high: Scores from here on are high.
+
+    Returns:
+        The observations.
+
+    Raises:
+        ValueError: A score is not a number in [0, 1], or the box of a row that counts is not finite, reaches beyond
+            +-2^24 pixels, or has no area (a side under 0.001 pixels, or right and left or top and bottom exchanged).
+    """
+    scores = np.asarray(detections.scores, np.float32)
+    in_range = (scores >= 0) & (scores <= 1)
+    if not in_range.all():
+        row = int(np.argmin(in_range))
+        raise ValueError(f"detection {row} has score {scores[row]}; scores must be numbers in [0, 1]")
+    rows = _best_first(detections, scores, low)
+    scores = scores.take(rows)
+    corners = np.ascontiguousarray(np.asarray(detections.boxes, np.float32).take(rows, axis=0).T)
+    size = corners[2:] - corners[:2]
+    if rows.size and not (
+        corners.min() >= -_MAX_COORDINATE and corners.max() <= _MAX_COORDINATE and size.min() >= _MIN_SIDE
+    ):
+        raise ValueError(_describe_bad_box(corners, size, rows))
+
+    # Centre, then corner, then centre: the reference's path through its formats, in its precision.
+    boxes = np.empty_like(corners)
+    half = size / 2
+    np.add(corners[:2], corners[2:], out=boxes[:2])
+    boxes[:2] /= 2
+    boxes[:2] -= half
+    np.add(boxes[:2], size, out=boxes[2:])
+    measurements = np.empty_like(corners)
+    np.add(boxes[:2], half, out=measurements[:2])
+    measurements[2] = size[1]
+    np.divide(size[0], size[1], out=measurements[3])
+    return Observations(
+        rows=rows,
+        boxes=boxes,
+        measurements=measurements,
+        scores=scores,
+        classes=np.asarray(detections.classes, np.int64).take(rows),
+        high=int(np.count_nonzero(scores >= high)),
+    )
+
+
+def _best_first(detections: Detections, scores: FloatArray, low: float) -> IntArray:
+    """Return the rows above `low` by falling score; among equal scores the boxes and classes decide."""
+    rows = np.flatnonzero(scores > low)
+    kept = scores.take(rows)
+    if (kept[1:] < kept[:-1]).all():
+        return rows
+    order = np.argsort(-kept, kind="stable")
+    kept = kept.take(order)
+    if (kept[1:] == kept[:-1]).any():
+        box = np.asarray(detections.boxes, np.float32).take(rows, axis=0).T
+        order = np.lexsort((np.take(detections.classes, rows), box[3], box[2], box[1], box[0], -scores.take(rows)))
+    return rows.take(order)
+
+
+def _describe_bad_box(corners: FloatArray, size: FloatArray, rows: IntArray) -> str:
+    ok = (np.abs(corners) <= _MAX_COORDINATE).all(axis=0) & (size >= _MIN_SIDE).all(axis=0)
+    column = int(np.argmin(ok))
+    box = corners[:, column]
+    if not np.isfinite(box).all():
+        reason = "is not finite"
+    elif (np.abs(box) > _MAX_COORDINATE).any():
+        reason = f"reaches beyond {_MAX_COORDINATE:.0f} pixels"
+    else:
+        reason = "has no area; right must be above left and bottom above top"
+    return f"detection {int(rows[column])} has box {box.tolist()}, which {reason}"
