@@ -23,6 +23,14 @@ class WeightsUnavailable(MotserveError):
     """None of the configured weights can be had."""
 
 
+class BadRequest(MotserveError):
+    """The request itself is malformed: an empty body, a form without a file."""
+
+
+class UnsupportedMedia(MotserveError):
+    """The request body is of a type that the service does not take."""
+
+
 class NotFound(MotserveError):
     """The thing asked for does not exist."""
 
@@ -37,6 +45,10 @@ class Forbidden(MotserveError):
 
 class TooLarge(MotserveError):
     """The input is larger than the service accepts."""
+
+
+class NotReady(MotserveError):
+    """A part of the service does not answer yet, or no more."""
 
 
 class Overloaded(MotserveError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -25,7 +25,7 @@ from motserve.reid.linker import IdentityLinker
 from motserve.tracking import build_tracker
 from motserve.types import Detections, FloatArray, Frame, Image, TrackedFrame
 
-Detect: TypeAlias = Callable[[list[Image]], Awaitable[list[Detections]]]
+Detect: TypeAlias = Callable[[list[Image]], Coroutine[None, None, list[Detections]]]
 """Detects in a chunk of frames; answers one `Detections` for each."""
 
 Embed: TypeAlias = Callable[[NDArray[np.uint8]], Awaitable[FloatArray]]
@@ -38,18 +38,20 @@ class PipelineStats:
 
     Attributes:
         frames: Frames tracked.
+        identities: Different people so far.
         embeddings: Embeddings computed.
         links: Returning people who were given their old identity.
     """
 
     frames: int = 0
+    identities: int = 0
     embeddings: int = 0
     links: int = 0
 
 
 async def track_frames(
     frames: Iterator[Frame], detect: Detect, embed: Embed, config: Config, stats: PipelineStats
-) -> AsyncIterator[list[TrackedFrame]]:
+) -> AsyncGenerator[list[TrackedFrame], None]:
     """Track every person through the frames of one video.
 
     At most `pipeline.window` chunks are at the detector at a time. Decoding goes on, in a thread, while they are, and
@@ -70,7 +72,7 @@ async def track_frames(
     """
     tracker = build_tracker(config.tracker)
     linker = IdentityLinker(config.reid)
-    in_flight: deque[tuple[list[Frame], asyncio.Future[list[Detections]]]] = deque()
+    in_flight: deque[tuple[list[Frame], asyncio.Task[list[Detections]]]] = deque()
     failure: Exception | None = None
     exhausted = False
     loop = asyncio.get_running_loop()
@@ -81,7 +83,7 @@ async def track_frames(
                     chunk, failure = await loop.run_in_executor(decoder, _take, frames, config.pipeline.chunk_size)
                     exhausted = len(chunk) < config.pipeline.chunk_size
                     if chunk:
-                        request = asyncio.ensure_future(detect([frame.image for frame in chunk]))
+                        request = asyncio.create_task(detect([frame.image for frame in chunk]))
                         in_flight.append((chunk, request))
                 if not in_flight:
                     break
@@ -129,5 +131,5 @@ async def _advance(
     identities = linker.link(tracks, frame.timestamp, rows, embeddings)
     stats.frames += 1
     stats.embeddings += len(rows)
-    stats.links = linker.links
+    stats.identities, stats.links = linker.identities, linker.links
     return TrackedFrame(frame.index, frame.timestamp, tracks, identities)

@@ -64,11 +64,10 @@ def resolve_weights(role: Role, config: Config) -> Weights:
         WeightsUnavailable: None can be had, or an explicit path does not exist.
     """
     names: Sequence[str] = config.detector.weights if role == "detector" else config.reid.weights
-    cache = config.cache_dir.expanduser() / "weights"
     failures: list[str] = []
     for name in names:
         try:
-            path = _locate(role, name, config.models_dir.expanduser(), cache)
+            path = _locate(role, name, config.models_dir.expanduser(), _cache(config))
         except WeightsUnavailable as error:
             if _is_path(name):
                 raise
@@ -80,6 +79,13 @@ def resolve_weights(role: Role, config: Config) -> Weights:
             )
         return Weights(name, path, checksum(path), "; ".join(failures))
     raise WeightsUnavailable(f"no {role} weights can be had: {'; '.join(failures)}")
+
+
+def find_weights(role: Role, config: Config) -> list[tuple[str, Weights | None]]:
+    """Look for every configured name without downloading; None stands for weights that are not on this machine."""
+    names: Sequence[str] = config.detector.weights if role == "detector" else config.reid.weights
+    paths = ((name, _find(role, name, config.models_dir.expanduser(), _cache(config))) for name in names)
+    return [(name, Weights(name, path, checksum(path), "") if path else None) for name, path in paths]
 
 
 def checksum(path: Path) -> str:
@@ -96,22 +102,32 @@ def _is_path(name: str) -> bool:
     return name != BUNDLED and (os.sep in name or name.startswith("~"))
 
 
-def _locate(role: Role, name: str, models_dir: Path, cache: Path) -> Path:
+def _cache(config: Config) -> Path:
+    return config.cache_dir.expanduser() / "weights"
+
+
+def _file_name(name: str) -> str:
+    return "resnet50_imagenet.pth" if name == IMAGENET else name
+
+
+def _find(role: Role, name: str, models_dir: Path, cache: Path) -> Path | None:
     if name == BUNDLED:
         return Path(str(resources.files("motserve.bundled") / _BUNDLED_FILES[role]))
     explicit = Path(name).expanduser()
+    places = [explicit] if _is_path(name) else [explicit, models_dir / _file_name(name), cache / _file_name(name)]
+    return next((place for place in places if place.exists()), None)
+
+
+def _locate(role: Role, name: str, models_dir: Path, cache: Path) -> Path:
+    found = _find(role, name, models_dir, cache)
+    if found is not None:
+        return found
     if _is_path(name):
-        if explicit.exists():
-            return explicit
         raise WeightsUnavailable(f"{role} weights {name} do not exist")
-    file_name = "resnet50_imagenet.pth" if name == IMAGENET else name
-    for candidate in (explicit, models_dir / file_name, cache / file_name):
-        if candidate.exists():
-            return candidate
     download = _downloader(role, name)
     if download is None:
         raise WeightsUnavailable(f"{name} is neither in {models_dir} nor in {cache}, and nobody publishes it")
-    return _fetch(name, download, cache / file_name)
+    return _fetch(name, download, cache / _file_name(name))
 
 
 def _downloader(role: Role, name: str) -> Callable[[Path], None] | None:

@@ -123,7 +123,7 @@ class ReIDConfig(Section):
     policy: Literal["off", "on_demand", "always"] = Field(
         "on_demand",
         description="`on_demand` embeds only where an embedding can change an answer, `always` every row of every "
-        "frame, `off` none: then identities are track IDs.",
+        "frame, `off` none: then each track is an identity.",
     )
     weights: Names = Field(
         ("resnet50_reid.safetensors", "bundled"),

@@ -70,12 +70,14 @@ class _Environment(EnvSettingsSource):
         return _parse(value, f"{ENV_PREFIX}{field_name}".upper())
 
 
-def load_config(files: Sequence[str | Path] = (), overrides: Mapping[str, object] | None = None) -> Config:
+def load_config(
+    layers: Sequence[str | Path | Mapping[str, Any]] = (), overrides: Mapping[str, object] | None = None
+) -> Config:
     """Build the configuration from its layers.
 
     Args:
-        files: YAML files, each with a part of the tree; later ones win.
-        overrides: A nested part of the tree that wins over files and environment.
+        layers: Parts of the tree, as YAML files or as mappings; later ones win.
+        overrides: A part of the tree that wins over layers and environment.
 
     Returns:
         The checked configuration.
@@ -84,8 +86,8 @@ def load_config(files: Sequence[str | Path] = (), overrides: Mapping[str, object
         InvalidConfig: A file cannot be read, a key is unknown or a value out of its bounds.
     """
     tree: dict[str, Any] = {}
-    for file in files:
-        tree = _merge(tree, _read(Path(file)))
+    for layer in layers:
+        tree = _merge(tree, layer if isinstance(layer, Mapping) else _read(Path(layer)))
     _refuse_unknown_variables()
     tree = _merge(tree, _Environment(Config)())
     tree = _merge(tree, overrides or {})

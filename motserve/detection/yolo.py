@@ -34,13 +34,13 @@ class YoloDetector(DetectorBase):
     def __init__(self, config: DetectorConfig, weights: Weights) -> None:
         device = choose_device(config.device)
         self._model = _load(weights)
-        self._names: dict[int, str] = dict(self._model.names)
+        self._names, indices = self._choose_classes(config.classes, weights)
         self._options = {
             "conf": config.confidence,
             "iou": config.nms_iou,
             "imgsz": config.image_size,
             "max_det": config.max_detections,
-            "classes": self._class_indices(config.classes, weights),
+            "classes": indices,
             "device": device,
             "quantize": 16 if config.half and device.startswith("cuda") else None,
             "verbose": False,
@@ -48,7 +48,7 @@ class YoloDetector(DetectorBase):
 
     @property
     def class_names(self) -> Mapping[int, str]:
-        """Name of each class index."""
+        """Name of each class that was asked for, by its index."""
         return self._names
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
@@ -67,16 +67,19 @@ class YoloDetector(DetectorBase):
                 found[i] = _to_detections(result.boxes.data.cpu().numpy())
         return found
 
-    def _class_indices(self, classes: Sequence[str], weights: Weights) -> list[int] | None:
-        if "all" in classes:
-            return None
-        index = {name: i for i, name in self._names.items()}
-        unknown = [name for name in classes if name not in index]
+    def _choose_classes(self, wanted: Sequence[str], weights: Weights) -> tuple[dict[int, str], list[int] | None]:
+        """Return the names by index, and the indices for Ultralytics' filter, None for all."""
+        names: dict[int, str] = dict(self._model.names)
+        if "all" in wanted:
+            return names, None
+        unknown = set(wanted) - set(names.values())
         if unknown:
             raise InvalidConfig(
-                f"detector.classes: {', '.join(unknown)} not among the classes of {weights.name}: {', '.join(index)}"
+                f"detector.classes: {', '.join(sorted(unknown))} not among the classes of {weights.name}: "
+                f"{', '.join(names.values())}"
             )
-        return [index[name] for name in classes]
+        chosen = {index: name for index, name in names.items() if name in wanted}
+        return chosen, list(chosen)
 
 
 def _to_detections(rows: np.ndarray[Any, np.dtype[np.float32]]) -> Detections:
@@ -115,7 +118,7 @@ def _load_state_dict(ultralytics: Any, weights: Weights) -> Any:
     names = {int(i): name for i, name in json.loads(metadata["names"]).items()}
     architecture = f"{metadata['architecture']}.yaml"
     model = ultralytics.YOLO(architecture, task="detect", verbose=False)
-    model.model = DetectionModel(architecture, nc=len(names), verbose=False)
+    model.model = DetectionModel(architecture, nc=len(names), verbose=False)  # type: ignore[no-untyped-call]
     model.model.load_state_dict(state)
     model.model.names = names
     return model

@@ -57,6 +57,11 @@ class IdentityLinker:
         self.links = 0
         """How many returning people were given their old identity."""
 
+    @property
+    def identities(self) -> int:
+        """How many identities were given so far."""
+        return self._next_identity - 1
+
     def plan(self, tracks: Tracks, timestamp: float) -> IntArray:
         """Say which rows of a frame need an embedding, because it can change an answer.
 
@@ -96,8 +101,6 @@ class IdentityLinker:
         Returns:
             `(n,)` int64 identities, unique in the frame.
         """
-        if self._config.policy == "off":
-            return tracks.ids.copy()
         self._tick = int(timestamp / self._config.refresh_interval_s)
         self._return_to_former(tracks.ids)
         rows = self._rows_of(tracks.ids)

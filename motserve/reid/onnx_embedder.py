@@ -53,7 +53,7 @@ class OnnxEmbedder(ReIDBase):
         self._fixed_batch = batch if isinstance(batch, int) else None
         self._batch = self._fixed_batch or config.batch_size
         self._bgr255 = config.onnx_input == "bgr255"
-        self._dimension = self.embed(np.zeros((1, config.crop_height, config.crop_width, 3), np.uint8)).shape[1]
+        self._dimension = self._run(np.zeros((1, config.crop_height, config.crop_width, 3), np.uint8)).shape[1]
 
     @property
     def dimension(self) -> int:
@@ -68,7 +68,7 @@ class OnnxEmbedder(ReIDBase):
     def _run(self, crops: NDArray[np.uint8]) -> FloatArray:
         if crops.shape[1:3] != self._size[::-1]:
             crops = np.stack([cv2.resize(crop, self._size, interpolation=cv2.INTER_LINEAR) for crop in crops])
-        pixels = crops.astype(np.float32)
+        pixels: FloatArray = crops.astype(np.float32)
         if not self._bgr255:
             pixels = (pixels[..., ::-1] / 255 - IMAGENET_MEAN) / IMAGENET_STD
         batch = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float16 if self._half else np.float32)

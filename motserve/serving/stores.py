@@ -35,6 +35,7 @@ class Job:
         identities: Different people so far.
         video: Width, height, rate and so on; empty until the session has opened it.
         models: Which weights were used; empty until the session has asked.
+        classes: Name of each class index of the detector; empty until the session has asked.
         embeddings: Embeddings computed.
         links: Returning people who were given their old identity.
         error: Why it failed: `type` and `message`; empty unless it did.
@@ -51,30 +52,31 @@ class Job:
     identities: int = 0
     video: dict[str, Any] | None = None
     models: dict[str, Any] | None = None
+    classes: dict[str, str] | None = None
     embeddings: int = 0
     links: int = 0
     error: dict[str, str] | None = None
 
 
 _COLUMNS = [field.name for field in fields(Job)]
-_JSON_COLUMNS = frozenset({"video", "models", "error"})
+_JSON_COLUMNS = frozenset({"video", "models", "classes", "error"})
 
 
 class JobStore:
     """A table of jobs in one SQLite file, safe to use from several processes of one machine.
 
     Args:
-        path: The database file; made with its folder where it does not exist.
+        root: Folder of the file; made where it does not exist.
     """
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
+    def __init__(self, root: Path) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self._path = root / "jobs.sqlite"
         with self._transaction() as database:
             database.execute(
                 "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL, "
                 "created_at REAL NOT NULL, status TEXT NOT NULL, frames_done INTEGER NOT NULL, frames_total INTEGER, "
-                "fps REAL NOT NULL, identities INTEGER NOT NULL, video TEXT, models TEXT, "
+                "fps REAL NOT NULL, identities INTEGER NOT NULL, video TEXT, models TEXT, classes TEXT, "
                 "embeddings INTEGER NOT NULL, links INTEGER NOT NULL, error TEXT)"
             )
             database.execute("CREATE INDEX IF NOT EXISTS newest ON jobs (created_at DESC, id DESC)")
@@ -159,18 +161,21 @@ class ArtifactStore:
     """The files of each video, in a folder of its own.
 
     Args:
-        root: Folder above them; made where it does not exist.
+        root: Folder of the service; the videos' folders are in `videos` below it.
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
-        root.mkdir(parents=True, exist_ok=True)
+        self._root = root / "videos"
 
     def create(self, video_id: str) -> Path:
         """Make the folder of a new video and return it."""
         folder = self._root / video_id
-        folder.mkdir()
+        folder.mkdir(parents=True)
         return folder
+
+    def source(self, video_id: str) -> Path:
+        """Return the path of an uploaded video."""
+        return self._root / video_id / "source"
 
     def results(self, video_id: str) -> Path:
         """Return the path of the tracks, one line of JSON a frame."""

@@ -1,0 +1,5 @@
+"""The `motserve` command."""
+
+from motserve.cli.main import app
+
+__all__ = ["app"]

@@ -1,0 +1,176 @@
+"""`motserve demo`: renders a clip, starts the whole service, posts the clip, and scores the tracks it gets back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+import yaml
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from motserve.cli.options import ConfigFiles, Overrides, read_config
+from motserve.config import Config
+from motserve.errors import InvalidConfig, MotserveError
+from motserve.evaluation import MotScores, score_tracks
+from motserve.files import replacing
+from motserve.results import read_mot
+from motserve.scenes import SceneConfig, ground_truth_rows, render
+from motserve.video import VideoWriter
+
+console = Console()
+
+_POLL_S = 0.25
+_HOST = "127.0.0.1"
+_LEAST_CPUS = 2  # what one replica of each deployment and a session reserve; a smaller machine shares its cores
+
+
+def demo(
+    config: ConfigFiles = None,
+    overrides: Overrides = None,
+    output: Annotated[Path, typer.Option(help="Folder for clip, ground truth, tracks and annotated video.")] = Path(
+        "demo"
+    ),
+    serve_config: Annotated[Path, typer.Option(help="The service to start.")] = Path("serve_config.yaml"),
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="Length of the clip.")] = 12.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the clip.")] = SceneConfig().seed,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the service running until Ctrl-C.")] = False,
+) -> None:
+    """Render a clip, post it to the real service, score the tracks, write the annotated video."""
+    settings = read_config(config, overrides)
+    output.mkdir(parents=True, exist_ok=True)
+    clip, truth = output / "clip.mp4", output / "ground_truth.txt"
+    with Progress(console=console, transient=True) as progress:
+        _render(SceneConfig(duration_s=seconds, seed=seed), clip, truth, settings, progress)
+        starting = progress.add_task("starting the service", total=None)
+        with _service(serve_config, output, settings) as url, httpx.Client(base_url=url, timeout=None) as client:
+            progress.remove_task(starting)
+            state = _track(client, clip, progress)
+            _fetch(client, f"{state['links']['tracks']}?format=mot", output / "tracks.txt")
+            drawing = progress.add_task("drawing", total=None)
+            _fetch(client, state["links"]["annotated"], output / "annotated.mp4")
+            progress.remove_task(drawing)
+            progress.stop()
+            console.print(_table(state, score_tracks(read_mot(truth), read_mot(output / "tracks.txt")), output))
+            if keep:
+                console.print(f"The service is at {url}, its documentation at {url}/docs. Ctrl-C ends it.")
+                _wait_for_interrupt()
+            client.delete(state["links"]["self"])
+
+
+def _render(scene: SceneConfig, clip: Path, truth: Path, settings: Config, progress: Progress) -> None:
+    task = progress.add_task("rendering", total=scene.frames)
+    rows = []
+    with VideoWriter(clip, scene.width, scene.height, settings.video, scene.rate_hz) as writer:
+        for rendered in render(scene):
+            writer.write(rendered.frame.image, rendered.frame.timestamp)
+            rows += ground_truth_rows([rendered])
+            progress.advance(task)
+    with replacing(truth) as partial:
+        partial.write_text("\n".join(rows) + "\n")
+    progress.remove_task(task)
+
+
+@contextmanager
+def _service(serve_config: Path, output: Path, settings: Config) -> Iterator[str]:
+    """Run the application of a Serve configuration file in a Ray of its own, on a free port."""
+    import ray
+    from ray import serve
+
+    from motserve.serving.app import ServeArgs, build
+
+    storage = output / "service"
+    args = ServeArgs(**_application_arguments(serve_config))
+    tree = settings.model_dump(mode="json")
+    tree["serving"] = {**args.settings.get("serving", {}), "storage_dir": str(storage.absolute())}
+    port = _free_port()
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(
+        address="local",
+        num_cpus=max(_LEAST_CPUS, os.cpu_count() or 1),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="WARNING",
+    )
+    try:
+        serve.start(http_options={"host": _HOST, "port": port}, logging_config={"log_level": "WARNING"})
+        serve.run(build(ServeArgs(config=args.config, settings=tree)), name="motserve", route_prefix="/")
+        yield f"http://{_HOST}:{port}"
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+        shutil.rmtree(storage, ignore_errors=True)
+
+
+def _application_arguments(serve_config: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(serve_config.read_text(encoding="utf-8"))
+        arguments: dict[str, Any] = tree["applications"][0].get("args") or {}
+    except (OSError, yaml.YAMLError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise InvalidConfig(f"{serve_config} is no Serve configuration with an application: {error!r}") from error
+    return arguments
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _track(client: httpx.Client, clip: Path, progress: Progress) -> dict[str, Any]:
+    with clip.open("rb") as file:
+        posted = client.post("/v1/videos", files={"file": (clip.name, file, "video/mp4")})
+    posted.raise_for_status()
+    task = progress.add_task("tracking", total=None)
+    while True:
+        state: dict[str, Any] = client.get(posted.json()["links"]["self"]).raise_for_status().json()
+        progress.update(task, completed=state["frames_done"], total=state["frames_total"])
+        if state["status"] == "failed":
+            raise MotserveError(f"the service failed to track {clip}: {state['error']['message']}")
+        if state["status"] == "done":
+            progress.remove_task(task)
+            return state
+        time.sleep(_POLL_S)
+
+
+def _fetch(client: httpx.Client, url: str, target: Path) -> None:
+    with replacing(target) as partial, client.stream("GET", url) as answer, partial.open("wb") as file:
+        answer.raise_for_status()
+        for block in answer.iter_bytes():
+            file.write(block)
+
+
+def _wait_for_interrupt() -> None:
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        return
+
+
+def _table(state: dict[str, Any], scores: MotScores, output: Path) -> Table:
+    table = Table(title="motserve demo", show_header=False)
+    table.add_row("frames", str(state["frames_done"]))
+    table.add_row("frames/s", f"{state['fps']:.1f}")
+    table.add_row("identities", str(state["identities"]))
+    table.add_row("returns recognised", str(state["links_made"]))
+    table.add_row("MOTA", f"{100 * scores.mota:.1f} %")
+    table.add_row("IDF1", f"{100 * scores.idf1:.1f} %")
+    table.add_row("ID switches", str(scores.id_switches))
+    for role, weights in state["models"].items():
+        if weights:
+            table.add_row(f"{role} weights", f"{weights['name']} {weights['sha256'][:12]}")
+            if weights["fallback"]:
+                table.add_row("", f"[yellow]{weights['fallback']}[/]")
+    table.add_row("annotated video", str(output / "annotated.mp4"))
+    return table

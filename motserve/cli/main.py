@@ -1,0 +1,61 @@
+"""Puts the commands together and turns errors into exit codes.
+
+Exit codes: 0 done, 1 unexpected failure, 2 wrong usage or configuration, 3 input that cannot be used, 4 weights that
+cannot be had.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from motserve import __version__, errors
+from motserve.cli import benchmark, config, demo, models, track
+
+_EXIT_CODES: dict[type[errors.MotserveError], int] = {
+    errors.InvalidConfig: 2,
+    errors.InvalidVideo: 3,
+    errors.InvalidData: 3,
+    errors.NotFound: 3,
+    errors.WeightsUnavailable: 4,
+}
+
+
+class _Commands(TyperGroup):
+    """Says what went wrong in a line; a traceback is for defects only."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except errors.MotserveError as error:
+            Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {error}", markup=True, highlight=False)
+            raise typer.Exit(_EXIT_CODES.get(type(error), 1)) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    help="Follow every person in a video and give each one identity that lasts.",
+)
+app.command("track")(track.track)
+app.command("demo")(demo.demo)
+app.add_typer(models.app, name="models")
+app.add_typer(config.app, name="config")
+app.add_typer(benchmark.app, name="benchmark")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"motserve {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Follow every person in a video and give each one identity that lasts."""

@@ -1,0 +1,56 @@
+"""`motserve models`: which weights there are on this machine, and fetching them before they are needed."""
+
+from __future__ import annotations
+
+from typing import cast, get_args
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from motserve.cli.options import ConfigFiles, Overrides, read_config
+from motserve.weights import Role, Weights, find_weights, resolve_weights
+
+app = typer.Typer(no_args_is_help=True, help="The weights of detector and embedder.")
+console = Console()
+
+
+@app.command("list")
+def list_models(config: ConfigFiles = None, overrides: Overrides = None) -> None:
+    """Show the configured weights in order of preference; the first that is here is used."""
+    settings = read_config(config, overrides)
+    table = Table("role", "name", "used", "size", "sha256", "path")
+    for role in cast("tuple[Role, ...]", get_args(Role)):
+        used = True
+        for name, weights in find_weights(role, settings):
+            if weights is None:
+                table.add_row(role, name, "", "", "", "[yellow]not on this machine[/]")
+                continue
+            table.add_row(role, name, "yes" if used else "", *_describe(weights))
+            used = False
+    console.print(table)
+
+
+@app.command("pull")
+def pull(config: ConfigFiles = None, overrides: Overrides = None) -> None:
+    """Download the preferred weights of detector and embedder, so that the service starts without the network."""
+    settings = read_config(config, overrides)
+    table = Table("role", "name", "size", "sha256", "path")
+    fallbacks = []
+    for role in cast("tuple[Role, ...]", get_args(Role)):
+        weights = resolve_weights(role, settings)
+        table.add_row(role, weights.name, *_describe(weights))
+        if weights.fallback:
+            fallbacks.append(f"{role}: {weights.fallback}")
+    console.print(table)
+    if fallbacks:
+        Console(stderr=True, soft_wrap=True).print(
+            f"[bold red]error:[/] preferred weights cannot be had; {'; '.join(fallbacks)}"
+        )
+        raise typer.Exit(4)
+
+
+def _describe(weights: Weights) -> tuple[str, str, str]:
+    files = [p for p in weights.path.rglob("*") if p.is_file()] if weights.path.is_dir() else [weights.path]
+    size = sum(file.stat().st_size for file in files)
+    return f"{size / 1e6:.1f} MB", weights.sha256[:12], str(weights.path)

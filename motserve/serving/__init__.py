@@ -1,0 +1,1 @@
+"""The Ray Serve application: detector and embedder deployments, a session actor for each video, an HTTP ingress."""

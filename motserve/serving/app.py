@@ -1,0 +1,86 @@
+"""Builds the Ray Serve application from typed arguments: `serve run serve_config.yaml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ray
+from pydantic import BaseModel, ConfigDict, Field
+from ray import serve
+from ray.serve import Application, Deployment
+
+from motserve.config import Config, load_config
+from motserve.config.serving import IngressConfig, ReplicaConfig
+from motserve.serving.detector import Detector
+from motserve.serving.embedder import Embedder
+from motserve.serving.ingress import Ingress
+
+
+class ServeArgs(BaseModel):
+    """Arguments of the application in `serve_config.yaml`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    config: list[Path] = Field([], description="YAML files with parts of the configuration; later ones win.")
+    settings: dict[str, Any] = Field({}, description="A part of the configuration; it wins over the files.")
+
+
+def build(args: ServeArgs) -> Application:
+    """Compose the application. Environment variables win over `args`, as they do on the command line.
+
+    Raises:
+        InvalidConfig: The configuration is not valid.
+    """
+    config = _place(load_config([*args.config, args.settings]))
+    serving = config.serving
+    gpu = serving.accelerator == "gpu" or (serving.accelerator == "auto" and _cluster_has_gpus())
+    models = _on(config, gpu)
+    return _deployment(serve.ingress()(Ingress), serving.ingress, {"num_cpus": serving.ingress.cpus}).bind(
+        config,
+        _deployment(Detector, serving.detector, _resources(serving.detector, gpu)).bind(models),
+        _deployment(Embedder, serving.embedder, _resources(serving.embedder, gpu)).bind(models),
+    )
+
+
+def _deployment(body: type[Any], config: ReplicaConfig | IngressConfig, resources: dict[str, float]) -> Deployment:
+    return serve.deployment(
+        body,
+        name=body.__name__,
+        ray_actor_options=resources,
+        max_ongoing_requests=config.max_ongoing_requests,
+        autoscaling_config=config.autoscaling.model_dump(),
+    )
+
+
+def _resources(config: ReplicaConfig, gpu: bool) -> dict[str, float]:
+    return {"num_cpus": config.cpus, "num_gpus": config.gpus if gpu else 0}
+
+
+def _cluster_has_gpus() -> bool:
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get("GPU", 0) > 0
+
+
+def _place(config: Config) -> Config:
+    """Make paths absolute: replicas may have another working directory than whoever starts the service."""
+    serving = config.serving.model_copy(update={"storage_dir": config.serving.storage_dir.expanduser().absolute()})
+    return config.model_copy(
+        update={
+            "serving": serving,
+            "models_dir": config.models_dir.expanduser().absolute(),
+            "cache_dir": config.cache_dir.expanduser().absolute(),
+        }
+    )
+
+
+def _on(config: Config, gpu: bool) -> Config:
+    """Settle `auto` devices: a replica without a GPU share must not reach for a GPU that others reserved."""
+    if gpu:
+        return config
+    sections = {
+        name: section.model_copy(update={"device": "cpu"})
+        for name, section in (("detector", config.detector), ("reid", config.reid))
+        if section.device == "auto"
+    }
+    return config.model_copy(update=sections)

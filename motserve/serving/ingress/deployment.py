@@ -1,0 +1,47 @@
+"""The ingress deployment and the FastAPI application it serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from ray.serve.handle import DeploymentHandle
+
+import motserve
+from motserve.config import Config
+from motserve.logs import setup_logging
+from motserve.serving.ingress import health, problems, videos
+from motserve.serving.ingress.service import Service
+
+
+def build_http(service: Service) -> FastAPI:
+    """Return the HTTP application over a service."""
+    app = FastAPI(
+        title="motserve",
+        version=motserve.__version__,
+        summary="Post a video, get every person tracked.",
+        license_info={"name": "AGPL-3.0", "identifier": "AGPL-3.0-only"},
+    )
+    app.state.service = service
+    problems.install(app)
+    app.include_router(videos.router)
+    app.include_router(health.router)
+    return app
+
+
+class Ingress:
+    """Composes detector, embedder and session actors behind HTTP; stateless, so there may be many.
+
+    Args:
+        config: The configuration, paths absolute.
+        detector: Handle of the detector deployment.
+        embedder: Handle of the embedder deployment.
+    """
+
+    def __init__(self, config: Config, detector: DeploymentHandle[Any], embedder: DeploymentHandle[Any]) -> None:
+        setup_logging(config.logging)
+        self._service = Service(config, detector, embedder)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Return the application that this replica serves; Ray Serve calls it by this name."""
+        return build_http(self._service)

@@ -1,0 +1,87 @@
+"""The one place where errors become HTTP statuses and problem bodies (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from ray.serve.exceptions import BackPressureError
+from starlette.exceptions import HTTPException
+
+from motserve import errors
+from motserve.serving.schemas import Problem
+
+logger = logging.getLogger("motserve.ingress")
+
+_STATUS: dict[type[errors.MotserveError], int] = {
+    errors.BadRequest: 400,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.TooLarge: 413,
+    errors.UnsupportedMedia: 415,
+    errors.InvalidVideo: 422,
+    errors.NotReady: 503,
+    errors.WeightsUnavailable: 503,
+    errors.Overloaded: 503,
+}
+_MEDIA_TYPE = "application/problem+json"
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the documentation of the errors that a route may answer with."""
+    return {status: {"model": Problem, "content": {_MEDIA_TYPE: {}}} for status in statuses}
+
+
+def install(app: FastAPI) -> None:
+    """Give an application the handlers for all errors."""
+
+    @app.exception_handler(errors.MotserveError)
+    async def _ours(request: Request, error: errors.MotserveError) -> JSONResponse:
+        status = _STATUS.get(type(error), 500)
+        if status >= 500:
+            logger.error("%s", error, extra={"path": request.url.path, "status": status})
+        headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Overloaded) else None
+        return _problem(type(error).__name__, status, str(error), headers=headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def _fields(request: Request, error: RequestValidationError) -> JSONResponse:
+        fields = [
+            {"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in jsonable_encoder(error.errors())
+        ]
+        detail = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
+        return _problem("InvalidRequest", 422, detail, fields=fields)
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        return _problem("HttpError", error.status_code, str(error.detail), headers=error.headers)
+
+    @app.exception_handler(Exception)
+    async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, BackPressureError):
+            raise error  # Ray Serve answers it with the configured status and Retry-After
+        logger.error("unexpected error", exc_info=error, extra={"path": request.url.path})
+        return _problem("InternalError", 500, f"{type(error).__name__}; the log of the service has the details")
+
+
+def _problem(
+    kind: str,
+    status: int,
+    detail: str,
+    fields: list[dict[str, Any]] | None = None,
+    headers: Any = None,
+) -> JSONResponse:
+    words = re.findall(r"[A-Z][a-z]*", kind)
+    body = Problem(
+        type="urn:motserve:problem:" + "-".join(words).lower(),
+        title=" ".join(words).capitalize(),
+        status=status,
+        detail=detail,
+        errors=fields,
+    )
+    return JSONResponse(body.model_dump(exclude_none=True), status, headers, media_type=_MEDIA_TYPE)

@@ -1,0 +1,62 @@
+"""What every route works with: configuration, stores, sessions and the handles of the models."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from ray.serve.handle import DeploymentHandle
+
+from motserve.config import Config
+from motserve.errors import NotReady
+from motserve.serving.launcher import SessionLauncher
+from motserve.serving.schemas import ModelDetails, Models
+from motserve.serving.stores import ArtifactStore, JobStore
+
+_READY_TIMEOUT_S = 5.0  # a probe wants an answer, even if it is no
+
+
+@dataclass(slots=True)
+class Service:
+    """The parts of the service behind the routes. It holds no state of its own; every replica makes one."""
+
+    config: Config
+    detector: DeploymentHandle[Any]
+    embedder: DeploymentHandle[Any]
+    jobs: JobStore = field(init=False)
+    artifacts: ArtifactStore = field(init=False)
+    sessions: SessionLauncher = field(init=False)
+    rendering: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """Annotated videos being written by this replica, so that two requests wait for one."""
+
+    def __post_init__(self) -> None:
+        """Open the stores and mark as failed what a restart has lost."""
+        self.jobs = JobStore(self.config.serving.storage_dir)
+        self.artifacts = ArtifactStore(self.config.serving.storage_dir)
+        self.sessions = SessionLauncher(self.config, self.jobs, self.artifacts, self.detector, self.embedder)
+        self.sessions.reconcile()
+
+    async def models(self) -> Models:
+        """Ask the deployments which weights they have.
+
+        Raises:
+            NotReady: One of them does not answer.
+        """
+        try:
+            detector = await asyncio.wait_for(self.detector.info.remote(), _READY_TIMEOUT_S)
+            if self.config.reid.policy == "off":
+                return Models(detector=ModelDetails(**detector.weights))
+            embedder = await asyncio.wait_for(self.embedder.info.remote(), _READY_TIMEOUT_S)
+        except Exception as error:
+            raise NotReady(f"detector or embedder does not answer ({type(error).__name__})") from error
+        return Models(detector=ModelDetails(**detector.weights), reid=ModelDetails(**embedder.weights))
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+ServiceDependency = Annotated[Service, Depends(_service)]

@@ -1,0 +1,139 @@
+"""Takes in a posted video: a form streamed to disk under a limit of size, or a URL under a limit of place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from fastapi import Request
+from pydantic import ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import File, FormParser, parse_options_header
+
+from motserve.config import ServingConfig
+from motserve.errors import BadRequest, Forbidden, NotFound, TooLarge, UnsupportedMedia
+from motserve.serving.schemas import VideoUrl
+
+_FORM_OVERHEAD = 64 << 10  # what the wrapping of a form may add to the bytes of its file
+_MAX_JSON_BYTES = 64 << 10
+_BLOCK_BYTES = 256 << 10
+
+
+async def receive_form(request: Request, folder: Path, target: Path, max_bytes: int) -> str:
+    """Write the one file of a multipart form to disk as it arrives.
+
+    Args:
+        request: The request, its body not read yet.
+        folder: Folder on the file system of the target, for the file while it is incomplete.
+        target: Where the complete file goes.
+        max_bytes: Largest file accepted.
+
+    Returns:
+        The file's name as the client gave it.
+
+    Raises:
+        TooLarge: The file is larger; the rest of the body is not read.
+        BadRequest: The form is malformed, empty, or does not hold exactly one file.
+    """
+    kind, options = parse_options_header(request.headers["content-type"])
+    if b"boundary" not in options:
+        raise BadRequest("the form has no boundary in its Content-Type")
+    if int(request.headers.get("content-length") or 0) > max_bytes + _FORM_OVERHEAD:
+        raise TooLarge(_too_large(max_bytes))
+    files: list[File] = []
+    parser = FormParser(
+        kind.decode(),
+        on_field=None,
+        on_file=files.append,
+        boundary=options[b"boundary"],
+        config={"UPLOAD_DIR": str(folder), "UPLOAD_DELETE_TMP": False, "MAX_MEMORY_FILE_SIZE": 0},
+    )
+    try:
+        async for block in _capped(request, max_bytes):
+            await asyncio.to_thread(parser.write, block)
+        parser.finalize()
+    except FormParserError as error:
+        raise BadRequest(f"the form is malformed: {error}") from error
+    finally:
+        for file in files:
+            file.close()
+        parser.close()
+    if len(files) != 1:
+        raise BadRequest(f"the form must hold exactly one file, it holds {len(files)}")
+    name = Path((files[0].file_name or b"video").decode(errors="replace")).name or "video"
+    if not files[0].size:
+        raise BadRequest(f"the posted file {name} is empty")
+    if files[0].actual_file_name is None:
+        raise BadRequest(f"the posted file {name} did not arrive whole")
+    Path(files[0].actual_file_name.decode()).rename(target)
+    return name
+
+
+async def receive_url(request: Request, config: ServingConfig) -> Path:
+    """Read a JSON body with the URL of a video and check that it may be read.
+
+    Returns:
+        The path of the video, symbolic links resolved.
+
+    Raises:
+        BadRequest: The body is not `{"url": …}` or the URL's scheme is not known.
+        Forbidden: The path is not below one of `serving.allowed_roots`.
+        NotFound: Nothing is there.
+    """
+    body = bytearray()
+    async for block in request.stream():
+        body += block
+        if len(body) > _MAX_JSON_BYTES:
+            raise TooLarge(f"a JSON body of more than {_MAX_JSON_BYTES} bytes is refused")
+    try:
+        url = VideoUrl.model_validate_json(bytes(body)).url
+    except ValidationError as error:
+        raise BadRequest(f'the body must be {{"url": "file:///…"}}: {error.errors()[0]["msg"]}') from error
+    parts = urlsplit(url)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        raise BadRequest(f"{url}: only file:// URLs of this service's own disk are known")
+    if "\0" in (decoded := unquote(parts.path)):
+        raise BadRequest("the URL holds a zero byte")
+    path = Path(decoded).resolve()
+    # resolved before it is compared, so that neither `..` nor a symbolic link leads out of the root
+    if not any(path.is_relative_to(root.expanduser().resolve()) for root in config.allowed_roots):
+        raise Forbidden(f"{url} is not below one of the folders that the service may read (serving.allowed_roots)")
+    if not path.exists():
+        raise NotFound(f"there is no video at {url}")
+    return path
+
+
+def body_kind(request: Request) -> str:
+    """Return `form` or `json` for the type of the request body.
+
+    Raises:
+        UnsupportedMedia: It is neither.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kinds = {"multipart/form-data": "form", "application/json": "json"}
+    if content_type not in kinds:
+        raise UnsupportedMedia(
+            f"the body is {content_type or 'of no type'}; post multipart/form-data with a file, or application/json"
+        )
+    return kinds[content_type]
+
+
+async def _capped(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+    """Gather the body into blocks worth a write, and stop reading past the limit."""
+    received = 0
+    block = bytearray()
+    async for piece in request.stream():
+        received += len(piece)
+        if received > max_bytes + _FORM_OVERHEAD:
+            raise TooLarge(_too_large(max_bytes))
+        block += piece
+        if len(block) >= _BLOCK_BYTES:
+            yield bytes(block)
+            block.clear()
+    yield bytes(block)
+
+
+def _too_large(max_bytes: int) -> str:
+    return f"the upload is larger than {max_bytes} bytes, the limit of this service (serving.max_upload_bytes)"

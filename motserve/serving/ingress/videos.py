@@ -1,0 +1,197 @@
+"""Routes of the resource video: post, look at, fetch, delete."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
+from ray.exceptions import RayActorError
+
+from motserve.errors import Conflict
+from motserve.results import MEDIA_TYPES, SUFFIXES, Format, export, read_lines
+from motserve.serving.ingress.annotation import annotated_file
+from motserve.serving.ingress.problems import problem_responses
+from motserve.serving.ingress.service import Service, ServiceDependency
+from motserve.serving.ingress.uploads import body_kind, receive_form, receive_url
+from motserve.serving.schemas import VIDEOS, Links, VideoCreated, VideoList, VideoStatus, VideoUrl, summary_of
+from motserve.serving.stores import ACTIVE, Job
+from motserve.video import probe_video
+
+router = APIRouter(prefix=VIDEOS, tags=["videos"])
+
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary", "description": "The video."}},
+                }
+            },
+            "application/json": {"schema": VideoUrl.model_json_schema()},
+        },
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=VideoCreated,
+    summary="Post a video",
+    openapi_extra=_BODY,
+    responses={
+        200: {"content": {"application/x-ndjson": {}}, "description": "With `wait`: a line of tracks for each frame."},
+        **problem_responses(400, 403, 404, 413, 415, 422, 503),
+    },
+)
+async def post_video(
+    request: Request,
+    response: Response,
+    service: ServiceDependency,
+    wait: Annotated[
+        bool, Query(description="Stream the tracks as they come. The video is tracked to its end even if nobody reads.")
+    ] = False,
+) -> Any:
+    """Track a video. The answer comes when the video is checked and accepted; tracking goes on behind it."""
+    job = await _accept(request, service)
+    links = Links.of(job.id)
+    headers = {"Location": links.self}
+    if wait:
+        return StreamingResponse(_follow(service, job.id), media_type=MEDIA_TYPES["ndjson"], headers=headers)
+    response.headers.update(headers)
+    return VideoCreated(id=job.id, links=links)
+
+
+@router.get("", summary="List videos", responses=problem_responses(404, 422))
+async def list_videos(
+    service: ServiceDependency,
+    limit: Annotated[int, Query(ge=1, description="Most videos in the answer; the service may give fewer.")] = 20,
+    after: Annotated[str | None, Query(description="Start behind this video: `next` of the page before.")] = None,
+) -> VideoList:
+    """Return videos, newest first, page by page."""
+    limit = min(limit, service.config.serving.max_page_size)
+    jobs = service.jobs.page(limit + 1, after)
+    shown = [VideoStatus.of(service.sessions.refreshed(job)) for job in jobs[:limit]]
+    return VideoList(videos=shown, next=shown[-1].id if len(jobs) > limit else None)
+
+
+@router.get("/{video_id}", summary="State of a video", responses=problem_responses(404))
+async def get_video(video_id: str, service: ServiceDependency) -> VideoStatus:
+    """Return status, progress, speed, models and errors."""
+    return VideoStatus.of(_job(service, video_id))
+
+
+@router.get(
+    "/{video_id}/tracks",
+    summary="Tracks of a video",
+    response_class=StreamingResponse,
+    responses={200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}}, **problem_responses(404, 409, 422)},
+)
+async def get_tracks(
+    video_id: str,
+    service: ServiceDependency,
+    format: Annotated[Format, Query(description="`mot` counts frames and pixels from 1, the others from 0.")] = "json",  # noqa: A002
+) -> StreamingResponse:
+    """Return the tracks; those so far while the video is in work."""
+    job = _job(service, video_id)
+    if job.status == "failed":
+        raise Conflict(f"video {video_id} failed: {(job.error or {}).get('message', '')}")
+    path = service.artifacts.results(video_id)
+    content = export(
+        read_lines(path) if path.exists() else (),
+        format,
+        video={"name": job.name, **(job.video or {})},
+        models=job.models,
+        summary=summary_of(job),
+        name=video_id,
+    )
+    disposition = f'inline; filename="{video_id}{SUFFIXES[format]}"'
+    return StreamingResponse(content, media_type=MEDIA_TYPES[format], headers={"Content-Disposition": disposition})
+
+
+@router.get(
+    "/{video_id}/annotated.mp4",
+    summary="Annotated video",
+    response_class=FileResponse,
+    responses={200: {"content": {"video/mp4": {}}}, **problem_responses(404, 409)},
+)
+async def get_annotated(video_id: str, service: ServiceDependency) -> FileResponse:
+    """Return the video with every person boxed in the colour of their identity. It is drawn when first asked for."""
+    job = _job(service, video_id)
+    if job.status != "done":
+        raise Conflict(f"video {video_id} is {job.status}; the annotated video is there once it is done")
+    return FileResponse(await annotated_file(service, job), media_type="video/mp4")
+
+
+@router.delete("/{video_id}", status_code=204, summary="Delete a video", responses=problem_responses(404))
+async def delete_video(video_id: str, service: ServiceDependency) -> None:
+    """Stop the work on a video and remove its row and its files."""
+    service.jobs.delete(video_id)
+    service.sessions.stop(video_id)
+    await asyncio.to_thread(service.artifacts.delete, video_id)
+
+
+async def _accept(request: Request, service: Service) -> Job:
+    """Take the video in, check it, start its session; of a video that is refused nothing is left."""
+    kind = body_kind(request)
+    video_id = uuid.uuid4().hex
+    folder = service.artifacts.create(video_id)
+    try:
+        if kind == "form":
+            source = service.artifacts.source(video_id)
+            name = await receive_form(request, folder, source, service.config.serving.max_upload_bytes)
+        else:
+            source = await receive_url(request, service.config.serving)
+            name = source.name
+        await asyncio.to_thread(probe_video, source, service.config.video, name)
+        job = Job(video_id, name, str(source), time.time())
+        service.sessions.start(job)
+    except BaseException:
+        service.artifacts.delete(video_id)
+        raise
+    return job
+
+
+def _job(service: Service, video_id: str) -> Job:
+    return service.sessions.refreshed(service.jobs.get(video_id))
+
+
+async def _follow(service: Service, video_id: str) -> AsyncIterator[bytes]:
+    """Yield the lines of the result file as they are appended; a failure is the last line."""
+    path = service.artifacts.results(video_id)
+    frames, offset, last = 0, 0, False
+    while not last:
+        session = service.sessions.find(video_id)
+        try:
+            last = session is None or await session.follow.remote(frames)
+        except RayActorError:
+            last = True
+        lines = await asyncio.to_thread(partial(_read_from, path, offset))
+        offset += len(lines)
+        frames += lines.count(b"\n")
+        if lines:
+            yield lines
+    job = _job(service, video_id)
+    if job.status not in (*ACTIVE, "done"):
+        yield orjson.dumps({"error": job.error}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _read_from(path: Path, offset: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except FileNotFoundError:
+        return b""
+    return data[: data.rfind(b"\n") + 1]

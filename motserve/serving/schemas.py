@@ -1,0 +1,157 @@
+"""What goes over the wire: the bodies of requests and answers, and their making from domain types."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from motserve.serving.stores import Job
+
+VIDEOS = "/v1/videos"
+
+
+class Links(BaseModel):
+    """Where the parts of a video are."""
+
+    self: str = Field(examples=["/v1/videos/3f2b8a"])
+    tracks: str = Field(examples=["/v1/videos/3f2b8a/tracks"])
+    annotated: str = Field(examples=["/v1/videos/3f2b8a/annotated.mp4"])
+
+    @classmethod
+    def of(cls, video_id: str) -> Links:
+        """Return the links of a video."""
+        path = f"{VIDEOS}/{video_id}"
+        return cls(self=path, tracks=f"{path}/tracks", annotated=f"{path}/annotated.mp4")
+
+
+class VideoUrl(BaseModel):
+    """A video that the service can reach by itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(
+        description="`file://` URL below one of `serving.allowed_roots`.", examples=["file:///videos/a.mp4"]
+    )
+
+
+class VideoCreated(BaseModel):
+    """Answer to a posted video."""
+
+    id: str = Field(description="ID of the video.", examples=["3f2b8a"])
+    status: Literal["queued"] = "queued"
+    links: Links
+
+
+class Failure(BaseModel):
+    """Why a video failed."""
+
+    type: str = Field(examples=["InvalidVideo"])
+    message: str = Field(examples=["clip.mp4 is cut off: it declares 120 frames and ends after 97"])
+
+
+class VideoDetails(BaseModel):
+    """What was posted."""
+
+    width: int = Field(description="Pixels, after rotation.")
+    height: int = Field(description="Pixels, after rotation.")
+    rate_hz: float | None = Field(description="Average frame rate in Hz.")
+    frame_count: int | None = Field(description="Number of frames as the container tells it.")
+    duration_s: float | None = Field(description="Duration in seconds as the container tells it.")
+    codec: str = Field(examples=["h264"])
+
+
+class ModelDetails(BaseModel):
+    """Which weights a model had."""
+
+    name: str = Field(examples=["yolov8s.pt"])
+    sha256: str
+    fallback: str = Field(description="Why preferred weights could not be had; empty where the first choice was used.")
+
+
+class Models(BaseModel):
+    """The models behind the tracks."""
+
+    detector: ModelDetails
+    reid: ModelDetails | None = Field(None, description="None where re-identification is off.")
+
+
+class VideoStatus(BaseModel):
+    """State of a video."""
+
+    id: str
+    name: str = Field(description="File name that the client gave.")
+    status: Literal["queued", "running", "done", "failed"]
+    created_at: datetime
+    frames_done: int = Field(description="Frames tracked.")
+    frames_total: int | None = Field(description="Frames of the video as the container tells it.")
+    progress: float | None = Field(description="Share of the frames that is tracked, in [0, 1].", ge=0, le=1)
+    fps: float = Field(description="Frames tracked per second.")
+    identities: int = Field(description="Different people so far.")
+    embeddings: int = Field(description="Embeddings computed.")
+    links_made: int = Field(description="Returning people who were given their old identity.")
+    video: VideoDetails | None
+    models: Models | None
+    error: Failure | None
+    links: Links
+
+    @classmethod
+    def of(cls, job: Job) -> VideoStatus:
+        """Return the state of a job."""
+        progress = 1.0 if job.status == "done" else None
+        if progress is None and job.frames_total:
+            progress = min(1.0, job.frames_done / job.frames_total)
+        return cls(
+            id=job.id,
+            name=job.name,
+            status=job.status,
+            created_at=datetime.fromtimestamp(job.created_at, timezone.utc),
+            frames_done=job.frames_done,
+            frames_total=job.frames_total,
+            progress=progress,
+            fps=job.fps,
+            identities=job.identities,
+            embeddings=job.embeddings,
+            links_made=job.links,
+            video=VideoDetails(**job.video) if job.video else None,
+            models=Models(**job.models) if job.models else None,
+            error=Failure(**job.error) if job.error else None,
+            links=Links.of(job.id),
+        )
+
+
+class VideoList(BaseModel):
+    """A page of videos, newest first."""
+
+    videos: list[VideoStatus]
+    next: str | None = Field(description="Value of `after` for the next page; None on the last one.")
+
+
+class Health(BaseModel):
+    """A part of the service is alive or ready."""
+
+    status: Literal["ok"] = "ok"
+    models: Models | None = None
+
+
+class Problem(BaseModel):
+    """An error, after RFC 9457."""
+
+    type: str = Field(examples=["urn:motserve:problem:invalid-video"])
+    title: str = Field(examples=["Invalid video"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["notes.txt is not a video (Invalid data found when processing input)"])
+    errors: list[dict[str, Any]] | None = Field(None, description="Fields of the request that are not valid.")
+
+
+def summary_of(job: Job) -> dict[str, Any]:
+    """Return the counts that head a JSON document of tracks."""
+    return {
+        "status": job.status,
+        "frames": job.frames_done,
+        "identities": job.identities,
+        "embeddings": job.embeddings,
+        "links": job.links,
+        "fps": job.fps,
+    }

@@ -1,0 +1,164 @@
+"""The actor that follows one video: it decodes, asks detector and embedder, tracks, and appends the results.
+
+It runs no network and imports no torch, so a session is small. When the video is done, failed or deleted, the actor
+is gone; what is left is the row in the job store and the result file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import cv2
+import ray
+from ray.exceptions import RayActorError
+from ray.serve.handle import DeploymentHandle
+
+from motserve.config import Config
+from motserve.errors import InvalidVideo, MotserveError, NotReady
+from motserve.logs import setup_logging
+from motserve.pipeline import PipelineStats, track_frames
+from motserve.results import ResultWriter
+from motserve.serving.replica import ModelInfo
+from motserve.serving.stores import ArtifactStore, Job, JobStore
+from motserve.video import VideoSource, open_video
+
+Result = TypeVar("Result")
+logger = logging.getLogger("motserve.session")
+
+_PROGRESS_INTERVAL_S = 0.5  # a row in the job store is written no more often than anybody polls it
+
+
+class VideoSession:
+    """Tracks one video from its first to its last frame; `start_session` makes it an actor.
+
+    Args:
+        job: The video.
+        config: The configuration, paths absolute.
+        detector: Handle of the detector deployment.
+        embedder: Handle of the embedder deployment.
+    """
+
+    def __init__(
+        self, job: Job, config: Config, detector: DeploymentHandle[Any], embedder: DeploymentHandle[Any]
+    ) -> None:
+        setup_logging(config.logging)
+        cv2.setNumThreads(1)  # crops are small, and the cores belong to the networks
+        self._job = job
+        self._config = config
+        self._detector = detector
+        self._embedder = embedder
+        self._jobs = JobStore(config.serving.storage_dir)
+        self._artifacts = ArtifactStore(config.serving.storage_dir)
+        self._progress = asyncio.Condition()
+        self._frames = 0
+        self._finished = False
+
+    async def run(self) -> None:
+        """Track the whole video. Whatever happens ends up in the job store; then the actor leaves."""
+        try:
+            await self._track()
+        except MotserveError as error:
+            self._fail(error, str(error))
+        except Exception as error:
+            logger.exception("video failed", extra={"video_id": self._job.id, "frame": self._frames})
+            self._fail(error, f"tracking stopped after frame {self._frames}: {error}")
+        await self._tell(finished=True)
+        ray.actor.exit_actor()  # type: ignore[no-untyped-call]
+
+    async def follow(self, frames_seen: int) -> bool:
+        """Wait until more than `frames_seen` frames are in the result file; return whether they are the last."""
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._finished or self._frames > frames_seen)
+        return self._finished
+
+    async def _track(self) -> None:
+        job = self._job
+        detector: ModelInfo = await self._call(lambda: self._detector.info.remote())
+        models: dict[str, Any] = {"detector": detector.weights, "reid": None}
+        if self._config.reid.policy != "off":
+            embedder: ModelInfo = await self._call(lambda: self._embedder.info.remote())
+            models["reid"] = embedder.weights
+        source = await asyncio.to_thread(open_video, job.source, self._config.video, job.name)
+        with source, ResultWriter(self._artifacts.results(job.id), detector.class_names) as results:
+            self._jobs.update(
+                job.id,
+                status="running",
+                models=models,
+                classes={str(index): name for index, name in detector.class_names.items()},
+                video=asdict(source.info),
+                frames_total=source.info.frame_count,
+            )
+            logger.info("session started", extra={"video_id": job.id, "frame": 0})
+            await self._track_source(source, results)
+
+    async def _track_source(self, source: VideoSource, results: ResultWriter) -> None:
+        started = reported = time.monotonic()
+        stats = PipelineStats()
+        async with aclosing(track_frames(source.frames(), self._detect, self._embed, self._config, stats)) as chunks:
+            async for chunk in chunks:
+                results.append(chunk)
+                self._frames = stats.frames
+                await self._tell(finished=False)
+                now = time.monotonic()
+                if now - reported >= _PROGRESS_INTERVAL_S:
+                    reported = now
+                    self._report(stats, now - started, "running")
+        self._report(stats, time.monotonic() - started, "done")
+        logger.info("session done", extra={"video_id": self._job.id, "frame": stats.frames})
+
+    async def _detect(self, images: list[Any]) -> list[Any]:
+        # one object in shared memory, which a second attempt uses again
+        chunk = ray.put(images)
+        return await self._call(lambda: self._detector.detect.remote(chunk))
+
+    async def _embed(self, crops: Any) -> Any:
+        return await self._call(lambda: self._embedder.embed.remote(crops))
+
+    async def _call(self, request: Callable[[], Awaitable[Result]]) -> Result:
+        """Make a request, again where a replica died under it, within a time.
+
+        Raises:
+            NotReady: No replica answered in time, or each that tried died.
+        """
+        limits = self._config.serving.session
+        for attempt in range(1, limits.attempts + 1):
+            try:
+                return await asyncio.wait_for(request(), limits.request_timeout_s)
+            except RayActorError as error:
+                logger.warning(
+                    "a replica died, attempt %d of %d",
+                    attempt,
+                    limits.attempts,
+                    extra={"video_id": self._job.id, "frame": self._frames, "error": str(error)},
+                )
+            except asyncio.TimeoutError as error:
+                raise NotReady(f"detector or embedder did not answer within {limits.request_timeout_s} s") from error
+        raise NotReady(f"{limits.attempts} replicas of detector or embedder died, one after the other")
+
+    def _report(self, stats: PipelineStats, seconds: float, status: str) -> None:
+        self._jobs.update(
+            self._job.id,
+            status=status,
+            frames_done=stats.frames,
+            fps=round(stats.frames / max(seconds, 1e-9), 2),
+            identities=stats.identities,
+            embeddings=stats.embeddings,
+            links=stats.links,
+        )
+
+    def _fail(self, error: Exception, message: str) -> None:
+        if isinstance(error, InvalidVideo):
+            self._artifacts.delete(self._job.id)
+        logger.error("video failed: %s", message, extra={"video_id": self._job.id, "frame": self._frames})
+        self._jobs.update(self._job.id, status="failed", error={"type": type(error).__name__, "message": message})
+
+    async def _tell(self, finished: bool) -> None:
+        async with self._progress:
+            self._finished = finished
+            self._progress.notify_all()
