@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,7 @@ from motserve.types import BoolArray, FloatArray, IntArray
 _TIE = 1e-12  # what a match at exactly the limit is worth, so that it is preferred to none
 
 
-@dataclass(frozen=True, slots=True)
-class Candidates:
+class Candidates(NamedTuple):
     """The pairs of a track and a detection that any association could match.
 
     Attributes:
@@ -30,7 +29,7 @@ class Candidates:
 
     def select(self, wanted: BoolArray) -> Candidates:
         """Return the pairs that are marked."""
-        chosen = np.flatnonzero(wanted)
+        chosen = wanted.nonzero()[0]
         return Candidates(self.rows.take(chosen), self.columns.take(chosen), self.cost.take(chosen))
 
 
@@ -92,33 +91,33 @@ def assign(rows: IntArray, columns: IntArray, cost: NDArray[np.float64], limit: 
         [[0, 1], [1, 0]]
     """
     gain = (limit + _TIE) - cost
-    pays = gain > 0
-    if not pays.all():
-        rows, columns, gain = rows[pays], columns[pays], gain[pays]
+    pays = (gain > 0).nonzero()[0]
+    if pays.size < rows.size:
+        rows, columns, gain = rows.take(pays), columns.take(pays), gain.take(pays)
     if rows.size == 0:
         return rows, columns
     # Others of the row and of the column: two sums, each less the pair itself.
-    settled = 3 * gain > np.bincount(rows, gain).take(rows) + np.bincount(columns, gain).take(columns)
-    if settled.all():
+    row_gain, column_gain = np.bincount(rows, gain), np.bincount(columns, gain)
+    settled = 3 * gain > row_gain.take(rows) + column_gain.take(columns)
+    chosen = settled.nonzero()[0]
+    if chosen.size == rows.size:
         return rows, columns
-    settled_rows, settled_columns = rows[settled], columns[settled]
-    taken_rows = np.zeros(int(rows.max()) + 1, np.bool_)
-    taken_columns = np.zeros(int(columns.max()) + 1, np.bool_)
-    taken_rows[settled_rows] = True
-    taken_columns[settled_columns] = True
-    open_ = ~(taken_rows.take(rows) | taken_columns.take(columns))
-    if not open_.any():
+    settled_rows, settled_columns = rows.take(chosen), columns.take(chosen)
+    # Whatever shares a row or a column with a settled pair is out.
+    beaten = np.bincount(settled_rows, minlength=row_gain.size).take(rows)
+    beaten += np.bincount(settled_columns, minlength=column_gain.size).take(columns)
+    left = (beaten == 0).nonzero()[0]
+    if left.size == 0:
         return settled_rows, settled_columns
-    more_rows, more_columns = _solve(rows[open_], columns[open_], gain[open_])
+    more_rows, more_columns = _solve(rows.take(left), columns.take(left), gain.take(left))
     return np.concatenate([settled_rows, more_rows]), np.concatenate([settled_columns, more_columns])
 
 
 def _solve(rows: IntArray, columns: IntArray, gain: NDArray[np.float64]) -> tuple[IntArray, IntArray]:
     """Choose the pairs with the greatest sum of gains by a dense solver."""
-    row_values, row = np.unique(rows, return_inverse=True)
-    column_values, column = np.unique(columns, return_inverse=True)
+    row_values, column_values = np.bincount(rows).nonzero()[0], np.bincount(columns).nonzero()[0]
     matrix = np.zeros((row_values.size, column_values.size))
-    matrix[row, column] = gain
+    matrix[np.searchsorted(row_values, rows), np.searchsorted(column_values, columns)] = gain
     chosen_row, chosen_column = linear_sum_assignment(matrix, maximize=True)
     pays = matrix[chosen_row, chosen_column] > 0
     return row_values[chosen_row[pays]], column_values[chosen_column[pays]]

@@ -36,10 +36,11 @@ def overlapping_pairs(a: FloatArray, b: FloatArray, least: float = 0.0) -> tuple
     meets = (a[2:] - slack)[:, :, None] < b[2:, None, :]
     meets &= (a[:2] + slack)[:, :, None] > b[:2, None, :]
     meets[0] &= meets[1]
-    pairs = np.flatnonzero(meets[0])
+    pairs = meets[0].ravel().nonzero()[0]
     if pairs.size == 0:
         return pairs, pairs, np.empty(0, np.float32)
-    rows, columns = np.divmod(pairs, b.shape[1])
+    rows = pairs // b.shape[1]
+    columns = pairs - rows * b.shape[1]
     return rows, columns, _iou(a.take(rows, axis=1), b.take(columns, axis=1))
 
 

@@ -75,20 +75,21 @@ class ByteTrack(TrackerBase):
         self._kalman.predict(table.motion[:, : table.confirmed], steps)
         found, unmatched = self._associate(seen)
         kept = self._correct(seen, found, timestamp)
-        if not kept.all():
+        if np.count_nonzero(kept) < kept.size:
             table.keep(kept)
             found = found[kept]
         born = unmatched[seen.scores.take(unmatched) >= config.new_track_confidence]
         self._give_birth(seen, born, timestamp)
-        found = np.concatenate([found, born])
+        if born.size:
+            found = np.concatenate([found, born])
         boxes = to_boxes(table.motion)
         duplicate = self._duplicates(boxes, timestamp)
-        if duplicate.any():
+        if duplicate is not None:
             table.keep(~duplicate)
             found, boxes = found[~duplicate], boxes[:, ~duplicate]
         self._timestamp = timestamp
 
-        shown = np.flatnonzero(~table.lost[: table.confirmed])
+        shown = (~table.lost[: table.confirmed]).nonzero()[0]
         found = found.take(shown)
         return Tracks(
             ids=table.ids.take(shown),
@@ -165,7 +166,7 @@ class ByteTrack(TrackerBase):
             rows, columns = match(third, config.unconfirmed_match_distance, scores)
             found[rows] = columns
             free[columns] = False
-        return found, np.flatnonzero(free[:high])
+        return found, free[:high].nonzero()[0]
 
     def _correct(self, seen: Observations, found: IntArray, timestamp: float) -> BoolArray:
         """Correct the matched tracks, mark the others as lost or expired, and return which tracks stay."""
@@ -196,22 +197,25 @@ class ByteTrack(TrackerBase):
         if self._timestamp is None:
             table.confirmed = len(table)
 
-    def _duplicates(self, boxes: FloatArray, timestamp: float) -> BoolArray:
-        """Mark the younger of each tracked and lost track that lie on each other, the tracked one when of an age."""
-        config, table = self._config, self._table
-        duplicate = np.zeros(len(table), np.bool_)
-        lost = np.flatnonzero(table.lost)
+    def _duplicates(self, boxes: FloatArray, timestamp: float) -> BoolArray | None:
+        """Mark the younger of each tracked and lost track that lie on each other, the tracked one when of an age.
+
+        Returns:
+            True for the tracks to drop, or None where there are none.
+        """
+        table, least = self._table, self._config.duplicate_iou
+        lost = table.lost.nonzero()[0]
         if lost.size == 0 or lost.size == len(table):
-            return duplicate
-        tracked = np.flatnonzero(~table.lost)
-        rows, columns, iou = overlapping_pairs(
-            boxes.take(tracked, axis=1), boxes.take(lost, axis=1), config.duplicate_iou
-        )
-        same = 1 - iou < 1 - config.duplicate_iou
-        if same.any():
-            tracked, lost = tracked[rows[same]], lost[columns[same]]
-            first, last = table.seen
-            older = timestamp - first[tracked] > last[lost] - first[lost] + _TIME_TOLERANCE_S
-            duplicate[lost[older]] = True
-            duplicate[tracked[~older]] = True
+            return None
+        tracked = (~table.lost).nonzero()[0]
+        rows, columns, iou = overlapping_pairs(boxes.take(tracked, axis=1), boxes.take(lost, axis=1), least)
+        same = (1 - iou < 1 - least).nonzero()[0]
+        if same.size == 0:
+            return None
+        tracked, lost = tracked[rows[same]], lost[columns[same]]
+        first, last = table.seen
+        older = timestamp - first[tracked] > last[lost] - first[lost] + _TIME_TOLERANCE_S
+        duplicate = np.zeros(len(table), np.bool_)
+        duplicate[lost[older]] = True
+        duplicate[tracked[~older]] = True
         return duplicate

@@ -99,7 +99,7 @@ class KalmanFilter:
         n = min(steps, _MAX_STEPS)
         # P <- F^n P F^n' + the sum of F^k Q F^k' for k = 0 .. n - 1, with F = [[1, 1], [0, 1]] in each block.
         sums = np.array([n, n * (n - 1) / 2, (n - 1) * n * (2 * n - 1) / 6])
-        noise = (self._process @ sums)[:, :, None] * _noise_scale(motion)
+        noise = np.dot(self._process, sums)[:, :, None] * _noise_scale(motion)
         covariance = motion[8:].reshape(3, 2, -1)
         position, cross, velocity = covariance
         drift = n * velocity
@@ -156,6 +156,7 @@ def to_boxes(motion: Motion) -> FloatArray:
 
 def _noise_scale(motion: Motion) -> NDArray[np.float64]:
     """Return `(2, n)`: the square of the height that scales the noise of x, y and h, and 1 for the aspect ratio."""
-    scale = np.ones((2, motion.shape[1]))
+    scale = np.empty((2, motion.shape[1]))
     np.square(motion[2], out=scale[0])
+    scale[1] = 1
     return scale

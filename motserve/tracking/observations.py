@@ -52,17 +52,17 @@ def observe(detections: Detections, low: float, high: float) -> Observations:
     """
     scores = np.asarray(detections.scores, np.float32)
     in_range = (scores >= 0) & (scores <= 1)
-    if not in_range.all():
+    if np.count_nonzero(in_range) < in_range.size:
         row = int(np.argmin(in_range))
         raise ValueError(f"detection {row} has score {scores[row]}; scores must be numbers in [0, 1]")
     rows = _best_first(detections, scores, low)
     scores = scores.take(rows)
     corners = np.ascontiguousarray(np.asarray(detections.boxes, np.float32).take(rows, axis=0).T)
     size = corners[2:] - corners[:2]
-    if rows.size and not (
-        corners.min() >= -_MAX_COORDINATE and corners.max() <= _MAX_COORDINATE and size.min() >= _MIN_SIDE
-    ):
-        raise ValueError(_describe_bad_box(corners, size, rows))
+    ok = np.abs(corners) <= _MAX_COORDINATE
+    ok[2:] &= size >= _MIN_SIDE
+    if np.count_nonzero(ok) < ok.size:
+        raise ValueError(_describe_bad_box(corners, rows, int(ok.all(axis=0).argmin())))
 
     # Centre, then corner, then centre: the reference's path through its formats, in its precision.
     boxes = np.empty_like(corners)
@@ -87,9 +87,9 @@ def observe(detections: Detections, low: float, high: float) -> Observations:
 
 def _best_first(detections: Detections, scores: FloatArray, low: float) -> IntArray:
     """Return the rows above `low` by falling score; among equal scores the boxes and classes decide."""
-    rows = np.flatnonzero(scores > low)
+    rows: IntArray = (scores > low).nonzero()[0]
     kept = scores.take(rows)
-    if (kept[1:] < kept[:-1]).all():
+    if np.count_nonzero(kept[1:] < kept[:-1]) + 1 >= rows.size:
         return rows
     order = np.argsort(-kept, kind="stable")
     kept = kept.take(order)
@@ -99,14 +99,12 @@ def _best_first(detections: Detections, scores: FloatArray, low: float) -> IntAr
     return rows.take(order)
 
 
-def _describe_bad_box(corners: FloatArray, size: FloatArray, rows: IntArray) -> str:
-    ok = (np.abs(corners) <= _MAX_COORDINATE).all(axis=0) & (size >= _MIN_SIDE).all(axis=0)
-    column = int(np.argmin(ok))
-    box = corners[:, column]
+def _describe_bad_box(corners: FloatArray, rows: IntArray, bad: int) -> str:
+    box = corners[:, bad]
     if not np.isfinite(box).all():
         reason = "is not finite"
     elif (np.abs(box) > _MAX_COORDINATE).any():
         reason = f"reaches beyond {_MAX_COORDINATE:.0f} pixels"
     else:
         reason = "has no area; right must be above left and bottom above top"
-    return f"detection {int(rows[column])} has box {box.tolist()}, which {reason}"
+    return f"detection {int(rows[bad])} has box {box.tolist()}, which {reason}"
