@@ -1,0 +1,71 @@
+"""What every source of frames offers, whatever it reads from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TypeVar
+
+from motserve.types import Frame
+
+_Source = TypeVar("_Source", bound="VideoSource")
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a source says of itself before its frames are read.
+
+    Attributes:
+        width: Width of a frame in pixels, after rotation.
+        height: Height of a frame in pixels, after rotation.
+        rate_hz: Average frame rate in Hz; None where the source does not know.
+        frame_count: Number of frames as far as it can be told without decoding; None where it cannot.
+        duration_s: Duration in seconds as declared; None where it is not.
+        codec: Name of the codec, such as `h264`; `images` for a folder.
+    """
+
+    width: int
+    height: int
+    rate_hz: float | None
+    frame_count: int | None
+    duration_s: float | None
+    codec: str
+
+
+class VideoSource(ABC):
+    """A video that is open for one walk through its frames. Use it as a context manager, or call `close`."""
+
+    @property
+    @abstractmethod
+    def info(self) -> VideoInfo:
+        """Size, rate and length of the video."""
+
+    @abstractmethod
+    def frames(self, start: int = 0) -> Iterator[Frame]:
+        """Walk through the frames, once.
+
+        Args:
+            start: Index of the first frame wanted. Those before it are decoded where the codec needs it but not
+                converted; indices and timestamps stay those of the whole video.
+
+        Yields:
+            The frames in display order, with indices from `start` and strictly increasing timestamps in seconds.
+
+        Raises:
+            InvalidVideo: The data is broken, cut off or larger than the configuration accepts.
+            RuntimeError: The frames were walked through before.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the files behind the source. Calling it again does nothing."""
+
+    def __enter__(self: _Source) -> _Source:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

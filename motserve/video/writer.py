@@ -1,0 +1,146 @@
+"""Writes video that every browser plays: H.264 in MP4, 4:2:0, index in front, real timestamps."""
+
+from __future__ import annotations
+
+import secrets
+from fractions import Fraction
+from math import isfinite
+from pathlib import Path
+from types import TracebackType
+from typing import cast
+
+import av
+import cv2
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+
+from motserve.config import VideoConfig
+from motserve.types import Image
+
+_TICKS_PER_S = 90_000  # the customary clock of video: 24, 25, 29.97, 30 and 60 Hz fall on whole ticks
+_FALLBACK_RATE_HZ = 30.0  # only the hint given to the encoder; timestamps decide
+_BT709 = 1  # the number of ITU-R BT.709 in H.264's tables of primaries, transfer and matrix
+_LIMITED_RANGE = 1
+
+
+class VideoWriter:
+    """Encodes frames into an MP4 file that appears at its place only when it is complete.
+
+    Use it as a context manager: leaving the block finishes the file and renames it to its place, an exception in the
+    block removes what was written. Odd sizes, which 4:2:0 does not know, grow by repeating the last row or column.
+
+    Args:
+        target: Where the file goes; one that is there is replaced.
+        width: Width of the pictures in pixels.
+        height: Height of the pictures in pixels.
+        config: Quality and speed of the encoder.
+        rate_hz: Nominal frame rate in Hz, a hint for the encoder and the length of the last frame.
+
+    Raises:
+        OSError: The file cannot be made there.
+        RuntimeError: PyAV was built without libx264; its wheels on PyPI have it.
+    """
+
+    def __init__(
+        self, target: str | Path, width: int, height: int, config: VideoConfig, rate_hz: float | None = None
+    ) -> None:
+        if "libx264" not in av.codecs_available:
+            raise RuntimeError("this build of PyAV has no libx264 encoder; install the wheel from PyPI")
+        self._target = Path(target)
+        self._partial = self._target.with_name(f".{self._target.name}.{secrets.token_hex(4)}.part")
+        self._size = width, height
+        rate = Fraction(rate_hz or _FALLBACK_RATE_HZ).limit_denominator(1001)
+        self._interval = max(1, round(_TICKS_PER_S / rate))
+        self._last: int | None = None
+        self._reformatter = VideoReformatter()
+        self._container = av.open(str(self._partial), "w", format="mp4", options={"movflags": "+faststart"})
+        try:
+            # Without B-frames decoding order is display order, so the durations in the file fit any frame rate.
+            options = {"crf": str(config.crf), "preset": config.preset, "bf": "0"}
+            stream = self._container.add_stream("libx264", rate=rate, options=options)
+            stream.width, stream.height = width + width % 2, height + height % 2
+            stream.pix_fmt = "yuv420p"
+            stream.time_base = stream.codec_context.time_base = Fraction(1, _TICKS_PER_S)
+            # Untagged video leaves the matrix to the player's guess, and with it the colours.
+            stream.codec_context.colorspace = stream.codec_context.color_primaries = _BT709
+            stream.codec_context.color_trc = _BT709
+            stream.codec_context.color_range = _LIMITED_RANGE
+            self._stream = stream
+            self._container.start_encoding()  # opens the file, so that a bad place fails here
+        except BaseException:
+            self._discard()
+            raise
+
+    def write(self, image: Image, timestamp: float) -> None:
+        """Append a frame.
+
+        Args:
+            image: `(height, width, 3)` uint8 BGR, of the size given to the writer.
+            timestamp: Presentation time in seconds, not less than zero and greater than that of the frame before.
+
+        Raises:
+            ValueError: The size or the timestamp does not fit.
+        """
+        height, width = image.shape[:2]
+        if (width, height) != self._size:
+            raise ValueError(f"the video is {self._size[0]}x{self._size[1]}, the frame {width}x{height}")
+        if not (isfinite(timestamp) and timestamp >= 0):
+            raise ValueError(f"a timestamp is a number of seconds from zero on, got {timestamp}")
+        pts = round(timestamp * _TICKS_PER_S)
+        if self._last is not None and pts <= self._last:
+            raise ValueError(
+                f"timestamps must increase by at least {1 / _TICKS_PER_S:.6f} s: "
+                f"{timestamp} follows {self._last / _TICKS_PER_S}"
+            )
+        self._last = pts
+        if width % 2 or height % 2:
+            border = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+            image = cast("Image", border)
+        picture = self._reformatter.reformat(
+            VideoFrame.from_numpy_buffer(image, "bgr24"),
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            threads=1,
+        )
+        picture.pts, picture.time_base = pts, Fraction(1, _TICKS_PER_S)
+        self._mux(picture)
+
+    def close(self) -> None:
+        """Finish the file and move it to its place; nothing is left behind if that fails.
+
+        Raises:
+            ValueError: No frame was written, so there is no video.
+        """
+        try:
+            if self._last is None:
+                raise ValueError(f"no frame was written to {self._target}")
+            self._mux(None)
+            self._container.close()
+            self._partial.replace(self._target)
+        except BaseException:
+            self._discard()
+            raise
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._discard()
+
+    def _mux(self, picture: VideoFrame | None) -> None:
+        for packet in self._stream.encode(picture):
+            if not packet.duration:
+                packet.duration = self._interval
+            self._container.mux(packet)
+
+    def _discard(self) -> None:
+        try:
+            self._container.close()
+        finally:
+            self._partial.unlink(missing_ok=True)

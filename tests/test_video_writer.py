@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from motserve.config import VideoConfig
+from motserve.video import VideoWriter, open_video
+
+CONFIG = VideoConfig(crf=4, preset="ultrafast")
+
+
+def picture(width: int, height: int, shade: int) -> np.ndarray:
+    image = np.full((height, width, 3), shade, np.uint8)
+    image[:, : width // 2] = (200, 60, shade)
+    return image
+
+
+def test_round_trip_keeps_pictures_and_variable_timestamps(tmp_path: Path) -> None:
+    times = [0.0, 0.04, 0.1, 0.5, 0.51, 1.7]
+    with VideoWriter(tmp_path / "out.mp4", 64, 48, CONFIG, 25) as writer:
+        for i, time in enumerate(times):
+            writer.write(picture(64, 48, 30 * i), time)
+    with open_video(tmp_path / "out.mp4", CONFIG) as video:
+        frames = list(video.frames())
+        assert video.info.frame_count == len(times)
+        assert video.info.duration_s == pytest.approx(1.7 + 1 / 25, abs=1e-3)
+    assert [f.timestamp for f in frames] == pytest.approx(times, abs=1e-5)
+    for i, frame in enumerate(frames):
+        # Not at the edge between the halves, where 4:2:0 mixes the colours.
+        error = np.abs(frame.image.astype(int) - picture(64, 48, 30 * i))
+        assert np.delete(error, slice(28, 36), axis=1).max() <= 8
+
+
+def test_the_file_is_what_browsers_play(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    with VideoWriter(path, 64, 48, CONFIG) as writer:
+        for i in range(5):
+            writer.write(picture(64, 48, i), i / 30)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert container.format.name.startswith("mov,mp4")
+        assert (stream.codec_context.name, stream.pix_fmt, stream.codec_context.colorspace) == ("h264", "yuv420p", 1)
+    data = path.read_bytes()
+    assert 0 < data.index(b"moov") < data.index(b"mdat")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_odd_sizes_grow_by_a_row_and_a_column(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "odd.mp4", 65, 49, CONFIG) as writer:
+        writer.write(picture(65, 49, 120), 0.0)
+    with open_video(tmp_path / "odd.mp4", CONFIG) as video:
+        image = next(video.frames()).image
+    assert image.shape == (50, 66, 3)
+    assert np.abs(image[:49, 40:65].astype(int) - 120).max() <= 8
+    assert np.abs(image[49, 40:].astype(int) - 120).max() <= 8
+
+
+def test_a_failure_leaves_nothing_and_keeps_what_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    target.write_bytes(b"the old one")
+
+    def write_two_sizes() -> None:
+        with VideoWriter(target, 64, 48, CONFIG) as writer:
+            writer.write(picture(64, 48, 1), 0.0)
+            writer.write(picture(32, 48, 1), 0.1)
+
+    with pytest.raises(ValueError, match="the frame 32x48"):
+        write_two_sizes()
+    assert target.read_bytes() == b"the old one"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_video_without_a_frame_is_no_video(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no frame was written"), VideoWriter(tmp_path / "out.mp4", 64, 48, CONFIG):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frames_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "out.mp4", 64, 48, CONFIG) as writer:
+        writer.write(picture(64, 48, 1), 0.5)
+        with pytest.raises(ValueError, match="64x48, the frame 32x48"):
+            writer.write(picture(32, 48, 1), 0.6)
+        with pytest.raises(ValueError, match="must increase"):
+            writer.write(picture(64, 48, 1), 0.5)
+        with pytest.raises(ValueError, match="from zero on"):
+            writer.write(picture(64, 48, 1), float("nan"))
+
+
+def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        VideoWriter(tmp_path / "nowhere" / "out.mp4", 64, 48, CONFIG)
