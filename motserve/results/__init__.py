@@ -1,0 +1,22 @@
+"""Tracks as text: stored as NDJSON, given out as JSON, NDJSON, MOTChallenge rows or CSV, read back."""
+
+from motserve.results.export import export
+from motserve.results.formats import FORMATS, MEDIA_TYPES, SUFFIXES, Format
+from motserve.results.mot import MotTable, read_mot
+from motserve.results.records import decode_frame, encode_frame
+from motserve.results.store import ResultWriter, read_lines, read_results
+
+__all__ = [
+    "FORMATS",
+    "MEDIA_TYPES",
+    "SUFFIXES",
+    "Format",
+    "MotTable",
+    "ResultWriter",
+    "decode_frame",
+    "encode_frame",
+    "export",
+    "read_lines",
+    "read_mot",
+    "read_results",
+]

@@ -1,0 +1,24 @@
+"""The formats in which tracks are given out, and the numbers' precision, the same in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, get_args
+
+Format = Literal["json", "ndjson", "mot", "csv"]
+
+FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+
+MEDIA_TYPES: Final[Mapping[Format, str]] = {
+    "json": "application/json",
+    "ndjson": "application/x-ndjson",
+    "mot": "text/plain; charset=utf-8",
+    "csv": "text/csv; charset=utf-8",
+}
+
+SUFFIXES: Final[Mapping[Format, str]] = {"json": ".json", "ndjson": ".ndjson", "mot": ".txt", "csv": ".csv"}
+
+# A hundredth of a pixel and a microsecond are finer than any detector or camera.
+PIXEL_DECIMALS: Final = 2
+CONFIDENCE_DECIMALS: Final = 4
+TIME_DECIMALS: Final = 6

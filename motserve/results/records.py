@@ -1,0 +1,85 @@
+"""One frame's tracks as one line of JSON, and back: the canonical form that every other format is made from.
+
+A line is `{"frame":0,"timestamp":0.0,"tracks":[{"id":1,"track":1,"box":[x1,y1,x2,y2],"confidence":0.9,
+"class":"person"}]}`: frame counted from 0, timestamp in seconds, box in pixels with the origin at 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import orjson
+
+from motserve.errors import InvalidData
+from motserve.results.formats import CONFIDENCE_DECIMALS, PIXEL_DECIMALS, TIME_DECIMALS
+from motserve.types import TrackedFrame, Tracks
+
+
+def encode_frame(frame: TrackedFrame, class_names: Mapping[int, str]) -> bytes:
+    """Write a frame as a line of JSON, newline included.
+
+    Args:
+        frame: The tracks of one frame.
+        class_names: Name of every class index that occurs.
+
+    Raises:
+        ValueError: A number is not finite or a class has no name.
+    """
+    tracks = frame.tracks
+    # float64 first: 12.34 as float32 is 12.34000015, and would be written so.
+    boxes = np.round(tracks.boxes.astype(np.float64), PIXEL_DECIMALS) + 0.0  # + 0.0 turns -0.0 into 0.0
+    scores = np.round(tracks.scores.astype(np.float64), CONFIDENCE_DECIMALS)
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all() and np.isfinite(frame.timestamp)):
+        raise ValueError(f"frame {frame.index} has a box, confidence or timestamp that is not a finite number")
+    try:
+        names = [class_names[index] for index in tracks.classes.tolist()]
+    except KeyError as error:
+        raise ValueError(f"frame {frame.index}: class {error.args[0]} has no name") from error
+    rows = zip(frame.identities.tolist(), tracks.ids.tolist(), boxes.tolist(), scores.tolist(), names, strict=True)
+    record = {
+        "frame": frame.index,
+        "timestamp": round(float(frame.timestamp), TIME_DECIMALS),
+        "tracks": [
+            {"id": identity, "track": track, "box": box, "confidence": score, "class": name}
+            for identity, track, box, score, name in rows
+        ],
+    }
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def decode_frame(line: bytes, class_indices: Mapping[str, int], where: str) -> TrackedFrame:
+    """Read a frame from a line of JSON.
+
+    The line does not say which detection is behind a track: `tracks.detections` is -1.
+
+    Args:
+        line: The line.
+        class_indices: Index of every class name that may occur.
+        where: What an error calls the line, such as `tracks.ndjson, line 3`.
+
+    Raises:
+        InvalidData: The line is not a frame.
+    """
+    try:
+        record = orjson.loads(line)
+        index, timestamp, rows = record["frame"], record["timestamp"], record["tracks"]
+        if type(index) is not int or index < 0:
+            raise ValueError(f"frame must be a whole number from 0 on, not {index!r}")
+        count = len(rows)
+        identities = np.array([row["id"] for row in rows], np.int64)
+        tracks = Tracks(
+            np.array([row["track"] for row in rows], np.int64),
+            np.array([row["box"] for row in rows], np.float32).reshape(count, 4),
+            np.array([row["confidence"] for row in rows], np.float32),
+            np.array([class_indices[row["class"]] for row in rows], np.int64),
+            np.full(count, -1, np.int64),
+        )
+        timestamp = float(timestamp)
+        if not (np.isfinite(timestamp) and np.isfinite(tracks.boxes).all() and np.isfinite(tracks.scores).all()):
+            raise ValueError("a number is missing or not finite")
+    except KeyError as error:
+        raise InvalidData(f"{where}: {error.args[0]!r} is missing or unknown") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidData(f"{where}: not the tracks of a frame: {error}") from error
+    return TrackedFrame(index, timestamp, tracks, identities)

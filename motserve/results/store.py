@@ -1,0 +1,148 @@
+"""The append-only file that holds the tracks of a video, one line a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import orjson
+
+from motserve.errors import InvalidData, NotFound
+from motserve.results.records import decode_frame, encode_frame
+from motserve.types import TrackedFrame
+
+
+class ResultWriter:
+    """Appends frames to a result file; readers may follow it meanwhile.
+
+    Each call of `append` reaches the file as one write of whole lines. With `resume_at` the file of an earlier run
+    is continued: lines from that frame on, and a piece of a line that a crash left at its end, are cut away.
+
+    Args:
+        path: The file; made if it is missing.
+        class_names: Name of every class index that occurs.
+        resume_at: Index of the first frame that will be appended; 0 starts anew.
+
+    Raises:
+        InvalidData: The file to continue does not hold every frame before `resume_at`, or a line is malformed.
+    """
+
+    def __init__(self, path: str | Path, class_names: Mapping[int, str], resume_at: int = 0) -> None:
+        self._path = Path(path)
+        self._names = class_names
+        self._next = resume_at
+        self._file: BinaryIO = self._path.open("r+b" if resume_at and self._path.exists() else "wb", buffering=0)
+        try:
+            if resume_at:
+                self._file.truncate(self._end_of_kept(resume_at))
+                self._file.seek(0, 2)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def append(self, frames: Iterable[TrackedFrame]) -> None:
+        """Append frames and hand them to the operating system before returning.
+
+        Args:
+            frames: Frames with increasing indices, later than all before.
+
+        Raises:
+            ValueError: An index does not increase, or a frame cannot be written; then nothing of the call is.
+        """
+        lines = []
+        following = self._next
+        for frame in frames:
+            if frame.index < following:
+                raise ValueError(f"{self._path.name}: frame {frame.index} was appended where {following} comes next")
+            lines.append(encode_frame(frame, self._names))
+            following = frame.index + 1
+        self._write(b"".join(lines))
+        self._next = following
+
+    def close(self) -> None:
+        """Close the file. Calling it again does nothing."""
+        self._file.close()
+
+    def __enter__(self) -> ResultWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write(self, data: bytes) -> None:
+        end = self._file.tell()
+        view = memoryview(data)
+        try:
+            # An unbuffered write may take a part only, when the disk is nearly full for one.
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError:
+            self._file.truncate(end)
+            self._file.seek(end)
+            raise
+
+    def _end_of_kept(self, resume_at: int) -> int:
+        end, last = 0, -1
+        for number, line in enumerate(read_lines(self._path), 1):
+            index = _frame_index(line, f"{self._path.name}, line {number}")
+            if index >= resume_at:
+                break
+            end, last = end + len(line), index
+        if last != resume_at - 1:
+            raise InvalidData(
+                f"{self._path.name} ends at frame {last} and cannot be continued at frame {resume_at}; start anew"
+            )
+        return end
+
+
+def read_lines(path: str | Path) -> Iterator[bytes]:
+    """Read the whole lines of a result file, newline included, one at a time.
+
+    A last piece without a newline is left out: it is being written, or a crash cut it off.
+
+    Raises:
+        NotFound: There is no such file.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield line
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no result file {path}") from error
+
+
+def read_results(path: str | Path, class_names: Mapping[int, str]) -> Iterator[TrackedFrame]:
+    """Read a result file back, one frame in memory at a time.
+
+    Boxes, confidences and timestamps come back as rounded in the file; `tracks.detections` is -1.
+
+    Args:
+        path: The file.
+        class_names: Name of every class index that may occur.
+
+    Raises:
+        NotFound: There is no such file.
+        InvalidData: A line is malformed or out of order; the message names file and line.
+    """
+    name = Path(path).name
+    indices = {class_name: index for index, class_name in class_names.items()}
+    last = -1
+    for number, line in enumerate(read_lines(path), 1):
+        where = f"{name}, line {number}"
+        frame = decode_frame(line, indices, where)
+        if frame.index <= last:
+            raise InvalidData(f"{where}: frame {frame.index} comes after frame {last}")
+        last = frame.index
+        yield frame
+
+
+def _frame_index(line: bytes, where: str) -> int:
+    try:
+        return int(orjson.loads(line)["frame"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidData(f"{where}: not the tracks of a frame") from error
