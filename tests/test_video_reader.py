@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 
 from motserve.config import VideoConfig
 from motserve.errors import InvalidVideo, NotFound
-from motserve.video import FrameClock, open_video
+from motserve.video import FrameClock, open_video, probe_video
 from motserve.video.folder import image_size
 
 CONFIG = VideoConfig()
@@ -235,6 +235,24 @@ def test_what_is_no_whole_video_is_refused_with_its_name_and_the_reason(
     with pytest.raises(InvalidVideo, match=rf"{name}.*{reason}"):
         read(path)
     assert str(path) not in open_files()
+
+
+def test_probing_tells_of_a_whole_video(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.mp4", noise(12))
+    info = probe_video(path, CONFIG)
+    assert (info.width, info.height, info.frame_count, info.codec) == (64, 48, 12, "h264")
+
+
+def test_probing_finds_missing_data_behind_a_whole_index(tmp_path: Path) -> None:
+    path = tmp_path / "half.mp4"
+    truncated_data(path)
+    with pytest.raises(InvalidVideo, match=r"posted name.* is (broken or )?cut off"):
+        probe_video(path, CONFIG, "posted name")
+
+
+def test_probing_a_folder_of_images(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "1.png"), quadrants())
+    assert probe_video(tmp_path, CONFIG).frame_count == 1
 
 
 def test_a_matroska_file_that_ends_before_its_declared_duration_is_cut_off(tmp_path: Path) -> None:

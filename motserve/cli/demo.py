@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -70,7 +71,7 @@ def demo(
 
 def _render(scene: SceneConfig, clip: Path, truth: Path, settings: Config, progress: Progress) -> None:
     task = progress.add_task("rendering", total=scene.frames)
-    rows = []
+    rows: list[str] = []
     with VideoWriter(clip, scene.width, scene.height, settings.video, scene.rate_hz) as writer:
         for rendered in render(scene):
             writer.write(rendered.frame.image, rendered.frame.timestamp)
@@ -100,14 +101,14 @@ def _service(serve_config: Path, output: Path, settings: Config) -> Iterator[str
         num_cpus=max(_LEAST_CPUS, os.cpu_count() or 1),
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="WARNING",
+        logging_level=logging.WARNING,
     )
     try:
         serve.start(http_options={"host": _HOST, "port": port}, logging_config={"log_level": "WARNING"})
         serve.run(build(ServeArgs(config=args.config, settings=tree)), name="motserve", route_prefix="/")
         yield f"http://{_HOST}:{port}"
     finally:
-        serve.shutdown()
+        serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
         shutil.rmtree(storage, ignore_errors=True)
 

@@ -53,7 +53,7 @@ class OnnxEmbedder(ReIDBase):
         self._fixed_batch = batch if isinstance(batch, int) else None
         self._batch = self._fixed_batch or config.batch_size
         self._bgr255 = config.onnx_input == "bgr255"
-        self._dimension = self._run(np.zeros((1, config.crop_height, config.crop_width, 3), np.uint8)).shape[1]
+        self._dimension: int = self._run(np.zeros((1, config.crop_height, config.crop_width, 3), np.uint8)).shape[1]
 
     @property
     def dimension(self) -> int:
@@ -70,7 +70,7 @@ class OnnxEmbedder(ReIDBase):
             crops = np.stack([cv2.resize(crop, self._size, interpolation=cv2.INTER_LINEAR) for crop in crops])
         pixels: FloatArray = crops.astype(np.float32)
         if not self._bgr255:
-            pixels = (pixels[..., ::-1] / 255 - IMAGENET_MEAN) / IMAGENET_STD
+            pixels = np.asarray((pixels[..., ::-1] / 255 - IMAGENET_MEAN) / IMAGENET_STD, np.float32)
         batch = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float16 if self._half else np.float32)
         if self._fixed_batch and len(batch) < self._fixed_batch:
             batch = np.concatenate([batch, np.zeros((self._fixed_batch - len(batch), *batch.shape[1:]), batch.dtype)])

@@ -1,7 +1,6 @@
 """Builds the Ray Serve application from typed arguments: `serve run serve_config.yaml`."""
 
-from __future__ import annotations
-
+# Annotations are not postponed here: Ray Serve looks at the one of `build` to turn YAML into typed arguments.
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +43,13 @@ def build(args: ServeArgs) -> Application:
 
 
 def _deployment(body: type[Any], config: ReplicaConfig | IngressConfig, resources: dict[str, float]) -> Deployment:
-    return serve.deployment(
-        body,
+    decorate = serve.deployment(
         name=body.__name__,
         ray_actor_options=resources,
         max_ongoing_requests=config.max_ongoing_requests,
         autoscaling_config=config.autoscaling.model_dump(),
     )
+    return decorate(body)
 
 
 def _resources(config: ReplicaConfig, gpu: bool) -> dict[str, float]:

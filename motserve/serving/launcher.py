@@ -44,7 +44,7 @@ class SessionLauncher:
         self._artifacts = artifacts
         self._detector = detector
         self._embedder = embedder
-        self._actor = ray.remote(VideoSession)
+        self._actor: Any = ray.remote(VideoSession)
 
     def start(self, job: Job) -> None:
         """Admit a video and start its session.

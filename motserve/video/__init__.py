@@ -3,6 +3,7 @@
 from motserve.video.annotate import Annotator, annotate_video, colour_of, draw
 from motserve.video.base import VideoInfo, VideoSource
 from motserve.video.clock import FrameClock
+from motserve.video.probe import probe_video
 from motserve.video.source import open_video
 from motserve.video.writer import VideoWriter
 
@@ -16,4 +17,5 @@ __all__ = [
     "colour_of",
     "draw",
     "open_video",
+    "probe_video",
 ]

@@ -59,6 +59,15 @@ class VideoSource(ABC):
         """
 
     @abstractmethod
+    def check_complete(self) -> None:
+        """Tell without decoding whether the video is all there. Its frames cannot be walked through afterwards.
+
+        Raises:
+            InvalidVideo: It is cut off.
+            RuntimeError: The frames were walked through before.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Release the files behind the source. Calling it again does nothing."""
 

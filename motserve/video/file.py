@@ -22,6 +22,7 @@ from motserve.video.orientation import Orientation
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -60,10 +61,10 @@ class VideoFile(VideoSource):
         self._name = name
         self._reformatter = VideoReformatter()
         self._decoded = 0
-        self._walked = False
         self._container = _open(path, name)
         try:
             self._stream = self._pick_stream()
+            self._packets = self._read()
             self._pictures = self._decode()
             first = next(self._pictures, None)
             if first is None:
@@ -83,17 +84,29 @@ class VideoFile(VideoSource):
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
         """Walk through the frames, once; see `VideoSource.frames`."""
-        if self._walked or self._first is None:
-            raise RuntimeError(f"the frames of {self._name} can be walked through once; open it again")
-        self._walked = True
-        pictures = chain((self._first,), self._pictures)
-        self._first = None
+        pictures = chain((self._claim(),), self._pictures)
         return self._walk(pictures, start)
+
+    def check_complete(self) -> None:
+        """Read to the end of the file without decoding; see `VideoSource.check_complete`."""
+        self._claim()
+        try:
+            for _ in self._packets:
+                pass
+        except av.FFmpegError as error:
+            raise self._broken(error) from error
 
     def close(self) -> None:
         """Close the file."""
         self._first = None
         self._container.close()
+
+    def _claim(self) -> VideoFrame:
+        """Hand out the first picture, once."""
+        first, self._first = self._first, None
+        if first is None:
+            raise RuntimeError(f"{self._name} can be walked through once; open it again")
+        return first
 
     def _walk(self, pictures: Iterator[VideoFrame], start: int) -> Iterator[Frame]:
         clock = FrameClock(1 / (self._info.rate_hz or _FALLBACK_RATE_HZ))
@@ -137,19 +150,25 @@ class VideoFile(VideoSource):
         stream.codec_context.options = {"max_pixels": str(2 * self._config.max_pixels)}
         return stream
 
-    def _decode(self) -> Iterator[VideoFrame]:
-        packets, reached, key_seen = 0, 0.0, False
-        try:
-            for packet in self._container.demux():
-                last = packet.pts if packet.pts is not None else packet.dts
-                if last is not None and packet.time_base:
-                    reached = max(reached, float((last + (packet.duration or 0)) * packet.time_base))
-                if packet.stream_index != self._stream.index:
-                    continue
+    def _read(self) -> Iterator[Packet[VideoStream]]:
+        """Yield the stream's packets; the end of the file is the time to see whether all came."""
+        packets, reached = 0, 0.0
+        for packet in self._container.demux():
+            last = packet.pts if packet.pts is not None else packet.dts
+            if last is not None and packet.time_base:
+                reached = max(reached, float((last + (packet.duration or 0)) * packet.time_base))
+            if packet.stream_index == self._stream.index:
                 packets += packet.size > 0 or last is not None
+                yield cast("Packet[VideoStream]", packet)
+        self._refuse_truncated(packets, reached)
+
+    def _decode(self) -> Iterator[VideoFrame]:
+        key_seen = False
+        try:
+            for packet in self._packets:
                 key_seen |= packet.is_keyframe
                 try:
-                    pictures = cast("list[VideoFrame]", packet.decode())
+                    pictures = packet.decode()
                 except av.FFmpegError:
                     # A recording cut out of a broadcast begins between two key frames; those packets decode to nothing.
                     if key_seen:
@@ -161,10 +180,12 @@ class VideoFile(VideoSource):
                     self._decoded += 1
                     yield picture
         except av.FFmpegError as error:
-            raise InvalidVideo(
-                f"{self._name} is broken or cut off: decoding failed after {self._decoded} frames ({error.strerror})"
-            ) from error
-        self._refuse_truncated(packets, reached)
+            raise self._broken(error) from error
+
+    def _broken(self, error: av.FFmpegError) -> InvalidVideo:
+        return InvalidVideo(
+            f"{self._name} is broken or cut off: decoding failed after {self._decoded} frames ({error.strerror})"
+        )
 
     def _refuse_truncated(self, packets: int, reached: float) -> None:
         if packets < self._expected:

@@ -66,6 +66,9 @@ class ImageFolder(VideoSource):
         self._walked = True
         return self._walk(start)
 
+    def check_complete(self) -> None:
+        """Do nothing: each image shows by itself whether it is whole, when it is read."""
+
     def close(self) -> None:
         """Do nothing: no file stays open between two frames."""
 
