@@ -54,7 +54,7 @@ def observe(detections: Detections, low: float, high: float) -> Observations:
     in_range = (scores >= 0) & (scores <= 1)
     if np.count_nonzero(in_range) < in_range.size:
         row = int(np.argmin(in_range))
-        raise ValueError(f"detection {row} has score {scores[row]}; scores must be numbers in [0, 1]")
+        raise ValueError(f"detection {row} has score {scores[row]:.6g}; scores must be numbers in [0, 1]")
     rows = _best_first(detections, scores, low)
     scores = scores.take(rows)
     corners = np.ascontiguousarray(np.asarray(detections.boxes, np.float32).take(rows, axis=0).T)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import lap
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from ultralytics.utils.metrics import bbox_ioa
+
+from motserve.tracking.association import assign, find_candidates, match
+from motserve.tracking.boxes import overlapping_pairs
+
+
+def random_boxes(random: np.random.Generator, count: int, extent: float = 500) -> NDArray[np.float32]:
+    corner = random.uniform(0, extent, (2, count))
+    return np.concatenate([corner, corner + random.uniform(10, 200, (2, count))]).astype(np.float32)
+
+
+def total_gain(cost: NDArray[np.float64], limit: float, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> float:
+    return float((limit - cost[rows, columns]).sum())
+
+
+@pytest.mark.parametrize("least", [0.0, 0.2, 0.85])
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (1, 1), (40, 60)])
+def test_overlapping_pairs_equal_the_dense_iou_of_the_reference(shape: tuple[int, int], least: float) -> None:
+    random = np.random.default_rng(sum(shape))
+    a = random_boxes(random, shape[0])
+    b = np.concatenate([random_boxes(random, shape[1] // 2), a[:, : shape[1] - shape[1] // 2] + 2], axis=1)
+    rows, columns, iou = overlapping_pairs(a, b, least)
+    dense = np.zeros((a.shape[1], b.shape[1]), np.float32)
+    dense[rows, columns] = iou
+    expected = bbox_ioa(a.T, b.T, iou=True) if dense.size else dense
+    np.testing.assert_array_equal(dense[expected > least], expected[expected > least])
+    assert (expected[dense == 0] <= max(least, 0)).all()
+
+
+def test_boxes_that_only_touch_do_not_overlap() -> None:
+    a = np.array([[0], [0], [10], [10]], np.float32)
+    rows, _, _ = overlapping_pairs(a, a + np.array([[10], [0], [10], [0]], np.float32))
+    assert rows.size == 0
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(1, 12),
+    columns=st.integers(1, 12),
+    limit=st.sampled_from([0.3, 0.5, 0.8, 1.0]),
+    decimals=st.sampled_from([1, 12]),
+)
+def test_assignment_is_optimal(seed: int, rows: int, columns: int, limit: float, decimals: int) -> None:
+    random = np.random.default_rng(seed)
+    cost = random.uniform(0, 1, (rows, columns)).round(decimals)  # one decimal makes ties
+    listed = random.random(cost.shape) < 0.6
+    i, j = np.nonzero(listed)
+    found_rows, found_columns = assign(i, j, cost[i, j], limit)
+
+    assert len(set(found_rows.tolist())) == found_rows.size
+    assert len(set(found_columns.tolist())) == found_columns.size
+    assert listed[found_rows, found_columns].all()
+    assert (cost[found_rows, found_columns] <= limit).all()
+    # The oracle: a dense solver over what each pair saves; not to match saves nothing.
+    saved = np.where(listed, np.maximum(limit - cost, 0), 0)
+    best = saved[linear_sum_assignment(saved, maximize=True)].sum()
+    assert total_gain(cost, limit, found_rows, found_columns) == pytest.approx(best, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_assignment_equals_lapjv_with_a_cost_limit(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    cost = random.uniform(0, 1, (30, 25))
+    _, expected, _ = lap.lapjv(cost, extend_cost=True, cost_limit=0.3)
+    i, j = np.nonzero(np.ones_like(cost))
+    rows, columns = assign(i, j, cost.ravel(), 0.3)
+    found = np.full(30, -1)
+    found[rows] = columns
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_pair_at_exactly_the_limit_matches_and_beyond_it_does_not() -> None:
+    zero = np.zeros(1, np.int64)
+    assert assign(zero, zero, np.array([0.5]), 0.5)[0].size == 1
+    assert assign(zero, zero, np.array([np.nextafter(0.5, 1)]) + 1e-9, 0.5)[0].size == 0
+
+
+def test_nothing_to_match() -> None:
+    none = np.empty((4, 0), np.float32)
+    rows, columns = match(find_candidates(none, none, 0.8), 0.8)
+    assert rows.size == columns.size == 0
+
+
+def test_fusing_scores_prefers_the_confident_detection() -> None:
+    track = np.array([[0], [0], [100], [100]], np.float32)
+    detections = np.array([[5, 6], [0, 0], [105, 106], [100, 100]], np.float32)
+    candidates = find_candidates(track, detections, 0.8)
+    assert match(candidates, 0.8)[1].tolist() == [0]
+    assert match(candidates, 0.8, np.array([0.5, 0.9], np.float32))[1].tolist() == [1]
