@@ -1,0 +1,16 @@
+"""Rendered scenes of walking people with exact ground truth: for the demo, for tests and for training."""
+
+from motserve.scenes.config import SceneConfig
+from motserve.scenes.render import RenderedFrame, Truth, ground_truth_rows, render
+from motserve.scenes.stage import Placement, Shot, Stage
+
+__all__ = [
+    "Placement",
+    "RenderedFrame",
+    "SceneConfig",
+    "Shot",
+    "Stage",
+    "Truth",
+    "ground_truth_rows",
+    "render",
+]
