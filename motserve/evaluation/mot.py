@@ -64,7 +64,9 @@ def score_tracks(truth: MotTable, results: MotTable) -> MotScores:
 
 def _iou(a: FloatArray, b: FloatArray) -> NDArray[np.float64]:
     """Return the IoU of each of `(n, 4)` boxes with each of `(m, 4)`."""
-    a, b = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
-    shared = np.prod(np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0), axis=-1)
-    union = np.prod(a[..., 2:] - a[..., :2], axis=-1) + np.prod(b[..., 2:] - b[..., :2], axis=-1) - shared
-    return shared / np.maximum(union, np.finfo(np.float64).tiny)
+    first, second = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
+    low, high = np.maximum(first[..., :2], second[..., :2]), np.minimum(first[..., 2:], second[..., 2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=-1)
+    areas = [np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1) for boxes in (first, second)]
+    union = areas[0] + areas[1] - shared
+    return np.asarray(shared / np.maximum(union, np.finfo(np.float64).tiny))

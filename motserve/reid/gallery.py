@@ -36,8 +36,9 @@ class Gallery:
 
     def keep(self, rows: BoolArray) -> None:
         """Drop all rows but those marked in `(n,)`."""
-        if len(self._embeddings):
-            self._embeddings[: np.count_nonzero(rows)] = self._embeddings[: len(rows)][rows]
+        # rows appended since the last embedding may have no memory yet
+        kept = np.flatnonzero(rows[: len(self._embeddings)])
+        self._embeddings[: len(kept)] = self._embeddings[kept]
         self._added = self._added[rows]
 
     def add(self, rows: IntArray, embeddings: FloatArray) -> None:

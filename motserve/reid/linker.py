@@ -211,4 +211,4 @@ class IdentityLinker:
 
 
 def _centre(boxes: FloatArray) -> FloatArray:
-    return (boxes[:, :2] + boxes[:, 2:]) / 2
+    return np.asarray((boxes[:, :2] + boxes[:, 2:]) / 2, np.float32)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from motserve.base import ReIDBase
 from motserve.config import ReIDConfig
-from motserve.errors import WeightsUnavailable
+from motserve.errors import InvalidConfig, WeightsUnavailable
 from motserve.reid.normalise import IMAGENET_MEAN, IMAGENET_STD, unit_length
 from motserve.types import FloatArray
 from motserve.weights import Weights
+
+_CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
 
 
 class OnnxEmbedder(ReIDBase):
@@ -22,22 +27,18 @@ class OnnxEmbedder(ReIDBase):
         weights: The `.onnx` file.
 
     Raises:
+        InvalidConfig: This ONNX Runtime cannot use the device.
         WeightsUnavailable: The file cannot be loaded or has another shape of input.
     """
 
     def __init__(self, config: ReIDConfig, weights: Weights) -> None:
         import onnxruntime
 
-        available = onnxruntime.get_available_providers()
-        wanted = (
-            ["CPUExecutionProvider"] if config.device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
-        )
+        providers = _providers(config.device, onnxruntime.get_available_providers())
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(
-                weights.path, options, providers=[provider for provider in wanted if provider in available]
-            )
+            self._session = onnxruntime.InferenceSession(weights.path, options, providers=providers)
         except Exception as error:
             raise WeightsUnavailable(f"{weights.path} cannot be loaded by ONNX Runtime: {error}") from error
         picture = self._session.get_inputs()[0]
@@ -76,3 +77,15 @@ class OnnxEmbedder(ReIDBase):
             batch = np.concatenate([batch, np.zeros((self._fixed_batch - len(batch), *batch.shape[1:]), batch.dtype)])
         output = self._session.run(None, {self._input: batch})[0][: len(crops)]
         return unit_length(output.reshape(len(crops), -1).astype(np.float32))
+
+
+def _providers(device: str, available: Sequence[str]) -> list[str | tuple[str, dict[str, int]]]:
+    """Return what ONNX Runtime shall run on, the preferred first."""
+    if device == "cpu" or (device == "auto" and _CUDA not in available):
+        return [_CPU]
+    if device == "mps" or _CUDA not in available:
+        raise InvalidConfig(
+            f"reid.device {device}: this ONNX Runtime runs on {', '.join(available)}; "
+            "take `auto` or `cpu`, or install onnxruntime-gpu for CUDA"
+        )
+    return [(_CUDA, {"device_id": int(device.partition(":")[2] or 0)}), _CPU]

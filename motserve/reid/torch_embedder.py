@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from motserve.base import ReIDBase
 from motserve.config import ReIDConfig
@@ -41,11 +41,11 @@ class TorchEmbedder(ReIDBase):
         self._batch = config.batch_size
         try:
             network = _load(weights)
-        except (SafetensorError, KeyError, RuntimeError, ValueError, OSError) as error:
+        except Exception as error:
             raise WeightsUnavailable(
                 f"{weights.path} is no embedder of motserve ({type(error).__name__}: {error})"
             ) from error
-        self._network = network.eval().to(self._device, self._dtype, memory_format=torch.channels_last)
+        self._network = network.eval().to(self._device, self._dtype).to(memory_format=torch.channels_last)
         self._mean = torch.from_numpy(IMAGENET_MEAN * 255).view(3, 1, 1).to(self._device)
         self._std = torch.from_numpy(IMAGENET_STD * 255).view(3, 1, 1).to(self._device)
 
