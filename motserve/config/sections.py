@@ -14,6 +14,14 @@ def _one_or_many(value: object) -> object:
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
 """A list of names; a single name stands for a list of one."""
 
+
+def _off(value: object) -> object:
+    """YAML reads a bare `off` as false."""
+    return "off" if value is False else value
+
+
+Policy = Annotated[Literal["off", "on_demand", "always"], BeforeValidator(_off)]
+
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 
 
@@ -120,7 +128,7 @@ class GalleryConfig(Section):
 class ReIDConfig(Section):
     """Appearance: the embedder and the linker that gives a returning person the old identity."""
 
-    policy: Literal["off", "on_demand", "always"] = Field(
+    policy: Policy = Field(
         "on_demand",
         description="`on_demand` embeds only where an embedding can change an answer, `always` every row of every "
         "frame, `off` none: then each track is an identity.",

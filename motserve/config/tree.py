@@ -67,7 +67,7 @@ class _Environment(EnvSettingsSource):
     """Environment variables, their values read as YAML like those of `--set`."""
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        return _parse(value, f"{ENV_PREFIX}{field_name}".upper())
+        return _parse(value, f"the environment variable {ENV_PREFIX}…{field_name.upper()}")
 
 
 def load_config(
@@ -91,6 +91,13 @@ def load_config(
     _refuse_unknown_variables()
     tree = _merge(tree, _Environment(Config)())
     tree = _merge(tree, overrides or {})
+    # pydantic-settings takes names such as `_env_file` as switches of its own
+    unknown = [str(key) for key in tree if key not in Config.model_fields]
+    if unknown:
+        raise InvalidConfig(
+            f"configuration not valid: {', '.join(unknown)}: no such section; "
+            f"sections are {', '.join(sorted(Config.model_fields))}"
+        )
     try:
         return Config(**tree)
     except ValidationError as error:
