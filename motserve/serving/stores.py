@@ -89,6 +89,7 @@ class JobStore:
         """
         row = _to_row(job)
         with self._transaction() as database:
+            database.execute("BEGIN IMMEDIATE")  # by itself sqlite3 locks only at the INSERT, after the count
             (active,) = database.execute("SELECT count(*) FROM jobs WHERE status IN (?, ?)", ACTIVE).fetchone()
             if active >= max_active:
                 raise Overloaded(f"{active} videos are in work, which is all this service takes", retry_after_s)
@@ -150,7 +151,7 @@ class JobStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Open, lock, commit, close: connections do not cross threads, and a row takes well under a millisecond."""
+        """Open, commit, close: connections do not cross threads, and a row takes well under a millisecond."""
         with closing(sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level="IMMEDIATE")) as database:
             database.row_factory = sqlite3.Row
             with database:
