@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -112,7 +111,8 @@ def _file_name(name: str) -> str:
 
 def _find(role: Role, name: str, models_dir: Path, cache: Path) -> Path | None:
     if name == BUNDLED:
-        return Path(str(resources.files("motserve.bundled") / _BUNDLED_FILES[role]))
+        bundled = Path(str(resources.files("motserve.bundled") / _BUNDLED_FILES[role]))
+        return bundled if bundled.is_file() else None
     explicit = Path(name).expanduser()
     places = [explicit] if _is_path(name) else [explicit, models_dir / _file_name(name), cache / _file_name(name)]
     return next((place for place in places if place.exists()), None)
@@ -124,9 +124,11 @@ def _locate(role: Role, name: str, models_dir: Path, cache: Path) -> Path:
         return found
     if _is_path(name):
         raise WeightsUnavailable(f"{role} weights {name} do not exist")
+    if name == BUNDLED:
+        raise WeightsUnavailable(f"this installation of motserve has no bundled {role} weights")
     download = _downloader(role, name)
     if download is None:
-        raise WeightsUnavailable(f"{name} is neither in {models_dir} nor in {cache}, and nobody publishes it")
+        raise WeightsUnavailable(f"{name} is neither in models_dir nor in the cache, and nobody publishes it")
     return _fetch(name, download, cache / _file_name(name))
 
 
@@ -138,17 +140,19 @@ def _downloader(role: Role, name: str) -> Callable[[Path], None] | None:
 
 def _fetch(name: str, download: Callable[[Path], None], target: Path) -> Path:
     """Download into a folder of its own and move the finished file, so that no half file is ever found."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     logger.info("downloading %s to %s", name, target, extra={"weights": name})
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        partial_file = Path(folder) / target.name
-        try:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            partial_file = Path(folder) / target.name
             download(partial_file)
-        except Exception as error:
-            raise WeightsUnavailable(f"{name} cannot be downloaded ({type(error).__name__}: {error})") from error
-        if not partial_file.is_file():
-            raise WeightsUnavailable(f"{name} cannot be downloaded (its publisher has no such file)")
-        shutil.move(partial_file, target)
+            if not partial_file.is_file():
+                raise FileNotFoundError("its publisher has no such file")
+            partial_file.replace(target)
+    except Exception as error:
+        # the reason goes into results, which say nothing of places on this machine
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise WeightsUnavailable(f"{name} cannot be downloaded ({type(error).__name__}: {reason})") from error
     return target
 
 
