@@ -6,6 +6,7 @@ from typing import cast, get_args
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from motserve.cli.options import ConfigFiles, Overrides, read_config
@@ -24,9 +25,9 @@ def list_models(config: ConfigFiles = None, overrides: Overrides = None) -> None
         used = True
         for name, weights in find_weights(role, settings):
             if weights is None:
-                table.add_row(role, name, "", "", "", "[yellow]not on this machine[/]")
+                table.add_row(role, escape(name), "", "", "", "[yellow]not on this machine[/]")
                 continue
-            table.add_row(role, name, "yes" if used else "", *_describe(weights))
+            table.add_row(role, escape(name), "yes" if used else "", *_describe(weights))
             used = False
     console.print(table)
 
@@ -39,13 +40,13 @@ def pull(config: ConfigFiles = None, overrides: Overrides = None) -> None:
     fallbacks = []
     for role in cast("tuple[Role, ...]", get_args(Role)):
         weights = resolve_weights(role, settings)
-        table.add_row(role, weights.name, *_describe(weights))
+        table.add_row(role, escape(weights.name), *_describe(weights))
         if weights.fallback:
             fallbacks.append(f"{role}: {weights.fallback}")
     console.print(table)
     if fallbacks:
         Console(stderr=True, soft_wrap=True).print(
-            f"[bold red]error:[/] preferred weights cannot be had; {'; '.join(fallbacks)}"
+            f"[bold red]error:[/] preferred weights cannot be had; {escape('; '.join(fallbacks))}"
         )
         raise typer.Exit(4)
 
@@ -53,4 +54,4 @@ def pull(config: ConfigFiles = None, overrides: Overrides = None) -> None:
 def _describe(weights: Weights) -> tuple[str, str, str]:
     files = [p for p in weights.path.rglob("*") if p.is_file()] if weights.path.is_dir() else [weights.path]
     size = sum(file.stat().st_size for file in files)
-    return f"{size / 1e6:.1f} MB", weights.sha256[:12], str(weights.path)
+    return f"{size / 1e6:.1f} MB", weights.sha256[:12], escape(str(weights.path))

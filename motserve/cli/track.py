@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -119,7 +120,7 @@ def _progress() -> Progress:
 
 
 def _table(video: Path, outcome: _Outcome, target: Path, annotated: Path | None) -> Table:
-    table = Table(title=f"{video.name}", show_header=False)
+    table = Table(title=escape(video.name), show_header=False)
     stats, info = outcome.stats, outcome.info
     table.add_row("video", f"{info.width}x{info.height}, {info.codec}")
     table.add_row("frames", f"{stats.frames} in {outcome.seconds:.1f} s, {outcome.summary['fps']} frames/s")
@@ -127,10 +128,10 @@ def _table(video: Path, outcome: _Outcome, target: Path, annotated: Path | None)
     table.add_row("embeddings", str(stats.embeddings))
     for role, weights in outcome.models.items():
         if weights:
-            table.add_row(role, f"{weights['name']} {weights['sha256'][:12]}")
+            table.add_row(role, f"{escape(weights['name'])} {weights['sha256'][:12]}")
             if weights["fallback"]:
-                table.add_row("", f"[yellow]fallback: {weights['fallback']}[/]")
-    table.add_row("tracks", str(target))
+                table.add_row("", f"[yellow]fallback: {escape(weights['fallback'])}[/]")
+    table.add_row("tracks", escape(str(target)))
     if annotated:
-        table.add_row("video with tracks", str(annotated))
+        table.add_row("video with tracks", escape(str(annotated)))
     return table
