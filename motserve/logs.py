@@ -5,6 +5,7 @@ Fields such as `video_id` and `frame` are given as `extra={"video_id": …, "fra
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from datetime import datetime, timezone
@@ -31,7 +32,14 @@ class JsonFormatter(logging.Formatter):
         line.update((key, value) for key, value in vars(record).items() if key not in _STANDARD)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        if record.stack_info:
+            line["stack"] = self.formatStack(record.stack_info)
+        try:
+            return orjson.dumps(line, default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        except TypeError:
+            # orjson refuses file names that are not UTF-8, huge numbers and keys that are no text; a line must not be
+            # lost for that
+            return json.dumps(line, default=str)
 
 
 def setup_logging(config: LoggingConfig, stream: TextIO | None = None) -> None:
