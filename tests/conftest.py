@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real videos, pictures and models."""
+    folder = os.environ.get("MOTSERVE_DATA")
+    if not folder:
+        pytest.skip("MOTSERVE_DATA, the folder of real videos and models, is not set")
+    return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def _logger_as_before() -> Iterator[None]:
+    """Whoever sets up the logs in a test must not hide those of the next from `caplog`."""
+    logger = logging.getLogger("motserve")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers, logger.level, logger.propagate = before
+
+
+@pytest.fixture(scope="session")
+def untrained_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A YOLOv8n of one class that never learned, but is sure of the boxes it makes up."""
+    import torch
+    from safetensors.torch import save_file
+
+    from motserve.detection.ultralytics_setup import import_ultralytics
+
+    import_ultralytics()
+    from ultralytics.nn.tasks import DetectionModel
+
+    torch.manual_seed(0)
+    model = DetectionModel("yolov8n.yaml", nc=1, verbose=False)
+    for branch in model.model[-1].cv3:
+        torch.nn.init.normal_(branch[-1].weight, std=0.5)
+        torch.nn.init.constant_(branch[-1].bias, 1.0)
+    path = tmp_path_factory.mktemp("detector") / "untrained.safetensors"
+    metadata = {"architecture": "yolov8n", "names": json.dumps({0: "person"})}
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path, metadata)
+    return path
+
+
+@pytest.fixture(scope="session")
+def untrained_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small embedder of 32 dimensions that never learned."""
+    import torch
+    from safetensors.torch import save_file
+
+    from motserve.reid.network import EmbedderNetwork
+
+    torch.manual_seed(0)
+    network = EmbedderNetwork("mobilenet_v3_small", dimension=32)
+    path = tmp_path_factory.mktemp("embedder") / "untrained.safetensors"
+    save_file(network.state_dict(), path, {"backbone": "mobilenet_v3_small", "dimension": "32"})
+    return path

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from motserve.reid.crops import cut_crops, overlap_share
+
+
+def boxes(*rows: tuple[float, float, float, float]) -> np.ndarray:
+    return np.array(rows, np.float32).reshape(-1, 4)
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+
+
+def test_a_crop_is_the_part_of_the_picture_at_the_size_asked_for(image: np.ndarray) -> None:
+    crops = cut_crops(image, boxes((10, 20, 42, 52), (0, 0, 80, 60)), 64, 16)
+    assert crops.shape == (2, 64, 16, 3)
+    assert crops.dtype == np.uint8
+    np.testing.assert_array_equal(crops[0], cv2.resize(image[20:52, 10:42], (16, 64), interpolation=cv2.INTER_LINEAR))
+    np.testing.assert_array_equal(crops[1], cv2.resize(image, (16, 64), interpolation=cv2.INTER_LINEAR))
+
+
+def test_a_box_of_the_size_of_a_crop_is_copied(image: np.ndarray) -> None:
+    np.testing.assert_array_equal(cut_crops(image, boxes((5, 6, 21, 38)), 32, 16)[0], image[6:38, 5:21])
+
+
+def test_pixels_that_a_box_touches_belong_to_it(image: np.ndarray) -> None:
+    np.testing.assert_array_equal(cut_crops(image, boxes((5.9, 6.9, 20.1, 37.1)), 32, 16)[0], image[6:38, 5:21])
+
+
+def test_a_box_is_clipped_to_the_picture(image: np.ndarray) -> None:
+    clipped, whole = cut_crops(image, boxes((-1000, -5, 16, 32), (0, 0, 16, 32)), 32, 16)
+    np.testing.assert_array_equal(clipped, whole)
+    clipped, whole = cut_crops(image, boxes((64, 28, 1e6, 1e6), (64, 28, 80, 60)), 32, 16)
+    np.testing.assert_array_equal(clipped, whole)
+
+
+@pytest.mark.parametrize("box", [(-50, 0, -10, 60), (80, 0, 99, 60), (0, 60, 80, 99), (0, -9, 80, 0), (30, 30, 20, 20)])
+def test_a_box_without_a_pixel_of_the_picture_gives_black(
+    image: np.ndarray, box: tuple[float, float, float, float]
+) -> None:
+    outside, inside = cut_crops(image, boxes(box, (0, 0, 80, 60)), 32, 16)
+    assert not outside.any()
+    assert inside.any()
+
+
+def test_no_boxes_give_no_crops(image: np.ndarray) -> None:
+    assert cut_crops(image, boxes(), 32, 16).shape == (0, 32, 16, 3)
+
+
+def test_pictures_from_shared_memory_are_not_written_to(image: np.ndarray) -> None:
+    before = image.copy()
+    image.flags.writeable = False
+    crops = cut_crops(image, boxes((0, 0, 40, 30)), 32, 16)
+    crops[:] = 0
+    np.testing.assert_array_equal(image, before)
+
+
+def test_the_share_is_of_the_own_area() -> None:
+    share = overlap_share(boxes((0, 0, 10, 10), (0, 0, 10, 40), (5, 0, 15, 10), (100, 0, 110, 10)))
+    np.testing.assert_allclose(share, [1, 0.25, 0.5, 0])
+
+
+def test_nobody_is_covered_alone_or_by_a_neighbour_that_only_touches() -> None:
+    assert overlap_share(boxes()).shape == (0,)
+    np.testing.assert_array_equal(overlap_share(boxes((0, 0, 9, 9))), [0])
+    np.testing.assert_array_equal(overlap_share(boxes((0, 0, 9, 9), (9, 0, 18, 9))), [0, 0])

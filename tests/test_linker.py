@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from motserve.config import ReIDConfig
+from motserve.reid.linker import IdentityLinker
+from motserve.types import Tracks
+
+Person = tuple[tuple[float, float], np.ndarray]
+"""Left and top of a box 40 wide and 100 high, and the embedding."""
+
+RED, GREEN, BLUE = np.eye(4, dtype=np.float32)[:3]
+
+
+def configure(**changes: Any) -> ReIDConfig:
+    return ReIDConfig.model_validate(changes)
+
+
+def mixed(first: np.ndarray, second: np.ndarray, distance: float) -> np.ndarray:
+    """A unit vector at a cosine distance from `first`, in the plane of both."""
+    return ((1 - distance) * first + np.sqrt(1 - (1 - distance) ** 2) * second).astype(np.float32)
+
+
+def tracks_of(people: Mapping[int, Person]) -> Tracks:
+    n = len(people)
+    corner = np.array([corner for corner, _ in people.values()], np.float32).reshape(n, 2)
+    return Tracks(
+        np.array(list(people), np.int64),
+        np.concatenate([corner, corner + np.array([40, 100], np.float32)], axis=1),
+        np.ones(n, np.float32),
+        np.zeros(n, np.int64),
+        np.arange(n),
+    )
+
+
+class Scene:
+    """Shows frames to a linker as the pipeline does, and notes which rows it wanted embedded."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.linker = IdentityLinker(configure(**changes))
+        self.planned: list[int] = []
+
+    def show(self, timestamp: float, people: Mapping[int, Person]) -> dict[int, int]:
+        tracks = tracks_of(people)
+        rows = self.linker.plan(tracks, timestamp)
+        self.planned.append(len(rows))
+        looks = [look for _, look in people.values()]
+        embeddings = np.stack([looks[row] for row in rows]) if len(rows) else np.empty((0, 0), np.float32)
+        identities = self.linker.link(tracks, timestamp, rows, embeddings)
+        assert identities.shape == (len(tracks),)
+        assert identities.dtype == np.int64
+        return dict(zip(people, identities.tolist(), strict=True))
+
+
+def leave(scene: Scene, *people: Person) -> None:
+    """Tracks 1, 2, … are seen for a second, then gone."""
+    for timestamp in (0.0, 0.5, 1.0):
+        scene.show(timestamp, dict(enumerate(people, 1)))
+    scene.show(1.1, {})
+
+
+def test_new_people_get_new_identities_from_one_on() -> None:
+    scene = Scene()
+    assert scene.show(0, {7: ((0, 0), RED), 9: ((200, 0), GREEN)}) == {7: 1, 9: 2}
+    assert scene.show(0.1, {9: ((200, 0), GREEN), 3: ((400, 0), BLUE), 7: ((0, 0), RED)}) == {9: 2, 3: 3, 7: 1}
+    assert scene.linker.identities == 3
+    assert scene.linker.links == 0
+
+
+def test_an_empty_frame_is_a_frame() -> None:
+    scene = Scene()
+    assert scene.show(0, {}) == {}
+    assert scene.show(1, {1: ((0, 0), RED)}) == {1: 1}
+    assert scene.show(2, {}) == {}
+
+
+def test_who_comes_back_is_recognised() -> None:
+    scene = Scene()
+    leave(scene, ((0, 0), RED), ((300, 0), GREEN))
+    assert scene.show(3, {5: ((60, 0), mixed(RED, BLUE, 0.2))}) == {5: 1}
+    assert scene.linker.links == 1
+    assert scene.linker.identities == 2
+
+
+@pytest.mark.parametrize(
+    ("corner", "look", "why"),
+    [
+        ((60, 0), mixed(RED, BLUE, 0.35), "looks different"),
+        ((650, 0), RED, "would have run 6 heights in 2 s"),
+    ],
+)
+def test_who_cannot_be_the_same_gets_a_new_identity(corner: tuple[float, float], look: np.ndarray, why: str) -> None:
+    scene = Scene()
+    leave(scene, ((0, 0), RED))
+    assert scene.show(3, {5: (corner, look)}) == {5: 2}, why
+    assert scene.linker.links == 0
+
+
+def test_time_makes_a_long_way_plausible() -> None:
+    scene = Scene()
+    leave(scene, ((0, 0), RED))
+    assert scene.show(8, {5: ((650, 0), RED)}) == {5: 1}
+
+
+def test_the_gate_is_slack_and_speed_in_body_heights() -> None:
+    for distance, identity in ((299, 1), (301, 2)):
+        scene = Scene(slack=1, max_speed=1)
+        leave(scene, ((0, 0), RED))
+        assert scene.show(3, {5: ((distance, 0), RED)}) == {5: identity}
+
+
+def test_an_identity_that_is_present_is_never_given() -> None:
+    scene = Scene()
+    for timestamp in (0, 0.5, 1):
+        scene.show(timestamp, {1: ((0, 0), RED)})
+    assert scene.show(1.5, {1: ((0, 0), RED), 2: ((100, 0), RED)}) == {1: 1, 2: 2}
+
+
+def test_two_who_return_at_once_get_the_assignment_that_fits_both() -> None:
+    first, second = RED, mixed(RED, GREEN, 0.1)
+    scene = Scene()
+    leave(scene, ((0, 0), first), ((60, 0), second))
+    # both are nearest to the first; only giving it to the other newcomer leaves both well matched
+    nearer = np.array([0.95, 0.1032, 0.2947, 0], np.float32)
+    farther = np.array([0.94, -0.312, 0.138, 0], np.float32)
+    cost = 1 - np.stack([nearer, farther]) @ np.stack([first, second]).T
+    assert cost[0].argmin() == cost[1].argmin() == 0
+    assert scene.show(2, {8: ((0, 0), nearer), 9: ((60, 0), farther)}) == {8: 2, 9: 1}
+
+
+def test_one_good_match_is_not_given_up_for_a_forbidden_one() -> None:
+    scene = Scene()
+    leave(scene, ((0, 0), RED), ((60, 0), GREEN))
+    assert scene.show(2, {8: ((0, 0), RED), 9: ((60, 0), BLUE)}) == {8: 1, 9: 3}
+
+
+def test_motion_wins_when_the_tracker_finds_the_old_track_again() -> None:
+    scene = Scene()
+    leave(scene, ((0, 0), RED))
+    assert scene.show(1.5, {2: ((30, 0), RED)}) == {2: 1}
+    assert scene.linker.links == 1
+    assert scene.show(1.6, {1: ((0, 0), RED), 2: ((60, 0), RED)}) == {1: 1, 2: 2}
+    assert scene.linker.links == 0
+    assert scene.show(1.7, {2: ((60, 0), RED), 1: ((0, 0), RED)}) == {2: 2, 1: 1}
+
+
+def test_the_track_that_was_linked_may_be_gone_when_the_old_one_is_found() -> None:
+    scene = Scene()
+    leave(scene, ((0, 0), RED))
+    scene.show(1.5, {2: ((30, 0), RED)})
+    assert scene.show(1.6, {1: ((0, 0), RED)}) == {1: 1}
+    assert scene.show(1.7, {1: ((0, 0), RED), 2: ((60, 0), RED)}) == {1: 1, 2: 2}
+
+
+def test_memory_ends_after_its_time() -> None:
+    for timestamp, identity in ((5.9, 1), (6.1, 2)):
+        scene = Scene(gallery={"memory_s": 5})
+        leave(scene, ((0, 0), RED))
+        scene.show(timestamp - 0.05, {})
+        assert scene.show(timestamp, {5: ((0, 0), RED)}) == {5: identity}
+
+
+def test_the_longest_absent_are_forgotten_where_there_are_too_many() -> None:
+    scene = Scene(gallery={"max_identities": 1})
+    people = {1: ((0, 0), RED), 2: ((60, 0), GREEN)}
+    for timestamp in (0, 0.5, 1):
+        scene.show(timestamp, people)
+    scene.show(1.1, {2: people[2]})
+    scene.show(1.2, {})
+    assert scene.show(1.5, {8: people[1], 9: people[2]}) == {8: 3, 9: 2}
+
+
+def test_people_who_are_present_are_never_forgotten() -> None:
+    scene = Scene(gallery={"max_identities": 1, "memory_s": 1})
+    people = {track: ((60.0 * track, 0.0), RED) for track in range(1, 6)}
+    for timestamp in range(10):
+        assert scene.show(timestamp, people) == {track: track for track in people}
+
+
+def test_policy_off_embeds_nothing_and_makes_each_track_an_identity() -> None:
+    scene = Scene(policy="off")
+    leave(scene, ((0, 0), RED))
+    assert scene.show(2, {5: ((0, 0), RED)}) == {5: 2}
+    assert not any(scene.planned)
+
+
+def test_policy_always_embeds_every_row() -> None:
+    scene = Scene(policy="always")
+    for timestamp, count in ((0.0, 3), (0.1, 1), (0.2, 0)):
+        scene.show(timestamp, dict.fromkeys(range(1, count + 1), ((0, 0), RED)))
+    assert scene.planned == [3, 1, 0]
+
+
+def test_on_demand_embeds_at_each_refresh_and_at_births_that_could_be_returns() -> None:
+    scene = Scene(refresh_interval_s=1)
+    alone, other = {1: ((0, 0), RED)}, {2: ((300, 0), GREEN)}
+    scene.show(0.0, alone | other)  # nobody to compare with
+    scene.show(0.9, alone | other)
+    scene.show(1.0, alone | other)  # refresh of both
+    scene.show(1.5, alone | other | {3: ((600, 0), BLUE)})  # a birth while nobody is away
+    scene.show(1.6, other)
+    scene.show(1.7, other | {4: ((1500, 0), RED)})  # too far from who is away
+    scene.show(1.8, other | {5: ((20, 0), RED)})
+    assert scene.planned == [0, 0, 2, 0, 0, 0, 1]
+
+
+def test_crops_that_show_another_person_or_are_too_small_are_not_trusted() -> None:
+    scene = Scene()
+    crowded = {1: ((0.0, 0.0), RED), 2: ((20.0, 0.0), GREEN), 3: ((300.0, 0.0), BLUE)}
+    scene.show(0.5, crowded)
+    assert scene.planned == [1]
+    scene = Scene(min_height=101)
+    scene.show(0.5, crowded)
+    assert scene.planned == [0]
+
+
+def test_who_was_never_embedded_cannot_be_recognised() -> None:
+    scene = Scene()
+    scene.show(0, {1: ((0, 0), RED)})
+    scene.show(0.1, {})
+    assert scene.show(0.2, {2: ((0, 0), RED)}) == {2: 2}
+
+
+def random_stream(seed: int, **changes: Any) -> list[dict[int, int]]:
+    """A crowd that comes and goes, with tracks that are lost and found again."""
+    random = np.random.default_rng(seed)
+    scene = Scene(**changes)
+    looks = random.normal(size=(40, 16)).astype(np.float32)
+    looks /= np.linalg.norm(looks, axis=1, keepdims=True)
+    present: dict[int, tuple[int, np.ndarray]] = {}
+    lost: dict[int, tuple[int, np.ndarray]] = {}
+    following, answers = 1, []
+    for frame in range(200):
+        for track in [t for t in present if random.random() < 0.08]:
+            lost[track] = present.pop(track)
+        for track in [t for t in lost if random.random() < 0.05]:
+            present[track] = lost.pop(track)
+        for _ in range(random.integers(0, 4)):
+            present[following] = int(random.integers(40)), random.uniform(0, 600, 2)
+            following += 1
+        for _, place in present.values():
+            place += random.normal(scale=3, size=2)
+        people = {t: ((float(place[0]), float(place[1])), looks[who]) for t, (who, place) in present.items()}
+        answers.append(scene.show(frame / 10, people))
+    assert scene.linker.identities == max(max(a.values(), default=0) for a in answers)
+    assert scene.linker.links >= 0
+    return answers
+
+
+@pytest.mark.parametrize("policy", ["on_demand", "always", "off"])
+@pytest.mark.parametrize("memory", [{}, {"memory_s": 0.4, "max_identities": 5}])
+def test_identities_are_unique_in_every_frame_and_the_same_every_time(policy: str, memory: dict[str, float]) -> None:
+    answers = random_stream(3, policy=policy, gallery={"size": 3, **memory})
+    assert all(len(set(answer.values())) == len(answer) for answer in answers)
+    assert answers == random_stream(3, policy=policy, gallery={"size": 3, **memory})

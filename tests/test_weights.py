@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from motserve import weights
+from motserve.config import Config, load_config
+from motserve.errors import WeightsUnavailable
+from motserve.weights import checksum, find_weights, resolve_weights
+
+Download = Callable[[Path], None]
+
+
+@pytest.fixture
+def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands in for the one that comes with the package."""
+    folder = tmp_path / "bundled"
+    folder.mkdir()
+    (folder / "detector.safetensors").write_bytes(b"bundled detector")
+    (folder / "embedder.safetensors").write_bytes(b"bundled embedder")
+    monkeypatch.setattr(weights.resources, "files", lambda _: folder)
+    return folder
+
+
+def configure(tmp_path: Path, *names: str, role: str = "detector") -> Config:
+    folders = {"models_dir": str(tmp_path / "models"), "cache_dir": str(tmp_path / "cache")}
+    return load_config([{**folders, role: {"weights": list(names)}}])
+
+
+def publish(monkeypatch: pytest.MonkeyPatch, download: Download) -> None:
+    monkeypatch.setattr(weights, "_download_ultralytics", download)
+
+
+def unwanted(target: Path) -> None:
+    pytest.fail("asked for a download")
+
+
+def offline(target: Path) -> None:
+    raise ConnectionError("this machine is offline")
+
+
+def put(path: Path, content: bytes = b"weights") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = put(tmp_path / "mine" / "a.pt")
+    found = resolve_weights("detector", configure(tmp_path, str(path), "bundled"))
+    assert (found.path, found.name, found.fallback) == (path, str(path), "")
+    assert found.sha256 == hashlib.sha256(b"weights").hexdigest()
+
+
+def test_a_name_is_found_in_the_models_folder_before_the_cache(tmp_path: Path) -> None:
+    config = configure(tmp_path, "a.pt")
+    cached = put(tmp_path / "cache" / "weights" / "a.pt", b"cached")
+    assert resolve_weights("detector", config).path == cached
+    preferred = put(tmp_path / "models" / "a.pt", b"mine")
+    assert resolve_weights("detector", config).path == preferred
+
+
+def test_a_name_may_be_a_file_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "a.onnx")
+    monkeypatch.chdir(tmp_path)
+    assert resolve_weights("detector", configure(tmp_path, "a.onnx")).path == Path("a.onnx")
+
+
+def test_the_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "a.pt")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolve_weights("detector", configure(tmp_path, "~/a.pt")).path == tmp_path / "a.pt"
+
+
+def test_the_first_of_the_list_that_can_be_had_is_used(tmp_path: Path, bundled: Path) -> None:
+    put(tmp_path / "models" / "b.onnx")
+    found = resolve_weights("detector", configure(tmp_path, "a.onnx", "b.onnx", "bundled"))
+    assert found.name == "b.onnx"
+    assert "a.onnx" in found.fallback
+
+
+def test_an_explicit_path_that_is_missing_is_an_error_and_no_reason_to_fall_back(tmp_path: Path, bundled: Path) -> None:
+    with pytest.raises(WeightsUnavailable, match=r"none\.pt do not exist"):
+        resolve_weights("detector", configure(tmp_path, str(tmp_path / "none.pt"), "bundled"))
+
+
+def test_offline_the_bundled_weights_are_used_and_it_is_said_once(
+    tmp_path: Path, bundled: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(monkeypatch, offline)
+    found = resolve_weights("detector", configure(tmp_path, "yolov8s.pt", "bundled"))
+    assert found.path == bundled / "detector.safetensors"
+    assert "yolov8s.pt cannot be downloaded" in found.fallback
+    assert "offline" in found.fallback
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.name for record in warnings] == ["motserve.weights"]
+    assert "yolov8s.pt" in warnings[0].getMessage()
+
+
+def test_results_say_which_weights_but_not_where_they_are(
+    tmp_path: Path, bundled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(tmp_path / "mine" / "a.pt")
+    assert resolve_weights("detector", configure(tmp_path, str(path))).describe() == {
+        "name": "a.pt", "sha256": checksum(path), "fallback": ""
+    }  # fmt: skip
+
+    def full(target: Path) -> None:
+        target.write_bytes(b"ha")
+        raise OSError(28, "No space left on device", str(target))
+
+    publish(monkeypatch, full)
+    for names in (("a.onnx", "bundled"), ("yolov8s.pt", "bundled")):
+        said = resolve_weights("detector", configure(tmp_path, *names)).describe()
+        assert said["name"] == "bundled"
+        assert names[0] in said["fallback"]
+        assert str(tmp_path) not in str(said)
+
+
+def test_a_download_ends_up_in_the_cache_and_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    downloads = []
+
+    def download(target: Path) -> None:
+        downloads.append(target.name)
+        target.write_bytes(b"published")
+
+    publish(monkeypatch, download)
+    config = configure(tmp_path, "yolov8s.pt")
+    found = resolve_weights("detector", config)
+    assert found == resolve_weights("detector", config)
+    assert found.path == tmp_path / "cache" / "weights" / "yolov8s.pt"
+    assert found.path.read_bytes() == b"published"
+    assert downloads == ["yolov8s.pt"]
+    assert [p.name for p in found.path.parent.iterdir()] == ["yolov8s.pt"]
+
+
+def half_then_fail(target: Path) -> None:
+    target.write_bytes(b"ha")
+    raise TimeoutError("timed out")
+
+
+def nothing(target: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(("download", "reason"), [(half_then_fail, "timed out"), (nothing, "no such file")])
+def test_a_failed_download_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, download: Download, reason: str
+) -> None:
+    publish(monkeypatch, download)
+    with pytest.raises(WeightsUnavailable, match=reason):
+        resolve_weights("detector", configure(tmp_path, "yolov8s.pt"))
+    assert not [p for p in (tmp_path / "cache").rglob("*") if p.name != "weights"]
+
+
+def test_a_cache_that_cannot_be_written_is_a_reason_to_fall_back(
+    tmp_path: Path, bundled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "cache")
+    publish(monkeypatch, offline)
+    assert resolve_weights("detector", configure(tmp_path, "yolov8s.pt", "bundled")).name == "bundled"
+
+
+def test_what_nobody_publishes_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(monkeypatch, unwanted)
+    with pytest.raises(WeightsUnavailable, match=r"a\.onnx is neither in models_dir nor in the cache"):
+        resolve_weights("detector", configure(tmp_path, "a.onnx"))
+    with pytest.raises(WeightsUnavailable, match=r"a\.safetensors.*nobody publishes"):
+        resolve_weights("reid", configure(tmp_path, "a.safetensors", role="reid"))
+
+
+def test_imagenet_weights_have_a_name_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "_download_imagenet", put)
+    found = resolve_weights("reid", configure(tmp_path, "resnet50-imagenet", role="reid"))
+    assert found.path == tmp_path / "cache" / "weights" / "resnet50_imagenet.pth"
+
+
+def test_the_error_gives_the_reason_of_every_name(
+    tmp_path: Path, bundled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(monkeypatch, offline)
+    (bundled / "detector.safetensors").unlink()
+    with pytest.raises(WeightsUnavailable, match=r"yolov8s\.pt.*offline.*no bundled detector"):
+        resolve_weights("detector", configure(tmp_path, "yolov8s.pt", "bundled"))
+
+
+def test_finding_weights_downloads_nothing(tmp_path: Path, bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(monkeypatch, unwanted)
+    put(tmp_path / "models" / "b.pt")
+    missing = str(tmp_path / "none.pt")
+    found = find_weights("detector", configure(tmp_path, "a.pt", missing, "b.pt", "bundled"))
+    assert [(name, w.path if w else None) for name, w in found] == [
+        ("a.pt", None),
+        (missing, None),
+        ("b.pt", tmp_path / "models" / "b.pt"),
+        ("bundled", bundled / "detector.safetensors"),
+    ]
+    (bundled / "detector.safetensors").unlink()
+    assert find_weights("detector", configure(tmp_path, "bundled")) == [("bundled", None)]
+
+
+def test_detector_and_embedder_have_different_bundled_weights(tmp_path: Path, bundled: Path) -> None:
+    assert resolve_weights("detector", configure(tmp_path, "bundled")).path == bundled / "detector.safetensors"
+    reid = configure(tmp_path, "bundled", role="reid")
+    assert resolve_weights("reid", reid).path == bundled / "embedder.safetensors"
+
+
+def test_the_checksum_of_a_folder_is_over_its_files_in_order_of_their_names(tmp_path: Path) -> None:
+    put(tmp_path / "m" / "b.bin", b"second")
+    put(tmp_path / "m" / "a" / "x.xml", b"first")
+    assert checksum(tmp_path / "m") == hashlib.sha256(b"firstsecond").hexdigest()
+    put(tmp_path / "m" / "b.bin", b"changed")
+    assert checksum(tmp_path / "m") != hashlib.sha256(b"firstsecond").hexdigest()
