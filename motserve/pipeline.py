@@ -50,7 +50,12 @@ class PipelineStats:
 
 
 async def track_frames(
-    frames: Iterator[Frame], detect: Detect, embed: Embed, config: Config, stats: PipelineStats
+    frames: Iterator[Frame],
+    detect: Detect,
+    embed: Embed,
+    config: Config,
+    stats: PipelineStats,
+    rate_hz: float | None = None,
 ) -> AsyncGenerator[list[TrackedFrame], None]:
     """Track every person through the frames of one video.
 
@@ -63,6 +68,7 @@ async def track_frames(
         embed: Embeds crops of people.
         config: The configuration; the sections `pipeline`, `tracker` and `reid` are used.
         stats: Counters that are kept up to date.
+        rate_hz: The video's nominal frame rate in Hz, None where it is not known.
 
     Yields:
         The tracked frames of one chunk, in order.
@@ -70,7 +76,7 @@ async def track_frames(
     Raises:
         InvalidVideo: Decoding failed; the frames before were yielded.
     """
-    tracker = build_tracker(config.tracker)
+    tracker = build_tracker(config.tracker, rate_hz)
     linker = IdentityLinker(config.reid)
     in_flight: deque[tuple[list[Frame], asyncio.Task[list[Detections]]]] = deque()
     failure: Exception | None = None

@@ -145,7 +145,9 @@ def local(clips: list[Path]) -> list[list[dict[str, Any]]]:
     async def run(path: Path) -> list[dict[str, Any]]:
         frames = []
         with open_video(path, config.video) as source:
-            chunks = track_frames(source.frames(), models.detect, models.embed, config, PipelineStats())
+            chunks = track_frames(
+                source.frames(), models.detect, models.embed, config, PipelineStats(), source.info.rate_hz
+            )
             async with aclosing(chunks):
                 async for chunk in chunks:
                     frames += [json.loads(encode_frame(frame, models.class_names)) for frame in chunk]

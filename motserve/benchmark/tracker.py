@@ -19,6 +19,7 @@ from motserve.types import Detections
 Step = Callable[[], object]
 Prepare = Callable[[Detections, int], Step]
 
+_RATE_HZ = 30.0  # of the made-up video; Ultralytics counts frames and knows no other
 _SHAPE = (1080, 1920)  # of the frames the made-up detections stand for
 _WARM_UP_FRAMES = 30  # a second: until then tracks are being born, and caches and allocator are cold
 
@@ -95,9 +96,8 @@ def _time(
 
 
 def _own(config: TrackerConfig) -> Prepare:
-    tracker = build_tracker(config)
-    rate = config.kalman.reference_rate_hz
-    return lambda detections, index: lambda: tracker.update(detections, index / rate)
+    tracker = build_tracker(config, _RATE_HZ)
+    return lambda detections, index: lambda: tracker.update(detections, index / _RATE_HZ)
 
 
 def _ultralytics(config: TrackerConfig) -> Prepare:
@@ -110,7 +110,7 @@ def _ultralytics(config: TrackerConfig) -> Prepare:
             track_high_thresh=config.high_confidence,
             track_low_thresh=config.low_confidence,
             new_track_thresh=config.new_track_confidence,
-            track_buffer=round(config.lost_buffer_s * config.kalman.reference_rate_hz),
+            track_buffer=round(config.lost_buffer_s * _RATE_HZ),
             match_thresh=config.match_distance,
             fuse_score=config.fuse_score,
         )

@@ -78,7 +78,7 @@ def _track_to_lines(
 
         async def run() -> float:
             started = time.monotonic()
-            chunks = track_frames(source.frames(), models.detect, models.embed, settings, stats)
+            chunks = track_frames(source.frames(), models.detect, models.embed, settings, stats, source.info.rate_hz)
             async with aclosing(chunks):
                 async for chunk in chunks:
                     results.append(chunk)

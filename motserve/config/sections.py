@@ -60,11 +60,12 @@ class DetectorConfig(Section):
 class KalmanConfig(Section):
     """Constant-velocity Kalman filter over centre x, centre y, aspect ratio and height."""
 
-    reference_rate_hz: float = Field(
-        30.0,
+    reference_rate_hz: float | None = Field(
+        None,
         gt=0,
         le=1000,
-        description="Frame rate in Hz at which the noises below are meant; one filter step is 1 / rate seconds.",
+        description="Frame rate in Hz at which the noises below are meant: one filter step is 1 / rate seconds. null "
+        "for the video's own rate, which keeps the filter as calm at 7 Hz as at 30.",
     )
     position_noise: float = Field(
         1 / 20, gt=0, le=1, description="Standard deviation of position per step, as a fraction of box height."
@@ -72,6 +73,15 @@ class KalmanConfig(Section):
     velocity_noise: float = Field(
         1 / 160, gt=0, le=1, description="Standard deviation of velocity per step, as a fraction of box height."
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> KalmanConfig:
+        # between whole steps the noise is that of a continuous process, which exists from here on
+        if self.position_noise**2 < self.velocity_noise**2 / 12:
+            raise ValueError(
+                f"position_noise {self.position_noise} must be at least velocity_noise {self.velocity_noise} / sqrt(12)"
+            )
+        return self
 
 
 class TrackerConfig(Section):
@@ -82,7 +92,10 @@ class TrackerConfig(Section):
         0.6, ge=0, le=1, description="Detections from here on take part in the first association."
     )
     low_confidence: float = Field(
-        0.1, ge=0, le=1, description="Detections from here up to `high_confidence` take part in the second association."
+        0.1,
+        ge=0,
+        le=1,
+        description="Detections above this and below `high_confidence` take part in the second association.",
     )
     new_track_confidence: float = Field(0.7, ge=0, le=1, description="Least confidence that starts a track.")
     match_distance: float = Field(

@@ -83,8 +83,8 @@ class YoloDetector(DetectorBase):
 
 
 def _to_detections(rows: np.ndarray[Any, np.dtype[np.float32]]) -> Detections:
-    """Split `(n, 6)` rows; boxes that clipping at the border left without an area are dropped."""
-    rows = rows[(rows[:, 2] > rows[:, 0]) & (rows[:, 3] > rows[:, 1])]
+    """Split `(n, 6)` rows; what clipping at the border left thinner than a pixel shows nobody and is dropped."""
+    rows = rows[(rows[:, 2:4] - rows[:, :2] >= 1).all(axis=1)]
     return Detections(
         np.ascontiguousarray(rows[:, :4], np.float32),
         np.ascontiguousarray(rows[:, 4], np.float32),

@@ -58,11 +58,15 @@ class SessionLauncher:
         except Overloaded:
             self.reconcile()
             self._jobs.add(job, limits.max_active_videos, limits.retry_after_s)
-        # Detached, because the ingress replica that starts a session may be gone before the video is done.
-        actor = self._actor.options(
-            name=job.id, namespace=_NAMESPACE, lifetime="detached", num_cpus=limits.session.cpus
-        ).remote(job, self._config, self._detector, self._embedder)
-        actor.run.remote()
+        try:
+            # Detached, because the ingress replica that starts a session may be gone before the video is done.
+            actor = self._actor.options(
+                name=job.id, namespace=_NAMESPACE, lifetime="detached", num_cpus=limits.session.cpus
+            ).remote(job, self._config, self._detector, self._embedder)
+            actor.run.remote()
+        except BaseException:
+            self._jobs.delete(job.id)
+            raise
 
     def find(self, video_id: str) -> Any | None:
         """Return the actor of a video, None where it has none or no more."""

@@ -100,7 +100,9 @@ class VideoSession:
     async def _track_source(self, source: VideoSource, results: ResultWriter) -> None:
         started = reported = time.monotonic()
         stats = PipelineStats()
-        async with aclosing(track_frames(source.frames(), self._detect, self._embed, self._config, stats)) as chunks:
+        async with aclosing(
+            track_frames(source.frames(), self._detect, self._embed, self._config, stats, source.info.rate_hz)
+        ) as chunks:
             async for chunk in chunks:
                 results.append(chunk)
                 self._frames = stats.frames

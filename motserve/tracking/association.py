@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import lap
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from motserve.tracking.boxes import overlapping_pairs
 from motserve.types import BoolArray, FloatArray, IntArray
@@ -116,8 +116,10 @@ def assign(rows: IntArray, columns: IntArray, cost: NDArray[np.float64], limit: 
 def _solve(rows: IntArray, columns: IntArray, gain: NDArray[np.float64]) -> tuple[IntArray, IntArray]:
     """Choose the pairs with the greatest sum of gains by a dense solver."""
     row_values, column_values = np.bincount(rows).nonzero()[0], np.bincount(columns).nonzero()[0]
-    matrix = np.zeros((row_values.size, column_values.size))
-    matrix[np.searchsorted(row_values, rows), np.searchsorted(column_values, columns)] = gain
-    chosen_row, chosen_column = linear_sum_assignment(matrix, maximize=True)
-    pays = matrix[chosen_row, chosen_column] > 0
+    cost = np.zeros((row_values.size, column_values.size))
+    cost[np.searchsorted(row_values, rows), np.searchsorted(column_values, columns)] = -gain
+    _, column_of, _ = lap.lapjv(cost, extend_cost=True)
+    chosen_row = np.flatnonzero(column_of >= 0)
+    chosen_column = column_of[chosen_row]
+    pays = cost[chosen_row, chosen_column] < 0
     return row_values[chosen_row[pays]], column_values[chosen_column[pays]]

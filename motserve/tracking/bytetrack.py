@@ -26,6 +26,10 @@ from motserve.types import BoolArray, Detections, FloatArray, IntArray, Tracks
 _TIME_TOLERANCE_S = 2e-3
 # A whole number of steps comes out of k / 30 only up to rounding; snapping it keeps the filter on the reference.
 _STEP_DECIMALS = 6
+# The rate of the videos that the reference's noises were chosen on, for sources that do not know theirs.
+_FALLBACK_RATE_HZ = 30.0
+# Containers without a real rate declare their clock's, thousands of Hz.
+_USABLE_RATES_HZ = (0.5, 480.0)
 
 
 class ByteTrack(TrackerBase):
@@ -40,13 +44,13 @@ class ByteTrack(TrackerBase):
 
     Args:
         config: Thresholds, buffer and motion model.
-
-    Raises:
-        InvalidConfig: The noises of the motion model do not go together.
+        rate_hz: The video's nominal frame rate in Hz, None where it is not known. It only says how long a step of
+            the motion model is, where `reference_rate_hz` does not; time comes from the timestamps.
     """
 
-    def __init__(self, config: TrackerConfig) -> None:
+    def __init__(self, config: TrackerConfig, rate_hz: float | None = None) -> None:
         self._config = config
+        self._steps_per_s = config.kalman.reference_rate_hz or _usable(rate_hz)
         self._kalman = KalmanFilter(config.kalman)
         self._table = TrackTable.empty()
         self._timestamp: float | None = None
@@ -134,7 +138,7 @@ class ByteTrack(TrackerBase):
             return 1.0
         if timestamp <= self._timestamp:
             raise ValueError(f"timestamp {timestamp} s does not come after the frame before, {self._timestamp} s")
-        return round((timestamp - self._timestamp) * self._config.kalman.reference_rate_hz, _STEP_DECIMALS)
+        return round((timestamp - self._timestamp) * self._steps_per_s, _STEP_DECIMALS)
 
     def _associate(self, seen: Observations) -> tuple[IntArray, IntArray]:
         """Run the three associations.
@@ -219,3 +223,8 @@ class ByteTrack(TrackerBase):
         duplicate[lost[older]] = True
         duplicate[tracked[~older]] = True
         return duplicate
+
+
+def _usable(rate_hz: float | None) -> float:
+    low, high = _USABLE_RATES_HZ
+    return rate_hz if rate_hz is not None and low <= rate_hz <= high else _FALLBACK_RATE_HZ

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.config import KalmanConfig
-from motserve.errors import InvalidConfig
 from motserve.types import BoolArray, FloatArray
 
 Motion: TypeAlias = NDArray[np.float64]
@@ -45,21 +44,12 @@ class KalmanFilter:
     """The motion model. Holds constants only; the state is passed in and changed in place.
 
     Args:
-        config: The noises and the frame rate at which they are meant.
-
-    Raises:
-        InvalidConfig: The position noise is too small beside the velocity noise for steps shorter than a frame.
+        config: The noises.
     """
 
     def __init__(self, config: KalmanConfig) -> None:
         position = config.position_noise**2
         velocity = config.velocity_noise**2
-        # Between whole frames the closed form below is the process with continuous noise, which exists from here on.
-        if position < velocity / 12:
-            raise InvalidConfig(
-                f"kalman.position_noise {config.position_noise} is below kalman.velocity_noise "
-                f"{config.velocity_noise} / sqrt(12); raise the first or lower the second"
-            )
         noise = np.array([[position, velocity], [_ASPECT_POSITION**2, _ASPECT_VELOCITY**2]])
         # Noise of position, position-velocity and velocity (rows) times n, n (n - 1) / 2 and (n - 1) n (2n - 1) / 6.
         self._process = np.zeros((3, 2, 3))

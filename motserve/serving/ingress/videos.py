@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,17 +15,19 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from ray.exceptions import RayActorError
 
-from motserve.errors import Conflict
+from motserve.errors import Conflict, NotFound
 from motserve.results import MEDIA_TYPES, SUFFIXES, Format, export, read_lines
 from motserve.serving.ingress.annotation import annotated_file
 from motserve.serving.ingress.problems import problem_responses
 from motserve.serving.ingress.service import Service, ServiceDependency
 from motserve.serving.ingress.uploads import body_kind, receive_form, receive_url
 from motserve.serving.schemas import VIDEOS, Links, VideoCreated, VideoList, VideoStatus, VideoUrl, summary_of
-from motserve.serving.stores import ACTIVE, Job
+from motserve.serving.stores import Job
 from motserve.video import probe_video
 
 router = APIRouter(prefix=VIDEOS, tags=["videos"])
+
+_BLOCK_BYTES = 1 << 20
 
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -171,27 +173,39 @@ async def _follow(service: Service, video_id: str) -> AsyncIterator[bytes]:
     """Yield the lines of the result file as they are appended; a failure is the last line."""
     path = service.artifacts.results(video_id)
     frames, offset, last = 0, 0, False
-    while not last:
-        session = service.sessions.find(video_id)
-        try:
-            last = session is None or await session.follow.remote(frames)
-        except RayActorError:
-            last = True
-        lines = await asyncio.to_thread(partial(_read_from, path, offset))
-        offset += len(lines)
-        frames += lines.count(b"\n")
+    while True:
+        lines = await asyncio.to_thread(_read_from, path, offset)
         if lines:
+            offset += len(lines)
+            frames += lines.count(b"\n")
             yield lines
-    job = _job(service, video_id)
-    if job.status not in (*ACTIVE, "done"):
-        yield orjson.dumps({"error": job.error}, option=orjson.OPT_APPEND_NEWLINE)
+        elif last:
+            break
+        else:
+            last = await _wait_for_more(service, video_id, frames)
+    with suppress(NotFound):  # deleted meanwhile, which is the reader's wish or somebody else's
+        job = _job(service, video_id)
+        if job.error:
+            yield orjson.dumps({"error": job.error}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+async def _wait_for_more(service: Service, video_id: str, frames: int) -> bool:
+    """Wait until the session has appended more than `frames` frames; return whether no more will come."""
+    session = service.sessions.find(video_id)
+    if session is None:
+        return True
+    try:
+        return bool(await session.follow.remote(frames))
+    except RayActorError:
+        return True
 
 
 def _read_from(path: Path, offset: int) -> bytes:
+    """Return whole lines from a place in a file on, in a block that a slow reader cannot make grow."""
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            data = file.read()
+            data = file.read(_BLOCK_BYTES)
     except FileNotFoundError:
         return b""
     return data[: data.rfind(b"\n") + 1]
