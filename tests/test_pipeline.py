@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import aclosing
+from typing import Any
+
+import numpy as np
+import pytest
+
+from motserve.config import Config, load_config
+from motserve.errors import InvalidVideo
+from motserve.pipeline import PipelineStats, track_frames
+from motserve.types import Detections, Frame, Image, TrackedFrame
+
+RATE_HZ = 10
+
+
+def configure(chunk_size: int = 4, window: int = 2, policy: str = "on_demand") -> Config:
+    return load_config([{"pipeline": {"chunk_size": chunk_size, "window": window}, "reid": {"policy": policy}}])
+
+
+def video(count: int, error: Exception | None = None) -> Iterator[Frame]:
+    """Frames that carry their index in the first pixel."""
+    for index in range(count):
+        yield Frame(index, index / RATE_HZ, np.full((120, 320, 3), index, np.uint8))
+    if error is not None:
+        raise error
+
+
+def people_in(image: Image) -> Detections:
+    """Two people who walk, the second away for two seconds and then back under a new track."""
+    index = int(image[0, 0, 0])
+    rows = [(10 + index, 5, 50 + index, 105)]
+    if not 20 <= index < 40:
+        rows.append((250 - index, 5, 290 - index, 105))
+    return Detections(np.array(rows, np.float32), np.full(len(rows), 0.9, np.float32), np.zeros(len(rows), np.int64))
+
+
+async def detect(images: list[Image]) -> list[Detections]:
+    return [people_in(image) for image in images]
+
+
+class Embedder:
+    """Everybody looks the same."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    async def __call__(self, crops: np.ndarray) -> np.ndarray:
+        self.shapes.append(crops.shape)
+        return np.tile(np.array([[0.6, 0.8]], np.float32), (len(crops), 1))
+
+
+async def collect(frames: Iterator[Frame], config: Config, **parts: Any) -> tuple[list[TrackedFrame], PipelineStats]:
+    stats = PipelineStats()
+    chunks = track_frames(frames, parts.get("detect", detect), parts.get("embed", Embedder()), config, stats)
+    return [frame async for chunk in chunks for frame in chunk], stats
+
+
+def rows(tracked: list[TrackedFrame]) -> list[tuple[object, ...]]:
+    return [
+        (f.index, f.timestamp, f.tracks.ids.tolist(), f.identities.tolist(), f.tracks.boxes.tolist()) for f in tracked
+    ]
+
+
+def test_every_frame_is_answered_in_order_and_counted() -> None:
+    tracked, stats = asyncio.run(collect(video(50), configure()))
+    assert [frame.index for frame in tracked] == list(range(50))
+    assert [frame.timestamp for frame in tracked] == [index / RATE_HZ for index in range(50)]
+    assert stats.frames == 50
+    assert stats.identities == 2
+    assert stats.links == 1
+    assert tracked[-1].tracks.ids.max() > 2
+    assert set(tracked[-1].identities.tolist()) == {1, 2}
+
+
+def test_an_empty_video_has_no_answer() -> None:
+    tracked, stats = asyncio.run(collect(video(0), configure()))
+    assert tracked == []
+    assert stats == PipelineStats()
+
+
+@pytest.mark.parametrize(("chunk_size", "window"), [(1, 1), (1, 4), (7, 2), (25, 1), (50, 3), (64, 16)])
+def test_the_answer_does_not_depend_on_chunks_and_window(chunk_size: int, window: int) -> None:
+    reference, expected = asyncio.run(collect(video(50), configure(8, 2)))
+    tracked, stats = asyncio.run(collect(video(50), configure(chunk_size, window)))
+    assert rows(tracked) == rows(reference)
+    assert stats == expected
+
+
+def test_chunks_have_the_size_configured() -> None:
+    sizes = []
+
+    async def counting(images: list[Image]) -> list[Detections]:
+        sizes.append(len(images))
+        return await detect(images)
+
+    asyncio.run(collect(video(10), configure(chunk_size=4), detect=counting))
+    assert sizes == [4, 4, 2]
+
+
+class WaitingDetector:
+    """Answers a chunk only when as many as the window allows have been asked for, so that it must be filled."""
+
+    def __init__(self, window: int, chunks: int) -> None:
+        self.window = window
+        self.started = [asyncio.Event() for _ in range(chunks)]
+        self.calls = self.in_flight = self.most = 0
+
+    async def __call__(self, images: list[Image]) -> list[Detections]:
+        call = self.calls
+        self.calls += 1
+        self.in_flight += 1
+        self.most = max(self.most, self.in_flight)
+        self.started[call].set()
+        await self.started[min(call + self.window, len(self.started)) - 1].wait()
+        self.in_flight -= 1
+        return await detect(images)
+
+
+@pytest.mark.parametrize("window", [1, 2, 5])
+def test_the_window_is_filled_and_never_exceeded(window: int) -> None:
+    async def run() -> WaitingDetector:
+        detector = WaitingDetector(window, chunks=12)
+        tracked, _ = await collect(video(24), configure(2, window), detect=detector)
+        assert len(tracked) == 24
+        return detector
+
+    assert asyncio.run(asyncio.wait_for(run(), 60)).most == window
+
+
+def test_decoding_waits_for_a_slow_consumer() -> None:
+    decoded = 0
+
+    def counted() -> Iterator[Frame]:
+        nonlocal decoded
+        for frame in video(100):
+            decoded += 1
+            yield frame
+
+    async def run() -> None:
+        async with aclosing(track_frames(counted(), detect, Embedder(), configure(5, 2), PipelineStats())) as chunks:
+            await anext(chunks)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert decoded == 10
+            await anext(chunks)
+            assert decoded == 15
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("good", [0, 3, 4, 9, 16])
+def test_a_decoding_error_comes_after_the_frames_before_it(good: int) -> None:
+    async def run() -> list[int]:
+        seen = []
+        broken = video(good, InvalidVideo("cut off"))
+
+        async def consume() -> None:
+            async for chunk in track_frames(broken, detect, Embedder(), configure(4, 2), PipelineStats()):
+                seen.extend(frame.index for frame in chunk)
+
+        with pytest.raises(InvalidVideo, match="cut off"):
+            await consume()
+        return seen
+
+    assert asyncio.run(run()) == list(range(good))
+
+
+class HangingDetector:
+    """Answers so many chunks, then hangs, and notes who was let go."""
+
+    def __init__(self, answered: int) -> None:
+        self.answered = answered
+        self.hanging = asyncio.Semaphore(0)
+        self.started = self.cancelled = 0
+
+    async def __call__(self, images: list[Image]) -> list[Detections]:
+        self.started += 1
+        if self.started <= self.answered:
+            return await detect(images)
+        self.hanging.release()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        raise AssertionError("nobody wakes this")
+
+
+def test_a_cancelled_consumer_takes_its_requests_back() -> None:
+    async def run() -> HangingDetector:
+        detector = HangingDetector(answered=1)
+        consumer = asyncio.create_task(collect(video(100), configure(4, 3), detect=detector))
+        for _ in range(3):
+            await detector.hanging.acquire()
+        consumer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await consumer
+        return detector
+
+    detector = asyncio.run(asyncio.wait_for(run(), 60))
+    assert (detector.started, detector.cancelled) == (4, 3)
+
+
+def test_a_consumer_that_stops_listening_takes_its_requests_back() -> None:
+    async def run() -> HangingDetector:
+        detector = HangingDetector(answered=1)
+        chunks = track_frames(video(100), detector, Embedder(), configure(4, 2), PipelineStats())
+        async with aclosing(chunks):
+            assert len(await anext(chunks)) == 4
+            await detector.hanging.acquire()
+        return detector
+
+    detector = asyncio.run(asyncio.wait_for(run(), 60))
+    assert detector.started - 1 == detector.cancelled == 1
+
+
+def test_a_detector_that_fails_ends_the_video_and_the_other_requests() -> None:
+    cancelled = []
+
+    async def failing(images: list[Image]) -> list[Detections]:
+        if images[0][0, 0, 0] == 0:
+            raise ValueError("out of memory")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(int(images[0][0, 0, 0]))
+            raise
+        return []
+
+    with pytest.raises(ValueError, match="out of memory"):
+        asyncio.run(collect(video(100), configure(4, 3), detect=failing))
+    assert cancelled in ([4], [4, 8])
+
+
+def test_a_detector_that_forgets_a_frame_is_found_out() -> None:
+    async def forgetful(images: list[Image]) -> list[Detections]:
+        return (await detect(images))[:-1]
+
+    with pytest.raises(ValueError, match="shorter"):
+        asyncio.run(collect(video(8), configure(), detect=forgetful))
+
+
+def test_people_are_embedded_only_when_it_is_planned() -> None:
+    async def unwanted(crops: np.ndarray) -> np.ndarray:
+        raise AssertionError("nobody asked for this")
+
+    _, stats = asyncio.run(collect(video(50), configure(policy="off"), embed=unwanted))
+    assert stats.embeddings == 0
+    embedder = Embedder()
+    tracked, stats = asyncio.run(collect(video(50), configure(), embed=embedder))
+    assert 0 < stats.embeddings == sum(shape[0] for shape in embedder.shapes) < sum(len(f.tracks) for f in tracked) / 3
+    assert {shape[1:] for shape in embedder.shapes} == {(256, 128, 3)}
+    embedder = Embedder()
+    tracked, stats = asyncio.run(collect(video(50), configure(policy="always"), embed=embedder))
+    assert stats.embeddings == sum(len(frame.tracks) for frame in tracked)
