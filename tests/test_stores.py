@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import sqlite3
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,21 @@ def test_beyond_the_limit_no_job_is_taken(tmp_path: Path) -> None:
         store.get("c")
     store.update("a", status="done")
     store.add(job("c"), max_active=2, retry_after_s=7)
+
+
+def test_active_jobs_are_counted_under_the_lock_that_adds_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = JobStore(tmp_path)
+    locked = []
+
+    class Watched(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            if "count(" in sql:
+                locked.append(self.in_transaction)
+            return super().execute(sql, *values)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Watched))
+    store.add(job("a"), 1, 5)
+    assert locked == [True]
 
 
 def _add_some(root: Path, prefix: str, count: int, limit: int) -> int:
