@@ -367,6 +367,6 @@ def test_the_configuration_builds_the_tracker() -> None:
 
 def test_the_reference_rate_is_a_setting() -> None:
     stream = crowd_stream(15, 60, 6, HARD)
-    at_thirty = follow(ByteTrack(TrackerConfig()), stream)
+    at_thirty = follow(ByteTrack(TrackerConfig(lost_buffer_s=1.0)), stream)
     config = TrackerConfig(kalman=KalmanConfig(reference_rate_hz=10.0), lost_buffer_s=3.0)
     assert_same(follow(ByteTrack(config), stream, rate=10), at_thirty)

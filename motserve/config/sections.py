@@ -112,7 +112,7 @@ class TrackerConfig(Section):
     )
     fuse_score: bool = Field(True, description="Multiply IoU by detection confidence in the first association.")
     lost_buffer_s: float = Field(
-        1.0, ge=0, le=600, description="Seconds for which a lost track can still be found again by motion."
+        2.0, ge=0, le=600, description="Seconds for which a lost track can still be found again by motion."
     )
     kalman: KalmanConfig = Field(KalmanConfig(), description="Motion model.")
 
