@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from motserve.config import Config
 from motserve.detection import build_detector
 from motserve.serving.batching import GreedyBatcher
@@ -21,6 +23,10 @@ class Detector:
         prepare_replica(config, config.serving.detector)
         weights = resolve_weights("detector", config)
         detector = build_detector(config.detector, weights)
+        side = config.detector.image_size
+        detector.detect(
+            [np.zeros((side, side, 3), np.uint8)]
+        )  # the first pass is slow, and no video should wait for it
         self._info = ModelInfo(weights.describe(), dict(detector.class_names))
         self._batcher: GreedyBatcher[Image, Detections] = GreedyBatcher(
             detector.detect, config.serving.detector.max_batch, batch_metrics("detector")

@@ -26,6 +26,7 @@ class Embedder:
         prepare_replica(config, config.serving.embedder)
         weights = resolve_weights("reid", config)
         embedder = build_embedder(config.reid, weights)
+        embedder.embed(np.zeros((1, config.reid.crop_height, config.reid.crop_width, 3), np.uint8))  # warms up
         self._info = ModelInfo(weights.describe())
 
         def embed(crops: list[NDArray[np.uint8]]) -> Sequence[FloatArray]:

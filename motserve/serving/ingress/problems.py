@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -31,11 +32,15 @@ _STATUS: dict[type[errors.MotserveError], int] = {
     errors.Overloaded: 503,
 }
 _MEDIA_TYPE = "application/problem+json"
+_SCHEMA = Problem.model_json_schema()
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the documentation of the errors that a route may answer with."""
-    return {status: {"model": Problem, "content": {_MEDIA_TYPE: {}}} for status in statuses}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {_MEDIA_TYPE: {"schema": _SCHEMA}}}
+        for status in statuses
+    }
 
 
 def install(app: FastAPI) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -25,6 +26,7 @@ from motserve.serving.schemas import VIDEOS, Links, VideoCreated, VideoList, Vid
 from motserve.serving.stores import Job
 from motserve.video import probe_video
 
+logger = logging.getLogger("motserve.ingress")
 router = APIRouter(prefix=VIDEOS, tags=["videos"])
 
 _BLOCK_BYTES = 1 << 20
@@ -88,7 +90,7 @@ async def list_videos(
     return VideoList(videos=shown, next=shown[-1].id if len(jobs) > limit else None)
 
 
-@router.get("/{video_id}", summary="State of a video", responses=problem_responses(404))
+@router.get("/{video_id}", summary="State of a video", responses=problem_responses(404, 422))
 async def get_video(video_id: str, service: ServiceDependency) -> VideoStatus:
     """Return status, progress, speed, models and errors."""
     return VideoStatus.of(_job(service, video_id))
@@ -126,7 +128,7 @@ async def get_tracks(
     "/{video_id}/annotated.mp4",
     summary="Annotated video",
     response_class=FileResponse,
-    responses={200: {"content": {"video/mp4": {}}}, **problem_responses(404, 409)},
+    responses={200: {"content": {"video/mp4": {}}}, **problem_responses(404, 409, 422)},
 )
 async def get_annotated(video_id: str, service: ServiceDependency) -> FileResponse:
     """Return the video with every person boxed in the colour of their identity. It is drawn when first asked for."""
@@ -136,7 +138,7 @@ async def get_annotated(video_id: str, service: ServiceDependency) -> FileRespon
     return FileResponse(await annotated_file(service, job), media_type="video/mp4")
 
 
-@router.delete("/{video_id}", status_code=204, summary="Delete a video", responses=problem_responses(404))
+@router.delete("/{video_id}", status_code=204, summary="Delete a video", responses=problem_responses(404, 422))
 async def delete_video(video_id: str, service: ServiceDependency) -> None:
     """Stop the work on a video and remove its row and its files."""
     service.jobs.delete(video_id)
@@ -159,6 +161,7 @@ async def _accept(request: Request, service: Service) -> Job:
         await asyncio.to_thread(probe_video, source, service.config.video, name)
         job = Job(video_id, name, str(source), time.time())
         service.sessions.start(job)
+        logger.info("video accepted", extra={"video_id": video_id, "source": name})
     except BaseException:
         service.artifacts.delete(video_id)
         raise
