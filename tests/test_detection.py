@@ -174,3 +174,17 @@ def test_an_exported_model_of_batch_one_finds_the_same_people(
             assert len(found) == len(expected)
             np.testing.assert_allclose(found.scores, expected.scores, atol=0.02)
             np.testing.assert_allclose(found.boxes, expected.boxes, atol=2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("half", [False, True])
+def test_a_gpu_finds_the_same_people(data_dir: Path, street: list[np.ndarray], half: bool) -> None:
+    path = data_dir / "models" / "yolov8n.pt"
+    settings = {"image_size": 640, "confidence": 0.4}
+    reference = build(path, **settings).detect(street)
+    for found, expected in zip(
+        build(path, **settings, device="cuda", half=half).detect(street), reference, strict=True
+    ):
+        assert len(found) == len(expected)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=0.02)
+        np.testing.assert_allclose(found.boxes, expected.boxes, atol=2)

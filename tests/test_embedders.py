@@ -221,3 +221,11 @@ def test_real_models_find_the_same_person_in_another_camera(
     same = people[camera == 1][:, None] == people[camera == 2]
     assert distances[same].mean() < distances[~same].mean() - 0.1
     assert same[np.arange(len(same)), distances.argmin(axis=1)].mean() >= rank1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("half", [False, True])
+def test_a_gpu_gives_the_same_embeddings(untrained_embedder: Path, half: bool) -> None:
+    expected = build(untrained_embedder).embed(crops_of(5))
+    found = build(untrained_embedder, device="cuda", half=half).embed(crops_of(5))
+    assert (found * expected).sum(axis=1).min() > 0.999

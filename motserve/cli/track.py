@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,6 +91,8 @@ def _track_to_lines(
                 seconds = asyncio.run(run())
         except BaseException:
             lines.unlink(missing_ok=True)
+            with suppress(OSError):  # a folder that holds something stays
+                folder.rmdir()
             raise
         progress.update(task, total=stats.frames)
         return models, lines, _Outcome(source.info, models.models, stats, seconds)
@@ -116,6 +118,7 @@ def _progress() -> Progress:
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
         console=console,
+        disable=not console.is_terminal,
     )
 
 

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from motserve.files import replacing
+
+
+def test_the_file_appears_when_it_is_complete(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    target.write_text("older")
+    with replacing(target) as partial:
+        assert partial.parent == tmp_path
+        partial.write_text("newer")
+        assert target.read_text() == "older"
+    assert target.read_text() == "newer"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def fail_half_way(target: Path) -> None:
+    with replacing(target) as partial:
+        partial.write_text("ha")
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("before", [[], ["a.json"]])
+def test_a_failure_leaves_what_was_there(tmp_path: Path, before: list[str]) -> None:
+    for name in before:
+        (tmp_path / name).write_text("older")
+    with pytest.raises(KeyboardInterrupt):
+        fail_half_way(tmp_path / "a.json")
+    assert [path.name for path in tmp_path.iterdir()] == before
+    assert all((tmp_path / name).read_text() == "older" for name in before)
+
+
+def test_two_writers_do_not_share_a_temporary_file(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    with replacing(target) as first, replacing(target) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert target.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_nothing_written_is_an_error_and_no_empty_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.json"):
+        pass
+    assert not list(tmp_path.iterdir())
