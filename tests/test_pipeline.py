@@ -17,7 +17,15 @@ RATE_HZ = 10
 
 
 def configure(chunk_size: int = 4, window: int = 2, policy: str = "on_demand") -> Config:
-    return load_config([{"pipeline": {"chunk_size": chunk_size, "window": window}, "reid": {"policy": policy}}])
+    return load_config(
+        [
+            {
+                "pipeline": {"chunk_size": chunk_size, "window": window},
+                "tracker": {"lost_buffer_s": 1},
+                "reid": {"policy": policy},
+            }
+        ]
+    )
 
 
 def video(count: int, error: Exception | None = None) -> Iterator[Frame]:
@@ -29,7 +37,7 @@ def video(count: int, error: Exception | None = None) -> Iterator[Frame]:
 
 
 def people_in(image: Image) -> Detections:
-    """Two people who walk, the second away for two seconds and then back under a new track."""
+    """Two people who walk, the second away for longer than the tracker remembers."""
     index = int(image[0, 0, 0])
     rows = [(10 + index, 5, 50 + index, 105)]
     if not 20 <= index < 40:
