@@ -121,6 +121,21 @@ def test_broken_files_are_weights_that_cannot_be_had(tmp_path: Path, name: str, 
         build(path)
 
 
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from ultralytics.nn import tasks
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "touched",)
+
+    torch.save({"model": Evil()}, tmp_path / "evil.pt")
+    monkeypatch.setattr(tasks, "SAFE_LOAD", False)  # as in a process that imported Ultralytics by itself
+    with pytest.raises(WeightsUnavailable):
+        build(tmp_path / "evil.pt")
+    assert not (tmp_path / "touched").exists()
+
+
 def test_a_state_dict_of_something_else_is_refused(tmp_path: Path, untrained_embedder: Path) -> None:
     import torch
     from safetensors.torch import save_file

@@ -17,5 +17,9 @@ def import_ultralytics() -> Any:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ultralytics
+    from ultralytics.nn import tasks
+    from ultralytics.utils import env_bool
 
+    # a host application may have imported it before, with pickles allowed
+    tasks.SAFE_LOAD = env_bool("ULTRALYTICS_SAFE_LOAD")  # type: ignore[attr-defined]
     return ultralytics
