@@ -120,6 +120,7 @@ def test_config_schema_is_json_schema(motserve: Motserve) -> None:
         (["--set", "detector.confidence"], "section.key=value"),
         (["--set", "detector.classes=[/a]", "--set", "detector.device=[b]"], "detector.device"),
         (["--config", "[/none].yaml"], "[/none].yaml"),
+        (["--set", "detector.classes=["], "not YAML"),
     ],
 )
 def test_wrong_configuration_is_exit_code_2(motserve: Motserve, arguments: list[str], said: str) -> None:

@@ -32,7 +32,8 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except errors.MotserveError as error:
-            Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
+            line = escape(" ".join(str(error).splitlines()))  # libraries give their reasons in several
+            Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {line}", highlight=False)
             raise typer.Exit(_EXIT_CODES.get(type(error), 1)) from error
 
 
