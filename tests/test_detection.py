@@ -173,6 +173,7 @@ def test_all_classes_of_a_real_model(data_dir: Path) -> None:
     assert build(path, classes=["dog", "person"]).class_names == {0: "person", 16: "dog"}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Converting a tensor to a Python boolean")
 def test_an_exported_model_of_batch_one_finds_the_same_people(
     data_dir: Path, street: list[np.ndarray], tmp_path: Path
 ) -> None:

@@ -67,6 +67,12 @@ def test_tracks_of_nothing_miss_everybody() -> None:
     assert score_tracks(table(TRUTH), table([])) == MotScores(0.0, 0.0, 0, 0, 40, 0)
 
 
+def test_without_people_accuracy_is_not_finite() -> None:
+    alarms, nothing = score_tracks(table([]), table(TRUTH)), score_tracks(table([]), table([]))
+    assert (alarms.false_positives, alarms.idf1) == (40, 0)
+    assert not np.isfinite([alarms.mota, nothing.mota, nothing.idf1]).any()
+
+
 def made_up(seed: int) -> tuple[MotTable, MotTable]:
     """People tracked with scatter, misses, false alarms and swapped or new identities.
 

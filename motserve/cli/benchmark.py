@@ -34,6 +34,8 @@ def tracker(
 ) -> None:
     """Time one update of the tracker, beside Ultralytics' on the same detections."""
     settings = read_config(config, overrides)
+    if json is not None:
+        json.parent.mkdir(parents=True, exist_ok=True)
     rows = tracker_benchmark.run(_sizes(people), frames, seed, settings.tracker)
     table = Table("tracker", "people", "median ms", "p95 ms", "times faster")
     slowest = {size: max(row.median_ms for row in rows if row.people == size) for size in {r.people for r in rows}}

@@ -23,8 +23,8 @@ class MotScores:
     """Scores of a sequence.
 
     Attributes:
-        mota: Multi-object tracking accuracy, at most 1.
-        idf1: Identity F1 in [0, 1] (Ristani et al. 2016).
+        mota: Multi-object tracking accuracy, at most 1; not finite where the truth has nobody.
+        idf1: Identity F1 in [0, 1] (Ristani et al. 2016); nan where neither truth nor tracks have anybody.
         id_switches: How often a person's identity changes.
         false_positives: Boxes without a person.
         misses: People without a box.
