@@ -36,8 +36,8 @@ def cut_crops(image: Image, boxes: FloatArray, height: int, width: int) -> NDArr
 def overlap_share(boxes: FloatArray) -> FloatArray:
     """Return for each of `(n, 4)` boxes the largest share of its area that one other box covers, in [0, 1].
 
-    >>> overlap_share(np.array([[0, 0, 2, 2], [1, 0, 9, 2], [20, 0, 21, 1]], np.float32))
-    array([0.5  , 0.125, 0.   ], dtype=float32)
+    >>> overlap_share(np.array([[0, 0, 2, 2], [1, 0, 9, 2], [20, 0, 21, 1]], np.float32)).tolist()
+    [0.5, 0.125, 0.0]
     """
     if len(boxes) < 2:
         return np.zeros(len(boxes), np.float32)

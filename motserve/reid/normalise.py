@@ -18,9 +18,8 @@ _TINY = 1e-12
 def unit_length(rows: FloatArray) -> FloatArray:
     """Scale each row of `(n, d)` to length one; a row of zeros stays zero and so is at distance one to all.
 
-    >>> unit_length(np.array([[3, 4], [0, 0]], np.float32))
-    array([[0.6, 0.8],
-           [0. , 0. ]], dtype=float32)
+    >>> unit_length(np.array([[0, 4], [0, 0]], np.float32)).tolist()
+    [[0.0, 1.0], [0.0, 0.0]]
     """
     scaled: FloatArray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _TINY)
     return scaled
