@@ -170,6 +170,15 @@ def test_all_waiting_callers_may_be_cancelled() -> None:
     run(test)
 
 
+def test_a_model_that_answers_too_little_is_found_out() -> None:
+    async def test() -> None:
+        batcher: GreedyBatcher[int, int] = GreedyBatcher(lambda items: items[1:], 8, ignore)
+        with pytest.raises(RuntimeError, match="1 answers to 2 items"):
+            await batcher.submit([1, 2])
+
+    run(test)
+
+
 def test_nothing_asked_is_nothing_answered() -> None:
     async def test() -> None:
         model = Model()

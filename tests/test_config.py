@@ -195,6 +195,13 @@ def test_override_values_are_yaml() -> None:
         parse_overrides(["a.b=["])
 
 
+@pytest.mark.parametrize("name", ["MOTSERVE_DETECTR__WEIGHTS", "MOTSERVE_MODELSDIR"])
+def test_misspelt_variables_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(InvalidConfig, match=name):
+        load_config()
+
+
 def test_environment_values_that_are_not_yaml_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOTSERVE_DETECTOR__CLASSES", "[")
     with pytest.raises(InvalidConfig, match="CLASSES"):

@@ -13,6 +13,7 @@ import numpy as np
 
 from motserve.benchmark.streams import crowd_stream
 from motserve.config import TrackerConfig
+from motserve.detection.ultralytics_setup import import_ultralytics
 from motserve.tracking import build_tracker
 from motserve.types import Detections
 
@@ -102,6 +103,7 @@ def _own(config: TrackerConfig) -> Prepare:
 
 def _ultralytics(config: TrackerConfig) -> Prepare:
     # Imported here because it brings torch, which nothing else in this module needs.
+    import_ultralytics()
     from ultralytics.engine.results import Boxes
     from ultralytics.trackers.byte_tracker import BYTETracker
 

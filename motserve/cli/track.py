@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass
@@ -71,8 +72,11 @@ def _track_to_lines(
     """Track into a file of lines beside the result, which memory does not have to hold."""
     with open_video(video, settings.video) as source:
         models = LocalModels(settings)
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = folder / ".tracks.ndjson.part"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise typer.BadParameter(f"{folder} cannot be made: {error.strerror}", param_hint="--output") from error
+        lines = folder / f".tracks.{secrets.token_hex(4)}.ndjson"
         stats = PipelineStats()
         task = progress.add_task("tracking", total=source.info.frame_count, speed="")
 

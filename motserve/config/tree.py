@@ -29,6 +29,8 @@ from motserve.errors import InvalidConfig
 
 ENV_PREFIX = "MOTSERVE_"
 NESTING = "__"
+_OTHER_VARIABLES = frozenset({"MOTSERVE_DATA"})
+"""Variables that share the prefix and are no settings: the folder of real data that tests look for."""
 
 
 class Config(BaseSettings):
@@ -159,10 +161,10 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _refuse_unknown_variables() -> None:
-    """Pydantic passes over variables of unknown sections; a misspelt one must not be lost silently."""
+    """Pydantic passes over variables that it does not know; a misspelt one must not be lost silently."""
     for name in os.environ:
-        section, nested, _ = name.removeprefix(ENV_PREFIX).lower().partition(NESTING)
-        if name.startswith(ENV_PREFIX) and nested and section not in Config.model_fields:
+        section = name.removeprefix(ENV_PREFIX).lower().partition(NESTING)[0]
+        if name.startswith(ENV_PREFIX) and name not in _OTHER_VARIABLES and section not in Config.model_fields:
             raise InvalidConfig(
                 f"environment variable {name} names no section of the configuration; "
                 f"sections are {', '.join(sorted(Config.model_fields))}"

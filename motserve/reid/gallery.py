@@ -52,6 +52,10 @@ class Gallery:
         self._embeddings[rows, self._added[rows] % self._size] = embeddings
         self._added[rows] += 1
 
+    def clear(self, rows: BoolArray) -> None:
+        """Forget the embeddings of the rows marked in `(n,)`."""
+        self._added[rows] = 0
+
     def distances(self, rows: IntArray, embeddings: FloatArray) -> FloatArray:
         """Return cosine distances to the best embedding of each row.
 

@@ -149,6 +149,7 @@ class IdentityLinker:
         refuted = np.isin(self._people.former, track_ids) & (self._people.former != _NO_TRACK)
         self._people.track[refuted] = self._people.former[refuted]
         self._people.former[refuted] = _NO_TRACK
+        self._gallery.clear(refuted)  # some of its embeddings show the person who was linked wrongly
         self.links -= int(np.count_nonzero(refuted))
 
     def _settle(

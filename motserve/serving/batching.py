@@ -93,7 +93,10 @@ class GreedyBatcher(Generic[Item, Answer]):
         answers: list[Answer] = []
         for start in range(0, len(items), self._max_batch):
             part = items[start : start + self._max_batch]
-            answers.extend(await loop.run_in_executor(self._thread, self._model, part))
+            answered = await loop.run_in_executor(self._thread, self._model, part)
+            if len(answered) != len(part):
+                raise RuntimeError(f"the model gave {len(answered)} answers to {len(part)} items")
+            answers.extend(answered)
             self._observe(len(part))
         return answers
 
