@@ -225,6 +225,14 @@ def test_a_video_that_is_none_is_exit_code_3(motserve: Motserve, untrained: Sequ
     assert files_in(Path()) == ["text[b].mp4"]
 
 
+def test_a_folder_that_cannot_be_made_is_exit_code_2(motserve: Motserve, clip: Path, untrained: Sequence[str]) -> None:
+    Path("file").write_text("in the way")
+    result = motserve("track", clip, *untrained, "--output", "file")
+    assert result.exit_code == 2
+    assert "cannot be made" in result.output
+    assert files_in(Path()) == ["file"]
+
+
 def test_weights_that_cannot_be_had_are_exit_code_4(motserve: Motserve, clip: Path) -> None:
     assert_error(motserve("track", clip, "--set", "detector.weights=/none.pt"), 4, "/none.pt")
     Path("broken.pt").write_bytes(b"no weights")

@@ -27,7 +27,8 @@ from motserve.local import LocalModels
 from motserve.pipeline import PipelineStats, track_frames
 from motserve.results import encode_frame
 from motserve.scenes import SceneConfig, render
-from motserve.serving.app import ServeArgs, build
+from motserve.serving.app import build
+from motserve.serving.arguments import ServeArgs
 from motserve.video import VideoWriter, open_video
 
 MAX_UPLOAD = 4_000_000

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 import yaml
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -27,6 +28,7 @@ from motserve.evaluation import MotScores, score_tracks
 from motserve.files import replacing
 from motserve.results import read_mot
 from motserve.scenes import SceneConfig, ground_truth_rows, render
+from motserve.serving.arguments import ServeArgs
 from motserve.video import VideoWriter
 
 console = Console()
@@ -48,13 +50,16 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the service running until Ctrl-C.")] = False,
 ) -> None:
     """Render a clip, post it to the real service, score the tracks, write the annotated video."""
-    settings = read_config(config, overrides)
+    arguments = _application_arguments(serve_config)
+    settings = read_config([*arguments.config, arguments.settings, *(config or [])], overrides)
+    serving = settings.serving.model_copy(update={"storage_dir": output.absolute() / "service"})
+    settings = settings.model_copy(update={"serving": serving})
     output.mkdir(parents=True, exist_ok=True)
     clip, truth = output / "clip.mp4", output / "ground_truth.txt"
     with Progress(console=console, transient=True) as progress:
         _render(SceneConfig(duration_s=seconds, seed=seed), clip, truth, settings, progress)
         starting = progress.add_task("starting the service", total=None)
-        with _service(serve_config, output, settings) as url, httpx.Client(base_url=url, timeout=None) as client:
+        with _service(settings) as url, httpx.Client(base_url=url, timeout=None) as client:
             progress.remove_task(starting)
             state = _track(client, clip, progress)
             _fetch(client, f"{state['links']['tracks']}?format=mot", output / "tracks.txt")
@@ -83,17 +88,14 @@ def _render(scene: SceneConfig, clip: Path, truth: Path, settings: Config, progr
 
 
 @contextmanager
-def _service(serve_config: Path, output: Path, settings: Config) -> Iterator[str]:
-    """Run the application of a Serve configuration file in a Ray of its own, on a free port."""
+def _service(settings: Config) -> Iterator[str]:
+    """Run the service in a Ray of its own, on a free port; its uploads and results go with it."""
     import ray
     from ray import serve
 
-    from motserve.serving.app import ServeArgs, build
+    from motserve.serving.app import compose
 
-    storage = output / "service"
-    args = ServeArgs(**_application_arguments(serve_config))
-    tree = settings.model_dump(mode="json")
-    tree["serving"] = {**args.settings.get("serving", {}), "storage_dir": str(storage.absolute())}
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     port = _free_port()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(
@@ -101,25 +103,24 @@ def _service(serve_config: Path, output: Path, settings: Config) -> Iterator[str
         num_cpus=max(_LEAST_CPUS, os.cpu_count() or 1),
         include_dashboard=False,
         log_to_driver=False,
-        logging_level=logging.WARNING,
+        logging_level=logging.ERROR,
     )
     try:
         serve.start(http_options={"host": _HOST, "port": port}, logging_config={"log_level": "WARNING"})
-        serve.run(build(ServeArgs(config=args.config, settings=tree)), name="motserve", route_prefix="/")
+        serve.run(compose(settings), name="motserve", route_prefix="/")
         yield f"http://{_HOST}:{port}"
     finally:
-        serve.shutdown()  # type: ignore[no-untyped-call]
+        serve.delete("motserve")
         ray.shutdown()
-        shutil.rmtree(storage, ignore_errors=True)
+        shutil.rmtree(settings.serving.storage_dir, ignore_errors=True)
 
 
-def _application_arguments(serve_config: Path) -> dict[str, Any]:
+def _application_arguments(serve_config: Path) -> ServeArgs:
     try:
         tree = yaml.safe_load(serve_config.read_text(encoding="utf-8"))
-        arguments: dict[str, Any] = tree["applications"][0].get("args") or {}
-    except (OSError, yaml.YAMLError, KeyError, IndexError, TypeError, AttributeError) as error:
+        return ServeArgs(**(tree["applications"][0].get("args") or {}))
+    except (OSError, yaml.YAMLError, ValidationError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise InvalidConfig(f"{serve_config} is no Serve configuration with an application: {error!r}") from error
-    return arguments
 
 
 def _free_port() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,8 +24,8 @@ _QUIET: dict[str, Any] = {"logging": {"level": "WARNING", "format": "text"}}
 """In a terminal the progress bar tells how it goes; files, environment and `--set` win over this."""
 
 
-def read_config(files: list[Path] | None, overrides: list[str] | None) -> Config:
-    """Build the configuration and set up the logs by it."""
-    config = load_config([_QUIET, *(files or [])], parse_overrides(overrides or []))
+def read_config(layers: Sequence[Path | Mapping[str, Any]] | None, overrides: list[str] | None) -> Config:
+    """Build the configuration from files, or mappings, and settings, and set up the logs by it."""
+    config = load_config([_QUIET, *(layers or [])], parse_overrides(overrides or []))
     setup_logging(config.logging)
     return config

@@ -1,37 +1,32 @@
 """Builds the Ray Serve application from typed arguments: `serve run serve_config.yaml`."""
 
 # Annotations are not postponed here: Ray Serve looks at the one of `build` to turn YAML into typed arguments.
-from pathlib import Path
 from typing import Any
 
 import ray
-from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application, Deployment
 
 from motserve.config import Config, load_config
 from motserve.config.serving import IngressConfig, ReplicaConfig
+from motserve.serving.arguments import ServeArgs
 from motserve.serving.detector import Detector
 from motserve.serving.embedder import Embedder
 from motserve.serving.ingress import Ingress
 
 
-class ServeArgs(BaseModel):
-    """Arguments of the application in `serve_config.yaml`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    config: list[Path] = Field([], description="YAML files with parts of the configuration; later ones win.")
-    settings: dict[str, Any] = Field({}, description="A part of the configuration; it wins over the files.")
-
-
 def build(args: ServeArgs) -> Application:
-    """Compose the application. Environment variables win over `args`, as they do on the command line.
+    """Return the application. Environment variables win over `args`, as they do on the command line.
 
     Raises:
         InvalidConfig: The configuration is not valid.
     """
-    config = _place(load_config([*args.config, args.settings]))
+    return compose(load_config([*args.config, args.settings]))
+
+
+def compose(config: Config) -> Application:
+    """Bind ingress, detector and embedder with the resources that a configuration and this cluster give them."""
+    config = _place(config)
     serving = config.serving
     gpu = serving.accelerator == "gpu" or (serving.accelerator == "auto" and _cluster_has_gpus())
     models = _on(config, gpu)
