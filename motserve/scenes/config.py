@@ -18,7 +18,7 @@ class SceneConfig(BaseModel):
     height: int = Field(360, ge=64, le=4320, description="Height of the picture in pixels.")
     duration_s: float = Field(12.0, gt=0, le=86400, description="Length of the clip in seconds.")
     rate_hz: float = Field(25.0, gt=0, le=240, description="Frames per second.")
-    people: int = Field(8, ge=0, le=200, description="Identities that take part.")
+    people: int = Field(5, ge=0, le=200, description="Identities that take part.")
     returning: float = Field(
         0.5, ge=0, le=1, description="Share of the people who leave the picture and come back, again and again."
     )

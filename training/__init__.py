@@ -1,0 +1,1 @@
+"""Training of motserve's networks. Imports motserve; motserve never imports this."""
