@@ -29,7 +29,9 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line.update((key, value) for key, value in vars(record).items() if key not in _STANDARD)
+        # libraries such as Ray stamp private fields on every record of the process
+        extra = {key: value for key, value in vars(record).items() if key not in _STANDARD and key[:1] != "_"}
+        line.update(extra)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
