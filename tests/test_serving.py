@@ -247,6 +247,13 @@ def test_wait_streams_a_line_for_each_frame(
         assert client.get(answer.headers["location"]).json()["status"] == "done"
 
 
+def test_a_reader_who_leaves_does_not_stop_the_video(client: httpx.Client, clips: list[Path]) -> None:
+    with client.stream("POST", "/v1/videos", files={"file": clips[0].read_bytes()}, params={"wait": True}) as answer:
+        links = answer.headers["location"]
+    state = finished(client, links.rpartition("/")[2])
+    assert (state["status"], state["frames_done"]) == ("done", 75)
+
+
 def test_url_below_an_allowed_root(
     client: httpx.Client, clips: list[Path], folder: Path, local: list[list[dict[str, Any]]]
 ) -> None:

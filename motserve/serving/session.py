@@ -65,6 +65,8 @@ class VideoSession:
             await self._track()
         except MotserveError as error:
             self._fail(error, str(error))
+        except asyncio.CancelledError as error:
+            self._fail(error, f"tracking was cancelled after frame {self._frames}")
         except Exception as error:
             logger.exception("video failed", extra={"video_id": self._job.id, "frame": self._frames})
             self._fail(error, f"tracking stopped after frame {self._frames}: {error}")
@@ -154,7 +156,7 @@ class VideoSession:
             links=stats.links,
         )
 
-    def _fail(self, error: Exception, message: str) -> None:
+    def _fail(self, error: BaseException, message: str) -> None:
         if isinstance(error, InvalidVideo):
             self._artifacts.delete(self._job.id)
         logger.error("video failed: %s", message, extra={"video_id": self._job.id, "frame": self._frames})

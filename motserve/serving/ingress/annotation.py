@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import ray
 
 from motserve.config import Config
 from motserve.results import read_results
+from motserve.serving.ingress.detached import submit_detached
 from motserve.serving.ingress.service import Service
 from motserve.serving.stores import Job
 from motserve.video import annotate_video
@@ -32,8 +34,9 @@ async def annotated_file(service: Service, job: Job) -> Path:
 
 
 async def _draw(service: Service, job: Job, target: Path) -> None:
-    task = ray.remote(num_cpus=service.config.serving.session.cpus)(draw_annotated)
-    await task.remote(job, str(service.artifacts.results(job.id)), str(target), service.config)
+    task: Any = ray.remote(num_cpus=service.config.serving.session.cpus)(draw_annotated)
+    results = str(service.artifacts.results(job.id))
+    await (await submit_detached(lambda: task.remote(job, results, str(target), service.config)))
 
 
 def draw_annotated(job: Job, results: str, target: str, config: Config) -> None:

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from ray.exceptions import RayActorError
 from motserve.errors import Conflict, NotFound
 from motserve.results import MEDIA_TYPES, SUFFIXES, Format, export, read_lines
 from motserve.serving.ingress.annotation import annotated_file
+from motserve.serving.ingress.detached import submit_detached
 from motserve.serving.ingress.problems import problem_responses
 from motserve.serving.ingress.service import Service, ServiceDependency
 from motserve.serving.ingress.uploads import body_kind, receive_form, receive_url
@@ -160,7 +162,7 @@ async def _accept(request: Request, service: Service) -> Job:
             name = source.name
         await asyncio.to_thread(probe_video, source, service.config.video, name)
         job = Job(video_id, name, str(source), time.time())
-        service.sessions.start(job)
+        await submit_detached(partial(service.sessions.start, job))
         logger.info("video accepted", extra={"video_id": video_id, "source": name})
     except BaseException:
         service.artifacts.delete(video_id)

@@ -1,0 +1,18 @@
+"""Submits work to Ray that outlives the request it was asked for in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+async def submit_detached(submit: Callable[[], Result]) -> Result:
+    """Call a function that submits Ray tasks, so that they are nobody's children.
+
+    When a client leaves, Ray Serve cancels the task of its request and with it every task submitted from there. A
+    thread of the pool carries no context of the request, so what it submits goes on.
+    """
+    return await asyncio.get_running_loop().run_in_executor(None, submit)
