@@ -12,7 +12,7 @@ setup: $(INSTALLED)
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --upgrade "pip>=24"
-	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[dev,bench]"
+	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[dev,bench,detectors]"
 	touch $@
 
 demo: setup

@@ -1,5 +1,6 @@
 """The one configuration tree: every field described and bounded, unknown keys refused."""
 
+from motserve.config.evaluation import EvaluationConfig, MlflowConfig, ParameterSpace, RerankConfig, TuningConfig
 from motserve.config.sections import (
     DetectorConfig,
     GalleryConfig,
@@ -16,14 +17,19 @@ from motserve.config.tree import Config, load_config, parse_overrides
 __all__ = [
     "Config",
     "DetectorConfig",
+    "EvaluationConfig",
     "GalleryConfig",
     "KalmanConfig",
     "LoggingConfig",
+    "MlflowConfig",
+    "ParameterSpace",
     "PipelineConfig",
     "ReIDConfig",
     "ReplicaConfig",
+    "RerankConfig",
     "ServingConfig",
     "TrackerConfig",
+    "TuningConfig",
     "VideoConfig",
     "load_config",
     "parse_overrides",

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from motserve.config.evaluation import EvaluationConfig, MlflowConfig, TuningConfig
 from motserve.config.sections import (
     DetectorConfig,
     LoggingConfig,
@@ -51,6 +52,9 @@ class Config(BaseSettings):
     pipeline: PipelineConfig = Field(PipelineConfig(), description="Flow of frames.")
     serving: ServingConfig = Field(ServingConfig(), description="The service.")
     logging: LoggingConfig = Field(LoggingConfig(), description="Logs.")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="Measuring.")
+    tuning: TuningConfig = Field(TuningConfig(), description="Search for parameters of the tracker.")
+    mlflow: MlflowConfig = Field(MlflowConfig(), description="Record of runs.")
 
     @classmethod
     def settings_customise_sources(

@@ -1,0 +1,152 @@
+"""The stamp on a result: which code, settings, weights, data and machine a number came from, and when."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from motserve import __version__
+from motserve.config import Config
+from motserve.weights import checksum
+
+LIBRARIES = ("numpy", "scipy", "lap", "opencv-python", "av", "torch", "torchvision", "ultralytics", "onnxruntime")
+"""Libraries whose versions can move any result; whoever uses others names them as well."""
+
+_GIT_TIMEOUT_S = 10.0
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def stamp(
+    config: Config,
+    *,
+    weights: Mapping[str, Mapping[str, str] | None] | None = None,
+    data: Mapping[str, Mapping[str, Any]] | None = None,
+    libraries: Iterable[str] = (),
+    notes: Mapping[str, Any] | None = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+) -> dict[str, Any]:
+    """Describe where a result comes from, ready for JSON.
+
+    Args:
+        config: The whole configuration behind it.
+        weights: What `Weights.describe` says of each model used, by role; None where a role has none.
+        data: What `describe_files` says of each part of the data, by name.
+        libraries: Distributions that made the result, besides `LIBRARIES`.
+        notes: Anything else that a reader needs to repeat it.
+        clock: The present, with its time zone.
+
+    Returns:
+        `motserve` (version, commit, whether the checkout was changed since), `date`, `command`, `machine`,
+        `libraries`, `config`, `weights`, `data`, and the notes.
+    """
+    return {
+        "motserve": {"version": __version__, **describe_checkout(Path(__file__).parent)},
+        "date": clock().isoformat(timespec="seconds"),
+        "command": _public([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "machine": describe_machine(),
+        "libraries": {name: found for name in (*LIBRARIES, *libraries) if (found := _version(name)) is not None},
+        "config": _public(config.model_dump(mode="json")),
+        "weights": dict(weights or {}),
+        "data": dict(data or {}),
+        **(notes or {}),
+    }
+
+
+def describe_files(paths: Iterable[Path], root: Path | None = None) -> dict[str, Any]:
+    """Return number, size and checksum of files or folders.
+
+    Args:
+        paths: The files; a folder stands for all files below it.
+        root: What the names that go into the checksum are relative to. Without it a single file has its plain
+            SHA-256, which `sha256sum` prints too, and several are told apart by their names alone.
+
+    Returns:
+        `files`, `bytes` and `sha256`. The checksum of several files is that of the text that `sha256sum` prints for
+        them, sorted by name.
+    """
+    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    files = [file for file in files if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
+    if len(files) == 1 and root is None:
+        return {"files": 1, "bytes": size, "sha256": checksum(files[0])}
+    names = {file.relative_to(root).as_posix() if root else file.name: file for file in files}
+    lines = "".join(f"{checksum(names[name])}  {name}\n" for name in sorted(names))
+    return {"files": len(files), "bytes": size, "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+
+
+def describe_checkout(package: Path) -> dict[str, Any]:
+    """Return the git commit that a package runs from and whether files differ from it; None for both elsewhere.
+
+    Args:
+        package: Folder of the package. It must be a tracked folder at the top of a checkout: a copy that was
+            installed into a virtual environment inside somebody's checkout is not that checkout's code.
+    """
+    unknown: dict[str, Any] = {"commit": None, "dirty": None}
+    top = _git(package, "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() / package.name != package.resolve():
+        return unknown
+    commit = _git(package, "rev-parse", "HEAD")
+    changes = _git(package, "status", "--porcelain", "--untracked-files=no")
+    return unknown if commit is None or changes is None else {"commit": commit, "dirty": bool(changes)}
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return system, processor, cores, memory in GiB and CUDA devices of this machine."""
+    return {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpus": _gpus(),
+    }
+
+
+def _public(value: Any) -> Any:
+    """Take user names and passwords out of the addresses in a tree; results are passed around."""
+    if isinstance(value, Mapping):
+        return {key: _public(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_public(item) for item in value]
+    return _CREDENTIALS.sub("", value) if isinstance(value, str) else value
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _gpus() -> list[str]:
+    """Name the devices if torch is loaded; a result that was made without it was made without a GPU."""
+    torch = sys.modules.get("torch")
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch else []
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
