@@ -18,7 +18,6 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.base import TrackerBase
 from motserve.config import Config, ReIDConfig
 from motserve.reid.crops import cut_crops
 from motserve.reid.linker import IdentityLinker
@@ -30,6 +29,9 @@ Detect: TypeAlias = Callable[[list[Image]], Coroutine[None, None, list[Detection
 
 Embed: TypeAlias = Callable[[NDArray[np.uint8]], Awaitable[FloatArray]]
 """Embeds `(k, height, width, 3)` crops; answers `(k, d)` unit vectors."""
+
+Look: TypeAlias = Callable[[FloatArray], Awaitable[FloatArray]]
+"""Embeds what is in `(k, 4)` boxes of a frame, xyxy in pixels; answers `(k, d)` unit vectors."""
 
 
 @dataclass(slots=True)
@@ -47,6 +49,43 @@ class PipelineStats:
     identities: int = 0
     embeddings: int = 0
     links: int = 0
+
+
+class Follower:
+    """Tracker and identities of one video: what happens to a frame once its detections are there.
+
+    Args:
+        config: The configuration; the sections `tracker` and `reid` are used.
+        stats: Counters that are kept up to date.
+        rate_hz: The video's nominal frame rate in Hz, None where it is not known.
+    """
+
+    def __init__(self, config: Config, stats: PipelineStats, rate_hz: float | None = None) -> None:
+        self._tracker = build_tracker(config.tracker, rate_hz)
+        self._linker = IdentityLinker(config.reid)
+        self._stats = stats
+
+    async def advance(self, index: int, timestamp: float, detections: Detections, look: Look) -> TrackedFrame:
+        """Advance by one frame.
+
+        Args:
+            index: The frame's position in the video, from 0.
+            timestamp: Presentation time in seconds, greater than that of the frame before.
+            detections: What was seen in the frame.
+            look: Asked for the appearance of the people in doubt; not called where nobody is.
+
+        Returns:
+            The frame's tracks with their identities.
+        """
+        tracks = self._tracker.update(detections, timestamp)
+        rows = self._linker.plan(tracks, timestamp)
+        embeddings = await look(tracks.boxes[rows]) if len(rows) else np.empty((0, 0), np.float32)
+        identities = self._linker.link(tracks, timestamp, rows, embeddings)
+        stats = self._stats
+        stats.frames += 1
+        stats.embeddings += len(rows)
+        stats.identities, stats.links = self._linker.identities, self._linker.links
+        return TrackedFrame(index, timestamp, tracks, identities)
 
 
 async def track_frames(
@@ -76,8 +115,7 @@ async def track_frames(
     Raises:
         InvalidVideo: Decoding failed; the frames before were yielded.
     """
-    tracker = build_tracker(config.tracker, rate_hz)
-    linker = IdentityLinker(config.reid)
+    follower = Follower(config, stats, rate_hz)
     in_flight: deque[tuple[list[Frame], asyncio.Task[list[Detections]]]] = deque()
     failure: Exception | None = None
     exhausted = False
@@ -96,7 +134,9 @@ async def track_frames(
                 chunk, request = in_flight.popleft()
                 detections = await request
                 tracked = [
-                    await _advance(frame, found, tracker, linker, embed, config.reid, stats)
+                    await follower.advance(
+                        frame.index, frame.timestamp, found, _look_at(frame.image, embed, config.reid)
+                    )
                     for frame, found in zip(chunk, detections, strict=True)
                 ]
                 yield tracked
@@ -120,22 +160,8 @@ def _take(frames: Iterator[Frame], count: int) -> tuple[list[Frame], Exception |
     return chunk, None
 
 
-async def _advance(
-    frame: Frame,
-    detections: Detections,
-    tracker: TrackerBase,
-    linker: IdentityLinker,
-    embed: Embed,
-    config: ReIDConfig,
-    stats: PipelineStats,
-) -> TrackedFrame:
-    tracks = tracker.update(detections, frame.timestamp)
-    rows = linker.plan(tracks, frame.timestamp)
-    embeddings = np.empty((0, 0), np.float32)
-    if len(rows):
-        embeddings = await embed(cut_crops(frame.image, tracks.boxes[rows], config.crop_height, config.crop_width))
-    identities = linker.link(tracks, frame.timestamp, rows, embeddings)
-    stats.frames += 1
-    stats.embeddings += len(rows)
-    stats.identities, stats.links = linker.identities, linker.links
-    return TrackedFrame(frame.index, frame.timestamp, tracks, identities)
+def _look_at(image: Image, embed: Embed, config: ReIDConfig) -> Look:
+    async def look(boxes: FloatArray) -> FloatArray:
+        return await embed(cut_crops(image, boxes, config.crop_height, config.crop_width))
+
+    return look

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 
+from motserve.benchmark.peers import Contender, Own, Ultralytics, equal_thresholds
 from motserve.benchmark.streams import crowd_stream
 from motserve.config import TrackerConfig
-from motserve.detection.ultralytics_setup import import_ultralytics
 from motserve.tracking import build_tracker
 from motserve.types import Detections
 
-Step = Callable[[], object]
-Prepare = Callable[[Detections, int], Step]
-
 _RATE_HZ = 30.0  # of the made-up video; Ultralytics counts frames and knows no other
-_SHAPE = (1080, 1920)  # of the frames the made-up detections stand for
 _WARM_UP_FRAMES = 30  # a second: until then tracks are being born, and caches and allocator are cold
 
 
@@ -73,7 +68,10 @@ def run(
     rows = []
     for size in people:
         stream = crowd_stream(size, _WARM_UP_FRAMES + frames, seed)
-        contenders = {config.name: _own(config), f"ultralytics_{config.name}": _ultralytics(config)}
+        contenders = {
+            config.name: Own(build_tracker(config, _RATE_HZ)),
+            f"ultralytics_{config.name}": Ultralytics(config.name, **equal_thresholds(config, _RATE_HZ)),
+        }
         for name, times in _time(contenders, stream, clock).items():
             milliseconds = np.array(times[_WARM_UP_FRAMES:]) * 1e3
             median, p95 = np.percentile(milliseconds, [50, 95])
@@ -82,48 +80,18 @@ def run(
 
 
 def _time(
-    contenders: dict[str, Prepare], stream: Sequence[Detections], clock: Callable[[], float]
+    contenders: Mapping[str, Contender], stream: Sequence[Detections], clock: Callable[[], float]
 ) -> dict[str, list[float]]:
     """Return the seconds of each update by name."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     with _no_garbage_collection():
         for index, detections in enumerate(stream):
-            for name, prepare in contenders.items():
-                step = prepare(detections, index)
+            for name, contender in contenders.items():
+                step = contender.prepare(detections, index / _RATE_HZ)
                 start = clock()
                 step()
                 times[name].append(clock() - start)
     return times
-
-
-def _own(config: TrackerConfig) -> Prepare:
-    tracker = build_tracker(config, _RATE_HZ)
-    return lambda detections, index: lambda: tracker.update(detections, index / _RATE_HZ)
-
-
-def _ultralytics(config: TrackerConfig) -> Prepare:
-    # Imported here because it brings torch, which nothing else in this module needs.
-    import_ultralytics()
-    from ultralytics.engine.results import Boxes
-    from ultralytics.trackers.byte_tracker import BYTETracker
-
-    tracker = BYTETracker(  # type: ignore[no-untyped-call]
-        SimpleNamespace(
-            track_high_thresh=config.high_confidence,
-            track_low_thresh=config.low_confidence,
-            new_track_thresh=config.new_track_confidence,
-            track_buffer=round(config.lost_buffer_s * _RATE_HZ),
-            match_thresh=config.match_distance,
-            fuse_score=config.fuse_score,
-        )
-    )
-
-    def prepare(detections: Detections, _: int) -> Step:
-        columns = [detections.boxes, detections.scores[:, None], detections.classes[:, None].astype(np.float32)]
-        boxes = Boxes(np.concatenate(columns, axis=1), _SHAPE)
-        return lambda: tracker.update(boxes)
-
-    return prepare
 
 
 @contextmanager

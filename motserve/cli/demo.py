@@ -24,7 +24,7 @@ from rich.table import Table
 from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.config import Config
 from motserve.errors import InvalidConfig, MotserveError
-from motserve.evaluation import MotScores, score_tracks
+from motserve.evaluation import MotScores, rules_for, score_sequence
 from motserve.files import replacing
 from motserve.results import read_mot
 from motserve.scenes import SceneConfig, ground_truth_rows, render
@@ -67,7 +67,7 @@ def demo(
             _fetch(client, state["links"]["annotated"], output / "annotated.mp4")
             progress.remove_task(drawing)
             progress.stop()
-            console.print(_table(state, score_tracks(read_mot(truth), read_mot(output / "tracks.txt")), output))
+            console.print(_table(state, _score(truth, output / "tracks.txt"), output))
             if keep:
                 console.print(f"The service is at {url}, its documentation at {url}/docs. Ctrl-C ends it.")
                 _wait_for_interrupt()
@@ -153,6 +153,11 @@ def _fetch(client: httpx.Client, url: str, target: Path) -> None:
             file.write(block)
 
 
+def _score(truth: Path, tracks: Path) -> MotScores:
+    people = read_mot(truth)
+    return score_sequence(people, read_mot(tracks), rules_for(truth.stem, people)).scores
+
+
 def _wait_for_interrupt() -> None:
     try:
         signal.pause()
@@ -166,6 +171,7 @@ def _table(state: dict[str, Any], scores: MotScores, output: Path) -> Table:
     table.add_row("frames/s", f"{state['fps']:.1f}")
     table.add_row("identities", str(state["identities"]))
     table.add_row("returns recognised", str(state["links_made"]))
+    table.add_row("HOTA", f"{100 * scores.hota:.1f} %")
     table.add_row("MOTA", f"{100 * scores.mota:.1f} %")
     table.add_row("IDF1", f"{100 * scores.idf1:.1f} %")
     table.add_row("ID switches", str(scores.id_switches))

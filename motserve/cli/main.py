@@ -14,7 +14,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from motserve import __version__, errors
-from motserve.cli import benchmark, config, demo, models, track
+from motserve.cli import benchmark, compare, config, datasets, demo, evaluate, models, track, tune
 
 _EXIT_CODES: dict[type[errors.MotserveError], int] = {
     errors.InvalidConfig: 2,
@@ -48,6 +48,10 @@ app.command("demo")(demo.demo)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 app.add_typer(benchmark.app, name="benchmark")
+app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(compare.app, name="compare")
+app.add_typer(tune.app, name="tune")
+app.add_typer(datasets.app, name="datasets")
 
 
 def _print_version(wanted: bool) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 
-from motserve.config import Config, load_config, parse_overrides
+from motserve.config import Config, change_config, load_config, parse_overrides
+from motserve.errors import InvalidConfig
 from motserve.logs import setup_logging
 
 ConfigFiles = Annotated[
@@ -20,8 +22,47 @@ Overrides = Annotated[
     typer.Option("--set", "-s", help="One setting, such as detector.weights=a.pt; may be given several times."),
 ]
 
+SequenceNames = Annotated[
+    str | None, typer.Option("--sequences", help="Names of the sequences, separated by commas; all by default.")
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="File for the numbers and their stamp.")]
+UseMlflow = Annotated[bool, typer.Option("--mlflow", help="Log the run to MLflow, as the section mlflow says.")]
+
+CandidatesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--candidates", help="YAML file: the name of each candidate, and what it changes in the configuration."
+    ),
+]
+
 _QUIET: dict[str, Any] = {"logging": {"level": "WARNING", "format": "text"}}
 """In a terminal the progress bar tells how it goes; files, environment and `--set` win over this."""
+
+
+def names_of(text: str | None) -> list[str]:
+    """Split names separated by commas; None gives none."""
+    return [name.strip() for name in text.split(",") if name.strip()] if text else []
+
+
+def read_candidates(path: Path, settings: Config) -> dict[str, Config]:
+    """Read what is compared: each candidate is the configuration with some keys changed.
+
+    Raises:
+        InvalidConfig: The file is no such mapping, or a change is not valid.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidConfig(f"cannot read candidates from {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict) or not tree or not all(isinstance(changes, dict) for changes in tree.values()):
+        raise InvalidConfig(f"{path} must name candidates, each with a mapping of what it changes: `name: {{key: …}}`")
+    candidates = {}
+    for name, changes in tree.items():
+        try:
+            candidates[str(name)] = change_config(settings, changes)
+        except InvalidConfig as error:
+            raise InvalidConfig(f"{path}, candidate {name}: {error}") from error
+    return candidates
 
 
 def read_config(layers: Sequence[Path | Mapping[str, Any]] | None, overrides: list[str] | None) -> Config:

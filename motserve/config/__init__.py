@@ -12,7 +12,7 @@ from motserve.config.sections import (
     VideoConfig,
 )
 from motserve.config.serving import ReplicaConfig, ServingConfig
-from motserve.config.tree import Config, load_config, parse_overrides
+from motserve.config.tree import Config, change_config, load_config, parse_overrides
 
 __all__ = [
     "Config",
@@ -31,6 +31,7 @@ __all__ = [
     "TrackerConfig",
     "TuningConfig",
     "VideoConfig",
+    "change_config",
     "load_config",
     "parse_overrides",
 ]

@@ -97,20 +97,20 @@ def load_config(
     _refuse_unknown_variables()
     tree = _merge(tree, _Environment(Config)())
     tree = _merge(tree, overrides or {})
-    # pydantic-settings takes names such as `_env_file` as switches of its own
-    unknown = [str(key) for key in tree if key not in Config.model_fields]
-    if unknown:
-        raise InvalidConfig(
-            f"configuration not valid: {', '.join(unknown)}: no such section; "
-            f"sections are {', '.join(sorted(Config.model_fields))}"
-        )
-    try:
-        return Config(**tree)
-    except ValidationError as error:
-        lines = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors())
-        raise InvalidConfig(
-            f"configuration not valid: {lines}. `motserve config schema` lists every key with its bounds."
-        ) from error
+    return _validated(tree)
+
+
+def change_config(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Return a configuration with some of its keys changed; files and environment are not looked at again.
+
+    Args:
+        config: The configuration.
+        changes: A part of the tree.
+
+    Raises:
+        InvalidConfig: A key is unknown or a value out of its bounds.
+    """
+    return _validated(_merge(config.model_dump(), changes))
 
 
 def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
@@ -133,6 +133,23 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
             nested = {part: nested}
         tree = _merge(tree, nested)
     return tree
+
+
+def _validated(tree: Mapping[str, Any]) -> Config:
+    # pydantic-settings takes names such as `_env_file` as switches of its own
+    unknown = [str(key) for key in tree if key not in Config.model_fields]
+    if unknown:
+        raise InvalidConfig(
+            f"configuration not valid: {', '.join(unknown)}: no such section; "
+            f"sections are {', '.join(sorted(Config.model_fields))}"
+        )
+    try:
+        return Config(**tree)
+    except ValidationError as error:
+        lines = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors())
+        raise InvalidConfig(
+            f"configuration not valid: {lines}. `motserve config schema` lists every key with its bounds."
+        ) from error
 
 
 def _parse(text: str, where: str) -> Any:

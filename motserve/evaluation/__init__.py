@@ -1,5 +1,26 @@
-"""How good tracks are, measured against ground truth."""
+"""How good tracks, detections and embeddings are, measured against ground truth."""
 
-from motserve.evaluation.mot import MotScores, score_tracks
+from motserve.evaluation.benchmarks import BENCHMARKS, Benchmark, Rules, rules_for
+from motserve.evaluation.mot import (
+    COUNT_NAMES,
+    RATIO_NAMES,
+    SCORE_NAMES,
+    MotScores,
+    Scored,
+    combine,
+    score_sequence,
+)
 
-__all__ = ["MotScores", "score_tracks"]
+__all__ = [
+    "BENCHMARKS",
+    "COUNT_NAMES",
+    "RATIO_NAMES",
+    "SCORE_NAMES",
+    "Benchmark",
+    "MotScores",
+    "Rules",
+    "Scored",
+    "combine",
+    "rules_for",
+    "score_sequence",
+]

@@ -5,6 +5,7 @@ from motserve.results.formats import FORMATS, MEDIA_TYPES, SUFFIXES, Format
 from motserve.results.mot import MotTable, read_mot
 from motserve.results.records import decode_frame, encode_frame
 from motserve.results.store import ResultWriter, read_lines, read_results
+from motserve.results.tracks import read_tracks, to_table
 
 __all__ = [
     "FORMATS",
@@ -19,4 +20,6 @@ __all__ = [
     "read_lines",
     "read_mot",
     "read_results",
+    "read_tracks",
+    "to_table",
 ]

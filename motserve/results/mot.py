@@ -20,25 +20,42 @@ class MotTable:
     """The rows of a MOTChallenge file, sorted by frame, otherwise in the order of the file.
 
     Attributes:
+        name: What errors call the file.
         frames: `(n,)` int64, frame index from 0 (the file counts from 1).
         ids: `(n,)` int64; -1 in files of detections.
-        boxes: `(n, 4)` float32, xyxy in pixels with the origin at 0 (the file's is at 1).
+        ltwh: `(n, 4)` float64, left, top, width and height in pixels as in the file, its origin at 1. Scores are
+            computed on these numbers: rounded or moved ones would decide a match at the very limit differently.
         scores: `(n,)` float32, the seventh column: confidence, or the flag of ground truth that says whether a row
             counts; 1 where the file has no such column.
         classes: `(n,)` int64, the eighth column, -1 where there is none. Only in MOT16, MOT17 and MOT20 ground truth
             is it a class; elsewhere it is a world coordinate, rounded towards zero.
         visibility: `(n,)` float32, the ninth column of ground truth in [0, 1]; -1 where there is none.
+        lines: `(n,)` int64, line of the file that each row stands in, from 1.
+        columns: Columns of the file; 9 in ground truth that has classes, 10 in that of MOT15.
+        frame_count: Frames that the file speaks of, empty ones among them; None where empty frames leave no trace.
     """
 
+    name: str
     frames: IntArray
     ids: IntArray
-    boxes: FloatArray
+    ltwh: NDArray[np.float64]
     scores: FloatArray
     classes: IntArray
     visibility: FloatArray
+    lines: IntArray
+    columns: int
+    frame_count: int | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    @property
+    def boxes(self) -> FloatArray:
+        """`(n, 4)` float32, xyxy in pixels with the origin at 0."""
+        corners = self.ltwh.copy()
+        corners[:, :2] -= 1
+        corners[:, 2:] += corners[:, :2]
+        return np.asarray(corners, np.float32)
 
 
 def read_mot(path: str | Path) -> MotTable:
@@ -59,14 +76,15 @@ def read_mot(path: str | Path) -> MotTable:
     except UnicodeDecodeError as error:
         raise InvalidData(f"{path.name} is not a text file") from error
     if not text.strip():
-        return _table(np.empty((0, 9)))
+        return _table(path.name, np.empty((0, _LEAST_COLUMNS)), np.empty(0, np.int64))
     try:
         rows = np.loadtxt(io.StringIO(text), delimiter=",", ndmin=2, comments=None)
     except ValueError:
         rows = None
     if rows is None or not _valid(rows).all():
         raise InvalidData(_complaint(path.name, text))
-    return _table(rows)
+    lines = np.array([number for number, line in enumerate(text.splitlines(), 1) if line.strip()])
+    return _table(path.name, rows, lines)
 
 
 def _valid(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -101,18 +119,19 @@ def _complaint(name: str, text: str) -> str:
     return f"{name} is not a MOTChallenge file"
 
 
-def _table(rows: NDArray[np.float64]) -> MotTable:
-    rows = rows[np.argsort(rows[:, 0], kind="stable")]
-    boxes = rows[:, 2:6].copy()
-    boxes[:, :2] -= 1
-    boxes[:, 2:] += boxes[:, :2]
+def _table(name: str, rows: NDArray[np.float64], lines: IntArray) -> MotTable:
+    order = np.argsort(rows[:, 0], kind="stable")
+    rows = rows[order]
     absent = np.full(len(rows), -1.0)
     columns = rows.shape[1]
     return MotTable(
-        rows[:, 0].astype(np.int64) - 1,
-        rows[:, 1].astype(np.int64),
-        boxes.astype(np.float32),
-        (rows[:, 6] if columns > 6 else -absent).astype(np.float32),
-        (rows[:, 7] if columns > 7 else absent).astype(np.int64),
-        (rows[:, 8] if columns > 8 else absent).astype(np.float32),
+        name=name,
+        frames=rows[:, 0].astype(np.int64) - 1,
+        ids=rows[:, 1].astype(np.int64),
+        ltwh=np.ascontiguousarray(rows[:, 2:6]),
+        scores=(rows[:, 6] if columns > 6 else -absent).astype(np.float32),
+        classes=(rows[:, 7] if columns > 7 else absent).astype(np.int64),
+        visibility=(rows[:, 8] if columns > 8 else absent).astype(np.float32),
+        lines=lines[order],
+        columns=columns,
     )

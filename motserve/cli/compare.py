@@ -1,0 +1,17 @@
+"""`motserve compare`: detectors, trackers and embedders side by side, on your own data and machine."""
+
+from __future__ import annotations
+
+import typer
+
+from motserve.cli.compare_trackers import trackers
+
+app = typer.Typer(no_args_is_help=True, help="Candidates side by side, on your own data and machine.")
+
+
+@app.callback()
+def compare() -> None:
+    """Candidates side by side, on your own data and machine."""
+
+
+app.command("trackers")(trackers)

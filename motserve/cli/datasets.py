@@ -1,0 +1,103 @@
+"""`motserve datasets`: checks a downloaded data set, writes what training and evaluation read, looks at it later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from motserve.cli.options import SequenceNames, names_of
+from motserve.datasets import Kind, Links, Manifest, PrepareOptions, verify
+from motserve.datasets import prepare as prepare_dataset
+
+app = typer.Typer(no_args_is_help=True, help="Data sets to train on and to measure with.")
+console = Console()
+_errors = Console(stderr=True, soft_wrap=True)
+_bars = Console(stderr=True)
+
+_MOST_LINES = 20
+_WITH_SEQUENCES: frozenset[Kind] = frozenset({"mot17", "mot20"})
+
+
+@app.command("prepare")
+def prepare(
+    kind: Annotated[Kind, typer.Argument(help="Which data set it is.")],
+    source: Annotated[Path, typer.Argument(help="The folder that was downloaded and unpacked; nothing in it changes.")],
+    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    links: Annotated[Links, typer.Option(help="How pictures get into the output.")] = "symlink",
+    sequences: SequenceNames = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Go on with what is complete when something is missing.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses the people to hold out (Re-ID).")] = 0,
+    held_out_share: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of the training people to hold out for validation (Re-ID).")
+    ] = 0.1,
+    checksum_pictures: Annotated[
+        bool, typer.Option("--checksum-pictures", help="Read every picture for its checksum; takes a while.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of this command.")] = False,
+) -> None:
+    """Check a downloaded data set and write what training and evaluation read of it."""
+    if sequences is not None and kind not in _WITH_SEQUENCES:
+        raise typer.BadParameter(f"{kind} has no sequences", param_hint="--sequences")
+    names = tuple(names_of(sequences))
+    options = PrepareOptions(links, names, allow_missing, seed, held_out_share, checksum_pictures, overwrite)
+    with _progress("preparing") as progress:
+        manifest = prepare_dataset(kind, source, output, options, progress)
+    for sentence in manifest.left_out:
+        _errors.print(f"[yellow]left out:[/] {escape(sentence)}", highlight=False)
+    console.print(_table(manifest))
+    console.print(escape(f"{output} is ready, sha256 {manifest.sha256}"), highlight=False, soft_wrap=True)
+
+
+@app.command("verify")
+def verify_command(
+    folder: Annotated[Path, typer.Argument(help="A folder that `motserve datasets prepare` wrote.")],
+) -> None:
+    """Compare a prepared data set with its manifest and name what was changed, is missing or was added."""
+    with _progress("verifying") as progress:
+        changes = verify(folder, progress)
+    if not changes:
+        console.print(f"{escape(str(folder))} is as it was prepared", highlight=False, soft_wrap=True)
+        return
+    for change in changes[:_MOST_LINES]:
+        console.print(escape(change), highlight=False, soft_wrap=True)
+    if len(changes) > _MOST_LINES:
+        console.print(f"and {len(changes) - _MOST_LINES} more", highlight=False)
+    _errors.print(
+        f"[bold red]error:[/] {escape(str(folder))} is not as it was prepared: {len(changes)} differences; prepare it "
+        "again",
+        highlight=False,
+    )
+    raise typer.Exit(3)
+
+
+@contextmanager
+def _progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=_bars,
+        disable=not _bars.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _table(manifest: Manifest) -> Table:
+    """Lay out the counts of the splits side by side."""
+    table = Table("", *manifest.counts)
+    for row in dict.fromkeys(key for counts in manifest.counts.values() for key in counts):
+        table.add_row(row, *(str(counts[row]) for counts in manifest.counts.values()))
+    return table

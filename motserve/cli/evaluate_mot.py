@@ -1,0 +1,133 @@
+"""`motserve evaluate mot`: CLEAR, Identity and HOTA of tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from motserve.cli.options import (
+    ConfigFiles,
+    JsonFile,
+    Overrides,
+    SequenceNames,
+    UseMlflow,
+    names_of,
+    read_config,
+)
+from motserve.cli.progress import sequence_progress
+from motserve.cli.tables import number_table
+from motserve.evaluation import COUNT_NAMES, RATIO_NAMES, Benchmark
+from motserve.evaluation.second_opinion import COMPARED
+from motserve.evaluation.sequences import find_truth
+from motserve.experiments.cache import open_cache
+from motserve.experiments.mot import Evaluation, score_files, track_and_score
+from motserve.experiments.record import log_run, percent
+from motserve.experiments.scoring import MOT_LIBRARIES
+from motserve.files import write_json
+from motserve.provenance import stamp
+
+console = Console()
+
+
+def mot(
+    gt: Annotated[Path, typer.Option(help="Ground truth: a folder of <sequence>/gt/gt.txt or <sequence>.txt; a file.")],
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Tracks: a folder of <sequence>.txt, .json, .ndjson or .csv; a file. --run writes them."),
+    ] = None,
+    run: Annotated[bool, typer.Option("--run", help="Track first, as configured.")] = False,
+    detections: Annotated[
+        Path | None, typer.Option(help="With --run: MOTChallenge detections, instead of the detector's.")
+    ] = None,
+    videos: Annotated[
+        Path | None, typer.Option(help="With --run: folder of the videos, where not beside the ground truth.")
+    ] = None,
+    benchmark: Annotated[
+        Benchmark | None, typer.Option(help="Whose rules; by default each file tells by its columns.")
+    ] = None,
+    sequences: SequenceNames = None,
+    json: JsonFile = None,
+    second_opinion: Annotated[
+        bool, typer.Option("--second-opinion", help="Count again with motmetrics and show where it differs.")
+    ] = False,
+    mlflow: UseMlflow = False,
+    config: ConfigFiles = None,
+    overrides: Overrides = None,
+) -> None:
+    """Score tracks by the rules of a MOTChallenge benchmark: CLEAR, Identity and HOTA."""
+    if results is None and not run:
+        raise typer.BadParameter("give the tracks to score, or --run to make them", param_hint="--results")
+    if not run and (detections or videos):
+        raise typer.BadParameter("detections and videos are for tracking first", param_hint="--run")
+    settings = read_config(config, overrides)
+    truths = find_truth(gt, names_of(sequences))
+    if results is not None and not run:
+        evaluation = score_files(truths, results, benchmark, second_opinion)
+    else:
+        cache = open_cache(settings)
+        with sequence_progress("detecting") as tell:
+            evaluation = track_and_score(
+                truths, settings, cache, detections=detections, videos=videos, benchmark=benchmark,
+                ask_again=second_opinion, progress=tell,
+            )  # fmt: skip
+        if results is not None:
+            evaluation.write_tracks(results)
+    benchmarks = {name: task.rules.benchmark for name, task in evaluation.tasks.items()}
+    provenance = stamp(
+        settings,
+        weights=evaluation.weights,
+        data=evaluation.data,
+        libraries=MOT_LIBRARIES,
+        notes={"benchmarks": benchmarks},
+    )
+    document = evaluation.scored.document(provenance)
+    if json is not None:
+        write_json(json, document)
+    if run and results is not None:
+        write_json(results / "scores.json", document)
+    for table in _tables(evaluation):
+        console.print(table)
+    console.print("rules: " + ", ".join(f"{name} {rules}" for name, rules in benchmarks.items()), style="dim")
+    if second_opinion:
+        console.print(_second_table(evaluation))
+    if mlflow:
+        metrics = percent(document["combined"], RATIO_NAMES)
+        for name, scores in document["sequences"].items():
+            metrics |= {f"{name}/{score}": value for score, value in percent(scores, RATIO_NAMES).items()}
+        console.print(f"MLflow run {log_run(settings.mlflow, 'mot', metrics, provenance, [json] if json else [])}")
+
+
+def _tables(evaluation: Evaluation) -> Iterator[Table]:
+    """Show ratios and counts apart: together they are wider than most terminals."""
+    scored = evaluation.scored
+    for title, names in (("per cent", RATIO_NAMES), ("counts", COUNT_NAMES)):
+        table = number_table("sequence", names, title)
+        for name, sequence in scored.sequences.items():
+            table.add_row(escape(name), *_cells(sequence.scores.as_dict(), names))
+        table.add_section()
+        table.add_row("combined", *_cells(scored.combined.scores.as_dict(), names), style="bold")
+        yield table
+
+
+def _second_table(evaluation: Evaluation) -> Table:
+    table = number_table("motmetrics", COMPARED, "second opinion, differences in brackets")
+    ratios = [name for name in COMPARED if name in RATIO_NAMES]
+    for name, opinion in evaluation.scored.opinions.items():
+        ours, theirs = percent(evaluation.scored.sequences[name].scores.as_dict(), ratios), percent(opinion, ratios)
+        cells = []
+        for score in COMPARED:
+            digits = 2 if score in ratios else 0
+            difference = round(theirs[score] - ours[score], digits)
+            cells.append(f"{theirs[score]:.{digits}f}" + (f" ({difference:+.{digits}f})" if difference else ""))
+        table.add_row(escape(name), *cells)
+    return table
+
+
+def _cells(scores: Mapping[str, float | int], names: Sequence[str]) -> list[str]:
+    return [f"{100 * scores[name]:.2f}" if name in RATIO_NAMES else str(scores[name]) for name in names]

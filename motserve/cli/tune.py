@@ -1,0 +1,143 @@
+"""`motserve tune`: parameters searched on one part of the data, reported on another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from motserve.cli.options import ConfigFiles, Overrides, SequenceNames, UseMlflow, names_of, read_config
+from motserve.cli.progress import sequence_progress
+from motserve.cli.tables import number_table
+from motserve.config import Config
+from motserve.evaluation import RATIO_NAMES, Benchmark
+from motserve.evaluation.sequences import find_truth
+from motserve.experiments.cache import open_cache
+from motserve.experiments.models import Models
+from motserve.experiments.record import log_run, percent
+from motserve.experiments.scoring import MOT_LIBRARIES
+from motserve.experiments.sequences import load_sequences
+from motserve.experiments.tuning import Tuned, by_name, halves, nested, tune
+from motserve.files import replacing, write_json
+from motserve.provenance import stamp
+
+app = typer.Typer(no_args_is_help=True, help="Search for parameters.")
+console = Console()
+_status = Console(stderr=True)
+
+_SHOWN = ("HOTA", "MOTA", "IDF1", "IDSW")
+
+
+@app.callback()
+def tuning() -> None:
+    """Search for parameters."""
+
+
+@app.command("tracker")
+def tracker(
+    gt: Annotated[Path, typer.Option(help="Ground truth: a folder of <sequence>/gt/gt.txt or <sequence>.txt; a file.")],
+    detections: Annotated[
+        Path | None, typer.Option(help="MOTChallenge detections; without them the detector runs over the videos.")
+    ] = None,
+    videos: Annotated[
+        Path | None, typer.Option(help="Folder of the videos, where not beside the ground truth.")
+    ] = None,
+    sequences: SequenceNames = None,
+    held_out: Annotated[
+        str | None,
+        typer.Option(help="Sequences to report on, separated by commas; by default the second half of each."),
+    ] = None,
+    benchmark: Annotated[
+        Benchmark | None, typer.Option(help="Whose rules; by default each file tells by its columns.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for best.yaml and results.json.")] = Path("runs/tune/tracker"),
+    mlflow: UseMlflow = False,
+    config: ConfigFiles = None,
+    overrides: Overrides = None,
+) -> None:
+    """Search the ranges of `tuning.space` for what tracks best, and report it on data the search never saw."""
+    settings = read_config(config, overrides)
+    cache, models = open_cache(settings), Models(settings)
+    truths = find_truth(gt, names_of(sequences))
+    with sequence_progress("detecting") as tell:
+        loaded = load_sequences(
+            truths, models, cache, detections=detections, videos=videos, benchmark=benchmark, progress=tell
+        )
+    split = by_name(loaded, names_of(held_out)) if held_out else halves(loaded)
+    with _trials(settings) as told:
+        tuned = tune(split, settings, cache, told)
+    provenance = stamp(
+        settings,
+        weights={
+            "detector": None if detections else models.detector_weights.describe(),
+            "reid": None if settings.reid.policy == "off" else models.reid_weights.describe(),
+        },
+        data={sequence.name: sequence.describe() for sequence in loaded},
+        libraries=(*MOT_LIBRARIES, "optuna", "ray"),
+        notes={"held_out": names_of(held_out) or "second half of each sequence"},
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    with replacing(output / "best.yaml") as partial:
+        partial.write_text(yaml.safe_dump(nested(tuned.best), sort_keys=False), encoding="utf-8")
+    write_json(output / "results.json", {**_document(tuned), "provenance": provenance})
+    console.print(_table(tuned))
+    console.print(_parameters(tuned, settings))
+    console.print(f"written to {escape(str(output))}: best.yaml, results.json", style="dim", highlight=False)
+    if mlflow:
+        metrics = percent(tuned.scores["best"]["held_out"].scores.as_dict(), RATIO_NAMES)
+        for name, value in percent(tuned.scores["best"]["train"].scores.as_dict(), RATIO_NAMES).items():
+            metrics[f"train/{name}"] = value
+        run = log_run(settings.mlflow, "tune", metrics, provenance, [output])
+        console.print(f"MLflow run {run}", style="dim", highlight=False)
+
+
+@contextmanager
+def _trials(settings: Config) -> Iterator[Any]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_status, transient=True, disable=not _status.is_terminal) as bar:
+        task = bar.add_task("searching", total=settings.tuning.trials)
+
+        def tell(number: int, best: float | None) -> None:
+            found = "" if best is None else f", {settings.tuning.objective} {100 * best:.1f}"
+            bar.update(task, completed=number, description=f"searching{found}")
+
+        yield tell
+
+
+def _document(tuned: Tuned) -> dict[str, Any]:
+    return {
+        "best": dict(tuned.best),
+        "scores": {
+            name: {part: scored.scores.as_dict() for part, scored in parts.items()}
+            for name, parts in tuned.scores.items()
+        },
+        "trials": [{"values": dict(trial.values), "score": trial.score} for trial in tuned.trials],
+    }
+
+
+def _table(tuned: Tuned) -> Table:
+    table = number_table("parameters", ["split", *_SHOWN], f"best of {len(tuned.trials)} trials")
+    for name, parts in tuned.scores.items():
+        for part, scored in parts.items():
+            scores = percent(scored.scores.as_dict(), RATIO_NAMES)
+            cells = (f"{scores[score]:.{1 if score in RATIO_NAMES else 0}f}" for score in _SHOWN)
+            table.add_row(name, part.replace("_", " "), *cells)
+    return table
+
+
+def _parameters(tuned: Tuned, settings: Config) -> Table:
+    table = number_table("parameter", ["start", "best"])
+    for key, value in tuned.best.items():
+        place: Any = settings
+        for name in key.split("."):
+            place = getattr(place, name)
+        table.add_row(key, f"{place:g}", f"{value:.4g}")
+    return table

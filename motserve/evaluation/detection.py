@@ -1,0 +1,200 @@
+"""Average precision and recall of detections, matched and accumulated by pycocotools.
+
+References: Lin et al. 2014 (COCO: precision at 101 recalls, IoU from 0.5 to 0.95); recall at a number of false
+positives per image as in Dollar et al. 2012.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motserve.evaluation.benchmarks import PEDESTRIAN, Rules
+from motserve.results import MotTable
+from motserve.types import BoolArray, Detections, IntArray
+
+_THRESHOLDS: Final = np.linspace(0.5, 0.95, 10)
+_EVERY_AREA: Final = (0.0, 1e10)
+_OUTSIDE: Final = 2e10  # an area that pycocotools counts as neither to be found nor false to report
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTruth:
+    """What is to be found in one picture.
+
+    Attributes:
+        boxes: `(n, 4)` float64, xyxy in pixels; they may reach beyond the picture.
+        classes: `(n,)` int64, class of each.
+        ignored: `(n,)` bool, True where it is neither missed nor false to report.
+    """
+
+    boxes: NDArray[np.float64]
+    classes: IntArray
+    ignored: BoolArray
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionScores:
+    """Scores over a set of pictures, the mean over the classes that occur. Fractions, nan where nothing is to be found.
+
+    Attributes:
+        map50: Average precision at IoU 0.5.
+        map50_95: Mean of average precision at IoU 0.5 to 0.95.
+        recalls: Recall at IoU 0.5 by the false positives per image that it costs at the most.
+        images: Pictures.
+        objects: Objects to be found.
+    """
+
+    map50: float
+    map50_95: float
+    recalls: Mapping[float, float]
+    images: int
+    objects: int
+
+    def as_dict(self) -> dict[str, float | int]:
+        """Return the scores by name."""
+        recalls = {recall_name(limit): value for limit, value in self.recalls.items()}
+        return {
+            "mAP50": self.map50,
+            "mAP50-95": self.map50_95,
+            **recalls,
+            "images": self.images,
+            "objects": self.objects,
+        }
+
+
+def recall_name(limit: float) -> str:
+    """Return the name of recall at a number of false positives per image.
+
+    >>> recall_name(0.1)
+    'recall@0.1FPPI'
+    """
+    return f"recall@{limit:g}FPPI"
+
+
+def score_detections(
+    truth: Sequence[ImageTruth], found: Sequence[Detections], limits: Sequence[float]
+) -> DetectionScores:
+    """Score detections.
+
+    Args:
+        truth: What is to be found in each picture.
+        found: What was found in each, in the same order and with the same class indices.
+        limits: False positives per image at which recall is reported.
+
+    Returns:
+        The scores over all pictures and over the classes that are to be found somewhere.
+    """
+    if len(truth) != len(found):
+        raise ValueError(f"{len(truth)} pictures of ground truth and {len(found)} of detections")
+    counted = [image.classes[~image.ignored] for image in truth]
+    classes = np.unique(np.concatenate([np.empty(0, np.int64), *counted])).tolist()
+    objects = sum(map(len, counted))
+    if not classes:
+        return DetectionScores(np.nan, np.nan, dict.fromkeys(limits, np.nan), len(truth), 0)
+    evaluation = _evaluate(truth, found, classes)
+    precision = evaluation.eval["precision"][:, :, :, 0, 0]  # thresholds x recalls x classes; -1 where nothing counts
+    recalls = np.array([_recalls(evaluation, index, len(truth), limits) for index in range(len(classes))])
+    return DetectionScores(
+        map50=float(precision[0].mean()),
+        map50_95=float(precision.mean()),
+        recalls=dict(zip(limits, recalls.mean(axis=0).tolist(), strict=True)),
+        images=len(truth),
+        objects=objects,
+    )
+
+
+def mot_truth(table: MotTable, rules: Rules, frames: int) -> list[ImageTruth]:
+    """Turn ground truth of a sequence into what a detector shall find in each frame.
+
+    Boxes are those of the benchmark, amodal and not cut at the border. People whose flag is zero and distractors are
+    ignored; rows of other classes are left out.
+
+    Args:
+        table: Ground truth.
+        rules: Rules of the benchmark.
+        frames: Length of the sequence.
+    """
+    flagged = table.scores.astype(np.int64) != 0
+    if rules.classes:
+        people = table.classes == PEDESTRIAN
+        relevant = people | np.isin(table.classes, list(rules.distractors))
+        ignored = ~(people & flagged)
+    else:
+        relevant, ignored = np.ones(len(table), np.bool_), ~flagged
+    corners = np.concatenate([table.ltwh[:, :2] - 1, table.ltwh[:, :2] - 1 + table.ltwh[:, 2:]], axis=1)
+    parts = np.split(np.arange(len(table)), np.searchsorted(table.frames, np.arange(1, frames)))
+    rows = [part[relevant[part]] for part in parts]
+    return [ImageTruth(corners[part], np.zeros(len(part), np.int64), ignored[part]) for part in rows][:frames]
+
+
+def _evaluate(truth: Sequence[ImageTruth], found: Sequence[Detections], classes: list[int]) -> Any:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it tells of every step
+        truth_set, found_set = COCO(), COCO()
+        truth_set.dataset = _dataset([_truth_rows(image) for image in truth], classes)
+        found_set.dataset = _dataset([_found_rows(image) for image in found], classes)
+        truth_set.createIndex()
+        found_set.createIndex()
+        evaluation = COCOeval(truth_set, found_set, "bbox")
+        parameters = evaluation.params
+        parameters.iouThrs = _THRESHOLDS
+        parameters.areaRng, parameters.areaRngLbl = [list(_EVERY_AREA)], ["all"]
+        parameters.maxDets = [max(1, *map(len, found))] if found else [1]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation
+
+
+def _dataset(images: list[list[dict[str, Any]]], classes: list[int]) -> dict[str, Any]:
+    rows = [{**row, "image_id": image, "iscrowd": 0} for image, rows in enumerate(images) for row in rows]
+    return {
+        "images": [{"id": image} for image in range(len(images))],
+        "categories": [{"id": index} for index in classes],
+        # IDs from 1: pycocotools takes 0 for no match
+        "annotations": [{**row, "id": number} for number, row in enumerate(rows, 1)],
+    }
+
+
+def _truth_rows(image: ImageTruth) -> list[dict[str, Any]]:
+    boxes = _ltwh(image.boxes)
+    rows = zip(boxes, image.classes.tolist(), image.ignored.tolist(), strict=True)
+    return [
+        {"bbox": box, "category_id": index, "area": _OUTSIDE if ignored else box[2] * box[3]}
+        for box, index, ignored in rows
+    ]
+
+
+def _found_rows(found: Detections) -> list[dict[str, Any]]:
+    boxes = _ltwh(found.boxes.astype(np.float64))
+    rows = zip(boxes, found.classes.tolist(), found.scores.tolist(), strict=True)
+    return [{"bbox": box, "category_id": index, "score": score, "area": box[2] * box[3]} for box, index, score in rows]
+
+
+def _ltwh(boxes: NDArray[np.float64]) -> list[list[float]]:
+    rows: list[list[float]] = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
+    return rows
+
+
+def _recalls(evaluation: Any, index: int, images: int, limits: Sequence[float]) -> list[float]:
+    """Return recall of one class at IoU 0.5, where the false positives per image stay within each limit."""
+    parts = [part for part in evaluation.evalImgs[index * images : (index + 1) * images] if part is not None]
+    counted = np.concatenate([~part["dtIgnore"][0].astype(bool) for part in parts])
+    scores = np.concatenate([part["dtScores"] for part in parts])[counted]
+    hits = np.concatenate([part["dtMatches"][0] > 0 for part in parts])[counted]
+    objects = sum(int(np.count_nonzero(~np.asarray(part["gtIgnore"], bool))) for part in parts)
+    order = np.argsort(-scores, kind="stable")
+    scores, hits = scores[order], hits[order]
+    # a limit on the confidence keeps all detections of that confidence or none
+    last = np.append(scores[1:] != scores[:-1], True) if len(scores) else np.empty(0, bool)
+    found, false = np.cumsum(hits)[last], np.cumsum(~hits)[last]
+    within = [found[false <= limit * images] for limit in limits]
+    return [float(part[-1]) / objects if part.size else 0.0 for part in within]

@@ -1,0 +1,155 @@
+"""Finds ground truth and results of sequences, in whatever sensible layout they lie, and reads what belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from configparser import ConfigParser
+from configparser import Error as IniError
+from dataclasses import dataclass
+from pathlib import Path
+
+from motserve.errors import InvalidData, NotFound
+from motserve.results import SUFFIXES
+
+_TRUTH = Path("gt") / "gt.txt"
+_INFO = "seqinfo.ini"
+_RUN = "tracks"  # what `motserve track` calls its result, whose folder has the name of the video
+_KIT = "data"  # subfolder of results in the layout of the benchmarks' kit
+_MOST_NAMED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TruthFile:
+    """Ground truth of one sequence.
+
+    Attributes:
+        name: Name of the sequence.
+        path: The file.
+        frames: Length of the sequence by its `seqinfo.ini`; None without one.
+        rate_hz: Frame rate in Hz by its `seqinfo.ini`; None without one.
+    """
+
+    name: str
+    path: Path
+    frames: int | None
+    rate_hz: float | None
+
+    @property
+    def folder(self) -> Path | None:
+        """Folder of the sequence, None where the ground truth lies alone."""
+        return self.path.parent.parent if self.path.parts[-2:] == _TRUTH.parts else None
+
+
+def find_truth(path: Path, only: Collection[str] = ()) -> dict[str, TruthFile]:
+    """Find ground truth.
+
+    Args:
+        path: A file; the folder of a sequence; or a folder that holds `<sequence>/gt/gt.txt` or `<sequence>.txt`,
+            itself or in its subfolders (as `MOT17/train/MOT17-02/gt/gt.txt`).
+        only: Names of the sequences wanted; all where it is empty.
+
+    Returns:
+        The sequences by name, in order of their names.
+
+    Raises:
+        NotFound: Nothing is at the path, or a wanted sequence is not there.
+        InvalidData: The folder holds no ground truth, the same sequence twice, or a broken `seqinfo.ini`.
+    """
+    if path.is_file():
+        found = [path]
+    elif path.is_dir():
+        found = next(filter(None, (_truth_below(path, depth) for depth in range(3))), [])
+    else:
+        raise NotFound(f"there is no ground truth at {path}: no such file or folder")
+    if not found:
+        raise InvalidData(
+            f"{path} holds no ground truth: looked for gt/gt.txt, <sequence>/gt/gt.txt and <sequence>.txt, found "
+            f"{_content(path)}"
+        )
+    sequences: dict[str, Path] = {}
+    for file in found:
+        name = file.resolve().parts[-3] if file.parts[-2:] == _TRUTH.parts else file.stem
+        if name in sequences:
+            raise InvalidData(f"ground truth of {name} is there twice: {sequences[name]} and {file}")
+        sequences[name] = file
+    _require(only, sequences, f"ground truth in {path}")
+    return {name: _describe(name, sequences[name]) for name in sorted(sequences) if not only or name in only}
+
+
+def find_results(path: Path, names: Collection[str]) -> dict[str, Path]:
+    """Find the results of sequences.
+
+    Args:
+        path: A file, for a single sequence; or a folder that holds `<sequence>.txt`, `.json`, `.ndjson` or `.csv`, or
+            `<sequence>/tracks.*` as `motserve track` writes them.
+        names: Names of the sequences.
+
+    Returns:
+        The file of each.
+
+    Raises:
+        NotFound: Nothing is at the path.
+        InvalidData: A sequence has no result or several.
+    """
+    if path.is_file():
+        if len(names) != 1:
+            raise InvalidData(f"{path} is one file, the ground truth has {len(names)} sequences: {_named(names)}")
+        return dict.fromkeys(names, path)
+    if not path.is_dir():
+        raise NotFound(f"there are no results at {path}: no such file or folder")
+    found = {name: _result_files(path, name, alone=len(names) == 1) for name in names}
+    missing = [name for name in names if not found[name]]
+    if missing:
+        raise InvalidData(
+            f"{path} has no results of {_named(missing)}: looked for {missing[0]}{{{','.join(SUFFIXES.values())}}} and "
+            f"{missing[0]}/{_RUN}.*, found {_content(path)}; --sequences chooses what is scored"
+        )
+    for name, files in found.items():
+        if len(files) > 1:
+            raise InvalidData(f"results of {name} are there twice: {files[0]} and {files[1]}")
+    return {name: files[0] for name, files in found.items()}
+
+
+def _truth_below(path: Path, depth: int) -> list[Path]:
+    if depth == 0:
+        return [path / _TRUTH] if (path / _TRUTH).is_file() else []
+    alone = path.glob("*.txt") if depth == 1 else ()
+    return sorted([*path.glob(f"{'*/' * depth}{_TRUTH}"), *alone])
+
+
+def _result_files(path: Path, name: str, alone: bool) -> list[Path]:
+    stems = [path / name, path / _KIT / name, path / name / _RUN, *([path / _RUN] if alone else [])]
+    files = (stem.with_name(stem.name + suffix) for stem in stems for suffix in SUFFIXES.values())
+    return [file for file in files if file.is_file()]
+
+
+def _describe(name: str, path: Path) -> TruthFile:
+    ini = path.parent.parent / _INFO
+    if path.parts[-2:] != _TRUTH.parts or not ini.is_file():
+        return TruthFile(name, path, None, None)
+    parser = ConfigParser()
+    try:
+        parser.read_string(ini.read_text(encoding="utf-8-sig"))
+        frames = parser.getint("Sequence", "seqLength", fallback=None)
+        rate = parser.getfloat("Sequence", "frameRate", fallback=None)
+    except (OSError, ValueError, IniError) as error:
+        raise InvalidData(f"{ini} is not a valid seqinfo.ini: {' '.join(str(error).split())}") from error
+    if (frames is not None and frames < 1) or (rate is not None and not 0 < rate < float("inf")):
+        raise InvalidData(f"{ini}: seqLength and frameRate must be positive, got {frames} and {rate}")
+    return TruthFile(name, path, frames, rate)
+
+
+def _require(wanted: Iterable[str], found: Mapping[str, object], what: str) -> None:
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise NotFound(f"no {what} of {_named(missing)}; there is {_named(found)}")
+
+
+def _content(path: Path) -> str:
+    return _named(sorted(entry.name + ("/" if entry.is_dir() else "") for entry in path.iterdir()) or ["nothing"])
+
+
+def _named(names: Collection[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more

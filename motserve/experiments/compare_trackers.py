@@ -1,0 +1,130 @@
+"""Trackers side by side on the same detections: accuracy, and time per frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from motserve.benchmark.peers import Ultralytics, available_peers, equal_thresholds
+from motserve.config import Config, change_config
+from motserve.errors import InvalidConfig
+from motserve.evaluation import RATIO_NAMES, combine
+from motserve.evaluation.mot import Scored, score_sequence
+from motserve.experiments.cache import Cache
+from motserve.experiments.comparison import Axes, Column, Comparison
+from motserve.experiments.sequences import LabelledSequence, track_sequence
+from motserve.experiments.tracking import TrackedVideo, track_with
+from motserve.results import to_table
+
+COMBINED: Final = "combined"
+EQUAL: Final = "ultralytics-bytetrack-equal"
+"""Ultralytics' ByteTrack with the thresholds of the configuration."""
+
+_FALLBACK_RATE_HZ = 30.0  # what Ultralytics takes a video to have
+
+Track: TypeAlias = Callable[[LabelledSequence], TrackedVideo]
+
+_TRACKER: Final = Column("tracker", "tracker", "text")
+_HOTA: Final = Column("HOTA", "HOTA", "percent")
+_MEDIAN: Final = Column("median_ms", "median ms", "decimal")
+_COLUMNS: Final = (
+    _TRACKER,
+    Column("sequence", "sequence", "text"),
+    _HOTA,
+    Column("MOTA", "MOTA", "percent"),
+    Column("IDF1", "IDF1", "percent"),
+    Column("IDSW", "IDSW", "count"),
+    _MEDIAN,
+    Column("p95_ms", "p95 ms", "decimal"),
+)
+
+
+def own_variants(config: Config, sequences: Sequence[LabelledSequence]) -> dict[str, Config]:
+    """Return the configured tracker by itself and, where people can be looked at, with identities above it.
+
+    Args:
+        config: The configuration; with `reid.policy` `off` there is the tracker alone.
+        sequences: What they will run on.
+    """
+    name: str = config.tracker.name
+    variants = {name: change_config(config, {"reid": {"policy": "off"}})}
+    if config.reid.policy != "off" and all(sequence.footage for sequence in sequences):
+        variants[f"{name} + identities"] = config
+    return variants
+
+
+def own_candidates(configs: Mapping[str, Config], cache: Cache) -> dict[str, Track]:
+    """Return what tracks as each configuration says, identities included unless `reid.policy` is `off`."""
+    return {name: _own(config, cache) for name, config in configs.items()}
+
+
+def peer_candidates(names: Sequence[str], config: Config) -> dict[str, Track]:
+    """Return what tracks with each peer.
+
+    Args:
+        names: Peers, or `all` for every one that is installed.
+        config: The configuration whose thresholds the equalised one takes.
+
+    Raises:
+        InvalidConfig: A name is not known here.
+    """
+    known: dict[str, Track] = {EQUAL: lambda sequence: track_with(sequence.detected, _equal(sequence, config))}
+    for name, make in available_peers().items():
+        known[name] = lambda sequence, make=make: track_with(sequence.detected, make(sequence.detected.rate_hz))  # type: ignore[misc]
+    if "all" in names:
+        return known
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InvalidConfig(f"unknown tracker {', '.join(unknown)}; installed here are {', '.join(known)}")
+    return {name: known[name] for name in names}
+
+
+def compare_trackers(
+    sequences: Sequence[LabelledSequence],
+    candidates: Mapping[str, Track],
+    progress: Callable[[str, int, int | None], None],
+) -> Comparison:
+    """Run every candidate over every sequence.
+
+    Args:
+        sequences: Ground truth and detections.
+        candidates: What tracks a sequence, by the name of the tracker.
+        progress: Told which tracker is in work and how many sequences are done.
+
+    Returns:
+        A row for each tracker and sequence, and one for each tracker over all, where there are several.
+    """
+    rows: list[dict[str, Any]] = []
+    for tracker, track in candidates.items():
+        scored: dict[str, Scored] = {}
+        times = []
+        for done, sequence in enumerate(sequences):
+            progress(tracker, done, len(sequences))
+            tracked = track(sequence)
+            table = to_table(tracked.frames, sequence.name, sequence.detected.class_names)
+            scored[sequence.name] = score_sequence(sequence.table, table, sequence.rules, len(sequence.detected))
+            times.append(tracked.milliseconds)
+            rows.append(_row(tracker, sequence.name, scored[sequence.name], tracked.milliseconds))
+        progress(tracker, len(sequences), len(sequences))
+        if len(sequences) > 1:
+            rows.append(_row(tracker, COMBINED, combine(scored), np.concatenate(times)))
+    whole = COMBINED if len(sequences) > 1 else sequences[0].name
+    axes = Axes(_MEDIAN, _HOTA, _TRACKER, "median time of a frame, ms", {"sequence": whole})
+    return Comparison("Trackers", _COLUMNS, rows, axes, RATIO_NAMES)
+
+
+def _own(config: Config, cache: Cache) -> Track:
+    return lambda sequence: track_sequence(sequence, config, cache)
+
+
+def _equal(sequence: LabelledSequence, config: Config) -> Ultralytics:
+    rate = sequence.detected.rate_hz or _FALLBACK_RATE_HZ
+    return Ultralytics("bytetrack", **equal_thresholds(config.tracker, rate))
+
+
+def _row(tracker: str, sequence: str, scored: Scored, milliseconds: np.ndarray[Any, Any]) -> dict[str, Any]:
+    median, p95 = np.percentile(milliseconds, [50, 95]) if len(milliseconds) else (np.nan, np.nan)
+    times = {"median_ms": float(median), "p95_ms": float(p95)}
+    return {"tracker": tracker, "sequence": sequence, **scored.scores.as_dict(), **times}

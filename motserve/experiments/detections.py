@@ -1,0 +1,143 @@
+"""The detections of a sequence: read from a file, kept from an earlier run, or made by a detector now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motserve.config import Config
+from motserve.errors import InvalidData
+from motserve.evaluation.sequences import TruthFile
+from motserve.experiments.cache import Cache
+from motserve.experiments.footage import Footage
+from motserve.experiments.models import Models
+from motserve.provenance import describe_files
+from motserve.results import read_mot
+from motserve.types import Detections
+from motserve.video import open_video
+
+Progress = Callable[[str, int, int | None], None]
+"""Told which sequence is in work, how many of its frames are done, and of how many where that is known."""
+
+
+def silent(name: str, done: int, total: int | None) -> None:
+    """Tell nobody."""
+
+
+PERSON: Final[Mapping[int, str]] = {0: "person"}
+_LEAST_SIDE = 1.0  # pixels; detectors drop thinner boxes as well, which show nobody
+
+
+@dataclass(frozen=True, slots=True)
+class DetectedVideo:
+    """What was seen in each frame of a sequence.
+
+    Attributes:
+        name: Name of the sequence.
+        detections: One `Detections` for each frame.
+        timestamps: `(n,)` float64, presentation time of each frame in seconds.
+        rate_hz: Nominal frame rate in Hz; None where it is not known.
+        class_names: Name of each class index.
+        source: Where the detections come from, for the stamp on a result.
+        first: Frame of the video that the first of these is, where they are a part of it.
+    """
+
+    name: str
+    detections: list[Detections]
+    timestamps: NDArray[np.float64]
+    rate_hz: float | None
+    class_names: Mapping[int, str]
+    source: Mapping[str, Any] = field(default_factory=dict)
+    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.detections)
+
+
+def read_detections(path: Path, truth: TruthFile, config: Config) -> DetectedVideo:
+    """Read detections from MOTChallenge text, all of them people.
+
+    Args:
+        path: The file.
+        truth: Ground truth of the sequence: its length and rate. Without a length it ends at the last row; without a
+            rate it has that of an image folder.
+        config: `detector.confidence` is the least confidence that counts, as with a detector.
+
+    Returns:
+        The detections, frame k at k / rate seconds.
+
+    Raises:
+        NotFound: There is no such file.
+        InvalidData: A row is malformed, a confidence is outside [0, 1], or a frame is behind the end.
+    """
+    table = read_mot(path)
+    frames = truth.frames or (int(table.frames.max()) + 1 if len(table) else 0)
+    for wrong, what in (
+        (table.frames >= frames, f"frame behind the end of {truth.name}, which has {frames}"),
+        ((table.scores < 0) | (table.scores > 1), "confidence outside [0, 1]"),
+    ):
+        if wrong.any():
+            raise InvalidData(f"{path.name}, line {table.lines[np.flatnonzero(wrong)[0]]}: {what}")
+    counts = (table.scores >= np.float32(config.detector.confidence)) & (table.ltwh[:, 2:] >= _LEAST_SIDE).all(1)
+    boxes = table.boxes
+    parts = np.split(np.arange(len(table)), np.searchsorted(table.frames, np.arange(1, frames)))
+    detections = []
+    for part in parts:
+        rows = part[counts[part]]
+        rows = rows[np.argsort(-table.scores[rows], kind="stable")]
+        detections.append(Detections(boxes[rows], table.scores[rows], np.zeros(len(rows), np.int64)))
+    rate = truth.rate_hz or config.video.image_folder_rate_hz
+    source = {"file": path.name, **describe_files([path])}
+    return DetectedVideo(truth.name, detections[:frames], np.arange(frames) / rate, rate, PERSON, source)
+
+
+def detect_video(
+    name: str, footage: Footage, models: Models, cache: Cache, progress: Progress = silent
+) -> DetectedVideo:
+    """Detect in every frame of a video, or take what the cache holds of the same video, weights and settings.
+
+    Args:
+        name: Name of the sequence.
+        footage: Its pictures.
+        models: The detector.
+        cache: Where detections are kept.
+        progress: Told of each batch; not called when the cache answers.
+
+    Returns:
+        The detections.
+
+    Raises:
+        InvalidVideo: The video cannot be decoded; then nothing is kept.
+        WeightsUnavailable: The detector's weights cannot be had.
+    """
+    config = models.config
+    key = {"video": footage.sha256, "folder_rate": config.video.image_folder_rate_hz, **models.detection_key()}
+    source = {"video": footage.path.name, "sha256": footage.sha256, "weights": models.detector_weights.describe()}
+    kept = cache.load_detections(key)
+    if kept is None:
+        kept = _detect(name, footage.path, models, progress)
+        cache.store_detections(key, *kept)
+    detections, timestamps, notes = kept
+    class_names = {int(index): class_name for index, class_name in notes["class_names"].items()}
+    return DetectedVideo(name, detections, timestamps, notes["rate_hz"], class_names, source)
+
+
+def _detect(
+    name: str, path: Path, models: Models, progress: Progress
+) -> tuple[list[Detections], NDArray[np.float64], Any]:
+    detections: list[Detections] = []
+    timestamps: list[float] = []
+    with open_video(path, models.config.video) as source:
+        frames = source.frames()
+        while batch := list(islice(frames, models.config.evaluation.detect_batch)):
+            detections += models.detector.detect([frame.image for frame in batch])
+            timestamps += [frame.timestamp for frame in batch]
+            progress(name, len(detections), source.info.frame_count)
+        notes = {"rate_hz": source.info.rate_hz, "class_names": dict(models.detector.class_names)}
+    return detections, np.array(timestamps), notes

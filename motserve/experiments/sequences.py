@@ -1,0 +1,132 @@
+"""Everything that tracking and scoring need of a sequence, loaded once for any number of trackers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from motserve.config import Config
+from motserve.errors import NotFound
+from motserve.evaluation import Benchmark, Rules, rules_for
+from motserve.evaluation.sequences import TruthFile, find_results
+from motserve.experiments.appearance import Appearance
+from motserve.experiments.cache import Cache
+from motserve.experiments.detections import DetectedVideo, Progress, detect_video, read_detections, silent
+from motserve.experiments.footage import Footage, find_video
+from motserve.experiments.models import Models
+from motserve.experiments.tracking import TrackedVideo, track_detections
+from motserve.provenance import describe_files
+from motserve.results import MotTable, read_mot
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSequence:
+    """One sequence with its ground truth and what a detector saw in it.
+
+    Attributes:
+        truth: Where the ground truth lies.
+        table: The ground truth.
+        rules: How it is read.
+        detected: The detections.
+        footage: The pictures; None where there are detections only.
+    """
+
+    truth: TruthFile
+    table: MotTable
+    rules: Rules
+    detected: DetectedVideo
+    footage: Footage | None
+
+    @property
+    def name(self) -> str:
+        """Name of the sequence."""
+        return self.truth.name
+
+    def part(self, start: int, stop: int) -> LabelledSequence:
+        """Return the frames from `start` to before `stop` as a sequence of its own, counted from 0."""
+        seen = self.detected
+        rows = (self.table.frames >= start) & (self.table.frames < stop)
+        columns = ("ids", "ltwh", "scores", "classes", "visibility", "lines")
+        table = replace(
+            self.table,
+            frames=self.table.frames[rows] - start,
+            **{name: getattr(self.table, name)[rows] for name in columns},
+        )
+        detected = replace(
+            seen,
+            detections=seen.detections[start:stop],
+            timestamps=seen.timestamps[start:stop] - (seen.timestamps[start] if start < len(seen) else 0),
+            first=seen.first + start,
+        )
+        return replace(self, table=table, detected=detected)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the stamp on a result says of the data."""
+        return {"ground_truth": describe_files([self.truth.path]), "detections": dict(self.detected.source)}
+
+
+def load_sequences(
+    truths: Mapping[str, TruthFile],
+    models: Models,
+    cache: Cache,
+    *,
+    detections: Path | None = None,
+    videos: Path | None = None,
+    benchmark: Benchmark | None = None,
+    progress: Progress = silent,
+) -> list[LabelledSequence]:
+    """Read ground truth, and read or make the detections.
+
+    Args:
+        truths: The sequences.
+        models: The detector, for sequences without a file of detections.
+        cache: Where detections are kept.
+        detections: Folder or file of detections in MOTChallenge text; None to make them from the videos.
+        videos: Folder of the videos, where they do not lie beside the ground truth.
+        benchmark: Whose rules; None to tell by each file.
+        progress: Told how detection goes.
+
+    Returns:
+        The sequences, in the order given.
+
+    Raises:
+        NotFound: A file is missing.
+        InvalidData: A row is malformed.
+        InvalidVideo: A video cannot be decoded.
+        WeightsUnavailable: The detector's weights cannot be had.
+    """
+    files = find_results(detections, list(truths)) if detections else {}
+    sequences = []
+    for name, truth in truths.items():
+        table = read_mot(truth.path)
+        if name in files:
+            detected = read_detections(files[name], truth, models.config)
+            footage = _footage_if_any(truth, videos, models.config)
+        else:
+            footage = Footage(find_video(truth, videos), models.config.video)
+            detected = detect_video(name, footage, models, cache, progress)
+        sequences.append(LabelledSequence(truth, table, rules_for(name, table, benchmark), detected, footage))
+    return sequences
+
+
+def track_sequence(sequence: LabelledSequence, config: Config, cache: Cache) -> TrackedVideo:
+    """Track a sequence as a configuration says, identities included.
+
+    Args:
+        sequence: The sequence.
+        config: The configuration; its detector is not used.
+        cache: Where embeddings are kept.
+    """
+    if config.reid.policy == "off" or sequence.footage is None:
+        return track_detections(sequence.detected, config)
+    with Appearance(sequence.footage, Models(config), cache) as appearance:
+        return track_detections(sequence.detected, config, appearance)
+
+
+def _footage_if_any(truth: TruthFile, videos: Path | None, config: Config) -> Footage | None:
+    try:
+        return Footage(find_video(truth, videos), config.video)
+    except NotFound:
+        return None

@@ -1,0 +1,116 @@
+"""Runs a tracker over the detections of a sequence, as the pipeline does, and times it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motserve.benchmark.peers import Contender
+from motserve.config import Config
+from motserve.errors import InvalidConfig
+from motserve.experiments.appearance import Appearance
+from motserve.experiments.detections import DetectedVideo
+from motserve.pipeline import Follower, Look, PipelineStats
+from motserve.types import FloatArray, TrackedFrame
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedVideo:
+    """The tracks of one sequence and what they cost.
+
+    Attributes:
+        frames: The tracks of every frame.
+        milliseconds: `(n,)` float64, time of each frame in milliseconds, detection and embedding apart.
+    """
+
+    frames: list[TrackedFrame]
+    milliseconds: NDArray[np.float64]
+
+
+def track_detections(
+    video: DetectedVideo,
+    config: Config,
+    appearance: Appearance | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> TrackedVideo:
+    """Track a sequence with the configured tracker and, unless `reid.policy` is `off`, identities.
+
+    Args:
+        video: What was seen.
+        config: The configuration.
+        appearance: What people look like; needed unless `reid.policy` is `off`.
+        clock: Monotonic clock in seconds.
+
+    Returns:
+        The tracks that `motserve track` gives for the same detections.
+
+    Raises:
+        InvalidConfig: Appearance is needed and there is none.
+    """
+    if appearance is None and config.reid.policy != "off":
+        raise InvalidConfig(
+            f"{video.name}: reid.policy is {config.reid.policy}, and there is no video to look at; give --videos or "
+            "set reid.policy=off"
+        )
+    follower = Follower(config, PipelineStats(), video.rate_hz)
+    watch = _Stopwatch(clock)
+
+    async def run() -> TrackedVideo:
+        frames: list[TrackedFrame] = []
+        seconds = np.empty(len(video))
+        for index, (detections, timestamp) in enumerate(zip(video.detections, video.timestamps.tolist(), strict=True)):
+            look = watch.around(appearance.at(video.first + index)) if appearance else _blind
+            before, start = watch.seconds, clock()
+            frames.append(await follower.advance(index, timestamp, detections, look))
+            seconds[index] = clock() - start - (watch.seconds - before)
+        return TrackedVideo(frames, seconds * 1e3)
+
+    return asyncio.run(run())
+
+
+def track_with(
+    video: DetectedVideo, contender: Contender, clock: Callable[[], float] = time.perf_counter
+) -> TrackedVideo:
+    """Track a sequence with any tracker; each of its tracks is an identity.
+
+    Args:
+        video: What was seen.
+        contender: A fresh tracker. Making its input and reading its answer does not count as its time.
+        clock: Monotonic clock in seconds.
+    """
+    frames: list[TrackedFrame] = []
+    seconds = np.empty(len(video))
+    for index, (detections, timestamp) in enumerate(zip(video.detections, video.timestamps.tolist(), strict=True)):
+        step = contender.prepare(detections, timestamp)
+        start = clock()
+        answer = step()
+        seconds[index] = clock() - start
+        tracks = contender.read(answer)
+        frames.append(TrackedFrame(index, timestamp, tracks, tracks.ids))
+    return TrackedVideo(frames, seconds * 1e3)
+
+
+class _Stopwatch:
+    """Seconds that went into embedding, which are not the tracker's."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.seconds = 0.0
+
+    def around(self, look: Look) -> Look:
+        async def timed(boxes: FloatArray) -> FloatArray:
+            start = self._clock()
+            embeddings = await look(boxes)
+            self.seconds += self._clock() - start
+            return embeddings
+
+        return timed
+
+
+async def _blind(_: FloatArray) -> FloatArray:
+    raise RuntimeError("re-identification is off, nobody's appearance is asked for")

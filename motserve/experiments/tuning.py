@@ -1,0 +1,221 @@
+"""Searches parameters of the tracker on one part of the data and reports on another that the search never saw.
+
+The search is Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), in this process or, with several
+workers, on Ray Tune.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+from motserve.config import Config, ParameterSpace, TuningConfig, change_config
+from motserve.errors import InvalidConfig, InvalidData
+from motserve.evaluation import Scored, combine, score_sequence
+from motserve.experiments.cache import Cache
+from motserve.experiments.sequences import LabelledSequence, track_sequence
+from motserve.results import to_table
+
+logger = logging.getLogger("motserve.experiments")
+
+Values: TypeAlias = Mapping[str, float]
+"""A value for each key that is searched."""
+
+Objective: TypeAlias = Callable[[Values], float | None]
+"""Scores a set of parameters; None where its values contradict each other."""
+
+TrialProgress: TypeAlias = Callable[[int, float | None], None]
+"""Told how many trials have ended, and the best score so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Sequences to search on and to report on, none of them in both.
+
+    Attributes:
+        train: What the search sees.
+        held_out: What it does not see.
+    """
+
+    train: Sequence[LabelledSequence]
+    held_out: Sequence[LabelledSequence]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One set of parameters.
+
+    Attributes:
+        values: The parameters.
+        score: The objective on the training split; None where the values contradict each other.
+    """
+
+    values: Values
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """The outcome of a search.
+
+    Attributes:
+        trials: Every set tried, in the order in which they ended.
+        best: The parameters with the best score on the training split.
+        scores: Scores by parameters (`start`, `best`), then by split (`train`, `held_out`).
+    """
+
+    trials: Sequence[Trial]
+    best: Values
+    scores: Mapping[str, Mapping[str, Scored]]
+
+
+def halves(sequences: Sequence[LabelledSequence]) -> Split:
+    """Search on the first half of every sequence and hold out the second, as the MOTChallenge's users do.
+
+    Of n frames the first n // 2 + 1 are for training (Zhou et al., ECCV 2020).
+    """
+    ends = [(sequence, len(sequence.detected) // 2 + 1, len(sequence.detected)) for sequence in sequences]
+    return Split(
+        [sequence.part(0, middle) for sequence, middle, _ in ends],
+        [sequence.part(middle, end) for sequence, middle, end in ends],
+    )
+
+
+def by_name(sequences: Sequence[LabelledSequence], held_out: Collection[str]) -> Split:
+    """Hold out whole sequences.
+
+    Raises:
+        InvalidData: A name is not there, or nothing is left to search on.
+    """
+    names = [sequence.name for sequence in sequences]
+    unknown = [name for name in held_out if name not in names]
+    if unknown or len(set(held_out)) == len(names):
+        raise InvalidData(
+            f"cannot hold out {', '.join(held_out)} of {', '.join(names)} and have some left to search on"
+        )
+    return Split(
+        [sequence for sequence in sequences if sequence.name not in held_out],
+        [sequence for sequence in sequences if sequence.name in held_out],
+    )
+
+
+def tune(split: Split, config: Config, cache: Cache, progress: TrialProgress) -> Tuned:
+    """Search.
+
+    Args:
+        split: What is searched on and what is held out.
+        config: Where the search starts; its section `tuning` says how it goes.
+        cache: Where embeddings are kept.
+        progress: Told of each trial that ended.
+
+    Returns:
+        The best parameters and what they score, beside those of the start.
+
+    Raises:
+        InvalidConfig: A key of the search space is not in the configuration.
+    """
+    settings = config.tuning
+    start = {key: _value(config, key) for key in settings.space}
+    objective = partial(_objective, split.train, config, cache)
+    trials = _search(objective, settings, start, progress)
+    best = max(trials, key=_score_of)
+    if best.score is None:
+        raise InvalidConfig("no set of parameters that was tried is valid; look at the ranges in tuning.space")
+    scores = {
+        name: {
+            part: score_tracking(sequences, change_config(config, nested(values)), cache)
+            for part, sequences in (("train", split.train), ("held_out", split.held_out))
+        }
+        for name, values in (("start", start), ("best", best.values))
+    }
+    return Tuned(trials, best.values, scores)
+
+
+def score_tracking(sequences: Sequence[LabelledSequence], config: Config, cache: Cache) -> Scored:
+    """Track sequences as configured and score them together."""
+    scored = {}
+    for sequence in sequences:
+        frames = track_sequence(sequence, config, cache).frames
+        table = to_table(frames, sequence.name, sequence.detected.class_names)
+        scored[sequence.name] = score_sequence(sequence.table, table, sequence.rules, len(sequence.detected))
+    return combine(scored)
+
+
+def nested(values: Values) -> dict[str, Any]:
+    """Turn dotted keys into a part of the configuration tree.
+
+    >>> nested({"tracker.kalman.position_noise": 0.1, "tracker.match_distance": 0.9})
+    {'tracker': {'kalman': {'position_noise': 0.1}, 'match_distance': 0.9}}
+    """
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return tree
+
+
+def _objective(sequences: Sequence[LabelledSequence], config: Config, cache: Cache, values: Values) -> float | None:
+    """Return the objective, or None where the values contradict each other, such as a low limit above a high one."""
+    try:
+        candidate = change_config(config, nested(values))
+    except InvalidConfig as error:
+        logger.debug("not tried: %s", error)
+        return None
+    scores = score_tracking(sequences, candidate, cache).scores.as_dict()
+    return float(scores[config.tuning.objective])
+
+
+def _search(objective: Objective, settings: TuningConfig, start: Values, progress: TrialProgress) -> list[Trial]:
+    if settings.workers > 1:
+        from motserve.experiments.tuning_on_ray import search_on_ray
+
+        return search_on_ray(objective, settings, start, progress)
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=settings.seed))
+    space = distributions(settings.space)
+    if inside(start, settings.space):
+        study.enqueue_trial(dict(start))
+    trials: list[Trial] = []
+    for number in range(1, settings.trials + 1):
+        asked = study.ask(space)
+        score = objective(asked.params)
+        state = optuna.trial.TrialState.PRUNED if score is None else optuna.trial.TrialState.COMPLETE
+        study.tell(asked, score, state=state)
+        trials.append(Trial(dict(asked.params), score))
+        progress(number, max(trials, key=_score_of).score)
+    return trials
+
+
+def distributions(space: Mapping[str, ParameterSpace]) -> dict[str, Any]:
+    """Return Optuna's distribution for each key."""
+    from optuna.distributions import FloatDistribution
+
+    return {key: FloatDistribution(part.low, part.high, log=part.log, step=part.step) for key, part in space.items()}
+
+
+def inside(values: Values, space: Mapping[str, ParameterSpace]) -> bool:
+    """Tell whether values lie in their ranges, so that a search can begin with them."""
+    return all(part.low <= values[key] <= part.high for key, part in space.items())
+
+
+def _value(config: Config, key: str) -> float:
+    place: Any = config
+    for name in key.split("."):
+        if not hasattr(place, name):
+            raise InvalidConfig(f"tuning.space: {key} is not a key of the configuration")
+        place = getattr(place, name)
+    if isinstance(place, bool) or not isinstance(place, int | float):
+        raise InvalidConfig(f"tuning.space: {key} is {place!r}; only numbers can be searched")
+    return float(place)
+
+
+def _score_of(trial: Trial) -> float:
+    return float("-inf") if trial.score is None else trial.score
