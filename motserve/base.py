@@ -19,6 +19,11 @@ class DetectorBase(ABC):
     def class_names(self) -> Mapping[int, str]:
         """Name of each class index that `detect` may return."""
 
+    @property
+    def parameters(self) -> int | None:
+        """Number of trained values in the network; None where an exported format does not tell."""
+        return None
+
     @abstractmethod
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """Detect objects in a batch.
@@ -40,6 +45,11 @@ class ReIDBase(ABC):
     @abstractmethod
     def dimension(self) -> int:
         """Length of an embedding."""
+
+    @property
+    def parameters(self) -> int | None:
+        """Number of trained values in the network; None where an exported format does not tell."""
+        return None
 
     @abstractmethod
     def embed(self, crops: NDArray[np.uint8]) -> FloatArray:

@@ -9,21 +9,20 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
 from motserve.config import Config
+from motserve.downloads import HUB, cached_name, detector_download, embedder_download, fetch
 from motserve.errors import WeightsUnavailable
 
 logger = logging.getLogger("motserve.weights")
 
 Role = Literal["detector", "reid"]
 BUNDLED = "bundled"
-IMAGENET = "resnet50-imagenet"
 _BUNDLED_FILES: Mapping[Role, str] = {"detector": "detector.safetensors", "reid": "embedder.safetensors"}
 _READ_SIZE = 1 << 20
 
@@ -98,15 +97,11 @@ def checksum(path: Path) -> str:
 
 
 def _is_path(name: str) -> bool:
-    return name != BUNDLED and (os.sep in name or name.startswith("~"))
+    return name != BUNDLED and not name.startswith(HUB) and (os.sep in name or name.startswith("~"))
 
 
 def _cache(config: Config) -> Path:
     return config.cache_dir.expanduser() / "weights"
-
-
-def _file_name(name: str) -> str:
-    return "resnet50_imagenet.pth" if name == IMAGENET else name
 
 
 def _find(role: Role, name: str, models_dir: Path, cache: Path) -> Path | None:
@@ -114,7 +109,7 @@ def _find(role: Role, name: str, models_dir: Path, cache: Path) -> Path | None:
         bundled = Path(str(resources.files("motserve.bundled") / _BUNDLED_FILES[role]))
         return bundled if bundled.is_file() else None
     explicit = Path(name).expanduser()
-    places = [explicit] if _is_path(name) else [explicit, models_dir / _file_name(name), cache / _file_name(name)]
+    places = [explicit] if _is_path(name) else [explicit, models_dir / cached_name(name), cache / cached_name(name)]
     return next((place for place in places if place.exists()), None)
 
 
@@ -126,51 +121,7 @@ def _locate(role: Role, name: str, models_dir: Path, cache: Path) -> Path:
         raise WeightsUnavailable(f"{role} weights {name} do not exist")
     if name == BUNDLED:
         raise WeightsUnavailable(f"this installation of motserve has no bundled {role} weights")
-    download = _downloader(role, name)
+    download = detector_download(name) if role == "detector" else embedder_download(name)
     if download is None:
         raise WeightsUnavailable(f"{name} is neither in models_dir nor in the cache, and nobody publishes it")
-    return _fetch(name, download, cache / _file_name(name))
-
-
-def _downloader(role: Role, name: str) -> Callable[[Path], None] | None:
-    if role == "reid":
-        return _download_imagenet if name == IMAGENET else None
-    return _download_ultralytics if Path(name).suffix == ".pt" else None
-
-
-def _fetch(name: str, download: Callable[[Path], None], target: Path) -> Path:
-    """Download into a folder of its own and move the finished file, so that no half file is ever found."""
-    logger.info("downloading %s to %s", name, target, extra={"weights": name})
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            partial_file = Path(folder) / target.name
-            download(partial_file)
-            if not partial_file.is_file():
-                raise FileNotFoundError("its publisher has no such file")
-            partial_file.replace(target)
-    except Exception as error:
-        # the reason goes into results, which say nothing of places on this machine
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise WeightsUnavailable(f"{name} cannot be downloaded ({type(error).__name__}: {reason})") from error
-    return target
-
-
-def _download_ultralytics(target: Path) -> None:
-    from motserve.detection.ultralytics_setup import import_ultralytics
-
-    import_ultralytics()
-    from ultralytics.utils import is_online
-    from ultralytics.utils.downloads import attempt_download_asset
-
-    if not is_online():
-        raise ConnectionError("this machine is offline")
-    attempt_download_asset(target)
-
-
-def _download_imagenet(target: Path) -> None:
-    from torch.hub import download_url_to_file
-    from torchvision.models import ResNet50_Weights
-
-    url = ResNet50_Weights.IMAGENET1K_V2.url
-    download_url_to_file(url, str(target), hash_prefix=Path(url).stem.rpartition("-")[2], progress=False)
+    return fetch(name, download, cache / cached_name(name))

@@ -85,6 +85,7 @@ def test_boxes_that_the_border_left_without_an_area_are_dropped(
     from ultralytics.engine.results import Results
 
     rows = [[5, 5, 20, 40, 0.9, 0], [96, 5, 96, 40, 0.8, 0], [5, 0, 20, 0, 0.7, 0], [0, 0, 1, 1, 0.6, 0]]
+    rows += [[-9, 5, 0.5, 40, 0.95, 0], [90, -3, 99, 80, 0.5, 0]]  # RT-DETR does not clip
     image = picture(72, 96, 0)
     result = Results(image, path="", names={0: "person"}, boxes=torch.tensor(rows))
 
@@ -93,13 +94,20 @@ def test_boxes_that_the_border_left_without_an_area_are_dropped(
 
     monkeypatch.setattr(detector._model, "predict", predict)
     (found,) = detector.detect([image])
-    np.testing.assert_allclose(found.scores, [0.9, 0.6])
+    np.testing.assert_allclose(found.scores, [0.9, 0.6, 0.5])
+    np.testing.assert_array_equal(found.boxes, [[5, 5, 20, 40], [0, 0, 1, 1], [90, 0, 96, 72]])
 
 
 def test_classes_are_chosen_by_name(untrained_detector: Path) -> None:
     assert build(untrained_detector, classes=["all"]).class_names == {0: "person"}
     with pytest.raises(InvalidConfig, match=r"detector\.classes: dog, horse not among .*: person"):
         build(untrained_detector, classes=["person", "horse", "dog"])
+
+
+def test_parameters_are_those_before_layers_are_merged(detector: DetectorBase) -> None:
+    before = detector.parameters
+    detector.detect([picture(72, 96, 0)])
+    assert detector.parameters == before == 3_011_043
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "mps"])
@@ -140,7 +148,7 @@ def test_a_state_dict_of_something_else_is_refused(tmp_path: Path, untrained_emb
     import torch
     from safetensors.torch import save_file
 
-    with pytest.raises(WeightsUnavailable):
+    with pytest.raises(InvalidConfig, match=r"detector\.architecture is needed"):
         build(untrained_embedder)
     path = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(3)}, path, {"architecture": "yolov8n", "names": '{"0": "person"}'})
@@ -185,6 +193,7 @@ def test_an_exported_model_of_batch_one_finds_the_same_people(
     exported = Path(YOLO(copy).export(format="onnx", imgsz=(480, 640), verbose=False))
     settings = {"image_size": 640, "confidence": 0.4}
     reference, detector = build(copy, **settings).detect(street), build(exported, **settings)
+    assert detector.parameters is None
     for _ in range(2):
         for found, expected in zip(detector.detect(street), reference, strict=True):
             assert len(found) == len(expected)

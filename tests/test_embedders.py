@@ -85,6 +85,15 @@ def test_different_crops_have_different_embeddings(embedder: ReIDBase) -> None:
     assert not np.allclose(embeddings[0], embeddings[1], atol=1e-3)
 
 
+def test_parameters_are_counted_where_the_format_tells(untrained_embedder: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    running = ("running_mean", "running_var", "num_batches_tracked")
+    trained = [values.size for name, values in load_file(untrained_embedder).items() if not name.endswith(running)]
+    assert build(untrained_embedder).parameters == sum(trained)
+    assert build(average_colour(tmp_path / "average.onnx")).parameters is None
+
+
 def test_black_crops_have_finite_embeddings(embedder: ReIDBase) -> None:
     assert np.isfinite(embedder.embed(np.zeros((2, 64, 32, 3), np.uint8))).all()
 

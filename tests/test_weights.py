@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from motserve import weights
+from motserve import downloads, weights
 from motserve.config import Config, load_config
 from motserve.errors import WeightsUnavailable
 from motserve.weights import checksum, find_weights, resolve_weights
@@ -32,7 +33,7 @@ def configure(tmp_path: Path, *names: str, role: str = "detector") -> Config:
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, download: Download) -> None:
-    monkeypatch.setattr(weights, "_download_ultralytics", download)
+    monkeypatch.setattr(downloads, "_download_ultralytics", download)
 
 
 def unwanted(target: Path) -> None:
@@ -174,9 +175,115 @@ def test_what_nobody_publishes_is_not_asked_for(tmp_path: Path, monkeypatch: pyt
 
 
 def test_imagenet_weights_have_a_name_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "_download_imagenet", put)
+    monkeypatch.setattr(downloads, "_download_imagenet", put)
     found = resolve_weights("reid", configure(tmp_path, "resnet50-imagenet", role="reid"))
     assert found.path == tmp_path / "cache" / "weights" / "resnet50_imagenet.pth"
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("fasterrcnn_resnet50_fpn_v2", "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth"),
+        ("ssd300_vgg16", "ssd300_vgg16_coco-b556d3b4.pth"),
+        ("tf_efficientdet_d0", "tf_efficientdet_d0_34-f153e0cf.pth"),
+    ],
+)
+def test_detectors_of_other_libraries_are_fetched_by_name_and_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, published: str
+) -> None:
+    if name.startswith("tf_"):
+        pytest.importorskip("effdet")
+
+    def download(url: str, target: str, hash_prefix: str, progress: bool) -> None:
+        assert url.endswith(f"/{published}")
+        assert published.endswith(f"-{hash_prefix}.pth")
+        put(Path(target))
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", download)
+    found = resolve_weights("detector", configure(tmp_path, name))
+    assert found.path == tmp_path / "cache" / "weights" / f"{name}.pth"
+    assert found.describe()["name"] == name
+    preferred = put(tmp_path / "models" / f"{name}.pth")
+    assert resolve_weights("detector", configure(tmp_path, name)).path == preferred
+
+
+def test_not_every_efficientdet_is_published(tmp_path: Path) -> None:
+    pytest.importorskip("effdet")
+    with pytest.raises(WeightsUnavailable, match=r"efficientdet_d2 cannot be downloaded .*no such file"):
+        resolve_weights("detector", configure(tmp_path, "efficientdet_d2"))
+
+
+def test_without_its_library_a_download_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, module in (("tf_efficientdet_d0", "effdet"), ("hf://facebook/detr-resnet-50", "huggingface_hub")):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(WeightsUnavailable, match=rf"needs {module} .*pip install 'motserve\[detectors\]'"):
+            resolve_weights("detector", configure(tmp_path, name))
+
+
+def publish_on_the_hub(monkeypatch: pytest.MonkeyPatch, *files: str) -> list[str]:
+    """Let the Hub have a repository; returns the names of those that were asked for."""
+    hub = pytest.importorskip("huggingface_hub")
+    asked = []
+
+    def download(repository: str, local_dir: Path, allow_patterns: list[str]) -> str:
+        assert allow_patterns == ["*.json", "*.safetensors"]
+        asked.append(repository)
+        for file in files:
+            put(local_dir / file)
+        put(local_dir / ".cache" / "huggingface" / "config.json.metadata", str(len(asked)).encode())
+        return str(local_dir)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    return asked
+
+
+def test_a_model_of_the_hub_is_a_folder_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = publish_on_the_hub(monkeypatch, "config.json", "model.safetensors")
+    config = configure(tmp_path, "hf://facebook/detr-resnet-50")
+    assert find_weights("detector", config) == [("hf://facebook/detr-resnet-50", None)]
+    found = resolve_weights("detector", config)
+    assert found == resolve_weights("detector", config)
+    assert asked == ["facebook/detr-resnet-50"]
+    assert found.path == tmp_path / "cache" / "weights" / "facebook--detr-resnet-50"
+    # nothing that differs from one download to the next
+    assert sorted(file.name for file in found.path.iterdir()) == ["config.json", "model.safetensors"]
+    assert [folder.name for folder in found.path.parent.iterdir()] == [found.path.name]
+    assert found.describe()["name"] == "detr-resnet-50"
+    preferred = put(tmp_path / "models" / "facebook--detr-resnet-50" / "config.json").parent
+    assert resolve_weights("detector", config).path == preferred
+
+
+def test_a_model_without_safetensors_is_not_taken_from_the_hub(
+    tmp_path: Path, bundled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_on_the_hub(monkeypatch, "config.json")
+    found = resolve_weights("detector", configure(tmp_path, "hf://facebook/detr-resnet-50", "bundled"))
+    assert found.name == "bundled"
+    assert "no .safetensors" in found.fallback
+    assert not (tmp_path / "cache" / "weights" / "facebook--detr-resnet-50").exists()
+
+
+def test_without_the_hub_it_is_said_in_a_line(tmp_path: Path, bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def download(*_: object, **__: object) -> None:
+        raise LocalEntryNotFoundError(f"Got: ConnectError\nnothing in {tmp_path}")
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    found = resolve_weights("detector", configure(tmp_path, "hf://facebook/detr-resnet-50", "bundled"))
+    assert "the Hugging Face Hub cannot be reached" in found.fallback
+    assert str(tmp_path) not in found.fallback
+
+
+@pytest.mark.parametrize("name", ["hf://detr", "hf://a/b/c", "hf://a/b.pt/c.pt", "hf://"])
+def test_what_is_no_repository_is_not_asked_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    asked = publish_on_the_hub(monkeypatch, "model.safetensors")
+    with pytest.raises(WeightsUnavailable, match="nobody publishes it"):
+        resolve_weights("detector", configure(tmp_path, name))
+    assert not asked
 
 
 def test_the_error_gives_the_reason_of_every_name(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from motserve.cli.compare_detectors import detectors
+from motserve.cli.compare_reid import reid
 from motserve.cli.compare_trackers import trackers
 
 app = typer.Typer(no_args_is_help=True, help="Candidates side by side, on your own data and machine.")
@@ -14,4 +16,6 @@ def compare() -> None:
     """Candidates side by side, on your own data and machine."""
 
 
+app.command("detectors")(detectors)
 app.command("trackers")(trackers)
+app.command("reid")(reid)

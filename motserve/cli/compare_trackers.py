@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from motserve.cli.compared import OutputFolder, conclude
+from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Videos, labelled_sequences
 from motserve.cli.options import (
     CandidatesFile,
     ConfigFiles,
@@ -19,13 +20,10 @@ from motserve.cli.options import (
     read_config,
 )
 from motserve.cli.progress import sequence_progress
-from motserve.evaluation import Benchmark
-from motserve.evaluation.sequences import find_truth
 from motserve.experiments.cache import open_cache
 from motserve.experiments.compare_trackers import compare_trackers, own_candidates, own_variants, peer_candidates
 from motserve.experiments.models import Models
 from motserve.experiments.scoring import MOT_LIBRARIES
-from motserve.experiments.sequences import load_sequences
 from motserve.provenance import stamp
 
 _NONE = "none"
@@ -33,20 +31,14 @@ _PEER_LIBRARIES = ("trackers",)
 
 
 def trackers(
-    gt: Annotated[Path, typer.Option(help="Ground truth: a folder of <sequence>/gt/gt.txt or <sequence>.txt; a file.")],
-    detections: Annotated[
-        Path | None, typer.Option(help="MOTChallenge detections; without them the detector runs over the videos.")
-    ] = None,
-    videos: Annotated[
-        Path | None, typer.Option(help="Folder of the videos, where not beside the ground truth.")
-    ] = None,
+    gt: GroundTruth,
+    detections: DetectionFiles = None,
+    videos: Videos = None,
     peers: Annotated[
         str, typer.Option(help="Trackers of other packages, separated by commas; `all` or `none`.")
     ] = "all",
     candidates: CandidatesFile = None,
-    benchmark: Annotated[
-        Benchmark | None, typer.Option(help="Whose rules; by default each file tells by its columns.")
-    ] = None,
+    benchmark: Rules = None,
     sequences: SequenceNames = None,
     output: OutputFolder = Path("runs/compare/trackers"),
     mlflow: UseMlflow = False,
@@ -56,11 +48,7 @@ def trackers(
     """Compare trackers: motserve's as configured, without and with identities, and those of other packages."""
     settings = read_config(config, overrides)
     cache, models = open_cache(settings), Models(settings)
-    truths = find_truth(gt, names_of(sequences))
-    with sequence_progress("detecting") as tell:
-        loaded = load_sequences(
-            truths, models, cache, detections=detections, videos=videos, benchmark=benchmark, progress=tell
-        )
+    loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
     configs = read_candidates(candidates, settings) if candidates else own_variants(settings, loaded)
     contenders = own_candidates(configs, cache)
     if peers != _NONE:

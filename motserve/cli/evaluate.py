@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from motserve.cli.evaluate_detection import detection
 from motserve.cli.evaluate_mot import mot
+from motserve.cli.evaluate_reid import reid
 
 app = typer.Typer(no_args_is_help=True, help="Accuracy, measured against ground truth.")
 
@@ -15,3 +17,5 @@ def evaluate() -> None:
 
 
 app.command("mot")(mot)
+app.command("reid")(reid)
+app.command("detection")(detection)

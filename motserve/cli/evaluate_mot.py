@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from motserve.cli.labelled import GroundTruth, Rules
 from motserve.cli.options import (
     ConfigFiles,
     JsonFile,
@@ -22,10 +22,11 @@ from motserve.cli.options import (
 )
 from motserve.cli.progress import sequence_progress
 from motserve.cli.tables import number_table
-from motserve.evaluation import COUNT_NAMES, RATIO_NAMES, Benchmark
+from motserve.evaluation import COUNT_NAMES, RATIO_NAMES
 from motserve.evaluation.second_opinion import COMPARED
 from motserve.evaluation.sequences import find_truth
 from motserve.experiments.cache import open_cache
+from motserve.experiments.comparison import COMBINED
 from motserve.experiments.mot import Evaluation, score_files, track_and_score
 from motserve.experiments.record import log_run, percent
 from motserve.experiments.scoring import MOT_LIBRARIES
@@ -36,7 +37,7 @@ console = Console()
 
 
 def mot(
-    gt: Annotated[Path, typer.Option(help="Ground truth: a folder of <sequence>/gt/gt.txt or <sequence>.txt; a file.")],
+    gt: GroundTruth,
     results: Annotated[
         Path | None,
         typer.Option(help="Tracks: a folder of <sequence>.txt, .json, .ndjson or .csv; a file. --run writes them."),
@@ -48,9 +49,7 @@ def mot(
     videos: Annotated[
         Path | None, typer.Option(help="With --run: folder of the videos, where not beside the ground truth.")
     ] = None,
-    benchmark: Annotated[
-        Benchmark | None, typer.Option(help="Whose rules; by default each file tells by its columns.")
-    ] = None,
+    benchmark: Rules = None,
     sequences: SequenceNames = None,
     json: JsonFile = None,
     second_opinion: Annotated[
@@ -107,16 +106,14 @@ def _tables(evaluation: Evaluation) -> Iterator[Table]:
     """Show ratios and counts apart: together they are wider than most terminals."""
     scored = evaluation.scored
     for title, names in (("per cent", RATIO_NAMES), ("counts", COUNT_NAMES)):
-        table = number_table("sequence", names, title)
-        for name, sequence in scored.sequences.items():
-            table.add_row(escape(name), *_cells(sequence.scores.as_dict(), names))
-        table.add_section()
-        table.add_row("combined", *_cells(scored.combined.scores.as_dict(), names), style="bold")
-        yield table
+        rows = [[name, *_cells(one.scores.as_dict(), names)] for name, one in scored.sequences.items()]
+        if len(rows) > 1:
+            rows.append([COMBINED, *_cells(scored.combined.scores.as_dict(), names)])
+        yield number_table(["sequence", *names], rows, title)
 
 
 def _second_table(evaluation: Evaluation) -> Table:
-    table = number_table("motmetrics", COMPARED, "second opinion, differences in brackets")
+    rows = []
     ratios = [name for name in COMPARED if name in RATIO_NAMES]
     for name, opinion in evaluation.scored.opinions.items():
         ours, theirs = percent(evaluation.scored.sequences[name].scores.as_dict(), ratios), percent(opinion, ratios)
@@ -125,8 +122,8 @@ def _second_table(evaluation: Evaluation) -> Table:
             digits = 2 if score in ratios else 0
             difference = round(theirs[score] - ours[score], digits)
             cells.append(f"{theirs[score]:.{digits}f}" + (f" ({difference:+.{digits}f})" if difference else ""))
-        table.add_row(escape(name), *cells)
-    return table
+        rows.append([name, *cells])
+    return number_table(["motmetrics", *COMPARED], rows, "second opinion, differences in brackets")
 
 
 def _cells(scores: Mapping[str, float | int], names: Sequence[str]) -> list[str]:

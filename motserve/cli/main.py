@@ -14,7 +14,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from motserve import __version__, errors
-from motserve.cli import benchmark, compare, config, datasets, demo, evaluate, models, track, tune
+from motserve.cli import benchmark, compare, config, datasets, demo, evaluate, models, runs, track, tune
 
 _EXIT_CODES: dict[type[errors.MotserveError], int] = {
     errors.InvalidConfig: 2,
@@ -45,6 +45,7 @@ app = typer.Typer(
 )
 app.command("track")(track.track)
 app.command("demo")(demo.demo)
+app.command("runs")(runs.runs)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 app.add_typer(benchmark.app, name="benchmark")

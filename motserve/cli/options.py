@@ -28,6 +28,9 @@ SequenceNames = Annotated[
 JsonFile = Annotated[Path | None, typer.Option("--json", help="File for the numbers and their stamp.")]
 UseMlflow = Annotated[bool, typer.Option("--mlflow", help="Log the run to MLflow, as the section mlflow says.")]
 
+CandidateWeights = Annotated[
+    list[str] | None, typer.Option("--weights", help="Weights of one candidate; may be given several times.")
+]
 CandidatesFile = Annotated[
     Path | None,
     typer.Option(
@@ -42,6 +45,29 @@ _QUIET: dict[str, Any] = {"logging": {"level": "WARNING", "format": "text"}}
 def names_of(text: str | None) -> list[str]:
     """Split names separated by commas; None gives none."""
     return [name.strip() for name in text.split(",") if name.strip()] if text else []
+
+
+def choose_candidates(
+    settings: Config, section: str, weights: list[str] | None, path: Path | None
+) -> dict[str, Config]:
+    """Return what is compared: what a file names, each of some weights, or the configuration as it is.
+
+    Args:
+        settings: The configuration.
+        section: `detector` or `reid`, whose weights are meant.
+        weights: Weights, each a candidate named after them.
+        path: File of candidates.
+
+    Raises:
+        InvalidConfig: The file is not valid, or a name stands for two candidates.
+    """
+    candidates = read_candidates(path, settings) if path else {}
+    for name in weights or ():
+        label = Path(name).name
+        if label in candidates:
+            raise InvalidConfig(f"two candidates are named {label}; give them names with --candidates")
+        candidates[label] = change_config(settings, {section: {"weights": [name]}})
+    return candidates or {Path(getattr(settings, section).weights[0]).name: settings}
 
 
 def read_candidates(path: Path, settings: Config) -> dict[str, Config]:

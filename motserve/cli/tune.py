@@ -14,17 +14,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Videos, labelled_sequences
 from motserve.cli.options import ConfigFiles, Overrides, SequenceNames, UseMlflow, names_of, read_config
-from motserve.cli.progress import sequence_progress
 from motserve.cli.tables import number_table
 from motserve.config import Config
-from motserve.evaluation import RATIO_NAMES, Benchmark
-from motserve.evaluation.sequences import find_truth
+from motserve.evaluation import RATIO_NAMES
 from motserve.experiments.cache import open_cache
 from motserve.experiments.models import Models
 from motserve.experiments.record import log_run, percent
 from motserve.experiments.scoring import MOT_LIBRARIES
-from motserve.experiments.sequences import load_sequences
 from motserve.experiments.tuning import Tuned, by_name, halves, nested, tune
 from motserve.files import replacing, write_json
 from motserve.provenance import stamp
@@ -43,21 +41,15 @@ def tuning() -> None:
 
 @app.command("tracker")
 def tracker(
-    gt: Annotated[Path, typer.Option(help="Ground truth: a folder of <sequence>/gt/gt.txt or <sequence>.txt; a file.")],
-    detections: Annotated[
-        Path | None, typer.Option(help="MOTChallenge detections; without them the detector runs over the videos.")
-    ] = None,
-    videos: Annotated[
-        Path | None, typer.Option(help="Folder of the videos, where not beside the ground truth.")
-    ] = None,
+    gt: GroundTruth,
+    detections: DetectionFiles = None,
+    videos: Videos = None,
     sequences: SequenceNames = None,
     held_out: Annotated[
         str | None,
         typer.Option(help="Sequences to report on, separated by commas; by default the second half of each."),
     ] = None,
-    benchmark: Annotated[
-        Benchmark | None, typer.Option(help="Whose rules; by default each file tells by its columns.")
-    ] = None,
+    benchmark: Rules = None,
     output: Annotated[Path, typer.Option(help="Folder for best.yaml and results.json.")] = Path("runs/tune/tracker"),
     mlflow: UseMlflow = False,
     config: ConfigFiles = None,
@@ -66,11 +58,7 @@ def tracker(
     """Search the ranges of `tuning.space` for what tracks best, and report it on data the search never saw."""
     settings = read_config(config, overrides)
     cache, models = open_cache(settings), Models(settings)
-    truths = find_truth(gt, names_of(sequences))
-    with sequence_progress("detecting") as tell:
-        loaded = load_sequences(
-            truths, models, cache, detections=detections, videos=videos, benchmark=benchmark, progress=tell
-        )
+    loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
     split = by_name(loaded, names_of(held_out)) if held_out else halves(loaded)
     with _trials(settings) as told:
         tuned = tune(split, settings, cache, told)
@@ -124,20 +112,20 @@ def _document(tuned: Tuned) -> dict[str, Any]:
 
 
 def _table(tuned: Tuned) -> Table:
-    table = number_table("parameters", ["split", *_SHOWN], f"best of {len(tuned.trials)} trials")
+    rows = []
     for name, parts in tuned.scores.items():
         for part, scored in parts.items():
             scores = percent(scored.scores.as_dict(), RATIO_NAMES)
             cells = (f"{scores[score]:.{1 if score in RATIO_NAMES else 0}f}" for score in _SHOWN)
-            table.add_row(name, part.replace("_", " "), *cells)
-    return table
+            rows.append([name, part.replace("_", " "), *cells])
+    return number_table(["parameters", "split", *_SHOWN], rows, f"best of {len(tuned.trials)} trials")
 
 
 def _parameters(tuned: Tuned, settings: Config) -> Table:
-    table = number_table("parameter", ["start", "best"])
+    rows = []
     for key, value in tuned.best.items():
         place: Any = settings
         for name in key.split("."):
             place = getattr(place, name)
-        table.add_row(key, f"{place:g}", f"{value:.4g}")
-    return table
+        rows.append([key, f"{place:g}", f"{value:.4g}"])
+    return number_table(["parameter", "start", "best"], rows)

@@ -2,12 +2,36 @@
 
 from motserve.base import DetectorBase
 from motserve.config import DetectorConfig
-from motserve.detection.yolo import YoloDetector
+from motserve.detection.families import tell_family
 from motserve.weights import Weights
 
-__all__ = ["YoloDetector", "build_detector"]
+__all__ = ["build_detector"]
 
 
 def build_detector(config: DetectorConfig, weights: Weights) -> DetectorBase:
-    """Return the detector for a configuration, its network loaded and on its device."""
+    """Return the detector for a configuration, its network loaded and on its device.
+
+    The implementations are imported here and not with the package, so that a session, which only asks for detections,
+    does not load torch.
+
+    Raises:
+        InvalidConfig: The configuration does not fit the weights or this machine: architecture, classes, device, a
+            package that is not installed.
+        WeightsUnavailable: The weights cannot be read or are no detector.
+    """
+    choice = tell_family(config, weights)
+    if choice.family == "torchvision":
+        from motserve.detection.torchvision_detector import TorchvisionDetector
+
+        return TorchvisionDetector(config, weights, choice.architecture)
+    if choice.family == "efficientdet":
+        from motserve.detection.efficientdet_detector import EfficientDetDetector
+
+        return EfficientDetDetector(config, weights, choice.architecture)
+    if choice.family == "transformers":
+        from motserve.detection.transformers_detector import TransformersDetector
+
+        return TransformersDetector(config, weights)
+    from motserve.detection.yolo import YoloDetector
+
     return YoloDetector(config, weights)

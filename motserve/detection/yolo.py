@@ -1,25 +1,26 @@
-"""Object detection with any Ultralytics model: `.pt`, the bundled weights, or an exported format."""
+"""Object detection with any Ultralytics model: YOLO or RT-DETR as `.pt`, the bundled weights, or an exported format."""
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from motserve.base import DetectorBase
 from motserve.config import DetectorConfig
+from motserve.detection.common import choose_classes, group_by_shape, tidy
 from motserve.detection.ultralytics_setup import import_ultralytics
 from motserve.device import choose_device
-from motserve.errors import InvalidConfig, WeightsUnavailable
+from motserve.errors import WeightsUnavailable
 from motserve.types import Detections, Image
 from motserve.weights import Weights
 
 
 class YoloDetector(DetectorBase):
-    """A YOLO network behind Ultralytics' predictor. Not safe for concurrent calls: one thread at a time.
+    """A YOLO or RT-DETR network behind Ultralytics' predictor. Not safe for concurrent calls: one thread at a time.
+
+    YOLO keeps the shape of a picture, RT-DETR stretches it to a square of `image_size` and has no non-maximum
+    suppression (Zhao et al., CVPR 2024).
 
     Args:
         config: Thresholds, classes, input size, device and precision.
@@ -34,13 +35,18 @@ class YoloDetector(DetectorBase):
     def __init__(self, config: DetectorConfig, weights: Weights) -> None:
         device = choose_device(config.device)
         self._model = _load(weights)
-        self._names, indices = self._choose_classes(config.classes, weights)
+        known: dict[int, str] = dict(self._model.names)
+        self._names = choose_classes(known, config.classes, weights)
+        network = self._model.model
+        # an exported model is a path here; of others, Ultralytics merges layers at the first picture
+        self._parameters = sum(p.numel() for p in network.parameters()) if hasattr(network, "parameters") else None
+        self._limit = config.max_detections
         self._options = {
             "conf": config.confidence,
             "iou": config.nms_iou,
             "imgsz": config.image_size,
-            "max_det": config.max_detections,
-            "classes": indices,
+            "max_det": self._limit,
+            "classes": None if len(self._names) == len(known) else list(self._names),
             "device": device,
             "quantize": 16 if config.half and device.startswith("cuda") else None,
             "verbose": False,
@@ -51,45 +57,20 @@ class YoloDetector(DetectorBase):
         """Name of each class that was asked for, by its index."""
         return self._names
 
-    def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """Detect objects in a batch; see `DetectorBase.detect`.
+    @property
+    def parameters(self) -> int | None:
+        """Number of trained values in the network; None for exported formats."""
+        return self._parameters
 
-        Pictures of one size go through the network together. Mixing sizes would pad them all to a square, and the
-        answer for a picture would depend on its neighbours.
-        """
-        by_shape: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
-        for i, image in enumerate(images):
-            by_shape[image.shape].append(i)
-        found: list[Detections] = [Detections.empty()] * len(images)
-        for rows in by_shape.values():
+    def detect(self, images: Sequence[Image]) -> list[Detections]:
+        """Detect objects in a batch; see `DetectorBase.detect`. Pictures of one size are one pass of the network."""
+        found = [Detections.empty()] * len(images)
+        for rows in group_by_shape(images):
             results = self._model.predict([images[i] for i in rows], **self._options)
             for i, result in zip(rows, results, strict=True):
-                found[i] = _to_detections(result.boxes.data.cpu().numpy())
+                boxes = result.boxes.data.cpu().numpy()
+                found[i] = tidy(boxes[:, :4], boxes[:, 4], boxes[:, 5], images[i].shape, self._names, self._limit)
         return found
-
-    def _choose_classes(self, wanted: Sequence[str], weights: Weights) -> tuple[dict[int, str], list[int] | None]:
-        """Return the names by index, and the indices for Ultralytics' filter, None for all."""
-        names: dict[int, str] = dict(self._model.names)
-        if "all" in wanted:
-            return names, None
-        unknown = set(wanted) - set(names.values())
-        if unknown:
-            raise InvalidConfig(
-                f"detector.classes: {', '.join(sorted(unknown))} not among the classes of {weights.name}: "
-                f"{', '.join(names.values())}"
-            )
-        chosen = {index: name for index, name in names.items() if name in wanted}
-        return chosen, list(chosen)
-
-
-def _to_detections(rows: np.ndarray[Any, np.dtype[np.float32]]) -> Detections:
-    """Split `(n, 6)` rows; what clipping at the border left thinner than a pixel shows nobody and is dropped."""
-    rows = rows[(rows[:, 2:4] - rows[:, :2] >= 1).all(axis=1)]
-    return Detections(
-        np.ascontiguousarray(rows[:, :4], np.float32),
-        np.ascontiguousarray(rows[:, 4], np.float32),
-        rows[:, 5].astype(np.int64),
-    )
 
 
 def _load(weights: Weights) -> Any:

@@ -24,6 +24,10 @@ _EVERY_AREA: Final = (0.0, 1e10)
 _OUTSIDE: Final = 2e10  # an area that pycocotools counts as neither to be found nor false to report
 
 
+DETECTION_COUNTS: Final = ("images", "objects")
+"""Names of the scores that are whole numbers; the others are fractions."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImageTruth:
     """What is to be found in one picture.

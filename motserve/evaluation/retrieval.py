@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -18,6 +18,10 @@ from motserve.types import FloatArray, IntArray
 _CONVERTED_ROWS = 4096  # of the gallery in double precision at a time; more does not make the product faster
 _INDEX_BITS = 32
 _DROPPED = np.iinfo(np.int64).max  # the key of what is in no ranking: behind everything
+
+
+RETRIEVAL_RATIOS: Final = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")
+"""Names of the scores that are fractions."""
 
 
 class Labelled(Protocol):

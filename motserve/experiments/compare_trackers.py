@@ -13,12 +13,11 @@ from motserve.errors import InvalidConfig
 from motserve.evaluation import RATIO_NAMES, combine
 from motserve.evaluation.mot import Scored, score_sequence
 from motserve.experiments.cache import Cache
-from motserve.experiments.comparison import Axes, Column, Comparison
+from motserve.experiments.comparison import COMBINED, Axes, Column, Comparison
 from motserve.experiments.sequences import LabelledSequence, track_sequence
 from motserve.experiments.tracking import TrackedVideo, track_with
 from motserve.results import to_table
 
-COMBINED: Final = "combined"
 EQUAL: Final = "ultralytics-bytetrack-equal"
 """Ultralytics' ByteTrack with the thresholds of the configuration."""
 

@@ -10,6 +10,9 @@ from typing import Any, Final, Literal
 
 from motserve.files import replacing, write_json
 
+COMBINED: Final = "combined"
+"""What stands in place of a sequence's name for all of them together."""
+
 Kind = Literal["text", "percent", "count", "decimal", "millions"]
 Row = Mapping[str, Any]
 
@@ -123,8 +126,8 @@ class Comparison:
         axes = self.axes
         figure = Figure(figsize=_FIGURE_INCHES, dpi=_DOTS_PER_INCH, layout="constrained")
         plot = figure.subplots()
-        rows = [row for row in self.rows if all(row.get(key) == value for key, value in axes.where.items())]
-        points = [row for row in rows if all(_finite(row.get(column.key)) for column in (axes.x, axes.y))]
+        drawn = [row for row in self.rows if all(row.get(key) == value for key, value in axes.where.items())]
+        points = [row for row in drawn if all(_finite(row.get(column.key)) for column in (axes.x, axes.y))]
         scale_x, scale_y = (_SCALE.get(column.kind, 1.0) for column in (axes.x, axes.y))
         for row in points:
             x, y = row[axes.x.key] * scale_x, row[axes.y.key] * scale_y

@@ -54,6 +54,11 @@ class TorchEmbedder(ReIDBase):
         """Length of an embedding."""
         return int(self._network.head.out_features)
 
+    @property
+    def parameters(self) -> int:
+        """Number of trained values in the network, head included."""
+        return sum(values.numel() for values in self._network.parameters())
+
     @torch.inference_mode()
     def embed(self, crops: NDArray[np.uint8]) -> FloatArray:
         """Embed a batch; see `ReIDBase.embed`."""

@@ -5,11 +5,12 @@ from motserve.results.formats import FORMATS, MEDIA_TYPES, SUFFIXES, Format
 from motserve.results.mot import MotTable, read_mot
 from motserve.results.records import decode_frame, encode_frame
 from motserve.results.store import ResultWriter, read_lines, read_results
-from motserve.results.tracks import read_tracks, to_table
+from motserve.results.tracks import PEOPLE, read_tracks, to_table
 
 __all__ = [
     "FORMATS",
     "MEDIA_TYPES",
+    "PEOPLE",
     "SUFFIXES",
     "Format",
     "MotTable",

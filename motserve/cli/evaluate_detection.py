@@ -1,0 +1,72 @@
+"""`motserve evaluate detection`: average precision and recall of a detector."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+
+from motserve.cli.labelled import (
+    DetectionFiles,
+    MaybeGroundTruth,
+    Rules,
+    Split,
+    Videos,
+    YoloFile,
+    labelled_pictures,
+)
+from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, UseMlflow, read_config
+from motserve.cli.tables import number_table
+from motserve.evaluation.detection import DETECTION_COUNTS
+from motserve.experiments.cache import open_cache
+from motserve.experiments.comparison import COMBINED
+from motserve.experiments.models import Models
+from motserve.experiments.pictures import DETECTION_LIBRARIES, for_scoring, score_pictures
+from motserve.experiments.record import log_run, percent
+from motserve.files import write_json
+from motserve.provenance import stamp
+
+console = Console()
+
+
+def detection(
+    gt: MaybeGroundTruth = None,
+    detections: DetectionFiles = None,
+    videos: Videos = None,
+    data: YoloFile = None,
+    split: Split = "val",
+    benchmark: Rules = None,
+    sequences: SequenceNames = None,
+    json: JsonFile = None,
+    mlflow: UseMlflow = False,
+    config: ConfigFiles = None,
+    overrides: Overrides = None,
+) -> None:
+    """Score the configured detector, or detections in files: mAP50, mAP50-95, recall at fixed false positives."""
+    settings = for_scoring(read_config(config, overrides))
+    models = Models(settings)
+    parts = labelled_pictures(models, open_cache(settings), gt, data, split, sequences, detections, videos, benchmark)
+    scores = {name: scored.as_dict() for name, scored in score_pictures(parts, settings).items()}
+    weights = None if detections else models.detector_weights.describe()
+    provenance = stamp(
+        settings,
+        weights={"detector": weights},
+        data={part.name: part.data for part in parts},
+        libraries=DETECTION_LIBRARIES,
+    )
+    combined = scores.pop(COMBINED)
+    ratios = [name for name in combined if name not in DETECTION_COUNTS]
+    rows = []
+    for name, row in {**scores, **({COMBINED: combined} if len(scores) > 1 else {})}.items():
+        numbers = percent(row, ratios)
+        rows.append([name, *(f"{value:.{1 if key in ratios else 0}f}" for key, value in numbers.items())])
+    console.print(number_table(["pictures", *combined], rows))
+    if weights and weights["fallback"]:
+        console.print(f"[yellow]{escape(weights['fallback'])}[/]", highlight=False)
+    if json is not None:
+        write_json(json, {"sequences": scores, "combined": combined, "provenance": provenance})
+    if mlflow:
+        metrics = percent(combined, ratios)
+        for name, row in scores.items():
+            metrics |= {f"{name}/{key}": value for key, value in percent(row, ratios).items()}
+        run = log_run(settings.mlflow, "detection", metrics, provenance, [json] if json else [])
+        console.print(f"MLflow run {run}", style="dim", highlight=False)

@@ -1,0 +1,83 @@
+"""Options that say which labelled data a command works on, and the loading of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from motserve.cli.options import SequenceNames, names_of
+from motserve.cli.progress import sequence_progress
+from motserve.evaluation import Benchmark
+from motserve.evaluation.sequences import find_truth
+from motserve.experiments.cache import Cache
+from motserve.experiments.models import Models
+from motserve.experiments.pictures import LabelledPictures, detect_yolo, pictures_of
+from motserve.experiments.sequences import LabelledSequence, load_sequences
+
+GroundTruth = Annotated[
+    Path, typer.Option("--gt", help="Ground truth: a folder of <sequence>/gt/gt.txt or <sequence>.txt; a file.")
+]
+MaybeGroundTruth = Annotated[
+    Path | None, typer.Option("--gt", help="Ground truth: a folder of <sequence>/gt/gt.txt or <sequence>.txt; a file.")
+]
+DetectionFiles = Annotated[
+    Path | None,
+    typer.Option("--detections", help="MOTChallenge detections; without them the detector runs over the videos."),
+]
+Videos = Annotated[
+    Path | None, typer.Option("--videos", help="Folder of the videos, where not beside the ground truth.")
+]
+Rules = Annotated[
+    Benchmark | None, typer.Option("--benchmark", help="Whose rules; by default each file tells by its columns.")
+]
+YoloFile = Annotated[Path | None, typer.Option("--data", help="YOLO data set, its data.yaml, instead of --gt.")]
+Split = Annotated[str, typer.Option("--split", help="With --data: which split.")]
+
+
+def labelled_sequences(
+    models: Models,
+    cache: Cache,
+    gt: Path,
+    sequences: SequenceNames = None,
+    detections: DetectionFiles = None,
+    videos: Videos = None,
+    benchmark: Rules = None,
+) -> list[LabelledSequence]:
+    """Load sequences, with a progress bar while the detector runs; see `load_sequences`."""
+    truths = find_truth(gt, names_of(sequences))
+    with sequence_progress("detecting") as tell:
+        return load_sequences(
+            truths, models, cache, detections=detections, videos=videos, benchmark=benchmark, progress=tell
+        )
+
+
+def labelled_pictures(
+    models: Models,
+    cache: Cache,
+    gt: MaybeGroundTruth,
+    data: YoloFile,
+    split: Split,
+    sequences: SequenceNames = None,
+    detections: DetectionFiles = None,
+    videos: Videos = None,
+    benchmark: Rules = None,
+) -> list[LabelledPictures]:
+    """Load pictures from sequences or from a YOLO data set.
+
+    Raises:
+        typer.BadParameter: Not exactly one of both is given.
+    """
+    if (gt is None) == (data is None):
+        raise typer.BadParameter("give the ground truth of sequences or the data.yaml of a data set", param_hint="--gt")
+    if gt is not None:
+        loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
+        return [pictures_of(sequence) for sequence in loaded]
+    assert data is not None
+    if detections or videos or sequences or benchmark:
+        raise typer.BadParameter(
+            "--detections, --videos, --sequences and --benchmark go with --gt", param_hint="--data"
+        )
+    with sequence_progress("detecting in") as tell:
+        return [detect_yolo(data, split, models, cache, tell)]

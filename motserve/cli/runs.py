@@ -1,0 +1,50 @@
+"""`motserve runs`: results that were logged to MLflow, found by their scores."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from motserve.cli.options import ConfigFiles, JsonFile, Overrides, names_of, read_config
+from motserve.cli.tables import number_table
+from motserve.experiments.record import find_runs
+from motserve.files import write_json
+
+console = Console()
+
+_PREFERRED = ("HOTA", "MOTA", "IDF1", "IDSW", "mAP50", "mAP50-95", "Rank-1", "mAP", "median_ms", "fps", "crop_ms")
+_ID_DIGITS = 8
+_MOST_METRICS = 5  # that fit beside the rest
+
+
+def runs(
+    query: Annotated[str, typer.Option("--filter", help="MLflow's filter, such as 'metrics.MOTA > 70'.")] = "",
+    order: Annotated[
+        list[str] | None, typer.Option("--order-by", help="Such as 'metrics.HOTA DESC'; the latest first by default.")
+    ] = None,
+    most: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many at the most.")] = 20,
+    metrics: Annotated[str | None, typer.Option(help="Metrics to show, separated by commas.")] = None,
+    json: JsonFile = None,
+    config: ConfigFiles = None,
+    overrides: Overrides = None,
+) -> None:
+    """Find results that --mlflow logged. Ratios are in per cent there: 'metrics.MOTA > 70'."""
+    settings = read_config(config, overrides)
+    found = find_runs(settings.mlflow, query, order or [], most)
+    if not found:
+        console.print(f"no such runs in experiment {escape(settings.mlflow.experiment)}", highlight=False)
+    else:
+        there = [name for name in _PREFERRED if any(name in run.metrics for run in found)]
+        shown = names_of(metrics) or there[:_MOST_METRICS]
+        rows = []
+        for run in found:
+            numbers = (f"{run.metrics[name]:.2f}" if name in run.metrics else "" for name in shown)
+            date = run.started.astimezone().strftime("%m-%d %H:%M")
+            rows.append([run.tags.get("candidate", run.kind), date, run.kind, run.id[:_ID_DIGITS], *numbers])
+        console.print(number_table(["run", "date", "kind", "ID", *shown], rows))
+    if json is not None:
+        write_json(json, [asdict(run) for run in found])

@@ -1,0 +1,86 @@
+"""Object detection with DETR and its kin, by transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from motserve.config import DetectorConfig
+from motserve.detection.extras import import_extra
+from motserve.detection.torch_detector import Found, TorchDetector
+from motserve.errors import InvalidConfig, WeightsUnavailable
+from motserve.weights import Weights
+
+_NO_CLASS = "N/A"
+"""Name that models for COCO give to labels which nothing has."""
+
+
+class TransformersDetector(TorchDetector):
+    """A detection transformer: DETR (Carion et al., ECCV 2020), Deformable DETR, RT-DETR, D-FINE, YOLOS and others.
+
+    The preprocessing is the model's own but for the size: where it keeps a picture's shape (DETR), the longer side
+    becomes `image_size`; where it stretches to a square (RT-DETR, D-FINE), the square has that side. There is no
+    non-maximum suppression, so `nms_iou` has no meaning. DETR gives each of its queries one class, the likeliest of
+    all, before classes are chosen. In half precision, boxes come in steps of up to a 2048th of the picture.
+
+    Args:
+        config: Confidence, classes, input size, device and precision.
+        weights: A folder with `config.json`, `preprocessor_config.json` and `.safetensors`, as transformers saves it
+            and the Hugging Face Hub gives it. No code is taken from it.
+
+    Raises:
+        InvalidConfig: The device does not exist, a class is not one of the model's, the model does not work at this
+            size, or transformers is not installed.
+        WeightsUnavailable: The folder holds no detector, or not all of one.
+    """
+
+    def __init__(self, config: DetectorConfig, weights: Weights) -> None:
+        transformers = import_extra("transformers")
+        try:
+            self._processor, network = _load(transformers, weights)
+        except Exception as error:
+            raise WeightsUnavailable(
+                f"{weights.path} holds no detector of transformers ({type(error).__name__}: {error})"
+            ) from error
+        names = {label: name for label, name in network.config.id2label.items() if name != _NO_CLASS}
+        super().__init__(config, weights, network, names)
+        self._confidence = config.confidence
+        self._size = dict.fromkeys(dict(self._processor.size), config.image_size)
+        self._check(weights, config.image_size)
+
+    def _forward(self, pixels: torch.Tensor) -> list[Found]:
+        inputs = self._processor(
+            images=pixels, size=self._size, input_data_format="channels_first", return_tensors="pt"
+        )
+        outputs = self._network(**inputs)
+        outputs.logits, outputs.pred_boxes = outputs.logits.float(), outputs.pred_boxes.float()
+        found = self._processor.post_process_object_detection(
+            outputs, threshold=self._confidence, target_sizes=[tuple(pixels.shape[-2:])] * len(pixels)
+        )
+        return [(picture["boxes"], picture["scores"], picture["labels"]) for picture in found]
+
+    @torch.inference_mode()
+    def _check(self, weights: Weights, size: int) -> None:
+        """Look at one black picture: what the model makes of the size is known to the model only."""
+        try:
+            self._forward(torch.zeros((1, 3, size, size), dtype=torch.uint8, device=self._device))
+        except Exception as error:
+            raise InvalidConfig(
+                f"detector.image_size {size}: the model in {weights.path} does not work at this size "
+                f"({type(error).__name__}: {error})"
+            ) from error
+
+
+def _load(transformers: Any, weights: Weights) -> tuple[Any, Any]:
+    transformers.utils.logging.disable_progress_bar()
+    options = {"local_files_only": True, "trust_remote_code": False}
+    processor = transformers.AutoImageProcessor.from_pretrained(weights.path, **options, backend="torchvision")
+    network, report = transformers.AutoModelForObjectDetection.from_pretrained(
+        weights.path, **options, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+    )
+    # transformers fills what it does not find with random values
+    absent = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if absent:
+        raise ValueError(f"{len(absent)} arrays are missing or of other shapes, such as {absent[0]}")
+    return processor, network

@@ -1,0 +1,165 @@
+"""Pictures with known objects, from sequences or a YOLO data set, and what a detector scores on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+
+from motserve.config import Config, change_config
+from motserve.errors import InvalidData
+from motserve.evaluation.detection import DetectionScores, ImageTruth, mot_truth, score_detections
+from motserve.evaluation.yolo_data import YoloData, read_yolo
+from motserve.experiments.cache import Cache
+from motserve.experiments.comparison import COMBINED
+from motserve.experiments.detections import PERSON, Progress, silent
+from motserve.experiments.models import Models
+from motserve.experiments.sequences import LabelledSequence
+from motserve.provenance import describe_files
+from motserve.results import PEOPLE
+from motserve.types import Detections, Image
+
+DETECTION_LIBRARIES: Final = ("pycocotools", "transformers", "effdet", "timm")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPictures:
+    """Pictures of one sequence or split, what is in them, and what was found in them.
+
+    Attributes:
+        name: Name of the sequence or split.
+        truth: What is to be found in each picture.
+        found: What was found.
+        sample: Decodes the first so many pictures; empty where there are none.
+        data: Checksums, for the stamp on a result.
+    """
+
+    name: str
+    truth: Sequence[ImageTruth]
+    found: Sequence[Detections]
+    sample: Callable[[int], list[Image]]
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def for_scoring(config: Config) -> Config:
+    """Return the configuration with the confidence down to which average precision is measured."""
+    return change_config(config, {"detector": {"confidence": config.evaluation.detection_confidence}})
+
+
+def pictures_of(sequence: LabelledSequence) -> LabelledPictures:
+    """Return a sequence as pictures in which people are to be found."""
+    found = [_of_people(seen, sequence.detected.class_names) for seen in sequence.detected.detections]
+    truth = mot_truth(sequence.table, sequence.rules, len(found))
+
+    def sample(count: int) -> list[Image]:
+        if sequence.footage is None:
+            return []
+        with sequence.footage as footage:
+            return [footage.image(index) for index in range(min(count, len(found)))]
+
+    return LabelledPictures(sequence.name, truth, found, sample, sequence.describe())
+
+
+def detect_yolo(data: Path, split: str, models: Models, cache: Cache, progress: Progress = silent) -> LabelledPictures:
+    """Detect in a split of a YOLO data set, or take what the cache holds.
+
+    Classes meet by their names; those of the data set that the detector was not asked for are not scored.
+
+    Args:
+        data: The `data.yaml`.
+        split: Name of the split.
+        models: The detector.
+        cache: Where detections are kept.
+        progress: Told how detection goes.
+
+    Raises:
+        NotFound: A file is missing.
+        InvalidData: A file is malformed, or no class of the data set is one that the detector was asked for.
+    """
+    yolo = read_yolo(data, split)
+    pictures = describe_files(yolo.images, data.parent)
+    kept = cache.load_detections({"pictures": pictures["sha256"], **models.detection_key()})
+    if kept is None:
+        found = _detect(split, yolo.images, models, progress)
+        kept = found, np.zeros(len(found)), {"class_names": dict(models.detector.class_names)}
+        cache.store_detections({"pictures": pictures["sha256"], **models.detection_key()}, *kept)
+    found, _, notes = kept
+    known = {int(index): str(name) for index, name in notes["class_names"].items()}
+    truth, found = _common_classes(yolo, found, known, data)
+    description = {"pictures": pictures, "labels": describe_files([data, *yolo.labels], data.parent)}
+
+    def sample(count: int) -> list[Image]:
+        return [read_picture(path) for path in yolo.images[:count]]
+
+    return LabelledPictures(split, truth, found, sample, description)
+
+
+def score_pictures(parts: Sequence[LabelledPictures], config: Config) -> dict[str, DetectionScores]:
+    """Score each part and, where there are several, all together."""
+    limits = config.evaluation.false_positives_per_image
+    scores = {part.name: score_detections(part.truth, part.found, limits) for part in parts}
+    truth = [image for part in parts for image in part.truth]
+    found = [image for part in parts for image in part.found]
+    return {**scores, COMBINED: score_detections(truth, found, limits)}
+
+
+def read_picture(path: Path) -> Image:
+    """Decode a picture.
+
+    Raises:
+        InvalidData: It cannot be decoded.
+    """
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise InvalidData(f"{path} cannot be decoded")
+    return np.asarray(image, np.uint8)
+
+
+def _detect(name: str, images: Sequence[Path], models: Models, progress: Progress) -> list[Detections]:
+    batch = models.config.evaluation.detect_batch
+    found: list[Detections] = []
+    for start in range(0, len(images), batch):
+        found += models.detector.detect([read_picture(path) for path in images[start : start + batch]])
+        progress(name, len(found), len(images))
+    return found
+
+
+def _of_people(seen: Detections, class_names: Mapping[int, str]) -> Detections:
+    """Keep the people and give them the class that people have in the ground truth."""
+    people = [index for index, name in class_names.items() if name.lower() in PEOPLE]
+    rows = np.isin(seen.classes, people)
+    (person,) = PERSON
+    return Detections(seen.boxes[rows], seen.scores[rows], np.full(int(rows.sum()), person))
+
+
+def _common_classes(
+    yolo: YoloData, found: Sequence[Detections], known: Mapping[int, str], data: Path
+) -> tuple[list[ImageTruth], list[Detections]]:
+    names = {_common_name(name): index for index, name in yolo.names.items()}
+    index_of = {index: names[_common_name(name)] for index, name in known.items() if _common_name(name) in names}
+    if not index_of:
+        raise InvalidData(
+            f"{data}: none of its classes {', '.join(map(str, yolo.names.values()))} is one that the detector was "
+            f"asked for: {', '.join(known.values())}; set detector.classes"
+        )
+    wanted = list(index_of.values())
+    truth = [_rows_of(image, np.isin(image.classes, wanted)) for image in yolo.truth]
+    translated = []
+    for seen in found:
+        rows = np.isin(seen.classes, list(index_of))
+        classes = np.array([index_of[index] for index in seen.classes[rows].tolist()], np.int64)
+        translated.append(Detections(seen.boxes[rows], seen.scores[rows], classes))
+    return truth, translated
+
+
+def _rows_of(image: ImageTruth, rows: np.ndarray[Any, np.dtype[np.bool_]]) -> ImageTruth:
+    return ImageTruth(image.boxes[rows], image.classes[rows], image.ignored[rows])
+
+
+def _common_name(name: str) -> str:
+    """Data sets and detectors call people by two names."""
+    return "person" if str(name).lower() in PEOPLE else str(name).lower()
