@@ -16,6 +16,7 @@ from typing import Any
 
 from motserve import __version__
 from motserve.config import Config
+from motserve.files import write_json
 from motserve.weights import checksum
 
 LIBRARIES = ("numpy", "scipy", "lap", "opencv-python", "av", "torch", "torchvision", "ultralytics", "onnxruntime")
@@ -59,6 +60,11 @@ def stamp(
         "data": dict(data or {}),
         **(notes or {}),
     }
+
+
+def write_stamp(result: Path, provenance: Mapping[str, Any]) -> None:
+    """Write a stamp beside a result whose format has no room for it: `tracks.provenance.json` beside `tracks.txt`."""
+    write_json(result.with_suffix(".provenance.json"), provenance)
 
 
 def describe_files(paths: Iterable[Path], root: Path | None = None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -173,13 +174,20 @@ def test_track_gives_the_same_tracks_in_every_format(motserve: Motserve, clip: P
         result = motserve("track", clip, *untrained, "--output", "out", "--format", format_)
         assert result.exit_code == 0, result.output
         assert "clip[1].mp4" in result.stderr
-    assert files_in(Path("out")) == ["tracks.csv", "tracks.json", "tracks.ndjson", "tracks.txt"]
+    formats = ["tracks.csv", "tracks.json", "tracks.ndjson", "tracks.provenance.json", "tracks.txt"]
+    assert files_in(Path("out")) == formats
 
     document = json.loads(Path("out/tracks.json").read_bytes())
     assert document["video"]["name"] == "clip[1].mp4"
     assert (document["video"]["width"], document["video"]["height"]) == (192, 112)
     assert document["models"]["detector"]["name"] == "untrained.safetensors"
     assert len(document["models"]["reid"]["sha256"]) == 64
+    beside = json.loads(Path("out/tracks.provenance.json").read_bytes())
+    for provenance in (document["provenance"], beside):
+        assert provenance["motserve"]["version"] == __version__
+        assert provenance["weights"] == document["models"]
+        assert provenance["data"]["clip[1].mp4"]["sha256"] == hashlib.sha256(clip.read_bytes()).hexdigest()
+        assert provenance["config"]["detector"]["image_size"] == 96
     frames = document["frames"]
     assert [frame["frame"] for frame in frames] == list(range(12))
     rows = [(frame["frame"], frame["timestamp"], track) for frame in frames for track in frame["tracks"]]
@@ -276,4 +284,4 @@ def test_benchmark_writes_its_rows(motserve: Motserve) -> None:
     rows = json.loads(Path("new/rows.json").read_bytes())
     assert [(row["tracker"], row["people"]) for row in rows] == [("bytetrack", 3), ("ultralytics_bytetrack", 3)]
     assert all(0 < row["median_ms"] <= row["p95_ms"] for row in rows)
-    assert files_in(Path()) == ["new/rows.json"]
+    assert files_in(Path()) == ["new/rows.json", "new/rows.provenance.json"]

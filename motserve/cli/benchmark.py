@@ -6,14 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from motserve.benchmark import tracker as tracker_benchmark
 from motserve.cli.options import ConfigFiles, Overrides, read_config
-from motserve.files import replacing
+from motserve.files import write_json
+from motserve.provenance import stamp, write_stamp
 
 app = typer.Typer(no_args_is_help=True, help="Speed, measured on this machine.")
 
@@ -44,8 +44,8 @@ def tracker(
         table.add_row(row.tracker, str(row.people), f"{row.median_ms:.3f}", f"{row.p95_ms:.3f}", f"{faster:.1f}")
     Console().print(table)
     if json is not None:
-        with replacing(json) as partial:
-            partial.write_bytes(orjson.dumps([asdict(row) for row in rows], option=orjson.OPT_INDENT_2))
+        write_json(json, [asdict(row) for row in rows])
+        write_stamp(json, stamp(settings))
 
 
 def _sizes(text: str) -> list[int]:

@@ -21,6 +21,7 @@ from motserve.config import Config
 from motserve.files import replacing
 from motserve.local import LocalModels
 from motserve.pipeline import PipelineStats, track_frames
+from motserve.provenance import describe_files, stamp, write_stamp
 from motserve.results import SUFFIXES, Format, ResultWriter, export, read_lines, read_results
 from motserve.video import VideoInfo, annotate_video, open_video
 
@@ -55,10 +56,20 @@ def track(
         models, lines, outcome = _track_to_lines(video, folder, settings, progress)
         try:
             head = {"name": video.name, **asdict(outcome.info)}
+            provenance = stamp(settings, weights=outcome.models, data={video.name: describe_files([video])})
             with replacing(target) as partial, partial.open("wb") as file:
                 file.writelines(
-                    export(read_lines(lines), format, video=head, models=outcome.models, summary=outcome.summary)
+                    export(
+                        read_lines(lines),
+                        format,
+                        video=head,
+                        models=outcome.models,
+                        summary=outcome.summary,
+                        provenance=provenance,
+                    )
                 )
+            if format != "json":
+                write_stamp(target, provenance)
             if save_video:
                 _draw(video, lines, folder / "annotated.mp4", models, settings, progress)
         finally:

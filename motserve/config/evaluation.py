@@ -38,7 +38,7 @@ class EvaluationConfig(Section):
     rerank: RerankConfig = Field(RerankConfig(), description="Re-ranking, where it is asked for.")
     detect_batch: int = Field(8, ge=1, le=1024, description="Images in one pass of a detector that is measured.")
     timed_images: int = Field(
-        50, ge=1, le=100_000, description="Images, or batches of crops, over which speed is measured, after warming up."
+        50, ge=1, le=100_000, description="Images, or crops, over which speed is measured, after warming up."
     )
 
 

@@ -22,6 +22,7 @@ _SCALE: Final[Mapping[Kind, float]] = {"percent": _PERCENT, "millions": 1e-6}
 _UNKNOWN: Final = "-"
 _FIGURE_INCHES: Final = (8.0, 5.0)
 _DOTS_PER_INCH: Final = 120
+_MARKERS: Final = "osD^vP*X<>p"  # with ten colours, 110 candidates look different
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ class Comparison:
 
     def _draw(self, path: Path) -> None:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import StrMethodFormatter
 
         axes = self.axes
         figure = Figure(figsize=_FIGURE_INCHES, dpi=_DOTS_PER_INCH, layout="constrained")
@@ -129,16 +131,19 @@ class Comparison:
         drawn = [row for row in self.rows if all(row.get(key) == value for key, value in axes.where.items())]
         points = [row for row in drawn if all(_finite(row.get(column.key)) for column in (axes.x, axes.y))]
         scale_x, scale_y = (_SCALE.get(column.kind, 1.0) for column in (axes.x, axes.y))
-        for row in points:
+        for number, row in enumerate(points):
             x, y = row[axes.x.key] * scale_x, row[axes.y.key] * scale_y
-            plot.scatter([x], [y])
-            plot.annotate(axes.label.cell(row), (x, y), textcoords="offset points", xytext=(6, 4), fontsize=9)
+            plot.scatter([x], [y], s=60, marker=_MARKERS[number % len(_MARKERS)], label=axes.label.cell(row))
         plot.set_xscale("log")
+        for formatted in (plot.xaxis.set_major_formatter, plot.xaxis.set_minor_formatter):
+            formatted(StrMethodFormatter("{x:g}"))
         plot.margins(x=0.2, y=0.1)
         plot.set_xlabel(axes.x_title)
         plot.set_ylabel(f"{axes.y.heading}, %" if axes.y.kind == "percent" else axes.y.heading)
         plot.set_title(self.title)
         plot.grid(visible=True, alpha=0.3)
+        # a legend, because names beside points that lie close together cover each other
+        figure.legend(loc="outside right upper", fontsize=9)
         figure.savefig(path, format="png")
 
 

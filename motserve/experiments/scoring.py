@@ -76,7 +76,12 @@ def score_set(tasks: Mapping[str, Task], ask_again: bool = False) -> ScoredSet:
     Raises:
         InvalidData: A table is not valid; the message names file and line.
     """
-    prepared = {name: prepare(task.truth, task.tracks, task.rules, task.frames) for name, task in tasks.items()}
-    scored = {name: score_prepared(sequence) for name, sequence in prepared.items()}
-    opinions = {name: second_opinion(sequence) for name, sequence in prepared.items()} if ask_again else {}
+    scored: dict[str, Scored] = {}
+    opinions: dict[str, dict[str, float | int]] = {}
+    for name, task in tasks.items():
+        # one at a time: the overlaps of a long crowded sequence take a gigabyte
+        sequence = prepare(task.truth, task.tracks, task.rules, task.frames)
+        scored[name] = score_prepared(sequence)
+        if ask_again:
+            opinions[name] = second_opinion(sequence)
     return ScoredSet(scored, combine(scored), opinions)

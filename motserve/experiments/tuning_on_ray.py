@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import tempfile
 from typing import Any, Final
 
 import optuna
+import ray
 from ray import tune
+from ray.tune.logger import JsonLoggerCallback
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
@@ -30,6 +34,12 @@ def search_on_ray(objective: Objective, settings: TuningConfig, start: Values, p
         Every set tried.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # of the logs that Ray Tune writes by itself it reads only the JSON, and the one for TensorBoard dislikes infinity
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    logging.getLogger("ray.tune").setLevel(logging.WARNING)
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)  # a cluster if RAY_ADDRESS names one
     search = OptunaSearch(
         space=distributions(settings.space),
         metric=_SCORE,
@@ -37,13 +47,14 @@ def search_on_ray(objective: Objective, settings: TuningConfig, start: Values, p
         seed=settings.seed,
         points_to_evaluate=[dict(start)] if inside(start, settings.space) else None,
     )
+    callbacks: list[tune.Callback] = [JsonLoggerCallback(), _Teller(progress)]  # type: ignore[no-untyped-call]
     with tempfile.TemporaryDirectory(prefix="motserve-tune-") as folder:
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(_run, objective=objective), {"cpu": 1}),
             tune_config=tune.TuneConfig(
                 search_alg=ConcurrencyLimiter(search, settings.workers), num_samples=settings.trials
             ),
-            run_config=tune.RunConfig(storage_path=folder, verbose=0, callbacks=[_Teller(progress)]),
+            run_config=tune.RunConfig(storage_path=folder, verbose=0, callbacks=callbacks),
         )
         grid = tuner.fit()
         outcomes = [grid[index] for index in range(len(grid))]

@@ -21,6 +21,7 @@ def export(
     video: Mapping[str, object] | None = None,
     models: Mapping[str, object] | None = None,
     summary: Mapping[str, object] | None = None,
+    provenance: Mapping[str, object] | None = None,
     name: str = "results",
     block_bytes: int = _BLOCK_BYTES,
 ) -> Iterator[bytes]:
@@ -38,6 +39,7 @@ def export(
         video: Head of the JSON document: what is known of the video.
         models: Head of the JSON document: which weights made the tracks.
         summary: Head of the JSON document: counts.
+        provenance: Head of the JSON document: where the tracks come from; left out where it is not given.
         name: What errors call the lines.
         block_bytes: Lines are joined to blocks of at least this size; 0 gives each line out at once.
 
@@ -48,8 +50,9 @@ def export(
         InvalidData: A line is malformed; the message names it.
     """
     if format == "json":
+        origin = {"provenance": provenance} if provenance else {}
         head = orjson.dumps(
-            {"video": video or {}, "models": models or {}, "summary": summary or {}},
+            {"video": video or {}, "models": models or {}, "summary": summary or {}, **origin},
             option=orjson.OPT_SERIALIZE_NUMPY,
         )
         pieces = _document(_parsed(lines, name), head)
