@@ -23,7 +23,8 @@ LIBRARIES = ("numpy", "scipy", "lap", "opencv-python", "av", "torch", "torchvisi
 """Libraries whose versions can move any result; whoever uses others names them as well."""
 
 _GIT_TIMEOUT_S = 10.0
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+# up to the last @ of the host, or a password with a slash, which databases put up with; no port, no other address
+_CREDENTIALS = re.compile(r"(?<=://)(?:[^/\s]+|[^/:@\s]*:(?!\d+/)(?:(?!//)[^@\s])*)@")
 
 
 def stamp(
@@ -49,22 +50,34 @@ def stamp(
         `motserve` (version, commit, whether the checkout was changed since), `date`, `command`, `machine`,
         `libraries`, `config`, `weights`, `data`, and the notes.
     """
-    return {
-        "motserve": {"version": __version__, **describe_checkout(Path(__file__).parent)},
-        "date": clock().isoformat(timespec="seconds"),
-        "command": _public([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "machine": describe_machine(),
-        "libraries": {name: found for name in (*LIBRARIES, *libraries) if (found := _version(name)) is not None},
-        "config": _public(config.model_dump(mode="json")),
-        "weights": dict(weights or {}),
-        "data": dict(data or {}),
-        **(notes or {}),
-    }
+    made: dict[str, Any] = without_credentials(
+        {
+            "motserve": {"version": __version__, **describe_checkout(Path(__file__).parent)},
+            "date": clock().isoformat(timespec="seconds"),
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "machine": describe_machine(),
+            "libraries": {name: found for name in (*LIBRARIES, *libraries) if (found := _version(name)) is not None},
+            "config": config.model_dump(mode="json"),
+            "weights": weights or {},
+            "data": data or {},
+            **(notes or {}),
+        }
+    )
+    return made
 
 
 def write_stamp(result: Path, provenance: Mapping[str, Any]) -> None:
     """Write a stamp beside a result whose format has no room for it: `tracks.provenance.json` beside `tracks.txt`."""
     write_json(result.with_suffix(".provenance.json"), provenance)
+
+
+def without_credentials(value: Any) -> Any:
+    """Take user names and passwords out of the addresses in a text or a tree of texts; results are passed around."""
+    if isinstance(value, Mapping):
+        return {key: without_credentials(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_credentials(item) for item in value]
+    return _CREDENTIALS.sub("", value) if isinstance(value, str) else value
 
 
 def describe_files(paths: Iterable[Path], root: Path | None = None) -> dict[str, Any]:
@@ -73,24 +86,27 @@ def describe_files(paths: Iterable[Path], root: Path | None = None) -> dict[str,
     Args:
         paths: The files; a folder stands for all files below it.
         root: What the names that go into the checksum are relative to. Without it a single file has its plain
-            SHA-256, which `sha256sum` prints too, and several are told apart by their names alone.
+            SHA-256, which `sha256sum` prints too, and several have their names without folders.
 
     Returns:
         `files`, `bytes` and `sha256`. The checksum of several files is that of the text that `sha256sum` prints for
         them, sorted by name.
     """
-    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    files = [file for file in files if file.is_file()]
+    found = (file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]))
+    files = [file for file in dict.fromkeys(found) if file.is_file()]
     size = sum(file.stat().st_size for file in files)
     if len(files) == 1 and root is None:
         return {"files": 1, "bytes": size, "sha256": checksum(files[0])}
-    names = {file.relative_to(root).as_posix() if root else file.name: file for file in files}
-    lines = "".join(f"{checksum(names[name])}  {name}\n" for name in sorted(names))
-    return {"files": len(files), "bytes": size, "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+    names = [Path(os.path.relpath(file, root)).as_posix() if root else file.name for file in files]
+    lines = sorted(zip(names, map(checksum, files), strict=True))
+    text = "".join(f"{sha256}  {name}\n" for name, sha256 in lines)
+    return {"files": len(files), "bytes": size, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def describe_checkout(package: Path) -> dict[str, Any]:
-    """Return the git commit that a package runs from and whether files differ from it; None for both elsewhere.
+    """Return the git commit that a package runs from and whether the code differs from it; None for both elsewhere.
+
+    It differs where a file of the checkout was changed, or where one was added to the package.
 
     Args:
         package: Folder of the package. It must be a tracked folder at the top of a checkout: a copy that was
@@ -100,9 +116,14 @@ def describe_checkout(package: Path) -> dict[str, Any]:
     top = _git(package, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() / package.name != package.resolve():
         return unknown
+    if _git(package, "ls-files", "--error-unmatch", ".") is None:
+        return unknown
     commit = _git(package, "rev-parse", "HEAD")
     changes = _git(package, "status", "--porcelain", "--untracked-files=no")
-    return unknown if commit is None or changes is None else {"commit": commit, "dirty": bool(changes)}
+    additions = _git(package, "ls-files", "--others", "--exclude-standard", ".")
+    if commit is None or changes is None or additions is None:
+        return unknown
+    return {"commit": commit, "dirty": bool(changes or additions)}
 
 
 def describe_machine() -> dict[str, Any]:
@@ -115,15 +136,6 @@ def describe_machine() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpus": _gpus(),
     }
-
-
-def _public(value: Any) -> Any:
-    """Take user names and passwords out of the addresses in a tree; results are passed around."""
-    if isinstance(value, Mapping):
-        return {key: _public(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_public(item) for item in value]
-    return _CREDENTIALS.sub("", value) if isinstance(value, str) else value
 
 
 def _processor() -> str:

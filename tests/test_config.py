@@ -9,6 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from motserve.cli.options import read_candidates
 from motserve.config import Config, load_config, parse_overrides
 from motserve.errors import InvalidConfig
 
@@ -48,9 +49,20 @@ def test_every_key_is_described_and_every_number_bounded(key: str, field: dict[s
         assert {"minimum", "exclusiveMinimum"} & set(field), f"{key} has no lower bound"
 
 
-@pytest.mark.parametrize("path", [p for p in sorted(CONFIGS.rglob("*.yaml")) if p.parent.name != "training"], ids=str)
+NO_DEFAULTS = {"training", "compare"}
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in sorted(CONFIGS.rglob("*.yaml")) if p.parent.name not in NO_DEFAULTS], ids=lambda p: p.name
+)
 def test_shipped_files_hold_the_defaults(path: Path) -> None:
     assert load_config([path]) == Config()
+
+
+def test_shipped_candidates_are_valid() -> None:
+    candidates = read_candidates(CONFIGS / "compare" / "detectors.yaml", Config())
+    assert candidates["efficientdet-d0"].detector.image_size == 512
+    assert {name: one.detector.weights for name, one in candidates.items()}["yolov8s"] == ("yolov8s.pt",)
 
 
 def test_later_layers_win_key_by_key(tmp_path: Path) -> None:

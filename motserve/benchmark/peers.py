@@ -25,6 +25,7 @@ from motserve.types import Detections, Tracks
 
 Step = Callable[[], Any]
 
+_FIXED: Final = ("second_match_distance", "unconfirmed_match_distance", "duplicate_iou", "kalman")
 _SHAPE: Final = (1080, 1920)  # Ultralytics wants a size for boxes that it never scales
 
 
@@ -130,7 +131,7 @@ class Roboflow(Contender):
 
 
 def equal_thresholds(config: TrackerConfig, rate_hz: float) -> dict[str, Any]:
-    """Return the settings of Ultralytics' ByteTrack that correspond to a configuration."""
+    """Return the settings of Ultralytics' ByteTrack that correspond to a configuration; see `without_equal`."""
     return {
         "track_high_thresh": config.high_confidence,
         "track_low_thresh": config.low_confidence,
@@ -139,6 +140,11 @@ def equal_thresholds(config: TrackerConfig, rate_hz: float) -> dict[str, Any]:
         "match_thresh": config.match_distance,
         "fuse_score": config.fuse_score,
     }
+
+
+def without_equal(config: TrackerConfig) -> list[str]:
+    """Return the keys of a configuration that are changed here and fixed in Ultralytics' ByteTrack."""
+    return [key for key in _FIXED if getattr(config, key) != getattr(TrackerConfig(), key)]
 
 
 _ULTRALYTICS: Final[Mapping[str, str]] = {

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from motserve.cli.compared import OutputFolder, conclude
 from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Videos, labelled_sequences
@@ -25,6 +26,8 @@ from motserve.experiments.compare_trackers import compare_trackers, own_candidat
 from motserve.experiments.models import Models
 from motserve.experiments.scoring import MOT_LIBRARIES
 from motserve.provenance import stamp
+
+_notes = Console(stderr=True)
 
 _NONE = "none"
 _PEER_LIBRARIES = ("trackers",)
@@ -50,6 +53,10 @@ def trackers(
     cache, models = open_cache(settings), Models(settings)
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
     configs = read_candidates(candidates, settings) if candidates else own_variants(settings, loaded)
+    blind = [sequence.name for sequence in loaded if sequence.footage is None]
+    if blind and not candidates and settings.reid.policy != "off":
+        missing = f"without identities: there is no video of {', '.join(blind)} to look at; give --videos"
+        _notes.print(missing, style="yellow", markup=False, highlight=False, soft_wrap=True)
     contenders = own_candidates(configs, cache)
     if peers != _NONE:
         contenders |= peer_candidates(names_of(peers), settings)
@@ -59,7 +66,11 @@ def trackers(
         settings,
         weights={
             "detector": None if detections else models.detector_weights.describe(),
-            "reid": None if settings.reid.policy == "off" else models.reid_weights.describe(),
+            **{
+                f"reid of {name}": Models(own).reid_weights.describe()
+                for name, own in configs.items()
+                if own.reid.policy != "off"
+            },
         },
         data={sequence.name: sequence.describe() for sequence in loaded},
         libraries=(*MOT_LIBRARIES, *_PEER_LIBRARIES),

@@ -10,12 +10,17 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from motserve.cli.options import writable_folder
 from motserve.cli.tables import comparison_table
 from motserve.config import Config
 from motserve.experiments.comparison import Comparison
 from motserve.experiments.record import log_run
+from motserve.experiments.report import write_comparison
 
-OutputFolder = Annotated[Path, typer.Option("--output", help="Folder for table.md, results.json and plot.png.")]
+OutputFolder = Annotated[
+    Path,
+    typer.Option("--output", help="Folder for table.md, results.json and plot.png.", callback=writable_folder),
+]
 
 _console = Console()
 
@@ -34,9 +39,10 @@ def conclude(
         mlflow: Log a run for each candidate.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    comparison.write(folder, provenance)
+    write_comparison(comparison, folder, provenance)
     _console.print(comparison_table(comparison))
-    _console.print(f"written to {escape(str(folder))}: table.md, results.json, plot.png", style="dim", highlight=False)
+    written = f"written to {escape(str(folder))}: table.md, results.json, plot.png"
+    _console.print(written, style="dim", highlight=False, soft_wrap=True)
     if mlflow:
         for candidate, metrics in comparison.metrics().items():
             run = log_run(settings.mlflow, kind, metrics, provenance, [folder], candidate)

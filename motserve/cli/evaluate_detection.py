@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from rich.console import Console
 from rich.markup import escape
 
@@ -58,7 +60,7 @@ def detection(
     rows = []
     for name, row in {**scores, **({COMBINED: combined} if len(scores) > 1 else {})}.items():
         numbers = percent(row, ratios)
-        rows.append([name, *(f"{value:.{1 if key in ratios else 0}f}" for key, value in numbers.items())])
+        rows.append([name, *(_cell(value, 1 if key in ratios else 0) for key, value in numbers.items())])
     console.print(number_table(["pictures", *combined], rows))
     if weights and weights["fallback"]:
         console.print(f"[yellow]{escape(weights['fallback'])}[/]", highlight=False)
@@ -70,3 +72,8 @@ def detection(
             metrics |= {f"{name}/{key}": value for key, value in percent(row, ratios).items()}
         run = log_run(settings.mlflow, "detection", metrics, provenance, [json] if json else [])
         console.print(f"MLflow run {run}", style="dim", highlight=False)
+
+
+def _cell(value: float, digits: int) -> str:
+    """Write a score; where nothing is to be found there is none."""
+    return f"{value:.{digits}f}" if isfinite(value) else "-"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
-from motserve.cli.labelled import GroundTruth, Rules
+from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Videos
 from motserve.cli.options import (
     ConfigFiles,
     JsonFile,
@@ -19,12 +20,13 @@ from motserve.cli.options import (
     UseMlflow,
     names_of,
     read_config,
+    writable_folder,
 )
 from motserve.cli.progress import sequence_progress
-from motserve.cli.tables import number_table
+from motserve.cli.tables import NumberTable, number_table
 from motserve.evaluation import COUNT_NAMES, RATIO_NAMES
 from motserve.evaluation.second_opinion import COMPARED
-from motserve.evaluation.sequences import find_truth
+from motserve.evaluation.sequences import TruthFile, find_results, find_truth
 from motserve.experiments.cache import open_cache
 from motserve.experiments.comparison import COMBINED
 from motserve.experiments.mot import Evaluation, score_files, track_and_score
@@ -32,6 +34,7 @@ from motserve.experiments.record import log_run, percent
 from motserve.experiments.scoring import MOT_LIBRARIES
 from motserve.files import write_json
 from motserve.provenance import stamp
+from motserve.results import SUFFIXES
 
 console = Console()
 
@@ -43,12 +46,8 @@ def mot(
         typer.Option(help="Tracks: a folder of <sequence>.txt, .json, .ndjson or .csv; a file. --run writes them."),
     ] = None,
     run: Annotated[bool, typer.Option("--run", help="Track first, as configured.")] = False,
-    detections: Annotated[
-        Path | None, typer.Option(help="With --run: MOTChallenge detections, instead of the detector's.")
-    ] = None,
-    videos: Annotated[
-        Path | None, typer.Option(help="With --run: folder of the videos, where not beside the ground truth.")
-    ] = None,
+    detections: DetectionFiles = None,
+    videos: Videos = None,
     benchmark: Rules = None,
     sequences: SequenceNames = None,
     json: JsonFile = None,
@@ -63,9 +62,11 @@ def mot(
     if results is None and not run:
         raise typer.BadParameter("give the tracks to score, or --run to make them", param_hint="--results")
     if not run and (detections or videos):
-        raise typer.BadParameter("detections and videos are for tracking first", param_hint="--run")
+        raise typer.BadParameter("--detections and --videos go with --run, which tracks first", param_hint="--run")
     settings = read_config(config, overrides)
     truths = find_truth(gt, names_of(sequences))
+    if run and results is not None:
+        _check_target(results, truths, detections)
     if results is not None and not run:
         evaluation = score_files(truths, results, benchmark, second_opinion)
     else:
@@ -92,17 +93,32 @@ def mot(
         write_json(results / "scores.json", document)
     for table in _tables(evaluation):
         console.print(table)
-    console.print("rules: " + ", ".join(f"{name} {rules}" for name, rules in benchmarks.items()), style="dim")
+    rules = ", ".join(f"{name} {benchmark}" for name, benchmark in benchmarks.items())
+    console.print(f"rules: {escape(rules)}", style="dim", highlight=False, soft_wrap=True)
     if second_opinion:
         console.print(_second_table(evaluation))
     if mlflow:
         metrics = percent(document["combined"], RATIO_NAMES)
         for name, scores in document["sequences"].items():
             metrics |= {f"{name}/{score}": value for score, value in percent(scores, RATIO_NAMES).items()}
-        console.print(f"MLflow run {log_run(settings.mlflow, 'mot', metrics, provenance, [json] if json else [])}")
+        logged = log_run(settings.mlflow, "mot", metrics, provenance, [json] if json else [])
+        console.print(f"MLflow run {logged}", style="dim", highlight=False)
 
 
-def _tables(evaluation: Evaluation) -> Iterator[Table]:
+def _check_target(results: Path, truths: Mapping[str, TruthFile], detections: Path | None) -> None:
+    """Refuse to write tracks where they cannot be written, or over what they are made from and scored against."""
+    writable_folder(results)
+    sources = {truth.path.resolve() for truth in truths.values()}
+    sources |= {file.resolve() for file in find_results(detections, truths).values()} if detections else set()
+    for name in truths:
+        target = results / f"{name}{SUFFIXES['mot']}"
+        if target.resolve() in sources:
+            raise typer.BadParameter(
+                f"{target} is ground truth or detections; choose another folder for the tracks", param_hint="--results"
+            )
+
+
+def _tables(evaluation: Evaluation) -> Iterator[NumberTable]:
     """Show ratios and counts apart: together they are wider than most terminals."""
     scored = evaluation.scored
     for title, names in (("per cent", RATIO_NAMES), ("counts", COUNT_NAMES)):
@@ -112,7 +128,7 @@ def _tables(evaluation: Evaluation) -> Iterator[Table]:
         yield number_table(["sequence", *names], rows, title)
 
 
-def _second_table(evaluation: Evaluation) -> Table:
+def _second_table(evaluation: Evaluation) -> NumberTable:
     rows = []
     ratios = [name for name in COMPARED if name in RATIO_NAMES]
     for name, opinion in evaluation.scored.opinions.items():
@@ -120,6 +136,9 @@ def _second_table(evaluation: Evaluation) -> Table:
         cells = []
         for score in COMPARED:
             digits = 2 if score in ratios else 0
+            if not isfinite(theirs[score]):
+                cells.append("-")
+                continue
             difference = round(theirs[score] - ours[score], digits)
             cells.append(f"{theirs[score]:.{digits}f}" + (f" ({difference:+.{digits}f})" if difference else ""))
         rows.append([name, *cells])

@@ -9,12 +9,21 @@ import typer
 
 from motserve.cli.options import SequenceNames, names_of
 from motserve.cli.progress import sequence_progress
+from motserve.errors import NotFound
 from motserve.evaluation import Benchmark
 from motserve.evaluation.sequences import find_truth
 from motserve.experiments.cache import Cache
 from motserve.experiments.models import Models
 from motserve.experiments.pictures import LabelledPictures, detect_yolo, pictures_of
 from motserve.experiments.sequences import LabelledSequence, load_sequences
+
+
+def _folder_there(path: Path | None) -> Path | None:
+    """Refuse a mistyped folder; the videos beside the ground truth would be taken instead, without a word."""
+    if path is not None and not path.is_dir():
+        raise NotFound(f"there is no folder {path}")
+    return path
+
 
 GroundTruth = Annotated[
     Path, typer.Option("--gt", help="Ground truth: a folder of <sequence>/gt/gt.txt or <sequence>.txt; a file.")
@@ -27,7 +36,8 @@ DetectionFiles = Annotated[
     typer.Option("--detections", help="MOTChallenge detections; without them the detector runs over the videos."),
 ]
 Videos = Annotated[
-    Path | None, typer.Option("--videos", help="Folder of the videos, where not beside the ground truth.")
+    Path | None,
+    typer.Option("--videos", help="Folder of the videos, where not beside the ground truth.", callback=_folder_there),
 ]
 Rules = Annotated[
     Benchmark | None, typer.Option("--benchmark", help="Whose rules; by default each file tells by its columns.")

@@ -32,9 +32,18 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except errors.MotserveError as error:
-            line = escape(" ".join(str(error).splitlines()))  # libraries give their reasons in several
-            Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {line}", highlight=False)
+            _say(str(error))
             raise typer.Exit(_EXIT_CODES.get(type(error), 1)) from error
+        except OSError as error:
+            if error.filename is None or error.strerror is None:
+                raise
+            _say(f"{error.filename2 or error.filename}: {error.strerror}")  # no space left, no right to write
+            raise typer.Exit(1) from error
+
+
+def _say(message: str) -> None:
+    line = escape(" ".join(message.splitlines()))  # libraries give their reasons in several
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {line}", highlight=False)
 
 
 app = typer.Typer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,39 @@ import yaml
 from motserve.config import Config, change_config, load_config, parse_overrides
 from motserve.errors import InvalidConfig
 from motserve.logs import setup_logging
+
+
+def writable_file(path: Path | None) -> Path | None:
+    """Refuse a file that could not be written, before hours of work go into what would stand in it.
+
+    Returns:
+        The file; for a link what it leads to, because writing replaces what it writes to.
+
+    Raises:
+        typer.BadParameter: It is a folder or a device, or no folder for it can be made.
+    """
+    if path is None:
+        return None
+    if path.exists() and not path.is_file():
+        raise typer.BadParameter(f"{path} is a folder or a device, not a file")
+    file = path.resolve() if path.is_symlink() else path
+    writable_folder(file.parent)
+    return file
+
+
+def writable_folder(path: Path) -> Path:
+    """Refuse a folder that could not be made or written to. Nothing is made yet: no work, no folder.
+
+    Raises:
+        typer.BadParameter: It cannot.
+    """
+    there = next(place for place in (path, *path.parents) if place.exists())
+    if not there.is_dir():
+        raise typer.BadParameter(f"{there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise typer.BadParameter(f"{there} cannot be written to")
+    return path
+
 
 ConfigFiles = Annotated[
     list[Path] | None,
@@ -25,7 +59,9 @@ Overrides = Annotated[
 SequenceNames = Annotated[
     str | None, typer.Option("--sequences", help="Names of the sequences, separated by commas; all by default.")
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="File for the numbers and their stamp.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="File for the numbers and their stamp.", callback=writable_file)
+]
 UseMlflow = Annotated[bool, typer.Option("--mlflow", help="Log the run to MLflow, as the section mlflow says.")]
 
 CandidateWeights = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from rich.markup import escape
 
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, names_of, read_config
 from motserve.cli.tables import number_table
+from motserve.evaluation import COUNT_NAMES
 from motserve.experiments.record import find_runs
 from motserve.files import write_json
 
@@ -22,7 +24,10 @@ _MOST_METRICS = 5  # that fit beside the rest
 
 
 def runs(
-    query: Annotated[str, typer.Option("--filter", help="MLflow's filter, such as 'metrics.MOTA > 70'.")] = "",
+    query: Annotated[
+        str,
+        typer.Option("--filter", help="MLflow's filter, such as 'metrics.MOTA > 70' or 'metrics.`Rank-1` > 90'."),
+    ] = "",
     order: Annotated[
         list[str] | None, typer.Option("--order-by", help="Such as 'metrics.HOTA DESC'; the latest first by default.")
     ] = None,
@@ -42,9 +47,15 @@ def runs(
         shown = names_of(metrics) or there[:_MOST_METRICS]
         rows = []
         for run in found:
-            numbers = (f"{run.metrics[name]:.2f}" if name in run.metrics else "" for name in shown)
+            numbers = (_number(name, run.metrics) for name in shown)
             date = run.started.astimezone().strftime("%m-%d %H:%M")
             rows.append([run.tags.get("candidate", run.kind), date, run.kind, run.id[:_ID_DIGITS], *numbers])
         console.print(number_table(["run", "date", "kind", "ID", *shown], rows))
     if json is not None:
         write_json(json, [asdict(run) for run in found])
+
+
+def _number(name: str, metrics: Mapping[str, float]) -> str:
+    if name not in metrics:
+        return ""
+    return f"{metrics[name]:.{0 if name.rpartition('/')[2] in COUNT_NAMES else 2}f}"

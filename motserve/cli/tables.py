@@ -1,33 +1,92 @@
-"""How tables look in the terminal: narrow, numbers to the right, no row broken."""
+"""How tables look in the terminal: names to the left, numbers to the right, no number cut."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from rich import get_console
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.table import Table
 
 from motserve.experiments.comparison import COMBINED, Comparison
 
+_GAP = 2  # characters that a column takes besides its content
 _LEAST_NAME = 8  # characters
+_LEAST_NUMBERS = 24  # characters that names leave to the numbers
 
 
-def number_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> Table:
+@dataclass(frozen=True, slots=True)
+class NumberTable:
+    """Columns of names, then columns of numbers.
+
+    Where the terminal is too narrow for all the numbers, those that are left follow in a table below; a digit that is
+    cut off would make another number. Names are cut only where next to no room is left.
+
+    Attributes:
+        headings: Headings of the columns.
+        rows: The cells of each row; a row named `combined` stands out.
+        title: What stands above the table.
+        names: Columns of names.
+        starts: Whether a row begins a section; none does where it is empty.
+    """
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str | None = None
+    names: int = 1
+    starts: Sequence[bool] = ()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Lay the table out for the width that there is."""
+        widths = self._widths(options.max_width)
+        numbers = range(self.names, len(self.headings))
+        for part, columns in enumerate(_lines_of_columns(widths, self.names, numbers, options.max_width)):
+            yield self._part([*range(self.names), *columns], widths, None if part else self.title)
+
+    def _widths(self, room: int) -> list[int]:
+        widths = [max(map(cell_len, column)) for column in zip(self.headings, *self.rows, strict=True)]
+        wanted = sum(widths[: self.names])
+        left = room - _LEAST_NUMBERS - _GAP * self.names
+        if wanted > left:
+            shares = [max(_LEAST_NAME, left * width // wanted) for width in widths[: self.names]]
+            widths[: self.names] = map(min, widths, shares)
+        return widths
+
+    def _part(self, columns: Sequence[int], widths: Sequence[int], title: str | None) -> Table:
+        table = Table(
+            title=title and escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+        )
+        for column in columns:
+            table.add_column(
+                escape(self.headings[column]),
+                justify="left" if column < self.names else "right",
+                no_wrap=True,
+                min_width=widths[column],
+                max_width=widths[column],
+            )
+        for number, row in enumerate(self.rows):
+            if row[0] == COMBINED or (self.starts and self.starts[number]):
+                table.add_section()
+            cells = [escape(row[column]) for column in columns]
+            table.add_row(*cells, style="bold" if row[0] == COMBINED else None)
+        return table
+
+
+def number_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> NumberTable:
     """Return a table: a column of names, then columns of numbers.
-
-    Where the terminal is narrow, names are cut, numbers never.
 
     Args:
         headings: Headings of the columns.
         rows: The cells of each row; a row named `combined` stands out.
         title: What stands above the table.
     """
-    return _table(headings, rows, title, names=1)
+    return NumberTable(headings, rows, title)
 
 
-def comparison_table(comparison: Comparison) -> Table:
+def comparison_table(comparison: Comparison) -> NumberTable:
     """Return a comparison as a table; a candidate with several rows is named once."""
     headings = [column.heading for column in comparison.columns]
     rows = comparison.cells()
@@ -37,31 +96,17 @@ def comparison_table(comparison: Comparison) -> Table:
     repeated = [number > 0 and name == first[number - 1] for number, name in enumerate(first)]
     shown = [["" if again else row[0], *row[1:]] for row, again in zip(rows, repeated, strict=True)]
     names = sum(column.kind == "text" for column in comparison.columns)
-    return _table(headings, shown, comparison.title, names, starts)
+    return NumberTable(headings, shown, comparison.title, names, starts)
 
 
-def _table(
-    headings: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    title: str | None,
-    names: int,
-    starts: Sequence[bool] = (),
-) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    widths = [max(map(len, [heading, *(row[i] for row in rows)])) for i, heading in enumerate(headings)]
-    left = get_console().width - sum(widths[names:]) - 2 * len(headings)
-    for column, (heading, width) in enumerate(zip(headings, widths, strict=True)):
-        numeric = column >= names
-        share = width if numeric else max(_LEAST_NAME, left * width // max(1, sum(widths[:names])))
-        table.add_column(
-            escape(heading),
-            justify="right" if numeric else "left",
-            no_wrap=True,
-            min_width=width if numeric else None,
-            max_width=share,
-        )
-    for number, row in enumerate(rows):
-        if row[0] == COMBINED or (starts and starts[number]):
-            table.add_section()
-        table.add_row(*map(escape, row), style="bold" if row[0] == COMBINED else None)
-    return table
+def _lines_of_columns(widths: Sequence[int], names: int, numbers: Sequence[int], room: int) -> Iterator[list[int]]:
+    """Yield as many columns of numbers as fit beside the names, then those that are left."""
+    taken = sum(widths[:names]) + _GAP * names
+    line: list[int] = []
+    for column in numbers:
+        if line and taken + sum(widths[other] + _GAP for other in [*line, column]) > room:
+            yield line
+            line = []
+        line.append(column)
+    if line or not numbers:
+        yield line

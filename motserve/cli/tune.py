@@ -12,11 +12,18 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Videos, labelled_sequences
-from motserve.cli.options import ConfigFiles, Overrides, SequenceNames, UseMlflow, names_of, read_config
-from motserve.cli.tables import number_table
+from motserve.cli.options import (
+    ConfigFiles,
+    Overrides,
+    SequenceNames,
+    UseMlflow,
+    names_of,
+    read_config,
+    writable_folder,
+)
+from motserve.cli.tables import NumberTable, number_table
 from motserve.config import Config
 from motserve.evaluation import RATIO_NAMES
 from motserve.experiments.cache import open_cache
@@ -50,7 +57,9 @@ def tracker(
         typer.Option(help="Sequences to report on, separated by commas; by default the second half of each."),
     ] = None,
     benchmark: Rules = None,
-    output: Annotated[Path, typer.Option(help="Folder for best.yaml and results.json.")] = Path("runs/tune/tracker"),
+    output: Annotated[
+        Path, typer.Option(help="Folder for best.yaml and results.json.", callback=writable_folder)
+    ] = Path("runs/tune/tracker"),
     mlflow: UseMlflow = False,
     config: ConfigFiles = None,
     overrides: Overrides = None,
@@ -59,7 +68,8 @@ def tracker(
     settings = read_config(config, overrides)
     cache, models = open_cache(settings), Models(settings)
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
-    split = by_name(loaded, names_of(held_out)) if held_out else halves(loaded)
+    apart = names_of(held_out)
+    split = by_name(loaded, apart) if apart else halves(loaded)
     with _trials(settings) as told:
         tuned = tune(split, settings, cache, told)
     provenance = stamp(
@@ -70,7 +80,7 @@ def tracker(
         },
         data={sequence.name: sequence.describe() for sequence in loaded},
         libraries=(*MOT_LIBRARIES, "optuna", "ray"),
-        notes={"held_out": names_of(held_out) or "second half of each sequence"},
+        notes={"held_out": apart or "second half of each sequence"},
     )
     output.mkdir(parents=True, exist_ok=True)
     with replacing(output / "best.yaml") as partial:
@@ -78,7 +88,8 @@ def tracker(
     write_json(output / "results.json", {**_document(tuned), "provenance": provenance})
     console.print(_table(tuned))
     console.print(_parameters(tuned, settings))
-    console.print(f"written to {escape(str(output))}: best.yaml, results.json", style="dim", highlight=False)
+    written = f"written to {escape(str(output))}: best.yaml, results.json"
+    console.print(written, style="dim", highlight=False, soft_wrap=True)
     if mlflow:
         metrics = percent(tuned.scores["best"]["held_out"].scores.as_dict(), RATIO_NAMES)
         for name, value in percent(tuned.scores["best"]["train"].scores.as_dict(), RATIO_NAMES).items():
@@ -111,17 +122,17 @@ def _document(tuned: Tuned) -> dict[str, Any]:
     }
 
 
-def _table(tuned: Tuned) -> Table:
+def _table(tuned: Tuned) -> NumberTable:
     rows = []
     for name, parts in tuned.scores.items():
         for part, scored in parts.items():
             scores = percent(scored.scores.as_dict(), RATIO_NAMES)
             cells = (f"{scores[score]:.{1 if score in RATIO_NAMES else 0}f}" for score in _SHOWN)
             rows.append([name, part.replace("_", " "), *cells])
-    return number_table(["parameters", "split", *_SHOWN], rows, f"best of {len(tuned.trials)} trials")
+    return NumberTable(["parameters", "split", *_SHOWN], rows, f"best of {len(tuned.trials)} trials", names=2)
 
 
-def _parameters(tuned: Tuned, settings: Config) -> Table:
+def _parameters(tuned: Tuned, settings: Config) -> NumberTable:
     rows = []
     for key, value in tuned.best.items():
         place: Any = settings

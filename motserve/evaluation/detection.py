@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.evaluation.benchmarks import PEDESTRIAN, Rules
+from motserve.evaluation.preparation import check_truth
 from motserve.results import MotTable
 from motserve.types import BoolArray, Detections, IntArray
 
 _THRESHOLDS: Final = np.linspace(0.5, 0.95, 10)
 _EVERY_AREA: Final = (0.0, 1e10)
+_ROUNDING: Final = 1e-9  # 0.29 false positives per image over 100 images are 29, not 28.999999999999996
 _OUTSIDE: Final = 2e10  # an area that pycocotools counts as neither to be found nor false to report
 
 
@@ -124,7 +126,11 @@ def mot_truth(table: MotTable, rules: Rules, frames: int) -> list[ImageTruth]:
         table: Ground truth.
         rules: Rules of the benchmark.
         frames: Length of the sequence.
+
+    Raises:
+        InvalidData: A row lies behind the end of the sequence, or a class is unknown; the message names file and line.
     """
+    check_truth(table, rules, frames)
     flagged = table.scores.astype(np.int64) != 0
     if rules.classes:
         people = table.classes == PEDESTRIAN
@@ -200,5 +206,5 @@ def _recalls(evaluation: Any, index: int, images: int, limits: Sequence[float]) 
     # a limit on the confidence keeps all detections of that confidence or none
     last = np.append(scores[1:] != scores[:-1], True) if len(scores) else np.empty(0, bool)
     found, false = np.cumsum(hits)[last], np.cumsum(~hits)[last]
-    within = [found[false <= limit * images] for limit in limits]
+    within = [found[false <= limit * images + _ROUNDING] for limit in limits]
     return [float(part[-1]) / objects if part.size else 0.0 for part in within]

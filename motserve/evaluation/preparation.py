@@ -15,6 +15,7 @@ from motserve.types import BoolArray, IntArray
 
 _EPSILON = float(np.finfo(np.float64).eps)
 _LEAST_IOU = 0.5  # of a match with a distractor, fixed by the benchmarks
+_WITH_CLASSES = 9  # columns of ground truth that has classes; that of MOT15 has 10 and none
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,11 @@ def prepare(truth: MotTable, tracks: MotTable, rules: Rules, frames: int | None 
             missing, or a class is unknown; the message names file and line.
     """
     frames = _length(truth, tracks, frames)
+    check_truth(truth, rules, frames)
+    _check_end(tracks, frames)
     for table in (truth, tracks):
         _check_ids(table)
-    _check_classes(truth, tracks, rules)
+    _check_tracked_classes(tracks)
     kept = _counted(truth, rules)
     truth_parts, track_parts = _by_frame(truth, frames), _by_frame(tracks, frames)
     truth_rows, track_rows, similarity = [], [], []
@@ -107,19 +110,27 @@ def pairwise_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.f
 def _length(truth: MotTable, tracks: MotTable, frames: int | None) -> int:
     if frames is None:
         frames = max([tracks.frame_count or 0, *(int(t.frames.max()) + 1 for t in (truth, tracks) if len(t))])
-    for table in (truth, tracks):
-        beyond = np.flatnonzero(table.frames >= frames)
-        if beyond.size:
-            row = beyond[0]
-            raise InvalidData(
-                f"{table.name}, line {table.lines[row]}: frame {table.frames[row] + 1} of a sequence of {frames} frames"
-            )
-    if tracks.frame_count is not None and tracks.frame_count < frames:
-        raise InvalidData(
-            f"{tracks.name}, line {tracks.frame_count + 1}: frame {tracks.frame_count} is missing; the file ends "
-            f"before the sequence of {frames} frames does"
-        )
     return frames
+
+
+def _check_end(table: MotTable, frames: int) -> None:
+    beyond = np.flatnonzero(table.frames >= frames)
+    if beyond.size:
+        row = beyond[0]
+        raise InvalidData(
+            f"{table.name}, line {table.lines[row]}: frame {_number(table, row)} of a sequence of {frames} frames"
+        )
+    if table.frame_count is not None and table.frame_count < frames:
+        missing = table.frame_count + table.first_frame
+        raise InvalidData(
+            f"{table.name}, line {table.last_line + 1}: frame {missing} is missing; the file ends before the sequence "
+            f"of {frames} frames does"
+        )
+
+
+def _number(table: MotTable, row: np.intp) -> int:
+    """Return the number that a frame has in the file."""
+    return int(table.frames[row]) + table.first_frame
 
 
 def _check_ids(table: MotTable) -> None:
@@ -137,19 +148,33 @@ def _check_ids(table: MotTable) -> None:
         first, second = order[twice[0]], order[twice[0] + 1]
         raise InvalidData(
             f"{table.name}, line {table.lines[second]}: ID {table.ids[second]} occurs twice in frame "
-            f"{table.frames[second] + 1}, also in line {table.lines[first]}"
+            f"{_number(table, second)}, also in line {table.lines[first]}"
         )
 
 
-def _check_classes(truth: MotTable, tracks: MotTable, rules: Rules) -> None:
-    if rules.classes:
-        unknown = np.flatnonzero(~np.isin(truth.classes, KNOWN_CLASSES))
-        if unknown.size:
-            row = unknown[0]
-            raise InvalidData(
-                f"{truth.name}, line {truth.lines[row]}: class {truth.classes[row]} is unknown to {rules.benchmark}, "
-                f"whose classes are {KNOWN_CLASSES.start} to {KNOWN_CLASSES.stop - 1}"
-            )
+def check_truth(truth: MotTable, rules: Rules, frames: int) -> None:
+    """Refuse ground truth that reaches beyond its sequence or has classes that the benchmark does not know.
+
+    Args:
+        truth: Ground truth.
+        rules: Rules of the benchmark.
+        frames: Length of the sequence.
+
+    Raises:
+        InvalidData: It does; the message names file and line.
+    """
+    _check_end(truth, frames)
+    unknown = np.flatnonzero(~np.isin(truth.classes, KNOWN_CLASSES)) if rules.classes else np.empty(0, np.int64)
+    if unknown.size:
+        row = unknown[0]
+        hint = "" if truth.columns == _WITH_CLASSES else f"; this file has {truth.columns} columns, not {_WITH_CLASSES}"
+        raise InvalidData(
+            f"{truth.name}, line {truth.lines[row]}: class {truth.classes[row]} is unknown to {rules.benchmark}, whose "
+            f"classes are {KNOWN_CLASSES.start} to {KNOWN_CLASSES.stop - 1}{hint}"
+        )
+
+
+def _check_tracked_classes(tracks: MotTable) -> None:
     others = np.flatnonzero(tracks.classes > PEDESTRIAN)
     if others.size:
         row = others[0]

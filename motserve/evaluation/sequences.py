@@ -10,6 +10,7 @@ from pathlib import Path
 
 from motserve.errors import InvalidData, NotFound
 from motserve.results import SUFFIXES
+from motserve.results.mot import MOST_FRAMES
 
 _TRUTH = Path("gt") / "gt.txt"
 _INFO = "seqinfo.ini"
@@ -56,9 +57,9 @@ def find_truth(path: Path, only: Collection[str] = ()) -> dict[str, TruthFile]:
         InvalidData: The folder holds no ground truth, the same sequence twice, or a broken `seqinfo.ini`.
     """
     if path.is_file():
-        found = [path]
+        found = [_with_name(path.parent) / path.name]
     elif path.is_dir():
-        found = next(filter(None, (_truth_below(path, depth) for depth in range(3))), [])
+        found = next(filter(None, (_truth_below(_with_name(path), depth) for depth in range(3))), [])
     else:
         raise NotFound(f"there is no ground truth at {path}: no such file or folder")
     if not found:
@@ -68,7 +69,7 @@ def find_truth(path: Path, only: Collection[str] = ()) -> dict[str, TruthFile]:
         )
     sequences: dict[str, Path] = {}
     for file in found:
-        name = file.resolve().parts[-3] if file.parts[-2:] == _TRUTH.parts else file.stem
+        name = _with_name(file.parent.parent).name if file.parts[-2:] == _TRUTH.parts else file.stem
         if name in sequences:
             raise InvalidData(f"ground truth of {name} is there twice: {sequences[name]} and {file}")
         sequences[name] = file
@@ -96,17 +97,17 @@ def find_results(path: Path, names: Collection[str]) -> dict[str, Path]:
             raise InvalidData(f"{path} is one file, the ground truth has {len(names)} sequences: {_named(names)}")
         return dict.fromkeys(names, path)
     if not path.is_dir():
-        raise NotFound(f"there are no results at {path}: no such file or folder")
+        raise NotFound(f"there is neither a file nor a folder {path}")
     found = {name: _result_files(path, name, alone=len(names) == 1) for name in names}
     missing = [name for name in names if not found[name]]
     if missing:
         raise InvalidData(
-            f"{path} has no results of {_named(missing)}: looked for {missing[0]}{{{','.join(SUFFIXES.values())}}} and "
+            f"{path} has no file of {_named(missing)}: looked for {missing[0]}{{{','.join(SUFFIXES.values())}}} and "
             f"{missing[0]}/{_RUN}.*, found {_content(path)}; --sequences chooses what is scored"
         )
     for name, files in found.items():
         if len(files) > 1:
-            raise InvalidData(f"results of {name} are there twice: {files[0]} and {files[1]}")
+            raise InvalidData(f"the file of {name} is there twice: {files[0]} and {files[1]}")
     return {name: files[0] for name, files in found.items()}
 
 
@@ -114,12 +115,18 @@ def _truth_below(path: Path, depth: int) -> list[Path]:
     if depth == 0:
         return [path / _TRUTH] if (path / _TRUTH).is_file() else []
     alone = path.glob("*.txt") if depth == 1 else ()
-    return sorted([*path.glob(f"{'*/' * depth}{_TRUTH}"), *alone])
+    return sorted(file for file in [*path.glob(f"{'*/' * depth}{_TRUTH}"), *alone] if file.is_file())
+
+
+def _with_name(folder: Path) -> Path:
+    """Return a folder as a path that ends with its name, which `.` and `..` do not; links keep theirs."""
+    return folder if folder.name not in ("", "..") else folder.resolve()
 
 
 def _result_files(path: Path, name: str, alone: bool) -> list[Path]:
     stems = [path / name, path / _KIT / name, path / name / _RUN, *([path / _RUN] if alone else [])]
-    files = (stem.with_name(stem.name + suffix) for stem in stems for suffix in SUFFIXES.values())
+    # a sequence may itself be named as motserve's own results are
+    files = dict.fromkeys(stem.with_name(stem.name + suffix) for stem in stems for suffix in SUFFIXES.values())
     return [file for file in files if file.is_file()]
 
 
@@ -134,8 +141,10 @@ def _describe(name: str, path: Path) -> TruthFile:
         rate = parser.getfloat("Sequence", "frameRate", fallback=None)
     except (OSError, ValueError, IniError) as error:
         raise InvalidData(f"{ini} is not a valid seqinfo.ini: {' '.join(str(error).split())}") from error
-    if (frames is not None and frames < 1) or (rate is not None and not 0 < rate < float("inf")):
-        raise InvalidData(f"{ini}: seqLength and frameRate must be positive, got {frames} and {rate}")
+    if (frames is not None and not 0 < frames <= MOST_FRAMES) or (rate is not None and not 0 < rate < float("inf")):
+        raise InvalidData(
+            f"{ini}: seqLength must be from 1 to {MOST_FRAMES} and frameRate positive, got {frames} and {rate}"
+        )
     return TruthFile(name, path, frames, rate)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import yaml
 
@@ -14,6 +16,8 @@ from motserve.evaluation.detection import ImageTruth
 from motserve.video.folder import SUFFIXES, image_size
 
 _COLUMNS = 5  # class, centre x, centre y, width, height
+_EXIF = b"Exif\0\0"
+_HEAD_BYTES = 65536  # in which it stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,13 @@ def read_yolo(data: Path, split: str) -> YoloData:
     if not isinstance(tree, dict) or "names" not in tree or split not in tree:
         has = ", ".join(map(str, tree)) if isinstance(tree, dict) else type(tree).__name__
         raise InvalidData(f"{data} must have the keys `names` and `{split}`; it has {has}")
-    names = dict(enumerate(tree["names"])) if isinstance(tree["names"], list) else tree["names"]
-    root = data.parent / (tree.get("path") or "")
+    names = _names(tree["names"], data)
     sources = tree[split] if isinstance(tree[split], list) else [tree[split]]
-    images = [image for source in sources for image in _images(root / str(source), root)]
+    if not all(isinstance(part, str) for part in (tree.get("path") or "", *sources)):
+        raise InvalidData(f"{data}: `path` must be a folder, and `{split}` a folder, a text file or a list of them")
+    root = data.parent / (tree.get("path") or "")
+    # a picture that two sources name counts once
+    images = list(dict.fromkeys(image for source in sources for image in _images(root / source, root)))
     if not images:
         raise InvalidData(f"{data}: {split} has no pictures ({', '.join(sorted(SUFFIXES))}) in {sources}")
     labels = [_label_path(image) for image in images]
@@ -68,12 +75,18 @@ def read_yolo(data: Path, split: str) -> YoloData:
     return YoloData(tuple(images), truth, names, tuple(label for label in labels if label.is_file()))
 
 
+def _names(tree: Any, data: Path) -> dict[int, str]:
+    names = dict(enumerate(tree)) if isinstance(tree, list) else tree
+    if not isinstance(names, dict) or not all(type(i) is int and isinstance(name, str) for i, name in names.items()):
+        raise InvalidData(f"{data}: `names` must be a list of names, or a mapping of whole numbers to names")
+    return names
+
+
 def _images(source: Path, root: Path) -> list[Path]:
     if source.is_dir():
         return sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
     if source.suffix == ".txt" and source.is_file():
-        lines = source.read_text(encoding="utf-8").splitlines()
-        return [root / line.strip() for line in lines if line.strip()]
+        return [root / line.strip() for line in _lines(source) if line.strip()]
     raise NotFound(f"there is no folder of pictures and no list of them at {source}")
 
 
@@ -87,18 +100,39 @@ def _label_path(image: Path) -> Path:
 
 
 def _read_truth(image: Path, label: Path, names: Mapping[int, str]) -> ImageTruth:
-    try:
-        size = image_size(image.read_bytes())
-    except OSError as error:
-        raise NotFound(f"picture {image} cannot be read: {error.strerror}") from error
-    if size is None:
-        raise InvalidData(f"{image} is no complete JPEG or PNG image")
-    lines = label.read_text(encoding="utf-8").splitlines() if label.is_file() else []
+    size = _upright_size(image)
+    lines = _lines(label) if label.is_file() else []
     rows = [_read_row(line, f"{label}, line {number}", names) for number, line in enumerate(lines, 1) if line.strip()]
     table = np.array(rows, np.float64).reshape(-1, _COLUMNS)
     centre, half = table[:, 1:3] * size, table[:, 3:5] * size / 2
     boxes = np.concatenate([centre - half, centre + half], axis=1)
     return ImageTruth(boxes, table[:, 0].astype(np.int64), np.zeros(len(table), np.bool_))
+
+
+def _upright_size(image: Path) -> tuple[int, int]:
+    """Return width and height of a picture as it is seen: labels are made on it turned as its Exif data say."""
+    try:
+        data = image.read_bytes()
+    except OSError as error:
+        raise NotFound(f"picture {image} cannot be read: {error.strerror}") from error
+    size = image_size(data)
+    if size is None:
+        raise InvalidData(f"{image} is no complete JPEG or PNG image")
+    if _EXIF not in data[:_HEAD_BYTES]:
+        return size
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise InvalidData(f"{image} cannot be decoded")
+    return pixels.shape[1], pixels.shape[0]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise InvalidData(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidData(f"{path} is not a text file") from error
 
 
 def _read_row(line: str, where: str, names: Mapping[int, str]) -> list[float]:

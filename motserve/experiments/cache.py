@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,8 @@ from motserve.files import replacing
 from motserve.types import Detections, FloatArray
 
 logger = logging.getLogger("motserve.experiments")
+
+Content = TypeVar("Content")
 
 _FORMAT: Final = 1  # part of every key; raise it when the content of a file changes
 _METADATA: Final = b"motserve"
@@ -37,7 +39,7 @@ _DETECTIONS: Final = pa.schema(
 
 
 class Cache:
-    """Detections and embeddings on disk.
+    """Detections and embeddings on disk. What cannot be read or written is computed again, with a warning.
 
     Args:
         folder: Where the files lie; made when the first is written.
@@ -53,15 +55,7 @@ class Cache:
 
     def load_detections(self, key: Mapping[str, Any]) -> tuple[list[Detections], NDArray[np.float64], Any] | None:
         """Return the detections of each frame, the timestamps in seconds and what was noted; None if not kept."""
-        table = self._read(self.path("detections", key))
-        if table is None:
-            return None
-        columns = (table.column(name).to_pylist() for name in ("boxes", "scores", "classes"))
-        detections = [
-            Detections(np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32), np.array(classes, int))
-            for boxes, scores, classes in zip(*columns, strict=True)
-        ]
-        return detections, table.column("timestamp").to_numpy(), _notes(table)
+        return self._load(self.path("detections", key), _detections_in)
 
     def store_detections(
         self, key: Mapping[str, Any], detections: list[Detections], timestamps: NDArray[np.float64], notes: Any
@@ -85,12 +79,7 @@ class Cache:
 
     def load_embeddings(self, key: Mapping[str, Any]) -> tuple[list[str], FloatArray] | None:
         """Return the names of crops and their embeddings `(n, d)`; None if not kept."""
-        table = self._read(self.path("embeddings", key))
-        if table is None:
-            return None
-        vectors = table.column("embedding").combine_chunks()
-        flat = np.asarray(vectors.flatten().to_numpy(), np.float32)
-        return table.column("crop").to_pylist(), flat.reshape(len(table), vectors.type.list_size)
+        return self._load(self.path("embeddings", key), _embeddings_in)
 
     def store_embeddings(self, key: Mapping[str, Any], crops: list[str], embeddings: FloatArray) -> None:
         """Keep embeddings.
@@ -104,24 +93,40 @@ class Cache:
         table = pa.Table.from_arrays([pa.array(crops, pa.string()), vectors], names=["crop", "embedding"])
         self._write(self.path("embeddings", key), table, key, None)
 
-    def _read(self, path: Path) -> Any:
+    def _load(self, path: Path, parse: Callable[[Any], Content]) -> Content | None:
         if not path.is_file():
             return None
         try:
-            return pq.read_table(path)
-        except (OSError, pa.ArrowException) as error:
+            return parse(pq.read_table(path, page_checksum_verification=True))
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
             logger.warning("%s cannot be read and is made anew: %s", path, error)
             return None
 
     def _write(self, path: Path, table: Any, key: Mapping[str, Any], notes: Any) -> None:
         text = json.dumps({"key": dict(key), "notes": notes})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            pq.write_table(table.replace_schema_metadata({_METADATA: text.encode()}), partial, compression="zstd")
+        table = table.replace_schema_metadata({_METADATA: text.encode()})
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as partial:
+                pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
+        except OSError as error:
+            logger.warning("%s cannot be kept, so the next run computes it again: %s", path, error)
 
 
-def _notes(table: Any) -> Any:
-    return json.loads(table.schema.metadata[_METADATA])["notes"]
+def _detections_in(table: Any) -> tuple[list[Detections], NDArray[np.float64], Any]:
+    columns = (table.column(name).to_pylist() for name in ("boxes", "scores", "classes"))
+    detections = [
+        Detections(np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32), np.array(classes, int))
+        for boxes, scores, classes in zip(*columns, strict=True)
+    ]
+    notes = json.loads(table.schema.metadata[_METADATA])["notes"]
+    return detections, table.column("timestamp").to_numpy(), notes
+
+
+def _embeddings_in(table: Any) -> tuple[list[str], FloatArray]:
+    vectors = table.column("embedding").combine_chunks()
+    flat = np.asarray(vectors.flatten().to_numpy(), np.float32)
+    return table.column("crop").to_pylist(), flat.reshape(len(table), vectors.type.list_size)
 
 
 def open_cache(config: Config) -> Cache:

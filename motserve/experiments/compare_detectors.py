@@ -13,7 +13,7 @@ from motserve.experiments.models import Models
 from motserve.experiments.pictures import LabelledPictures, for_scoring, score_pictures
 from motserve.experiments.timing import measure_speed
 
-Detect: TypeAlias = Callable[[Models], Sequence[LabelledPictures]]
+LookThrough: TypeAlias = Callable[[Models], Sequence[LabelledPictures]]
 """Detects in the pictures of the comparison, or takes what the cache holds."""
 
 _DETECTOR: Final = Column("detector", "detector", "text")
@@ -21,24 +21,26 @@ _MAP50: Final = Column("mAP50", "mAP50", "percent")
 _MEDIAN: Final = Column("median_ms", "ms", "count")
 
 
-def compare_detectors(candidates: Mapping[str, Config], detect: Detect) -> tuple[Comparison, dict[str, Any]]:
+def compare_detectors(candidates: Mapping[str, Config], look_through: LookThrough) -> tuple[Comparison, dict[str, Any]]:
     """Score and time every candidate.
 
     Args:
         candidates: Configurations by the name of the candidate; their section `detector` is used.
-        detect: Gets the pictures with what a candidate finds in them.
+        look_through: Gets the pictures with what a candidate finds in them.
 
     Returns:
         A row for each candidate, over all pictures; and for the stamp the weights of each.
 
     Raises:
         InvalidData: There is no picture to time a detector on.
+        WeightsUnavailable: The weights of a candidate cannot be had; then nothing was run.
     """
-    rows, weights = [], {}
+    weights = {name: Models(config).detector_weights.describe() for name, config in candidates.items()}
+    rows = []
     limits: tuple[float, ...] = ()
     for name, config in candidates.items():
         models = Models(for_scoring(config))
-        parts = detect(models)
+        parts = look_through(models)
         scores = score_pictures(parts, config)[COMBINED]
         limits = tuple(scores.recalls)
         wanted = config.evaluation.timed_images
@@ -46,7 +48,6 @@ def compare_detectors(candidates: Mapping[str, Config], detect: Detect) -> tuple
         if not images:
             raise InvalidData("there is no picture to time the detectors on")
         speed = measure_speed(models.detector.detect, images, config.evaluation.detect_batch)
-        weights[name] = models.detector_weights.describe()
         rows.append(
             {
                 "detector": name,
@@ -68,6 +69,6 @@ def compare_detectors(candidates: Mapping[str, Config], detect: Detect) -> tuple
         Column("parameters", "M par.", "millions"),
         Column("image_size", "pixels", "count"),
     )
-    axes = Axes(_MEDIAN, _MAP50, _DETECTOR, "median time of a frame, ms", {})
+    axes = Axes(_MEDIAN, _MAP50, _DETECTOR, "median time of a frame, ms")
     ratios = tuple(key for key in scores.as_dict() if key not in DETECTION_COUNTS)
     return Comparison("Detectors", columns, rows, axes, ratios), weights

@@ -45,8 +45,12 @@ def compare_embedders(
 
     Returns:
         A row for each candidate; and for the stamp the weights of each.
+
+    Raises:
+        WeightsUnavailable: The weights of a candidate cannot be had; then nothing was run.
     """
-    rows, weights = [], {}
+    weights = {name: Models(config).reid_weights.describe() for name, config in candidates.items()}
+    rows = []
     for name, config in candidates.items():
         models = Models(config)
         plain, reranked = score_embedder(crops, models, cache, rerank, progress)
@@ -54,7 +58,6 @@ def compare_embedders(
         wanted = crops.gallery.paths[: config.evaluation.timed_images]
         pixels = read_crops(wanted, reid.crop_height, reid.crop_width)
         speed = measure_speed(models.embedder.embed, pixels, reid.batch_size)
-        weights[name] = models.reid_weights.describe()
         again = {f"reranked {key}": value for key, value in reranked.as_dict().items()} if reranked else {}
         rows.append(
             {
@@ -69,7 +72,7 @@ def compare_embedders(
             }
         )
     columns = (*_COLUMNS, *(_RERANKED if rerank else ()))
-    axes = Axes(_PER_CROP, _MAP, _EMBEDDER, "time of a crop in full batches, ms", {})
+    axes = Axes(_PER_CROP, _MAP, _EMBEDDER, "time of a crop in batches, ms")
     title = f"Embedders, {crops.root.resolve().name}, {crops.protocol}" + (", * re-ranked" if rerank else "")
     ratios = (*RETRIEVAL_RATIOS, *(f"reranked {name}" for name in RETRIEVAL_RATIOS))
     return Comparison(title, columns, rows, axes, ratios), weights

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from motserve.benchmark.peers import Ultralytics, available_peers, equal_thresholds
+from motserve.benchmark.peers import Ultralytics, available_peers, equal_thresholds, without_equal
 from motserve.config import Config, change_config
 from motserve.errors import InvalidConfig
 from motserve.evaluation import RATIO_NAMES, combine
@@ -23,7 +23,7 @@ EQUAL: Final = "ultralytics-bytetrack-equal"
 
 _FALLBACK_RATE_HZ = 30.0  # what Ultralytics takes a video to have
 
-Track: TypeAlias = Callable[[LabelledSequence], TrackedVideo]
+RunTracker: TypeAlias = Callable[[LabelledSequence], TrackedVideo]
 
 _TRACKER: Final = Column("tracker", "tracker", "text")
 _HOTA: Final = Column("HOTA", "HOTA", "percent")
@@ -54,22 +54,27 @@ def own_variants(config: Config, sequences: Sequence[LabelledSequence]) -> dict[
     return variants
 
 
-def own_candidates(configs: Mapping[str, Config], cache: Cache) -> dict[str, Track]:
+def own_candidates(configs: Mapping[str, Config], cache: Cache) -> dict[str, RunTracker]:
     """Return what tracks as each configuration says, identities included unless `reid.policy` is `off`."""
     return {name: _own(config, cache) for name, config in configs.items()}
 
 
-def peer_candidates(names: Sequence[str], config: Config) -> dict[str, Track]:
+def peer_candidates(names: Sequence[str], config: Config) -> dict[str, RunTracker]:
     """Return what tracks with each peer.
 
     Args:
-        names: Peers, or `all` for every one that is installed.
+        names: Peers, or `all` for every one that is installed and can be set up as configured.
         config: The configuration whose thresholds the equalised one takes.
 
     Raises:
-        InvalidConfig: A name is not known here.
+        InvalidConfig: A name is not known here, or the equalised one cannot be made equal.
     """
-    known: dict[str, Track] = {EQUAL: lambda sequence: track_with(sequence.detected, _equal(sequence, config))}
+    fixed = without_equal(config.tracker)
+    if fixed and EQUAL in names:
+        raise InvalidConfig(f"{EQUAL} cannot have other values of tracker.{', tracker.'.join(fixed)} than the defaults")
+    known: dict[str, RunTracker] = {}
+    if not fixed:
+        known[EQUAL] = lambda sequence: track_with(sequence.detected, _equal(sequence, config))
     for name, make in available_peers().items():
         known[name] = lambda sequence, make=make: track_with(sequence.detected, make(sequence.detected.rate_hz))  # type: ignore[misc]
     if "all" in names:
@@ -82,7 +87,7 @@ def peer_candidates(names: Sequence[str], config: Config) -> dict[str, Track]:
 
 def compare_trackers(
     sequences: Sequence[LabelledSequence],
-    candidates: Mapping[str, Track],
+    candidates: Mapping[str, RunTracker],
     progress: Callable[[str, int, int | None], None],
 ) -> Comparison:
     """Run every candidate over every sequence.
@@ -110,11 +115,11 @@ def compare_trackers(
         if len(sequences) > 1:
             rows.append(_row(tracker, COMBINED, combine(scored), np.concatenate(times)))
     whole = COMBINED if len(sequences) > 1 else sequences[0].name
-    axes = Axes(_MEDIAN, _HOTA, _TRACKER, "median time of a frame, ms", {"sequence": whole})
-    return Comparison("Trackers", _COLUMNS, rows, axes, RATIO_NAMES)
+    axes = Axes(_MEDIAN, _HOTA, _TRACKER, "median time of a frame, ms")
+    return Comparison("Trackers", _COLUMNS, rows, axes, RATIO_NAMES, whole)
 
 
-def _own(config: Config, cache: Cache) -> Track:
+def _own(config: Config, cache: Cache) -> RunTracker:
     return lambda sequence: track_sequence(sequence, config, cache)
 
 

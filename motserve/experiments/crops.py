@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from motserve.config import Config
+from motserve.errors import InvalidData
 from motserve.evaluation.reid_data import CropTable, Protocol, read_crops, read_protocol
 from motserve.evaluation.rerank import rerank_rows
 from motserve.evaluation.retrieval import RetrievalScores, cosine_rows, score_retrieval
@@ -43,9 +44,12 @@ def load_crops(root: Path, protocol: Protocol) -> CropSet:
 
     Raises:
         NotFound: The folder is not there or has another layout.
-        InvalidData: A name or a line of a list is malformed.
+        InvalidData: A name or a line of a list is malformed, or queries or gallery are nothing but junk.
     """
     query, gallery = (table.without_junk() for table in read_protocol(root, protocol))
+    for part, table in (("queries", query), ("gallery", gallery)):
+        if not len(table):
+            raise InvalidData(f"{root}: {part} of nothing but junk, whose identity is -1; there is nobody to find")
     data = {"query": describe_files(query.paths, root), "gallery": describe_files(gallery.paths, root)}
     return CropSet(root, protocol, query, gallery, data)
 

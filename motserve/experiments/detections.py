@@ -60,7 +60,7 @@ class DetectedVideo:
         return len(self.detections)
 
 
-def read_detections(path: Path, truth: TruthFile, config: Config) -> DetectedVideo:
+def read_detections(path: Path, truth: TruthFile, config: Config, least: int = 0) -> DetectedVideo:
     """Read detections from MOTChallenge text, all of them people.
 
     Args:
@@ -68,6 +68,7 @@ def read_detections(path: Path, truth: TruthFile, config: Config) -> DetectedVid
         truth: Ground truth of the sequence: its length and rate. Without a length it ends at the last row; without a
             rate it has that of an image folder.
         config: `detector.confidence` is the least confidence that counts, as with a detector.
+        least: Frames that a sequence without a length has at least, because its ground truth speaks of them.
 
     Returns:
         The detections, frame k at k / rate seconds.
@@ -77,19 +78,19 @@ def read_detections(path: Path, truth: TruthFile, config: Config) -> DetectedVid
         InvalidData: A row is malformed, a confidence is outside [0, 1], or a frame is behind the end.
     """
     table = read_mot(path)
-    frames = truth.frames or (int(table.frames.max()) + 1 if len(table) else 0)
+    frames = truth.frames or max(least, int(table.frames.max()) + 1 if len(table) else 0)
     for wrong, what in (
         (table.frames >= frames, f"frame behind the end of {truth.name}, which has {frames}"),
         ((table.scores < 0) | (table.scores > 1), "confidence outside [0, 1]"),
     ):
         if wrong.any():
-            raise InvalidData(f"{path.name}, line {table.lines[np.flatnonzero(wrong)[0]]}: {what}")
-    counts = (table.scores >= np.float32(config.detector.confidence)) & (table.ltwh[:, 2:] >= _LEAST_SIDE).all(1)
+            raise InvalidData(f"{table.name}, line {table.lines[np.flatnonzero(wrong)[0]]}: {what}")
+    is_counted = (table.scores >= np.float32(config.detector.confidence)) & (table.ltwh[:, 2:] >= _LEAST_SIDE).all(1)
     boxes = table.boxes
     parts = np.split(np.arange(len(table)), np.searchsorted(table.frames, np.arange(1, frames)))
     detections = []
     for part in parts:
-        rows = part[counts[part]]
+        rows = part[is_counted[part]]
         rows = rows[np.argsort(-table.scores[rows], kind="stable")]
         detections.append(Detections(boxes[rows], table.scores[rows], np.zeros(len(rows), np.int64)))
     rate = truth.rate_hz or config.video.image_folder_rate_hz

@@ -32,10 +32,10 @@ def find_video(truth: TruthFile, videos: Path | None = None) -> Path:
     Raises:
         NotFound: There is none; the message says where it was looked for.
     """
-    if truth.folder is not None and (truth.folder / "img1").is_dir() and videos is None:
-        return truth.folder
     folders = [folder for folder in (videos, truth.folder or truth.path.parent) if folder is not None]
     for folder in folders:
+        if folder == truth.folder and (folder / "img1").is_dir():
+            return folder
         for place in (*(folder / f"{truth.name}{suffix}" for suffix in VIDEO_SUFFIXES), folder / truth.name):
             if place.exists():
                 return place

@@ -5,8 +5,10 @@ from __future__ import annotations
 import platform
 from functools import cached_property
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Final
 
+from motserve import __version__
 from motserve.base import DetectorBase, ReIDBase
 from motserve.config import Config
 from motserve.detection import build_detector
@@ -15,9 +17,10 @@ from motserve.weights import Weights, resolve_weights
 
 _DETECTION_LIBRARIES: Final = ("torch", "torchvision", "ultralytics", "onnxruntime", "transformers", "effdet", "timm")
 _EMBEDDING_LIBRARIES: Final = ("torch", "torchvision", "onnxruntime")
-_PICTURE_LIBRARIES: Final = ("av", "opencv-python")
+_PICTURE_LIBRARIES: Final = ("av", "opencv-python", "opencv-python-headless")
 _WEIGHTS_KEYS: Final = {"weights"}  # the checksum stands for them
-_LINKING_KEYS: Final = ("onnx_input", "crop_height", "crop_width", "device", "half")
+_EMBEDDING_KEYS: Final = {"onnx_input", "crop_height", "crop_width", "device", "half"}
+_NVIDIA_DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 
 class Models:
@@ -65,7 +68,7 @@ class Models:
 
     def embedding_key(self) -> dict[str, Any]:
         """Return everything besides the crops that embeddings depend on."""
-        settings = self.config.reid.model_dump(mode="json", include=set(_LINKING_KEYS))
+        settings = self.config.reid.model_dump(mode="json", include=_EMBEDDING_KEYS)
         return {"weights": self.reid_weights.sha256, **settings, **_versions(_EMBEDDING_LIBRARIES)}
 
 
@@ -76,4 +79,10 @@ def _versions(libraries: tuple[str, ...]) -> dict[str, Any]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return {"libraries": found, "machine": platform.machine()}
+    # without the driver a device of `auto` is the CPU; asking torch would take seconds
+    return {
+        "motserve": __version__,
+        "libraries": found,
+        "machine": platform.machine(),
+        "nvidia": _NVIDIA_DRIVER.exists(),
+    }

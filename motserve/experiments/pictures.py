@@ -21,7 +21,7 @@ from motserve.experiments.models import Models
 from motserve.experiments.sequences import LabelledSequence
 from motserve.provenance import describe_files
 from motserve.results import PEOPLE
-from motserve.types import Detections, Image
+from motserve.types import BoolArray, Detections, Image, IntArray
 
 DETECTION_LIBRARIES: Final = ("pycocotools", "transformers", "effdet", "timm")
 
@@ -59,7 +59,8 @@ def pictures_of(sequence: LabelledSequence) -> LabelledPictures:
         if sequence.footage is None:
             return []
         with sequence.footage as footage:
-            return [footage.image(index) for index in range(min(count, len(found)))]
+            first = sequence.detected.first
+            return [footage.image(first + index) for index in range(min(count, len(found)))]
 
     return LabelledPictures(sequence.name, truth, found, sample, sequence.describe())
 
@@ -82,12 +83,16 @@ def detect_yolo(data: Path, split: str, models: Models, cache: Cache, progress: 
     """
     yolo = read_yolo(data, split)
     pictures = describe_files(yolo.images, data.parent)
-    kept = cache.load_detections({"pictures": pictures["sha256"], **models.detection_key()})
+    images = sorted(yolo.images)  # the checksum knows no order, so what is kept has one, whatever that of the data set
+    key = {"pictures": pictures["sha256"], **models.detection_key()}
+    kept = cache.load_detections(key)
     if kept is None:
-        found = _detect(split, yolo.images, models, progress)
-        kept = found, np.zeros(len(found)), {"class_names": dict(models.detector.class_names)}
-        cache.store_detections({"pictures": pictures["sha256"], **models.detection_key()}, *kept)
-    found, _, notes = kept
+        made = _detect(split, images, models, progress)
+        kept = made, np.zeros(len(made)), {"class_names": dict(models.detector.class_names)}
+        cache.store_detections(key, *kept)
+    detections, _, notes = kept
+    found_in = dict(zip(images, detections, strict=True))
+    found = [found_in[image] for image in yolo.images]
     known = {int(index): str(name) for index, name in notes["class_names"].items()}
     truth, found = _common_classes(yolo, found, known, data)
     description = {"pictures": pictures, "labels": describe_files([data, *yolo.labels], data.parent)}
@@ -99,9 +104,11 @@ def detect_yolo(data: Path, split: str, models: Models, cache: Cache, progress: 
 
 
 def score_pictures(parts: Sequence[LabelledPictures], config: Config) -> dict[str, DetectionScores]:
-    """Score each part and, where there are several, all together."""
+    """Score each part, and all together as `COMBINED`."""
     limits = config.evaluation.false_positives_per_image
     scores = {part.name: score_detections(part.truth, part.found, limits) for part in parts}
+    if len(parts) == 1:
+        return {**scores, COMBINED: scores[parts[0].name]}
     truth = [image for part in parts for image in part.truth]
     found = [image for part in parts for image in part.found]
     return {**scores, COMBINED: score_detections(truth, found, limits)}
@@ -113,7 +120,8 @@ def read_picture(path: Path) -> Image:
     Raises:
         InvalidData: It cannot be decoded.
     """
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    data = np.fromfile(path, np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
         raise InvalidData(f"{path} cannot be decoded")
     return np.asarray(image, np.uint8)
@@ -146,18 +154,24 @@ def _common_classes(
             f"{data}: none of its classes {', '.join(map(str, yolo.names.values()))} is one that the detector was "
             f"asked for: {', '.join(known.values())}; set detector.classes"
         )
-    wanted = list(index_of.values())
-    truth = [_rows_of(image, np.isin(image.classes, wanted)) for image in yolo.truth]
+    wanted = set(index_of.values())
+    merged = {index: names[_common_name(name)] for index, name in yolo.names.items()}
+    merged = {index: common for index, common in merged.items() if common in wanted}
+    truth = []
+    for image in yolo.truth:
+        rows, classes = _translate(image.classes, merged)
+        truth.append(ImageTruth(image.boxes[rows], classes, image.ignored[rows]))
     translated = []
     for seen in found:
-        rows = np.isin(seen.classes, list(index_of))
-        classes = np.array([index_of[index] for index in seen.classes[rows].tolist()], np.int64)
+        rows, classes = _translate(seen.classes, index_of)
         translated.append(Detections(seen.boxes[rows], seen.scores[rows], classes))
     return truth, translated
 
 
-def _rows_of(image: ImageTruth, rows: np.ndarray[Any, np.dtype[np.bool_]]) -> ImageTruth:
-    return ImageTruth(image.boxes[rows], image.classes[rows], image.ignored[rows])
+def _translate(classes: IntArray, index_of: Mapping[int, int]) -> tuple[BoolArray, IntArray]:
+    """Return which rows have a class that is known, and their classes by its new index."""
+    rows = np.isin(classes, list(index_of))
+    return rows, np.array([index_of[index] for index in classes[rows].tolist()], np.int64)
 
 
 def _common_name(name: str) -> str:

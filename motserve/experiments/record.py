@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from motserve.config import MlflowConfig
 from motserve.errors import InvalidConfig, MotserveError
+from motserve.provenance import without_credentials
 
 _SQLITE: Final = "sqlite:///"
 _BATCH: Final = 100  # parameters and tags that MLflow takes at a time
@@ -65,9 +66,9 @@ def log_run(
     Raises:
         MotserveError: The store refuses or cannot be reached.
     """
+    _quieten()
     from mlflow.entities import Metric, Param, RunTag
 
-    mlflow = _mlflow()
     try:
         client = _client(config)
         run = client.create_run(_experiment(client, config), run_name=f"{candidate or kind} {provenance['date']}")
@@ -92,8 +93,9 @@ def log_run(
             client.set_terminated(run_id, "FAILED")
             raise
         client.set_terminated(run_id)
-    except mlflow.exceptions.MlflowException as error:
-        raise MotserveError(f"MLflow at {config.tracking_uri} refuses the run: {error}") from error
+    except _failures() as error:
+        message = f"MLflow at {config.tracking_uri} refuses the run: {error}"
+        raise MotserveError(without_credentials(message)) from error
     return run_id
 
 
@@ -110,10 +112,10 @@ def find_runs(config: MlflowConfig, query: str, order: Sequence[str], most: int)
         The runs; none where the experiment does not exist yet.
 
     Raises:
-        InvalidConfig: The filter or the order is not valid.
+        InvalidConfig: The filter or the order is not valid, or the store cannot be read.
     """
-    mlflow = _mlflow()
-    if config.tracking_uri.startswith(_SQLITE) and not Path(config.tracking_uri.removeprefix(_SQLITE)).is_file():
+    database = _database(_uri(config))
+    if database is not None and not database.is_file():
         return []  # asking would make the store
     try:
         client = _client(config)
@@ -123,8 +125,10 @@ def find_runs(config: MlflowConfig, query: str, order: Sequence[str], most: int)
         found = client.search_runs(
             [experiment.experiment_id], query, max_results=most, order_by=list(order) or ["attributes.start_time DESC"]
         )
-    except mlflow.exceptions.MlflowException as error:
-        raise InvalidConfig(f"MLflow at {config.tracking_uri} cannot answer {query!r}: {error}") from error
+    except _failures() as error:
+        asked = " ordered by ".join(map(repr, (query, *order)))
+        message = f"MLflow at {config.tracking_uri} cannot answer {asked}: {error}"
+        raise InvalidConfig(without_credentials(message)) from error
     return [
         Run(
             run.info.run_id,
@@ -147,22 +151,40 @@ def percent(scores: Mapping[str, float | int], ratios: Sequence[str]) -> dict[st
     return {name: float(value) * (_PERCENT if name in ratios else 1) for name, value in scores.items()}
 
 
-def _mlflow() -> Any:
-    """Import MLflow, which takes seconds, without its reports to its makers and its news on every table it makes."""
+def _quieten() -> None:
+    """Spare MLflow, before it is imported, its reports to its makers and its news on every table it makes."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     for chatty in ("alembic", "mlflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    import mlflow
-
-    return mlflow
 
 
 def _client(config: MlflowConfig) -> Any:
+    _quieten()
     from mlflow import MlflowClient
 
-    if config.tracking_uri.startswith(_SQLITE):
-        Path(config.tracking_uri.removeprefix(_SQLITE)).expanduser().parent.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(config.tracking_uri)
+    uri = _uri(config)
+    database = _database(uri)
+    if database is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(uri)
+
+
+def _uri(config: MlflowConfig) -> str:
+    """Return the address of the store; databases know no home folder."""
+    return config.tracking_uri.replace(f"{_SQLITE}~", f"{_SQLITE}{Path.home()}", 1)
+
+
+def _database(uri: str) -> Path | None:
+    """Return the file of an SQLite store, None for other stores."""
+    return Path(uri.removeprefix(_SQLITE).partition("?")[0]) if uri.startswith(_SQLITE) else None
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Return what a store raises: MLflow's own errors, those of its database, and those of disks and files."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
 
 
 def _experiment(client: Any, config: MlflowConfig) -> str:
@@ -174,8 +196,9 @@ def _experiment(client: Any, config: MlflowConfig) -> str:
 
 
 def _name(text: str) -> str:
-    """Replace what MLflow does not take in names."""
-    return "".join(c if c.isalnum() or c in "_-./ " else "_" for c in str(text))
+    """Replace what MLflow does not take in names: some characters, and steps of a path that lead elsewhere."""
+    plain = "".join(c if c.isalnum() or c in "_-./ " else "_" for c in str(text))
+    return "/".join(step for step in plain.split("/") if step not in ("", ".", "..")) or "_"
 
 
 def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

@@ -102,7 +102,8 @@ def load_sequences(
     for name, truth in truths.items():
         table = read_mot(truth.path)
         if name in files:
-            detected = read_detections(files[name], truth, models.config)
+            spoken_of = int(table.frames.max()) + 1 if len(table) else 0
+            detected = read_detections(files[name], truth, models.config, spoken_of)
             footage = _footage_if_any(truth, videos, models.config)
         else:
             footage = Footage(find_video(truth, videos), models.config.video)

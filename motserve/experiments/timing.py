@@ -17,7 +17,7 @@ class Speed:
 
     Attributes:
         median_ms: Median time of a single item in milliseconds, alone in its batch.
-        per_second: Items per second in full batches.
+        per_second: Items per second in batches, the last of which may not be full.
     """
 
     median_ms: float

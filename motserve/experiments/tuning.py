@@ -10,7 +10,9 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
+
+from pydantic import BaseModel
 
 from motserve.config import Config, ParameterSpace, TuningConfig, change_config
 from motserve.errors import InvalidConfig, InvalidData
@@ -20,6 +22,9 @@ from motserve.experiments.sequences import LabelledSequence, track_sequence
 from motserve.results import to_table
 
 logger = logging.getLogger("motserve.experiments")
+
+_SEARCHED: Final = ("tracker", "reid")
+"""Sections that are used after detection, which is done before a search begins."""
 
 Values: TypeAlias = Mapping[str, float]
 """A value for each key that is searched."""
@@ -76,8 +81,14 @@ def halves(sequences: Sequence[LabelledSequence]) -> Split:
     """Search on the first half of every sequence and hold out the second, as the MOTChallenge's users do.
 
     Of n frames the first n // 2 + 1 are for training (Zhou et al., ECCV 2020).
+
+    Raises:
+        InvalidData: A sequence has no second half.
     """
     ends = [(sequence, len(sequence.detected) // 2 + 1, len(sequence.detected)) for sequence in sequences]
+    short = [sequence.name for sequence, middle, end in ends if middle >= end]
+    if short:
+        raise InvalidData(f"{', '.join(short)} has too few frames to hold out the second half; name it in --held-out")
     return Split(
         [sequence.part(0, middle) for sequence, middle, _ in ends],
         [sequence.part(middle, end) for sequence, middle, end in ends],
@@ -88,13 +99,13 @@ def by_name(sequences: Sequence[LabelledSequence], held_out: Collection[str]) ->
     """Hold out whole sequences.
 
     Raises:
-        InvalidData: A name is not there, or nothing is left to search on.
+        InvalidData: A name is not there, there is no name, or nothing is left to search on.
     """
     names = [sequence.name for sequence in sequences]
     unknown = [name for name in held_out if name not in names]
-    if unknown or len(set(held_out)) == len(names):
+    if unknown or not held_out or len(set(held_out)) == len(names):
         raise InvalidData(
-            f"cannot hold out {', '.join(held_out)} of {', '.join(names)} and have some left to search on"
+            f"cannot hold out {', '.join(held_out) or 'nothing'} of {', '.join(names)} and have some left to search on"
         )
     return Split(
         [sequence for sequence in sequences if sequence.name not in held_out],
@@ -115,10 +126,10 @@ def tune(split: Split, config: Config, cache: Cache, progress: TrialProgress) ->
         The best parameters and what they score, beside those of the start.
 
     Raises:
-        InvalidConfig: A key of the search space is not in the configuration.
+        InvalidConfig: A key of the search space is not in the configuration or cannot be searched.
     """
     settings = config.tuning
-    start = {key: _value(config, key) for key in settings.space}
+    start = {key: _start(config, key, part) for key, part in settings.space.items()}
     objective = partial(_objective, split.train, config, cache)
     trials = _search(objective, settings, start, progress)
     best = max(trials, key=_score_of)
@@ -206,14 +217,22 @@ def inside(values: Values, space: Mapping[str, ParameterSpace]) -> bool:
     return all(part.low <= values[key] <= part.high for key, part in space.items())
 
 
-def _value(config: Config, key: str) -> float:
+def _start(config: Config, key: str, part: ParameterSpace) -> float:
+    """Return the value that a search of a key starts with; refuse keys that no search can make sense of."""
     place: Any = config
     for name in key.split("."):
-        if not hasattr(place, name):
+        if not isinstance(place, BaseModel) or name not in type(place).model_fields:
             raise InvalidConfig(f"tuning.space: {key} is not a key of the configuration")
         place = getattr(place, name)
     if isinstance(place, bool) or not isinstance(place, int | float):
-        raise InvalidConfig(f"tuning.space: {key} is {place!r}; only numbers can be searched")
+        what = "a section" if isinstance(place, BaseModel) else repr(place)
+        raise InvalidConfig(f"tuning.space: {key} is {what}; only numbers can be searched")
+    if key.partition(".")[0] not in _SEARCHED:
+        raise InvalidConfig(
+            f"tuning.space: {key} cannot change the tracks of given detections; {' and '.join(_SEARCHED)} can"
+        )
+    if isinstance(place, int) and (part.step is None or part.step % 1 or part.low % 1):
+        raise InvalidConfig(f"tuning.space: {key} is a whole number; its range needs a whole step and a whole low")
     return float(place)
 
 

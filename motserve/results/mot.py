@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,17 @@ from numpy.typing import NDArray
 from motserve.errors import InvalidData, NotFound
 from motserve.types import FloatArray, IntArray
 
+MOST_FRAMES: Final = 1_000_000
+"""Frames of a sequence, at the most; a frame behind them is a mistake, for which memory would be taken."""
+
+MOST_ID: Final = 2**53
+"""IDs lie below it: of larger ones, not every whole number can be told from the next in float64."""
+
+MOST_PIXELS: Final = 1e9
+"""Coordinates lie below it; areas of larger boxes are not finite."""
+
 _LEAST_COLUMNS = 6  # frame, id, left, top, width, height
+_MOST_SHOWN = 80  # characters of a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +31,7 @@ class MotTable:
     """The rows of a MOTChallenge file, sorted by frame, otherwise in the order of the file.
 
     Attributes:
-        name: What errors call the file.
+        name: What errors call the file: its path as it was given.
         frames: `(n,)` int64, frame index from 0 (the file counts from 1).
         ids: `(n,)` int64; -1 in files of detections.
         ltwh: `(n, 4)` float64, left, top, width and height in pixels as in the file, its origin at 1. Scores are
@@ -33,6 +44,8 @@ class MotTable:
         lines: `(n,)` int64, line of the file that each row stands in, from 1.
         columns: Columns of the file; 9 in ground truth that has classes, 10 in that of MOT15.
         frame_count: Frames that the file speaks of, empty ones among them; None where empty frames leave no trace.
+        first_frame: Number of the first frame in the file: 1 in MOTChallenge text, 0 in motserve's own formats.
+        last_line: Line of the last frame where `frame_count` is known, else 0.
     """
 
     name: str
@@ -45,6 +58,8 @@ class MotTable:
     lines: IntArray
     columns: int
     frame_count: int | None = None
+    first_frame: int = 1
+    last_line: int = 0
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -66,57 +81,69 @@ def read_mot(path: str | Path) -> MotTable:
 
     Raises:
         NotFound: There is no such file.
-        InvalidData: A row is malformed; the message names file and line.
+        InvalidData: The file cannot be read or a row is malformed; the message names file and line.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise NotFound(f"there is no file {path}") from error
+    except OSError as error:
+        raise InvalidData(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InvalidData(f"{path.name} is not a text file") from error
-    if not text.strip():
-        return _table(path.name, np.empty((0, _LEAST_COLUMNS)), np.empty(0, np.int64))
+        raise InvalidData(f"{path} is not a text file") from error
+    # not `splitlines`, which also breaks where no editor counts a line
+    lines = {number: line for number, line in enumerate(text.split("\n"), 1) if line.strip()}
+    if not lines:
+        return _table(str(path), np.empty((0, _LEAST_COLUMNS)), np.empty(0, np.int64))
     try:
-        rows = np.loadtxt(io.StringIO(text), delimiter=",", ndmin=2, comments=None)
+        rows = np.loadtxt(list(lines.values()), delimiter=",", ndmin=2, comments=None)
     except ValueError:
         rows = None
     if rows is None or not _valid(rows).all():
-        raise InvalidData(_complaint(path.name, text))
-    lines = np.array([number for number, line in enumerate(text.splitlines(), 1) if line.strip()])
-    return _table(path.name, rows, lines)
+        raise InvalidData(f"{path}, {_complaint(lines)}")
+    return _table(str(path), rows, np.array(list(lines)))
 
 
 def _valid(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
     if rows.shape[1] < _LEAST_COLUMNS:
         return np.zeros(len(rows), np.bool_)
-    whole = (rows[:, :2] % 1 == 0).all(1)
-    good: NDArray[np.bool_] = np.isfinite(rows).all(1) & whole & (rows[:, 0] >= 1) & (rows[:, 4:6] >= 0).all(1)
+    # a row that is not finite becomes zeros, which are no row either
+    numbers = np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, 0.0)
+    frames, ids, ltwh = numbers[:, 0], numbers[:, 1], numbers[:, 2:6]
+    whole = (numbers[:, :2] % 1 == 0).all(1) & (frames >= 1) & (frames <= MOST_FRAMES) & (np.abs(ids) < MOST_ID)
+    good: NDArray[np.bool_] = whole & (ltwh[:, 2:] >= 0).all(1) & (np.abs(ltwh) < MOST_PIXELS).all(1)
     return good
 
 
-def _complaint(name: str, text: str) -> str:
+def _complaint(lines: Mapping[int, str]) -> str:
     """Find the first bad line of a file that did not parse as a whole."""
     width = 0
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in lines.items():
         fields = line.split(",")
         width = width or len(fields)
-        try:
-            row = np.array([[float(field) for field in fields]])
-        except ValueError:
-            return f"{name}, line {number}: a field is not a number: {line.strip()[:80]!r}"
+        shown = f"{line.strip()[:_MOST_SHOWN]!r}"
+        row = [_number(field) for field in fields]
+        if None in row:
+            return f"line {number}: a field is not a number: {shown}"
         if len(fields) < _LEAST_COLUMNS:
-            return f"{name}, line {number}: {len(fields)} columns where at least {_LEAST_COLUMNS} are needed"
+            return f"line {number}: {len(fields)} columns where at least {_LEAST_COLUMNS} are needed"
         if len(fields) != width:
-            return f"{name}, line {number}: {len(fields)} columns where the lines before have {width}"
-        if not _valid(row).all():
+            return f"line {number}: {len(fields)} columns where the lines before have {width}"
+        if not _valid(np.array([row], np.float64)).all():
             return (
-                f"{name}, line {number}: frame must be a whole number from 1 on, id a whole number, width and height "
-                f"not negative, all finite: {line.strip()[:80]!r}"
+                f"line {number}: frame must be a whole number from 1 to {MOST_FRAMES}, id a whole number below 2^53, "
+                f"width and height not negative, all finite: {shown}"
             )
-    return f"{name} is not a MOTChallenge file"
+    return "a line of it is malformed"
+
+
+def _number(field: str) -> float | None:
+    """Read a number as NumPy does, which takes neither 1_000 nor digits of other scripts."""
+    try:
+        return float(field) if field.isascii() and "_" not in field else None
+    except ValueError:
+        return None
 
 
 def _table(name: str, rows: NDArray[np.float64], lines: IntArray) -> MotTable:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +16,19 @@ from numpy.typing import NDArray
 
 from motserve.errors import InvalidData, NotFound
 from motserve.results.export import CSV_HEADER
-from motserve.results.formats import PIXEL_DECIMALS, SUFFIXES
-from motserve.results.mot import MotTable, read_mot
+from motserve.results.formats import CONFIDENCE_DECIMALS, PIXEL_DECIMALS, SUFFIXES
+from motserve.results.mot import MOST_FRAMES, MOST_ID, MOST_PIXELS, MotTable, read_mot
 from motserve.types import IntArray, TrackedFrame
 
 PEOPLE = frozenset({"person", "pedestrian"})
 """Class names of the rows that can be scored."""
 
-_PEDESTRIAN = 1
+_NO_CLASS = -1  # in the MOTChallenge export
 _MOT_COLUMNS = 10
+_MOST_DIGITS = 20
+_MOST_SHOWN = 80  # characters of a value
+_FIRST_FRAME = 0  # in motserve's own formats
+_HEAD_END = b'"frames":['  # of the first line of motserve's JSON; a line for each frame follows
 _Row = tuple[int, int, int, list[float], float]  # line, frame, identity, xyxy, confidence
 
 
@@ -38,20 +45,23 @@ def read_tracks(path: str | Path) -> MotTable:
 
     Raises:
         NotFound: There is no such file.
-        InvalidData: A row is malformed, a frame is missing between two others, or a class is not a person's; the
-            message names file and line.
+        InvalidData: The file cannot be read, a row is malformed, a frame is missing between two others, or a class is
+            not a person's; the message names file and line.
     """
     path = Path(path)
-    if path.suffix == SUFFIXES["mot"]:
+    suffix = path.suffix.lower()
+    if suffix == SUFFIXES["mot"]:
         return read_mot(path)
     readers = {SUFFIXES["json"]: _read_json, SUFFIXES["ndjson"]: _read_ndjson, SUFFIXES["csv"]: _read_csv}
-    if path.suffix not in readers:
-        raise InvalidData(f"{path.name}: tracks are read from {', '.join(sorted(SUFFIXES.values()))}")
+    if suffix not in readers:
+        raise InvalidData(f"{path}: tracks are read from {', '.join(sorted(SUFFIXES.values()))}")
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise NotFound(f"there is no file {path}") from error
-    return readers[path.suffix](path.name, data)
+    except OSError as error:
+        raise InvalidData(f"{path} cannot be read: {error.strerror}") from error
+    return readers[suffix](str(path), data.removeprefix(codecs.BOM_UTF8))
 
 
 def to_table(frames: Sequence[TrackedFrame], name: str, class_names: Mapping[int, str]) -> MotTable:
@@ -71,10 +81,11 @@ def to_table(frames: Sequence[TrackedFrame], name: str, class_names: Mapping[int
     counts = [len(frame.identities) for frame in frames]
     ids = np.concatenate([np.empty(0, np.int64), *(frame.identities for frame in frames)])
     boxes = np.concatenate([np.empty((0, 4)), *(frame.tracks.boxes.astype(np.float64) for frame in frames)])
-    scores = np.concatenate([np.empty(0), *(frame.tracks.scores for frame in frames)])
+    scores = np.concatenate([np.empty(0), *(frame.tracks.scores.astype(np.float64) for frame in frames)])
     indices = np.repeat(np.array([frame.index for frame in frames], np.int64), counts)
     lines = np.repeat(np.arange(1, len(frames) + 1), counts)
-    return _table(name, indices, ids, np.round(boxes, PIXEL_DECIMALS), scores, lines, len(frames))
+    boxes, scores = np.round(boxes, PIXEL_DECIMALS), np.round(scores, CONFIDENCE_DECIMALS)
+    return _table(name, indices, ids, boxes, scores, lines, len(frames), len(frames))
 
 
 def _read_json(name: str, data: bytes) -> MotTable:
@@ -85,14 +96,49 @@ def _read_json(name: str, data: bytes) -> MotTable:
     frames = document.get("frames") if isinstance(document, dict) else None
     if not isinstance(frames, list):
         raise InvalidData(f"{name}, line 1: no list of `frames`; this is no result of motserve")
-    # motserve writes the head, then a line for each frame; a document laid out otherwise is counted by frames
-    layout = data.count(b"\n") == len(frames) + 2
-    return _from_records(name, [(number + 1 if layout else number, record) for number, record in enumerate(frames, 1)])
+    own = data.split(b"\n", 1)[0].rstrip().endswith(_HEAD_END) and data.rstrip().count(b"\n") == len(frames) + 1
+    lines = range(2, len(frames) + 2) if own else _lines_of_frames(data.decode())
+    return _from_records(name, list(zip(lines, frames, strict=True)))
+
+
+def _lines_of_frames(text: str) -> list[int]:
+    """Return the line that each frame starts in, however another tool laid the document out."""
+    decoder = json.JSONDecoder()
+    lines: list[int] = []
+    line = 1
+
+    def skip(at: int, marks: str) -> int:
+        nonlocal line
+        while text[at] in marks:
+            line += text[at] == "\n"
+            at += 1
+        return at
+
+    at = skip(0, " \t\r\n{")
+    while text[at] != "}":
+        key, end = decoder.raw_decode(text, at)
+        at = skip(end, " \t\r\n:")
+        if key == "frames":
+            lines = []
+            at = skip(at + 1, " \t\r\n")
+            while text[at] != "]":
+                lines.append(line)
+                _, end = decoder.raw_decode(text, at)
+                line += text.count("\n", at, end)
+                at = skip(end, " \t\r\n,")
+            end = at + 1
+        else:
+            _, end = decoder.raw_decode(text, at)
+            line += text.count("\n", at, end)
+        at = skip(end, " \t\r\n,")
+    return lines
 
 
 def _read_ndjson(name: str, data: bytes) -> MotTable:
     records = []
     for number, line in enumerate(data.splitlines(), 1):
+        if not line.strip():
+            continue
         try:
             records.append((number, orjson.loads(line)))
         except orjson.JSONDecodeError as error:
@@ -105,19 +151,20 @@ def _from_records(name: str, records: Sequence[tuple[int, Any]]) -> MotTable:
     for expected, (line, record) in enumerate(records):
         where = f"{name}, line {line}"
         try:
-            frame, tracks = record["frame"], record["tracks"]
-            if type(frame) is not int:
-                raise ValueError(f"frame must be a whole number, not {frame!r}")
+            frame, tracks = _whole(record["frame"], "frame"), record["tracks"]
             if frame != expected:
-                raise InvalidData(f"{where}: frame {frame} stands where frame {expected} is expected; it is missing")
+                raise InvalidData(
+                    f"{where}: frame {frame} stands where frame {expected} is expected, which is missing or misplaced"
+                )
             for track in tracks:
                 _check_class(track["class"], where)
-                rows.append((line, frame, int(track["id"]), list(map(float, track["box"])), float(track["confidence"])))
+                box = [_real(edge, "box") for edge in track["box"]]
+                rows.append((line, frame, _whole(track["id"], "id"), box, _real(track["confidence"], "confidence")))
         except KeyError as error:
             raise InvalidData(f"{where}: {error.args[0]!r} is missing") from error
         except (TypeError, ValueError) as error:
             raise InvalidData(f"{where}: not the tracks of a frame: {error}") from error
-    return _from_rows(name, rows, len(records))
+    return _from_rows(name, rows, len(records), records[-1][0] if records else 0)
 
 
 def _read_csv(name: str, data: bytes) -> MotTable:
@@ -127,22 +174,44 @@ def _read_csv(name: str, data: bytes) -> MotTable:
         raise InvalidData(f"{name} is not a text file") from error
     rows: list[_Row] = []
     header = CSV_HEADER.decode().strip().split(",")
-    reader = csv.reader(text.splitlines(), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         if next(reader, None) != header:
             raise InvalidData(f"{name}, line 1: the header must be {CSV_HEADER.decode().strip()}")
         for fields in reader:
+            if not "".join(fields).strip():
+                continue
             where = f"{name}, line {reader.line_num}"
+            if len(fields) != len(header):
+                raise ValueError(f"{len(fields)} fields where the header has {len(header)}")
             row = dict(zip(header, fields, strict=True))
             _check_class(row["class"], where)
             box = [float(row[edge]) for edge in ("x1", "y1", "x2", "y2")]
-            frame = int(row["frame"])
-            if frame < 0:
-                raise ValueError(f"frame must be 0 or more, not {frame}")
-            rows.append((reader.line_num, frame, int(row["identity"]), box, float(row["confidence"])))
+            frame, identity = (_whole(_whole_in(row[column]), column) for column in ("frame", "identity"))
+            if not 0 <= frame < MOST_FRAMES:
+                raise ValueError(f"frame must be from 0 to {MOST_FRAMES - 1}, not {frame}")
+            rows.append((reader.line_num, frame, identity, box, float(row["confidence"])))
     except (csv.Error, ValueError) as error:
         raise InvalidData(f"{name}, line {reader.line_num}: malformed row: {error}") from error
     return _from_rows(name, rows, None)
+
+
+def _whole_in(text: str) -> int | str:
+    """Return the whole number that a field holds, or the field as it is where it holds none."""
+    digits = text.strip().removeprefix("-")
+    return int(text) if digits.isascii() and digits.isdecimal() and len(digits) < _MOST_DIGITS else text
+
+
+def _whole(value: object, what: str) -> int:
+    if type(value) is not int or not -MOST_ID < value < MOST_ID:
+        raise ValueError(f"{what} must be a whole number below 2^53, not {str(value)[:_MOST_SHOWN]!r}")
+    return value
+
+
+def _real(value: object, what: str) -> float:
+    if type(value) is not int and type(value) is not float:
+        raise ValueError(f"{what} must be made of numbers, not {str(value)[:_MOST_SHOWN]!r}")
+    return float(value)
 
 
 def _check_class(name: object, where: str) -> None:
@@ -153,15 +222,19 @@ def _check_class(name: object, where: str) -> None:
         )
 
 
-def _from_rows(name: str, rows: Sequence[_Row], frame_count: int | None) -> MotTable:
+def _from_rows(name: str, rows: Sequence[_Row], frame_count: int | None, last_line: int = 0) -> MotTable:
     for line, frame, _, box, confidence in rows:
-        if len(box) != 4 or not np.isfinite([*box, confidence]).all() or box[2] < box[0] or box[3] < box[1]:
-            raise InvalidData(f"{name}, line {line}: frame {frame} has a box that is none: {box}, {confidence}")
+        finite = np.isfinite([*box, confidence]).all() and max(map(abs, box), default=0) < MOST_PIXELS
+        if len(box) != 4 or not finite or box[2] < box[0] or box[3] < box[1]:
+            raise InvalidData(
+                f"{name}, line {line}: frame {frame} needs boxes with x1 <= x2 and y1 <= y2 and a confidence, all "
+                f"finite, not {box} and {confidence}"
+            )
     lines, indices, ids = (np.array([row[column] for row in rows], np.int64) for column in range(3))
     boxes = np.array([row[3] for row in rows], np.float64).reshape(len(rows), 4)
     scores = np.array([row[4] for row in rows], np.float64)
     order = np.argsort(indices, kind="stable")
-    return _table(name, indices[order], ids[order], boxes[order], scores[order], lines[order], frame_count)
+    return _table(name, indices[order], ids[order], boxes[order], scores[order], lines[order], frame_count, last_line)
 
 
 def _table(
@@ -172,6 +245,7 @@ def _table(
     scores: NDArray[np.float64],
     lines: IntArray,
     frame_count: int | None,
+    last_line: int,
 ) -> MotTable:
     # the numbers that the MOTChallenge export of these tracks holds
     ltwh = np.round(np.concatenate([boxes[:, :2] + 1, boxes[:, 2:] - boxes[:, :2]], axis=1), PIXEL_DECIMALS)
@@ -181,9 +255,11 @@ def _table(
         ids=ids,
         ltwh=ltwh,
         scores=np.asarray(scores, np.float32),
-        classes=np.full(len(frames), _PEDESTRIAN),
+        classes=np.full(len(frames), _NO_CLASS),
         visibility=np.full(len(frames), -1.0, np.float32),
         lines=lines,
         columns=_MOT_COLUMNS,
         frame_count=frame_count,
+        first_frame=_FIRST_FRAME,
+        last_line=last_line,
     )
