@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,13 @@ import orjson
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside the target; it takes the target's place at the end, or goes if writing failed."""
+    """Give a temporary path beside the target; it takes the target's place at the end, or goes if writing failed.
+
+    Raises:
+        FileExistsError: The target is there and no regular file; a device must not be replaced by one.
+    """
+    if target.exists() and not target.is_file():
+        raise FileExistsError(errno.EEXIST, "not a regular file", str(target))
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         yield partial

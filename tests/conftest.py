@@ -3,10 +3,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+Motserve = Callable[..., Result]
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +20,22 @@ def data_dir() -> Path:
     if not folder:
         pytest.skip("MOTSERVE_DATA, the folder of real videos and models, is not set")
     return Path(folder)
+
+
+@pytest.fixture
+def motserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Motserve:
+    """The command line, run in an empty folder, with a cache of its own."""
+    from motserve.cli import app
+
+    for name in os.environ:
+        if name.startswith("MOTSERVE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("MOTSERVE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "150")  # wide enough that no message is broken
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,7 @@ import csv
 import hashlib
 import io
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -14,29 +13,14 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import Result
-from typer.testing import CliRunner
+from conftest import Motserve
 
 from motserve import __version__
-from motserve.cli import app
 from motserve.config import Config, VideoConfig
 from motserve.detection import build_detector
 from motserve.results import read_mot
 from motserve.scenes import SceneConfig, render
 from motserve.video import VideoWriter
-
-Motserve = Callable[..., Result]
-
-
-@pytest.fixture
-def motserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Motserve:
-    """The command line, run in an empty folder."""
-    for name in os.environ:
-        if name.startswith("MOTSERVE_"):
-            monkeypatch.delenv(name)
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +10,20 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import Result
+from conftest import Motserve
 from rich.console import Console
-from typer.testing import CliRunner
 
-from motserve.cli import app
 from motserve.config import VideoConfig, load_config
 from motserve.evaluation import SCORE_NAMES
 from motserve.scenes import SceneConfig, ground_truth_rows, render
 from motserve.video import VideoWriter
 
-Motserve = Callable[..., Result]
 Row = tuple[float, ...]
 NO_REID = ("--set", "reid.policy=off")
 FEW_TRIALS = ("--set", "tuning.trials=4")
 OF_DATA = ("--gt", "gt", "--detections", "det")
 TRACKERS = ("compare", "trackers", *OF_DATA)
 TUNE = ("tune", "tracker", *OF_DATA)
-
-
-@pytest.fixture
-def motserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Motserve:
-    """The command line, run in an empty folder, with a cache of its own."""
-    for name in os.environ:
-        if name.startswith("MOTSERVE_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("MOTSERVE_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("COLUMNS", "150")  # wide enough that no message is broken
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -175,6 +157,14 @@ def test_candidates_from_a_file(motserve: Motserve) -> None:
     assert found["provenance"]["candidates"]["eager[1]"]["tracker"]["high_confidence"] == 0.3
     assert motserve(*call, "--sequences", "A").exit_code == 0
     assert [row["tracker"] for row in document("out/results.json")["rows"]] == ["bytetrack"]
+
+
+@pytest.mark.usefixtures("data")
+def test_a_candidate_does_not_take_the_place_of_a_peer(motserve: Motserve) -> None:
+    put("c.yaml", "ultralytics-bytetrack: {}\n")
+    result = motserve(*TRACKERS, *NO_REID, "--candidates", "c.yaml", "--output", "out")
+    assert_error(result, 2, "a candidate has the name of a peer, ultralytics-bytetrack")
+    assert not Path("out").exists()
 
 
 @pytest.mark.usefixtures("data")

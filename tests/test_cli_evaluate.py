@@ -3,9 +3,7 @@ from __future__ import annotations
 import errno
 import gzip
 import json
-import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,9 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import Result
+from conftest import Motserve
 from rich.console import Console
-from typer.testing import CliRunner
 
-from motserve.cli import app
 from motserve.config import VideoConfig, load_config
 from motserve.evaluation import COUNT_NAMES, RATIO_NAMES, SCORE_NAMES
 from motserve.evaluation.sequences import find_truth
@@ -26,24 +23,9 @@ from motserve.results import FORMATS, SUFFIXES, encode_frame, export, read_mot
 from motserve.scenes import SceneConfig, ground_truth_rows, render
 from motserve.video import VideoWriter
 
-Motserve = Callable[..., Result]
 Row = tuple[float, ...]
 INI = "[Sequence]\nseqLength=20\nframeRate=10\n"
 NO_REID = ("--set", "reid.policy=off")
-
-
-@pytest.fixture
-def motserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Motserve:
-    """The command line, run in an empty folder, with a cache of its own."""
-    for name in os.environ:
-        if name.startswith("MOTSERVE_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("MOTSERVE_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("COLUMNS", "150")  # wide enough that no message is broken
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from motserve.config import Config, change_config, load_config
 from motserve.errors import InvalidConfig, InvalidData
 from motserve.evaluation import RATIO_NAMES, SCORE_NAMES
 from motserve.evaluation.detection import ImageTruth
+from motserve.evaluation.sequences import COMBINED
 from motserve.experiments.cache import Cache
 from motserve.experiments.compare_detectors import compare_detectors
 from motserve.experiments.compare_embedders import compare_embedders
@@ -28,7 +29,7 @@ from motserve.experiments.compare_trackers import (
     own_variants,
     peer_candidates,
 )
-from motserve.experiments.comparison import COMBINED, Axes, Column, Comparison, Kind
+from motserve.experiments.comparison import Axes, Column, Comparison, Kind
 from motserve.experiments.crops import load_crops
 from motserve.experiments.detections import silent
 from motserve.experiments.models import Models
@@ -294,6 +295,19 @@ def test_peers_are_chosen_by_name_and_an_unknown_one_is_named() -> None:
     assert list(peer_candidates([EQUAL, "all"], config)) == list(everybody)
     with pytest.raises(InvalidConfig, match=r"unknown tracker deepsort, x; installed here are .*ultralytics-botsort"):
         peer_candidates(["deepsort", EQUAL, "x"], config)
+
+
+@pytest.mark.parametrize("names", [["foo", "all"], ["all", "foo"]])
+def test_all_does_not_hide_an_unknown_peer(names: list[str]) -> None:
+    with pytest.raises(InvalidConfig, match="unknown tracker foo"):
+        peer_candidates(names, load_config())
+
+
+def test_what_cannot_be_equal_is_not_called_so() -> None:
+    config = load_config(overrides={"tracker": {"duplicate_iou": 0.9, "kalman": {"position_noise": 0.1}}})
+    assert EQUAL not in peer_candidates(["all"], config)
+    with pytest.raises(InvalidConfig, match=r"tracker\.duplicate_iou, tracker\.kalman"):
+        peer_candidates([EQUAL], config)
 
 
 def test_each_peer_runs_as_itself(sequences: list[LabelledSequence]) -> None:

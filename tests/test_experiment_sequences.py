@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -274,6 +275,15 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, row: str, said: str
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"none\.txt"):
         read_detections(tmp_path / "none.txt", truth_of(tmp_path), load_config())
+
+
+def test_a_video_of_another_length_than_its_ground_truth_is_refused(
+    scene: Path, bundled: Config, tmp_path: Path
+) -> None:
+    (truth,) = find_truth(scene).values()
+    longer = dataclasses.replace(truth, frames=500)
+    with pytest.raises(InvalidData, match=r"has 24 frames, the seqinfo\.ini of plaza says 500"):
+        load_sequences({longer.name: longer}, Models(bundled), Cache(tmp_path / "cache"))
 
 
 def test_ground_truth_that_goes_on_after_the_last_detection_can_be_scored(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,11 @@ def test_nothing_written_is_an_error_and_no_empty_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.json"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    device = tmp_path / "pipe"
+    os.mkfifo(device)
+    with pytest.raises(FileExistsError, match="pipe"), replacing(device):
+        raise AssertionError("must not be reached")
+    assert list(tmp_path.iterdir()) == [device]

@@ -42,6 +42,11 @@ def test_a_folder_of_sequences(tmp_path: Path) -> None:
     assert found["A"].folder == tmp_path / "A"
 
 
+def test_no_sequence_has_the_name_of_all_together(tmp_path: Path) -> None:
+    sequence(tmp_path / "combined")
+    assert "combined/gt/gt.txt: no sequence can be called combined" in refusal(find_truth, tmp_path)
+
+
 @pytest.mark.parametrize("place", ["", "A", "A/gt", "A/gt/gt.txt"])
 def test_one_sequence_by_whatever_belongs_to_it(tmp_path: Path, place: str) -> None:
     sequence(tmp_path / "A")

@@ -13,9 +13,8 @@ from experiment_data import OFF, load_written, write, write_sequence
 from motserve.base import DetectorBase
 from motserve.config import Config, change_config, load_config
 from motserve.errors import InvalidData, NotFound
-from motserve.evaluation.sequences import find_truth
+from motserve.evaluation.sequences import COMBINED, find_truth
 from motserve.experiments.cache import Cache
-from motserve.experiments.comparison import COMBINED
 from motserve.experiments.detections import PERSON
 from motserve.experiments.models import Models
 from motserve.experiments.pictures import (

@@ -43,6 +43,12 @@ def refusal(data: Path, split: str = "val") -> str:
     return message
 
 
+@pytest.mark.parametrize("name", ["c.webp", "c.BMP"])
+def test_a_picture_that_cannot_be_read_is_not_passed_over(dataset: Path, name: str) -> None:
+    put(dataset.parent / "images/val" / name, b"picture")
+    assert refusal(dataset).endswith(f"{name}: pictures are read from .jpeg, .jpg, .png; convert it or remove it")
+
+
 def assert_two_pictures(read: YoloData, root: Path) -> None:
     assert read.images == (root / "images/val/a.jpg", root / "images/val/b.png")
     assert [len(truth.classes) for truth in read.truth] == [2, 0]

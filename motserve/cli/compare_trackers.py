@@ -21,6 +21,7 @@ from motserve.cli.options import (
     read_config,
 )
 from motserve.cli.progress import sequence_progress
+from motserve.errors import InvalidConfig
 from motserve.experiments.cache import open_cache
 from motserve.experiments.compare_trackers import compare_trackers, own_candidates, own_variants, peer_candidates
 from motserve.experiments.models import Models
@@ -58,8 +59,11 @@ def trackers(
         missing = f"without identities: there is no video of {', '.join(blind)} to look at; give --videos"
         _notes.print(missing, style="yellow", markup=False, highlight=False, soft_wrap=True)
     contenders = own_candidates(configs, cache)
-    if peers != _NONE:
-        contenders |= peer_candidates(names_of(peers), settings)
+    if peers.strip() != _NONE:
+        others = peer_candidates(names_of(peers), settings)
+        if twice := contenders.keys() & others.keys():
+            raise InvalidConfig(f"a candidate has the name of a peer, {', '.join(sorted(twice))}; give it another")
+        contenders |= others
     with sequence_progress("tracking with") as tell:
         comparison = compare_trackers(loaded, contenders, tell)
     provenance = stamp(

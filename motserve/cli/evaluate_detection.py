@@ -19,8 +19,8 @@ from motserve.cli.labelled import (
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, UseMlflow, read_config
 from motserve.cli.tables import number_table
 from motserve.evaluation.detection import DETECTION_COUNTS
+from motserve.evaluation.sequences import COMBINED
 from motserve.experiments.cache import open_cache
-from motserve.experiments.comparison import COMBINED
 from motserve.experiments.models import Models
 from motserve.experiments.pictures import DETECTION_LIBRARIES, for_scoring, score_pictures
 from motserve.experiments.record import log_run, percent

@@ -26,9 +26,8 @@ from motserve.cli.progress import sequence_progress
 from motserve.cli.tables import NumberTable, number_table
 from motserve.evaluation import COUNT_NAMES, RATIO_NAMES
 from motserve.evaluation.second_opinion import COMPARED
-from motserve.evaluation.sequences import TruthFile, find_results, find_truth
+from motserve.evaluation.sequences import COMBINED, TruthFile, find_results, find_truth
 from motserve.experiments.cache import open_cache
-from motserve.experiments.comparison import COMBINED
 from motserve.experiments.mot import Evaluation, score_files, track_and_score
 from motserve.experiments.record import log_run, percent
 from motserve.experiments.scoring import MOT_LIBRARIES

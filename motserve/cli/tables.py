@@ -11,7 +11,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.table import Table
 
-from motserve.experiments.comparison import COMBINED, Comparison
+from motserve.evaluation.sequences import COMBINED
+from motserve.experiments.comparison import Comparison
 
 _GAP = 2  # characters that a column takes besides its content
 _LEAST_NAME = 8  # characters

@@ -7,10 +7,14 @@ from configparser import ConfigParser
 from configparser import Error as IniError
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from motserve.errors import InvalidData, NotFound
 from motserve.results import SUFFIXES
 from motserve.results.mot import MOST_FRAMES
+
+COMBINED: Final = "combined"
+"""What stands in place of a sequence's name for all of them together."""
 
 _TRUTH = Path("gt") / "gt.txt"
 _INFO = "seqinfo.ini"
@@ -70,6 +74,8 @@ def find_truth(path: Path, only: Collection[str] = ()) -> dict[str, TruthFile]:
     sequences: dict[str, Path] = {}
     for file in found:
         name = _with_name(file.parent.parent).name if file.parts[-2:] == _TRUTH.parts else file.stem
+        if name == COMBINED:
+            raise InvalidData(f"{file}: no sequence can be called {COMBINED}, the name of all together; rename it")
         if name in sequences:
             raise InvalidData(f"ground truth of {name} is there twice: {sequences[name]} and {file}")
         sequences[name] = file

@@ -16,6 +16,7 @@ from motserve.evaluation.detection import ImageTruth
 from motserve.video.folder import SUFFIXES, image_size
 
 _COLUMNS = 5  # class, centre x, centre y, width, height
+_OTHER_PICTURES = frozenset({".avif", ".bmp", ".heic", ".tif", ".tiff", ".webp"})  # to pass over them moves the score
 _EXIF = b"Exif\0\0"
 _HEAD_BYTES = 65536  # in which it stands
 
@@ -84,7 +85,11 @@ def _names(tree: Any, data: Path) -> dict[int, str]:
 
 def _images(source: Path, root: Path) -> list[Path]:
     if source.is_dir():
-        return sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+        files = sorted(source.rglob("*"))
+        other = next((path for path in files if path.suffix.lower() in _OTHER_PICTURES), None)
+        if other is not None:
+            raise InvalidData(f"{other}: pictures are read from {', '.join(sorted(SUFFIXES))}; convert it or remove it")
+        return [path for path in files if path.suffix.lower() in SUFFIXES]
     if source.suffix == ".txt" and source.is_file():
         return [root / line.strip() for line in _lines(source) if line.strip()]
     raise NotFound(f"there is no folder of pictures and no list of them at {source}")

@@ -8,7 +8,8 @@ from typing import Any, Final, TypeAlias
 from motserve.config import Config
 from motserve.errors import InvalidData
 from motserve.evaluation.detection import DETECTION_COUNTS, recall_name
-from motserve.experiments.comparison import COMBINED, Axes, Column, Comparison
+from motserve.evaluation.sequences import COMBINED
+from motserve.experiments.comparison import Axes, Column, Comparison
 from motserve.experiments.models import Models
 from motserve.experiments.pictures import LabelledPictures, for_scoring, score_pictures
 from motserve.experiments.timing import measure_speed

@@ -12,8 +12,9 @@ from motserve.config import Config, change_config
 from motserve.errors import InvalidConfig
 from motserve.evaluation import RATIO_NAMES, combine
 from motserve.evaluation.mot import Scored, score_sequence
+from motserve.evaluation.sequences import COMBINED
 from motserve.experiments.cache import Cache
-from motserve.experiments.comparison import COMBINED, Axes, Column, Comparison
+from motserve.experiments.comparison import Axes, Column, Comparison
 from motserve.experiments.sequences import LabelledSequence, track_sequence
 from motserve.experiments.tracking import TrackedVideo, track_with
 from motserve.results import to_table
@@ -21,6 +22,7 @@ from motserve.results import to_table
 EQUAL: Final = "ultralytics-bytetrack-equal"
 """Ultralytics' ByteTrack with the thresholds of the configuration."""
 
+_ALL: Final = "all"
 _FALLBACK_RATE_HZ = 30.0  # what Ultralytics takes a video to have
 
 RunTracker: TypeAlias = Callable[[LabelledSequence], TrackedVideo]
@@ -77,11 +79,11 @@ def peer_candidates(names: Sequence[str], config: Config) -> dict[str, RunTracke
         known[EQUAL] = lambda sequence: track_with(sequence.detected, _equal(sequence, config))
     for name, make in available_peers().items():
         known[name] = lambda sequence, make=make: track_with(sequence.detected, make(sequence.detected.rate_hz))  # type: ignore[misc]
-    if "all" in names:
-        return known
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name not in (*known, _ALL)]
     if unknown:
         raise InvalidConfig(f"unknown tracker {', '.join(unknown)}; installed here are {', '.join(known)}")
+    if _ALL in names:
+        return known
     return {name: known[name] for name in names}
 
 

@@ -8,9 +8,6 @@ from math import isfinite
 from numbers import Real
 from typing import Any, Final, Literal
 
-COMBINED: Final = "combined"
-"""What stands in place of a sequence's name for all of them together."""
-
 Kind = Literal["text", "percent", "count", "decimal", "millions"]
 Row = Mapping[str, Any]
 

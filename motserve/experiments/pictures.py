@@ -13,9 +13,9 @@ import numpy as np
 from motserve.config import Config, change_config
 from motserve.errors import InvalidData
 from motserve.evaluation.detection import DetectionScores, ImageTruth, mot_truth, score_detections
+from motserve.evaluation.sequences import COMBINED
 from motserve.evaluation.yolo_data import YoloData, read_yolo
 from motserve.experiments.cache import Cache
-from motserve.experiments.comparison import COMBINED
 from motserve.experiments.detections import PERSON, Progress, silent
 from motserve.experiments.models import Models
 from motserve.experiments.sequences import LabelledSequence

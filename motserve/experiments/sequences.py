@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from motserve.config import Config
-from motserve.errors import NotFound
+from motserve.errors import InvalidData, NotFound
 from motserve.evaluation import Benchmark, Rules, rules_for
 from motserve.evaluation.sequences import TruthFile, find_results
 from motserve.experiments.appearance import Appearance
@@ -93,7 +93,7 @@ def load_sequences(
 
     Raises:
         NotFound: A file is missing.
-        InvalidData: A row is malformed.
+        InvalidData: A row is malformed, or a video is not as long as its `seqinfo.ini` says.
         InvalidVideo: A video cannot be decoded.
         WeightsUnavailable: The detector's weights cannot be had.
     """
@@ -108,6 +108,11 @@ def load_sequences(
         else:
             footage = Footage(find_video(truth, videos), models.config.video)
             detected = detect_video(name, footage, models, cache, progress)
+            if truth.frames is not None and truth.frames != len(detected):
+                raise InvalidData(
+                    f"{footage.path} has {len(detected)} frames, the seqinfo.ini of {name} says {truth.frames}; they "
+                    "are not the same video"
+                )
         sequences.append(LabelledSequence(truth, table, rules_for(name, table, benchmark), detected, footage))
     return sequences
 
