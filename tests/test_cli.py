@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from click.testing import Result
+from cli_checks import assert_error, files_in
 from conftest import Motserve
 
 from motserve import __version__
@@ -54,20 +54,6 @@ def untrained(untrained_detector: Path, untrained_embedder: Path, monkeypatch: p
         "reid.max_overlap": 1,
     }
     return [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-
-
-def files_in(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def assert_error(result: Result, code: int, *said: str) -> None:
-    """One line on standard error, nothing else."""
-    assert result.exit_code == code, result.output
-    assert not result.stdout
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ")
-    for text in said:
-        assert text in line
 
 
 def test_version(motserve: Motserve) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from click.testing import Result
+from cli_checks import assert_error, assert_usage, document, files_in
 from conftest import Motserve
 from rich.console import Console
 
@@ -79,32 +78,6 @@ def put(path: str | Path, content: str | list[Row]) -> Path:
     rows = content if isinstance(content, str) else "".join(",".join(f"{v:g}" for v in row) + "\n" for row in content)
     path.write_text(rows)
     return path
-
-
-def files_in(folder: str | Path = ".") -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
-
-
-def document(path: str | Path) -> Any:
-    return json.loads(Path(path).read_bytes())
-
-
-def assert_error(result: Result, code: int, *said: str) -> None:
-    """One line on standard error, nothing else."""
-    assert result.exit_code == code, result.output
-    assert not result.stdout
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ")
-    for text in said:
-        assert text in line
-
-
-def assert_usage(result: Result, *said: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert "Traceback" not in result.stderr
-    plain = " ".join(result.stderr.replace("│", " ").split())
-    for text in said:
-        assert text in plain
 
 
 def assert_stamped(stamp: Any) -> None:

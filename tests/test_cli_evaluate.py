@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from click.testing import Result
+from cli_checks import assert_error, assert_usage, document, files_in
 from conftest import Motserve
 from rich.console import Console
 
@@ -102,33 +102,6 @@ def lines_of(rows: list[Row], frames: int = 20) -> list[bytes]:
         ]  # fmt: skip
         lines.append(json.dumps({"frame": frame, "timestamp": frame / 10, "tracks": tracks}).encode() + b"\n")
     return lines
-
-
-def files_in(folder: str | Path = ".") -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
-
-
-def document(path: str | Path) -> Any:
-    return json.loads(Path(path).read_bytes())
-
-
-def assert_error(result: Result, code: int, *said: str) -> None:
-    """One line on standard error, nothing else."""
-    assert result.exit_code == code, result.output
-    assert not result.stdout
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ")
-    for text in said:
-        assert text in line
-
-
-def assert_usage(result: Result, *said: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert not result.stdout
-    assert "Traceback" not in result.stderr
-    plain = " ".join(result.stderr.replace("│", " ").split())
-    for text in said:
-        assert text in plain
 
 
 # --- evaluate mot: what it writes
