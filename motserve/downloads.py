@@ -118,7 +118,7 @@ def fetch(name: str, download: Download, target: Path) -> Path:
 
 
 def _download_ultralytics(target: Path) -> None:
-    from motserve.detection.ultralytics_setup import import_ultralytics
+    from motserve.libraries import import_ultralytics
 
     import_ultralytics()
     from ultralytics.utils import is_online
@@ -142,7 +142,7 @@ def _download_torchvision(name: str, target: Path) -> None:
 
 
 def _download_efficientdet(name: str, target: Path) -> None:
-    from motserve.detection.extras import import_extra
+    from motserve.libraries import import_extra
 
     url = import_extra("effdet").get_efficientdet_config(name).url
     if url:
@@ -150,7 +150,7 @@ def _download_efficientdet(name: str, target: Path) -> None:
 
 
 def _download_hub(repository: str, target: Path) -> None:
-    from motserve.detection.extras import import_extra
+    from motserve.libraries import import_extra
 
     hub, errors = import_extra("huggingface_hub"), import_extra("huggingface_hub.errors")
     try:

@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from motserve import __version__
 from motserve.config import Config
 from motserve.files import write_json
@@ -22,6 +24,7 @@ from motserve.weights import checksum
 LIBRARIES = ("numpy", "scipy", "lap", "opencv-python", "av", "torch", "torchvision", "ultralytics", "onnxruntime")
 """Libraries whose versions can move any result; whoever uses others names them as well."""
 
+_STAMP_SUFFIX = ".provenance.json"
 _GIT_TIMEOUT_S = 10.0
 # up to the last @ of the host, or a password with a slash, which databases put up with; no port, no other address
 _CREDENTIALS = re.compile(r"(?<=://)(?:[^/\s]+|[^/:@\s]*:(?!\d+/)(?:(?!//)[^@\s])*)@")
@@ -34,16 +37,18 @@ def stamp(
     data: Mapping[str, Mapping[str, Any]] | None = None,
     libraries: Iterable[str] = (),
     notes: Mapping[str, Any] | None = None,
+    sections: Iterable[str] | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
 ) -> dict[str, Any]:
     """Describe where a result comes from, ready for JSON.
 
     Args:
-        config: The whole configuration behind it.
+        config: The configuration behind it.
         weights: What `Weights.describe` says of each model used, by role; None where a role has none.
         data: What `describe_files` says of each part of the data, by name.
         libraries: Distributions that made the result, besides `LIBRARIES`.
         notes: Anything else that a reader needs to repeat it.
+        sections: Sections of the configuration that had a part in the result; None for all.
         clock: The present, with its time zone.
 
     Returns:
@@ -57,7 +62,7 @@ def stamp(
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "machine": describe_machine(),
             "libraries": {name: found for name in (*LIBRARIES, *libraries) if (found := _version(name)) is not None},
-            "config": config.model_dump(mode="json"),
+            "config": config.model_dump(mode="json", include=None if sections is None else set(sections)),
             "weights": weights or {},
             "data": data or {},
             **(notes or {}),
@@ -68,7 +73,18 @@ def stamp(
 
 def write_stamp(result: Path, provenance: Mapping[str, Any]) -> None:
     """Write a stamp beside a result whose format has no room for it: `tracks.provenance.json` beside `tracks.txt`."""
-    write_json(result.with_suffix(".provenance.json"), provenance)
+    write_json(result.with_suffix(_STAMP_SUFFIX), provenance)
+
+
+def stamp_of(result: Path) -> dict[str, Any] | None:
+    """Return the stamp in or beside a result; None where it has none that can be read."""
+    beside = result.with_suffix(_STAMP_SUFFIX)
+    try:
+        document = orjson.loads((result if result.suffix == ".json" else beside).read_bytes())
+    except (OSError, ValueError):
+        return None
+    found = document.get("provenance") if result.suffix == ".json" and isinstance(document, dict) else document
+    return found if isinstance(found, dict) else None
 
 
 def without_credentials(value: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -87,13 +88,33 @@ def find_weights(role: Role, config: Config) -> list[tuple[str, Weights | None]]
 
 
 def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file, or of a folder's files in order of their names, as hexadecimal digits."""
+    """Return the SHA-256 of a file, or of a folder's files in order of their names, as hexadecimal digits.
+
+    An `.onnx` file may keep its arrays in files beside it; then it is that of all of them, one after the other.
+    """
     digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path, *_external_data(path)]
+    for file in files:
         with file.open("rb") as stream:
             while block := stream.read(_READ_SIZE):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _external_data(path: Path) -> list[Path]:
+    """Return the files that hold the arrays of an ONNX graph, in order of their names; none where the graph does.
+
+    The names are looked for as the graph writes them, an entry with the key `location`, because the library that
+    could read it is large and needed for nothing else.
+    """
+    if path.suffix != ".onnx":
+        return []
+    graph = path.read_bytes()
+    names = set()
+    for entry in re.finditer(rb"\n\x08location\x12([\x01-\x7f])", graph):
+        names.add(graph[entry.end() : entry.end() + entry[1][0]])
+    files = (path.parent / name.decode("utf-8", "replace") for name in sorted(names))
+    return [file for file in files if file.is_file()]
 
 
 def _is_path(name: str) -> bool:

@@ -53,7 +53,7 @@ def untrained_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from motserve.detection.ultralytics_setup import import_ultralytics
+    from motserve.libraries import import_ultralytics
 
     import_ultralytics()
     from ultralytics.nn.tasks import DetectionModel

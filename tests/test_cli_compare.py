@@ -116,6 +116,7 @@ def test_trackers_side_by_side(motserve: Motserve) -> None:
     image = cv2.imread("new/out[1]/plot.png")
     assert image is not None
     assert image.std() > 0
+    assert found["provenance"]["config"].keys() == {"video"}
 
 
 @pytest.mark.usefixtures("data")
@@ -174,6 +175,7 @@ def test_identities_are_compared_where_there_is_a_video(motserve: Motserve, scen
         ("a: [", "cannot read candidates from c.yaml"),
         ("a: {tracker: {nope: 1}}", "c.yaml, candidate a: configuration not valid: tracker.nope"),
         ("a[x]: {tracker: {match_distance: 5}}", "c.yaml, candidate a[x]: configuration not valid"),
+        ("a: {detector: {confidence: 0.5}}", "c.yaml, candidate a: detector has no effect here; a candidate changes "),
         (None, "cannot read candidates from c.yaml"),
     ],
 )
@@ -381,6 +383,13 @@ def test_parameters_are_searched_on_one_half_and_reported_on_the_other(motserve:
     assert set(start) == set(best) == {"train", "held_out"}
     assert best["train"]["HOTA"] == pytest.approx(max(trial["score"] for trial in found["trials"]))
     assert best["train"]["HOTA"] >= start["train"]["HOTA"]
+    rows = [line.split() for line in result.stdout.splitlines()]
+    for key, value in found["best"].items():
+        shown = f"{load_config().tracker.model_dump()[key.removeprefix('tracker.')]:g}"
+        assert [key, shown, f"{value:.4g}"] in rows
+    for name, scores in (("start", start), ("best", best)):
+        hota, switches = f"{100 * scores['held_out']['HOTA']:.1f}", str(scores["held_out"]["IDSW"])
+        assert any(row[:4] == [name, "held", "out", hota] and row[-1] == switches for row in rows)
     assert found["provenance"]["held_out"] == "second half of each sequence"
     # the file is a part of the configuration that others can be given
     loaded = load_config([Path("new/out[1]/best.yaml")])
@@ -501,6 +510,7 @@ def test_runs_are_found_by_their_scores(motserve: Motserve, monkeypatch: pytest.
 def test_comparisons_and_searches_are_logged_by_candidate(motserve: Motserve, store: Path) -> None:
     logged = in_experiment(store, "candidates")
     put("c.yaml", "one: {}\n'[two]': {tracker: {match_distance: 0.7}}\n")
+    put("runs/compare/trackers/diary.txt", "of somebody else")
     result = motserve(*TRACKERS, *NO_REID, "--peers", "none", "--candidates", "c.yaml", "--mlflow", *logged)
     assert result.exit_code == 0, result.output
     assert result.stdout.count("MLflow run ") == 2
@@ -517,7 +527,35 @@ def test_comparisons_and_searches_are_logged_by_candidate(motserve: Motserve, st
         100 * document("tuned/results.json")["scores"]["best"]["held_out"]["HOTA"]
     )
     kept = {path.name for path in (store / "candidates").rglob("*") if path.is_file()}
-    assert {"results.json", "table.md", "plot.png", "best.yaml"} <= kept
+    assert kept == {"results.json", "table.md", "plot.png", "best.yaml"}
     assert yaml.safe_load(Path("tuned/best.yaml").read_text())["tracker"]
     shown = motserve("runs", *logged).stdout
     assert "[two]" in shown
+
+
+def test_detection_and_embeddings_are_logged_in_per_cent(
+    motserve: Motserve, data: None, embedder: list[str], store: Path
+) -> None:
+    for person, camera in ((1, 1), (1, 2), (2, 1), (2, 2)):
+        image = np.random.default_rng(person).integers(0, 255, (64, 32, 3), np.uint8)
+        for part in ("query", "bounding_box_test"):
+            Path("crops", part).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(f"crops/{part}/{person:04}_c{camera}s1_00000{person}_0{camera}.png", image)
+    logged = in_experiment(store, "others")
+    call = ("evaluate", "detection", *OF_DATA, "--json", "d.json", "--mlflow", *logged)
+    assert motserve(*call).exit_code == 0
+    call = ("evaluate", "reid", "--root", "crops", "--protocol", "market1501", *embedder, "--rerank")
+    assert motserve(*call, "--json", "r.json", "--mlflow", *logged).exit_code == 0
+    assert motserve("runs", *logged, "--json", "runs.json").exit_code == 0
+    embeddings, detections = document("runs.json")
+    assert (detections["kind"], embeddings["kind"]) == ("detection", "reid")
+    found = document("d.json")
+    assert 0 < found["combined"]["mAP50"] < 1
+    assert detections["metrics"]["mAP50"] == pytest.approx(100 * found["combined"]["mAP50"])
+    assert detections["metrics"]["A/mAP50-95"] == pytest.approx(100 * found["sequences"]["A"]["mAP50-95"])
+    assert detections["metrics"]["objects"] == found["combined"]["objects"] == 120
+    found = document("r.json")
+    assert embeddings["metrics"]["Rank-1"] == pytest.approx(100 * found["scores"]["Rank-1"])
+    assert found["scores"]["Rank-1"] > 0
+    assert embeddings["metrics"]["reranked/mAP"] == pytest.approx(100 * found["reranked"]["mAP"])
+    assert embeddings["metrics"]["queries"] == 4

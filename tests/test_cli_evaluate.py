@@ -368,6 +368,14 @@ def test_rules_that_do_not_fit_the_file_say_so(motserve: Motserve, benchmark: st
     assert motserve("evaluate", "mot", "--gt", "gt", "--results", "results", "--benchmark", "mot15").exit_code == 0
 
 
+def test_eight_columns_do_not_tell_whose_rules_they_follow(motserve: Motserve) -> None:
+    put("gt/A/gt/gt.txt", [(*row[:7], 1) for row in TRUTH])
+    put("results/A.txt", TRUTH)
+    call = ("evaluate", "mot", "--gt", "gt", "--results", "results")
+    assert_error(motserve(*call), 3, "gt/A/gt/gt.txt has 8 columns", "give --benchmark")
+    assert motserve(*call, "--benchmark", "mot17").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("reading", "denied"), [("read_text", "gt/A/gt/gt.txt"), ("read_bytes", "results/A.json")]
 )  # fmt: skip
@@ -495,8 +503,23 @@ def test_tracks_are_made_from_detections_written_and_scored_the_same_again(motse
     assert made["sequences"]["A"]["MOTA"] == 1
     assert made["provenance"]["weights"] == {"detector": None, "reid": None}
     assert made["provenance"]["data"]["A"]["detections"]["file"] == "A.txt"
+    assert set(made["provenance"]["config"]) == {"detector", "tracker", "reid"}
     assert motserve(*MOT, "--results", "out", "--json", "again.json").exit_code == 0
     assert document("again.json")["sequences"] == made["sequences"]
+
+
+def test_scores_of_tracks_made_earlier_carry_the_stamp_on_the_tracks_and_no_other_configuration(
+    motserve: Motserve,
+) -> None:
+    sequences("A", "B")
+    put("out/A.txt", CHANGED)
+    put("out/A.provenance.json", '{"config": {"tracker": {"high_confidence": 0.123}}}')
+    put("out/B.txt", CHANGED)
+    call = (*MOT, "--results", "out", "--json", "s.json", "--set", "tracker.high_confidence=0.65")
+    assert motserve(*call).exit_code == 0
+    stamp = document("s.json")["provenance"]
+    assert stamp["tracks"] == {"A": {"config": {"tracker": {"high_confidence": 0.123}}}}
+    assert stamp["config"] == {}
 
 
 def test_without_a_folder_nothing_is_written(motserve: Motserve) -> None:
@@ -621,6 +644,15 @@ def test_detections_are_scored_by_sequence_and_together(motserve: Motserve) -> N
     assert scores["provenance"]["weights"] == {"detector": None}
     assert "pycocotools" in scores["provenance"]["libraries"]
     assert "combined" in result.stdout
+
+
+def test_a_confidence_that_was_set_has_no_part_in_average_precision(motserve: Motserve) -> None:
+    sequences("A")
+    put("det/A.txt", [(row[0], -1, *row[2:6], 0.3) for row in TRUTH])
+    call = ("evaluate", "detection", "--gt", "gt", "--detections", "det", "--json", "d.json")
+    said = motserve(*call, "--set", "detector.confidence=0.65").stderr
+    assert said.startswith("detector.confidence=0.65 has no part in average precision")
+    assert document("d.json")["combined"]["mAP50"] == 1
 
 
 def test_detections_of_nobody_are_dashes(motserve: Motserve) -> None:

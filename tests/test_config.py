@@ -60,7 +60,7 @@ def test_shipped_files_hold_the_defaults(path: Path) -> None:
 
 
 def test_shipped_candidates_are_valid() -> None:
-    candidates = read_candidates(CONFIGS / "compare" / "detectors.yaml", Config())
+    candidates = read_candidates(CONFIGS / "compare" / "detectors.yaml", Config(), ["detector"])
     assert candidates["efficientdet-d0"].detector.image_size == 512
     assert {name: one.detector.weights for name, one in candidates.items()}["yolov8s"] == ("yolov8s.pt",)
 

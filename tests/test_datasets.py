@@ -94,14 +94,12 @@ def test_the_checksum_covers_annotations_and_choices(source: Path, tmp_path: Pat
 
 
 @ALL
-def test_pictures_are_read_on_demand(kind: Kind, tmp_path: Path) -> None:
+def test_pictures_are_read_unless_it_is_declined(kind: Kind, tmp_path: Path) -> None:
     SOURCES[kind](tmp_path / "source")
     out = tmp_path / "out"
-    plain = prepare(kind, tmp_path / "source", out)
+    plain = prepare(kind, tmp_path / "source", out, PrepareOptions(checksum_pictures=False))
     assert all(entry.sha256 is None for entry in plain.pictures.values())
-    manifest = prepare(
-        kind, tmp_path / "source", out, PrepareOptions(checksum_pictures=True, links="hardlink", overwrite=True)
-    )
+    manifest = prepare(kind, tmp_path / "source", out, PrepareOptions(links="hardlink", overwrite=True))
     assert manifest.sha256 != plain.sha256
     name, entry = next(iter(manifest.pictures.items()))
     picture = (out if manifest.pictures_in == "output" else tmp_path / "source") / name
@@ -265,7 +263,7 @@ def test_the_command_says_what_it_did(source: Path, tmp_path: Path) -> None:
         "sequences": ["MOT17-02", "MOT17-09"],
         "links": "copy",
         "allow_missing": True,
-        "checksum_pictures": False,
+        "checksum_pictures": True,
     }
     chosen = motserve_datasets("prepare", "mot17", source, "--output", out, "--overwrite", "--sequences", "MOT17-02")
     assert (chosen.exit_code, chosen.stderr) == (0, "")

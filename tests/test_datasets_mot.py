@@ -44,7 +44,7 @@ def coco(path: Path) -> Any:
 
 def yolo_labels(folder: Path, split: str) -> dict[str, np.ndarray]:
     """What Ultralytics itself reads, without a word of complaint, by name of the picture."""
-    from motserve.detection.ultralytics_setup import import_ultralytics
+    from motserve.libraries import import_ultralytics
 
     import_ultralytics()
     from ultralytics.data.utils import img2label_paths, verify_image_label
@@ -170,7 +170,7 @@ def test_a_half_can_be_read_as_a_video(prepared: Path, source: Path) -> None:
 
 
 def test_ultralytics_finds_the_data_set(prepared: Path) -> None:
-    from motserve.detection.ultralytics_setup import import_ultralytics
+    from motserve.libraries import import_ultralytics
 
     import_ultralytics()
     from ultralytics.cfg import get_cfg

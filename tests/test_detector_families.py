@@ -338,7 +338,7 @@ def efficientdet_input(image: Image) -> tuple[Any, float]:
 def test_rt_detr_of_ultralytics_gives_what_it_gives(tmp_path: Path) -> None:
     import torch
 
-    from motserve.detection.ultralytics_setup import import_ultralytics
+    from motserve.libraries import import_ultralytics
 
     ultralytics = import_ultralytics()
     from ultralytics.nn.tasks import RTDETRDetectionModel

@@ -3,8 +3,11 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import platform
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import motserve
 from motserve.base import DetectorBase
 from motserve.config import Config, DetectorConfig, VideoConfig, change_config, load_config
 from motserve.detection import build_detector
@@ -23,7 +27,7 @@ from motserve.experiments.appearance import Appearance
 from motserve.experiments.cache import Cache, open_cache
 from motserve.experiments.detections import DetectedVideo, detect_video
 from motserve.experiments.footage import Footage
-from motserve.experiments.models import Models
+from motserve.experiments.models import Models, _code_checksum
 from motserve.reid import build_embedder
 from motserve.reid.crops import cut_crops
 from motserve.scenes import SceneConfig, render
@@ -169,7 +173,7 @@ def test_a_cached_video_needs_neither_detector_nor_decoding(
     assert made.timestamps.tolist() == [frame.timestamp for frame in frames]
     assert (made.rate_hz, made.class_names) == (6, {0: "person"})
 
-    forbid(monkeypatch, "models.build_detector", "detections.open_video", "footage.open_video")
+    forbid(monkeypatch, "models.build_detector", "footage.open_video")
     assert_equal(detect(clip, networks, cache), made)
 
 
@@ -235,6 +239,55 @@ def test_other_weights_are_another_key_and_the_same_under_another_name_are_not(f
     assert after[1] != before[1]
 
 
+def test_what_the_name_of_a_file_tells_about_its_network_is_in_the_key(tmp_path: Path) -> None:
+    keys = []
+    for name in ("fasterrcnn_resnet50_fpn.pth", "fasterrcnn_resnet50_fpn_v2.pth"):
+        (tmp_path / name).write_bytes(b"the same arrays")
+        keys.append(Models(load_config([{"detector": {"weights": str(tmp_path / name)}}])).detection_key())
+    assert keys[0]["weights"] == keys[1]["weights"]
+    assert keys[0] != keys[1]
+
+
+@pytest.mark.parametrize(
+    ("module", "changed"),
+    [
+        ("detection/common.py", [True, False]),
+        ("reid/crops.py", [False, True]),
+        ("video/folder.py", [True, True]),
+        ("types.py", [True, True]),
+        ("tracking/kalman.py", [False, False]),
+    ],
+)
+def test_other_code_is_another_key(
+    files: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, changed: list[bool]
+) -> None:
+    package = shutil.copytree(Path(motserve.__file__).parent, tmp_path / "motserve")
+    monkeypatch.setattr("motserve.experiments.models.__file__", str(package / "experiments" / "models.py"))
+
+    def keys() -> list[dict[str, Any]]:
+        _code_checksum.cache_clear()
+        return [Models(files).detection_key(), Models(files).embedding_key()]
+
+    before = keys()
+    (package / module).write_text("# changed")
+    assert [a != b for a, b in zip(before, keys(), strict=True)] == changed
+    _code_checksum.cache_clear()
+
+
+def test_another_machine_and_a_gpu_are_other_keys(
+    files: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device of `auto` is another one with a GPU."""
+    keys = []
+    for machine, driver in (("x86_64", tmp_path / "none"), ("arm64", tmp_path / "none"), ("x86_64", tmp_path)):
+        monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
+        monkeypatch.setattr("motserve.experiments.models._NVIDIA_DRIVER", driver)
+        keys.append((Models(files).detection_key(), Models(files).embedding_key()))
+    for one, other in combinations(keys, 2):
+        assert one[0] != other[0]
+        assert one[1] != other[1]
+
+
 def test_settings_of_tracker_and_linking_are_in_no_key(files: Config) -> None:
     config = change_config(
         files,
@@ -282,7 +335,7 @@ def test_another_video_or_rate_is_detected_in_anew(
     assert pictures(moved) == 0
     (moved / "seqinfo.ini").write_text("[Sequence]\nframeRate=5\n")
     assert pictures(moved) == 7
-    (moved / "6.png").rename(moved / "7.png")
+    (moved / "6.png").rename(moved / "06.png")
     assert pictures(moved) == 7
     cv2.imwrite(str(moved / "0.png"), np.full((32, 48, 3), 99, np.uint8))
     assert pictures(moved) == 7

@@ -84,31 +84,25 @@ def rows(frames: Sequence[TrackedFrame]) -> list[tuple[object, ...]]:
 # --- footage ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_video_is_looked_for_beside_the_ground_truth_and_first_where_it_is_said_to_be(tmp_path: Path) -> None:
+def test_a_video_is_looked_for_beside_the_ground_truth_or_only_where_it_is_said_to_be(tmp_path: Path) -> None:
     truth = truth_of(write(tmp_path / "walk" / "gt" / "gt.txt", []))
     beside = tmp_path / "walk" / "walk.avi"
     videos = tmp_path / "videos"
     videos.mkdir()
-    with pytest.raises(NotFound, match=rf"no video of walk: .* {tmp_path}/walk; give --videos"):
+    with pytest.raises(NotFound, match=rf"no video of walk: looked for img1/, .* in {tmp_path}/walk; give --videos"):
         find_video(truth)
-    with pytest.raises(NotFound, match=f"{videos}, {tmp_path}/walk; give --videos"):
-        find_video(truth, videos)
     beside.touch()
-    assert find_video(truth) == find_video(truth, videos) == beside
+    assert find_video(truth) == beside
     (tmp_path / "walk" / "img1").mkdir()
     assert find_video(truth) == tmp_path / "walk"
+    with pytest.raises(NotFound, match=rf"no video of walk: looked for walk\.mp4 .* in {videos}; give --videos"):
+        find_video(truth, videos)
     (videos / "walk").mkdir()
     assert find_video(truth, videos) == videos / "walk"
     (videos / "walk.webm").touch()
     assert find_video(truth, videos) == videos / "walk.webm"
     (videos / "walk.mp4").touch()
     assert find_video(truth, videos) == videos / "walk.mp4"
-
-
-def test_pictures_beside_the_ground_truth_serve_what_the_folder_of_videos_lacks(tmp_path: Path, folder: Path) -> None:
-    truth = TruthFile("grey", write(folder / "gt" / "gt.txt", []), None, None)
-    (tmp_path / "videos").mkdir()
-    assert find_video(truth, tmp_path / "videos") == folder
 
 
 def test_ground_truth_that_lies_alone_has_its_video_beside_it(tmp_path: Path) -> None:
@@ -165,27 +159,35 @@ def test_the_checksum_of_a_video_is_that_of_its_file(scene: Path) -> None:
     assert Footage(video, VideoConfig()).sha256 == hashlib.sha256(video.read_bytes()).hexdigest()
 
 
-def test_the_checksum_of_a_folder_is_that_of_its_pictures_their_names_and_their_rate(
-    tmp_path: Path, folder: Path
-) -> None:
+def test_the_checksum_of_a_folder_is_that_of_its_pictures_and_their_names(tmp_path: Path, folder: Path) -> None:
     def checksum(path: Path = folder) -> str:
         return Footage(path, VideoConfig()).sha256
 
     seen = [checksum()]
     write(folder / "gt" / "gt.txt", ["1,1,1,1,1,1"])
+    write(folder / "seqinfo.ini", ["[Sequence]", "frameRate=5"])
     assert checksum() == seen[0]
+    assert Footage(folder, VideoConfig()).rate_hz == 5
     elsewhere = folder.rename(tmp_path / "elsewhere")
     assert checksum(elsewhere) == seen[0]
 
-    write(elsewhere / "seqinfo.ini", ["[Sequence]", "frameRate=5"])
-    seen.append(checksum(elsewhere))
-    write(elsewhere / "seqinfo.ini", ["[Sequence]", "frameRate=6"])
-    seen.append(checksum(elsewhere))
     (elsewhere / "img1" / "000001.png").rename(elsewhere / "img1" / "000009.png")
     seen.append(checksum(elsewhere))
     (elsewhere / "img1" / "000009.png").write_bytes((elsewhere / "img1" / "000002.png").read_bytes())
     seen.append(checksum(elsewhere))
     assert len(set(seen)) == len(seen)
+
+
+def test_pictures_with_a_gap_in_their_numbers_are_refused(folder: Path) -> None:
+    (folder / "img1" / "000003.png").rename(folder / "img1" / "000006.png")
+    with pytest.raises(InvalidVideo, match=r"grey/img1: picture 3 is missing between 2 and 4"):
+        Footage(folder, VideoConfig()).image(0)
+
+
+def test_a_video_of_another_size_is_refused(folder: Path) -> None:
+    truth = TruthFile("grey", folder / "gt" / "gt.txt", 5, None, (64, 32))
+    with pytest.raises(InvalidData, match=r"is 48x32, the seqinfo\.ini of grey says 64x32; this is not its video"):
+        Footage(folder, VideoConfig(), truth).image(0)
 
 
 # --- detections from a file -------------------------------------------------------------------------------------------
@@ -282,7 +284,7 @@ def test_a_video_of_another_length_than_its_ground_truth_is_refused(
 ) -> None:
     (truth,) = find_truth(scene).values()
     longer = dataclasses.replace(truth, frames=500)
-    with pytest.raises(InvalidData, match=r"has 24 frames, the seqinfo\.ini of plaza says 500"):
+    with pytest.raises(InvalidData, match=r"plaza\.mp4 has 24 frames, plaza has 500; this is not its video"):
         load_sequences({longer.name: longer}, Models(bundled), Cache(tmp_path / "cache"))
 
 

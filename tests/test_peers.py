@@ -218,6 +218,17 @@ def _equal(seen: DetectedVideo, config: TrackerConfig) -> Ultralytics:
 
 
 @pytest.mark.skipif(find_spec("trackers") is None, reason="the extra `bench` is not installed")
+def test_roboflow_does_not_look_for_a_camera_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would ask for pictures, which no other contender gets."""
+    import trackers
+
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(trackers, "BoTSORTTracker", lambda **settings: given.append(settings))
+    PEERS["roboflow-botsort"](RATE_HZ)
+    assert given == [{"frame_rate": RATE_HZ, "enable_cmc": False}]
+
+
+@pytest.mark.skipif(find_spec("trackers") is None, reason="the extra `bench` is not installed")
 def test_roboflow_is_told_the_frame_rate() -> None:
     """A track that was lost for two seconds: longer than its buffer of one at 10 Hz, not at 60 Hz."""
     person = Detections(np.array([[10, 10, 50, 110]], np.float32), np.array([0.9], np.float32), np.zeros(1, np.int64))

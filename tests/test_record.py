@@ -63,13 +63,14 @@ def test_a_run_is_found_again_with_all_that_was_logged(store: MlflowConfig, tmp_
     (tmp_path / "table.md").write_text("| a |")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "plot.png").write_bytes(b"png")
+    (tmp_path / "out" / "holiday.png").write_bytes(b"of somebody else")
     before = datetime.now(timezone.utc) - timedelta(seconds=1)
     run_id = log_run(
         store,
         "trackers",
         {"MOTA": 71.5, "IDSW": 3, "MOT17-09/HOTA": 60.25},
         PROVENANCE,
-        [tmp_path / "table.md", tmp_path / "out"],
+        [tmp_path / "table.md", tmp_path / "out" / "plot.png"],
         "ours",
     )
     (run,) = found(store)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from motserve.detection.ultralytics_setup import import_ultralytics
+from motserve.libraries import import_ultralytics
 
 import_ultralytics()
 

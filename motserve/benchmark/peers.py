@@ -20,7 +20,7 @@ import yaml
 
 from motserve.base import TrackerBase
 from motserve.config import TrackerConfig
-from motserve.detection.ultralytics_setup import import_ultralytics
+from motserve.libraries import import_ultralytics
 from motserve.types import Detections, Tracks
 
 Step = Callable[[], Any]

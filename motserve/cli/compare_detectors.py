@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from motserve.cli.compared import OutputFolder, conclude
-from motserve.cli.labelled import MaybeGroundTruth, Rules, Split, Videos, YoloFile, labelled_pictures
+from motserve.cli.labelled import (
+    MaybeGroundTruth,
+    Rules,
+    Split,
+    Videos,
+    YoloFile,
+    announce_confidence,
+    labelled_pictures,
+)
 from motserve.cli.options import (
     CandidatesFile,
     CandidateWeights,
@@ -43,6 +51,8 @@ def detectors(
     settings = read_config(config, overrides)
     cache = open_cache(settings)
     configs = choose_candidates(settings, "detector", weights, candidates)
+    for one in configs.values():
+        announce_confidence(one)
     described: dict[str, Mapping[str, Any]] = {}
 
     def detect(models: Models) -> Sequence[LabelledPictures]:
@@ -57,5 +67,6 @@ def detectors(
         data=described,
         libraries=DETECTION_LIBRARIES,
         notes={"candidates": {name: one.detector.model_dump(mode="json") for name, one in configs.items()}},
+        sections=["evaluation", "video"],
     )
     conclude(comparison, "detectors", settings, provenance, output, mlflow)

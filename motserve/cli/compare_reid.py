@@ -50,5 +50,6 @@ def reid(
             "protocol": protocol,
             "candidates": {name: one.reid.model_dump(mode="json") for name, one in configs.items()},
         },
+        sections=["evaluation"],
     )
     conclude(comparison, "reid", settings, provenance, output, mlflow)

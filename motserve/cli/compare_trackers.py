@@ -53,7 +53,9 @@ def trackers(
     settings = read_config(config, overrides)
     cache, models = open_cache(settings), Models(settings)
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
-    configs = read_candidates(candidates, settings) if candidates else own_variants(settings, loaded)
+    configs = (
+        read_candidates(candidates, settings, ["tracker", "reid"]) if candidates else own_variants(settings, loaded)
+    )
     blind = [sequence.name for sequence in loaded if sequence.footage is None]
     if blind and not candidates and settings.reid.policy != "off":
         missing = f"without identities: there is no video of {', '.join(blind)} to look at; give --videos"
@@ -83,5 +85,6 @@ def trackers(
                 name: own.model_dump(mode="json", include={"tracker", "reid"}) for name, own in configs.items()
             }
         },
+        sections=["video"] if detections else ["video", "detector"],
     )
     conclude(comparison, "trackers", settings, provenance, output, mlflow)

@@ -39,11 +39,11 @@ def conclude(
         mlflow: Log a run for each candidate.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_comparison(comparison, folder, provenance)
+    files = write_comparison(comparison, folder, provenance)
     _console.print(comparison_table(comparison))
-    written = f"written to {escape(str(folder))}: table.md, results.json, plot.png"
+    written = f"written to {escape(str(folder))}: {', '.join(file.name for file in files)}"
     _console.print(written, style="dim", highlight=False, soft_wrap=True)
     if mlflow:
         for candidate, metrics in comparison.metrics().items():
-            run = log_run(settings.mlflow, kind, metrics, provenance, [folder], candidate)
+            run = log_run(settings.mlflow, kind, metrics, provenance, files, candidate)
             _console.print(f"MLflow run {run} {escape(candidate)}", style="dim", highlight=False)

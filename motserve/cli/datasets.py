@@ -41,8 +41,12 @@ def prepare(
         float, typer.Option(min=0, max=0.9, help="Share of the training people to hold out for validation (Re-ID).")
     ] = 0.1,
     checksum_pictures: Annotated[
-        bool, typer.Option("--checksum-pictures", help="Read every picture for its checksum; takes a while.")
-    ] = False,
+        bool,
+        typer.Option(
+            "--checksum-pictures/--no-checksum-pictures",
+            help="Read every picture for its checksum; without, a change that keeps its size goes unnoticed.",
+        ),
+    ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of this command.")] = False,
 ) -> None:
     """Check a downloaded data set and write what training and evaluation read of it."""

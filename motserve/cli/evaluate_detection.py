@@ -14,6 +14,7 @@ from motserve.cli.labelled import (
     Split,
     Videos,
     YoloFile,
+    announce_confidence,
     labelled_pictures,
 )
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, UseMlflow, read_config
@@ -44,7 +45,9 @@ def detection(
     overrides: Overrides = None,
 ) -> None:
     """Score the configured detector, or detections in files: mAP50, mAP50-95, recall at fixed false positives."""
-    settings = for_scoring(read_config(config, overrides))
+    configured = read_config(config, overrides)
+    settings = for_scoring(configured)
+    announce_confidence(configured)
     models = Models(settings)
     parts = labelled_pictures(models, open_cache(settings), gt, data, split, sequences, detections, videos, benchmark)
     scores = {name: scored.as_dict() for name, scored in score_pictures(parts, settings).items()}
@@ -54,6 +57,7 @@ def detection(
         weights={"detector": weights},
         data={part.name: part.data for part in parts},
         libraries=DETECTION_LIBRARIES,
+        sections=["detector", "evaluation", "video"],
     )
     combined = scores.pop(COMBINED)
     ratios = [name for name in combined if name not in DETECTION_COUNTS]

@@ -24,6 +24,7 @@ from motserve.cli.options import (
 )
 from motserve.cli.progress import sequence_progress
 from motserve.cli.tables import NumberTable, number_table
+from motserve.config import Config
 from motserve.evaluation import COUNT_NAMES, RATIO_NAMES
 from motserve.evaluation.second_opinion import COMPARED
 from motserve.evaluation.sequences import COMBINED, TruthFile, find_results, find_truth
@@ -83,7 +84,8 @@ def mot(
         weights=evaluation.weights,
         data=evaluation.data,
         libraries=MOT_LIBRARIES,
-        notes={"benchmarks": benchmarks},
+        notes={"benchmarks": benchmarks, **({"tracks": evaluation.origins} if evaluation.origins else {})},
+        sections=_sections(settings, detections) if run else (),
     )
     document = evaluation.scored.document(provenance)
     if json is not None:
@@ -102,6 +104,12 @@ def mot(
             metrics |= {f"{name}/{score}": value for score, value in percent(scores, RATIO_NAMES).items()}
         logged = log_run(settings.mlflow, "mot", metrics, provenance, [json] if json else [])
         console.print(f"MLflow run {logged}", style="dim", highlight=False)
+
+
+def _sections(settings: Config, detections: Path | None) -> list[str]:
+    """Return the sections of the configuration that make tracks."""
+    appearance = settings.reid.policy != "off"
+    return ["detector", "tracker", "reid", *(["video"] if appearance or not detections else [])]
 
 
 def _check_target(results: Path, truths: Mapping[str, TruthFile], detections: Path | None) -> None:

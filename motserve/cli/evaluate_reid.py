@@ -40,7 +40,13 @@ def reid(
     crops = load_crops(root, protocol)
     with sequence_progress("embedding") as tell:
         plain, reranked = score_embedder(crops, models, open_cache(settings), rerank, tell)
-    provenance = stamp(settings, weights={"reid": weights}, data=crops.data, notes={"protocol": protocol})
+    provenance = stamp(
+        settings,
+        weights={"reid": weights},
+        data=crops.data,
+        notes={"protocol": protocol},
+        sections=["reid", "evaluation"],
+    )
     document = {
         "scores": plain.as_dict(),
         **({"reranked": reranked.as_dict()} if reranked else {}),

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from motserve.cli.options import SequenceNames, names_of
 from motserve.cli.progress import sequence_progress
+from motserve.config import Config, DetectorConfig
 from motserve.errors import NotFound
 from motserve.evaluation import Benchmark
 from motserve.evaluation.sequences import find_truth
@@ -16,6 +18,8 @@ from motserve.experiments.cache import Cache
 from motserve.experiments.models import Models
 from motserve.experiments.pictures import LabelledPictures, detect_yolo, pictures_of
 from motserve.experiments.sequences import LabelledSequence, load_sequences
+
+_notes = Console(stderr=True)
 
 
 def _folder_there(path: Path | None) -> Path | None:
@@ -44,6 +48,16 @@ Rules = Annotated[
 ]
 YoloFile = Annotated[Path | None, typer.Option("--data", help="YOLO data set, its data.yaml, instead of --gt.")]
 Split = Annotated[str, typer.Option("--split", help="With --data: which split.")]
+
+
+def announce_confidence(settings: Config) -> None:
+    """Say that a confidence that was set has no part in average precision."""
+    if settings.detector.confidence != DetectorConfig().confidence:
+        _notes.print(
+            f"detector.confidence={settings.detector.confidence:g} has no part in average precision, which is measured "
+            f"down to evaluation.detection_confidence={settings.evaluation.detection_confidence:g}",
+            style="yellow", markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def labelled_sequences(

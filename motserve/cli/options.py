@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,7 +97,7 @@ def choose_candidates(
     Raises:
         InvalidConfig: The file is not valid, or a name stands for two candidates.
     """
-    candidates = read_candidates(path, settings) if path else {}
+    candidates = read_candidates(path, settings, [section]) if path else {}
     for name in weights or ():
         label = Path(name).name
         if label in candidates:
@@ -106,11 +106,16 @@ def choose_candidates(
     return candidates or {Path(getattr(settings, section).weights[0]).name: settings}
 
 
-def read_candidates(path: Path, settings: Config) -> dict[str, Config]:
+def read_candidates(path: Path, settings: Config, sections: Collection[str]) -> dict[str, Config]:
     """Read what is compared: each candidate is the configuration with some keys changed.
 
+    Args:
+        path: The file.
+        settings: The configuration.
+        sections: What may be changed; other changes would have no effect on what is compared.
+
     Raises:
-        InvalidConfig: The file is no such mapping, or a change is not valid.
+        InvalidConfig: The file is no such mapping, or a change is not valid or has no effect.
     """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -120,6 +125,12 @@ def read_candidates(path: Path, settings: Config) -> dict[str, Config]:
         raise InvalidConfig(f"{path} must name candidates, each with a mapping of what it changes: `name: {{key: …}}`")
     candidates = {}
     for name, changes in tree.items():
+        idle = [key for key in changes if key not in sections]
+        if idle:
+            raise InvalidConfig(
+                f"{path}, candidate {name}: {', '.join(map(str, idle))} has no effect here; a candidate changes "
+                f"{' and '.join(sections)}"
+            )
         try:
             candidates[str(name)] = change_config(settings, changes)
         except InvalidConfig as error:

@@ -83,9 +83,10 @@ def tracker(
         notes={"held_out": apart or "second half of each sequence"},
     )
     output.mkdir(parents=True, exist_ok=True)
-    with replacing(output / "best.yaml") as partial:
+    best, results = output / "best.yaml", output / "results.json"
+    with replacing(best) as partial:
         partial.write_text(yaml.safe_dump(nested(tuned.best), sort_keys=False), encoding="utf-8")
-    write_json(output / "results.json", {**_document(tuned), "provenance": provenance})
+    write_json(results, {**_document(tuned), "provenance": provenance})
     console.print(_table(tuned))
     console.print(_parameters(tuned, settings))
     written = f"written to {escape(str(output))}: best.yaml, results.json"
@@ -94,7 +95,7 @@ def tracker(
         metrics = percent(tuned.scores["best"]["held_out"].scores.as_dict(), RATIO_NAMES)
         for name, value in percent(tuned.scores["best"]["train"].scores.as_dict(), RATIO_NAMES).items():
             metrics[f"train/{name}"] = value
-        run = log_run(settings.mlflow, "tune", metrics, provenance, [output])
+        run = log_run(settings.mlflow, "tune", metrics, provenance, [best, results])
         console.print(f"MLflow run {run}", style="dim", highlight=False)
 
 

@@ -187,14 +187,14 @@ def _read_truth(sequence: MotSequence, contents: MotContents) -> _Truth:
     if table.columns != _COLUMNS:
         raise InvalidData(f"{name} has {table.columns} columns; ground truth of {contents.title} has {_COLUMNS}")
     pedestrians = table.classes == _PEDESTRIAN
-    people = pedestrians & (table.scores != 0)
+    people = pedestrians & (table.scores.astype(np.int64) != 0)  # whole, as the benchmark reads the flag
     return _Truth(
         table,
         table.ltwh - _ORIGIN,
         people,
         (pedestrians & ~people) | np.isin(table.classes, list(contents.distractors)),
         np.searchsorted(table.frames, np.arange(length + 1)).astype(np.int64),
-        sequence.ground_truth.read_text(encoding="utf-8-sig").splitlines(),
+        sequence.ground_truth.read_text(encoding="utf-8-sig").split("\n"),
     )
 
 

@@ -37,7 +37,7 @@ class PrepareOptions:
     allow_missing: bool = False
     seed: int = 0
     held_out_share: float = 0.1
-    checksum_pictures: bool = False
+    checksum_pictures: bool = True
     overwrite: bool = False
 
 

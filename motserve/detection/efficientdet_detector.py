@@ -8,9 +8,9 @@ from torchvision.transforms.v2.functional import resize
 
 from motserve.config import DetectorConfig
 from motserve.detection.checkpoint import coco_names, load_checkpoint, read_checkpoint
-from motserve.detection.extras import import_extra
 from motserve.detection.torch_detector import Found, TorchDetector
 from motserve.errors import InvalidConfig, WeightsUnavailable
+from motserve.libraries import import_extra
 from motserve.weights import Weights
 
 _STRIDE = 128

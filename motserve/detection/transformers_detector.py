@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from motserve.config import DetectorConfig
-from motserve.detection.extras import import_extra
 from motserve.detection.torch_detector import Found, TorchDetector
 from motserve.errors import InvalidConfig, WeightsUnavailable
+from motserve.libraries import import_extra
 from motserve.weights import Weights
 
 _NO_CLASS = "N/A"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
+from motserve.errors import InvalidData
 from motserve.results import MotTable
 
 Benchmark = Literal["mot15", "mot16", "mot17", "mot20"]
@@ -62,7 +63,14 @@ def rules_for(sequence: str, truth: MotTable, benchmark: Benchmark | None = None
 
     Returns:
         The rules.
+
+    Raises:
+        InvalidData: The file does not tell.
     """
+    if benchmark is None and truth.columns == _COLUMNS_WITH_CLASSES - 1:
+        raise InvalidData(
+            f"{truth.name} has {truth.columns} columns, which do not tell whether the last is a class; give --benchmark"
+        )
     if benchmark is None:
         with_classes: Benchmark = "mot20" if sequence.upper().startswith("MOT20") else "mot17"
         benchmark = with_classes if truth.columns == _COLUMNS_WITH_CLASSES else "mot15"

@@ -7,6 +7,7 @@ positives per image as in Dollar et al. 2012.
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from motserve.types import BoolArray, Detections, IntArray
 _THRESHOLDS: Final = np.linspace(0.5, 0.95, 10)
 _EVERY_AREA: Final = (0.0, 1e10)
 _ROUNDING: Final = 1e-9  # 0.29 false positives per image over 100 images are 29, not 28.999999999999996
+_PICTURES_AT_A_TIME: Final = 128
+_RECORD: Final = ("dtMatches", "dtScores", "dtIgnore", "gtIgnore")  # what is needed of a match
 _OUTSIDE: Final = 2e10  # an area that pycocotools counts as neither to be found nor false to report
 
 
@@ -84,6 +87,24 @@ def recall_name(limit: float) -> str:
     return f"recall@{limit:g}FPPI"
 
 
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """What became of each detection of a set of pictures; sets can be added.
+
+    Attributes:
+        images: Number of pictures.
+        by_class: Of each class that was looked for, pycocotools' record of every picture in which it occurs.
+    """
+
+    images: int
+    by_class: Mapping[int, Sequence[Mapping[str, Any]]]
+
+    def __add__(self, other: Matches) -> Matches:
+        """Return the matches of both sets together; they must have been matched for the same classes."""
+        both = {index: [*records, *other.by_class[index]] for index, records in self.by_class.items()}
+        return Matches(self.images + other.images, both)
+
+
 def score_detections(
     truth: Sequence[ImageTruth], found: Sequence[Detections], limits: Sequence[float]
 ) -> DetectionScores:
@@ -97,22 +118,60 @@ def score_detections(
     Returns:
         The scores over all pictures and over the classes that are to be found somewhere.
     """
+    return score_matches(match_detections(truth, found, classes_in(truth)), limits)
+
+
+def classes_in(truth: Sequence[ImageTruth]) -> list[int]:
+    """Return the classes that are to be found in some of the pictures."""
+    counted = [image.classes[~image.ignored] for image in truth]
+    classes: list[int] = np.unique(np.concatenate([np.empty(0, np.int64), *counted])).tolist()
+    return classes
+
+
+def match_detections(truth: Sequence[ImageTruth], found: Sequence[Detections], classes: Sequence[int]) -> Matches:
+    """Match detections with what is to be found, picture by picture.
+
+    Args:
+        truth: What is to be found in each picture.
+        found: What was found in each, in the same order and with the same class indices.
+        classes: Classes that are matched.
+
+    Raises:
+        ValueError: There are more pictures of one than of the other.
+    """
     if len(truth) != len(found):
         raise ValueError(f"{len(truth)} pictures of ground truth and {len(found)} of detections")
-    counted = [image.classes[~image.ignored] for image in truth]
-    classes = np.unique(np.concatenate([np.empty(0, np.int64), *counted])).tolist()
-    objects = sum(map(len, counted))
+    by_class: dict[int, list[Mapping[str, Any]]] = {index: [] for index in classes}
+    # some pictures at a time: pycocotools keeps a dictionary for each box while it matches
+    for start in range(0, len(truth) if classes else 0, _PICTURES_AT_A_TIME):
+        part = slice(start, start + _PICTURES_AT_A_TIME)
+        records = _match(truth[part], found[part], list(classes))
+        count = len(truth[part])
+        for number, index in enumerate(classes):
+            own = records[number * count : (number + 1) * count]
+            by_class[index] += [{key: record[key] for key in _RECORD} for record in own if record is not None]
+    return Matches(len(truth), by_class)
+
+
+def score_matches(matches: Matches, limits: Sequence[float]) -> DetectionScores:
+    """Score detections that were matched.
+
+    Args:
+        matches: The matches.
+        limits: False positives per image at which recall is reported.
+    """
+    objects = {index: _objects(records) for index, records in matches.by_class.items()}
+    classes = [index for index, count in objects.items() if count]
     if not classes:
-        return DetectionScores(np.nan, np.nan, dict.fromkeys(limits, np.nan), len(truth), 0)
-    evaluation = _evaluate(truth, found, classes)
-    precision = evaluation.eval["precision"][:, :, :, 0, 0]  # thresholds x recalls x classes; -1 where nothing counts
-    recalls = np.array([_recalls(evaluation, index, len(truth), limits) for index in range(len(classes))])
+        return DetectionScores(np.nan, np.nan, dict.fromkeys(limits, np.nan), matches.images, 0)
+    precision = np.array([_precision(matches.by_class[index]) for index in classes])  # classes x thresholds x recalls
+    recalls = np.array([_recalls(matches.by_class[index], objects[index], matches.images, limits) for index in classes])
     return DetectionScores(
-        map50=float(precision[0].mean()),
+        map50=float(precision[:, 0].mean()),
         map50_95=float(precision.mean()),
         recalls=dict(zip(limits, recalls.mean(axis=0).tolist(), strict=True)),
-        images=len(truth),
-        objects=objects,
+        images=matches.images,
+        objects=sum(objects.values()),
     )
 
 
@@ -144,7 +203,8 @@ def mot_truth(table: MotTable, rules: Rules, frames: int) -> list[ImageTruth]:
     return [ImageTruth(corners[part], np.zeros(len(part), np.int64), ignored[part]) for part in rows][:frames]
 
 
-def _evaluate(truth: Sequence[ImageTruth], found: Sequence[Detections], classes: list[int]) -> Any:
+def _match(truth: Sequence[ImageTruth], found: Sequence[Detections], classes: list[int]) -> list[Any]:
+    """Return pycocotools' records: for each class one for each picture, None where it is neither there nor found."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -155,13 +215,30 @@ def _evaluate(truth: Sequence[ImageTruth], found: Sequence[Detections], classes:
         truth_set.createIndex()
         found_set.createIndex()
         evaluation = COCOeval(truth_set, found_set, "bbox")
-        parameters = evaluation.params
-        parameters.iouThrs = _THRESHOLDS
-        parameters.areaRng, parameters.areaRngLbl = [list(_EVERY_AREA)], ["all"]
-        parameters.maxDets = [max(1, *map(len, found))] if found else [1]
+        _set_up(evaluation.params, max([1, *map(len, found)]))
         evaluation.evaluate()
+    records: list[Any] = evaluation.evalImgs
+    return records
+
+
+def _precision(records: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    """Return the precision of one class at each threshold of IoU and each of the 101 recalls."""
+    from pycocotools.cocoeval import COCOeval
+
+    evaluation = COCOeval(iouType="bbox")
+    _set_up(evaluation.params, max([1, *(len(record["dtScores"]) for record in records)]))
+    evaluation.params.imgIds, evaluation.params.catIds = list(range(len(records))), [0]
+    evaluation._paramsEval = copy.deepcopy(evaluation.params)  # what `evaluate` leaves for `accumulate`
+    evaluation.evalImgs = list(records)
+    with contextlib.redirect_stdout(io.StringIO()):
         evaluation.accumulate()
-    return evaluation
+    return np.asarray(evaluation.eval["precision"][:, :, 0, 0, 0])
+
+
+def _set_up(parameters: Any, most: int) -> None:
+    parameters.iouThrs = _THRESHOLDS
+    parameters.areaRng, parameters.areaRngLbl = [list(_EVERY_AREA)], ["all"]
+    parameters.maxDets = [most]
 
 
 def _dataset(images: list[list[dict[str, Any]]], classes: list[int]) -> dict[str, Any]:
@@ -194,13 +271,15 @@ def _ltwh(boxes: NDArray[np.float64]) -> list[list[float]]:
     return rows
 
 
-def _recalls(evaluation: Any, index: int, images: int, limits: Sequence[float]) -> list[float]:
+def _objects(records: Sequence[Mapping[str, Any]]) -> int:
+    return sum(int(np.count_nonzero(~np.asarray(record["gtIgnore"], bool))) for record in records)
+
+
+def _recalls(records: Sequence[Mapping[str, Any]], objects: int, images: int, limits: Sequence[float]) -> list[float]:
     """Return recall of one class at IoU 0.5, where the false positives per image stay within each limit."""
-    parts = [part for part in evaluation.evalImgs[index * images : (index + 1) * images] if part is not None]
-    counted = np.concatenate([~part["dtIgnore"][0].astype(bool) for part in parts])
-    scores = np.concatenate([part["dtScores"] for part in parts])[counted]
-    hits = np.concatenate([part["dtMatches"][0] > 0 for part in parts])[counted]
-    objects = sum(int(np.count_nonzero(~np.asarray(part["gtIgnore"], bool))) for part in parts)
+    counted = np.concatenate([~record["dtIgnore"][0].astype(bool) for record in records])
+    scores = np.concatenate([record["dtScores"] for record in records])[counted]
+    hits = np.concatenate([record["dtMatches"][0] > 0 for record in records])[counted]
     order = np.argsort(-scores, kind="stable")
     scores, hits = scores[order], hits[order]
     # a limit on the confidence keeps all detections of that confidence or none

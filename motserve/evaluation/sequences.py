@@ -32,12 +32,14 @@ class TruthFile:
         path: The file.
         frames: Length of the sequence by its `seqinfo.ini`; None without one.
         rate_hz: Frame rate in Hz by its `seqinfo.ini`; None without one.
+        size: Width and height of a picture in pixels by its `seqinfo.ini`; None without one.
     """
 
     name: str
     path: Path
     frames: int | None
     rate_hz: float | None
+    size: tuple[int, int] | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -145,13 +147,15 @@ def _describe(name: str, path: Path) -> TruthFile:
         parser.read_string(ini.read_text(encoding="utf-8-sig"))
         frames = parser.getint("Sequence", "seqLength", fallback=None)
         rate = parser.getfloat("Sequence", "frameRate", fallback=None)
+        width, height = (parser.getint("Sequence", key, fallback=None) for key in ("imWidth", "imHeight"))
     except (OSError, ValueError, IniError) as error:
         raise InvalidData(f"{ini} is not a valid seqinfo.ini: {' '.join(str(error).split())}") from error
     if (frames is not None and not 0 < frames <= MOST_FRAMES) or (rate is not None and not 0 < rate < float("inf")):
         raise InvalidData(
             f"{ini}: seqLength must be from 1 to {MOST_FRAMES} and frameRate positive, got {frames} and {rate}"
         )
-    return TruthFile(name, path, frames, rate)
+    size = None if width is None or height is None else (width, height)
+    return TruthFile(name, path, frames, rate, size)
 
 
 def _require(wanted: Iterable[str], found: Mapping[str, object], what: str) -> None:

@@ -24,7 +24,7 @@ class Column:
     """One column of a comparison.
 
     Attributes:
-        key: Key of the value in a row; rows keep fractions, seconds and plain counts.
+        key: Key of the value in a row; rows keep fractions, milliseconds and plain counts.
         heading: What stands above it.
         kind: How a value is written; `percent` shows a fraction times 100, `millions` a count by the million.
     """

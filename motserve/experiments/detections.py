@@ -20,7 +20,6 @@ from motserve.experiments.models import Models
 from motserve.provenance import describe_files
 from motserve.results import read_mot
 from motserve.types import Detections
-from motserve.video import open_video
 
 Progress = Callable[[str, int, int | None], None]
 """Told which sequence is in work, how many of its frames are done, and of how many where that is known."""
@@ -117,12 +116,11 @@ def detect_video(
         InvalidVideo: The video cannot be decoded; then nothing is kept.
         WeightsUnavailable: The detector's weights cannot be had.
     """
-    config = models.config
-    key = {"video": footage.sha256, "folder_rate": config.video.image_folder_rate_hz, **models.detection_key()}
+    key = {"video": footage.sha256, "rate": footage.rate_hz, **models.detection_key()}
     source = {"video": footage.path.name, "sha256": footage.sha256, "weights": models.detector_weights.describe()}
     kept = cache.load_detections(key)
     if kept is None:
-        kept = _detect(name, footage.path, models, progress)
+        kept = _detect(name, footage, models, progress)
         cache.store_detections(key, *kept)
     detections, timestamps, notes = kept
     class_names = {int(index): class_name for index, class_name in notes["class_names"].items()}
@@ -130,11 +128,11 @@ def detect_video(
 
 
 def _detect(
-    name: str, path: Path, models: Models, progress: Progress
+    name: str, footage: Footage, models: Models, progress: Progress
 ) -> tuple[list[Detections], NDArray[np.float64], Any]:
     detections: list[Detections] = []
     timestamps: list[float] = []
-    with open_video(path, models.config.video) as source:
+    with footage.open() as source:
         frames = source.frames()
         while batch := list(islice(frames, models.config.evaluation.detect_batch)):
             detections += models.detector.detect([frame.image for frame in batch])

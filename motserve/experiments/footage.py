@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 from motserve.config import VideoConfig
-from motserve.errors import InvalidVideo, NotFound
+from motserve.errors import InvalidData, InvalidVideo, NotFound
 from motserve.evaluation.sequences import TruthFile
 from motserve.provenance import describe_files
 from motserve.types import Frame, Image
-from motserve.video import open_video
+from motserve.video import VideoInfo, VideoSource, open_video
+from motserve.video.folder import SUFFIXES, folder_rate_hz
 
 VIDEO_SUFFIXES: Final = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".ts")
 
@@ -24,7 +26,8 @@ def find_video(truth: TruthFile, videos: Path | None = None) -> Path:
 
     Args:
         truth: Its ground truth. Beside it are looked for the folder `img1` and a video with the sequence's name.
-        videos: Folder that holds `<sequence>.mp4` (or another container) or the folder `<sequence>`; looked at first.
+        videos: Folder that holds `<sequence>.mp4` (or another container) or the folder `<sequence>`; where it is given,
+            nothing beside the ground truth is looked at.
 
     Returns:
         A video file or an image folder.
@@ -32,17 +35,33 @@ def find_video(truth: TruthFile, videos: Path | None = None) -> Path:
     Raises:
         NotFound: There is none; the message says where it was looked for.
     """
-    folders = [folder for folder in (videos, truth.folder or truth.path.parent) if folder is not None]
-    for folder in folders:
-        if folder == truth.folder and (folder / "img1").is_dir():
-            return folder
-        for place in (*(folder / f"{truth.name}{suffix}" for suffix in VIDEO_SUFFIXES), folder / truth.name):
-            if place.exists():
-                return place
+    folder = videos or truth.folder or truth.path.parent
+    if folder == truth.folder and (folder / "img1").is_dir():
+        return folder
+    for place in (*(folder / f"{truth.name}{suffix}" for suffix in VIDEO_SUFFIXES), folder / truth.name):
+        if place.exists():
+            return place
+    beside = "img1/, " if videos is None else ""
     raise NotFound(
-        f"no video of {truth.name}: looked for img1/, {truth.name}.mp4 and its like in "
-        f"{', '.join(map(str, folders))}; give --videos, or --detections to do without"
+        f"no video of {truth.name}: looked for {beside}{truth.name}.mp4 and its like, and a folder {truth.name}/, in "
+        f"{folder}; give --videos, or --detections to do without"
     )
+
+
+def image_folder(path: Path) -> Path:
+    """Return where the pictures of a folder lie: in its `img1`, if it has one."""
+    return path / "img1" if (path / "img1").is_dir() else path
+
+
+def _check_numbers(images: Path) -> None:
+    """Refuse numbered pictures with a gap: those behind it would be taken for other frames than they are."""
+    names = [file.stem for file in images.iterdir() if file.suffix.lower() in SUFFIXES]
+    if not all(name.isdecimal() for name in names):
+        return
+    numbers = sorted(map(int, names))
+    for before, after in pairwise(numbers):
+        if after != before + 1:
+            raise InvalidVideo(f"{images}: picture {before + 1} is missing between {before} and {after}")
 
 
 class Footage:
@@ -51,22 +70,50 @@ class Footage:
     Args:
         path: A video file or an image folder.
         config: Limits on what is decoded.
+        truth: Ground truth of the sequence whose video this shall be; None to take any.
     """
 
-    def __init__(self, path: Path, config: VideoConfig) -> None:
+    def __init__(self, path: Path, config: VideoConfig, truth: TruthFile | None = None) -> None:
         self.path = path
         self._config = config
+        self._truth = truth
         self._open = ExitStack()
         self._walk: Iterator[Frame] | None = None
         self._frame: Frame | None = None
 
     @cached_property
     def sha256(self) -> str:
-        """Checksum of the file; of a folder, that of its pictures, their names, and the rate that it declares."""
+        """Checksum of the file; of a folder, that of its pictures and their names."""
         if not self.path.is_dir():
             return str(describe_files([self.path])["sha256"])
-        images = self.path / "img1" if (self.path / "img1").is_dir() else self.path
-        return str(describe_files([images, self.path / "seqinfo.ini"], self.path)["sha256"])
+        return str(describe_files([image_folder(self.path)], image_folder(self.path))["sha256"])
+
+    @property
+    def looked_at(self) -> bool:
+        """Whether anything was made from the pictures, now or in an earlier run whose outcome was kept."""
+        return "sha256" in vars(self)
+
+    @property
+    def rate_hz(self) -> float | None:
+        """Rate that a folder of pictures has in Hz; None for a video, whose file says it."""
+        return folder_rate_hz(self.path, self._config) if self.path.is_dir() else None
+
+    def open(self) -> VideoSource:
+        """Open the video for one walk through its frames.
+
+        Raises:
+            InvalidVideo: It is none, or a picture of a folder is missing by its number.
+            InvalidData: It is not the one of its sequence: not as long, or of another size.
+        """
+        if self.path.is_dir():
+            _check_numbers(image_folder(self.path))
+        source = open_video(self.path, self._config)
+        try:
+            self._check(source.info)
+        except BaseException:
+            source.close()
+            raise
+        return source
 
     def image(self, index: int) -> Image:
         """Return the picture of a frame; only one is held at a time.
@@ -76,7 +123,7 @@ class Footage:
         """
         if self._frame is None or self._walk is None or index < self._frame.index:
             self.close()
-            source = self._open.enter_context(open_video(self.path, self._config))
+            source = self._open.enter_context(self.open())
             self._walk = source.frames(index)
             self._frame = next(self._walk, None)
         while self._frame is not None and self._frame.index < index:
@@ -84,6 +131,20 @@ class Footage:
         if self._frame is None:
             raise InvalidVideo(f"{self.path.name} has no frame {index}")
         return self._frame.image
+
+    def _check(self, info: VideoInfo) -> None:
+        truth = self._truth
+        if truth is None:
+            return
+        if None not in (truth.frames, info.frame_count) and truth.frames != info.frame_count:
+            raise InvalidData(
+                f"{self.path} has {info.frame_count} frames, {truth.name} has {truth.frames}; this is not its video"
+            )
+        if truth.size is not None and truth.size != (info.width, info.height):
+            raise InvalidData(
+                f"{self.path} is {info.width}x{info.height}, the seqinfo.ini of {truth.name} says "
+                f"{truth.size[0]}x{truth.size[1]}; this is not its video"
+            )
 
     def close(self) -> None:
         """Release the video. Calling it again does nothing; the next `image` opens it anew."""

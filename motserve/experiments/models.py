@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import platform
-from functools import cached_property
+from dataclasses import asdict
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from motserve import __version__
 from motserve.base import DetectorBase, ReIDBase
 from motserve.config import Config
 from motserve.detection import build_detector
+from motserve.detection.families import tell_family
+from motserve.provenance import describe_files
 from motserve.reid import build_embedder
 from motserve.weights import Weights, resolve_weights
 
@@ -20,6 +22,9 @@ _EMBEDDING_LIBRARIES: Final = ("torch", "torchvision", "onnxruntime")
 _PICTURE_LIBRARIES: Final = ("av", "opencv-python", "opencv-python-headless")
 _WEIGHTS_KEYS: Final = {"weights"}  # the checksum stands for them
 _EMBEDDING_KEYS: Final = {"onnx_input", "crop_height", "crop_width", "device", "half"}
+# a version number stays the same while code changes, so the code itself is part of a key
+_DETECTION_CODE: Final = ("detection", "video", "libraries.py", "device.py", "types.py", "experiments/detections.py")
+_EMBEDDING_CODE: Final = ("reid", "video", "device.py", "types.py", "evaluation/reid_data.py")
 _NVIDIA_DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 
@@ -64,15 +69,24 @@ class Models:
     def detection_key(self) -> dict[str, Any]:
         """Return everything besides the pictures that detections depend on."""
         settings = self.config.detector.model_dump(mode="json", exclude=_WEIGHTS_KEYS)
-        return {"weights": self.detector_weights.sha256, **settings, **_versions(_DETECTION_LIBRARIES)}
+        return {
+            "weights": self.detector_weights.sha256,
+            **settings,
+            "family": asdict(tell_family(self.config.detector, self.detector_weights)),  # the file's name may tell it
+            **_surroundings(_DETECTION_CODE, _DETECTION_LIBRARIES),
+        }
 
     def embedding_key(self) -> dict[str, Any]:
         """Return everything besides the crops that embeddings depend on."""
         settings = self.config.reid.model_dump(mode="json", include=_EMBEDDING_KEYS)
-        return {"weights": self.reid_weights.sha256, **settings, **_versions(_EMBEDDING_LIBRARIES)}
+        return {
+            "weights": self.reid_weights.sha256,
+            **settings,
+            **_surroundings(_EMBEDDING_CODE, _EMBEDDING_LIBRARIES),
+        }
 
 
-def _versions(libraries: tuple[str, ...]) -> dict[str, Any]:
+def _surroundings(code: tuple[str, ...], libraries: tuple[str, ...]) -> dict[str, Any]:
     found = {}
     for name in (*libraries, *_PICTURE_LIBRARIES):
         try:
@@ -81,8 +95,18 @@ def _versions(libraries: tuple[str, ...]) -> dict[str, Any]:
             continue
     # without the driver a device of `auto` is the CPU; asking torch would take seconds
     return {
-        "motserve": __version__,
+        "code": _code_checksum(code),
         "libraries": found,
         "machine": platform.machine(),
         "nvidia": _NVIDIA_DRIVER.exists(),
     }
+
+
+@cache
+def _code_checksum(places: tuple[str, ...]) -> str:
+    """Return the checksum of some of motserve's own modules and packages."""
+    package = Path(__file__).parents[1]
+    modules = [package / place for place in places if place.endswith(".py")]
+    packages = [package / place for place in places if not place.endswith(".py")]
+    files = [*modules, *(file for folder in packages for file in folder.rglob("*.py"))]
+    return str(describe_files(files, package)["sha256"])

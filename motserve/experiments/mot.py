@@ -16,7 +16,7 @@ from motserve.experiments.models import Models
 from motserve.experiments.scoring import ScoredSet, Task, score_set
 from motserve.experiments.sequences import LabelledSequence, load_sequences, track_sequence
 from motserve.files import replacing
-from motserve.provenance import describe_files
+from motserve.provenance import describe_files, stamp_of
 from motserve.results import SUFFIXES, encode_frame, export, read_mot, read_tracks, to_table
 from motserve.types import TrackedFrame
 
@@ -31,6 +31,7 @@ class Evaluation:
         data: Checksums of ground truth, tracks and detections, by the name of the sequence.
         weights: The weights used; empty where nothing was run.
         tracks: The tracks that were made, by the name of the sequence, in MOTChallenge text.
+        origins: The stamps on tracks that were read, by the name of the sequence; those that have one.
     """
 
     scored: ScoredSet
@@ -38,6 +39,7 @@ class Evaluation:
     data: Mapping[str, Mapping[str, Any]]
     weights: Mapping[str, Mapping[str, str] | None] = field(default_factory=dict)
     tracks: Mapping[str, bytes] = field(default_factory=dict)
+    origins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def write_tracks(self, folder: Path) -> None:
         """Write `<sequence>.txt` for each sequence that was tracked."""
@@ -71,7 +73,8 @@ def score_files(
         name: {"ground_truth": describe_files([truth.path]), "results": describe_files([files[name]])}
         for name, truth in truths.items()
     }
-    return Evaluation(score_set(tasks, ask_again), tasks, data)
+    origins = {name: found for name, file in files.items() if (found := stamp_of(file)) is not None}
+    return Evaluation(score_set(tasks, ask_again), tasks, data, origins=origins)
 
 
 def track_and_score(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +14,14 @@ import numpy as np
 
 from motserve.config import Config, change_config
 from motserve.errors import InvalidData
-from motserve.evaluation.detection import DetectionScores, ImageTruth, mot_truth, score_detections
+from motserve.evaluation.detection import (
+    DetectionScores,
+    ImageTruth,
+    classes_in,
+    match_detections,
+    mot_truth,
+    score_matches,
+)
 from motserve.evaluation.sequences import COMBINED
 from motserve.evaluation.yolo_data import YoloData, read_yolo
 from motserve.experiments.cache import Cache
@@ -106,12 +115,10 @@ def detect_yolo(data: Path, split: str, models: Models, cache: Cache, progress: 
 def score_pictures(parts: Sequence[LabelledPictures], config: Config) -> dict[str, DetectionScores]:
     """Score each part, and all together as `COMBINED`."""
     limits = config.evaluation.false_positives_per_image
-    scores = {part.name: score_detections(part.truth, part.found, limits) for part in parts}
-    if len(parts) == 1:
-        return {**scores, COMBINED: scores[parts[0].name]}
-    truth = [image for part in parts for image in part.truth]
-    found = [image for part in parts for image in part.found]
-    return {**scores, COMBINED: score_detections(truth, found, limits)}
+    classes = sorted({index for part in parts for index in classes_in(part.truth)})
+    matches = {part.name: match_detections(part.truth, part.found, classes) for part in parts}
+    together = reduce(add, matches.values())
+    return {name: score_matches(one, limits) for name, one in {**matches, COMBINED: together}.items()}
 
 
 def read_picture(path: Path) -> Image:

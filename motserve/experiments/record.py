@@ -57,7 +57,7 @@ def log_run(
         kind: What was measured.
         metrics: Scores by a name that MLflow takes; see `percent`. Those that are not finite are left out.
         provenance: The stamp on the result. Its configuration becomes parameters, the rest tags.
-        artifacts: Files and folders to keep with the run.
+        artifacts: Files to keep with the run.
         candidate: Which of several candidates this is; names the run.
 
     Returns:
@@ -87,8 +87,7 @@ def log_run(
                 part = slice(start, start + _BATCH)
                 client.log_batch(run_id, metrics=finite[part], params=params[part], tags=tags[part])
             for artifact in artifacts:
-                log = client.log_artifacts if artifact.is_dir() else client.log_artifact
-                log(run_id, str(artifact))
+                client.log_artifact(run_id, str(artifact))
         except BaseException:
             client.set_terminated(run_id, "FAILED")
             raise

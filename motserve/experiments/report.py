@@ -15,19 +15,24 @@ _DOTS_PER_INCH: Final = 120
 _MARKERS: Final = "osD^vP*X<>p"  # with ten colours, 110 candidates look different
 
 
-def write_comparison(comparison: Comparison, folder: Path, provenance: Mapping[str, Any]) -> None:
+def write_comparison(comparison: Comparison, folder: Path, provenance: Mapping[str, Any]) -> list[Path]:
     """Write `table.md`, `results.json` (`{"rows": …, "provenance": …}`) and `plot.png`; the folder is made if missing.
 
     Args:
         comparison: The comparison.
         folder: Where the files go.
         provenance: The stamp.
+
+    Returns:
+        The three files.
     """
-    write_json(folder / "results.json", {"rows": list(comparison.rows), "provenance": dict(provenance)})
-    with replacing(folder / "table.md") as partial:
+    table, results, plot = files = [folder / name for name in ("table.md", "results.json", "plot.png")]
+    write_json(results, {"rows": list(comparison.rows), "provenance": dict(provenance)})
+    with replacing(table) as partial:
         partial.write_text(f"{comparison.markdown()}\n{_footnote(provenance)}\n", encoding="utf-8")
-    with replacing(folder / "plot.png") as partial:
+    with replacing(plot) as partial:
         _draw(comparison, partial)
+    return files
 
 
 def _draw(comparison: Comparison, path: Path) -> None:

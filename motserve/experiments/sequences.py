@@ -63,8 +63,11 @@ class LabelledSequence:
         return replace(self, table=table, detected=detected)
 
     def describe(self) -> dict[str, Any]:
-        """Return what the stamp on a result says of the data."""
-        return {"ground_truth": describe_files([self.truth.path]), "detections": dict(self.detected.source)}
+        """Return what the stamp on a result says of the data that went into it so far."""
+        data = {"ground_truth": describe_files([self.truth.path]), "detections": dict(self.detected.source)}
+        if self.footage is not None and self.footage.looked_at:
+            data["video"] = {"file": self.footage.path.name, "sha256": self.footage.sha256}
+        return data
 
 
 def load_sequences(
@@ -106,12 +109,11 @@ def load_sequences(
             detected = read_detections(files[name], truth, models.config, spoken_of)
             footage = _footage_if_any(truth, videos, models.config)
         else:
-            footage = Footage(find_video(truth, videos), models.config.video)
+            footage = Footage(find_video(truth, videos), models.config.video, truth)
             detected = detect_video(name, footage, models, cache, progress)
-            if truth.frames is not None and truth.frames != len(detected):
+            if truth.frames is not None and truth.frames != len(detected):  # containers may declare no length
                 raise InvalidData(
-                    f"{footage.path} has {len(detected)} frames, the seqinfo.ini of {name} says {truth.frames}; they "
-                    "are not the same video"
+                    f"{footage.path} has {len(detected)} frames, {name} has {truth.frames}; this is not its video"
                 )
         sequences.append(LabelledSequence(truth, table, rules_for(name, table, benchmark), detected, footage))
     return sequences
@@ -133,6 +135,6 @@ def track_sequence(sequence: LabelledSequence, config: Config, cache: Cache) -> 
 
 def _footage_if_any(truth: TruthFile, videos: Path | None, config: Config) -> Footage | None:
     try:
-        return Footage(find_video(truth, videos), config.video)
+        return Footage(find_video(truth, videos), config.video, truth)
     except NotFound:
         return None

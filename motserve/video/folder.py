@@ -48,7 +48,7 @@ class ImageFolder(VideoSource):
             raise InvalidVideo(
                 f"{name} has {len(self._files)} images, more than the limit of {config.max_frames} (video.max_frames)"
             )
-        rate = _rate_hz(path / "seqinfo.ini", config)
+        rate = folder_rate_hz(path, config)
         height, width = self._read(self._files[0]).shape[:2]
         self._info = VideoInfo(width, height, rate, len(self._files), len(self._files) / rate, "images")
         self._rate = rate
@@ -130,7 +130,13 @@ def _natural(file: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.name)]
 
 
-def _rate_hz(ini: Path, config: VideoConfig) -> float:
+def folder_rate_hz(path: Path, config: VideoConfig) -> float:
+    """Return the frame rate in Hz of a folder: that of its `seqinfo.ini`, or the configured one.
+
+    Raises:
+        InvalidVideo: The file is broken, or its rate no positive number.
+    """
+    ini = path / "seqinfo.ini"
     if not ini.is_file():
         return config.image_folder_rate_hz
     parser = ConfigParser()

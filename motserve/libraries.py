@@ -1,0 +1,46 @@
+"""The one place where libraries are imported that have side effects or may be missing."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from typing import Any
+
+from motserve.errors import InvalidConfig
+
+_ULTRALYTICS_ENVIRONMENT = {
+    "YOLO_AUTOINSTALL": "false",  # a service never installs packages by itself
+    "YOLO_VERBOSE": "false",
+    "ULTRALYTICS_SAFE_LOAD": "true",  # checkpoints are read with weights_only and a list of known classes
+}
+
+
+def import_ultralytics() -> Any:
+    """Return the `ultralytics` module. It reads its environment at import, so that is set before; the user's wins."""
+    for name, value in _ULTRALYTICS_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ultralytics
+    from ultralytics.nn import tasks
+    from ultralytics.utils import env_bool
+
+    # a host application may have imported it before, with pickles allowed
+    tasks.SAFE_LOAD = env_bool("ULTRALYTICS_SAFE_LOAD")  # type: ignore[attr-defined]
+    return ultralytics
+
+
+def import_extra(module: str) -> Any:
+    """Return a module of the optional extra.
+
+    Raises:
+        InvalidConfig: It is not installed; the message says how to install it.
+    """
+    try:
+        with warnings.catch_warnings():
+            # effdet compiles a function while it is imported, in a way that torch calls outdated
+            warnings.simplefilter("ignore", FutureWarning)
+            return importlib.import_module(module)
+    except ImportError as error:
+        raise InvalidConfig(
+            f"the configured detector needs {module.partition('.')[0]} ({error}): pip install 'motserve[detectors]'"
+        ) from error
