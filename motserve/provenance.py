@@ -72,19 +72,30 @@ def stamp(
 
 
 def write_stamp(result: Path, provenance: Mapping[str, Any]) -> None:
-    """Write a stamp beside a result whose format has no room for it: `tracks.provenance.json` beside `tracks.txt`."""
-    write_json(result.with_suffix(_STAMP_SUFFIX), provenance)
+    """Write a stamp beside a result whose format has no room for it: `tracks.provenance.json` beside `tracks.txt`.
+
+    Args:
+        result: The file, already written; the stamp says its checksum.
+        provenance: The stamp.
+    """
+    write_json(result.with_suffix(_STAMP_SUFFIX), {**provenance, "result": _identify(result)})
 
 
 def stamp_of(result: Path) -> dict[str, Any] | None:
-    """Return the stamp in or beside a result; None where it has none that can be read."""
-    beside = result.with_suffix(_STAMP_SUFFIX)
+    """Return the stamp in or beside a result; None where there is none that can be read, or another file's."""
+    inside = result.suffix == ".json"
     try:
-        document = orjson.loads((result if result.suffix == ".json" else beside).read_bytes())
+        document = orjson.loads((result if inside else result.with_suffix(_STAMP_SUFFIX)).read_bytes())
     except (OSError, ValueError):
         return None
-    found = document.get("provenance") if result.suffix == ".json" and isinstance(document, dict) else document
+    if not isinstance(document, dict) or (not inside and document.get("result") != _identify(result)):
+        return None
+    found = document.get("provenance") if inside else document
     return found if isinstance(found, dict) else None
+
+
+def _identify(result: Path) -> dict[str, str]:
+    return {"file": result.name, "sha256": checksum(result)}
 
 
 def without_credentials(value: Any) -> Any:

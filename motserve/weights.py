@@ -111,8 +111,10 @@ def _external_data(path: Path) -> list[Path]:
         return []
     graph = path.read_bytes()
     names = set()
-    for entry in re.finditer(rb"\n\x08location\x12([\x01-\x7f])", graph):
-        names.add(graph[entry.end() : entry.end() + entry[1][0]])
+    # before the name stands its length in one or two groups of seven bits, the lower first
+    for entry in re.finditer(rb"\n\x08location\x12([\x80-\xff]?)([\x00-\x7f])", graph):
+        length = entry[2][0] << 7 | entry[1][0] & 0x7F if entry[1] else entry[2][0]
+        names.add(graph[entry.end() : entry.end() + length])
     files = (path.parent / name.decode("utf-8", "replace") for name in sorted(names))
     return [file for file in files if file.is_file()]
 

@@ -175,7 +175,10 @@ def test_identities_are_compared_where_there_is_a_video(motserve: Motserve, scen
         ("a: [", "cannot read candidates from c.yaml"),
         ("a: {tracker: {nope: 1}}", "c.yaml, candidate a: configuration not valid: tracker.nope"),
         ("a[x]: {tracker: {match_distance: 5}}", "c.yaml, candidate a[x]: configuration not valid"),
-        ("a: {detector: {confidence: 0.5}}", "c.yaml, candidate a: detector has no effect here; a candidate changes "),
+        (
+            "a: {detector: {confidence: 0.5}}",
+            "c.yaml, candidate a: detector cannot differ between candidates; what can is ",
+        ),
         (None, "cannot read candidates from c.yaml"),
     ],
 )

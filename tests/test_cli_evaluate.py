@@ -19,6 +19,7 @@ from motserve.evaluation import COUNT_NAMES, RATIO_NAMES, SCORE_NAMES
 from motserve.evaluation.sequences import find_truth
 from motserve.experiments.detections import read_detections
 from motserve.experiments.tracking import track_detections
+from motserve.provenance import write_stamp
 from motserve.results import FORMATS, SUFFIXES, encode_frame, export, read_mot
 from motserve.scenes import SceneConfig, ground_truth_rows, render
 from motserve.video import VideoWriter
@@ -497,7 +498,7 @@ def test_tracks_are_made_from_detections_written_and_scored_the_same_again(motse
     result = motserve(*MOT, "--run", "--detections", "det", *NO_REID, "--results", "out", "--json", "s.json")
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
-    assert files_in("out") == ["A.txt", "B.txt", "scores.json"]
+    assert files_in("out") == ["A.provenance.json", "A.txt", "B.provenance.json", "B.txt", "scores.json"]
     made = document("s.json")
     assert document("out/scores.json") == made
     assert made["sequences"]["A"]["MOTA"] == 1
@@ -506,6 +507,7 @@ def test_tracks_are_made_from_detections_written_and_scored_the_same_again(motse
     assert set(made["provenance"]["config"]) == {"detector", "tracker", "reid"}
     assert motserve(*MOT, "--results", "out", "--json", "again.json").exit_code == 0
     assert document("again.json")["sequences"] == made["sequences"]
+    assert document("again.json")["provenance"]["tracks"]["B"]["config"] == made["provenance"]["config"]
 
 
 def test_scores_of_tracks_made_earlier_carry_the_stamp_on_the_tracks_and_no_other_configuration(
@@ -513,12 +515,15 @@ def test_scores_of_tracks_made_earlier_carry_the_stamp_on_the_tracks_and_no_othe
 ) -> None:
     sequences("A", "B")
     put("out/A.txt", CHANGED)
-    put("out/A.provenance.json", '{"config": {"tracker": {"high_confidence": 0.123}}}')
-    put("out/B.txt", CHANGED)
+    write_stamp(Path("out/A.txt"), {"config": {"tracker": {"high_confidence": 0.123}}})
+    put("out/B.txt", TRUTH)
+    write_stamp(Path("out/B.txt"), {"config": {"tracker": {"high_confidence": 0.5}}})
+    put("out/B.txt", CHANGED)  # by hand, after the stamp
     call = (*MOT, "--results", "out", "--json", "s.json", "--set", "tracker.high_confidence=0.65")
     assert motserve(*call).exit_code == 0
     stamp = document("s.json")["provenance"]
-    assert stamp["tracks"] == {"A": {"config": {"tracker": {"high_confidence": 0.123}}}}
+    assert list(stamp["tracks"]) == ["A"]
+    assert stamp["tracks"]["A"]["config"] == {"tracker": {"high_confidence": 0.123}}
     assert stamp["config"] == {}
 
 

@@ -60,7 +60,7 @@ def test_labels_and_annotations(source: Path, tmp_path: Path) -> None:
         (3, [1.5, 2.5, 10, 20], 0, [1, 2, 3, 4]),
     ]
     described = yaml.safe_load((out / "data.yaml").read_text())
-    assert described == {"path": str(out), "train": "images/train", "val": "images/val", "names": {0: "person"}}
+    assert described == {"train": "images/train", "val": "images/val", "names": {0: "person"}}
 
 
 def test_pictures_may_lie_in_one_folder(source: Path, tmp_path: Path) -> None:

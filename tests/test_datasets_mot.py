@@ -177,6 +177,7 @@ def test_ultralytics_finds_the_data_set(prepared: Path) -> None:
     from ultralytics.data import YOLODataset
     from ultralytics.data.utils import check_det_dataset
 
+    prepared = prepared.rename(prepared.with_name("moved"))
     data = check_det_dataset(str(prepared / "data.yaml"), autodownload=False)
     assert (data["train"], data["val"]) == (str(prepared / "images/train"), str(prepared / "images/val"))
     dataset = YOLODataset(img_path=data["val"], data=data, task="detect", imgsz=64, augment=False, hyp=get_cfg())

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -99,6 +100,9 @@ def test_a_video_is_looked_for_beside_the_ground_truth_or_only_where_it_is_said_
         find_video(truth, videos)
     (videos / "walk").mkdir()
     assert find_video(truth, videos) == videos / "walk"
+    inner = videos / "walk" / "walk.mkv"
+    inner.touch()
+    assert find_video(truth, videos) == inner
     (videos / "walk.webm").touch()
     assert find_video(truth, videos) == videos / "walk.webm"
     (videos / "walk.mp4").touch()
@@ -182,6 +186,72 @@ def test_pictures_with_a_gap_in_their_numbers_are_refused(folder: Path) -> None:
     (folder / "img1" / "000003.png").rename(folder / "img1" / "000006.png")
     with pytest.raises(InvalidVideo, match=r"grey/img1: picture 3 is missing between 2 and 4"):
         Footage(folder, VideoConfig()).image(0)
+
+
+@pytest.mark.parametrize("names", ["000100 000105 000110 000115 000120", "1 2 4 8 16", "a0001 a0002 a0003 a0009 thumb"])
+def test_numbers_that_count_no_frames_are_no_matter(folder: Path, names: str) -> None:
+    pictures = sorted((folder / "img1").iterdir())
+    for picture, name in zip(pictures, names.split(), strict=True):
+        picture.rename(picture.with_stem(name))
+    assert Footage(folder, VideoConfig()).image(4)[0, 0, 0] == 40
+
+
+def test_a_folder_must_be_as_long_as_its_sequence_whatever_its_pictures_are_called(folder: Path) -> None:
+    def footage(frames: int) -> Footage:
+        return Footage(folder, VideoConfig(), TruthFile("grey", folder / "gt" / "gt.txt", frames, None))
+
+    (folder / "img1" / "000003.png").rename(folder / "img1" / "000006.png")
+    assert footage(5).image(0)[0, 0, 0] == 0
+    with pytest.raises(InvalidData, match=r"grey/img1 has 5 pictures, grey has 6 frames; this is not its video"):
+        footage(6).image(0)
+
+
+def test_a_folder_without_a_rate_has_that_of_its_sequence(folder: Path) -> None:
+    truth = TruthFile("grey", folder / "gt" / "gt.txt", None, 7)
+    with Footage(folder, VideoConfig(), truth).open() as source:
+        assert source.info.rate_hz == 7
+    write(folder / "seqinfo.ini", ["[Sequence]", "frameRate=5"])
+    with Footage(folder, VideoConfig(), truth).open() as source:
+        assert source.info.rate_hz == 5
+
+
+def test_a_video_whose_container_declares_another_length_is_taken(
+    scene: Path, tmp_path: Path, untrained_detector: Path
+) -> None:
+    """Containers state a duration, from which the length can only be guessed where sound goes on or rates vary."""
+    with av.open(str(scene / "plaza.mp4")) as source, av.open(str(tmp_path / "plaza.mkv"), "w") as target:
+        (stream,) = source.streams.video
+        copied = target.add_stream_from_template(stream)
+        sound = target.add_stream("pcm_s16le", rate=8000)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.stream = copied
+                target.mux(packet)
+        noise = av.AudioFrame.from_ndarray(np.zeros((1, 8000 * 9), np.int16), layout="mono")
+        noise.sample_rate = 8000
+        for packet in (*sound.encode(noise), *sound.encode()):
+            target.mux(packet)
+    video = tmp_path / "plaza.mkv"
+    with open_video(video, VideoConfig()) as opened:
+        assert opened.info.frame_count != sum(1 for _ in opened.frames()) == 24
+    truth = TruthFile("plaza", write(tmp_path / "plaza.txt", []), 24, None)
+    config = load_config([{"detector": {"weights": str(untrained_detector), "image_size": 96, "device": "cpu"}}])
+    footage = Footage(video, VideoConfig(), truth)
+    assert len(detect_video("plaza", footage, Models(config), Cache(tmp_path / "cache"))) == 24
+
+
+def test_the_size_is_looked_at_when_the_cache_answers_too(
+    folder: Path, tmp_path: Path, untrained_detector: Path
+) -> None:
+    config = load_config([{"detector": {"weights": str(untrained_detector), "image_size": 96, "device": "cpu"}}])
+
+    def detect(size: tuple[int, int] | None) -> DetectedVideo:
+        truth = TruthFile("grey", folder / "gt" / "gt.txt", 5, None, size)
+        return detect_video("grey", Footage(folder, VideoConfig(), truth), Models(config), Cache(tmp_path / "cache"))
+
+    assert len(detect(None)) == len(detect((48, 32))) == 5
+    with pytest.raises(InvalidData, match="is 48x32, the seqinfo"):
+        detect((64, 32))
 
 
 def test_a_video_of_another_size_is_refused(folder: Path) -> None:

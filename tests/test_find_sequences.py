@@ -169,6 +169,17 @@ def test_length_and_rate_are_told_by_seqinfo(
 
 
 @pytest.mark.parametrize(
+    ("width", "height", "size"),
+    [("640", "480", (640, 480)), ("0", "0", None), ("640.0", "480", None), ("", "480", None), (None, "480", None)],
+)
+def test_a_size_that_is_none_is_not_known(
+    tmp_path: Path, width: str | None, height: str, size: tuple[int, int] | None
+) -> None:
+    ini = "[Sequence]\n" + (f"imWidth={width}\n" if width is not None else "") + f"imHeight={height}\n"
+    assert find_truth(sequence(tmp_path / "A", ini))["A"].size == size
+
+
+@pytest.mark.parametrize(
     "ini",
     ["nonsense", "[Sequence]\nseqLength=ten\n", "[Sequence]\nseqLength=0\n", "[Sequence]\nseqLength=-5\n",
      "[Sequence]\nseqLength=1000001\n", "[Sequence]\nseqLength=7.5\n", "[Sequence]\nframeRate=nan\n",

@@ -18,7 +18,15 @@ import pytest
 
 from motserve import __version__
 from motserve.config import load_config
-from motserve.provenance import LIBRARIES, describe_checkout, describe_files, describe_machine, stamp, write_stamp
+from motserve.provenance import (
+    LIBRARIES,
+    describe_checkout,
+    describe_files,
+    describe_machine,
+    stamp,
+    stamp_of,
+    write_stamp,
+)
 
 Git = Callable[..., str]
 
@@ -251,7 +259,32 @@ def test_credentials_stay_out(monkeypatch: pytest.MonkeyPatch, secret: str, publ
 
 
 def test_a_stamp_lies_beside_a_result(tmp_path: Path) -> None:
-    write_stamp(tmp_path / "new" / "tracks.txt", {"date": "today"})
-    (path,) = tmp_path.rglob("*.*")
-    assert path == tmp_path / "new" / "tracks.provenance.json"
-    assert json.loads(path.read_text()) == {"date": "today"}
+    result = tmp_path / "tracks.txt"
+    result.write_text("1,1\n")
+    write_stamp(result, {"date": "today"})
+    path = tmp_path / "tracks.provenance.json"
+    sha256 = hashlib.sha256(b"1,1\n").hexdigest()
+    assert json.loads(path.read_text()) == {"date": "today", "result": {"file": "tracks.txt", "sha256": sha256}}
+    assert stamp_of(result) == json.loads(path.read_text())
+
+
+def test_a_stamp_on_another_file_is_not_taken(tmp_path: Path) -> None:
+    result = tmp_path / "tracks.txt"
+    result.write_text("1,1\n")
+    assert stamp_of(result) is None
+    write_stamp(result, {"date": "today"})
+    assert stamp_of(result) is not None
+    (tmp_path / "tracks.csv").write_text("1,1\n")
+    assert stamp_of(tmp_path / "tracks.csv") is None
+    result.write_text("2,1\n")
+    assert stamp_of(result) is None
+    (tmp_path / "tracks.provenance.json").write_text("[]")
+    assert stamp_of(result) is None
+
+
+def test_a_stamp_in_a_result_is_its_own(tmp_path: Path) -> None:
+    result = tmp_path / "tracks.json"
+    result.write_text('{"provenance": {"date": "today"}}')
+    assert stamp_of(result) == {"date": "today"}
+    result.write_text('{"provenance": 1}')
+    assert stamp_of(result) is None

@@ -324,14 +324,16 @@ def test_the_checksum_of_a_folder_is_over_its_files_in_order_of_their_names(tmp_
     assert checksum(tmp_path / "m") != hashlib.sha256(b"firstsecond").hexdigest()
 
 
-def test_the_checksum_of_a_graph_covers_the_files_that_hold_its_arrays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.data", "arrays/ä.data", "a" * 127, "a" * 128, "a" * 200])
+def test_the_checksum_of_a_graph_covers_the_files_that_hold_its_arrays(tmp_path: Path, name: str) -> None:
     def entry(key: bytes, value: bytes) -> bytes:  # a field of an ONNX graph, as its format writes it
-        return b"\n" + bytes([len(key)]) + key + b"\x12" + bytes([len(value)]) + value
+        size = [len(value)] if len(value) < 128 else [len(value) & 127 | 128, len(value) >> 7]
+        return b"\n" + bytes([len(key)]) + key + b"\x12" + bytes(size) + value
 
-    graph = put(tmp_path / "a.onnx", b"graph" + entry(b"location", b"a.data") + entry(b"offset", b"0"))
+    graph = put(tmp_path / "a.onnx", b"graph" + entry(b"location", name.encode()) + entry(b"offset", b"0"))
     put(tmp_path / "b.data", b"another's")
     alone = checksum(graph)
-    arrays = put(tmp_path / "a.data", b"arrays")
+    arrays = put(tmp_path / name, b"arrays")
     assert checksum(graph) == hashlib.sha256(graph.read_bytes() + b"arrays").hexdigest() != alone
     arrays.write_bytes(b"trained on")
     assert checksum(graph) == hashlib.sha256(graph.read_bytes() + b"trained on").hexdigest()

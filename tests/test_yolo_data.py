@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import struct
 from pathlib import Path
 
@@ -226,11 +225,3 @@ def test_what_is_no_picture_or_no_text_is_named(dataset: Path) -> None:
     broken.rmdir()
     label = put(dataset.parent / "labels/val/a.txt", b"\xff\xfe\x00")
     assert refusal(dataset) == f"{label} is not a text file"
-
-
-def test_a_prepared_data_set_that_was_moved_does_not_lead_back_to_where_it_was(dataset: Path, tmp_path: Path) -> None:
-    put(dataset, f"path: {dataset.parent}\nval: images/val\n{NAMES}")
-    put(dataset.parent / "manifest.json", "{}")
-    assert len(read_yolo(dataset, "val").images) == 2
-    moved = Path(shutil.copytree(dataset.parent, tmp_path / "moved")) / dataset.name
-    assert f"the data set was prepared in another folder, and `path` still leads to {dataset.parent}" in refusal(moved)

@@ -33,7 +33,7 @@ from motserve.experiments.mot import Evaluation, score_files, track_and_score
 from motserve.experiments.record import log_run, percent
 from motserve.experiments.scoring import MOT_LIBRARIES
 from motserve.files import write_json
-from motserve.provenance import stamp
+from motserve.provenance import stamp, write_stamp
 from motserve.results import SUFFIXES
 
 console = Console()
@@ -77,7 +77,7 @@ def mot(
                 ask_again=second_opinion, progress=tell,
             )  # fmt: skip
         if results is not None:
-            evaluation.write_tracks(results)
+            written = evaluation.write_tracks(results)
     benchmarks = {name: task.rules.benchmark for name, task in evaluation.tasks.items()}
     provenance = stamp(
         settings,
@@ -92,6 +92,8 @@ def mot(
         write_json(json, document)
     if run and results is not None:
         write_json(results / "scores.json", document)
+        for tracks in written:
+            write_stamp(tracks, provenance)
     for table in _tables(evaluation):
         console.print(table)
     rules = ", ".join(f"{name} {benchmark}" for name, benchmark in benchmarks.items())

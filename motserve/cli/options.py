@@ -112,10 +112,10 @@ def read_candidates(path: Path, settings: Config, sections: Collection[str]) -> 
     Args:
         path: The file.
         settings: The configuration.
-        sections: What may be changed; other changes would have no effect on what is compared.
+        sections: What may be changed; the rest is the same for all, or has no effect on what is compared.
 
     Raises:
-        InvalidConfig: The file is no such mapping, or a change is not valid or has no effect.
+        InvalidConfig: The file is no such mapping, or a change is not valid or not allowed.
     """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -128,7 +128,7 @@ def read_candidates(path: Path, settings: Config, sections: Collection[str]) -> 
         idle = [key for key in changes if key not in sections]
         if idle:
             raise InvalidConfig(
-                f"{path}, candidate {name}: {', '.join(map(str, idle))} has no effect here; a candidate changes "
+                f"{path}, candidate {name}: {', '.join(map(str, idle))} cannot differ between candidates; what can is "
                 f"{' and '.join(sections)}"
             )
         try:

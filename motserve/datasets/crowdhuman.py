@@ -99,7 +99,7 @@ def _write(
             coco = CocoWriter(file, f"{contents.title}, {split}")
             counts[split] = _write_split(split, files[split], pictures, coco, out)
             coco.finish()
-    out.write("data.yaml", data_yaml(out.target, tuple(found)))
+    out.write("data.yaml", data_yaml(tuple(found)))
     return counts
 
 

@@ -14,8 +14,8 @@ from motserve.errors import InvalidData, NotFound
 
 MANIFEST = "manifest.json"
 
-# They name places on this machine. Nothing that a checksum should cover stands in them alone.
-_LOCAL_FILES = frozenset({"data.yaml", "dataset.yaml"})
+# It names places on this machine. Nothing that a checksum should cover stands in it alone.
+_LOCAL_FILES = frozenset({"dataset.yaml"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ def _write(contents: MotContents, sequences: Sequence[MotSequence], out: Output)
             _write_sequence(sequence, contents, splits, out)
         for split in splits.values():
             split.coco.finish()
-    out.write("data.yaml", data_yaml(out.target, _HALVES))
+    out.write("data.yaml", data_yaml(_HALVES))
     return {name: {key: split.counts[key] for key in _COUNTED} for name, split in splits.items()}
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import yaml
 from numpy.typing import NDArray
@@ -36,12 +34,11 @@ def label_text(labels: NDArray[np.float64]) -> bytes:
     return "".join(f"0 {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for x, y, w, h in labels.tolist()).encode()
 
 
-def data_yaml(folder: Path, splits: tuple[str, ...]) -> bytes:
-    """Describe a data set of people to Ultralytics.
+def data_yaml(splits: tuple[str, ...]) -> bytes:
+    """Describe a data set of people to Ultralytics; without a `path` it may be moved.
 
     Args:
-        folder: Where the data set will be; Ultralytics takes a relative one for another than most expect.
         splits: `train`, `val` or both.
     """
-    tree = {"path": str(folder), **{split: f"images/{split}" for split in splits}, "names": {0: "person"}}
+    tree = {**{split: f"images/{split}" for split in splits}, "names": {0: "person"}}
     return yaml.safe_dump(tree, sort_keys=False).encode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from configparser import ConfigParser
 from configparser import Error as IniError
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class TruthFile:
         path: The file.
         frames: Length of the sequence by its `seqinfo.ini`; None without one.
         rate_hz: Frame rate in Hz by its `seqinfo.ini`; None without one.
-        size: Width and height of a picture in pixels by its `seqinfo.ini`; None without one.
+        size: Width and height of a picture in pixels by its `seqinfo.ini`; None where it does not say.
     """
 
     name: str
@@ -147,15 +147,20 @@ def _describe(name: str, path: Path) -> TruthFile:
         parser.read_string(ini.read_text(encoding="utf-8-sig"))
         frames = parser.getint("Sequence", "seqLength", fallback=None)
         rate = parser.getfloat("Sequence", "frameRate", fallback=None)
-        width, height = (parser.getint("Sequence", key, fallback=None) for key in ("imWidth", "imHeight"))
+        sides = [parser.get("Sequence", key, fallback="") for key in ("imWidth", "imHeight")]
     except (OSError, ValueError, IniError) as error:
         raise InvalidData(f"{ini} is not a valid seqinfo.ini: {' '.join(str(error).split())}") from error
     if (frames is not None and not 0 < frames <= MOST_FRAMES) or (rate is not None and not 0 < rate < float("inf")):
         raise InvalidData(
             f"{ini}: seqLength must be from 1 to {MOST_FRAMES} and frameRate positive, got {frames} and {rate}"
         )
-    size = None if width is None or height is None else (width, height)
-    return TruthFile(name, path, frames, rate, size)
+    return TruthFile(name, path, frames, rate, _size(sides))
+
+
+def _size(sides: Sequence[str]) -> tuple[int, int] | None:
+    """Return width and height; None where they are no positive whole numbers, for nobody has to state them."""
+    width, height = (int(side) if side.isdecimal() else 0 for side in sides)
+    return (width, height) if width and height else None
 
 
 def _require(wanted: Iterable[str], found: Mapping[str, object], what: str) -> None:

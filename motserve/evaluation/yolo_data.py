@@ -15,7 +15,6 @@ from motserve.errors import InvalidData, NotFound
 from motserve.evaluation.detection import ImageTruth
 from motserve.video.folder import SUFFIXES, image_size
 
-_MANIFEST = "manifest.json"  # of a data set that `motserve datasets prepare` wrote
 _COLUMNS = 5  # class, centre x, centre y, width, height
 _OTHER_PICTURES = frozenset({".avif", ".bmp", ".heic", ".tif", ".tiff", ".webp"})  # to pass over them moves the score
 _EXIF = b"Exif\0\0"
@@ -68,11 +67,6 @@ def read_yolo(data: Path, split: str) -> YoloData:
     if not all(isinstance(part, str) for part in (tree.get("path") or "", *sources)):
         raise InvalidData(f"{data}: `path` must be a folder, and `{split}` a folder, a text file or a list of them")
     root = data.parent / (tree.get("path") or "")
-    if (data.parent / _MANIFEST).is_file() and root.resolve() != data.parent.resolve():
-        raise InvalidData(
-            f"{data}: the data set was prepared in another folder, and `path` still leads to {root}; correct it, or "
-            "prepare the data set here"
-        )
     # a picture that two sources name counts once
     images = list(dict.fromkeys(image for source in sources for image in _images(root / source, root)))
     if not images:

@@ -26,7 +26,7 @@ logger = logging.getLogger("motserve.experiments")
 
 Content = TypeVar("Content")
 
-_FORMAT: Final = 1  # part of every key; raise it when the content of a file changes
+_FORMAT: Final = 2  # part of every key; raise it when the content of a file changes
 _METADATA: Final = b"motserve"
 _DETECTIONS: Final = pa.schema(
     [

@@ -114,6 +114,7 @@ def detect_video(
 
     Raises:
         InvalidVideo: The video cannot be decoded; then nothing is kept.
+        InvalidData: It is not the video of its sequence.
         WeightsUnavailable: The detector's weights cannot be had.
     """
     key = {"video": footage.sha256, "rate": footage.rate_hz, **models.detection_key()}
@@ -123,6 +124,7 @@ def detect_video(
         kept = _detect(name, footage, models, progress)
         cache.store_detections(key, *kept)
     detections, timestamps, notes = kept
+    footage.check((notes["width"], notes["height"]))
     class_names = {int(index): class_name for index, class_name in notes["class_names"].items()}
     return DetectedVideo(name, detections, timestamps, notes["rate_hz"], class_names, source)
 
@@ -138,5 +140,11 @@ def _detect(
             detections += models.detector.detect([frame.image for frame in batch])
             timestamps += [frame.timestamp for frame in batch]
             progress(name, len(detections), source.info.frame_count)
-        notes = {"rate_hz": source.info.rate_hz, "class_names": dict(models.detector.class_names)}
+        info = source.info
+        notes = {
+            "rate_hz": info.rate_hz,
+            "width": info.width,
+            "height": info.height,
+            "class_names": dict(models.detector.class_names),
+        }
     return detections, np.array(timestamps), notes

@@ -15,7 +15,7 @@ from motserve.errors import InvalidData, InvalidVideo, NotFound
 from motserve.evaluation.sequences import TruthFile
 from motserve.provenance import describe_files
 from motserve.types import Frame, Image
-from motserve.video import VideoInfo, VideoSource, open_video
+from motserve.video import VideoSource, open_video
 from motserve.video.folder import SUFFIXES, folder_rate_hz
 
 VIDEO_SUFFIXES: Final = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".ts")
@@ -36,12 +36,15 @@ def find_video(truth: TruthFile, videos: Path | None = None) -> Path:
         NotFound: There is none; the message says where it was looked for.
     """
     folder = videos or truth.folder or truth.path.parent
-    if folder == truth.folder and (folder / "img1").is_dir():
+    is_own = truth.folder is not None and folder.resolve() == truth.folder.resolve()
+    if is_own and (folder / "img1").is_dir():
         return folder
-    for place in (*(folder / f"{truth.name}{suffix}" for suffix in VIDEO_SUFFIXES), folder / truth.name):
+    inner = folder / truth.name
+    files = [place / f"{truth.name}{suffix}" for place in (folder, inner) for suffix in VIDEO_SUFFIXES]
+    for place in (*files, inner):
         if place.exists():
             return place
-    beside = "img1/, " if videos is None else ""
+    beside = "img1/, " if is_own else ""
     raise NotFound(
         f"no video of {truth.name}: looked for {beside}{truth.name}.mp4 and its like, and a folder {truth.name}/, in "
         f"{folder}; give --videos, or --detections to do without"
@@ -54,14 +57,16 @@ def image_folder(path: Path) -> Path:
 
 
 def _check_numbers(images: Path) -> None:
-    """Refuse numbered pictures with a gap: those behind it would be taken for other frames than they are."""
+    """Refuse numbered pictures with a gap: those behind it would be taken for other frames than they are.
+
+    Numbers that count something else than frames, such as milliseconds, are no matter.
+    """
     names = [file.stem for file in images.iterdir() if file.suffix.lower() in SUFFIXES]
-    if not all(name.isdecimal() for name in names):
-        return
-    numbers = sorted(map(int, names))
-    for before, after in pairwise(numbers):
-        if after != before + 1:
-            raise InvalidVideo(f"{images}: picture {before + 1} is missing between {before} and {after}")
+    steps = list(pairwise(sorted(int(name) for name in names if name.isdecimal())))
+    gaps = [(before, after) for before, after in steps if after > before + 1]
+    if gaps and len(gaps) < len(steps) / 2:
+        before, after = gaps[0]
+        raise InvalidVideo(f"{images}: picture {before + 1} is missing between {before} and {after}")
 
 
 class Footage:
@@ -75,7 +80,9 @@ class Footage:
 
     def __init__(self, path: Path, config: VideoConfig, truth: TruthFile | None = None) -> None:
         self.path = path
-        self._config = config
+        # a folder of pictures without a seqinfo.ini of its own has the rate of its sequence
+        rate = {"image_folder_rate_hz": truth.rate_hz} if truth is not None and truth.rate_hz else {}
+        self._config = config.model_copy(update=rate)
         self._truth = truth
         self._open = ExitStack()
         self._walk: Iterator[Frame] | None = None
@@ -105,11 +112,9 @@ class Footage:
             InvalidVideo: It is none, or a picture of a folder is missing by its number.
             InvalidData: It is not the one of its sequence: not as long, or of another size.
         """
-        if self.path.is_dir():
-            _check_numbers(image_folder(self.path))
         source = open_video(self.path, self._config)
         try:
-            self._check(source.info)
+            self.check((source.info.width, source.info.height))
         except BaseException:
             source.close()
             raise
@@ -132,18 +137,33 @@ class Footage:
             raise InvalidVideo(f"{self.path.name} has no frame {index}")
         return self._frame.image
 
-    def _check(self, info: VideoInfo) -> None:
+    def check(self, size: tuple[int, int]) -> None:
+        """Refuse what is not the video of its sequence.
+
+        Args:
+            size: Width and height of a picture in pixels. The length is looked at as well, of a folder alone: what
+                containers declare is not always what they hold.
+
+        Raises:
+            InvalidVideo: A picture of a folder is missing by its number.
+            InvalidData: The folder is not as long as the sequence, or the pictures are of another size.
+        """
         truth = self._truth
-        if truth is None:
-            return
-        if None not in (truth.frames, info.frame_count) and truth.frames != info.frame_count:
+        if truth is not None and truth.size not in (None, size):
             raise InvalidData(
-                f"{self.path} has {info.frame_count} frames, {truth.name} has {truth.frames}; this is not its video"
-            )
-        if truth.size is not None and truth.size != (info.width, info.height):
-            raise InvalidData(
-                f"{self.path} is {info.width}x{info.height}, the seqinfo.ini of {truth.name} says "
+                f"{self.path} is {size[0]}x{size[1]}, the seqinfo.ini of {truth.name} says "
                 f"{truth.size[0]}x{truth.size[1]}; this is not its video"
+            )
+        if not self.path.is_dir():
+            return
+        images = image_folder(self.path)
+        if truth is None or truth.frames is None:
+            _check_numbers(images)
+            return
+        count = sum(file.suffix.lower() in SUFFIXES for file in images.iterdir())
+        if count != truth.frames:
+            raise InvalidData(
+                f"{images} has {count} pictures, {truth.name} has {truth.frames} frames; this is not its video"
             )
 
     def close(self) -> None:

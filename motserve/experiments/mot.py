@@ -41,12 +41,14 @@ class Evaluation:
     tracks: Mapping[str, bytes] = field(default_factory=dict)
     origins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def write_tracks(self, folder: Path) -> None:
-        """Write `<sequence>.txt` for each sequence that was tracked."""
+    def write_tracks(self, folder: Path) -> list[Path]:
+        """Write `<sequence>.txt` for each sequence that was tracked, and return the files."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in self.tracks.items():
-            with replacing(folder / f"{name}{SUFFIXES['mot']}") as partial:
+        files = [folder / f"{name}{SUFFIXES['mot']}" for name in self.tracks]
+        for file, text in zip(files, self.tracks.values(), strict=True):
+            with replacing(file) as partial:
                 partial.write_bytes(text)
+        return files
 
 
 def score_files(
