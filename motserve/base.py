@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.types import Detections, FloatArray, Image, Tracks
+from motserve.types import Cues, Detections, FloatArray, Image, Tracks
+
+NO_CUES: Final = Cues()
+"""Nothing is known of a frame but its detections."""
 
 
 class DetectorBase(ABC):
@@ -67,12 +71,13 @@ class TrackerBase(ABC):
     """Follows objects through the frames of one video by motion. One object serves one video."""
 
     @abstractmethod
-    def update(self, detections: Detections, timestamp: float) -> Tracks:
+    def update(self, detections: Detections, timestamp: float, cues: Cues = NO_CUES) -> Tracks:
         """Advance by one frame. An empty frame is a frame: call this for it too.
 
         Args:
             detections: What was seen in the frame, low scores included.
             timestamp: Presentation time in seconds, greater than that of the frame before.
+            cues: What else is known of the frame.
 
         Returns:
             The confirmed tracks that were matched in this frame.

@@ -68,6 +68,18 @@ class Detections:
 
 
 @dataclass(frozen=True, slots=True)
+class Cues:
+    """What a tracker can be told about a frame besides its detections. Trackers without a use for one ignore it.
+
+    Attributes:
+        camera: `(2, 3)` float64, affine map from pixels of the latest frame to pixels of this one; None where the
+            camera's motion is not known or not asked for.
+    """
+
+    camera: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tracks:
     """The confirmed tracks that were seen in one frame.
 

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from motserve.cli.options import read_candidates
-from motserve.config import Config, load_config, parse_overrides
+from motserve.config import ByteTrackConfig, Config, SortConfig, change_config, load_config, parse_overrides
 from motserve.errors import InvalidConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -49,7 +49,7 @@ def test_every_key_is_described_and_every_number_bounded(key: str, field: dict[s
         assert {"minimum", "exclusiveMinimum"} & set(field), f"{key} has no lower bound"
 
 
-NO_DEFAULTS = {"training", "compare"}
+NO_DEFAULTS = {"training", "compare", "tracker"}
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,43 @@ NO_DEFAULTS = {"training", "compare"}
 )
 def test_shipped_files_hold_the_defaults(path: Path) -> None:
     assert load_config([path]) == Config()
+
+
+TRACKERS = [path for path in sorted((CONFIGS / "tracker").glob("*.yaml")) if "published" not in path.name]
+
+
+@pytest.mark.parametrize("path", TRACKERS, ids=lambda p: p.stem)
+def test_shipped_trackers_have_their_defaults(path: Path) -> None:
+    assert load_config([path]).tracker == load_config([{"tracker": {"name": path.stem}}]).tracker
+
+
+def test_another_tracker_takes_nothing_over(tmp_path: Path) -> None:
+    below = yaml_file(tmp_path, "tracker: {match_distance: 0.9, level: null}", "below.yaml")
+    config = load_config([below, {"tracker": {"name": "sort"}}])
+    assert config.tracker == SortConfig()
+    config = change_config(config, {"tracker": {"name": "bytetrack", "lost_buffer_s": 3}})
+    assert config.tracker == ByteTrackConfig(lost_buffer_s=3)
+    assert load_config([below, {"tracker": {"lost_buffer_s": 3}}]).tracker == ByteTrackConfig(
+        match_distance=0.9, level=None, lost_buffer_s=3
+    )
+    assert load_config([below, {"tracker": {"name": "bytetrack"}}]).tracker == ByteTrackConfig(
+        match_distance=0.9, level=None
+    )
+
+
+@pytest.mark.parametrize(
+    ("tracker", "said"),
+    [
+        ({"name": "nope"}, "tracker: .*'bytetrack', 'botsort', 'ocsort', 'sort'"),
+        ({"name": "sort", "high_confidence": 0.5}, r"tracker\.high_confidence: Extra inputs"),
+        ({"match_distance": 5}, r"tracker\.match_distance: Input should be less"),
+        ({"level": {"least": 0}}, r"tracker\.level\.least: Input should be greater"),
+        ("bytetrack", "tracker: "),
+    ],
+)
+def test_a_tracker_that_is_not_valid_is_named_by_its_key(tracker: object, said: str) -> None:
+    with pytest.raises(InvalidConfig, match=said):
+        load_config([{"tracker": tracker}])
 
 
 def test_shipped_candidates_are_valid() -> None:
@@ -159,7 +196,7 @@ def test_variables_that_are_none_of_ours_do_not_matter(monkeypatch: pytest.Monke
         "detector=5",
         "pipeline.window=0",
         "reid.policy=sometimes",
-        "tracker.name=sort",
+        "tracker.name=nope",
         "tracker.high_confidence=0.9",
         "serving.detector.autoscaling.min_replicas=3",
     ],

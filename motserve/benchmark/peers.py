@@ -19,13 +19,22 @@ import numpy as np
 import yaml
 
 from motserve.base import TrackerBase
-from motserve.config import TrackerConfig
+from motserve.config import ByteTrackConfig, CascadeConfig, TrackerConfig
 from motserve.libraries import import_ultralytics
 from motserve.types import Detections, Tracks
 
 Step = Callable[[], Any]
 
-_FIXED: Final = ("second_match_distance", "unconfirmed_match_distance", "duplicate_iou", "kalman")
+_PUBLISHED: Final = ByteTrackConfig(level=None, recovery=None, detection_weight=0)
+_FIXED: Final = (
+    "second_match_distance",
+    "unconfirmed_match_distance",
+    "duplicate_iou",
+    "kalman",
+    "level",
+    "recovery",
+    "detection_weight",
+)
 _SHAPE: Final = (1080, 1920)  # Ultralytics wants a size for boxes that it never scales
 
 
@@ -130,8 +139,8 @@ class Roboflow(Contender):
         )
 
 
-def equal_thresholds(config: TrackerConfig, rate_hz: float) -> dict[str, Any]:
-    """Return the settings of Ultralytics' ByteTrack that correspond to a configuration; see `without_equal`."""
+def equal_thresholds(config: CascadeConfig, rate_hz: float) -> dict[str, Any]:
+    """Return the settings of Ultralytics' tracker that correspond to a configuration; see `without_equal`."""
     return {
         "track_high_thresh": config.high_confidence,
         "track_low_thresh": config.low_confidence,
@@ -143,8 +152,10 @@ def equal_thresholds(config: TrackerConfig, rate_hz: float) -> dict[str, Any]:
 
 
 def without_equal(config: TrackerConfig) -> list[str]:
-    """Return the keys of a configuration that are changed here and fixed in Ultralytics' ByteTrack."""
-    return [key for key in _FIXED if getattr(config, key) != getattr(TrackerConfig(), key)]
+    """Return the keys of a configuration by which it is not Ultralytics' ByteTrack, whatever its thresholds."""
+    if not isinstance(config, ByteTrackConfig):
+        return ["name"]
+    return [key for key in _FIXED if getattr(config, key) != getattr(_PUBLISHED, key)]
 
 
 _ULTRALYTICS: Final[Mapping[str, str]] = {

@@ -12,7 +12,7 @@ import numpy as np
 
 from motserve.benchmark.peers import Contender, Own, Ultralytics, equal_thresholds
 from motserve.benchmark.streams import crowd_stream
-from motserve.config import TrackerConfig
+from motserve.config import ByteTrackConfig, CascadeConfig, TrackerConfig
 from motserve.tracking import build_tracker
 from motserve.types import Detections
 
@@ -44,7 +44,7 @@ def run(
     config: TrackerConfig | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[BenchmarkRow]:
-    """Time the configured tracker and Ultralytics' ByteTrack with the same thresholds.
+    """Time the configured tracker and that of Ultralytics with the same thresholds.
 
     Both get each frame in turn, so that what else the machine does hits both. Only the update is timed; making the
     input is not. The first second of the stream warms up and does not count. The garbage collector rests.
@@ -64,19 +64,26 @@ def run(
     """
     if frames < 1 or any(size < 1 for size in people):
         raise ValueError(f"a benchmark needs at least one frame and one person, got {frames} and {list(people)}")
-    config = config or TrackerConfig()
+    config = config or ByteTrackConfig()
     rows = []
     for size in people:
         stream = crowd_stream(size, _WARM_UP_FRAMES + frames, seed)
         contenders = {
             config.name: Own(build_tracker(config, _RATE_HZ)),
-            f"ultralytics_{config.name}": Ultralytics(config.name, **equal_thresholds(config, _RATE_HZ)),
+            **_peer(config),
         }
         for name, times in _time(contenders, stream, clock).items():
             milliseconds = np.array(times[_WARM_UP_FRAMES:]) * 1e3
             median, p95 = np.percentile(milliseconds, [50, 95])
             rows.append(BenchmarkRow(name, size, float(median), float(p95)))
     return rows
+
+
+def _peer(config: TrackerConfig) -> dict[str, Contender]:
+    """Return Ultralytics' tracker of the same name with the same thresholds, or its ByteTrack where it has none."""
+    if isinstance(config, CascadeConfig):
+        return {f"ultralytics_{config.name}": Ultralytics(config.name, **equal_thresholds(config, _RATE_HZ))}
+    return {"ultralytics_bytetrack": Ultralytics("bytetrack")}
 
 
 def _time(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def _one_or_many(value: object) -> object:
@@ -73,75 +73,6 @@ class DetectorConfig(Section):
     max_detections: int = Field(300, ge=1, le=3000, description="Most detections kept in a frame.")
     device: Device = Field("auto", description="`auto` (CUDA where there is one, else CPU), `cpu`, `cuda` or `cuda:N`.")
     half: bool = Field(True, description="Half precision on CUDA devices; elsewhere single precision is used.")
-
-
-class KalmanConfig(Section):
-    """Constant-velocity Kalman filter over centre x, centre y, aspect ratio and height."""
-
-    reference_rate_hz: float | None = Field(
-        None,
-        gt=0,
-        le=1000,
-        description="Frame rate in Hz at which the noises below are meant: one filter step is 1 / rate seconds. null "
-        "for the video's own rate, which keeps the filter as calm at 7 Hz as at 30.",
-    )
-    position_noise: float = Field(
-        1 / 20, gt=0, le=1, description="Standard deviation of position per step, as a fraction of box height."
-    )
-    velocity_noise: float = Field(
-        1 / 160, gt=0, le=1, description="Standard deviation of velocity per step, as a fraction of box height."
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> KalmanConfig:
-        # between whole steps the noise is that of a continuous process, which exists from here on
-        if self.position_noise**2 < self.velocity_noise**2 / 12:
-            raise ValueError(
-                f"position_noise {self.position_noise} must be at least velocity_noise {self.velocity_noise} / sqrt(12)"
-            )
-        return self
-
-
-class TrackerConfig(Section):
-    """ByteTrack (Zhang et al., ECCV 2022): motion and IoU only, two association stages."""
-
-    name: Literal["bytetrack"] = Field("bytetrack", description="Tracking algorithm.")
-    high_confidence: float = Field(
-        0.6, ge=0, le=1, description="Detections from here on take part in the first association."
-    )
-    low_confidence: float = Field(
-        0.1,
-        ge=0,
-        le=1,
-        description="Detections above this and below `high_confidence` take part in the second association.",
-    )
-    new_track_confidence: float = Field(0.7, ge=0, le=1, description="Least confidence that starts a track.")
-    match_distance: float = Field(
-        0.8, gt=0, le=1, description="Largest cost of a match in the first association (1 - IoU x score)."
-    )
-    second_match_distance: float = Field(
-        0.5, gt=0, le=1, description="Largest cost of a match in the second association (1 - IoU)."
-    )
-    unconfirmed_match_distance: float = Field(
-        0.7, gt=0, le=1, description="Largest cost of a match that confirms a one-frame-old track."
-    )
-    duplicate_iou: float = Field(
-        0.85, gt=0, le=1, description="IoU above which a tracked and a lost track are one; the younger is dropped."
-    )
-    fuse_score: bool = Field(True, description="Multiply IoU by detection confidence in the first association.")
-    lost_buffer_s: float = Field(
-        2.0, ge=0, le=600, description="Seconds for which a lost track can still be found again by motion."
-    )
-    kalman: KalmanConfig = Field(KalmanConfig(), description="Motion model.")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> TrackerConfig:
-        if not self.low_confidence <= self.high_confidence <= self.new_track_confidence:
-            raise ValueError(
-                "low_confidence <= high_confidence <= new_track_confidence must hold, got "
-                f"{self.low_confidence}, {self.high_confidence}, {self.new_track_confidence}"
-            )
-        return self
 
 
 class GalleryConfig(Section):

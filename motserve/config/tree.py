@@ -22,10 +22,10 @@ from motserve.config.sections import (
     LoggingConfig,
     PipelineConfig,
     ReIDConfig,
-    TrackerConfig,
     VideoConfig,
 )
 from motserve.config.serving import ServingConfig
+from motserve.config.tracker import DEFAULT_TRACKER, AnyTracker, ByteTrackConfig
 from motserve.errors import InvalidConfig
 
 ENV_PREFIX = "MOTSERVE_"
@@ -46,7 +46,7 @@ class Config(BaseSettings):
         Path("~/.cache/motserve"), description="Folder for downloaded weights; `~` is the home folder."
     )
     detector: DetectorConfig = Field(DetectorConfig(), description="Object detector.")
-    tracker: TrackerConfig = Field(TrackerConfig(), description="Tracker.")
+    tracker: AnyTracker = Field(ByteTrackConfig(), description="Tracker.")
     reid: ReIDConfig = Field(ReIDConfig(), description="Re-identification.")
     video: VideoConfig = Field(VideoConfig(), description="Video in and out.")
     pipeline: PipelineConfig = Field(PipelineConfig(), description="Flow of frames.")
@@ -146,7 +146,7 @@ def _validated(tree: Mapping[str, Any]) -> Config:
     try:
         return Config(**tree)
     except ValidationError as error:
-        lines = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors())
+        lines = "; ".join(f"{_key(e['loc'])}: {e['msg']}" for e in error.errors())
         raise InvalidConfig(
             f"configuration not valid: {lines}. `motserve config schema` lists every key with its bounds."
         ) from error
@@ -177,8 +177,23 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and not (key == "tracker" and _differ(old, value)):
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
     return merged
+
+
+def _differ(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
+    """Tell whether two layers are about different trackers; keys of the one are nothing to the other."""
+    present = below.get("name", DEFAULT_TRACKER)
+    return bool(above.get("name", present) != present)
+
+
+def _key(place: tuple[int | str, ...]) -> str:
+    """Return the key that an error is about; pydantic puts the tracker's name into it."""
+    is_tagged = place[:1] == ("tracker",) and len(place) > 2
+    return ".".join(map(str, (place[0], *place[2:]) if is_tagged else place)) or "config"
 
 
 def _refuse_unknown_variables() -> None:

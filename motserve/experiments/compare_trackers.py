@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from motserve.benchmark.peers import Ultralytics, available_peers, equal_thresholds, without_equal
-from motserve.config import Config, change_config
+from motserve.config import ByteTrackConfig, Config, change_config
 from motserve.errors import InvalidConfig
 from motserve.evaluation import RATIO_NAMES, combine
 from motserve.evaluation.mot import Scored, score_sequence
@@ -73,7 +73,10 @@ def peer_candidates(names: Sequence[str], config: Config) -> dict[str, RunTracke
     """
     fixed = without_equal(config.tracker)
     if fixed and EQUAL in names:
-        raise InvalidConfig(f"{EQUAL} cannot have other values of tracker.{', tracker.'.join(fixed)} than the defaults")
+        raise InvalidConfig(
+            f"{EQUAL} needs the published algorithm, which tracker.{', tracker.'.join(fixed)} change; "
+            "configs/tracker/bytetrack-published.yaml is it"
+        )
     known: dict[str, RunTracker] = {}
     if not fixed:
         known[EQUAL] = lambda sequence: track_with(sequence.detected, _equal(sequence, config))
@@ -127,6 +130,7 @@ def _own(config: Config, cache: Cache) -> RunTracker:
 
 def _equal(sequence: LabelledSequence, config: Config) -> Ultralytics:
     rate = sequence.detected.rate_hz or _FALLBACK_RATE_HZ
+    assert isinstance(config.tracker, ByteTrackConfig)  # or it would not be offered
     return Ultralytics("bytetrack", **equal_thresholds(config.tracker, rate))
 
 

@@ -1,10 +1,13 @@
-"""Following people from frame to frame by motion: Kalman filter, association, ByteTrack."""
+"""Following people from frame to frame: motion models, association, trackers."""
 
 from motserve.base import TrackerBase
-from motserve.config import TrackerConfig
+from motserve.config import BotSortConfig, ByteTrackConfig, OcSortConfig, TrackerConfig
+from motserve.tracking.botsort import BotSort
 from motserve.tracking.bytetrack import ByteTrack
+from motserve.tracking.ocsort import OcSort
+from motserve.tracking.sort import Sort
 
-__all__ = ["ByteTrack", "build_tracker"]
+__all__ = ["BotSort", "ByteTrack", "OcSort", "Sort", "build_tracker"]
 
 
 def build_tracker(config: TrackerConfig, rate_hz: float | None = None) -> TrackerBase:
@@ -18,7 +21,15 @@ def build_tracker(config: TrackerConfig, rate_hz: float | None = None) -> Tracke
         A tracker for one video.
 
     Example:
-        >>> type(build_tracker(TrackerConfig())).__name__
+        >>> type(build_tracker(ByteTrackConfig())).__name__
         'ByteTrack'
     """
-    return {"bytetrack": ByteTrack}[config.name](config, rate_hz)
+    match config:
+        case ByteTrackConfig():
+            return ByteTrack(config, rate_hz)
+        case BotSortConfig():
+            return BotSort(config, rate_hz)
+        case OcSortConfig():
+            return OcSort(config, rate_hz)
+        case _:
+            return Sort(config, rate_hz)

@@ -41,11 +41,22 @@ def overlapping_pairs(a: FloatArray, b: FloatArray, least: float = 0.0) -> tuple
         return pairs, pairs, np.empty(0, np.float32)
     rows = pairs // b.shape[1]
     columns = pairs - rows * b.shape[1]
-    return rows, columns, _iou(a.take(rows, axis=1), b.take(columns, axis=1))
+    return rows, columns, paired_iou(a.take(rows, axis=1), b.take(columns, axis=1))
 
 
-def _iou(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Return the IoU of each column of `a` with the same column of `b`."""
+def grow(boxes: FloatArray, share: FloatArray | float) -> FloatArray:
+    """Return boxes that are larger on each side by a share of their width and height.
+
+    Args:
+        boxes: `(4, n)` float32, rows left, top, right, bottom.
+        share: The share, from 0; one for all or `(n,)`.
+    """
+    margin = (boxes[2:] - boxes[:2]) * share
+    return np.concatenate([boxes[:2] - margin, boxes[2:] + margin]).astype(np.float32, copy=False)
+
+
+def paired_iou(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Return the IoU of each column of `a` with the same column of `b`, `(k,)` float32."""
     sides = np.minimum(a[2:], b[2:])
     sides -= np.maximum(a[:2], b[:2])
     np.maximum(sides, 0, out=sides)

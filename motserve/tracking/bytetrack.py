@@ -2,34 +2,29 @@
 
 Reference: Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box", ECCV 2022. The rules,
 including births, lost tracks and duplicates, are those of the implementation in Ultralytics; time is in seconds
-instead of frames. At timestamps k / `reference_rate_hz` both give the same tracks.
+instead of frames. At timestamps k / `reference_rate_hz` both give the same tracks, with what is added here switched
+off: thresholds that follow the detector's level, a recovery with enlarged boxes, and boxes nearer to the detection.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.base import TrackerBase
-from motserve.config import TrackerConfig
-from motserve.tracking.association import find_candidates, match
-from motserve.tracking.boxes import overlapping_pairs
-from motserve.tracking.kalman import HEIGHT_VELOCITY, KalmanFilter, to_boxes
+from motserve.base import NO_CUES, TrackerBase
+from motserve.config import CascadeConfig, KalmanConfig, RecoveryConfig
+from motserve.tracking.association import Candidates, assign, find_candidates, match
+from motserve.tracking.boxes import grow, overlapping_pairs, paired_iou
+from motserve.tracking.kalman import AspectFilter, KalmanFilter
+from motserve.tracking.level import ConfidenceLevel
 from motserve.tracking.observations import Observations, observe
 from motserve.tracking.table import TrackTable
-from motserve.types import BoolArray, Detections, FloatArray, IntArray, Tracks
-
-# Containers round timestamps, Matroska to a millisecond; a span of time may be off by that much at each end.
-_TIME_TOLERANCE_S = 2e-3
-# A whole number of steps comes out of k / 30 only up to rounding; snapping it keeps the filter on the reference.
-_STEP_DECIMALS = 6
-# The rate of the videos that the reference's noises were chosen on, for sources that do not know theirs.
-_FALLBACK_RATE_HZ = 30.0
-# Containers without a real rate declare their clock's, thousands of Hz.
-_USABLE_RATES_HZ = (0.5, 480.0)
+from motserve.tracking.time import TOLERANCE_S, steps_between, usable_rate_hz
+from motserve.types import BoolArray, Cues, Detections, FloatArray, IntArray, Tracks
 
 
 class ByteTrack(TrackerBase):
@@ -38,7 +33,8 @@ class ByteTrack(TrackerBase):
     A track is born from an unmatched detection of at least `new_track_confidence`. In the first frame it is
     confirmed at once; later it must be matched by a confident detection in the very next frame, or it is removed.
     A confirmed track that is not matched is lost; it moves on and can be found again by a confident detection until
-    it was lost for longer than `lost_buffer_s`. Detections must score above `low_confidence` to count.
+    it was lost for longer than `lost_buffer_s`. Detections must score above `low_confidence` to count. What is left
+    over of tracks and confident detections is then tried once more with enlarged boxes (`recovery`).
 
     IDs start at 1 in each object and are never reused. The result does not depend on the order of the detections.
 
@@ -48,15 +44,16 @@ class ByteTrack(TrackerBase):
             the motion model is, where `reference_rate_hz` does not; time comes from the timestamps.
     """
 
-    def __init__(self, config: TrackerConfig, rate_hz: float | None = None) -> None:
+    def __init__(self, config: CascadeConfig, rate_hz: float | None = None) -> None:
         self._config = config
-        self._steps_per_s = config.kalman.reference_rate_hz or _usable(rate_hz)
-        self._kalman = KalmanFilter(config.kalman)
-        self._table = TrackTable.empty()
+        self._steps_per_s = config.kalman.reference_rate_hz or usable_rate_hz(rate_hz)
+        self._kalman = self._motion_model(config.kalman)
+        self._table = TrackTable.empty(self._kalman.rows, self._remembered())
+        self._level = ConfidenceLevel(config.level) if config.level else None
         self._timestamp: float | None = None
         self._next_id = 1
 
-    def update(self, detections: Detections, timestamp: float) -> Tracks:
+    def update(self, detections: Detections, timestamp: float, cues: Cues = NO_CUES) -> Tracks:
         """Advance by one frame. An empty frame is a frame: call this for it too.
 
         Consecutive frames are always compared, however far apart they are. A refused call changes nothing.
@@ -64,6 +61,7 @@ class ByteTrack(TrackerBase):
         Args:
             detections: What was seen in the frame, low scores included.
             timestamp: Presentation time in seconds, greater than that of the frame before.
+            cues: The camera's motion, where it is known.
 
         Returns:
             The confirmed tracks that were matched in this frame, by rising ID.
@@ -73,20 +71,23 @@ class ByteTrack(TrackerBase):
                 box above `low_confidence` is not finite or has no area.
         """
         config, table = self._config, self._table
-        steps = self._steps_to(timestamp)
-        seen = observe(detections, config.low_confidence, config.high_confidence)
+        steps = steps_between(self._timestamp, timestamp, self._steps_per_s)
+        seen = observe(detections, config.low_confidence)
+        scale = self._observe_level(seen, timestamp)
 
         self._kalman.predict(table.motion[:, : table.confirmed], steps)
-        found, unmatched = self._associate(seen)
+        if cues.camera is not None:
+            self._kalman.warp(table.motion, cues.camera)
+        found, unmatched = self._associate(seen, seen.from_score(config.high_confidence * scale), timestamp)
         kept = self._correct(seen, found, timestamp)
         if np.count_nonzero(kept) < kept.size:
             table.keep(kept)
             found = found[kept]
-        born = unmatched[seen.scores.take(unmatched) >= config.new_track_confidence]
+        born = unmatched[seen.scores.take(unmatched) >= config.new_track_confidence * scale]
         self._give_birth(seen, born, timestamp)
         if born.size:
             found = np.concatenate([found, born])
-        boxes = to_boxes(table.motion)
+        boxes = self._kalman.boxes(table.motion)
         duplicate = self._duplicates(boxes, timestamp)
         if duplicate is not None:
             table.keep(~duplicate)
@@ -95,9 +96,12 @@ class ByteTrack(TrackerBase):
 
         shown = (~table.lost[: table.confirmed]).nonzero()[0]
         found = found.take(shown)
+        answer = boxes.T.take(shown, axis=0)
+        if config.detection_weight:
+            answer += np.float32(config.detection_weight) * (seen.boxes.T.take(found, axis=0) - answer)
         return Tracks(
             ids=table.ids.take(shown),
-            boxes=boxes.T.take(shown, axis=0),
+            boxes=answer,
             scores=seen.scores.take(found),
             classes=seen.classes.take(found),
             detections=seen.rows.take(found),
@@ -110,6 +114,7 @@ class ByteTrack(TrackerBase):
             **self._table.to_arrays(),
             "timestamp": np.array(timestamp, np.float64),
             "next_id": np.array(self._next_id, np.int64),
+            **({"level": np.array(self._level.sums)} if self._level else {}),
         }
 
     def load_state_dict(self, state: Mapping[str, NDArray[np.generic]]) -> None:
@@ -121,46 +126,55 @@ class ByteTrack(TrackerBase):
         Raises:
             ValueError: An array is missing or has another shape or type. The state is as it was.
         """
-        missing = {"timestamp", "next_id"} - set(state)
+        missing = {"timestamp", "next_id", *(["level"] if self._level else [])} - set(state)
         if missing:
             raise ValueError(f"state has no {sorted(missing)}; it was not written by this tracker")
-        table = TrackTable.from_arrays(state)
+        table = self._table.renewed(state)
         timestamp, next_id = np.asarray(state["timestamp"]).item(), np.asarray(state["next_id"]).item()
+        if self._level:
+            weighted, weights = np.asarray(state["level"], np.float64).tolist()
+            self._level.sums = weighted, weights
         self._table = table
         self._timestamp = None if math.isnan(timestamp) else float(timestamp)
         self._next_id = int(next_id)
 
-    def _steps_to(self, timestamp: float) -> float:
-        """Return the reference frames from the latest frame to `timestamp`; refuse a time that does not increase."""
-        if not math.isfinite(timestamp):
-            raise ValueError(f"timestamp is {timestamp}; it must be a finite number of seconds")
-        if self._timestamp is None:
+    def _observe_level(self, seen: Observations, timestamp: float) -> float:
+        """Take in the confidences of a frame and return what thresholds are multiplied by."""
+        if self._level is None:
             return 1.0
-        if timestamp <= self._timestamp:
-            raise ValueError(f"timestamp {timestamp} s does not come after the frame before, {self._timestamp} s")
-        return round((timestamp - self._timestamp) * self._steps_per_s, _STEP_DECIMALS)
+        self._level.observe(seen.scores, 0.0 if self._timestamp is None else timestamp - self._timestamp)
+        return self._level.scale
 
-    def _associate(self, seen: Observations) -> tuple[IntArray, IntArray]:
-        """Run the three associations.
+    def _associate(self, seen: Observations, high: int, timestamp: float) -> tuple[IntArray, IntArray]:
+        """Run the associations.
+
+        Args:
+            seen: The frame's observations.
+            high: How many of them are confident.
+            timestamp: Time of the frame in seconds.
 
         Returns:
             For each track the column of its observation or -1; and the columns of the high observations left over.
         """
         config, table = self._config, self._table
-        high, confirmed = seen.high, table.confirmed
+        confirmed = table.confirmed
         found = np.full(len(table), -1)
-        free = np.ones(seen.rows.size, np.bool_)
+        free = np.ones(len(seen), np.bool_)
         widest = max(config.match_distance, config.second_match_distance, config.unconfirmed_match_distance)
-        pairs = find_candidates(to_boxes(table.motion), seen.boxes, widest)
+        boxes = self._kalman.boxes(table.motion)
+        pairs = find_candidates(boxes, seen.boxes, widest)
         is_confirmed, is_high = pairs.rows < confirmed, pairs.columns < high
         scores = seen.scores if config.fuse_score else None
 
-        rows, columns = match(pairs.select(is_confirmed & is_high), config.match_distance, scores)
+        rows, columns = self._match_first(pairs.select(is_confirmed & is_high), seen, scores)
+        found[rows] = columns
+        free[columns] = False
+        rows, columns = self._match_again(found[:confirmed], free[:high], seen)
         found[rows] = columns
         free[columns] = False
 
-        if high < seen.rows.size and rows.size < confirmed:
-            waiting = (found < 0) & ~table.lost
+        waiting = (found < 0) & ~table.lost
+        if self._uses_unsure and high < len(seen) and waiting[:confirmed].any():
             second = pairs.select(is_confirmed & ~is_high & waiting.take(pairs.rows))
             rows, columns = match(second, config.second_match_distance)
             found[rows] = columns
@@ -170,25 +184,77 @@ class ByteTrack(TrackerBase):
             rows, columns = match(third, config.unconfirmed_match_distance, scores)
             found[rows] = columns
             free[columns] = False
-        return found, free[:high].nonzero()[0]
+        left = free[:high].nonzero()[0]
+        if config.recovery and left.size:
+            lone = (found[:confirmed] < 0).nonzero()[0]
+            if lone.size:
+                since = timestamp - table.seen[1].take(lone)
+                rows, columns = _recover(
+                    boxes.take(lone, axis=1), since, seen.boxes.take(left, axis=1), config.recovery
+                )
+                found[lone.take(rows)] = left.take(columns)
+                left = np.delete(left, columns)
+        return found, left
+
+    _uses_unsure = True
+    """Whether detections below the higher threshold have an association of their own."""
+
+    def _match_first(
+        self, pairs: Candidates, seen: Observations, scores: FloatArray | None
+    ) -> tuple[IntArray, IntArray]:
+        """Match confirmed tracks with confident observations.
+
+        Args:
+            pairs: Those that are close enough.
+            seen: The frame's observations.
+            scores: Confidences to fuse, if any.
+
+        Returns:
+            Column of the track and column of the observation of each match, `(j,)` int64 each.
+        """
+        return match(pairs, self._config.match_distance, scores)
+
+    def _match_again(self, found: IntArray, free: BoolArray, seen: Observations) -> tuple[IntArray, IntArray]:
+        """Match what the first association left over of confirmed tracks and confident observations.
+
+        Args:
+            found: For each confirmed track the column of its observation or -1.
+            free: For each confident observation whether it is left over.
+            seen: The frame's observations.
+
+        Returns:
+            Column of the track and column of the observation of each match, `(j,)` int64 each.
+        """
+        none = np.empty(0, np.int64)
+        return none, none
+
+    def _motion_model(self, config: KalmanConfig) -> KalmanFilter:
+        return AspectFilter(config)
+
+    def _remembered(self) -> dict[str, NDArray[Any]]:
+        """Return what else is remembered of each track, as arrays without a track."""
+        return {}
 
     def _correct(self, seen: Observations, found: IntArray, timestamp: float) -> BoolArray:
         """Correct the matched tracks, mark the others as lost or expired, and return which tracks stay."""
         table = self._table
         hit = found >= 0
         missed = ~hit
-        if seen.rows.size:
-            self._kalman.update(table.motion, seen.measurements.take(found, axis=1), hit)
+        if len(seen):
+            self._kalman.update(table.motion, self._measure(seen, found), hit)
         # The height of a lost track stays: an old trend would blow it up or shrink it away.
-        table.motion[HEIGHT_VELOCITY] *= hit
+        table.motion[self._kalman.size_velocity] *= hit
         np.copyto(table.seen[1], timestamp, where=hit)
         kept = hit | ~table.expired
         kept[table.confirmed :] = hit[table.confirmed :]
         # A track that was lost in this very frame gets another, however long the frame took to come.
-        overdue = timestamp - table.seen[1] > self._config.lost_buffer_s + _TIME_TOLERANCE_S
+        overdue = timestamp - table.seen[1] > self._config.lost_buffer_s + TOLERANCE_S
         table.expired |= overdue & table.lost
         table.lost = missed
         return kept
+
+    def _measure(self, seen: Observations, columns: IntArray) -> FloatArray:
+        return self._kalman.measure(seen.centre.take(columns, axis=1), seen.size.take(columns, axis=1))
 
     def _give_birth(self, seen: Observations, born: IntArray, timestamp: float) -> None:
         """Start a track from each of the columns `born`."""
@@ -196,7 +262,7 @@ class ByteTrack(TrackerBase):
         table.confirmed = len(table)
         if born.size:
             ids = np.arange(self._next_id, self._next_id + born.size)
-            table.append(ids, self._kalman.initiate(seen.measurements.take(born, axis=1)), timestamp)
+            table.append(ids, self._kalman.initiate(self._measure(seen, born)), timestamp)
             self._next_id += born.size
         if self._timestamp is None:
             table.confirmed = len(table)
@@ -218,13 +284,34 @@ class ByteTrack(TrackerBase):
             return None
         tracked, lost = tracked[rows[same]], lost[columns[same]]
         first, last = table.seen
-        older = timestamp - first[tracked] > last[lost] - first[lost] + _TIME_TOLERANCE_S
+        older = timestamp - first[tracked] > last[lost] - first[lost] + TOLERANCE_S
         duplicate = np.zeros(len(table), np.bool_)
         duplicate[lost[older]] = True
         duplicate[tracked[~older]] = True
         return duplicate
 
 
-def _usable(rate_hz: float | None) -> float:
-    low, high = _USABLE_RATES_HZ
-    return rate_hz if rate_hz is not None and low <= rate_hz <= high else _FALLBACK_RATE_HZ
+def _recover(
+    tracks: FloatArray, since: NDArray[np.float64], detections: FloatArray, config: RecoveryConfig
+) -> tuple[IntArray, IntArray]:
+    """Match what is left over by boxes that are enlarged, the more the longer a track was not seen.
+
+    Args:
+        tracks: `(4, n)` float32, predicted boxes.
+        since: `(n,)` float64, seconds since each was seen.
+        detections: `(4, m)` float32.
+        config: Sizes and limits.
+
+    Returns:
+        Column of the track and column of the detection of each match, `(j,)` int64 each.
+    """
+    share = np.minimum(config.expansion, config.speed * since).astype(np.float32)
+    grown = grow(tracks, share)
+    # the quick test takes detections as large as any track makes them; the pairs it finds are measured exactly
+    rows, columns, _ = overlapping_pairs(grown, grow(detections, float(share.max())), 1 - config.match_distance)
+    heights = (detections[3] - detections[1]).take(columns) / (tracks[3] - tracks[1]).take(rows)
+    alike = ((heights < config.height_ratio) & (heights > 1 / config.height_ratio)).nonzero()[0]
+    rows, columns = rows.take(alike), columns.take(alike)
+    grown_detections = grow(detections.take(columns, axis=1), share.take(rows))
+    cost = 1 - paired_iou(grown.take(rows, axis=1), grown_detections)
+    return assign(rows, columns, cost.astype(np.float64), config.match_distance)

@@ -1,16 +1,14 @@
-"""A constant-velocity Kalman filter over all tracks at once.
+"""Constant-velocity Kalman filters over all tracks at once.
 
-The state is that of SORT's and ByteTrack's reference: centre x, centre y, height and aspect ratio (width / height),
-each with a velocity. The noises of x, y and h are the same multiple of the height, and nothing couples two
-coordinates, so the 8 x 8 covariance is four 2 x 2 blocks of which three are equal. Six numbers per track hold it
-exactly, and a step over all tracks is a few operations on rows.
-
-Reference: Wojke, Bewley and Paulus, "Simple Online and Realtime Tracking with a Deep Association Metric", ICIP 2017.
+The state is four coordinates, each with a velocity. Nothing couples two coordinates, and some share their noises, so
+the 8 x 8 covariance is four 2 x 2 blocks of which those of a group are equal. Three numbers per group and track hold
+it exactly, and a step over all tracks is a few operations on rows.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from abc import ABC, abstractmethod
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +17,10 @@ from motserve.config import KalmanConfig
 from motserve.types import BoolArray, FloatArray
 
 Motion: TypeAlias = NDArray[np.float64]
-"""`(14, n)` float64, a column per track: rows 0-3 centre x, centre y, height (pixels), aspect ratio; rows 4-7 their
-velocities per reference frame; rows 8-13 the covariance, as position variance, position-velocity covariance and
-velocity variance, each first for x, y and h, then for the aspect ratio."""
+"""`(8 + 3 g, n)` float64, a column per track: rows 0-3 the coordinates; rows 4-7 their velocities per reference frame;
+then the covariance, as position variance, position-velocity covariance and velocity variance, each of all g groups."""
 
-ROWS = 14
-HEIGHT_VELOCITY = 6
+_COORDINATES = 4
 
 # The aspect ratio has no scale, so its noises are constants of the reference, standard deviations per step.
 _ASPECT_POSITION = 1e-2
@@ -34,53 +30,97 @@ _ASPECT_MEASUREMENT = 1e-1
 _INITIAL_POSITION = 2.0
 _INITIAL_VELOCITY = 10.0
 
-_MIN_SIZE = 1e-6  # an extrapolated height or aspect ratio stays positive, so noise and area stay meaningful
+_MIN_SIZE = 1e-6  # an extrapolated size or aspect ratio stays positive, so noise and area stay meaningful
 _MAX_STEPS = 1e5  # an hour of reference frames: beyond it motion says nothing, and squares and cubes must stay finite
 
-_GAIN_OF_COORDINATE = np.array([0, 0, 0, 1])
 
-
-class KalmanFilter:
-    """The motion model. Holds constants only; the state is passed in and changed in place.
+class KalmanFilter(ABC):
+    """A motion model. Holds constants only; the state is passed in and changed in place.
 
     Args:
-        config: The noises.
+        process: `(2, g)`, variances of position and velocity per step, before scaling.
+        measurement: `(g,)`, variance of a measurement, before scaling.
+        initial: `(2, g)`, variances of position and velocity of a new track, before scaling.
+
+    Attributes:
+        size_velocity: Rows of the velocities of size, which a lost track loses: an old trend would blow it up.
     """
 
-    def __init__(self, config: KalmanConfig) -> None:
-        position = config.position_noise**2
-        velocity = config.velocity_noise**2
-        noise = np.array([[position, velocity], [_ASPECT_POSITION**2, _ASPECT_VELOCITY**2]])
+    group: ClassVar[NDArray[np.int64]]
+    """`(4,)` int64, group of each coordinate."""
+
+    size_velocity: ClassVar[slice]
+
+    def __init__(
+        self, process: NDArray[np.float64], measurement: NDArray[np.float64], initial: NDArray[np.float64]
+    ) -> None:
+        position, velocity = process
         # Noise of position, position-velocity and velocity (rows) times n, n (n - 1) / 2 and (n - 1) n (2n - 1) / 6.
-        self._process = np.zeros((3, 2, 3))
-        self._process[0, :, 0], self._process[0, :, 2] = noise.T
-        self._process[1, :, 1] = self._process[2, :, 0] = noise[:, 1]
-        self._measurement = np.array([[position], [_ASPECT_MEASUREMENT**2]])
-        self._initial_position = np.array([[_INITIAL_POSITION**2 * position], [_ASPECT_POSITION**2]])
-        self._initial_velocity = np.array([[_INITIAL_VELOCITY**2 * velocity], [_ASPECT_VELOCITY**2]])
+        self._process = np.zeros((3, len(position), 3))
+        self._process[0, :, 0], self._process[0, :, 2] = position, velocity
+        self._process[1, :, 1] = self._process[2, :, 0] = velocity
+        self._measurement = measurement[:, None]
+        self._initial = initial[:, :, None]
+        self._groups = len(measurement)
+
+    @property
+    def rows(self) -> int:
+        """Rows of a `Motion`."""
+        return 2 * _COORDINATES + 3 * self._groups
+
+    @abstractmethod
+    def measure(self, centre: FloatArray, size: FloatArray) -> FloatArray:
+        """Return the coordinates of boxes.
+
+        Args:
+            centre: `(2, m)` float32, x and y in pixels.
+            size: `(2, m)` float32, width and height in pixels.
+
+        Returns:
+            `(4, m)` float32.
+        """
+
+    @abstractmethod
+    def sizes(self, motion: Motion) -> NDArray[np.float64]:
+        """Return a new `(2, n)` float64: width and height of each track in pixels."""
+
+    @abstractmethod
+    def _scale(self, motion: Motion) -> NDArray[np.float64]:
+        """Return `(g, n)`: what the variances of each group are multiplied by."""
+
+    def boxes(self, motion: Motion) -> FloatArray:
+        """Return the boxes of tracks.
+
+        Returns:
+            `(4, n)` float32, contiguous, rows left, top, right, bottom, in pixels.
+        """
+        size = self.sizes(motion)
+        corners = np.empty((4, motion.shape[1]))
+        np.subtract(motion[:2], size / 2, out=corners[:2])
+        np.add(corners[:2], size, out=corners[2:])
+        return corners.astype(np.float32)
 
     def initiate(self, measurement: NDArray[np.floating]) -> Motion:
         """Start tracks from one measurement each.
 
         Args:
-            measurement: `(4, n)`, rows centre x, centre y, height (pixels) and aspect ratio.
+            measurement: `(4, n)`, as `measure` returns them.
 
         Returns:
             The motion of the new tracks: at rest, uncertain.
         """
-        motion: Motion = np.zeros((ROWS, measurement.shape[1]))
+        motion: Motion = np.zeros((self.rows, measurement.shape[1]))
         motion[:4] = measurement
-        scale = _noise_scale(motion)
-        motion[8:10] = scale * self._initial_position
-        motion[12:14] = scale * self._initial_velocity
+        covariance = motion[8:].reshape(3, self._groups, -1)
+        covariance[::2] = self._scale(motion) * self._initial
         return motion
 
     def predict(self, motion: Motion, steps: float) -> None:
         """Move tracks forward in time, in place.
 
         For a whole number of steps the result is that of as many single steps of the reference, with the noise of
-        the height at the start; in between, the covariance is that of the continuous process through these points.
-        Heights stay positive.
+        the size at the start; in between, the covariance is that of the continuous process through these points.
+        Sizes stay positive.
 
         Args:
             motion: The tracks to move.
@@ -89,8 +129,8 @@ class KalmanFilter:
         n = min(steps, _MAX_STEPS)
         # P <- F^n P F^n' + the sum of F^k Q F^k' for k = 0 .. n - 1, with F = [[1, 1], [0, 1]] in each block.
         sums = np.array([n, n * (n - 1) / 2, (n - 1) * n * (2 * n - 1) / 6])
-        noise = np.dot(self._process, sums)[:, :, None] * _noise_scale(motion)
-        covariance = motion[8:].reshape(3, 2, -1)
+        noise = np.dot(self._process, sums)[:, :, None] * self._scale(motion)
+        covariance = motion[8:].reshape(3, self._groups, -1)
         position, cross, velocity = covariance
         drift = n * velocity
         spread = 2 * cross
@@ -102,7 +142,13 @@ class KalmanFilter:
         motion[:4] += n * motion[4:8]
         np.maximum(motion[2:4], _MIN_SIZE, out=motion[2:4])
 
-    def update(self, motion: Motion, measurement: NDArray[np.floating], matched: BoolArray) -> None:
+    def update(
+        self,
+        motion: Motion,
+        measurement: NDArray[np.floating],
+        matched: BoolArray,
+        trust: NDArray[np.floating] | None = None,
+    ) -> None:
         """Correct tracks by what was measured, in place.
 
         Args:
@@ -110,43 +156,178 @@ class KalmanFilter:
             measurement: `(4, n)`, a column per track; what stands under an unmatched track has no effect but must
                 be finite.
             matched: `(n,)`, True where the track has a measurement. The others stay as they are.
+            trust: `(n,)`, factor on the variance of each measurement, from 0; None for 1.
         """
-        coordinates, velocity = motion[:8].reshape(2, 4, -1), motion[12:14]
-        covariance = motion[8:12].reshape(2, 2, -1)
-        innovation_variance = _noise_scale(motion) * self._measurement
+        groups = self._groups
+        coordinates = motion[:8].reshape(2, 4, -1)
+        covariance, velocity = motion[8 : 8 + 2 * groups].reshape(2, groups, -1), motion[8 + 2 * groups :]
+        innovation_variance = self._scale(motion) * self._measurement
+        if trust is not None:
+            innovation_variance *= trust
         innovation_variance += covariance[0]
         # The gains of position and velocity; zero for the unmatched, which saves gathering and scattering columns.
         gains = covariance / innovation_variance
         gains *= matched
         innovation = measurement - coordinates[0]
-        correction = gains.take(_GAIN_OF_COORDINATE, axis=1)
+        correction = gains.take(self.group, axis=1)
         correction *= innovation
         coordinates += correction
         np.maximum(motion[2:4], _MIN_SIZE, out=motion[2:4])
         velocity -= gains[1] * covariance[1]
         covariance -= gains[0] * covariance
 
+    def warp(self, motion: Motion, matrix: NDArray[np.float64]) -> None:
+        """Move tracks along with the picture, because the camera moved, in place.
 
-def to_boxes(motion: Motion) -> FloatArray:
-    """Return the boxes of tracks.
+        Sizes grow by the scale of the warp and keep their shape. Rotation changes no variance, as those of x and y
+        are (nearly) the same.
+
+        Args:
+            motion: The tracks.
+            matrix: `(2, 3)`, affine map from pixels of the latest frame to pixels of this one.
+        """
+        linear, shift = matrix[:, :2], matrix[:, 2:]
+        scale = float(np.sqrt(abs(np.linalg.det(linear))))
+        motion[:2] = linear @ motion[:2] + shift
+        motion[4:6] = linear @ motion[4:6]
+        self._grow(motion, scale)
+        np.maximum(motion[2:4], _MIN_SIZE, out=motion[2:4])
+
+    @abstractmethod
+    def _grow(self, motion: Motion, scale: float) -> None:
+        """Multiply sizes, their velocities, and the variances of positions and sizes by a scale of pixels."""
+
+
+class AspectFilter(KalmanFilter):
+    """Centre x, centre y, height and aspect ratio (width / height): the model of DeepSORT and ByteTrack.
+
+    The noises of x, y and h are the same multiple of the height.
+
+    Reference: Wojke, Bewley and Paulus, "Simple Online and Realtime Tracking with a Deep Association Metric", ICIP
+    2017.
 
     Args:
-        motion: The tracks.
-
-    Returns:
-        `(4, n)` float32, contiguous, rows left, top, right, bottom, in pixels.
+        config: The noises.
     """
-    size = motion[3:1:-1].copy()
-    size[0] *= size[1]
-    corners = np.empty((4, motion.shape[1]))
-    np.subtract(motion[:2], size / 2, out=corners[:2])
-    np.add(corners[:2], size, out=corners[2:])
-    return corners.astype(np.float32)
+
+    group = np.array([0, 0, 0, 1])
+    size_velocity = slice(6, 7)
+
+    def __init__(self, config: KalmanConfig) -> None:
+        position, velocity = config.position_noise**2, config.velocity_noise**2
+        super().__init__(
+            np.array([[position, _ASPECT_POSITION**2], [velocity, _ASPECT_VELOCITY**2]]),
+            np.array([position, _ASPECT_MEASUREMENT**2]),
+            np.array(
+                [
+                    [_INITIAL_POSITION**2 * position, _ASPECT_POSITION**2],
+                    [_INITIAL_VELOCITY**2 * velocity, _ASPECT_VELOCITY**2],
+                ]
+            ),
+        )
+
+    def measure(self, centre: FloatArray, size: FloatArray) -> FloatArray:
+        """See `KalmanFilter.measure`."""
+        measured = np.empty((4, centre.shape[1]), np.float32)
+        measured[:2], measured[2] = centre, size[1]
+        np.divide(size[0], size[1], out=measured[3])
+        return measured
+
+    def sizes(self, motion: Motion) -> NDArray[np.float64]:
+        """See `KalmanFilter.sizes`."""
+        size = np.array(motion[3:1:-1])
+        size[0] *= size[1]
+        return size
+
+    def _scale(self, motion: Motion) -> NDArray[np.float64]:
+        scale = np.empty((2, motion.shape[1]))
+        np.square(motion[2], out=scale[0])
+        scale[1] = 1
+        return scale
+
+    def _grow(self, motion: Motion, scale: float) -> None:
+        motion[2] *= scale
+        motion[6] *= scale
+        motion[8::2] *= scale**2
 
 
-def _noise_scale(motion: Motion) -> NDArray[np.float64]:
-    """Return `(2, n)`: the square of the height that scales the noise of x, y and h, and 1 for the aspect ratio."""
-    scale = np.empty((2, motion.shape[1]))
-    np.square(motion[2], out=scale[0])
-    scale[1] = 1
-    return scale
+class SizeFilter(KalmanFilter):
+    """Centre x, centre y, width and height: the model of BoT-SORT.
+
+    The noises of x and width are the same multiple of the width, those of y and height of the height.
+
+    Reference: Aharon, Orfaig and Bobrovsky, "BoT-SORT: Robust Associations Multi-Pedestrian Tracking", 2022.
+
+    Args:
+        config: The noises.
+    """
+
+    group = np.array([0, 1, 0, 1])
+    size_velocity = slice(6, 8)
+
+    def __init__(self, config: KalmanConfig) -> None:
+        noise = np.array([[config.position_noise**2], [config.velocity_noise**2]]).repeat(2, axis=1)
+        super().__init__(noise, noise[0], noise * np.array([[_INITIAL_POSITION**2], [_INITIAL_VELOCITY**2]]))
+
+    def measure(self, centre: FloatArray, size: FloatArray) -> FloatArray:
+        """See `KalmanFilter.measure`."""
+        return np.concatenate([centre, size])
+
+    def sizes(self, motion: Motion) -> NDArray[np.float64]:
+        """See `KalmanFilter.sizes`."""
+        return np.array(motion[2:4])
+
+    def _scale(self, motion: Motion) -> NDArray[np.float64]:
+        return np.square(motion[2:4])
+
+    def _grow(self, motion: Motion, scale: float) -> None:
+        motion[2:4] *= scale
+        motion[6:8] *= scale
+        motion[8:] *= scale**2
+
+
+class AreaFilter(KalmanFilter):
+    """Centre x, centre y, area, and aspect ratio without a velocity: the model of SORT.
+
+    Its noises are constants in pixels and steps.
+
+    Reference: Bewley et al., "Simple Online and Realtime Tracking", ICIP 2016.
+    """
+
+    group = np.array([0, 0, 1, 2])
+    size_velocity = slice(0, 0)
+
+    def __init__(self) -> None:
+        super().__init__(
+            np.array([[1.0, 1.0, 1.0], [1e-2, 1e-4, 0.0]]),
+            np.array([1.0, 10.0, 10.0]),
+            np.array([[10.0, 10.0, 10.0], [1e4, 1e4, 0.0]]),
+        )
+
+    def predict(self, motion: Motion, steps: float) -> None:
+        """See `KalmanFilter.predict`. Where the area would vanish, it stays."""
+        vanishes = motion[2] + min(steps, _MAX_STEPS) * motion[6] <= 0
+        motion[6, vanishes] = 0
+        super().predict(motion, steps)
+
+    def measure(self, centre: FloatArray, size: FloatArray) -> FloatArray:
+        """See `KalmanFilter.measure`."""
+        measured = np.empty((4, centre.shape[1]), np.float32)
+        measured[:2] = centre
+        np.multiply(size[0], size[1], out=measured[2])
+        np.divide(size[0], size[1], out=measured[3])
+        return measured
+
+    def sizes(self, motion: Motion) -> NDArray[np.float64]:
+        """See `KalmanFilter.sizes`."""
+        width = np.sqrt(motion[2] * motion[3])
+        return np.stack([width, motion[2] / width])
+
+    def _scale(self, motion: Motion) -> NDArray[np.float64]:
+        return np.ones((3, motion.shape[1]))
+
+    def _grow(self, motion: Motion, scale: float) -> None:
+        motion[2] *= scale**2
+        motion[6] *= scale**2
+        motion[8::3] *= scale**2
+        motion[9::3] *= scale**4

@@ -21,27 +21,33 @@ class Observations:
     Attributes:
         rows: `(m,)` int64, row of each in the frame's `Detections`.
         boxes: `(4, m)` float32, contiguous rows left, top, right, bottom, in pixels.
-        measurements: `(4, m)` float32, rows centre x, centre y, height, aspect ratio.
+        centre: `(2, m)` float32, x and y in pixels.
+        size: `(2, m)` float32, width and height in pixels.
         scores: `(m,)` float32, falling.
         classes: `(m,)` int64.
-        high: The first `high` of them belong to the first association, the others to the second.
     """
 
     rows: IntArray
     boxes: FloatArray
-    measurements: FloatArray
+    centre: FloatArray
+    size: FloatArray
     scores: FloatArray
     classes: IntArray
-    high: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def from_score(self, least: float) -> int:
+        """Return how many score at least that much; they are the first ones."""
+        return int(np.count_nonzero(self.scores >= least))
 
 
-def observe(detections: Detections, low: float, high: float) -> Observations:
+def observe(detections: Detections, low: float) -> Observations:
     """Check detections and prepare them.
 
     Args:
         detections: What the detector saw. Rows with a score of `low` or less are ignored, whatever their box.
         low: Scores must be above this one.
-        high: Scores from here on are high.
 
     Returns:
         The observations.
@@ -71,17 +77,13 @@ def observe(detections: Detections, low: float, high: float) -> Observations:
     boxes[:2] /= 2
     boxes[:2] -= half
     np.add(boxes[:2], size, out=boxes[2:])
-    measurements = np.empty_like(corners)
-    np.add(boxes[:2], half, out=measurements[:2])
-    measurements[2] = size[1]
-    np.divide(size[0], size[1], out=measurements[3])
     return Observations(
         rows=rows,
         boxes=boxes,
-        measurements=measurements,
+        centre=boxes[:2] + half,
+        size=size,
         scores=scores,
         classes=np.asarray(detections.classes, np.int64).take(rows),
-        high=int(np.count_nonzero(scores >= high)),
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.tracking.kalman import ROWS, Motion
+from motserve.tracking.kalman import Motion
 from motserve.types import BoolArray, IntArray
 
 
@@ -16,15 +17,17 @@ from motserve.types import BoolArray, IntArray
 class TrackTable:
     """The tracks that are alive, in the order of their IDs.
 
-    Unconfirmed tracks were all born in the latest frame, so they are the last columns.
+    Unconfirmed tracks were born in the latest frames, so they are the last columns.
 
     Attributes:
         ids: `(n,)` int64, rising.
-        motion: `(14, n)` float64, state of the Kalman filter.
+        motion: `(r, n)` float64, state of the Kalman filter.
         seen: `(2, n)` float64, timestamps in seconds of the first and the latest matched frame.
         lost: `(n,)` bool, True where the latest frame had no match.
         expired: `(n,)` bool, True once the track was lost for longer than the buffer: it goes when not matched.
         confirmed: The first `confirmed` columns are confirmed.
+        extra: What else a tracker remembers of each track, by name; the last axis is that of the tracks. A new track
+            has NaN, or -1 where whole numbers are kept.
     """
 
     ids: IntArray
@@ -33,20 +36,27 @@ class TrackTable:
     lost: BoolArray
     expired: BoolArray
     confirmed: int
+    extra: dict[str, NDArray[Any]]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @classmethod
-    def empty(cls) -> TrackTable:
-        """Return a table without tracks."""
+    def empty(cls, rows: int, extra: Mapping[str, NDArray[Any]] | None = None) -> TrackTable:
+        """Return a table without tracks.
+
+        Args:
+            rows: Rows that the filter has.
+            extra: What else is remembered of each track: arrays without a track, their last axis empty.
+        """
         return cls(
             np.empty(0, np.int64),
-            np.empty((ROWS, 0)),
+            np.empty((rows, 0)),
             np.empty((2, 0)),
             np.empty(0, np.bool_),
             np.empty(0, np.bool_),
             0,
+            dict(extra or {}),
         )
 
     def keep(self, kept: BoolArray) -> None:
@@ -62,13 +72,15 @@ class TrackTable:
         self.seen = self.seen.take(columns, axis=1)
         self.lost = self.lost.take(columns)
         self.expired = self.expired.take(columns)
+        for name, values in self.extra.items():
+            self.extra[name] = values.take(columns, axis=-1)
 
     def append(self, ids: IntArray, motion: Motion, timestamp: float) -> None:
         """Add newborn tracks, unconfirmed.
 
         Args:
             ids: `(k,)` int64, their IDs, rising and above all others.
-            motion: `(14, k)` float64, their motion.
+            motion: `(r, k)` float64, their motion.
             timestamp: Time of their first frame in seconds.
         """
         flags = np.zeros(len(ids), np.bool_)
@@ -77,14 +89,17 @@ class TrackTable:
         self.seen = np.concatenate([self.seen, np.full((2, len(ids)), timestamp)], axis=1)
         self.lost = np.concatenate([self.lost, flags])
         self.expired = np.concatenate([self.expired, flags])
+        for name, values in self.extra.items():
+            unknown = np.full((*values.shape[:-1], len(ids)), -1 if values.dtype.kind == "i" else np.nan, values.dtype)
+            self.extra[name] = np.concatenate([values, unknown], axis=-1)
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return copies of the columns by name."""
-        return {field.name: np.array(getattr(self, field.name)) for field in fields(self)}
+        columns = {name: np.array(getattr(self, name)) for name in self._names()}
+        return {**columns, **{name: values.copy() for name, values in self.extra.items()}}
 
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> TrackTable:
-        """Build a table from what `to_arrays` returned.
+    def renewed(self, arrays: Mapping[str, NDArray[np.generic]]) -> TrackTable:
+        """Build a table of the same kind from what `to_arrays` returned.
 
         Args:
             arrays: The columns by name; others are not looked at.
@@ -95,20 +110,24 @@ class TrackTable:
         Raises:
             ValueError: A column is missing, or its shape or type is not that of a table.
         """
-        template = cls.empty()
         n = len(_column(arrays, "ids"))
-        values: dict[str, NDArray[np.generic]] = {}
-        for field in fields(cls):
-            value = _column(arrays, field.name)
-            model = np.asarray(getattr(template, field.name))
+        models = {**{name: np.asarray(getattr(self, name)) for name in self._names()}, **self.extra}
+        values: dict[str, NDArray[Any]] = {}
+        for name, model in models.items():
+            value = _column(arrays, name)
             shape = (*model.shape[:-1], n) if model.ndim else ()
             if value.shape != shape or value.dtype.kind != model.dtype.kind:
-                raise ValueError(f"state {field.name!r} is {value.dtype} {value.shape}; expected {model.dtype} {shape}")
-            values[field.name] = np.array(value, model.dtype)
+                raise ValueError(f"state {name!r} is {value.dtype} {value.shape}; expected {model.dtype} {shape}")
+            values[name] = np.array(value, model.dtype)
         confirmed = int(values.pop("confirmed"))
         if not 0 <= confirmed <= n:
             raise ValueError(f"state 'confirmed' is {confirmed}; expected 0 to {n}")
-        return cls(**values, confirmed=confirmed)  # type: ignore[arg-type]
+        extra = {name: values.pop(name) for name in self.extra}
+        return TrackTable(**values, confirmed=confirmed, extra=extra)
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [field.name for field in fields(cls) if field.name != "extra"]
 
 
 def _column(arrays: Mapping[str, NDArray[np.generic]], name: str) -> NDArray[np.generic]:

@@ -1,0 +1,114 @@
+"""SORT: a motion model, IoU and one assignment.
+
+Reference: Bewley et al., "Simple Online and Realtime Tracking", ICIP 2016. Time is in seconds instead of frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motserve.base import NO_CUES, TrackerBase
+from motserve.config import SortConfig
+from motserve.tracking.association import find_candidates, match
+from motserve.tracking.kalman import AreaFilter
+from motserve.tracking.observations import Observations, observe
+from motserve.tracking.table import TrackTable
+from motserve.tracking.time import TOLERANCE_S, steps_between, usable_rate_hz
+from motserve.types import Cues, Detections, IntArray, Tracks
+
+
+class Sort(TrackerBase):
+    """Follows objects by motion and IoU alone.
+
+    Every detection above `confidence` counts and starts a track when nothing matches it. A track is reported while it
+    was matched in `confirm_hits` frames in a row; in the first frames of a video at once. It is removed when it was
+    not matched for longer than `lost_buffer_s`, but not before it was missing in one frame.
+
+    Args:
+        config: Threshold, buffer and limit.
+        rate_hz: The video's nominal frame rate in Hz, None where it is not known.
+    """
+
+    def __init__(self, config: SortConfig, rate_hz: float | None = None) -> None:
+        self._config = config
+        self._steps_per_s = config.reference_rate_hz or usable_rate_hz(rate_hz)
+        self._kalman = AreaFilter()
+        self._table = TrackTable.empty(self._kalman.rows, {"streak": np.empty(0, np.int64)})
+        self._timestamp: float | None = None
+        self._frame = 0
+        self._next_id = 1
+
+    def update(self, detections: Detections, timestamp: float, cues: Cues = NO_CUES) -> Tracks:
+        """Advance by one frame; see `TrackerBase.update`. Nothing of the cues is used."""
+        table, kalman = self._table, self._kalman
+        steps = steps_between(self._timestamp, timestamp, self._steps_per_s)
+        seen = observe(detections, self._config.confidence)
+        self._frame += 1
+        kalman.predict(table.motion, steps)
+        limit = self._config.match_distance
+        rows, columns = match(find_candidates(kalman.boxes(table.motion), seen.boxes, limit), limit)
+        found = np.full(len(table), -1)
+        found[rows] = columns
+        hit = found >= 0
+        if len(seen):
+            kalman.update(table.motion, self._measure(seen, found), hit)
+        table.seen[1, hit] = timestamp
+        table.extra["streak"] = np.where(hit, table.extra["streak"] + 1, 0)
+        overdue = timestamp - table.seen[1] > self._config.lost_buffer_s + TOLERANCE_S
+        gone = ~hit & overdue & table.lost
+        table.lost = ~hit
+        table.keep(~gone)
+        born = np.delete(np.arange(len(seen)), columns)
+        self._give_birth(seen, born, timestamp)
+        found = np.concatenate([found[~gone], born])
+        self._timestamp = timestamp
+
+        early = self._frame <= self._config.confirm_hits
+        is_shown = ~table.lost & (early | (table.extra["streak"] >= self._config.confirm_hits))
+        shown = is_shown.nonzero()[0]
+        found = found.take(shown)
+        return Tracks(
+            ids=table.ids.take(shown),
+            boxes=kalman.boxes(table.motion).T.take(shown, axis=0),
+            scores=seen.scores.take(found),
+            classes=seen.classes.take(found),
+            detections=seen.rows.take(found),
+        )
+
+    def state_dict(self) -> dict[str, NDArray[np.generic]]:
+        """Return a copy of the whole state; `load_state_dict` of it gives the same future."""
+        return {
+            **self._table.to_arrays(),
+            "timestamp": np.array(math.nan if self._timestamp is None else self._timestamp, np.float64),
+            "frame": np.array(self._frame),
+            "next_id": np.array(self._next_id, np.int64),
+        }
+
+    def load_state_dict(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Replace the state by one that `state_dict` returned.
+
+        Raises:
+            ValueError: An array is missing or has another shape or type. The state is as it was.
+        """
+        missing = {"timestamp", "frame", "next_id"} - set(state)
+        if missing:
+            raise ValueError(f"state has no {sorted(missing)}; it was not written by this tracker")
+        self._table = self._table.renewed(state)
+        timestamp, frame, next_id = (np.asarray(state[name]).item() for name in ("timestamp", "frame", "next_id"))
+        self._timestamp = None if math.isnan(timestamp) else float(timestamp)
+        self._frame, self._next_id = int(frame), int(next_id)
+
+    def _give_birth(self, seen: Observations, born: IntArray, timestamp: float) -> None:
+        table = self._table
+        ids = np.arange(self._next_id, self._next_id + born.size)
+        table.append(ids, self._kalman.initiate(self._measure(seen, born)), timestamp)
+        table.extra["streak"][len(table) - born.size :] = 0
+        table.confirmed = len(table)
+        self._next_id += born.size
+
+    def _measure(self, seen: Observations, columns: IntArray) -> NDArray[np.float32]:
+        return self._kalman.measure(seen.centre.take(columns, axis=1), seen.size.take(columns, axis=1))
