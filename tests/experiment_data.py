@@ -17,6 +17,7 @@ from motserve.experiments.sequences import LabelledSequence, load_sequences
 from motserve.types import Detections, Tracks
 
 OFF: dict[str, Any] = {"reid": {"policy": "off"}}
+PUBLISHED = Path(__file__).parents[1] / "configs" / "tracker" / "bytetrack-published.yaml"
 
 
 def write_sequence(

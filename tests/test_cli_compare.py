@@ -10,6 +10,7 @@ import pytest
 import yaml
 from cli_checks import assert_error, assert_usage, document, files_in
 from conftest import Motserve
+from experiment_data import PUBLISHED
 from rich.console import Console
 
 from motserve.config import VideoConfig, load_config
@@ -91,7 +92,9 @@ def assert_stamped(stamp: Any) -> None:
 
 @pytest.mark.usefixtures("data")
 def test_trackers_side_by_side(motserve: Motserve) -> None:
-    result = motserve(*TRACKERS, "--peers", "ultralytics-bytetrack-equal", *NO_REID, "--output", "new/out[1]")
+    call = (*TRACKERS, "--peers", "ultralytics-bytetrack-equal", *NO_REID, "--output", "new/out[1]")
+    assert_error(motserve(*call), 2, "ultralytics-bytetrack-equal needs the published algorithm")
+    result = motserve(*call, "--config", PUBLISHED)
     assert result.exit_code == 0, result.output
     assert files_in("new/out[1]") == ["plot.png", "results.json", "table.md"]
     assert "written to new/out[1]: table.md, results.json, plot.png" in result.stdout
@@ -192,7 +195,7 @@ def test_candidates_that_are_not_valid_are_exit_code_2(motserve: Motserve, text:
 
 @pytest.mark.usefixtures("data")
 def test_unknown_trackers_are_exit_code_2_and_those_known_are_named(motserve: Motserve) -> None:
-    result = motserve(*TRACKERS, "--peers", "deepsort[1],ultralytics-bytetrack-equal", *NO_REID)
+    result = motserve(*TRACKERS, "--peers", "deepsort[1],ultralytics-bytetrack-equal", *NO_REID, "-c", PUBLISHED)
     assert_error(result, 2, "unknown tracker deepsort[1]; installed here are ultralytics-bytetrack-equal")
     assert not Path("runs").exists()
 

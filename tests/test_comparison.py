@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from experiment_data import OFF, Clock, Stepper, load_written, write_sequence
+from experiment_data import OFF, PUBLISHED, Clock, Stepper, load_written, write_sequence
 from matplotlib import colormaps
 from matplotlib.axes import Axes as MatplotlibAxes
 
@@ -230,7 +230,7 @@ def sequences(tmp_path: Path) -> list[LabelledSequence]:
 def test_trackers_are_compared_over_each_sequence_and_over_all(
     sequences: list[LabelledSequence], tmp_path: Path
 ) -> None:
-    config = load_config([OFF])
+    config = load_config([OFF, PUBLISHED])
     told = []
     result = compare_trackers(
         sequences,
@@ -305,7 +305,7 @@ def test_identities_are_a_variant_only_where_everybody_can_be_looked_at(sequence
 
 
 def test_peers_are_chosen_by_name_and_an_unknown_one_is_named() -> None:
-    config = load_config()
+    config = load_config([PUBLISHED])
     everybody = peer_candidates(["all"], config)
     assert list(everybody)[:3] == [EQUAL, "ultralytics-bytetrack", "ultralytics-botsort"]
     assert list(peer_candidates(["ultralytics-ocsort", EQUAL], config)) == ["ultralytics-ocsort", EQUAL]
@@ -321,10 +321,16 @@ def test_all_does_not_hide_an_unknown_peer(names: list[str]) -> None:
 
 
 def test_what_cannot_be_equal_is_not_called_so() -> None:
-    config = load_config(overrides={"tracker": {"duplicate_iou": 0.9, "kalman": {"position_noise": 0.1}}})
-    assert EQUAL not in peer_candidates(["all"], config)
-    with pytest.raises(InvalidConfig, match=r"tracker\.duplicate_iou, tracker\.kalman"):
-        peer_candidates([EQUAL], config)
+    changed = {"tracker": {"duplicate_iou": 0.9, "kalman": {"position_noise": 0.1}}}
+    for layers, said in (
+        ([PUBLISHED, changed], r"tracker\.duplicate_iou, tracker\.kalman change; .*bytetrack-published\.yaml is it"),
+        ([], r"tracker\.level, tracker\.recovery, tracker\.detection_weight change"),
+        ([{"tracker": {"name": "sort"}}], r"tracker\.name change"),
+    ):
+        config = load_config(layers)
+        assert EQUAL not in peer_candidates(["all"], config)
+        with pytest.raises(InvalidConfig, match=said):
+            peer_candidates([EQUAL], config)
 
 
 def test_each_peer_runs_as_itself(sequences: list[LabelledSequence]) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from experiment_data import OFF, PUBLISHED
 
 from motserve.benchmark import peers
 from motserve.benchmark.peers import Contender, Own, Ultralytics, available_peers, equal_thresholds
 from motserve.benchmark.streams import StreamSettings, crowd_stream
-from motserve.config import TrackerConfig, load_config
+from motserve.config import ByteTrackConfig, load_config
 from motserve.evaluation.sequences import find_truth
 from motserve.experiments.detections import DetectedVideo, read_detections
 from motserve.experiments.tracking import track_detections, track_with
@@ -157,16 +158,16 @@ def test_the_clock_can_be_put_around_the_tracker_alone(make: Make) -> None:
 
 def test_motserves_own_tracker_is_a_contender_as_it_is() -> None:
     stream = crowd(seed=1)
-    tracker = build_tracker(TrackerConfig(), RATE_HZ)
+    tracker = build_tracker(ByteTrackConfig(), RATE_HZ)
     expected = [tracker.update(seen, k / RATE_HZ) for k, seen in enumerate(stream)]
-    assert rows(tracks_of(Own(build_tracker(TrackerConfig(), RATE_HZ)), stream)) == rows(expected)
+    assert rows(tracks_of(Own(build_tracker(ByteTrackConfig(), RATE_HZ)), stream)) == rows(expected)
 
 
 # --- the same thresholds ----------------------------------------------------------------------------------------------
 
 
 def test_thresholds_are_translated() -> None:
-    config = TrackerConfig(
+    config = ByteTrackConfig(
         high_confidence=0.5, low_confidence=0.2, new_track_confidence=0.65, match_distance=0.75, fuse_score=False
     )
     assert equal_thresholds(config, 14) == {
@@ -198,10 +199,11 @@ def test_settings_that_differ_reach_ultralytics(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("name", ["TUD-Campus", "PETS09-S2L1", "MOT17-09"])
 def test_ultralytics_bytetrack_with_equal_thresholds_gives_motserves_own_tracks(data_dir: Path, name: str) -> None:
-    config = load_config([{"reid": {"policy": "off"}}])
+    config = load_config([OFF, PUBLISHED])
     (truth,) = find_truth(data_dir / "mot" / name).values()
     seen = read_detections(data_dir / "dets" / "yolov8n_640" / f"{name}.txt", truth, config)
     own = track_detections(seen, config)
+    assert isinstance(config.tracker, ByteTrackConfig)
     theirs = track_with(seen, _equal(seen, config.tracker))
     assert sum(len(frame.tracks) for frame in own.frames) > 200
     for one, other in zip(own.frames, theirs.frames, strict=True):
@@ -212,7 +214,7 @@ def test_ultralytics_bytetrack_with_equal_thresholds_gives_motserves_own_tracks(
         np.testing.assert_allclose(one.tracks.boxes, other.tracks.boxes[order], atol=1e-3)
 
 
-def _equal(seen: DetectedVideo, config: TrackerConfig) -> Ultralytics:
+def _equal(seen: DetectedVideo, config: ByteTrackConfig) -> Ultralytics:
     assert seen.rate_hz is not None
     return Ultralytics("bytetrack", **equal_thresholds(config, seen.rate_hz))
 
