@@ -68,7 +68,18 @@ class ReIDBase(ABC):
 
 
 class TrackerBase(ABC):
-    """Follows objects through the frames of one video by motion. One object serves one video."""
+    """Follows objects through the frames of one video. One object serves one video."""
+
+    def wants(self, detections: Detections) -> NDArray[np.int64]:
+        """Return the rows of a frame's detections whose embeddings `update` will use.
+
+        Args:
+            detections: What was seen in the frame.
+
+        Returns:
+            `(k,)` int64, rising; none for trackers that go by motion alone.
+        """
+        return np.empty(0, np.int64)
 
     @abstractmethod
     def update(self, detections: Detections, timestamp: float, cues: Cues = NO_CUES) -> Tracks:

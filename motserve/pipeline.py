@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TypeAlias
 
@@ -22,7 +23,8 @@ from motserve.config import Config, ReIDConfig
 from motserve.reid.crops import cut_crops
 from motserve.reid.linker import IdentityLinker
 from motserve.tracking import build_tracker
-from motserve.types import Detections, FloatArray, Frame, Image, TrackedFrame
+from motserve.tracking.camera import CameraMotion
+from motserve.types import Cues, Detections, FloatArray, Frame, Image, TrackedFrame
 
 Detect: TypeAlias = Callable[[list[Image]], Coroutine[None, None, list[Detections]]]
 """Detects in a chunk of frames; answers one `Detections` for each."""
@@ -32,6 +34,9 @@ Embed: TypeAlias = Callable[[NDArray[np.uint8]], Awaitable[FloatArray]]
 
 Look: TypeAlias = Callable[[FloatArray], Awaitable[FloatArray]]
 """Embeds what is in `(k, 4)` boxes of a frame, xyxy in pixels; answers `(k, d)` unit vectors."""
+
+Picture: TypeAlias = Callable[[], Image]
+"""Answers the picture of a frame."""
 
 
 @dataclass(slots=True)
@@ -62,10 +67,13 @@ class Follower:
 
     def __init__(self, config: Config, stats: PipelineStats, rate_hz: float | None = None) -> None:
         self._tracker = build_tracker(config.tracker, rate_hz)
+        self._camera = CameraMotion(config.camera) if config.camera else None
         self._linker = IdentityLinker(config.reid)
         self._stats = stats
 
-    async def advance(self, index: int, timestamp: float, detections: Detections, look: Look) -> TrackedFrame:
+    async def advance(
+        self, index: int, timestamp: float, detections: Detections, look: Look, picture: Picture
+    ) -> TrackedFrame:
         """Advance by one frame.
 
         Args:
@@ -73,17 +81,21 @@ class Follower:
             timestamp: Presentation time in seconds, greater than that of the frame before.
             detections: What was seen in the frame.
             look: Asked for the appearance of the people in doubt; not called where nobody is.
+            picture: Asked for the picture where the camera's motion is estimated.
 
         Returns:
             The frame's tracks with their identities.
         """
-        tracks = self._tracker.update(detections, timestamp)
+        wanted = self._tracker.wants(detections)
+        looks = await look(detections.boxes[wanted]) if len(wanted) else np.empty((0, 0), np.float32)
+        camera = self._camera.advance(picture(), detections.boxes) if self._camera else None
+        tracks = self._tracker.update(detections, timestamp, Cues(camera, wanted, looks))
         rows = self._linker.plan(tracks, timestamp)
         embeddings = await look(tracks.boxes[rows]) if len(rows) else np.empty((0, 0), np.float32)
         identities = self._linker.link(tracks, timestamp, rows, embeddings)
         stats = self._stats
         stats.frames += 1
-        stats.embeddings += len(rows)
+        stats.embeddings += len(rows) + len(wanted)
         stats.identities, stats.links = self._linker.identities, self._linker.links
         return TrackedFrame(index, timestamp, tracks, identities)
 
@@ -135,7 +147,11 @@ async def track_frames(
                 detections = await request
                 tracked = [
                     await follower.advance(
-                        frame.index, frame.timestamp, found, _look_at(frame.image, embed, config.reid)
+                        frame.index,
+                        frame.timestamp,
+                        found,
+                        _look_at(frame.image, embed, config.reid),
+                        partial(_image_of, frame),
                     )
                     for frame, found in zip(chunk, detections, strict=True)
                 ]
@@ -158,6 +174,10 @@ def _take(frames: Iterator[Frame], count: int) -> tuple[list[Frame], Exception |
     except Exception as error:
         return chunk, error
     return chunk, None
+
+
+def _image_of(frame: Frame) -> Image:
+    return frame.image
 
 
 def _look_at(image: Image, embed: Embed, config: ReIDConfig) -> Look:

@@ -6,7 +6,7 @@ Every type is a frozen struct of arrays; a row of one array belongs to the same 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -74,9 +74,13 @@ class Cues:
     Attributes:
         camera: `(2, 3)` float64, affine map from pixels of the latest frame to pixels of this one; None where the
             camera's motion is not known or not asked for.
+        rows: `(k,)` int64, rows of the frame's `Detections` whose appearance is known.
+        embeddings: `(k, d)` float32, unit vectors of those.
     """
 
     camera: NDArray[np.float64] | None = None
+    rows: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    embeddings: FloatArray = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
 
 @dataclass(frozen=True, slots=True)

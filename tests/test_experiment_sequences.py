@@ -568,13 +568,13 @@ def test_embedding_is_not_counted_as_the_trackers_time(monkeypatch: pytest.Monke
 
     update = ByteTrack.update
 
-    def slow_update(self: ByteTrack, detections: Detections, timestamp: float) -> Tracks:
+    def slow_update(self: ByteTrack, detections: Detections, timestamp: float, *cues: object) -> Tracks:
         clock.now += 0.25
         return update(self, detections, timestamp)
 
     monkeypatch.setattr(ByteTrack, "update", slow_update)
     config = load_config([{"reid": {"policy": "always"}}])
-    found = track_detections(two_people(frames=6), config, SlowEyes(), clock)  # type: ignore[arg-type]
+    found = track_detections(two_people(frames=6), config, SlowEyes(), clock=clock)  # type: ignore[arg-type]
     assert found.milliseconds.tolist() == [250] * 6
     assert clock.now == 100 + 6 * 50.25
 

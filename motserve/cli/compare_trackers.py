@@ -75,7 +75,7 @@ def trackers(
             **{
                 f"reid of {name}": Models(own).reid_weights.describe()
                 for name, own in configs.items()
-                if own.reid.policy != "off"
+                if own.looks_at_people
             },
         },
         data={sequence.name: sequence.describe() for sequence in loaded},

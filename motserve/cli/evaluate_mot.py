@@ -110,8 +110,8 @@ def mot(
 
 def _sections(settings: Config, detections: Path | None) -> list[str]:
     """Return the sections of the configuration that make tracks."""
-    appearance = settings.reid.policy != "off"
-    return ["detector", "tracker", "reid", *(["video"] if appearance or not detections else [])]
+    looks = settings.looks_at_people or settings.camera is not None
+    return ["detector", "tracker", "reid", *(["video"] if looks or not detections else [])]
 
 
 def _check_target(results: Path, truths: Mapping[str, TruthFile], detections: Path | None) -> None:

@@ -76,7 +76,7 @@ def tracker(
         settings,
         weights={
             "detector": None if detections else models.detector_weights.describe(),
-            "reid": None if settings.reid.policy == "off" else models.reid_weights.describe(),
+            "reid": models.reid_weights.describe() if settings.looks_at_people else None,
         },
         data={sequence.name: sequence.describe() for sequence in loaded},
         libraries=(*MOT_LIBRARIES, "optuna", "ray"),

@@ -25,7 +25,7 @@ from motserve.config.sections import (
     VideoConfig,
 )
 from motserve.config.serving import ServingConfig
-from motserve.config.tracker import DEFAULT_TRACKER, AnyTracker, ByteTrackConfig
+from motserve.config.tracker import DEFAULT_TRACKER, AnyTracker, BotSortConfig, ByteTrackConfig, CameraConfig
 from motserve.errors import InvalidConfig
 
 ENV_PREFIX = "MOTSERVE_"
@@ -55,6 +55,17 @@ class Config(BaseSettings):
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="Measuring.")
     tuning: TuningConfig = Field(TuningConfig(), description="Search for parameters of the tracker.")
     mlflow: MlflowConfig = Field(MlflowConfig(), description="Record of runs.")
+
+    @property
+    def looks_at_people(self) -> bool:
+        """Whether embeddings are needed, for the tracker or for identities above it."""
+        tracker = self.tracker
+        return self.reid.policy != "off" or (isinstance(tracker, BotSortConfig) and tracker.appearance is not None)
+
+    @property
+    def camera(self) -> CameraConfig | None:
+        """How the camera's motion is estimated for the tracker; None where it does not ask for it."""
+        return self.tracker.camera if isinstance(self.tracker, BotSortConfig) else None
 
     @classmethod
     def settings_customise_sources(

@@ -84,6 +84,7 @@ class Footage:
         rate = {"image_folder_rate_hz": truth.rate_hz} if truth is not None and truth.rate_hz else {}
         self._config = config.model_copy(update=rate)
         self._truth = truth
+        self._opened = False
         self._open = ExitStack()
         self._walk: Iterator[Frame] | None = None
         self._frame: Frame | None = None
@@ -98,7 +99,7 @@ class Footage:
     @property
     def looked_at(self) -> bool:
         """Whether anything was made from the pictures, now or in an earlier run whose outcome was kept."""
-        return "sha256" in vars(self)
+        return self._opened or "sha256" in vars(self)
 
     @property
     def rate_hz(self) -> float | None:
@@ -113,6 +114,7 @@ class Footage:
             InvalidData: It is not the one of its sequence: not as long, or of another size.
         """
         source = open_video(self.path, self._config)
+        self._opened = True
         try:
             self.check((source.info.width, source.info.height))
         except BaseException:

@@ -117,7 +117,7 @@ def track_and_score(
         tracks[sequence.name] = b"".join(export(_lines(frames, sequence), "mot", name=sequence.name))
     weights = {
         "detector": None if detections else models.detector_weights.describe(),
-        "reid": None if config.reid.policy == "off" else models.reid_weights.describe(),
+        "reid": models.reid_weights.describe() if config.looks_at_people else None,
     }
     data = {sequence.name: sequence.describe() for sequence in sequences}
     return Evaluation(score_set(tasks, ask_again), tasks, data, weights, tracks)

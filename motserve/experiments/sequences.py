@@ -127,10 +127,14 @@ def track_sequence(sequence: LabelledSequence, config: Config, cache: Cache) -> 
         config: The configuration; its detector is not used.
         cache: Where embeddings are kept.
     """
-    if config.reid.policy == "off" or sequence.footage is None:
+    footage = sequence.footage
+    if footage is None or not (config.looks_at_people or config.camera):
         return track_detections(sequence.detected, config)
-    with Appearance(sequence.footage, Models(config), cache) as appearance:
-        return track_detections(sequence.detected, config, appearance)
+    if not config.looks_at_people:
+        with footage:
+            return track_detections(sequence.detected, config, footage=footage)
+    with Appearance(footage, Models(config), cache) as appearance:
+        return track_detections(sequence.detected, config, appearance, footage)
 
 
 def _footage_if_any(truth: TruthFile, videos: Path | None, config: Config) -> Footage | None:

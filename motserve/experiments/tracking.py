@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,9 @@ from motserve.config import Config
 from motserve.errors import InvalidConfig
 from motserve.experiments.appearance import Appearance
 from motserve.experiments.detections import DetectedVideo
-from motserve.pipeline import Follower, Look, PipelineStats
-from motserve.types import FloatArray, TrackedFrame
+from motserve.experiments.footage import Footage
+from motserve.pipeline import Follower, Look, Picture, PipelineStats
+from motserve.types import FloatArray, Image, TrackedFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ def track_detections(
     video: DetectedVideo,
     config: Config,
     appearance: Appearance | None = None,
+    footage: Footage | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrackedVideo:
     """Track a sequence with the configured tracker and, unless `reid.policy` is `off`, identities.
@@ -43,20 +46,27 @@ def track_detections(
     Args:
         video: What was seen.
         config: The configuration.
-        appearance: What people look like; needed unless `reid.policy` is `off`.
+        appearance: What people look like; needed where embeddings are.
+        footage: The pictures; needed where the camera's motion is estimated.
         clock: Monotonic clock in seconds.
 
     Returns:
         The tracks that `motserve track` gives for the same detections.
 
     Raises:
-        InvalidConfig: Appearance is needed and there is none.
+        InvalidConfig: Appearance or pictures are needed and there are none.
     """
-    if appearance is None and config.reid.policy != "off":
-        raise InvalidConfig(
-            f"{video.name}: reid.policy is {config.reid.policy}, and there is no video to look at; give --videos or "
-            "set reid.policy=off"
-        )
+    for missing, key in (
+        (appearance is None and config.reid.policy != "off", f"reid.policy is {config.reid.policy}"),
+        (appearance is None and config.looks_at_people, "tracker.appearance is set"),
+        (footage is None and config.camera is not None, "tracker.camera is set"),
+    ):
+        if missing:
+            name, _, _ = key.partition(" is ")
+            off = "off" if name == "reid.policy" else "null"
+            raise InvalidConfig(
+                f"{video.name}: {key}, and there is no video to look at; give --videos or set {name}={off}"
+            )
     follower = Follower(config, PipelineStats(), video.rate_hz)
     watch = _Stopwatch(clock)
 
@@ -66,7 +76,8 @@ def track_detections(
         for index, (detections, timestamp) in enumerate(zip(video.detections, video.timestamps.tolist(), strict=True)):
             look = watch.around(appearance.at(video.first + index)) if appearance else _blind
             before, start = watch.seconds, clock()
-            frames.append(await follower.advance(index, timestamp, detections, look))
+            picture = watch.around_picture(partial(_picture, footage, video.first + index))
+            frames.append(await follower.advance(index, timestamp, detections, look, picture))
             seconds[index] = clock() - start - (watch.seconds - before)
         return TrackedVideo(frames, seconds * 1e3)
 
@@ -95,8 +106,14 @@ def track_with(
     return TrackedVideo(frames, seconds * 1e3)
 
 
+def _picture(footage: Footage | None, index: int) -> Image:
+    if footage is None:
+        raise RuntimeError("the camera's motion is not estimated, no picture is asked for")
+    return footage.image(index)
+
+
 class _Stopwatch:
-    """Seconds that went into embedding, which are not the tracker's."""
+    """Seconds that went into embedding and decoding, which are not the tracker's."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -111,6 +128,15 @@ class _Stopwatch:
 
         return timed
 
+    def around_picture(self, picture: Picture) -> Picture:
+        def timed() -> Image:
+            start = self._clock()
+            image = picture()
+            self.seconds += self._clock() - start
+            return image
+
+        return timed
+
 
 async def _blind(_: FloatArray) -> FloatArray:
-    raise RuntimeError("re-identification is off, nobody's appearance is asked for")
+    raise RuntimeError("nobody's appearance is asked for")

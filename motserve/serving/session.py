@@ -84,7 +84,7 @@ class VideoSession:
         job = self._job
         detector: ModelInfo = await self._call(lambda: self._detector.info.remote())
         models: dict[str, Any] = {"detector": detector.weights, "reid": None}
-        if self._config.reid.policy != "off":
+        if self._config.looks_at_people:
             embedder: ModelInfo = await self._call(lambda: self._embedder.info.remote())
             models["reid"] = embedder.weights
         source = await asyncio.to_thread(open_video, job.source, self._config.video, job.name)

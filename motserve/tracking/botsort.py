@@ -1,27 +1,123 @@
-"""BoT-SORT: ByteTrack with width and height in the motion model and a camera that moves.
+"""BoT-SORT: ByteTrack with width and height in the motion model, a camera that moves, and appearance.
 
 Reference: Aharon, Orfaig and Bobrovsky, "BoT-SORT: Robust Associations Multi-Pedestrian Tracking", 2022.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motserve.base import NO_CUES
 from motserve.config import BotSortConfig, KalmanConfig
+from motserve.tracking.association import Candidates, match
 from motserve.tracking.bytetrack import ByteTrack
 from motserve.tracking.kalman import KalmanFilter, SizeFilter
+from motserve.tracking.observations import Observations
+from motserve.types import BoolArray, Cues, Detections, FloatArray, IntArray, Tracks
+
+_HALF = np.float32(0.5)  # cosine distances reach to 2 and those of IoU to 1
+_LOOKS = "looks"
 
 
 class BotSort(ByteTrack):
     """Follows objects as ByteTrack does, with boxes moved along with the picture before they are compared.
 
-    The camera's motion comes with each frame, in `Cues.camera`; without it the camera rests.
+    The camera's motion comes with each frame in `Cues.camera`; without it the camera rests. Where `appearance` is
+    configured, the first association takes the lesser of the cost of motion and that of appearance, for pairs that
+    are near enough and look alike. Each track keeps a running mean of its embeddings.
 
     Args:
-        config: Thresholds, buffer and motion model.
+        config: Thresholds, buffer, motion model and appearance.
         rate_hz: The video's nominal frame rate in Hz, None where it is not known.
     """
 
     def __init__(self, config: BotSortConfig, rate_hz: float | None = None) -> None:
         super().__init__(config, rate_hz)
+        self._appearance = config.appearance
+        self._cues = NO_CUES
+
+    def wants(self, detections: Detections) -> IntArray:
+        """Return the rows of confident detections, where appearance is configured; see `TrackerBase.wants`."""
+        if self._appearance is None:
+            return super().wants(detections)
+        scale = self._level.scale if self._level else 1.0
+        return np.flatnonzero(detections.scores >= self._config.high_confidence * scale)
+
+    def update(self, detections: Detections, timestamp: float, cues: Cues = NO_CUES) -> Tracks:
+        """Advance by one frame; see `ByteTrack.update`.
+
+        Args:
+            detections: What was seen in the frame, low scores included.
+            timestamp: Presentation time in seconds, greater than that of the frame before.
+            cues: The camera's motion, and embeddings of the rows that `wants` named.
+        """
+        self._cues = cues
+        return super().update(detections, timestamp, cues)
+
+    def load_state_dict(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Replace the state by one that `state_dict` returned; see `ByteTrack.load_state_dict`."""
+        if _LOOKS in state:
+            self._set_dimension(np.asarray(state[_LOOKS]).shape[0])
+        super().load_state_dict(state)
 
     def _motion_model(self, config: KalmanConfig) -> KalmanFilter:
         return SizeFilter(config)
+
+    def _remembered(self) -> dict[str, NDArray[Any]]:
+        return {_LOOKS: np.empty((0, 0), np.float32)}  # (d, n), NaN for who was never looked at
+
+    def _set_dimension(self, dimension: int) -> None:
+        extra = self._table.extra
+        if extra[_LOOKS].shape[0] != dimension:
+            extra[_LOOKS] = np.full((dimension, len(self._table)), np.nan, np.float32)
+
+    def _looks_of(self, seen: Observations) -> tuple[FloatArray, BoolArray]:
+        """Return `(d, m)` embeddings of the observations, zero where there is none, and which have one."""
+        cues = self._cues
+        place = np.searchsorted(cues.rows, seen.rows)
+        known = place < len(cues.rows)
+        known &= cues.rows.take(place, mode="clip") == seen.rows
+        looks = np.zeros((cues.embeddings.shape[1], len(seen)), np.float32)
+        looks[:, known] = cues.embeddings[place[known]].T
+        return looks, known
+
+    def _match_first(
+        self, pairs: Candidates, seen: Observations, scores: FloatArray | None
+    ) -> tuple[IntArray, IntArray]:
+        config, limit = self._appearance, self._config.match_distance
+        if config is None or not len(self._cues.rows):
+            return super()._match_first(pairs, seen, scores)
+        self._set_dimension(self._cues.embeddings.shape[1])
+        cost = pairs.cost if scores is None else 1 - (1 - pairs.cost) * scores.take(pairs.columns)
+        looks, known = self._looks_of(seen)
+        tracks = self._table.extra[_LOOKS].take(pairs.rows, axis=1)
+        distance = 1 - (tracks * looks.take(pairs.columns, axis=1)).sum(axis=0)
+        alike = known.take(pairs.columns) & (pairs.cost <= config.max_iou_distance)
+        with np.errstate(invalid="ignore"):
+            alike &= distance <= config.max_distance  # never with NaN
+        cost = np.where(alike, np.minimum(cost, _HALF * distance), cost)
+        return match(Candidates(pairs.rows, pairs.columns, cost.astype(np.float32)), limit)
+
+    def _correct(self, seen: Observations, found: IntArray, timestamp: float) -> BoolArray:
+        self._look(np.flatnonzero(found >= 0), seen, found[found >= 0])
+        return super()._correct(seen, found, timestamp)
+
+    def _give_birth(self, seen: Observations, born: IntArray, timestamp: float) -> None:
+        super()._give_birth(seen, born, timestamp)
+        self._look(np.arange(len(self._table) - born.size, len(self._table)), seen, born)
+
+    def _look(self, tracks: IntArray, seen: Observations, columns: IntArray) -> None:
+        """Take the embeddings of observations into the running means of tracks."""
+        if self._appearance is None or not len(self._cues.rows):
+            return
+        self._set_dimension(self._cues.embeddings.shape[1])
+        looks, known = self._looks_of(seen)
+        tracks, columns = tracks[known[columns]], columns[known[columns]]
+        share = np.float32(self._appearance.smoothing)
+        old, new = self._table.extra[_LOOKS][:, tracks], looks[:, columns]
+        mean = np.where(np.isnan(old), new, share * old + (1 - share) * new)
+        self._table.extra[_LOOKS][:, tracks] = mean / np.linalg.norm(mean, axis=0)

@@ -46,7 +46,7 @@ class Service:
         """
         try:
             detector = await asyncio.wait_for(self.detector.info.remote(), _READY_TIMEOUT_S)
-            if self.config.reid.policy == "off":
+            if not self.config.looks_at_people:
                 return Models(detector=ModelDetails(**detector.weights))
             embedder = await asyncio.wait_for(self.embedder.info.remote(), _READY_TIMEOUT_S)
         except Exception as error:

@@ -1,0 +1,82 @@
+"""How the camera moved between two frames, by corners of the background that optical flow follows.
+
+Reference: Aharon, Orfaig and Bobrovsky, "BoT-SORT: Robust Associations Multi-Pedestrian Tracking", 2022, section 3.2;
+Lucas and Kanade, "An Iterative Image Registration Technique", 1981; Shi and Tomasi, "Good Features to Track", 1994.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from motserve.config import CameraConfig
+from motserve.types import FloatArray, Image
+
+_QUALITY = 0.01  # of a corner, as a share of the best one's
+_LEAST_DISTANCE = 7.0  # pixels of the reduced picture between two corners
+_LEAST_CORNERS = 8  # fewer say more about noise than about the camera
+_LEAST_SHARE = 0.3  # of the corners that must agree; else something else than the camera moved
+
+
+class CameraMotion:
+    """Estimates the motion of one video's camera. Call `advance` for every frame, in order.
+
+    Args:
+        config: Reduction and number of corners.
+    """
+
+    def __init__(self, config: CameraConfig) -> None:
+        self._config = config
+        self._before: NDArray[np.uint8] | None = None
+        self._corners: NDArray[np.float32] | None = None
+
+    def advance(self, image: Image, people: FloatArray) -> NDArray[np.float64] | None:
+        """Take in a frame.
+
+        Args:
+            image: The picture.
+            people: `(n, 4)` float32, boxes of people in it, xyxy in pixels; their corners are left out.
+
+        Returns:
+            `(2, 3)` float64, map from pixels of the frame before to pixels of this one: rotation, scale and shift; None
+            in the first frame, after a cut, or where too little of the background is seen.
+        """
+        grey = self._reduce(image)
+        matrix = None
+        if self._before is not None and self._before.shape == grey.shape and self._corners is not None:
+            matrix = self._estimate(self._before, grey, self._corners)
+        self._before, self._corners = grey, self._find_corners(grey, people)
+        return matrix
+
+    def _reduce(self, image: Image) -> NDArray[np.uint8]:
+        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        height, width = grey.shape
+        factor = self._config.downscale
+        if factor > 1:
+            size = (max(1, width // factor), max(1, height // factor))
+            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+        return np.asarray(grey, np.uint8)
+
+    def _find_corners(self, grey: NDArray[np.uint8], people: FloatArray) -> NDArray[np.float32] | None:
+        mask = np.full(grey.shape, 255, np.uint8)
+        limits = np.array([grey.shape[1], grey.shape[0]] * 2)
+        boxes = np.clip(people / self._config.downscale, 0, limits)
+        for left, top, right, bottom in boxes.astype(np.int64).tolist():
+            mask[top : bottom + 1, left : right + 1] = 0
+        corners = cv2.goodFeaturesToTrack(grey, self._config.corners, _QUALITY, _LEAST_DISTANCE, mask=mask)
+        return None if corners is None else np.asarray(corners, np.float32)
+
+    def _estimate(
+        self, before: NDArray[np.uint8], after: NDArray[np.uint8], corners: NDArray[np.float32]
+    ) -> NDArray[np.float64] | None:
+        moved, status, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, None)  # type: ignore[call-overload]
+        followed = status.ravel() == 1
+        if np.count_nonzero(followed) < _LEAST_CORNERS:
+            return None
+        matrix, inliers = cv2.estimateAffinePartial2D(corners[followed], moved[followed], method=cv2.RANSAC)
+        if matrix is None or np.count_nonzero(inliers) < max(_LEAST_CORNERS, _LEAST_SHARE * len(corners)):
+            return None
+        result = np.array(matrix, np.float64)
+        result[:, 2] *= self._config.downscale
+        return result
