@@ -565,3 +565,56 @@ def test_detection_and_embeddings_are_logged_in_per_cent(
     assert found["scores"]["Rank-1"] > 0
     assert embeddings["metrics"]["reranked/mAP"] == pytest.approx(100 * found["reranked"]["mAP"])
     assert embeddings["metrics"]["queries"] == 4
+
+
+# --- benchmark tracker
+
+
+@pytest.mark.usefixtures("data")
+def test_every_tracker_is_measured_on_real_sequences(motserve: Motserve) -> None:
+    call = ("benchmark", "tracker", *OF_DATA, "--output", "out")
+    result = motserve(*call)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith("the camera is taken to rest: there is no video of A, B[1] to look at")
+    found = document("out/results.json")
+    names = ["bytetrack", "bytetrack-published", "botsort", "ocsort", "sort"]
+    assert [(row["tracker"], row["sequence"]) for row in found["rows"]] == [
+        (name, sequence) for name in names for sequence in ("A", "B[1]", "mean", "combined")
+    ]
+    for first in range(0, len(found["rows"]), 4):
+        one, other, mean, _ = found["rows"][first : first + 4]
+        for score in ("HOTA", "MOTA", "IDF1"):
+            assert mean[score] == pytest.approx((one[score] + other[score]) / 2)
+        assert mean.get("IDSW") is None
+    assert found["provenance"]["candidates"]["botsort"]["tracker"]["camera"] is None
+    assert files_in("out") == ["plot.png", "results.json", "table.md"]
+
+    few = motserve(*call, "--trackers", "sort,bytetrack", "--peers", "ultralytics-ocsort", "--sequences", "A")
+    assert few.exit_code == 0, few.output
+    assert [row["tracker"] for row in document("out/results.json")["rows"]] == [
+        "bytetrack", "sort", "ultralytics-ocsort",
+    ]  # fmt: skip
+    changed = motserve(*call, "--trackers", "sort", "--set", "tracker.name=sort", "--set", "tracker.confirm_hits=7")
+    assert changed.exit_code == 0
+    assert document("out/results.json")["provenance"]["candidates"]["sort"]["tracker"]["confirm_hits"] == 7
+    assert_error(motserve(*call, "--trackers", "sort,nope"), 2, "unknown tracker nope; there are bytetrack, ")
+    assert_usage(motserve("benchmark", "tracker", "--sequences", "A"), "sequences need their ground truth")
+
+
+def test_a_camera_that_may_move_is_looked_at_where_there_is_a_video(motserve: Motserve, scene: Path) -> None:
+    call = ("benchmark", "tracker", "--gt", scene / "gt", "--detections", scene / "det", "--trackers", "botsort")
+    result = motserve(*call, "--output", "out")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    provenance = document("out/results.json")["provenance"]
+    assert provenance["candidates"]["botsort"]["tracker"]["camera"] is not None
+    assert len(provenance["data"]["hall"]["video"]["sha256"]) == 64
+
+
+@pytest.mark.usefixtures("data")
+def test_a_tracker_that_needs_pictures_says_so(motserve: Motserve) -> None:
+    call = ("evaluate", "mot", *OF_DATA, "--run", "--set", "tracker.name=botsort", *NO_REID)
+    assert_error(motserve(*call), 2, "A: tracker.camera is set, and there is no video", "set tracker.camera=null")
+    assert motserve(*call, "--set", "tracker.camera=null").exit_code == 0
+    call = (*call, "--set", "tracker.camera=null", "--set", "tracker.appearance={}")
+    assert_error(motserve(*call), 2, "A: tracker.appearance is set", "set tracker.appearance=null")

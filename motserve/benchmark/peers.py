@@ -19,13 +19,13 @@ import numpy as np
 import yaml
 
 from motserve.base import TrackerBase
-from motserve.config import ByteTrackConfig, CascadeConfig, TrackerConfig
+from motserve.config import PUBLISHED, ByteTrackConfig, CascadeConfig, TrackerConfig
 from motserve.libraries import import_ultralytics
 from motserve.types import Detections, Tracks
 
 Step = Callable[[], Any]
 
-_PUBLISHED: Final = ByteTrackConfig(level=None, recovery=None, detection_weight=0)
+_PUBLISHED: Final = ByteTrackConfig(**PUBLISHED)
 _FIXED: Final = (
     "second_match_distance",
     "unconfirmed_match_distance",

@@ -11,9 +11,28 @@ from rich.console import Console
 from rich.table import Table
 
 from motserve.benchmark import tracker as tracker_benchmark
-from motserve.cli.options import ConfigFiles, Overrides, read_config
+from motserve.cli.compare_trackers import NO_PEERS, PEER_LIBRARIES
+from motserve.cli.compared import OutputFolder, conclude
+from motserve.cli.labelled import DetectionFiles, Rules, Videos, labelled_sequences
+from motserve.cli.options import ConfigFiles, Overrides, SequenceNames, names_of, read_config
+from motserve.cli.progress import sequence_progress
+from motserve.config import Config
+from motserve.evaluation import Benchmark
+from motserve.experiments.cache import open_cache
+from motserve.experiments.compare_trackers import (
+    compare_trackers,
+    own_by_name,
+    own_candidates,
+    peer_candidates,
+    without_pictures,
+)
+from motserve.experiments.models import Models
+from motserve.experiments.scoring import MOT_LIBRARIES
 from motserve.files import write_json
 from motserve.provenance import stamp, write_stamp
+
+_ALL = "all"
+_notes = Console(stderr=True)
 
 app = typer.Typer(no_args_is_help=True, help="Speed, measured on this machine.")
 
@@ -29,11 +48,30 @@ def tracker(
     frames: Annotated[int, typer.Option(min=1, help="Frames measured at each size.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the made-up detections.")] = 0,
     json: Annotated[Path | None, typer.Option(help="File for the rows.")] = None,
+    gt: Annotated[
+        Path | None, typer.Option(help="Ground truth: measure accuracy and time on real sequences instead of a crowd.")
+    ] = None,
+    detections: DetectionFiles = None,
+    videos: Videos = None,
+    sequences: SequenceNames = None,
+    trackers: Annotated[
+        str, typer.Option(help="With --gt: motserve's trackers, separated by commas, or `all`.")
+    ] = _ALL,
+    peers: Annotated[
+        str, typer.Option(help="With --gt: trackers of other packages, separated by commas; `all` or `none`.")
+    ] = NO_PEERS,
+    rules: Rules = None,
+    output: OutputFolder = Path("runs/benchmark/tracker"),
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
-    """Time one update of the tracker, beside Ultralytics' on the same detections."""
+    """Time one update of the tracker in a made-up crowd, beside Ultralytics'; or every tracker on real sequences."""
     settings = read_config(config, overrides)
+    if gt is not None:
+        _on_sequences(gt, detections, videos, sequences, trackers, peers, rules, output, settings)
+        return
+    if detections or videos or sequences:
+        raise typer.BadParameter("sequences need their ground truth", param_hint="--gt")
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
     rows = tracker_benchmark.run(_sizes(people), frames, seed, settings.tracker)
@@ -46,6 +84,41 @@ def tracker(
     if json is not None:
         write_json(json, [asdict(row) for row in rows])
         write_stamp(json, stamp(settings))
+
+
+def _on_sequences(
+    gt: Path,
+    detections: Path | None,
+    videos: Path | None,
+    sequences: str | None,
+    trackers: str,
+    peers: str,
+    rules: Benchmark | None,
+    output: Path,
+    settings: Config,
+) -> None:
+    cache, models = open_cache(settings), Models(settings)
+    configs = own_by_name(names_of(trackers), settings)
+    loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, rules)
+    blind = [sequence.name for sequence in loaded if sequence.footage is None]
+    if blind:
+        configs = without_pictures(configs)
+        missing = f"the camera is taken to rest: there is no video of {', '.join(blind)} to look at; give --videos"
+        _notes.print(missing, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    contenders = own_candidates(configs, cache)
+    if peers.strip() != NO_PEERS:
+        contenders |= peer_candidates(names_of(peers), settings)
+    with sequence_progress("tracking with") as tell:
+        comparison = compare_trackers(loaded, contenders, tell, with_mean=True)
+    provenance = stamp(
+        settings,
+        weights={"detector": None if detections else models.detector_weights.describe()},
+        data={sequence.name: sequence.describe() for sequence in loaded},
+        libraries=(*MOT_LIBRARIES, *PEER_LIBRARIES),
+        notes={"candidates": {name: own.model_dump(mode="json", include={"tracker"}) for name, own in configs.items()}},
+        sections=["video"] if detections else ["video", "detector"],
+    )
+    conclude(comparison, "trackers", settings, provenance, output, mlflow=False)
 
 
 def _sizes(text: str) -> list[int]:

@@ -30,8 +30,8 @@ from motserve.provenance import stamp
 
 _notes = Console(stderr=True)
 
-_NONE = "none"
-_PEER_LIBRARIES = ("trackers",)
+NO_PEERS = "none"
+PEER_LIBRARIES = ("trackers",)
 
 
 def trackers(
@@ -61,7 +61,7 @@ def trackers(
         missing = f"without identities: there is no video of {', '.join(blind)} to look at; give --videos"
         _notes.print(missing, style="yellow", markup=False, highlight=False, soft_wrap=True)
     contenders = own_candidates(configs, cache)
-    if peers.strip() != _NONE:
+    if peers.strip() != NO_PEERS:
         others = peer_candidates(names_of(peers), settings)
         if twice := contenders.keys() & others.keys():
             raise InvalidConfig(f"a candidate has the name of a peer, {', '.join(sorted(twice))}; give it another")
@@ -79,7 +79,7 @@ def trackers(
             },
         },
         data={sequence.name: sequence.describe() for sequence in loaded},
-        libraries=(*MOT_LIBRARIES, *_PEER_LIBRARIES),
+        libraries=(*MOT_LIBRARIES, *PEER_LIBRARIES),
         notes={
             "candidates": {
                 name: own.model_dump(mode="json", include={"tracker", "reid"}) for name, own in configs.items()

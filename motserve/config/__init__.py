@@ -11,6 +11,9 @@ from motserve.config.sections import (
 )
 from motserve.config.serving import ReplicaConfig, ServingConfig
 from motserve.config.tracker import (
+    DEFAULT_TRACKER,
+    PUBLISHED,
+    TRACKERS,
     AppearanceConfig,
     BotSortConfig,
     ByteTrackConfig,
@@ -26,6 +29,9 @@ from motserve.config.tracker import (
 from motserve.config.tree import Config, change_config, load_config, parse_overrides
 
 __all__ = [
+    "DEFAULT_TRACKER",
+    "PUBLISHED",
+    "TRACKERS",
     "AppearanceConfig",
     "BotSortConfig",
     "ByteTrackConfig",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -215,6 +216,12 @@ class SortConfig(Section):
 
 DEFAULT_TRACKER: Final = "bytetrack"
 """The tracker that a section without a name is about."""
+
+TRACKERS: Final = ("bytetrack", "botsort", "ocsort", "sort")
+"""The names of all trackers."""
+
+PUBLISHED: Final = MappingProxyType({"level": None, "recovery": None, "detection_weight": 0.0})
+"""What makes ByteTrack the published algorithm."""
 
 
 def _named(value: Any) -> Any:

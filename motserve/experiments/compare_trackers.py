@@ -8,7 +8,15 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from motserve.benchmark.peers import Ultralytics, available_peers, equal_thresholds, without_equal
-from motserve.config import ByteTrackConfig, Config, change_config
+from motserve.config import (
+    DEFAULT_TRACKER,
+    PUBLISHED,
+    TRACKERS,
+    BotSortConfig,
+    ByteTrackConfig,
+    Config,
+    change_config,
+)
 from motserve.errors import InvalidConfig
 from motserve.evaluation import RATIO_NAMES, combine
 from motserve.evaluation.mot import Scored, score_sequence
@@ -21,6 +29,9 @@ from motserve.results import to_table
 
 EQUAL: Final = "ultralytics-bytetrack-equal"
 """Ultralytics' ByteTrack with the thresholds of the configuration."""
+
+MEAN: Final = "mean"
+"""What stands for a sequence in a row of means."""
 
 _ALL: Final = "all"
 _FALLBACK_RATE_HZ = 30.0  # what Ultralytics takes a video to have
@@ -54,6 +65,41 @@ def own_variants(config: Config, sequences: Sequence[LabelledSequence]) -> dict[
     if config.reid.policy != "off" and all(sequence.footage for sequence in sequences):
         variants[f"{name} + identities"] = config
     return variants
+
+
+def own_by_name(names: Sequence[str], config: Config) -> dict[str, Config]:
+    """Return motserve's trackers by name, each with its defaults and without identities above it.
+
+    Args:
+        names: Their names, or `all`. The one that is configured is taken as it is configured.
+        config: The configuration.
+
+    Raises:
+        InvalidConfig: There is no such tracker.
+    """
+    plain = change_config(config, {"reid": {"policy": "off"}})
+    known: dict[str, dict[str, Any]] = {}
+    for name in TRACKERS:
+        known[name] = {"name": name}
+        if name == DEFAULT_TRACKER:
+            known[f"{name}-published"] = {"name": name, **PUBLISHED}
+    unknown = [name for name in names if name not in (*known, _ALL)]
+    if unknown:
+        raise InvalidConfig(f"unknown tracker {', '.join(unknown)}; there are {', '.join(known)} and {_ALL}")
+    return {
+        name: change_config(plain, {"tracker": section})
+        for name, section in known.items()
+        if name in names or _ALL in names
+    }
+
+
+def without_pictures(configs: Mapping[str, Config]) -> dict[str, Config]:
+    """Return configurations that need no pictures: the camera rests, nobody's appearance is known."""
+    blind = {"camera": None, "appearance": None}
+    return {
+        name: change_config(config, {"tracker": blind}) if isinstance(config.tracker, BotSortConfig) else config
+        for name, config in configs.items()
+    }
 
 
 def own_candidates(configs: Mapping[str, Config], cache: Cache) -> dict[str, RunTracker]:
@@ -94,6 +140,7 @@ def compare_trackers(
     sequences: Sequence[LabelledSequence],
     candidates: Mapping[str, RunTracker],
     progress: Callable[[str, int, int | None], None],
+    with_mean: bool = False,
 ) -> Comparison:
     """Run every candidate over every sequence.
 
@@ -101,6 +148,8 @@ def compare_trackers(
         sequences: Ground truth and detections.
         candidates: What tracks a sequence, by the name of the tracker.
         progress: Told which tracker is in work and how many sequences are done.
+        with_mean: Add a row for each tracker with the mean of the ratios over sequences, in which a short sequence
+            counts for as much as a long one.
 
     Returns:
         A row for each tracker and sequence, and one for each tracker over all, where there are several.
@@ -117,6 +166,10 @@ def compare_trackers(
             times.append(tracked.milliseconds)
             rows.append(_row(tracker, sequence.name, scored[sequence.name], tracked.milliseconds))
         progress(tracker, len(sequences), len(sequences))
+        if len(sequences) > 1 and with_mean:
+            each = [one.scores.as_dict() for one in scored.values()]
+            means = {name: float(np.mean([scores[name] for scores in each])) for name in RATIO_NAMES}
+            rows.append({"tracker": tracker, "sequence": MEAN, **means})
         if len(sequences) > 1:
             rows.append(_row(tracker, COMBINED, combine(scored), np.concatenate(times)))
     whole = COMBINED if len(sequences) > 1 else sequences[0].name
