@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from ultralytics.utils.metrics import bbox_ioa
 
 from motserve.tracking.association import assign, find_candidates, match
-from motserve.tracking.boxes import overlapping_pairs
+from motserve.tracking.boxes import _sweep, _test_all, overlapping_pairs
 
 
 def random_boxes(random: np.random.Generator, count: int, extent: float = 500) -> NDArray[np.float32]:
@@ -97,3 +97,18 @@ def test_fusing_scores_prefers_the_confident_detection() -> None:
     candidates = find_candidates(track, detections, 0.8)
     assert match(candidates, 0.8)[1].tolist() == [0]
     assert match(candidates, 0.8, np.array([0.5, 0.9], np.float32))[1].tolist() == [1]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1), n=st.integers(1, 60), m=st.integers(1, 60), least=st.sampled_from([0, 0.2, 0.85])
+)
+def test_a_sweep_finds_what_looking_at_each_pair_finds(seed: int, n: int, m: int, least: float) -> None:
+    random = np.random.default_rng(seed)
+    corners = random.uniform(-200, 500, (2, n + m)).round(int(random.integers(0, 3)))
+    size = random.uniform(0, 150, (2, n + m)) * random.choice([1, 1e-4, 20], n + m)
+    both = np.concatenate([corners, corners + size]).astype(np.float32)
+    slack = (both[2:, :n] - both[:2, :n]) * (1 - least)
+    low, high = both[2:, :n] - slack, both[:2, :n] + slack
+    for one, other in zip(_test_all(low, high, both[:, n:]), _sweep(low, high, both[:, n:]), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -102,12 +102,12 @@ class BotSort(ByteTrack):
         cost = np.where(alike, np.minimum(cost, _HALF * distance), cost)
         return match(Candidates(pairs.rows, pairs.columns, cost.astype(np.float32)), limit)
 
-    def _correct(self, seen: Observations, found: IntArray, timestamp: float) -> BoolArray:
+    def _correct(self, seen: Observations, measured: FloatArray, found: IntArray, timestamp: float) -> BoolArray:
         self._look(np.flatnonzero(found >= 0), seen, found[found >= 0])
-        return super()._correct(seen, found, timestamp)
+        return super()._correct(seen, measured, found, timestamp)
 
-    def _give_birth(self, seen: Observations, born: IntArray, timestamp: float) -> None:
-        super()._give_birth(seen, born, timestamp)
+    def _give_birth(self, seen: Observations, measured: FloatArray, born: IntArray, timestamp: float) -> None:
+        super()._give_birth(seen, measured, born, timestamp)
         self._look(np.arange(len(self._table) - born.size, len(self._table)), seen, born)
 
     def _look(self, tracks: IntArray, seen: Observations, columns: IntArray) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from motserve.types import FloatArray, IntArray
 
 _EPSILON = 1e-7  # keeps the quotient finite for boxes without area; part of the reference's IoU
+_MANY = 200_000  # pairs from which on sorting is quicker than looking at each
 _ROUNDING = 1e-3  # the quick test of a pair lets this much more through, so that rounding never costs a pair
 
 
@@ -33,30 +34,45 @@ def overlapping_pairs(a: FloatArray, b: FloatArray, least: float = 0.0) -> tuple
         ([0], [0], True)
     """
     slack = (a[2:] - a[:2]) * min(1 - least + _ROUNDING, 1.0)
-    meets = (a[2:] - slack)[:, :, None] < b[2:, None, :]
-    meets &= (a[:2] + slack)[:, :, None] > b[:2, None, :]
+    test = _test_all if a.shape[1] * b.shape[1] < _MANY else _sweep
+    rows, columns = test(a[2:] - slack, a[:2] + slack, b)
+    if rows.size == 0:
+        return rows, columns, np.empty(0, np.float32)
+    return rows, columns, _iou(a.take(rows, axis=1), b.take(columns, axis=1))
+
+
+def _test_all(low: FloatArray, high: FloatArray, b: FloatArray) -> tuple[IntArray, IntArray]:
+    """Find the pairs in which a box of `b` ends behind `low` and begins before `high`, by looking at each."""
+    meets = low[:, :, None] < b[2:, None, :]
+    meets &= high[:, :, None] > b[:2, None, :]
     meets[0] &= meets[1]
     pairs = meets[0].ravel().nonzero()[0]
-    if pairs.size == 0:
-        return pairs, pairs, np.empty(0, np.float32)
     rows = pairs // b.shape[1]
-    columns = pairs - rows * b.shape[1]
-    return rows, columns, paired_iou(a.take(rows, axis=1), b.take(columns, axis=1))
+    return rows, pairs - rows * b.shape[1]
 
 
-def grow(boxes: FloatArray, share: FloatArray | float) -> FloatArray:
-    """Return boxes that are larger on each side by a share of their width and height.
+def _sweep(low: FloatArray, high: FloatArray, b: FloatArray) -> tuple[IntArray, IntArray]:
+    """Find the same pairs by sorting along x, which looks at those alone that are near enough there."""
+    order = np.argsort(b[0], kind="stable")
+    left = b[0].take(order)
+    widest = (b[2] - b[0]).max() * (1 + _ROUNDING)
+    start, stop = left.searchsorted(low[0] - widest), left.searchsorted(high[0])
+    count = np.maximum(stop - start, 0)
+    ends = count.cumsum()
+    rows = np.repeat(np.arange(count.size), count)
+    columns = order.take(np.arange(rows.size) + np.repeat(start - ends + count, count))
+    meets = low.take(rows, axis=1) < b[2:].take(columns, axis=1)
+    meets &= high.take(rows, axis=1) > b[:2].take(columns, axis=1)
+    meets[0] &= meets[1]
+    pairs = meets[0].nonzero()[0]
+    rows, columns = rows.take(pairs), columns.take(pairs)
+    # row-major, as the other way gives them
+    order = np.argsort(rows * b.shape[1] + columns)
+    return rows.take(order), columns.take(order)
 
-    Args:
-        boxes: `(4, n)` float32, rows left, top, right, bottom.
-        share: The share, from 0; one for all or `(n,)`.
-    """
-    margin = (boxes[2:] - boxes[:2]) * share
-    return np.concatenate([boxes[:2] - margin, boxes[2:] + margin]).astype(np.float32, copy=False)
 
-
-def paired_iou(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Return the IoU of each column of `a` with the same column of `b`, `(k,)` float32."""
+def _iou(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Return the IoU of each column of `a` with the same column of `b`."""
     sides = np.minimum(a[2:], b[2:])
     sides -= np.maximum(a[:2], b[:2])
     np.maximum(sides, 0, out=sides)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from motserve.base import NO_CUES, TrackerBase
 from motserve.config import CascadeConfig, KalmanConfig, RecoveryConfig
 from motserve.tracking.association import Candidates, assign, find_candidates, match
-from motserve.tracking.boxes import grow, overlapping_pairs, paired_iou
+from motserve.tracking.boxes import overlapping_pairs
 from motserve.tracking.kalman import AspectFilter, KalmanFilter
 from motserve.tracking.level import ConfidenceLevel
 from motserve.tracking.observations import Observations, observe
@@ -43,6 +43,12 @@ class ByteTrack(TrackerBase):
         rate_hz: The video's nominal frame rate in Hz, None where it is not known. It only says how long a step of
             the motion model is, where `reference_rate_hz` does not; time comes from the timestamps.
     """
+
+    _uses_unsure = True
+    """Whether detections below the higher threshold have an association of their own."""
+
+    _recalls = False
+    """Whether `_match_again` is asked."""
 
     def __init__(self, config: CascadeConfig, rate_hz: float | None = None) -> None:
         self._config = config
@@ -73,18 +79,19 @@ class ByteTrack(TrackerBase):
         config, table = self._config, self._table
         steps = steps_between(self._timestamp, timestamp, self._steps_per_s)
         seen = observe(detections, config.low_confidence)
+        measured = self._kalman.measure(seen.centre, seen.size)
         scale = self._observe_level(seen, timestamp)
 
         self._kalman.predict(table.motion[:, : table.confirmed], steps)
         if cues.camera is not None:
             self._kalman.warp(table.motion, cues.camera)
         found, unmatched = self._associate(seen, seen.from_score(config.high_confidence * scale), timestamp)
-        kept = self._correct(seen, found, timestamp)
+        kept = self._correct(seen, measured, found, timestamp)
         if np.count_nonzero(kept) < kept.size:
             table.keep(kept)
             found = found[kept]
         born = unmatched[seen.scores.take(unmatched) >= config.new_track_confidence * scale]
-        self._give_birth(seen, born, timestamp)
+        self._give_birth(seen, measured, born, timestamp)
         if born.size:
             found = np.concatenate([found, born])
         boxes = self._kalman.boxes(table.motion)
@@ -169,12 +176,13 @@ class ByteTrack(TrackerBase):
         rows, columns = self._match_first(pairs.select(is_confirmed & is_high), seen, scores)
         found[rows] = columns
         free[columns] = False
-        rows, columns = self._match_again(found[:confirmed], free[:high], seen)
-        found[rows] = columns
-        free[columns] = False
+        if self._recalls:
+            rows, columns = self._match_again(found[:confirmed], free[:high], seen)
+            found[rows] = columns
+            free[columns] = False
 
-        waiting = (found < 0) & ~table.lost
-        if self._uses_unsure and high < len(seen) and waiting[:confirmed].any():
+        if self._uses_unsure and high < len(seen) and rows.size < confirmed:
+            waiting = (found < 0) & ~table.lost
             second = pairs.select(is_confirmed & ~is_high & waiting.take(pairs.rows))
             rows, columns = match(second, config.second_match_distance)
             found[rows] = columns
@@ -193,11 +201,9 @@ class ByteTrack(TrackerBase):
                     boxes.take(lone, axis=1), since, seen.boxes.take(left, axis=1), config.recovery
                 )
                 found[lone.take(rows)] = left.take(columns)
-                left = np.delete(left, columns)
+                free[left.take(columns)] = False
+                left = free[:high].nonzero()[0]
         return found, left
-
-    _uses_unsure = True
-    """Whether detections below the higher threshold have an association of their own."""
 
     def _match_first(
         self, pairs: Candidates, seen: Observations, scores: FloatArray | None
@@ -225,8 +231,7 @@ class ByteTrack(TrackerBase):
         Returns:
             Column of the track and column of the observation of each match, `(j,)` int64 each.
         """
-        none = np.empty(0, np.int64)
-        return none, none
+        raise NotImplementedError
 
     def _motion_model(self, config: KalmanConfig) -> KalmanFilter:
         return AspectFilter(config)
@@ -235,13 +240,13 @@ class ByteTrack(TrackerBase):
         """Return what else is remembered of each track, as arrays without a track."""
         return {}
 
-    def _correct(self, seen: Observations, found: IntArray, timestamp: float) -> BoolArray:
+    def _correct(self, seen: Observations, measured: FloatArray, found: IntArray, timestamp: float) -> BoolArray:
         """Correct the matched tracks, mark the others as lost or expired, and return which tracks stay."""
         table = self._table
         hit = found >= 0
         missed = ~hit
         if len(seen):
-            self._kalman.update(table.motion, self._measure(seen, found), hit)
+            self._kalman.update(table.motion, measured.take(found, axis=1), hit)
         # The height of a lost track stays: an old trend would blow it up or shrink it away.
         table.motion[self._kalman.size_velocity] *= hit
         np.copyto(table.seen[1], timestamp, where=hit)
@@ -253,16 +258,13 @@ class ByteTrack(TrackerBase):
         table.lost = missed
         return kept
 
-    def _measure(self, seen: Observations, columns: IntArray) -> FloatArray:
-        return self._kalman.measure(seen.centre.take(columns, axis=1), seen.size.take(columns, axis=1))
-
-    def _give_birth(self, seen: Observations, born: IntArray, timestamp: float) -> None:
+    def _give_birth(self, seen: Observations, measured: FloatArray, born: IntArray, timestamp: float) -> None:
         """Start a track from each of the columns `born`."""
         table = self._table
         table.confirmed = len(table)
         if born.size:
             ids = np.arange(self._next_id, self._next_id + born.size)
-            table.append(ids, self._kalman.initiate(self._measure(seen, born)), timestamp)
+            table.append(ids, self._kalman.initiate(measured.take(born, axis=1)), timestamp)
             self._next_id += born.size
         if self._timestamp is None:
             table.confirmed = len(table)
@@ -305,13 +307,21 @@ def _recover(
     Returns:
         Column of the track and column of the detection of each match, `(j,)` int64 each.
     """
-    share = np.minimum(config.expansion, config.speed * since).astype(np.float32)
-    grown = grow(tracks, share)
-    # the quick test takes detections as large as any track makes them; the pairs it finds are measured exactly
-    rows, columns, _ = overlapping_pairs(grown, grow(detections, float(share.max())), 1 - config.match_distance)
-    heights = (detections[3] - detections[1]).take(columns) / (tracks[3] - tracks[1]).take(rows)
-    alike = ((heights < config.height_ratio) & (heights > 1 / config.height_ratio)).nonzero()[0]
-    rows, columns = rows.take(alike), columns.take(alike)
-    grown_detections = grow(detections.take(columns, axis=1), share.take(rows))
-    cost = 1 - paired_iou(grown.take(rows, axis=1), grown_detections)
-    return assign(rows, columns, cost.astype(np.float64), config.match_distance)
+    # Few are left over: all pairs are tested at once, and nearly none is close enough to be measured.
+    share = np.minimum(config.expansion, config.speed * since)
+    growth = 1 + 2 * share
+    size, other = tracks[2:] - tracks[:2], detections[2:] - detections[:2]
+    reach = (size[:, :, None] + other[:, None]) * growth[:, None]
+    reach -= np.abs((tracks[:2] + tracks[2:])[:, :, None] - (detections[:2] + detections[2:])[:, None])
+    tall, other_tall = size[1][:, None], other[1]
+    close = (other_tall < config.height_ratio * tall) & (tall < config.height_ratio * other_tall)
+    close &= (reach > 0).all(axis=0)
+    rows, columns = close.nonzero()
+    if not rows.size:
+        return rows, columns
+    grown = growth.take(rows)
+    size, other = size.take(rows, axis=1) * grown, other.take(columns, axis=1) * grown
+    sides = np.minimum(reach[:, rows, columns] / 2, np.minimum(size, other))
+    overlap = sides[0] * sides[1]
+    cost = 1 - overlap / (size[0] * size[1] + other[0] * other[1] - overlap)
+    return assign(rows, columns, cost, config.match_distance)

@@ -9,12 +9,13 @@ import numpy as np
 from motserve.config import LevelConfig
 from motserve.types import FloatArray
 
-_POWER = 3  # at which the many unsure detections of a crowd weigh next to nothing
 _PRIOR_LEVEL = 0.8
 
 
 class ConfidenceLevel:
     """A running mean of the confidences, weighted by their third power; see `LevelConfig`.
+
+    At that power the many unsure detections of a crowd weigh next to nothing.
 
     Args:
         config: Reference, memory and prior.
@@ -25,7 +26,7 @@ class ConfidenceLevel:
 
     def __init__(self, config: LevelConfig) -> None:
         self._config = config
-        self.sums = (config.prior * _PRIOR_LEVEL ** (_POWER + 1), config.prior * _PRIOR_LEVEL**_POWER)
+        self.sums = (config.prior * _PRIOR_LEVEL**4, config.prior * _PRIOR_LEVEL**3)
 
     @property
     def scale(self) -> float:
@@ -42,8 +43,9 @@ class ConfidenceLevel:
             elapsed_s: Seconds since the frame before.
         """
         decay = math.exp(-elapsed_s / self._config.memory_s)
-        weights = scores.astype(np.float64) ** _POWER
+        exact = scores.astype(np.float64)
+        squares = exact * exact
         self.sums = (
-            self.sums[0] * decay + float(np.dot(weights, scores)),
-            self.sums[1] * decay + float(weights.sum()),
+            self.sums[0] * decay + float(np.dot(squares, squares)),
+            self.sums[1] * decay + float(np.dot(squares, exact)),
         )

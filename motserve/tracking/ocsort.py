@@ -33,6 +33,8 @@ class OcSort(ByteTrack):
         rate_hz: The video's nominal frame rate in Hz, None where it is not known.
     """
 
+    _recalls = True
+
     def __init__(self, config: OcSortConfig, rate_hz: float | None = None) -> None:
         self._oc_config = config
         super().__init__(config, rate_hz)
@@ -84,20 +86,20 @@ class OcSort(ByteTrack):
             free[left.take(columns)] = False
         return np.concatenate(matched_rows), np.concatenate(matched_columns)
 
-    def _correct(self, seen: Observations, found: IntArray, timestamp: float) -> BoolArray:
+    def _correct(self, seen: Observations, measured: FloatArray, found: IntArray, timestamp: float) -> BoolArray:
         table, extra = self._table, self._table.extra
         self._frame += 1
         back = ((found >= 0) & table.lost).nonzero()[0]
         if back.size:
             self._update_anew(back, seen.boxes.take(found.take(back), axis=1), timestamp)
-        kept = super()._correct(seen, found, timestamp)
+        kept = super()._correct(seen, measured, found, timestamp)
         hit = (found >= 0).nonzero()[0]
         self._remember(hit, seen, found.take(hit))
         extra["course"][:, hit] = self._courses(hit)
         return kept
 
-    def _give_birth(self, seen: Observations, born: IntArray, timestamp: float) -> None:
-        super()._give_birth(seen, born, timestamp)
+    def _give_birth(self, seen: Observations, measured: FloatArray, born: IntArray, timestamp: float) -> None:
+        super()._give_birth(seen, measured, born, timestamp)
         self._remember(np.arange(len(self._table) - born.size, len(self._table)), seen, born)
 
     def _remember(self, tracks: IntArray, seen: Observations, columns: IntArray) -> None:
