@@ -575,7 +575,8 @@ def test_every_tracker_is_measured_on_real_sequences(motserve: Motserve) -> None
     call = ("benchmark", "tracker", *OF_DATA, "--output", "out")
     result = motserve(*call)
     assert result.exit_code == 0, result.output
-    assert result.stderr.startswith("the camera is taken to rest: there is no video of A, B[1] to look at")
+    assert result.stderr.startswith("without pictures: there is no video of A, B[1] to look at; the camera is taken ")
+    assert "left out: deepsort, strongsort; give --videos" in result.stderr
     found = document("out/results.json")
     names = ["bytetrack", "bytetrack-published", "botsort", "ocsort", "sort"]
     assert [(row["tracker"], row["sequence"]) for row in found["rows"]] == [

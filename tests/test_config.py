@@ -84,7 +84,7 @@ def test_another_tracker_takes_nothing_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tracker", "said"),
     [
-        ({"name": "nope"}, "tracker: .*'bytetrack', 'botsort', 'ocsort', 'sort'"),
+        ({"name": "nope"}, "tracker: .*'bytetrack', 'botsort', 'ocsort', 'sort', 'deepsort', 'strongsort'"),
         ({"name": "sort", "high_confidence": 0.5}, r"tracker\.high_confidence: Extra inputs"),
         ({"match_distance": 5}, r"tracker\.match_distance: Input should be less"),
         ({"level": {"least": 0}}, r"tracker\.level\.least: Input should be greater"),

@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from motserve.config import KalmanConfig
-from motserve.tracking.kalman import AreaFilter, AspectFilter, KalmanFilter, Motion, SizeFilter
+from motserve.tracking.kalman import KalmanFilter, Motion
+from motserve.tracking.motion import AreaFilter, AspectFilter, SizeFilter
 
 Vector: TypeAlias = NDArray[np.float64]
 
@@ -173,6 +174,19 @@ def test_a_measurement_that_is_trusted_more_counts_for_more(model: str) -> None:
         errors.append(np.abs(motion[:4] - z).max(axis=1))
     assert all((later <= earlier).all() for earlier, later in pairwise(errors))
     np.testing.assert_allclose(errors[-1], 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_distances_are_those_of_mahalanobis(model: str) -> None:
+    kalman, dense = MODELS[model]
+    motion, z = moving_tracks(7, kalman), measurements(8, kalman)
+    rows, columns = np.array([0, 3, 3]), np.array([1, 1, 6])
+    found = kalman.distance(motion, z, rows, columns)
+    for row, column, distance in zip(rows, columns, found, strict=True):
+        covariance = dense_covariance(kalman, motion, row)[:4, :4]
+        covariance += np.diag(np.square(dense.measurement(motion[:8, row])))
+        innovation = z[:, column] - motion[:4, row]
+        assert distance == pytest.approx(innovation @ np.linalg.inv(covariance) @ innovation)
 
 
 def test_an_area_that_would_vanish_stays() -> None:

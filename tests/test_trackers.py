@@ -155,8 +155,8 @@ def test_bad_detections_are_refused_and_change_nothing(name: str, box: list[floa
 @ALL
 def test_boxes_below_the_lower_threshold_are_not_looked_at(name: str) -> None:
     tracker = build_tracker(EVERY[name])
-    tracks = tracker.update(make([[np.nan] * 4, [100, 100, 140, 200]], [0.05, 0.9]), 0.0)
-    assert tracks.detections.tolist() == [1]
+    answers = follow(tracker, [make([[np.nan] * 4, [100, 100, 140, 200]], [0.05, 0.9])] * 3)
+    assert answers[-1].detections.tolist() == [1]
 
 
 @ALL

@@ -10,7 +10,15 @@ import numpy as np
 
 from motserve.base import TrackerBase
 from motserve.benchmark.streams import StreamSettings
-from motserve.config import BotSortConfig, ByteTrackConfig, OcSortConfig, SortConfig, TrackerConfig
+from motserve.config import (
+    BotSortConfig,
+    ByteTrackConfig,
+    DeepSortConfig,
+    OcSortConfig,
+    SortConfig,
+    StrongSortConfig,
+    TrackerConfig,
+)
 from motserve.types import Detections, Tracks
 
 RATE = 30
@@ -25,6 +33,8 @@ EVERY: dict[str, TrackerConfig] = {
     "botsort": BotSortConfig(),
     "ocsort": OcSortConfig(),
     "sort": SortConfig(),
+    "deepsort": DeepSortConfig(),
+    "strongsort": StrongSortConfig(),
 }
 """Every tracker, as it is configured by default."""
 

@@ -102,8 +102,12 @@ def _on_sequences(
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, rules)
     blind = [sequence.name for sequence in loaded if sequence.footage is None]
     if blind:
-        configs = without_pictures(configs)
-        missing = f"the camera is taken to rest: there is no video of {', '.join(blind)} to look at; give --videos"
+        seeing, configs = configs, without_pictures(configs)
+        left_out = [name for name in seeing if name not in configs]
+        missing = (
+            f"without pictures: there is no video of {', '.join(blind)} to look at; the camera is taken to rest"
+            f"{', left out: ' + ', '.join(left_out) if left_out else ''}; give --videos"
+        )
         _notes.print(missing, style="yellow", markup=False, highlight=False, soft_wrap=True)
     contenders = own_candidates(configs, cache)
     if peers.strip() != NO_PEERS:
@@ -112,11 +116,14 @@ def _on_sequences(
         comparison = compare_trackers(loaded, contenders, tell, with_mean=True)
     provenance = stamp(
         settings,
-        weights={"detector": None if detections else models.detector_weights.describe()},
+        weights={
+            "detector": None if detections else models.detector_weights.describe(),
+            "reid": models.reid_weights.describe() if any(own.looks_at_people for own in configs.values()) else None,
+        },
         data={sequence.name: sequence.describe() for sequence in loaded},
         libraries=(*MOT_LIBRARIES, *PEER_LIBRARIES),
         notes={"candidates": {name: own.model_dump(mode="json", include={"tracker"}) for name, own in configs.items()}},
-        sections=["video"] if detections else ["video", "detector"],
+        sections=["video", "reid"] if detections else ["video", "reid", "detector"],
     )
     conclude(comparison, "trackers", settings, provenance, output, mlflow=False)
 

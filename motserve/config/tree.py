@@ -25,7 +25,15 @@ from motserve.config.sections import (
     VideoConfig,
 )
 from motserve.config.serving import ServingConfig
-from motserve.config.tracker import DEFAULT_TRACKER, AnyTracker, BotSortConfig, ByteTrackConfig, CameraConfig
+from motserve.config.tracker import (
+    DEFAULT_TRACKER,
+    AnyTracker,
+    BotSortConfig,
+    ByteTrackConfig,
+    CameraConfig,
+    StrongSortConfig,
+    needs_embeddings,
+)
 from motserve.errors import InvalidConfig
 
 ENV_PREFIX = "MOTSERVE_"
@@ -59,13 +67,12 @@ class Config(BaseSettings):
     @property
     def looks_at_people(self) -> bool:
         """Whether embeddings are needed, for the tracker or for identities above it."""
-        tracker = self.tracker
-        return self.reid.policy != "off" or (isinstance(tracker, BotSortConfig) and tracker.appearance is not None)
+        return self.reid.policy != "off" or needs_embeddings(self.tracker)
 
     @property
     def camera(self) -> CameraConfig | None:
         """How the camera's motion is estimated for the tracker; None where it does not ask for it."""
-        return self.tracker.camera if isinstance(self.tracker, BotSortConfig) else None
+        return self.tracker.camera if isinstance(self.tracker, BotSortConfig | StrongSortConfig) else None
 
     @classmethod
     def settings_customise_sources(

@@ -94,11 +94,12 @@ def own_by_name(names: Sequence[str], config: Config) -> dict[str, Config]:
 
 
 def without_pictures(configs: Mapping[str, Config]) -> dict[str, Config]:
-    """Return configurations that need no pictures: the camera rests, nobody's appearance is known."""
+    """Return configurations that need no pictures: the camera rests, and who goes by appearance is left out."""
     blind = {"camera": None, "appearance": None}
     return {
         name: change_config(config, {"tracker": blind}) if isinstance(config.tracker, BotSortConfig) else config
         for name, config in configs.items()
+        if isinstance(config.tracker, BotSortConfig) or not config.looks_at_people
     }
 
 

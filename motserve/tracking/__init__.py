@@ -1,13 +1,15 @@
 """Following people from frame to frame: motion models, association, trackers."""
 
 from motserve.base import TrackerBase
-from motserve.config import BotSortConfig, ByteTrackConfig, OcSortConfig, TrackerConfig
+from motserve.config import BotSortConfig, ByteTrackConfig, DeepSortConfig, OcSortConfig, SortConfig, TrackerConfig
 from motserve.tracking.botsort import BotSort
 from motserve.tracking.bytetrack import ByteTrack
+from motserve.tracking.deepsort import DeepSort
 from motserve.tracking.ocsort import OcSort
 from motserve.tracking.sort import Sort
+from motserve.tracking.strongsort import StrongSort
 
-__all__ = ["BotSort", "ByteTrack", "OcSort", "Sort", "build_tracker"]
+__all__ = ["BotSort", "ByteTrack", "DeepSort", "OcSort", "Sort", "StrongSort", "build_tracker"]
 
 
 def build_tracker(config: TrackerConfig, rate_hz: float | None = None) -> TrackerBase:
@@ -31,5 +33,9 @@ def build_tracker(config: TrackerConfig, rate_hz: float | None = None) -> Tracke
             return BotSort(config, rate_hz)
         case OcSortConfig():
             return OcSort(config, rate_hz)
-        case _:
+        case SortConfig():
             return Sort(config, rate_hz)
+        case DeepSortConfig():
+            return DeepSort(config, rate_hz)
+        case _:
+            return StrongSort(config, rate_hz)

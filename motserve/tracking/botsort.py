@@ -15,7 +15,9 @@ from motserve.base import NO_CUES
 from motserve.config import BotSortConfig, KalmanConfig
 from motserve.tracking.association import Candidates, match
 from motserve.tracking.bytetrack import ByteTrack
-from motserve.tracking.kalman import KalmanFilter, SizeFilter
+from motserve.tracking.kalman import KalmanFilter
+from motserve.tracking.looks import looks_of, running_mean
+from motserve.tracking.motion import SizeFilter
 from motserve.tracking.observations import Observations
 from motserve.types import BoolArray, Cues, Detections, FloatArray, IntArray, Tracks
 
@@ -61,7 +63,7 @@ class BotSort(ByteTrack):
     def load_state_dict(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Replace the state by one that `state_dict` returned; see `ByteTrack.load_state_dict`."""
         if _LOOKS in state:
-            self._set_dimension(np.asarray(state[_LOOKS]).shape[0])
+            self._table.set_dimension(_LOOKS, np.asarray(state[_LOOKS]).shape[0])
         super().load_state_dict(state)
 
     def _motion_model(self, config: KalmanConfig) -> KalmanFilter:
@@ -70,30 +72,15 @@ class BotSort(ByteTrack):
     def _remembered(self) -> dict[str, NDArray[Any]]:
         return {_LOOKS: np.empty((0, 0), np.float32)}  # (d, n), NaN for who was never looked at
 
-    def _set_dimension(self, dimension: int) -> None:
-        extra = self._table.extra
-        if extra[_LOOKS].shape[0] != dimension:
-            extra[_LOOKS] = np.full((dimension, len(self._table)), np.nan, np.float32)
-
-    def _looks_of(self, seen: Observations) -> tuple[FloatArray, BoolArray]:
-        """Return `(d, m)` embeddings of the observations, zero where there is none, and which have one."""
-        cues = self._cues
-        place = np.searchsorted(cues.rows, seen.rows)
-        known = place < len(cues.rows)
-        known &= cues.rows.take(place, mode="clip") == seen.rows
-        looks = np.zeros((cues.embeddings.shape[1], len(seen)), np.float32)
-        looks[:, known] = cues.embeddings[place[known]].T
-        return looks, known
-
     def _match_first(
         self, pairs: Candidates, seen: Observations, scores: FloatArray | None
     ) -> tuple[IntArray, IntArray]:
         config, limit = self._appearance, self._config.match_distance
         if config is None or not len(self._cues.rows):
             return super()._match_first(pairs, seen, scores)
-        self._set_dimension(self._cues.embeddings.shape[1])
+        self._table.set_dimension(_LOOKS, self._cues.embeddings.shape[1])
         cost = pairs.cost if scores is None else 1 - (1 - pairs.cost) * scores.take(pairs.columns)
-        looks, known = self._looks_of(seen)
+        looks, known = looks_of(seen, self._cues)
         tracks = self._table.extra[_LOOKS].take(pairs.rows, axis=1)
         distance = 1 - (tracks * looks.take(pairs.columns, axis=1)).sum(axis=0)
         alike = known.take(pairs.columns) & (pairs.cost <= config.max_iou_distance)
@@ -114,10 +101,8 @@ class BotSort(ByteTrack):
         """Take the embeddings of observations into the running means of tracks."""
         if self._appearance is None or not len(self._cues.rows):
             return
-        self._set_dimension(self._cues.embeddings.shape[1])
-        looks, known = self._looks_of(seen)
+        self._table.set_dimension(_LOOKS, self._cues.embeddings.shape[1])
+        looks, known = looks_of(seen, self._cues)
         tracks, columns = tracks[known[columns]], columns[known[columns]]
-        share = np.float32(self._appearance.smoothing)
-        old, new = self._table.extra[_LOOKS][:, tracks], looks[:, columns]
-        mean = np.where(np.isnan(old), new, share * old + (1 - share) * new)
-        self._table.extra[_LOOKS][:, tracks] = mean / np.linalg.norm(mean, axis=0)
+        kept = self._table.extra[_LOOKS]
+        kept[:, tracks] = running_mean(kept[:, tracks], looks[:, columns], self._appearance.smoothing)

@@ -19,8 +19,9 @@ from motserve.base import NO_CUES, TrackerBase
 from motserve.config import CascadeConfig, KalmanConfig, RecoveryConfig
 from motserve.tracking.association import Candidates, assign, find_candidates, match
 from motserve.tracking.boxes import overlapping_pairs
-from motserve.tracking.kalman import AspectFilter, KalmanFilter
+from motserve.tracking.kalman import KalmanFilter
 from motserve.tracking.level import ConfidenceLevel
+from motserve.tracking.motion import AspectFilter
 from motserve.tracking.observations import Observations, observe
 from motserve.tracking.table import TrackTable
 from motserve.tracking.time import TOLERANCE_S, steps_between, usable_rate_hz

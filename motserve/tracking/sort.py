@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from motserve.base import NO_CUES, TrackerBase
 from motserve.config import SortConfig
 from motserve.tracking.association import find_candidates, match
-from motserve.tracking.kalman import AreaFilter
+from motserve.tracking.motion import AreaFilter
 from motserve.tracking.observations import Observations, observe
 from motserve.tracking.table import TrackTable
 from motserve.tracking.time import TOLERANCE_S, steps_between, usable_rate_hz

@@ -93,6 +93,12 @@ class TrackTable:
             unknown = np.full((*values.shape[:-1], len(ids)), -1 if values.dtype.kind == "i" else np.nan, values.dtype)
             self.extra[name] = np.concatenate([values, unknown], axis=-1)
 
+    def set_dimension(self, name: str, dimension: int) -> None:
+        """Make room for embeddings: the last axis but one of `extra[name]`; what is there of another length goes."""
+        values = self.extra[name]
+        if values.shape[-2] != dimension:
+            self.extra[name] = np.full((*values.shape[:-2], dimension, len(self)), np.nan, values.dtype)
+
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return copies of the columns by name."""
         columns = {name: np.array(getattr(self, name)) for name in self._names()}

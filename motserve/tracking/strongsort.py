@@ -1,0 +1,60 @@
+"""StrongSORT: DeepSORT with running means of appearance, trust in sure detections, and a camera that moves.
+
+Reference: Du et al., "StrongSORT: Make DeepSORT Great Again", IEEE Transactions on Multimedia, 2023. Its links between
+tracks of a whole file (AFLink) and its smoothing (GSI) come after tracking and are not part of this.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motserve.config import StrongSortConfig
+from motserve.tracking.association import assign
+from motserve.tracking.deepsort import GATE, LOOKS, DeepSort
+from motserve.tracking.looks import running_mean
+from motserve.tracking.observations import Observations
+from motserve.types import BoolArray, FloatArray, IntArray
+
+
+class StrongSort(DeepSort):
+    """Follows objects by appearance and motion in one cost, then by overlap.
+
+    Differs from `DeepSort` in four things. A track's looks are a running mean. All confirmed tracks are matched at
+    once. The cost is a mean of cosine and Mahalanobis distance. The filter believes a measurement the more, the surer
+    its detection is.
+
+    Args:
+        config: Thresholds, buffer, weights and motion model.
+        rate_hz: The video's nominal frame rate in Hz, None where it is not known.
+    """
+
+    def __init__(self, config: StrongSortConfig, rate_hz: float | None = None) -> None:
+        self._strong = config
+        super().__init__(config, rate_hz)
+
+    def _no_looks(self) -> NDArray[Any]:
+        return np.empty((0, 0), np.float32)
+
+    def _look(self, tracks: IntArray, looks: FloatArray, columns: IntArray) -> None:
+        kept = self._table.extra[LOOKS]
+        if tracks.size:
+            kept[:, tracks] = running_mean(kept[:, tracks], looks[:, columns], self._strong.smoothing)
+
+    def _match_by_looks(
+        self, tracks: IntArray, measured: FloatArray, looks: FloatArray, free: BoolArray
+    ) -> tuple[IntArray, IntArray]:
+        left = np.flatnonzero(free)
+        distance = 1 - self._table.extra[LOOKS].take(tracks, axis=1).T @ looks.take(left, axis=1)
+        rows, columns = np.nonzero(~np.isnan(distance))
+        motion = self._kalman.distance(self._table.motion, measured, tracks.take(rows), left.take(columns))
+        weight = self._strong.appearance_weight
+        cost = weight * distance[rows, columns] + (1 - weight) * motion
+        allowed = motion <= GATE
+        rows, columns = assign(rows[allowed], columns[allowed], cost[allowed], self._strong.max_distance)
+        return tracks.take(rows), left.take(columns)
+
+    def _trust(self, seen: Observations, found: IntArray) -> FloatArray | None:
+        return 1 - seen.scores.take(found)
