@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import gc
+import resource
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -221,3 +225,26 @@ def test_nothing_valid_makes_the_state_less_than_finite(
             tracks = tracker.update(make(boxes[solid], values[solid, 4]), now)
         assert np.isfinite(tracks.boxes).all()
         assert np.isfinite(tracker.state_dict()["motion"]).all()
+
+
+@pytest.mark.slow
+@ALL
+def test_a_hundred_thousand_frames_take_no_more_memory_or_time(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """People come and go; every thousand frames everybody is another."""
+    tracker = build_tracker(EVERY[name])
+    blocks: list[tuple[float, float]] = []
+    for block in range(10):
+        seconds = []
+        for part in range(10):
+            for index, seen in enumerate(crowd_stream(15, 1000, 10 * block + part)):
+                now = (10_000 * block + 1000 * part + index) / RATE
+                start = time.perf_counter()
+                tracker.update(seen, now)
+                seconds.append(time.perf_counter() - start)
+        gc.collect()
+        blocks.append((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1e3 * float(np.median(seconds))))
+        assert sum(value.nbytes for value in tracker.state_dict().values()) < 1e6
+    with capsys.disabled():
+        memory, times = zip(*blocks, strict=True)
+        print(f"\n{name}: {memory[0]:.1f} -> {memory[-1]:.1f} MiB, {times[0]:.3f} -> {times[-1]:.3f} ms a frame")  # noqa: T201
+    assert blocks[-1][0] - blocks[1][0] < 5
