@@ -248,3 +248,44 @@ def test_a_hundred_thousand_frames_take_no_more_memory_or_time(name: str, capsys
         memory, times = zip(*blocks, strict=True)
         print(f"\n{name}: {memory[0]:.1f} -> {memory[-1]:.1f} MiB, {times[0]:.3f} -> {times[-1]:.3f} ms a frame")  # noqa: T201
     assert blocks[-1][0] - blocks[1][0] < 5
+
+
+# --- classes ----------------------------------------------------------------------------------------------------------
+
+
+@ALL
+def test_a_label_does_not_flicker(name: str) -> None:
+    classes = [0] * 8 + [2, 0, 2, 0, 0] + [2] * 20
+    stream = [make([[100, 100, 140, 200]], [0.9], [index]) for index in classes]
+    voted = follow(build_tracker(EVERY[name]), stream)
+    assert {tracks.ids.tolist()[0] for tracks in voted if len(tracks)} == {1}
+    reported = [int(tracks.classes[0]) for tracks in voted if len(tracks)]
+    late = 33 - len(reported)  # trackers that wait before they report
+    # nine of the one class and two of the other: seven more of the other outvote it
+    assert reported == [0] * (13 + 9 - late) + [2] * 11
+    plain = follow(build_tracker(change(EVERY[name], class_vote=False)), stream)
+    assert [int(tracks.classes[0]) for tracks in plain if len(tracks)] == classes[late:]
+
+
+@ALL
+def test_classes_can_be_kept_apart(name: str) -> None:
+    """A dog stands where a person stood."""
+    person_then_dog = [make([[100, 100, 140, 200]], [0.9], [0])] * 10 + [make([[100, 100, 140, 200]], [0.9], [2])] * 10
+    assert follow(build_tracker(EVERY[name]), person_then_dog)[-1].ids.tolist() == [1]
+    apart = follow(build_tracker(change(EVERY[name], class_aware=True)), person_then_dog)[-1]
+    assert (apart.ids.tolist(), apart.classes.tolist()) == ([2], [2])
+
+
+@ALL
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1), people=st.integers(1, 10))
+def test_kept_apart_no_track_ever_changes_its_class(name: str, seed: int, people: int) -> None:
+    random = np.random.default_rng(seed)
+    tracker = build_tracker(change(EVERY[name], class_aware=True))
+    label: dict[int, int] = {}
+    for index, seen in enumerate(crowd_stream(people, 40, seed, HARD)):
+        seen = Detections(seen.boxes, seen.scores, random.integers(0, 3, len(seen)))
+        tracks = tracker.update(seen, index / RATE)
+        np.testing.assert_array_equal(tracks.classes, seen.classes[tracks.detections])
+        for identity, of in zip(tracks.ids.tolist(), tracks.classes.tolist(), strict=True):
+            assert label.setdefault(identity, of) == of

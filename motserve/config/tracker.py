@@ -105,7 +105,17 @@ class AppearanceConfig(Section):
     )
 
 
-class CascadeConfig(Section):
+class TrackerSection(Section):
+    """What all trackers share."""
+
+    class_aware: bool = Field(False, description="Match a track only with detections of the class it is of.")
+    class_vote: bool = Field(
+        True,
+        description="Report the class that most of a track's detections had, by confidence, instead of the latest's.",
+    )
+
+
+class CascadeConfig(TrackerSection):
     """What the trackers share that associate confident detections first and others later."""
 
     high_confidence: float = Field(
@@ -197,7 +207,7 @@ class OcSortConfig(CascadeConfig):
     second_association: bool = Field(False, description="Associate unsure detections as ByteTrack does.")
 
 
-class SortConfig(Section):
+class SortConfig(TrackerSection):
     """SORT (Bewley et al., "Simple Online and Realtime Tracking", ICIP 2016)."""
 
     name: Literal["sort"] = Field("sort", description=_NAME)
@@ -214,7 +224,7 @@ class SortConfig(Section):
     )
 
 
-class DeepSortConfig(Section):
+class DeepSortConfig(TrackerSection):
     """DeepSORT (Wojke et al., "Simple Online and Realtime Tracking with a Deep Association Metric", ICIP 2017)."""
 
     name: Literal["deepsort"] = Field("deepsort", description=_NAME)
@@ -233,7 +243,7 @@ class DeepSortConfig(Section):
     kalman: KalmanConfig = Field(KalmanConfig(), description="Motion model.")
 
 
-class StrongSortConfig(Section):
+class StrongSortConfig(TrackerSection):
     """StrongSORT (Du et al., "StrongSORT: Make DeepSORT Great Again", IEEE Transactions on Multimedia, 2023)."""
 
     name: Literal["strongsort"] = Field("strongsort", description=_NAME)

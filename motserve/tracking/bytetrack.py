@@ -111,7 +111,7 @@ class ByteTrack(TrackerBase):
             ids=table.ids.take(shown),
             boxes=answer,
             scores=seen.scores.take(found),
-            classes=seen.classes.take(found),
+            classes=(table.labels.take(shown) if config.class_vote else seen.classes.take(found)),
             detections=seen.rows.take(found),
         )
 
@@ -171,6 +171,8 @@ class ByteTrack(TrackerBase):
         widest = max(config.match_distance, config.second_match_distance, config.unconfirmed_match_distance)
         boxes = self._kalman.boxes(table.motion)
         pairs = find_candidates(boxes, seen.boxes, widest)
+        if config.class_aware:
+            pairs = pairs.select(table.labels.take(pairs.rows) == seen.classes.take(pairs.columns))
         is_confirmed, is_high = pairs.rows < confirmed, pairs.columns < high
         scores = seen.scores if config.fuse_score else None
 
@@ -198,8 +200,9 @@ class ByteTrack(TrackerBase):
             lone = (found[:confirmed] < 0).nonzero()[0]
             if lone.size:
                 since = timestamp - table.seen[1].take(lone)
+                alike = table.labels.take(lone)[:, None] == seen.classes.take(left) if config.class_aware else None
                 rows, columns = _recover(
-                    boxes.take(lone, axis=1), since, seen.boxes.take(left, axis=1), config.recovery
+                    boxes.take(lone, axis=1), since, seen.boxes.take(left, axis=1), config.recovery, alike
                 )
                 found[lone.take(rows)] = left.take(columns)
                 free[left.take(columns)] = False
@@ -248,6 +251,8 @@ class ByteTrack(TrackerBase):
         missed = ~hit
         if len(seen):
             self._kalman.update(table.motion, measured.take(found, axis=1), hit)
+            if self._config.class_vote:
+                table.vote(hit, seen.classes.take(found), seen.scores.take(found))
         # The height of a lost track stays: an old trend would blow it up or shrink it away.
         table.motion[self._kalman.size_velocity] *= hit
         np.copyto(table.seen[1], timestamp, where=hit)
@@ -265,7 +270,8 @@ class ByteTrack(TrackerBase):
         table.confirmed = len(table)
         if born.size:
             ids = np.arange(self._next_id, self._next_id + born.size)
-            table.append(ids, self._kalman.initiate(measured.take(born, axis=1)), timestamp)
+            motion = self._kalman.initiate(measured.take(born, axis=1))
+            table.append(ids, motion, timestamp, seen.classes.take(born), seen.scores.take(born))
             self._next_id += born.size
         if self._timestamp is None:
             table.confirmed = len(table)
@@ -282,7 +288,10 @@ class ByteTrack(TrackerBase):
             return None
         tracked = (~table.lost).nonzero()[0]
         rows, columns, iou = overlapping_pairs(boxes.take(tracked, axis=1), boxes.take(lost, axis=1), least)
-        same = (1 - iou < 1 - least).nonzero()[0]
+        is_same = 1 - iou < 1 - least
+        if self._config.class_aware:
+            is_same &= table.labels.take(tracked.take(rows)) == table.labels.take(lost.take(columns))
+        same = is_same.nonzero()[0]
         if same.size == 0:
             return None
         tracked, lost = tracked[rows[same]], lost[columns[same]]
@@ -295,7 +304,11 @@ class ByteTrack(TrackerBase):
 
 
 def _recover(
-    tracks: FloatArray, since: NDArray[np.float64], detections: FloatArray, config: RecoveryConfig
+    tracks: FloatArray,
+    since: NDArray[np.float64],
+    detections: FloatArray,
+    config: RecoveryConfig,
+    allowed: BoolArray | None = None,
 ) -> tuple[IntArray, IntArray]:
     """Match what is left over by boxes that are enlarged, the more the longer a track was not seen.
 
@@ -304,6 +317,7 @@ def _recover(
         since: `(n,)` float64, seconds since each was seen.
         detections: `(4, m)` float32.
         config: Sizes and limits.
+        allowed: `(n, m)`, which pairs may be matched; None for all.
 
     Returns:
         Column of the track and column of the detection of each match, `(j,)` int64 each.
@@ -317,6 +331,8 @@ def _recover(
     tall, other_tall = size[1][:, None], other[1]
     close = (other_tall < config.height_ratio * tall) & (tall < config.height_ratio * other_tall)
     close &= (reach > 0).all(axis=0)
+    if allowed is not None:
+        close &= allowed
     rows, columns = close.nonzero()
     if not rows.size:
         return rows, columns

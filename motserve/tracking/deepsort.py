@@ -81,6 +81,8 @@ class DeepSort(TrackerBase):
         hit = found >= 0
         if len(seen):
             kalman.update(table.motion, measured.take(found, axis=1), hit, self._trust(seen, found))
+            if self._config.class_vote:
+                table.vote(hit, seen.classes.take(found), seen.scores.take(found))
         table.seen[1, hit] = timestamp
         table.extra["hits"] += hit
         table.extra["missed"][hit] = 0
@@ -89,7 +91,7 @@ class DeepSort(TrackerBase):
         table.lost = ~hit
         table.keep(kept)
         taken = found[hit]
-        self._give_birth(measured, np.setdiff1d(np.arange(len(seen)), taken), timestamp)
+        self._give_birth(seen, measured, np.setdiff1d(np.arange(len(seen)), taken), timestamp)
         found = np.concatenate([found[kept], np.setdiff1d(np.arange(len(seen)), taken)])
         table.confirmed = int(np.count_nonzero(table.extra["hits"] >= self._config.confirm_hits))
         present = np.flatnonzero(~table.lost)
@@ -102,7 +104,7 @@ class DeepSort(TrackerBase):
             ids=table.ids[shown],
             boxes=kalman.boxes(table.motion).T.take(shown, axis=0),
             scores=seen.scores[found],
-            classes=seen.classes[found],
+            classes=table.labels[shown] if self._config.class_vote else seen.classes[found],
             detections=seen.rows[found],
         )
 
@@ -152,12 +154,13 @@ class DeepSort(TrackerBase):
             gallery[..., tracks] = np.concatenate([latest, gallery[:-1][..., tracks]])
 
     def _match_by_looks(
-        self, tracks: IntArray, measured: FloatArray, looks: FloatArray, free: BoolArray
+        self, tracks: IntArray, seen: Observations, measured: FloatArray, looks: FloatArray, free: BoolArray
     ) -> tuple[IntArray, IntArray]:
         """Match confirmed tracks with observations that have an embedding.
 
         Args:
             tracks: `(k,)` columns of the table.
+            seen: The frame's observations.
             measured: `(4, m)` coordinates of the observations.
             looks: `(d, m)` their embeddings.
             free: `(m,)` which observations may be matched.
@@ -177,6 +180,7 @@ class DeepSort(TrackerBase):
             distance = 1 - np.nanmax(np.where(np.isnan(likeness), -1, likeness), axis=0)
             rows, columns = np.nonzero(distance <= self._config.max_distance)
             near = self._kalman.distance(self._table.motion, measured, level.take(rows), left.take(columns)) <= GATE
+            near &= self._alike(level.take(rows), left.take(columns), seen)
             rows, columns = rows[near], columns[near]
             cost = distance[rows, columns].astype(np.float64)
             chosen = assign(rows, columns, cost, self._config.max_distance)
@@ -190,26 +194,35 @@ class DeepSort(TrackerBase):
 
     # ---
 
+    def _alike(self, tracks: IntArray, columns: IntArray, seen: Observations) -> BoolArray:
+        """Return which pairs of a track and an observation may be matched by their classes."""
+        if not self._config.class_aware:
+            return np.ones(tracks.size, np.bool_)
+        return np.asarray(self._table.labels.take(tracks) == seen.classes.take(columns))
+
     def _associate(self, seen: Observations, measured: FloatArray, looks: FloatArray, known: BoolArray) -> IntArray:
         """Return for each track the column of its observation or -1."""
         table, limit = self._table, self._config.match_distance
         found = np.full(len(table), -1)
         confirmed = np.arange(table.confirmed)
         if known.any() and confirmed.size:
-            rows, columns = self._match_by_looks(confirmed, measured, looks, known)
+            rows, columns = self._match_by_looks(confirmed, seen, measured, looks, known)
             found[rows] = columns
         free = np.ones(len(seen), np.bool_)
         free[found[found >= 0]] = False
         tracks, left = np.flatnonzero((found < 0) & (table.extra["missed"] == 1)), np.flatnonzero(free)
         boxes = self._kalman.boxes(table.motion.take(tracks, axis=1))
-        rows, columns = match(find_candidates(boxes, seen.boxes.take(left, axis=1), limit), limit)
+        pairs = find_candidates(boxes, seen.boxes.take(left, axis=1), limit)
+        pairs = pairs.select(self._alike(tracks.take(pairs.rows), left.take(pairs.columns), seen))
+        rows, columns = match(pairs, limit)
         found[tracks.take(rows)] = left.take(columns)
         return found
 
-    def _give_birth(self, measured: FloatArray, born: IntArray, timestamp: float) -> None:
+    def _give_birth(self, seen: Observations, measured: FloatArray, born: IntArray, timestamp: float) -> None:
         table = self._table
         ids = np.arange(self._next_id, self._next_id + born.size)
-        table.append(ids, self._kalman.initiate(measured.take(born, axis=1)), timestamp)
+        motion = self._kalman.initiate(measured.take(born, axis=1))
+        table.append(ids, motion, timestamp, seen.classes.take(born), seen.scores.take(born))
         table.extra["hits"][len(table) - born.size :] = 1
         table.extra["missed"][len(table) - born.size :] = 0
         self._next_id += born.size

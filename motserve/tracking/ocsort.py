@@ -80,6 +80,9 @@ class OcSort(ByteTrack):
                 continue
             scores = seen.scores.take(left) if config.fuse_score else None
             pairs = find_candidates(latest.take(tracks, axis=1), seen.boxes.take(left, axis=1), config.match_distance)
+            if config.class_aware:
+                same = table.labels.take(tracks.take(pairs.rows)) == seen.classes.take(left.take(pairs.columns))
+                pairs = pairs.select(same)
             rows, columns = match(pairs, config.match_distance, scores)
             matched_rows.append(tracks.take(rows))
             matched_columns.append(left.take(columns))

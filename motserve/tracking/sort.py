@@ -50,12 +50,17 @@ class Sort(TrackerBase):
         self._frame += 1
         kalman.predict(table.motion, steps)
         limit = self._config.match_distance
-        rows, columns = match(find_candidates(kalman.boxes(table.motion), seen.boxes, limit), limit)
+        pairs = find_candidates(kalman.boxes(table.motion), seen.boxes, limit)
+        if self._config.class_aware:
+            pairs = pairs.select(table.labels.take(pairs.rows) == seen.classes.take(pairs.columns))
+        rows, columns = match(pairs, limit)
         found = np.full(len(table), -1)
         found[rows] = columns
         hit = found >= 0
         if len(seen):
             kalman.update(table.motion, self._measure(seen, found), hit)
+            if self._config.class_vote:
+                table.vote(hit, seen.classes.take(found), seen.scores.take(found))
         table.seen[1, hit] = timestamp
         table.extra["streak"] = np.where(hit, table.extra["streak"] + 1, 0)
         overdue = timestamp - table.seen[1] > self._config.lost_buffer_s + TOLERANCE_S
@@ -75,7 +80,7 @@ class Sort(TrackerBase):
             ids=table.ids.take(shown),
             boxes=kalman.boxes(table.motion).T.take(shown, axis=0),
             scores=seen.scores.take(found),
-            classes=seen.classes.take(found),
+            classes=table.labels.take(shown) if self._config.class_vote else seen.classes.take(found),
             detections=seen.rows.take(found),
         )
 
@@ -105,7 +110,8 @@ class Sort(TrackerBase):
     def _give_birth(self, seen: Observations, born: IntArray, timestamp: float) -> None:
         table = self._table
         ids = np.arange(self._next_id, self._next_id + born.size)
-        table.append(ids, self._kalman.initiate(self._measure(seen, born)), timestamp)
+        motion = self._kalman.initiate(self._measure(seen, born))
+        table.append(ids, motion, timestamp, seen.classes.take(born), seen.scores.take(born))
         table.extra["streak"][len(table) - born.size :] = 0
         table.confirmed = len(table)
         self._next_id += born.size

@@ -44,7 +44,7 @@ class StrongSort(DeepSort):
             kept[:, tracks] = running_mean(kept[:, tracks], looks[:, columns], self._strong.smoothing)
 
     def _match_by_looks(
-        self, tracks: IntArray, measured: FloatArray, looks: FloatArray, free: BoolArray
+        self, tracks: IntArray, seen: Observations, measured: FloatArray, looks: FloatArray, free: BoolArray
     ) -> tuple[IntArray, IntArray]:
         left = np.flatnonzero(free)
         distance = 1 - self._table.extra[LOOKS].take(tracks, axis=1).T @ looks.take(left, axis=1)
@@ -52,7 +52,7 @@ class StrongSort(DeepSort):
         motion = self._kalman.distance(self._table.motion, measured, tracks.take(rows), left.take(columns))
         weight = self._strong.appearance_weight
         cost = weight * distance[rows, columns] + (1 - weight) * motion
-        allowed = motion <= GATE
+        allowed = (motion <= GATE) & self._alike(tracks.take(rows), left.take(columns), seen)
         rows, columns = assign(rows[allowed], columns[allowed], cost[allowed], self._strong.max_distance)
         return tracks.take(rows), left.take(columns)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.tracking.kalman import Motion
-from motserve.types import BoolArray, IntArray
+from motserve.types import BoolArray, FloatArray, IntArray
 
 
 @dataclass(slots=True)
@@ -25,6 +25,8 @@ class TrackTable:
         seen: `(2, n)` float64, timestamps in seconds of the first and the latest matched frame.
         lost: `(n,)` bool, True where the latest frame had no match.
         expired: `(n,)` bool, True once the track was lost for longer than the buffer: it goes when not matched.
+        labels: `(n,)` int64, class of each track.
+        votes: `(n,)` float64, by how much confidence its detections were more of that class than of others.
         confirmed: The first `confirmed` columns are confirmed.
         extra: What else a tracker remembers of each track, by name; the last axis is that of the tracks. A new track
             has NaN, or -1 where whole numbers are kept.
@@ -35,6 +37,8 @@ class TrackTable:
     seen: NDArray[np.float64]
     lost: BoolArray
     expired: BoolArray
+    labels: IntArray
+    votes: NDArray[np.float64]
     confirmed: int
     extra: dict[str, NDArray[Any]]
 
@@ -55,6 +59,8 @@ class TrackTable:
             np.empty((2, 0)),
             np.empty(0, np.bool_),
             np.empty(0, np.bool_),
+            np.empty(0, np.int64),
+            np.empty(0),
             0,
             dict(extra or {}),
         )
@@ -72,16 +78,40 @@ class TrackTable:
         self.seen = self.seen.take(columns, axis=1)
         self.lost = self.lost.take(columns)
         self.expired = self.expired.take(columns)
+        self.labels = self.labels.take(columns)
+        self.votes = self.votes.take(columns)
         for name, values in self.extra.items():
             self.extra[name] = values.take(columns, axis=-1)
 
-    def append(self, ids: IntArray, motion: Motion, timestamp: float) -> None:
+    def vote(self, hit: BoolArray, classes: IntArray, scores: FloatArray) -> None:
+        """Count this frame's detections for or against the class of each track; a track that was outvoted changes it.
+
+        Reference: Boyer and Moore, "MJRTY: A Fast Majority Vote Algorithm", 1991, with weights.
+
+        Args:
+            hit: `(n,)` which tracks were matched.
+            classes: `(n,)` class of the detection of each; what stands under others has no effect.
+            scores: `(n,)` its confidence.
+        """
+        weight = scores * hit
+        against = hit & (classes != self.labels)
+        if not against.any():
+            self.votes += weight
+            return
+        self.votes += np.where(against, -weight, weight)
+        outvoted = against & (self.votes < 0)
+        np.copyto(self.labels, classes, where=outvoted)
+        np.abs(self.votes, out=self.votes)
+
+    def append(self, ids: IntArray, motion: Motion, timestamp: float, classes: IntArray, scores: FloatArray) -> None:
         """Add newborn tracks, unconfirmed.
 
         Args:
             ids: `(k,)` int64, their IDs, rising and above all others.
             motion: `(r, k)` float64, their motion.
             timestamp: Time of their first frame in seconds.
+            classes: `(k,)` int64, class of the detection of each.
+            scores: `(k,)` float32, its confidence.
         """
         flags = np.zeros(len(ids), np.bool_)
         self.ids = np.concatenate([self.ids, ids])
@@ -89,6 +119,8 @@ class TrackTable:
         self.seen = np.concatenate([self.seen, np.full((2, len(ids)), timestamp)], axis=1)
         self.lost = np.concatenate([self.lost, flags])
         self.expired = np.concatenate([self.expired, flags])
+        self.labels = np.concatenate([self.labels, classes])
+        self.votes = np.concatenate([self.votes, scores])
         for name, values in self.extra.items():
             unknown = np.full((*values.shape[:-1], len(ids)), -1 if values.dtype.kind == "i" else np.nan, values.dtype)
             self.extra[name] = np.concatenate([values, unknown], axis=-1)
