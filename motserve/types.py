@@ -7,7 +7,7 @@ Every type is a frozen struct of arrays; a row of one array belongs to the same 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,16 +83,24 @@ class Cues:
     embeddings: FloatArray = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
 
+NO_DETECTION: Final = -1
+"""Stands for the row of a detection where there was none: the box is predicted."""
+
+SOME_DETECTION: Final = -2
+"""Stands for the row of a detection that is not known any more, because the tracks come from a file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tracks:
-    """The confirmed tracks that were seen in one frame.
+    """The confirmed tracks of one frame: those that were seen, and lost ones that were asked for.
 
     Attributes:
         ids: `(n,)` int64, the tracker's own track IDs, from 1, unique in a frame and never reused.
         boxes: `(n, 4)` float32, xyxy in pixels, the tracker's estimate.
-        scores: `(n,)` float32, confidence of the detection behind the row, in [0, 1].
+        scores: `(n,)` float32, confidence of the detection behind the row, in [0, 1]; 0 where there is none.
         classes: `(n,)` int64, class index of the detector.
-        detections: `(n,)` int64, row of the frame's `Detections` that the track was matched to.
+        detections: `(n,)` int64, row of the frame's `Detections` that the track was matched to; `NO_DETECTION` where
+            the box is predicted, `SOME_DETECTION` where the row is not known.
     """
 
     ids: IntArray
@@ -103,6 +111,11 @@ class Tracks:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def measured(self) -> BoolArray:
+        """`(n,)` bool, which boxes stand on a detection; the others are predicted."""
+        return np.asarray(self.detections != NO_DETECTION)
 
     @classmethod
     def empty(cls) -> Tracks:

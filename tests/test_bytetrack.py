@@ -9,7 +9,7 @@ from tracker_streams import HARD, PUBLISHED, RATE, assert_same, follow, make, pe
 from motserve.benchmark.streams import crowd_stream
 from motserve.config import ByteTrackConfig, KalmanConfig, LevelConfig, RecoveryConfig, load_config
 from motserve.tracking import ByteTrack, build_tracker
-from motserve.types import Detections
+from motserve.types import Detections, Tracks
 
 ROOT = Path(__file__).parents[1]
 
@@ -159,3 +159,38 @@ def test_returned_boxes_lie_between_motion_model_and_detection(weight: float) ->
         np.testing.assert_array_equal(a.ids, b.ids)
         expected = (1 - weight) * a.boxes + weight * seen.boxes[a.detections]
         np.testing.assert_allclose(b.boxes, expected, atol=1e-3)
+
+
+# --- what is reported -------------------------------------------------------------------------------------------------
+
+
+def test_a_lost_track_is_reported_with_its_predicted_box_for_as_long_as_is_asked_for() -> None:
+    walking = [person(100 + 4 * index) for index in range(20)]
+    config = ByteTrackConfig(report_lost_s=0.5)
+    answers = follow(ByteTrack(config), [*walking, *[Detections.empty()] * 40, person(100 + 4 * 60)])
+    assert [len(tracks) for tracks in answers[20:60]] == [1] * 15 + [0] * 25
+    for index, tracks in enumerate(answers[20:35], 20):
+        assert (tracks.ids.tolist(), tracks.scores.tolist(), tracks.detections.tolist()) == ([1], [0], [-1])
+        assert not tracks.measured.any()
+        assert tracks.boxes[0, 0] == pytest.approx(100 + 4 * index, abs=3)
+    plain = follow(ByteTrack(ByteTrackConfig()), [*walking, *[Detections.empty()] * 40, person(100 + 4 * 60)])
+    assert all(tracks.measured.all() for tracks in plain)
+    assert plain[-1].ids.tolist() == answers[-1].ids.tolist() == [1]
+    np.testing.assert_array_equal(plain[-1].boxes, answers[-1].boxes)
+
+
+def test_seen_and_lost_tracks_are_reported_side_by_side() -> None:
+    stream = crowd_stream(15, 80, 8, HARD)
+    plain = follow(ByteTrack(ByteTrackConfig()), stream)
+    both = follow(ByteTrack(ByteTrackConfig(report_lost_s=1.0)), stream)
+    assert sum(int((~tracks.measured).sum()) for tracks in both) > 100
+    for a, b in zip(plain, both, strict=True):
+        assert b.ids.tolist() == sorted(set(b.ids.tolist()))
+        seen = b.measured
+        assert_same([a], [Tracks(b.ids[seen], b.boxes[seen], b.scores[seen], b.classes[seen], b.detections[seen])])
+
+
+def test_unconfirmed_tracks_are_reported_where_asked_for() -> None:
+    stream = [Detections.empty(), person(100), Detections.empty(), person(100), person(101)]
+    answers = follow(ByteTrack(ByteTrackConfig(report_unconfirmed=True)), stream)
+    assert [tracks.ids.tolist() for tracks in answers] == [[], [1], [], [2], [2]]

@@ -5,6 +5,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from motserve.results import (
     read_mot,
     read_results,
 )
-from motserve.types import TrackedFrame, Tracks
+from motserve.types import NO_DETECTION, TrackedFrame, Tracks
 
 NAMES = {0: "person", 3: 'bike, "fast"'}
 
@@ -62,7 +63,7 @@ def test_a_line_is_rounded_json() -> None:
     )
     assert encode_frame(TrackedFrame(3, 1 / 3, tracks, np.array([9])), NAMES) == (
         b'{"frame":3,"timestamp":0.333333,"tracks":[{"id":9,"track":4,"box":[12.35,0.0,100.0,201.0],'
-        b'"confidence":0.8765,"class":"person"}]}\n'
+        b'"confidence":0.8765,"class":"person","state":"measured"}]}\n'
     )
 
 
@@ -128,6 +129,23 @@ def test_every_format_says_the_same() -> None:
         assert [int(fields[0]), int(fields[1])] == [frame["frame"] + 1, track["id"]]
         assert [float(f) for f in fields[2:6]] == pytest.approx([x1 + 1, y1 + 1, x2 - x1, y2 - y1], abs=1e-9)
         assert fields[7:] == ["-1", "-1", "-1"]
+        assert row["state"] == track["state"] == "measured"
+
+
+def test_a_predicted_box_is_told_from_a_measured_one_in_every_format_that_can() -> None:
+    whole = tracked(0, 2)
+    tracks = replace(whole.tracks, detections=np.array([NO_DETECTION, 5]))
+    line = encode_frame(replace(whole, tracks=tracks), NAMES)
+    assert [row["state"] for row in json.loads(line)["tracks"]] == ["predicted", "measured"]
+    back = decode_frame(line, {name: index for index, name in NAMES.items()}, "line").tracks
+    assert back.measured.tolist() == tracks.measured.tolist() == [False, True]
+    table = list(csv.DictReader(io.StringIO(b"".join(export([line], "csv")).decode())))
+    assert [row["state"] for row in table] == ["predicted", "measured"]
+    older = line.replace(b',"state":"predicted"', b"").replace(b',"state":"measured"', b"")
+    assert decode_frame(older, {name: index for index, name in NAMES.items()}, "line").tracks.measured.all()
+    assert b"".join(export([older], "csv")).count(b",measured\n") == 2
+    with pytest.raises(InvalidData, match="'guessed' is missing or unknown"):
+        decode_frame(line.replace(b"predicted", b"guessed"), {name: i for i, name in NAMES.items()}, "line")
 
 
 def test_mot_export_reads_back(tmp_path: Path) -> None:
@@ -142,7 +160,7 @@ def test_json_head_and_empty_video() -> None:
     head = {"video": {"width": np.int64(64)}, "models": {"detector": "a.pt"}, "summary": {"identities": 3}}
     document = json.loads(text("json", [], **head))
     assert document == {**head, "video": {"width": 64}, "frames": []}
-    assert text("csv", []) == "frame,timestamp,identity,track,class,confidence,x1,y1,x2,y2\n"
+    assert text("csv", []) == "frame,timestamp,identity,track,class,confidence,x1,y1,x2,y2,state\n"
     assert text("mot", []) == text("ndjson", []) == ""
 
 

@@ -118,6 +118,16 @@ class TrackerSection(Section):
 class CascadeConfig(TrackerSection):
     """What the trackers share that associate confident detections first and others later."""
 
+    report_lost_s: float = Field(
+        0.0,
+        ge=0,
+        le=600,
+        description="Seconds for which a lost track is reported with its predicted box and a confidence of 0.",
+    )
+    report_unconfirmed: bool = Field(
+        False, description="Report a track from its first frame on, before a second detection confirms it."
+    )
+
     high_confidence: float = Field(
         0.6, ge=0, le=1, description="Detections from here on take part in the first association."
     )

@@ -78,7 +78,7 @@ class IdentityLinker:
         if self._config.policy == "off":
             return np.empty(0, np.int64)
         if self._config.policy == "always":
-            return np.arange(len(tracks))
+            return np.flatnonzero(tracks.measured)
         rows = self._rows_of(tracks.ids)
         births = (rows < 0) & ~np.isin(tracks.ids, self._people.former)
         height = tracks.boxes[:, 3] - tracks.boxes[:, 1]
@@ -87,7 +87,7 @@ class IdentityLinker:
             wanted[births] = self._plausible(tracks.boxes[births], self._absent(rows), timestamp).any(axis=1)
         if int(timestamp / self._config.refresh_interval_s) > self._tick:
             wanted |= overlap_share(tracks.boxes) <= self._config.max_overlap
-        return np.flatnonzero(wanted & (height >= self._config.min_height))
+        return np.flatnonzero(wanted & tracks.measured & (height >= self._config.min_height))
 
     def link(self, tracks: Tracks, timestamp: float, embedded: IntArray, embeddings: FloatArray) -> IntArray:
         """Give every row of a frame its identity and remember the embeddings.

@@ -10,7 +10,7 @@ import orjson
 from motserve.errors import InvalidData
 from motserve.results.formats import CONFIDENCE_DECIMALS, PIXEL_DECIMALS, TIME_DECIMALS, Format
 
-CSV_HEADER = b"frame,timestamp,identity,track,class,confidence,x1,y1,x2,y2\n"
+CSV_HEADER = b"frame,timestamp,identity,track,class,confidence,x1,y1,x2,y2,state\n"
 _BLOCK_BYTES = 65536  # large enough that the cost of handing a block over does not matter
 
 
@@ -31,7 +31,8 @@ def export(
     * `json`: one document `{"video": …, "models": …, "summary": …, "frames": [the lines]}`.
     * `mot`: MOTChallenge rows `frame,id,left,top,width,height,conf,-1,-1,-1`, frame and pixel origin at 1, the
       identity as `id`.
-    * `csv`: a header, then `frame,timestamp,identity,track,class,confidence,x1,y1,x2,y2`, frame and pixels from 0.
+    * `csv`: a header, then `frame,timestamp,identity,track,class,confidence,x1,y1,x2,y2,state`, frame and pixels
+      from 0.
 
     Args:
         lines: Stored lines, as `read_lines` gives them.
@@ -116,7 +117,8 @@ def _csv_rows(record: dict[str, Any]) -> str:
         x1, y1, x2, y2 = track["box"]
         box = ",".join(f"{value:.{PIXEL_DECIMALS}f}" for value in (x1, y1, x2, y2))
         confidence = f"{track['confidence']:.{CONFIDENCE_DECIMALS}f}"
-        rows.append(f"{start},{track['id']},{track['track']},{_quoted(track['class'])},{confidence},{box}\n")
+        who = f"{track['id']},{track['track']},{_quoted(track['class'])}"
+        rows.append(f"{start},{who},{confidence},{box},{track.get('state', 'measured')}\n")
     return "".join(rows)
 
 

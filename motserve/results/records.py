@@ -1,7 +1,8 @@
 """One frame's tracks as one line of JSON, and back: the canonical form that every other format is made from.
 
 A line is `{"frame":0,"timestamp":0.0,"tracks":[{"id":1,"track":1,"box":[x1,y1,x2,y2],"confidence":0.9,
-"class":"person"}]}`: frame counted from 0, timestamp in seconds, box in pixels with the origin at 0.
+"class":"person","state":"measured"}]}`: frame counted from 0, timestamp in seconds, box in pixels with the origin at 0.
+A box is `measured` where it stands on a detection, else `predicted`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ import orjson
 
 from motserve.errors import InvalidData
 from motserve.results.formats import CONFIDENCE_DECIMALS, PIXEL_DECIMALS, TIME_DECIMALS
-from motserve.types import TrackedFrame, Tracks
+from motserve.types import NO_DETECTION, SOME_DETECTION, TrackedFrame, Tracks
+
+_PREDICTED, _MEASURED = "predicted", "measured"
+_ROWS = {_PREDICTED: NO_DETECTION, _MEASURED: SOME_DETECTION}
 
 
 def encode_frame(frame: TrackedFrame, class_names: Mapping[int, str]) -> bytes:
@@ -36,13 +40,16 @@ def encode_frame(frame: TrackedFrame, class_names: Mapping[int, str]) -> bytes:
         names = [class_names[index] for index in tracks.classes.tolist()]
     except KeyError as error:
         raise ValueError(f"frame {frame.index}: class {error.args[0]} has no name") from error
-    rows = zip(frame.identities.tolist(), tracks.ids.tolist(), boxes.tolist(), scores.tolist(), names, strict=True)
+    states = [_MEASURED if measured else _PREDICTED for measured in tracks.measured.tolist()]
+    rows = zip(
+        frame.identities.tolist(), tracks.ids.tolist(), boxes.tolist(), scores.tolist(), names, states, strict=True
+    )
     record = {
         "frame": frame.index,
         "timestamp": round(float(frame.timestamp), TIME_DECIMALS),
         "tracks": [
-            {"id": identity, "track": track, "box": box, "confidence": score, "class": name}
-            for identity, track, box, score, name in rows
+            {"id": identity, "track": track, "box": box, "confidence": score, "class": name, "state": state}
+            for identity, track, box, score, name, state in rows
         ],
     }
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
@@ -51,7 +58,7 @@ def encode_frame(frame: TrackedFrame, class_names: Mapping[int, str]) -> bytes:
 def decode_frame(line: bytes, class_indices: Mapping[str, int], where: str) -> TrackedFrame:
     """Read a frame from a line of JSON.
 
-    The line does not say which detection is behind a track: `tracks.detections` is -1.
+    The line does not say which detection is behind a track: `tracks.detections` is `SOME_DETECTION` or `NO_DETECTION`.
 
     Args:
         line: The line.
@@ -73,7 +80,7 @@ def decode_frame(line: bytes, class_indices: Mapping[str, int], where: str) -> T
             np.array([row["box"] for row in rows], np.float32).reshape(count, 4),
             np.array([row["confidence"] for row in rows], np.float32),
             np.array([class_indices[row["class"]] for row in rows], np.int64),
-            np.full(count, -1, np.int64),
+            np.array([_ROWS[row.get("state", _MEASURED)] for row in rows], np.int64),
         )
         timestamp = float(timestamp)
         if not (np.isfinite(timestamp) and np.isfinite(tracks.boxes).all() and np.isfinite(tracks.scores).all()):

@@ -119,7 +119,8 @@ def read_lines(path: str | Path) -> Iterator[bytes]:
 def read_results(path: str | Path, class_names: Mapping[int, str]) -> Iterator[TrackedFrame]:
     """Read a result file back, one frame in memory at a time.
 
-    Boxes, confidences and timestamps come back as rounded in the file; `tracks.detections` is -1.
+    Boxes, confidences and timestamps come back as rounded in the file; which detection was behind a row
+    is not known any more.
 
     Args:
         path: The file.

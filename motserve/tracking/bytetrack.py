@@ -16,16 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.base import NO_CUES, TrackerBase
-from motserve.config import CascadeConfig, KalmanConfig, RecoveryConfig
-from motserve.tracking.association import Candidates, assign, find_candidates, match
+from motserve.config import CascadeConfig, KalmanConfig
+from motserve.tracking.association import Candidates, find_candidates, match
 from motserve.tracking.boxes import overlapping_pairs
 from motserve.tracking.kalman import KalmanFilter
 from motserve.tracking.level import ConfidenceLevel
 from motserve.tracking.motion import AspectFilter
 from motserve.tracking.observations import Observations, observe
+from motserve.tracking.recovery import recover
 from motserve.tracking.table import TrackTable
 from motserve.tracking.time import TOLERANCE_S, steps_between, usable_rate_hz
-from motserve.types import BoolArray, Cues, Detections, FloatArray, IntArray, Tracks
+from motserve.types import NO_DETECTION, BoolArray, Cues, Detections, FloatArray, IntArray, Tracks
 
 
 class ByteTrack(TrackerBase):
@@ -71,7 +72,8 @@ class ByteTrack(TrackerBase):
             cues: The camera's motion, where it is known.
 
         Returns:
-            The confirmed tracks that were matched in this frame, by rising ID.
+            The confirmed tracks that were matched in this frame, and others as `report_lost_s` and
+            `report_unconfirmed` ask for, by rising ID.
 
         Raises:
             ValueError: The timestamp is not finite or does not increase, a score is not a number in [0, 1], or a
@@ -102,9 +104,11 @@ class ByteTrack(TrackerBase):
             found, boxes = found[~duplicate], boxes[:, ~duplicate]
         self._timestamp = timestamp
 
-        shown = (~table.lost[: table.confirmed]).nonzero()[0]
+        shown = self._shown(timestamp)
         found = found.take(shown)
         answer = boxes.T.take(shown, axis=0)
+        if config.report_lost_s and (found < 0).any():
+            return self._with_predicted(seen, shown, found, answer)
         if config.detection_weight:
             answer += np.float32(config.detection_weight) * (seen.boxes.T.take(found, axis=0) - answer)
         return Tracks(
@@ -114,6 +118,29 @@ class ByteTrack(TrackerBase):
             classes=(table.labels.take(shown) if config.class_vote else seen.classes.take(found)),
             detections=seen.rows.take(found),
         )
+
+    def _shown(self, timestamp: float) -> IntArray:
+        """Return the columns of the tracks that are reported."""
+        config, table = self._config, self._table
+        among = len(table) if config.report_unconfirmed else table.confirmed
+        hidden = table.lost[:among]
+        if config.report_lost_s:
+            hidden = hidden & (timestamp - table.seen[1, :among] > config.report_lost_s + TOLERANCE_S)
+        return (~hidden).nonzero()[0]
+
+    def _with_predicted(self, seen: Observations, shown: IntArray, found: IntArray, boxes: FloatArray) -> Tracks:
+        """Return tracks of which some have no detection in this frame."""
+        config, table = self._config, self._table
+        real = found >= 0
+        scores = np.zeros(len(shown), np.float32)
+        classes = table.labels.take(shown)
+        detections = np.full(len(shown), NO_DETECTION)
+        taken = found[real]
+        boxes[real] += np.float32(config.detection_weight) * (seen.boxes.T[taken] - boxes[real])
+        scores[real], detections[real] = seen.scores[taken], seen.rows[taken]
+        if not config.class_vote:
+            classes[real] = seen.classes[taken]
+        return Tracks(table.ids.take(shown), boxes, scores, classes, detections)
 
     def state_dict(self) -> dict[str, NDArray[np.generic]]:
         """Return a copy of the whole state; `load_state_dict` of it gives the same future."""
@@ -201,7 +228,7 @@ class ByteTrack(TrackerBase):
             if lone.size:
                 since = timestamp - table.seen[1].take(lone)
                 alike = table.labels.take(lone)[:, None] == seen.classes.take(left) if config.class_aware else None
-                rows, columns = _recover(
+                rows, columns = recover(
                     boxes.take(lone, axis=1), since, seen.boxes.take(left, axis=1), config.recovery, alike
                 )
                 found[lone.take(rows)] = left.take(columns)
@@ -301,44 +328,3 @@ class ByteTrack(TrackerBase):
         duplicate[lost[older]] = True
         duplicate[tracked[~older]] = True
         return duplicate
-
-
-def _recover(
-    tracks: FloatArray,
-    since: NDArray[np.float64],
-    detections: FloatArray,
-    config: RecoveryConfig,
-    allowed: BoolArray | None = None,
-) -> tuple[IntArray, IntArray]:
-    """Match what is left over by boxes that are enlarged, the more the longer a track was not seen.
-
-    Args:
-        tracks: `(4, n)` float32, predicted boxes.
-        since: `(n,)` float64, seconds since each was seen.
-        detections: `(4, m)` float32.
-        config: Sizes and limits.
-        allowed: `(n, m)`, which pairs may be matched; None for all.
-
-    Returns:
-        Column of the track and column of the detection of each match, `(j,)` int64 each.
-    """
-    # Few are left over: all pairs are tested at once, and nearly none is close enough to be measured.
-    share = np.minimum(config.expansion, config.speed * since)
-    growth = 1 + 2 * share
-    size, other = tracks[2:] - tracks[:2], detections[2:] - detections[:2]
-    reach = (size[:, :, None] + other[:, None]) * growth[:, None]
-    reach -= np.abs((tracks[:2] + tracks[2:])[:, :, None] - (detections[:2] + detections[2:])[:, None])
-    tall, other_tall = size[1][:, None], other[1]
-    close = (other_tall < config.height_ratio * tall) & (tall < config.height_ratio * other_tall)
-    close &= (reach > 0).all(axis=0)
-    if allowed is not None:
-        close &= allowed
-    rows, columns = close.nonzero()
-    if not rows.size:
-        return rows, columns
-    grown = growth.take(rows)
-    size, other = size.take(rows, axis=1) * grown, other.take(columns, axis=1) * grown
-    sides = np.minimum(reach[:, rows, columns] / 2, np.minimum(size, other))
-    overlap = sides[0] * sides[1]
-    cost = 1 - overlap / (size[0] * size[1] + other[0] * other[1] - overlap)
-    return assign(rows, columns, cost, config.match_distance)

@@ -85,8 +85,9 @@ class Annotator:
             identity = int(frame.identities[row])
             colour = colour_of(identity)
             left, top, right, bottom = boxes[row].tolist()
-            cv2.rectangle(canvas, (left, top), (right, bottom), colour, style.line)
-            label = f"{identity} {float(frame.tracks.scores[row]):.2f}"
+            is_measured = bool(frame.tracks.measured[row])
+            cv2.rectangle(canvas, (left, top), (right, bottom), colour, style.line if is_measured else 1)
+            label = f"{identity} {float(frame.tracks.scores[row]):.2f}" if is_measured else f"{identity}?"
             if len(self._names) > 1:
                 label = f"{self._names.get(int(frame.tracks.classes[row]), '?')} {label}"
             _put_label(canvas, label, left, top, colour, style)
