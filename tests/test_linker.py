@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from motserve.config import ReIDConfig
 from motserve.reid.linker import IdentityLinker
-from motserve.types import Tracks
+from motserve.types import NO_DETECTION, Tracks
 
 Person = tuple[tuple[float, float], np.ndarray]
 """Left and top of a box 40 wide and 100 high, and the embedding."""
@@ -268,3 +269,18 @@ def test_identities_are_unique_in_every_frame_and_the_same_every_time(policy: st
     answers = random_stream(3, policy=policy, gallery={"size": 3, **memory})
     assert all(len(set(answer.values())) == len(answer) for answer in answers)
     assert answers == random_stream(3, policy=policy, gallery={"size": 3, **memory})
+
+
+@pytest.mark.parametrize("policy", ["on_demand", "always"])
+def test_a_predicted_box_is_never_looked_at_and_keeps_its_identity(policy: str) -> None:
+    linker = IdentityLinker(configure(policy=policy))
+    there = tracks_of({1: ((0, 0), RED), 2: ((300, 0), GREEN)})
+    embeddings = np.stack([RED, GREEN])
+    for timestamp in (0.0, 0.5):
+        rows = linker.plan(there, timestamp)
+        linker.link(there, timestamp, rows, embeddings[rows])
+    lost = replace(there, detections=np.array([NO_DETECTION, 1]))
+    for timestamp in (1.0, 1.5, 2.0):
+        rows = linker.plan(lost, timestamp)
+        assert 0 not in rows
+        assert linker.link(lost, timestamp, rows, embeddings[rows]).tolist() == [1, 2]
