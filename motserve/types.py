@@ -74,7 +74,7 @@ class Cues:
     Attributes:
         camera: `(2, 3)` float64, affine map from pixels of the latest frame to pixels of this one; None where the
             camera's motion is not known or not asked for.
-        rows: `(k,)` int64, rows of the frame's `Detections` whose appearance is known.
+        rows: `(k,)` int64, rows of the frame's `Detections` whose appearance is known, each once.
         embeddings: `(k, d)` float32, unit vectors of those.
     """
 

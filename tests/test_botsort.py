@@ -150,3 +150,14 @@ def test_the_pipeline_hands_over_pictures_and_embeddings() -> None:
 
     assert asyncio.run(walk()) == [1]
     assert len(asked) == stats.embeddings == 11
+
+
+def test_half_of_the_cosine_distance_is_set_against_overlap() -> None:
+    """A distance of 0.2 counts as 0.1: less than another's cost by overlap of 0.15, which 0.2 would not be."""
+    a, detection, b = ([left, 100.0, left + 40, 200.0] for left in (100.0, 103.24, 114.85))
+    near_blue = np.array([0, 0.8, 0.6, 0], np.float32)
+    tracker = BotSort(BotSortConfig(appearance=AppearanceConfig(), fuse_score=False))
+    for index in range(30):
+        tracker.update(make([a, b], [0.9, 0.9]), index / RATE, looks(RED, BLUE))
+    tracks = tracker.update(make([detection], [0.9]), 30 / RATE, looks(near_blue))
+    assert tracks.ids.tolist() == [2]

@@ -400,6 +400,10 @@ def test_parameters_are_searched_on_one_half_and_reported_on_the_other(motserve:
     # the file is a part of the configuration that others can be given
     loaded = load_config([Path("new/out[1]/best.yaml")])
     assert loaded.tracker.match_distance == found["best"]["tracker.match_distance"]
+    other = ("--set", "tracker.name=sort", "--set", "tuning.space={tracker.match_distance: {low: 0.5, high: 0.9}}")
+    assert motserve(*TUNE, *NO_REID, *FEW_TRIALS, *other, "--output", "sort").exit_code == 0
+    assert load_config([Path("sort/best.yaml")]).tracker.name == "sort"
+    assert_error(motserve(*TUNE, *NO_REID, *other[:2]), 2, "is not a key of the configuration, whose tracker is sort")
     again = motserve(*TUNE, *NO_REID, *FEW_TRIALS, "--output", "again")
     assert again.exit_code == 0
     assert document("again/results.json")["trials"] == found["trials"]
@@ -475,8 +479,9 @@ def test_runs_are_found_by_their_scores(motserve: Motserve, monkeypatch: pytest.
     tracking = ("evaluate", "mot", *OF_DATA, "--run", *NO_REID, "--json", "s.json", "--mlflow", *logged)
     assert "MLflow run " in motserve(*tracking).stdout
     scores = document("s.json")
-    assert motserve(*tracking, "--sequences", "A", "--set", "tracker.high_confidence=0.95", "--set",
-                    "tracker.new_track_confidence=0.99").exit_code == 0  # fmt: skip
+    strict = ("tracker.level=null", "tracker.high_confidence=0.95", "tracker.new_track_confidence=0.99")
+    settings = [part for setting in strict for part in ("--set", setting)]
+    assert motserve(*tracking, "--sequences", "A", *settings).exit_code == 0
     poor = document("s.json")["combined"]
     assert poor["MOTA"] < 0.3 < scores["combined"]["MOTA"]
 
@@ -599,7 +604,9 @@ def test_every_tracker_is_measured_on_real_sequences(motserve: Motserve) -> None
     assert changed.exit_code == 0
     assert document("out/results.json")["provenance"]["candidates"]["sort"]["tracker"]["confirm_hits"] == 7
     assert_error(motserve(*call, "--trackers", "sort,nope"), 2, "unknown tracker nope; there are bytetrack, ")
+    assert_error(motserve(*call, "--trackers", "deepsort"), 2, "without pictures: ", "left out: deepsort")
     assert_usage(motserve("benchmark", "tracker", "--sequences", "A"), "sequences need their ground truth")
+    assert_usage(motserve("benchmark", "tracker", "--trackers", "sort"), "sequences need their ground truth")
 
 
 def test_a_camera_that_may_move_is_looked_at_where_there_is_a_video(motserve: Motserve, scene: Path) -> None:
@@ -618,4 +625,6 @@ def test_a_tracker_that_needs_pictures_says_so(motserve: Motserve) -> None:
     assert_error(motserve(*call), 2, "A: tracker.camera is set, and there is no video", "set tracker.camera=null")
     assert motserve(*call, "--set", "tracker.camera=null").exit_code == 0
     call = (*call, "--set", "tracker.camera=null", "--set", "tracker.appearance={}")
-    assert_error(motserve(*call), 2, "A: tracker.appearance is set", "set tracker.appearance=null")
+    assert_error(motserve(*call), 2, "A: botsort goes by appearance", "set tracker.appearance=null")
+    call = ("evaluate", "mot", *OF_DATA, "--run", "--set", "tracker.name=deepsort", *NO_REID)
+    assert_error(motserve(*call), 2, "A: deepsort goes by appearance, and there is no video", "another tracker")

@@ -10,7 +10,15 @@ import yaml
 from pydantic import ValidationError
 
 from motserve.cli.options import read_candidates
-from motserve.config import ByteTrackConfig, Config, SortConfig, change_config, load_config, parse_overrides
+from motserve.config import (
+    BotSortConfig,
+    ByteTrackConfig,
+    Config,
+    SortConfig,
+    change_config,
+    load_config,
+    parse_overrides,
+)
 from motserve.errors import InvalidConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -68,7 +76,7 @@ def test_shipped_trackers_have_their_defaults(path: Path) -> None:
 
 
 def test_another_tracker_takes_nothing_over(tmp_path: Path) -> None:
-    below = yaml_file(tmp_path, "tracker: {match_distance: 0.9, level: null}", "below.yaml")
+    below = yaml_file(tmp_path, "tracker: {name: bytetrack, match_distance: 0.9, level: null}", "below.yaml")
     config = load_config([below, {"tracker": {"name": "sort"}}])
     assert config.tracker == SortConfig()
     config = change_config(config, {"tracker": {"name": "bytetrack", "lost_buffer_s": 3}})
@@ -81,13 +89,31 @@ def test_another_tracker_takes_nothing_over(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_keys_without_a_name_are_about_whatever_tracker_it_will_be(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = ["tracker.lost_buffer_s=1", "tracker.name=botsort"]
+    assert load_config([], parse_overrides([both[first], both[1 - first]])).tracker == BotSortConfig(lost_buffer_s=1)
+    monkeypatch.setenv("MOTSERVE_TRACKER__LOST_BUFFER_S", "1")
+    assert load_config([], parse_overrides(["tracker.name=botsort"])).tracker == BotSortConfig(lost_buffer_s=1)
+    monkeypatch.setenv("MOTSERVE_TRACKER__HIGH_CONFIDENCE", "0.5")
+    with pytest.raises(InvalidConfig, match=r"tracker\.high_confidence of sort: Extra inputs"):
+        load_config([], parse_overrides(["tracker.name=sort"]))
+
+
+def test_a_threshold_that_no_level_would_reach_is_refused() -> None:
+    strict = {"tracker": {"new_track_confidence": 0.8}}
+    with pytest.raises(InvalidConfig, match=r"tracker of bytetrack: .*0\.8 must be below level\.reference 0\.775"):
+        load_config([strict])
+    assert load_config([strict, {"tracker": {"level": None}}]).tracker.name == "bytetrack"
+
+
 @pytest.mark.parametrize(
     ("tracker", "said"),
     [
         ({"name": "nope"}, "tracker: .*'bytetrack', 'botsort', 'ocsort', 'sort', 'deepsort', 'strongsort'"),
-        ({"name": "sort", "high_confidence": 0.5}, r"tracker\.high_confidence: Extra inputs"),
-        ({"match_distance": 5}, r"tracker\.match_distance: Input should be less"),
-        ({"level": {"least": 0}}, r"tracker\.level\.least: Input should be greater"),
+        ({"name": "sort", "high_confidence": 0.5}, r"tracker\.high_confidence of sort: Extra inputs"),
+        ({"match_distance": 5}, r"tracker\.match_distance of bytetrack: Input should be less"),
+        ({"level": {"least": 0}}, r"tracker\.level\.least of bytetrack: Input should be greater"),
         ("bytetrack", "tracker: "),
     ],
 )

@@ -139,3 +139,40 @@ def test_a_restored_state_remembers_what_people_look_like(name: str, cut: int) -
     restored.load_state_dict(state)
     assert_same(walk(restored, stream[cut:], cut), future)
     assert sum(map(len, future)) > 100
+
+
+def test_a_mean_of_looks_outweighs_one_odd_look() -> None:
+    """Seen from the back for one frame, then lost and found too far away for overlap."""
+    found = {}
+    for smoothing in (0.9, 0.0):
+        tracker = build_tracker(StrongSortConfig(smoothing=smoothing), RATE)
+        stand(tracker, person(100), looks(RED), range(20))
+        stand(tracker, person(100), looks(BLUE), range(20, 21))
+        stand(tracker, Detections.empty(), Cues(), range(21, 36))
+        found[smoothing] = stand(tracker, person(145), looks(RED), range(36, 40))[-1].ids.tolist()
+    assert found == {0.9: [1], 0.0: [2]}
+
+
+def test_motion_has_its_share_in_the_cost_of_strongsort() -> None:
+    """Two who look the same: without motion in the cost, either could be taken for the other."""
+    tracker = build_tracker(StrongSortConfig(), RATE)
+    both = make([[100, 100, 140, 200], [112, 100, 152, 200]], [0.9, 0.9])
+    swapped = make([[112, 100, 152, 200], [100, 100, 140, 200]], [0.9, 0.8])
+    first = tracker.update(both, 0.0, looks(RED, RED))
+    assert len(first) == 0
+    for frame in range(1, 30):
+        tracks = tracker.update(both if frame % 2 else swapped, frame / RATE, looks(RED, RED))
+        if frame > 3:
+            left = tracks.boxes[:, 0]
+            assert left[tracks.ids == 1] < left[tracks.ids == 2]
+
+
+@ALL
+@pytest.mark.parametrize(("away", "expected"), [(44, [1]), (60, [2])])
+def test_the_gate_is_where_95_per_cent_of_right_pairs_are(name: str, away: float, expected: list[int]) -> None:
+    """After two missed frames overlap does not count; the deviation of a person who stood is then some 17 pixels."""
+    tracker = build_tracker(BOTH[name], RATE)
+    stand(tracker, person(100), looks(RED), range(30))
+    stand(tracker, Detections.empty(), Cues(), range(30, 32))
+    answers = stand(tracker, person(100 + away), looks(RED), range(32, 35))
+    assert answers[-1].ids.tolist() == expected

@@ -154,6 +154,16 @@ def test_a_warp_moves_boxes_as_it_moves_their_corners(model: str) -> None:
     np.testing.assert_allclose(motion[8:], ahead[8:], rtol=tolerance)
 
 
+@pytest.mark.parametrize(("model", "powers"), [("aspect", [2, 0]), ("size", [2, 2]), ("area", [2, 4, 0])])
+def test_variances_grow_with_the_picture(model: str, powers: list[int]) -> None:
+    kalman, _ = MODELS[model]
+    motion = moving_tracks(3, kalman)
+    before = motion[8:].reshape(3, len(powers), -1).copy()
+    kalman.warp(motion, np.array([[1.1, 0, 30], [0, 1.1, -20]]))
+    expected = before * 1.1 ** np.array(powers)[:, None]
+    np.testing.assert_allclose(motion[8:].reshape(3, len(powers), -1), expected, rtol=1e-12)
+
+
 def test_a_turn_of_the_camera_turns_velocities() -> None:
     kalman, _ = MODELS["aspect"]
     motion = moving_tracks(4)

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tracker_streams import EVERY, HARD, RATE, assert_same, follow, make, person
 
+from motserve.base import TrackerBase
 from motserve.benchmark.streams import StreamSettings, crowd_stream
-from motserve.config import TrackerConfig
+from motserve.config import AppearanceConfig, BotSortConfig, DeepSortConfig, StrongSortConfig, TrackerConfig
 from motserve.tracking import build_tracker
-from motserve.types import Detections, Tracks
+from motserve.types import Cues, Detections, Tracks
 
 ALL = pytest.mark.parametrize("name", EVERY)
 EAGER = {"confidence": 0.0, "low_confidence": 0.0, "high_confidence": 0.1, "new_track_confidence": 0.1}
@@ -113,6 +114,8 @@ def test_a_saved_state_shares_no_memory(name: str) -> None:
     [
         ("ids", None),
         ("timestamp", None),
+        ("tracker", None),
+        ("tracker", np.array("Another")),
         ("motion", np.zeros((13, 1))),
         ("lost", np.zeros(1)),
         ("confirmed", np.array(9)),
@@ -289,3 +292,72 @@ def test_kept_apart_no_track_ever_changes_its_class(name: str, seed: int, people
         np.testing.assert_array_equal(tracks.classes, seen.classes[tracks.detections])
         for identity, of in zip(tracks.ids.tolist(), tracks.classes.tolist(), strict=True):
             assert label.setdefault(identity, of) == of
+
+
+# --- with embeddings and a camera that moves --------------------------------------------------------------------------
+
+
+def seeing(tracker: TrackerBase, seen: Detections, index: int, order: NDArray[np.int64]) -> Tracks:
+    """Advance by a frame in which everybody looks as they stand, the embeddings in some order."""
+    rows = order[np.isin(order, tracker.wants(seen))]
+    angle = seen.boxes[rows, 0] / 100
+    looks = np.stack([np.cos(angle), np.sin(angle), np.ones(len(rows))], axis=1)
+    looks /= np.linalg.norm(looks, axis=1, keepdims=True)
+    camera = np.array([[1.0, 0, 2 * np.sin(index / 5)], [0, 1, np.cos(index / 7)]])
+    return tracker.update(seen, index / RATE, Cues(camera, rows, looks.astype(np.float32)))
+
+
+LOOKING: dict[str, TrackerConfig] = {
+    "botsort": BotSortConfig(appearance=AppearanceConfig()),
+    "deepsort": DeepSortConfig(gallery=5),
+    "strongsort": StrongSortConfig(),
+}
+
+
+@pytest.mark.parametrize("name", LOOKING)
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 2**32 - 1), people=st.integers(1, 12), cut=st.integers(0, 39))
+def test_order_and_restoring_do_not_matter_with_embeddings_either(name: str, seed: int, people: int, cut: int) -> None:
+    random = np.random.default_rng(seed)
+    one, other = (build_tracker(LOOKING[name], RATE) for _ in range(2))
+    for index, seen in enumerate(crowd_stream(people, 40, seed, HARD)):
+        order = random.permutation(len(seen))
+        shuffled = Detections(seen.boxes[order], seen.scores[order], seen.classes[order])
+        a = seeing(one, seen, index, np.arange(len(seen)))
+        b = seeing(other, shuffled, index, random.permutation(len(seen)))
+        np.testing.assert_array_equal(a.ids, b.ids)
+        np.testing.assert_allclose(a.boxes, b.boxes, atol=1e-3)
+        np.testing.assert_array_equal(seen.boxes[a.detections], shuffled.boxes[b.detections])
+        if index == cut:  # goes on from a state, in a tracker that has seen something else
+            state, other = one.state_dict(), build_tracker(LOOKING[name], RATE)
+            seeing(other, make([[0, 0, 40, 90]], [0.9]), 0, np.arange(1))
+            other.load_state_dict(state)
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_a_refused_state_leaves_the_embeddings_as_they_were(name: str) -> None:
+    tracker = build_tracker(LOOKING[name], RATE)
+    for index in range(5):
+        seeing(tracker, person(100), index, np.arange(1))
+    before = tracker.state_dict()
+    longer = np.zeros((*before["looks"].shape[:-2], 9, 1), np.float32)
+    for broken in (
+        {**before, "looks": longer, "lost": np.zeros((1, 1), np.bool_)},
+        {**before, "looks": np.zeros(3, np.float32)},
+        {**before, "next_id": np.array("x")},
+        build_tracker(EVERY["bytetrack"]).state_dict(),
+    ):
+        with pytest.raises(ValueError, match=r"state|invalid literal"):
+            tracker.load_state_dict(broken)
+        for key, value in tracker.state_dict().items():
+            np.testing.assert_array_equal(value, before[key])
+
+
+def test_measurements_without_any_doubt_do_not_stop_a_filter() -> None:
+    tracker = build_tracker(StrongSortConfig(), RATE)
+    now = 0.0
+    for _ in range(50):
+        now += 1e-9
+        tracks = tracker.update(person(100, 1.0), now)
+        assert np.isfinite(tracker.state_dict()["motion"]).all()
+    assert tracks.ids.tolist() == [1]

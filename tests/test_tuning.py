@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from experiment_data import OFF, load_written, write_sequence
+from experiment_data import OFF, PUBLISHED, load_written, write_sequence
 
 from motserve.config import Config, change_config, load_config
 from motserve.errors import InvalidConfig, InvalidData
@@ -51,7 +51,7 @@ def search(sequences: list[LabelledSequence], tmp_path: Path) -> Callable[..., T
 
 def configure(space: Mapping[str, Mapping[str, Any]] | None = None, **settings: Any) -> Config:
     ranges = {} if space is None else {"space": space}
-    return load_config([OFF, {"tuning": {"trials": 6, **ranges, **settings}}])
+    return load_config([OFF, PUBLISHED, {"tuning": {"trials": 6, **ranges, **settings}}])
 
 
 def start_of(config: Config) -> dict[str, float]:

@@ -17,6 +17,7 @@ from motserve.cli.labelled import DetectionFiles, Rules, Videos, labelled_sequen
 from motserve.cli.options import ConfigFiles, Overrides, SequenceNames, names_of, read_config
 from motserve.cli.progress import sequence_progress
 from motserve.config import Config
+from motserve.errors import InvalidConfig
 from motserve.evaluation import Benchmark
 from motserve.experiments.cache import open_cache
 from motserve.experiments.compare_trackers import (
@@ -55,8 +56,8 @@ def tracker(
     videos: Videos = None,
     sequences: SequenceNames = None,
     trackers: Annotated[
-        str, typer.Option(help="With --gt: motserve's trackers, separated by commas, or `all`.")
-    ] = _ALL,
+        str | None, typer.Option(help="With --gt: motserve's trackers, separated by commas; all of them by default.")
+    ] = None,
     peers: Annotated[
         str, typer.Option(help="With --gt: trackers of other packages, separated by commas; `all` or `none`.")
     ] = NO_PEERS,
@@ -68,9 +69,9 @@ def tracker(
     """Time one update of the tracker in a made-up crowd, beside Ultralytics'; or every tracker on real sequences."""
     settings = read_config(config, overrides)
     if gt is not None:
-        _on_sequences(gt, detections, videos, sequences, trackers, peers, rules, output, settings)
+        _on_sequences(gt, detections, videos, sequences, trackers or _ALL, peers, rules, output, settings)
         return
-    if detections or videos or sequences:
+    if detections or videos or sequences or trackers or rules or peers != NO_PEERS:
         raise typer.BadParameter("sequences need their ground truth", param_hint="--gt")
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
@@ -108,6 +109,8 @@ def _on_sequences(
             f"without pictures: there is no video of {', '.join(blind)} to look at; the camera is taken to rest"
             f"{', left out: ' + ', '.join(left_out) if left_out else ''}; give --videos"
         )
+        if not configs:
+            raise InvalidConfig(missing)
         _notes.print(missing, style="yellow", markup=False, highlight=False, soft_wrap=True)
     contenders = own_candidates(configs, cache)
     if peers.strip() != NO_PEERS:

@@ -86,7 +86,7 @@ def tracker(
     output.mkdir(parents=True, exist_ok=True)
     best, results = output / "best.yaml", output / "results.json"
     with replacing(best) as partial:
-        partial.write_text(yaml.safe_dump(nested(tuned.best), sort_keys=False), encoding="utf-8")
+        partial.write_text(yaml.safe_dump(_as_layer(tuned, settings), sort_keys=False), encoding="utf-8")
     write_json(results, {**_document(tuned), "provenance": provenance})
     console.print(_table(tuned))
     console.print(_parameters(tuned, settings))
@@ -111,6 +111,14 @@ def _trials(settings: Config) -> Iterator[Any]:
             bar.update(task, completed=number, description=f"searching{found}")
 
         yield tell
+
+
+def _as_layer(tuned: Tuned, settings: Config) -> dict[str, Any]:
+    """Return the best values as a layer of the configuration; they are nothing to another tracker."""
+    layer = nested(tuned.best)
+    if "tracker" in layer:
+        layer["tracker"] = {"name": settings.tracker.name, **layer["tracker"]}
+    return layer
 
 
 def _document(tuned: Tuned) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class TuningConfig(Section):
     space: dict[str, ParameterSpace] = Field(
         {
             "tracker.high_confidence": ParameterSpace(low=0.3, high=0.7),
-            "tracker.new_track_confidence": ParameterSpace(low=0.3, high=0.9),
+            "tracker.new_track_confidence": ParameterSpace(low=0.5, high=0.77),
             "tracker.match_distance": ParameterSpace(low=0.6, high=0.95),
             "tracker.second_match_distance": ParameterSpace(low=0.3, high=0.8),
             "tracker.lost_buffer_s": ParameterSpace(low=0.5, high=5.0, log=True),

@@ -40,13 +40,14 @@ class KalmanConfig(Section):
 _LEVEL = "Scaling of the thresholds to the detector's own level of confidence; null takes them as they are."
 _RECOVERY = "Last association of what is left over, with enlarged boxes; null for none."
 _DETECTION_WEIGHT = "Share of the detection in a returned box; the rest is the motion model's estimate."
+_NEW_TRACK = "Least confidence that starts a track; scaled by `level`."
 _NAME = "Tracking algorithm."
 
 
 class LevelConfig(Section):
     """Thresholds that follow the detector.
 
-    Detectors differ in how sure they call themselves of a person in plain view: YOLO says 0.8, Faster R-CNN 0.97, and
+    Detectors differ in how sure they call themselves of a person in plain view: YOLO says 0.8, Faster R-CNN 0.95, and
     a threshold that cuts the doubtful from the one lets everything of the other pass. The tracker therefore measures
     the level, the mean of the confidences weighted by their third power, which the sure ones make nearly alone, over
     the last while, and scales `high_confidence` and `new_track_confidence`, which are meant for the level
@@ -129,7 +130,7 @@ class CascadeConfig(TrackerSection):
     )
 
     high_confidence: float = Field(
-        0.6, ge=0, le=1, description="Detections from here on take part in the first association."
+        0.6, ge=0, le=1, description="Detections from here on take part in the first association; scaled by `level`."
     )
     low_confidence: float = Field(
         0.1,
@@ -137,7 +138,7 @@ class CascadeConfig(TrackerSection):
         le=1,
         description="Detections above this and below `high_confidence` take part in the second association.",
     )
-    new_track_confidence: float = Field(0.7, ge=0, le=1, description="Least confidence that starts a track.")
+    new_track_confidence: float = Field(0.7, ge=0, le=1, description=_NEW_TRACK)
     match_distance: float = Field(
         0.8, gt=0, le=1, description="Largest cost of a match in the first association (1 - IoU x score)."
     )
@@ -165,6 +166,12 @@ class CascadeConfig(TrackerSection):
             raise ValueError(
                 "low_confidence <= high_confidence <= new_track_confidence must hold, got "
                 f"{self.low_confidence}, {self.high_confidence}, {self.new_track_confidence}"
+            )
+        if self.level is not None and self.new_track_confidence >= self.level.reference:
+            raise ValueError(
+                f"new_track_confidence {self.new_track_confidence} must be below level.reference "
+                f"{self.level.reference}, the level that it is meant for, or nobody would be sure enough; set level to "
+                "null to take thresholds as they are"
             )
         return self
 
@@ -202,7 +209,7 @@ class OcSortConfig(CascadeConfig):
     """OC-SORT (Cao et al., "Observation-Centric SORT: Rethinking SORT for Robust Multi-Object Tracking", CVPR 2023)."""
 
     name: Literal["ocsort"] = Field("ocsort", description=_NAME)
-    new_track_confidence: float = Field(0.6, ge=0, le=1, description="Least confidence that starts a track.")
+    new_track_confidence: float = Field(0.6, ge=0, le=1, description=_NEW_TRACK)
     match_distance: float = Field(
         0.7, gt=0, le=1, description="Largest cost of a match in the first association (1 - IoU, direction included)."
     )

@@ -26,7 +26,6 @@ from motserve.config.sections import (
 )
 from motserve.config.serving import ServingConfig
 from motserve.config.tracker import (
-    DEFAULT_TRACKER,
     AnyTracker,
     BotSortConfig,
     ByteTrackConfig,
@@ -203,15 +202,18 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _differ(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
-    """Tell whether two layers are about different trackers; keys of the one are nothing to the other."""
-    present = below.get("name", DEFAULT_TRACKER)
-    return bool(above.get("name", present) != present)
+    """Tell whether two layers name different trackers: keys of the one are nothing to the other.
+
+    Keys without a name are about whatever tracker it will be, and refused where it has none such.
+    """
+    return "name" in below and "name" in above and bool(below["name"] != above["name"])
 
 
 def _key(place: tuple[int | str, ...]) -> str:
     """Return the key that an error is about; pydantic puts the tracker's name into it."""
-    is_tagged = place[:1] == ("tracker",) and len(place) > 2
-    return ".".join(map(str, (place[0], *place[2:]) if is_tagged else place)) or "config"
+    if place[:1] == ("tracker",) and len(place) > 1:
+        return f"{'.'.join(map(str, (place[0], *place[2:])))} of {place[1]}"
+    return ".".join(map(str, place)) or "config"
 
 
 def _refuse_unknown_variables() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.benchmark.peers import Contender
-from motserve.config import Config
+from motserve.config import BotSortConfig, Config
 from motserve.errors import InvalidConfig
 from motserve.experiments.appearance import Appearance
 from motserve.experiments.detections import DetectedVideo
@@ -56,17 +56,19 @@ def track_detections(
     Raises:
         InvalidConfig: Appearance or pictures are needed and there are none.
     """
-    for missing, key in (
-        (appearance is None and config.reid.policy != "off", f"reid.policy is {config.reid.policy}"),
-        (appearance is None and config.looks_at_people, "tracker.appearance is set"),
-        (footage is None and config.camera is not None, "tracker.camera is set"),
+    optional = isinstance(config.tracker, BotSortConfig)
+    appearance_off = "set tracker.appearance=null" if optional else "choose another tracker"
+    for missing, key, way_out in (
+        (
+            appearance is None and config.reid.policy != "off",
+            f"reid.policy is {config.reid.policy}",
+            "set reid.policy=off",
+        ),
+        (appearance is None and config.looks_at_people, f"{config.tracker.name} goes by appearance", appearance_off),
+        (footage is None and config.camera is not None, "tracker.camera is set", "set tracker.camera=null"),
     ):
         if missing:
-            name, _, _ = key.partition(" is ")
-            off = "off" if name == "reid.policy" else "null"
-            raise InvalidConfig(
-                f"{video.name}: {key}, and there is no video to look at; give --videos or set {name}={off}"
-            )
+            raise InvalidConfig(f"{video.name}: {key}, and there is no video to look at; give --videos or {way_out}")
     follower = Follower(config, PipelineStats(), video.rate_hz)
     watch = _Stopwatch(clock)
 

@@ -222,7 +222,9 @@ def _start(config: Config, key: str, part: ParameterSpace) -> float:
     place: Any = config
     for name in key.split("."):
         if not isinstance(place, BaseModel) or name not in type(place).model_fields:
-            raise InvalidConfig(f"tuning.space: {key} is not a key of the configuration")
+            raise InvalidConfig(
+                f"tuning.space: {key} is not a key of the configuration, whose tracker is {config.tracker.name}"
+            )
         place = getattr(place, name)
     if isinstance(place, bool) or not isinstance(place, int | float):
         what = "a section" if isinstance(place, BaseModel) else repr(place)

@@ -19,6 +19,7 @@ from motserve.tracking.kalman import KalmanFilter
 from motserve.tracking.looks import looks_of, running_mean
 from motserve.tracking.motion import SizeFilter
 from motserve.tracking.observations import Observations
+from motserve.tracking.table import TrackTable
 from motserve.types import BoolArray, Cues, Detections, FloatArray, IntArray, Tracks
 
 _HALF = np.float32(0.5)  # cosine distances reach to 2 and those of IoU to 1
@@ -60,11 +61,8 @@ class BotSort(ByteTrack):
         self._cues = cues
         return super().update(detections, timestamp, cues)
 
-    def load_state_dict(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Replace the state by one that `state_dict` returned; see `ByteTrack.load_state_dict`."""
-        if _LOOKS in state:
-            self._table.set_dimension(_LOOKS, np.asarray(state[_LOOKS]).shape[0])
-        super().load_state_dict(state)
+    def _template(self, state: Mapping[str, NDArray[np.generic]]) -> TrackTable:
+        return self._table.of_dimension(_LOOKS, state)
 
     def _motion_model(self, config: KalmanConfig) -> KalmanFilter:
         return SizeFilter(config)

@@ -24,6 +24,7 @@ from motserve.tracking.level import ConfidenceLevel
 from motserve.tracking.motion import AspectFilter
 from motserve.tracking.observations import Observations, observe
 from motserve.tracking.recovery import recover
+from motserve.tracking.state import check_origin, origin_of
 from motserve.tracking.table import TrackTable
 from motserve.tracking.time import TOLERANCE_S, steps_between, usable_rate_hz
 from motserve.types import NO_DETECTION, BoolArray, Cues, Detections, FloatArray, IntArray, Tracks
@@ -51,6 +52,9 @@ class ByteTrack(TrackerBase):
 
     _recalls = False
     """Whether `_match_again` is asked."""
+
+    _moves_along = True
+    """Whether tracks are moved along with the camera."""
 
     def __init__(self, config: CascadeConfig, rate_hz: float | None = None) -> None:
         self._config = config
@@ -86,7 +90,7 @@ class ByteTrack(TrackerBase):
         scale = self._observe_level(seen, timestamp)
 
         self._kalman.predict(table.motion[:, : table.confirmed], steps)
-        if cues.camera is not None:
+        if cues.camera is not None and self._moves_along:
             self._kalman.warp(table.motion, cues.camera)
         found, unmatched = self._associate(seen, seen.from_score(config.high_confidence * scale), timestamp)
         kept = self._correct(seen, measured, found, timestamp)
@@ -147,6 +151,7 @@ class ByteTrack(TrackerBase):
         timestamp = math.nan if self._timestamp is None else self._timestamp
         return {
             **self._table.to_arrays(),
+            **origin_of(self),
             "timestamp": np.array(timestamp, np.float64),
             "next_id": np.array(self._next_id, np.int64),
             **({"level": np.array(self._level.sums)} if self._level else {}),
@@ -161,10 +166,8 @@ class ByteTrack(TrackerBase):
         Raises:
             ValueError: An array is missing or has another shape or type. The state is as it was.
         """
-        missing = {"timestamp", "next_id", *(["level"] if self._level else [])} - set(state)
-        if missing:
-            raise ValueError(f"state has no {sorted(missing)}; it was not written by this tracker")
-        table = self._table.renewed(state)
+        check_origin(state, self, "timestamp", "next_id", *(["level"] if self._level else []))
+        table = self._template(state).renewed(state)
         timestamp, next_id = np.asarray(state["timestamp"]).item(), np.asarray(state["next_id"]).item()
         if self._level:
             weighted, weights = np.asarray(state["level"], np.float64).tolist()
@@ -263,6 +266,10 @@ class ByteTrack(TrackerBase):
             Column of the track and column of the observation of each match, `(j,)` int64 each.
         """
         raise NotImplementedError
+
+    def _template(self, state: Mapping[str, NDArray[np.generic]]) -> TrackTable:
+        """Return a table of the kind that a state belongs into."""
+        return self._table
 
     def _motion_model(self, config: KalmanConfig) -> KalmanFilter:
         return AspectFilter(config)

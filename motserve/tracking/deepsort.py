@@ -19,6 +19,7 @@ from motserve.tracking.association import assign, find_candidates, match
 from motserve.tracking.looks import looks_of
 from motserve.tracking.motion import AspectFilter
 from motserve.tracking.observations import Observations, observe
+from motserve.tracking.state import check_origin, origin_of
 from motserve.tracking.table import TrackTable
 from motserve.tracking.time import TOLERANCE_S, steps_between, usable_rate_hz
 from motserve.types import BoolArray, Cues, Detections, FloatArray, IntArray, Tracks
@@ -48,7 +49,7 @@ class DeepSort(TrackerBase):
         self._steps_per_s = config.kalman.reference_rate_hz or usable_rate_hz(rate_hz)
         self._kalman = AspectFilter(config.kalman)
         whole = np.empty(0, np.int64)
-        extra = {"hits": whole, "missed": whole, LOOKS: self._no_looks()}
+        extra = {"hits": whole, "missed": whole, "looked": whole, LOOKS: self._no_looks()}
         self._table = TrackTable.empty(self._kalman.rows, extra)
         self._timestamp: float | None = None
         self._next_id = 1
@@ -112,6 +113,7 @@ class DeepSort(TrackerBase):
         """Return a copy of the whole state; `load_state_dict` of it gives the same future."""
         return {
             **self._table.to_arrays(),
+            **origin_of(self),
             "timestamp": np.array(math.nan if self._timestamp is None else self._timestamp, np.float64),
             "next_id": np.array(self._next_id, np.int64),
         }
@@ -122,23 +124,18 @@ class DeepSort(TrackerBase):
         Raises:
             ValueError: An array is missing or has another shape or type. The state is as it was.
         """
-        missing = {"timestamp", "next_id", LOOKS} - set(state)
-        if missing:
-            raise ValueError(f"state has no {sorted(missing)}; it was not written by this tracker")
-        dimension = np.asarray(state[LOOKS]).shape[-2]
-        empty = TrackTable.empty(self._kalman.rows, {**self._table.extra, LOOKS: self._no_looks()})
-        empty.set_dimension(LOOKS, dimension)
-        self._table = empty.renewed(state)
-        timestamp, next_id = (np.asarray(state[name]).item() for name in ("timestamp", "next_id"))
-        self._timestamp = None if math.isnan(timestamp) else float(timestamp)
-        self._next_id = int(next_id)
+        check_origin(state, self, "timestamp", "next_id", LOOKS)
+        table = self._table.of_dimension(LOOKS, state).renewed(state)
+        timestamp, next_id = float(np.asarray(state["timestamp"]).item()), int(np.asarray(state["next_id"]).item())
+        self._table, self._next_id = table, next_id
+        self._timestamp = None if math.isnan(timestamp) else timestamp
 
     # --- what a tracker of this family decides for itself
 
     def _no_looks(self) -> NDArray[Any]:
         """Return what is remembered of looks, without a track; the last axis but one is that of embeddings."""
         assert isinstance(self._config, DeepSortConfig)
-        return np.empty((self._config.gallery, 0, 0), np.float32)  # the latest first, NaN for none
+        return np.empty((self._config.gallery, 0, 0), np.float32)  # NaN for none
 
     def _look(self, tracks: IntArray, looks: FloatArray, columns: IntArray) -> None:
         """Remember what tracks look like.
@@ -148,10 +145,10 @@ class DeepSort(TrackerBase):
             looks: `(d, m)` embeddings of the observations.
             columns: `(k,)` the observation of each track.
         """
-        gallery = self._table.extra[LOOKS]
+        gallery, looked = self._table.extra[LOOKS], self._table.extra["looked"]
         if tracks.size:
-            latest = looks.take(columns, axis=1)[None]
-            gallery[..., tracks] = np.concatenate([latest, gallery[:-1][..., tracks]])
+            looked[tracks] += 1
+            gallery[looked[tracks] % len(gallery), :, tracks] = looks.take(columns, axis=1).T  # over the oldest
 
     def _match_by_looks(
         self, tracks: IntArray, seen: Observations, measured: FloatArray, looks: FloatArray, free: BoolArray
@@ -170,14 +167,14 @@ class DeepSort(TrackerBase):
         """
         missed = self._table.extra["missed"].take(tracks)
         free = free.copy()
+        likeness = self._table.extra[LOOKS].transpose(0, 2, 1) @ looks
+        nearest = 1 - np.fmax.reduce(likeness, axis=0)  # (n, m), NaN where nobody was looked at
         matches = [(np.empty(0, np.int64), np.empty(0, np.int64))]
         for age in np.unique(missed).tolist():
             level, left = tracks[missed == age], np.flatnonzero(free)
             if not left.size:
                 break
-            gallery = self._table.extra[LOOKS].take(level, axis=-1)
-            likeness = np.einsum("gdk,dm->gkm", gallery, looks.take(left, axis=1))
-            distance = 1 - np.nanmax(np.where(np.isnan(likeness), -1, likeness), axis=0)
+            distance = nearest[np.ix_(level, left)]
             rows, columns = np.nonzero(distance <= self._config.max_distance)
             near = self._kalman.distance(self._table.motion, measured, level.take(rows), left.take(columns)) <= GATE
             near &= self._alike(level.take(rows), left.take(columns), seen)

@@ -7,6 +7,8 @@ import numpy as np
 from motserve.tracking.observations import Observations
 from motserve.types import BoolArray, Cues, FloatArray
 
+_LEAST_LENGTH = np.float32(1e-12)  # of a mean of embeddings that cancel each other
+
 
 def looks_of(seen: Observations, cues: Cues) -> tuple[FloatArray, BoolArray]:
     """Return the embeddings of observations.
@@ -18,12 +20,14 @@ def looks_of(seen: Observations, cues: Cues) -> tuple[FloatArray, BoolArray]:
     Returns:
         `(d, m)` float32, zero where there is none, and `(m,)` bool, which have one.
     """
-    place = np.searchsorted(cues.rows, seen.rows)
-    known = place < len(cues.rows)
-    if len(cues.rows):
-        known &= cues.rows.take(place, mode="clip") == seen.rows
+    order = np.argsort(cues.rows, kind="stable")
+    rows = cues.rows.take(order)
+    place = np.searchsorted(rows, seen.rows)
+    known = place < len(rows)
+    if len(rows):
+        known &= rows.take(place, mode="clip") == seen.rows
     looks = np.zeros((cues.embeddings.shape[1], len(seen)), np.float32)
-    looks[:, known] = cues.embeddings[place[known]].T
+    looks[:, known] = cues.embeddings[order.take(place[known])].T
     return looks, known
 
 
@@ -40,4 +44,4 @@ def running_mean(old: FloatArray, new: FloatArray, smoothing: float) -> FloatArr
     """
     share = np.float32(smoothing)
     mean = np.where(np.isnan(old), new, share * old + (1 - share) * new)
-    return np.asarray(mean / np.linalg.norm(mean, axis=0), np.float32)
+    return np.asarray(mean / np.maximum(np.linalg.norm(mean, axis=0), _LEAST_LENGTH), np.float32)

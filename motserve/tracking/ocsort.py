@@ -34,6 +34,7 @@ class OcSort(ByteTrack):
     """
 
     _recalls = True
+    _moves_along = False  # what it remembers of observations would have to move too
 
     def __init__(self, config: OcSortConfig, rate_hz: float | None = None) -> None:
         self._oc_config = config

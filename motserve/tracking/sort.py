@@ -16,6 +16,7 @@ from motserve.config import SortConfig
 from motserve.tracking.association import find_candidates, match
 from motserve.tracking.motion import AreaFilter
 from motserve.tracking.observations import Observations, observe
+from motserve.tracking.state import check_origin, origin_of
 from motserve.tracking.table import TrackTable
 from motserve.tracking.time import TOLERANCE_S, steps_between, usable_rate_hz
 from motserve.types import Cues, Detections, IntArray, Tracks
@@ -88,6 +89,7 @@ class Sort(TrackerBase):
         """Return a copy of the whole state; `load_state_dict` of it gives the same future."""
         return {
             **self._table.to_arrays(),
+            **origin_of(self),
             "timestamp": np.array(math.nan if self._timestamp is None else self._timestamp, np.float64),
             "frame": np.array(self._frame),
             "next_id": np.array(self._next_id, np.int64),
@@ -99,13 +101,12 @@ class Sort(TrackerBase):
         Raises:
             ValueError: An array is missing or has another shape or type. The state is as it was.
         """
-        missing = {"timestamp", "frame", "next_id"} - set(state)
-        if missing:
-            raise ValueError(f"state has no {sorted(missing)}; it was not written by this tracker")
-        self._table = self._table.renewed(state)
-        timestamp, frame, next_id = (np.asarray(state[name]).item() for name in ("timestamp", "frame", "next_id"))
-        self._timestamp = None if math.isnan(timestamp) else float(timestamp)
-        self._frame, self._next_id = int(frame), int(next_id)
+        check_origin(state, self, "timestamp", "frame", "next_id")
+        table = self._table.renewed(state)
+        timestamp = float(np.asarray(state["timestamp"]).item())
+        frame, next_id = (int(np.asarray(state[name]).item()) for name in ("frame", "next_id"))
+        self._table, self._frame, self._next_id = table, frame, next_id
+        self._timestamp = None if math.isnan(timestamp) else timestamp
 
     def _give_birth(self, seen: Observations, born: IntArray, timestamp: float) -> None:
         table = self._table

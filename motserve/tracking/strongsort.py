@@ -18,6 +18,8 @@ from motserve.tracking.looks import running_mean
 from motserve.tracking.observations import Observations
 from motserve.types import BoolArray, FloatArray, IntArray
 
+_LEAST_TRUST = np.float32(0.01)  # a measurement without any noise would leave a filter without any doubt, for good
+
 
 class StrongSort(DeepSort):
     """Follows objects by appearance and motion in one cost, then by overlap.
@@ -57,4 +59,4 @@ class StrongSort(DeepSort):
         return tracks.take(rows), left.take(columns)
 
     def _trust(self, seen: Observations, found: IntArray) -> FloatArray | None:
-        return 1 - seen.scores.take(found)
+        return np.asarray(np.maximum(1 - seen.scores.take(found), _LEAST_TRUST), np.float32)

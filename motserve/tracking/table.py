@@ -131,6 +131,18 @@ class TrackTable:
         if values.shape[-2] != dimension:
             self.extra[name] = np.full((*values.shape[:-2], dimension, len(self)), np.nan, values.dtype)
 
+    def of_dimension(self, name: str, state: Mapping[str, NDArray[np.generic]]) -> TrackTable:
+        """Return a table of this kind, without a track, whose embeddings are as long as those of a state.
+
+        Raises:
+            ValueError: The state has none of that name, or none of that shape.
+        """
+        saved, own = _column(state, name), self.extra[name]
+        if saved.ndim != own.ndim:
+            raise ValueError(f"state {name!r} has {saved.ndim} dimensions; expected {own.ndim}")
+        shape = (*own.shape[:-2], saved.shape[-2], 0)
+        return TrackTable.empty(len(self.motion), {**self.extra, name: np.empty(shape, own.dtype)})
+
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return copies of the columns by name."""
         columns = {name: np.array(getattr(self, name)) for name in self._names()}
