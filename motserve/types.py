@@ -86,6 +86,9 @@ class Cues:
 NO_DETECTION: Final = -1
 """Stands for the row of a detection where there was none: the box is predicted."""
 
+INTERPOLATED: Final = -3
+"""Stands for the row of a detection where there was none: the box lies between those before and after."""
+
 SOME_DETECTION: Final = -2
 """Stands for the row of a detection that is not known any more, because the tracks come from a file."""
 
@@ -100,7 +103,7 @@ class Tracks:
         scores: `(n,)` float32, confidence of the detection behind the row, in [0, 1]; 0 where there is none.
         classes: `(n,)` int64, class index of the detector.
         detections: `(n,)` int64, row of the frame's `Detections` that the track was matched to; `NO_DETECTION` where
-            the box is predicted, `SOME_DETECTION` where the row is not known.
+            the box is predicted, `INTERPOLATED` where it was filled in, `SOME_DETECTION` where the row is not known.
     """
 
     ids: IntArray
@@ -114,8 +117,8 @@ class Tracks:
 
     @property
     def measured(self) -> BoolArray:
-        """`(n,)` bool, which boxes stand on a detection; the others are predicted."""
-        return np.asarray(self.detections != NO_DETECTION)
+        """`(n,)` bool, which boxes stand on a detection; the others are predicted or interpolated."""
+        return np.asarray((self.detections >= 0) | (self.detections == SOME_DETECTION))
 
     @classmethod
     def empty(cls) -> Tracks:

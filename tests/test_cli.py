@@ -139,6 +139,19 @@ def test_models_pull_fails_when_the_preferred_weights_cannot_be_had(
     assert "reid.onnx" in result.stdout
 
 
+def test_gaps_are_filled_where_that_is_configured(motserve: Motserve, clip: Path, untrained: Sequence[str]) -> None:
+    """The untrained detector sees somebody here and there."""
+    states = {}
+    for name, settings in (("plain", ()), ("filled", ("--set", "interpolation={max_gap_s: 5, smoothing_s: 0.2}"))):
+        assert motserve("track", clip, *untrained, *settings, "--output", name).exit_code == 0
+        frames = json.loads(Path(name, "tracks.json").read_bytes())["frames"]
+        assert [frame["frame"] for frame in frames] == list(range(12))
+        states[name] = [track["state"] for frame in frames for track in frame["tracks"]]
+    assert set(states["plain"]) == {"measured"}
+    assert states["filled"].count("measured") == len(states["plain"])
+    assert files_in(Path("filled")) == ["tracks.json"]
+
+
 def test_track_gives_the_same_tracks_in_every_format(motserve: Motserve, clip: Path, untrained: Sequence[str]) -> None:
     for format_ in ("json", "ndjson", "mot", "csv"):
         result = motserve("track", clip, *untrained, "--output", "out", "--format", format_)

@@ -504,7 +504,7 @@ def test_tracks_are_made_from_detections_written_and_scored_the_same_again(motse
     assert made["sequences"]["A"]["MOTA"] == 1
     assert made["provenance"]["weights"] == {"detector": None, "reid": None}
     assert made["provenance"]["data"]["A"]["detections"]["file"] == "A.txt"
-    assert set(made["provenance"]["config"]) == {"detector", "tracker", "reid"}
+    assert set(made["provenance"]["config"]) == {"detector", "tracker", "reid", "interpolation"}
     assert motserve(*MOT, "--results", "out", "--json", "again.json").exit_code == 0
     assert document("again.json")["sequences"] == made["sequences"]
     assert document("again.json")["provenance"]["tracks"]["B"]["config"] == made["provenance"]["config"]
@@ -525,6 +525,17 @@ def test_scores_of_tracks_made_earlier_carry_the_stamp_on_the_tracks_and_no_othe
     assert list(stamp["tracks"]) == ["A"]
     assert stamp["tracks"]["A"]["config"] == {"tracker": {"high_confidence": 0.123}}
     assert stamp["config"] == {}
+
+
+def test_gaps_are_filled_where_that_is_configured(motserve: Motserve) -> None:
+    sequences("A")
+    put("det/A.txt", [(row[0], -1, *row[2:6], 0.9) for row in TRUTH if not 8 <= row[0] <= 10])
+    call = (*MOT, "--run", "--detections", "det", *NO_REID, "--results", "out", "--json", "s.json")
+    assert motserve(*call).exit_code == 0
+    assert document("s.json")["combined"]["FN"] == 6
+    assert motserve(*call, "--set", "interpolation={max_gap_s: 0.5}").exit_code == 0
+    assert document("s.json")["combined"]["FN"] == 0
+    assert document("s.json")["provenance"]["config"]["interpolation"]["max_gap_s"] == 0.5
 
 
 def test_without_a_folder_nothing_is_written(motserve: Motserve) -> None:

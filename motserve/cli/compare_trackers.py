@@ -54,7 +54,9 @@ def trackers(
     cache, models = open_cache(settings), Models(settings)
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
     configs = (
-        read_candidates(candidates, settings, ["tracker", "reid"]) if candidates else own_variants(settings, loaded)
+        read_candidates(candidates, settings, ["tracker", "reid", "interpolation"])
+        if candidates
+        else own_variants(settings, loaded)
     )
     blind = [sequence.name for sequence in loaded if sequence.footage is None]
     if blind and not candidates and settings.reid.policy != "off":
@@ -82,7 +84,8 @@ def trackers(
         libraries=(*MOT_LIBRARIES, *PEER_LIBRARIES),
         notes={
             "candidates": {
-                name: own.model_dump(mode="json", include={"tracker", "reid"}) for name, own in configs.items()
+                name: own.model_dump(mode="json", include={"tracker", "reid", "interpolation"})
+                for name, own in configs.items()
             }
         },
         sections=["video"] if detections else ["video", "detector"],

@@ -17,10 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from motserve.cli.options import ConfigFiles, Overrides, read_config
-from motserve.config import Config
+from motserve.config import Config, InterpolationConfig
 from motserve.files import replacing
 from motserve.local import LocalModels
 from motserve.pipeline import PipelineStats, track_frames
+from motserve.postprocessing import fill_gaps
 from motserve.provenance import describe_files, stamp, write_stamp
 from motserve.results import SUFFIXES, Format, ResultWriter, export, read_lines, read_results
 from motserve.video import VideoInfo, annotate_video, open_video
@@ -110,7 +111,16 @@ def _track_to_lines(
                 folder.rmdir()
             raise
         progress.update(task, total=stats.frames)
+        if settings.interpolation is not None:
+            _fill(lines, models, settings.interpolation)
         return models, lines, _Outcome(source.info, models.models, stats, seconds)
+
+
+def _fill(lines: Path, models: LocalModels, config: InterpolationConfig) -> None:
+    """Fill the gaps of a finished file of lines, in place."""
+    frames = fill_gaps(list(read_results(lines, models.class_names)), config)
+    with replacing(lines) as partial, ResultWriter(partial, models.class_names) as results:
+        results.append(frames)
 
 
 def _draw(video: Path, lines: Path, target: Path, models: LocalModels, settings: Config, progress: Progress) -> None:

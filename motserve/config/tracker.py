@@ -307,6 +307,18 @@ TrackerConfig: TypeAlias = (
 """The section of any tracker."""
 
 
+class InterpolationConfig(Section):
+    """What is done to the tracks of a whole file once its end is known."""
+
+    max_gap_s: float = Field(1.0, ge=0, le=600, description="Longest gap of an identity in seconds that is filled.")
+    smoothing_s: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Standard deviation in seconds of the Gaussian that boxes are smoothed with; 0 for straight lines.",
+    )
+
+
 def needs_embeddings(config: TrackerConfig) -> bool:
     """Tell whether a tracker is to be told what people look like."""
     if isinstance(config, BotSortConfig):

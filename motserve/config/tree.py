@@ -30,6 +30,7 @@ from motserve.config.tracker import (
     BotSortConfig,
     ByteTrackConfig,
     CameraConfig,
+    InterpolationConfig,
     StrongSortConfig,
     needs_embeddings,
 )
@@ -55,6 +56,9 @@ class Config(BaseSettings):
     detector: DetectorConfig = Field(DetectorConfig(), description="Object detector.")
     tracker: AnyTracker = Field(ByteTrackConfig(), description="Tracker.")
     reid: ReIDConfig = Field(ReIDConfig(), description="Re-identification.")
+    interpolation: InterpolationConfig | None = Field(
+        None, description="Filling of gaps in the tracks of whole files; null for none. The service fills none."
+    )
     video: VideoConfig = Field(VideoConfig(), description="Video in and out.")
     pipeline: PipelineConfig = Field(PipelineConfig(), description="Flow of frames.")
     serving: ServingConfig = Field(ServingConfig(), description="The service.")

@@ -17,6 +17,7 @@ from motserve.experiments.detections import DetectedVideo, Progress, detect_vide
 from motserve.experiments.footage import Footage, find_video
 from motserve.experiments.models import Models
 from motserve.experiments.tracking import TrackedVideo, track_detections
+from motserve.postprocessing import fill_gaps
 from motserve.provenance import describe_files
 from motserve.results import MotTable, read_mot
 
@@ -120,13 +121,20 @@ def load_sequences(
 
 
 def track_sequence(sequence: LabelledSequence, config: Config, cache: Cache) -> TrackedVideo:
-    """Track a sequence as a configuration says, identities included.
+    """Track a sequence as a configuration says, identities and filled gaps included.
 
     Args:
         sequence: The sequence.
         config: The configuration; its detector is not used.
         cache: Where embeddings are kept.
     """
+    tracked = _track(sequence, config, cache)
+    if config.interpolation is None:
+        return tracked
+    return replace(tracked, frames=fill_gaps(tracked.frames, config.interpolation))
+
+
+def _track(sequence: LabelledSequence, config: Config, cache: Cache) -> TrackedVideo:
     footage = sequence.footage
     if footage is None or not (config.looks_at_people or config.camera):
         return track_detections(sequence.detected, config)

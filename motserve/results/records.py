@@ -2,7 +2,7 @@
 
 A line is `{"frame":0,"timestamp":0.0,"tracks":[{"id":1,"track":1,"box":[x1,y1,x2,y2],"confidence":0.9,
 "class":"person","state":"measured"}]}`: frame counted from 0, timestamp in seconds, box in pixels with the origin at 0.
-A box is `measured` where it stands on a detection, else `predicted`.
+A box is `measured` where it stands on a detection, else `predicted` or `interpolated`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import orjson
 
 from motserve.errors import InvalidData
 from motserve.results.formats import CONFIDENCE_DECIMALS, PIXEL_DECIMALS, TIME_DECIMALS
-from motserve.types import NO_DETECTION, SOME_DETECTION, TrackedFrame, Tracks
+from motserve.types import INTERPOLATED, NO_DETECTION, SOME_DETECTION, TrackedFrame, Tracks
 
-_PREDICTED, _MEASURED = "predicted", "measured"
-_ROWS = {_PREDICTED: NO_DETECTION, _MEASURED: SOME_DETECTION}
+_MEASURED = "measured"
+_ROWS = {"predicted": NO_DETECTION, "interpolated": INTERPOLATED, _MEASURED: SOME_DETECTION}
+_STATES = {row: state for state, row in _ROWS.items()}
 
 
 def encode_frame(frame: TrackedFrame, class_names: Mapping[int, str]) -> bytes:
@@ -40,7 +41,7 @@ def encode_frame(frame: TrackedFrame, class_names: Mapping[int, str]) -> bytes:
         names = [class_names[index] for index in tracks.classes.tolist()]
     except KeyError as error:
         raise ValueError(f"frame {frame.index}: class {error.args[0]} has no name") from error
-    states = [_MEASURED if measured else _PREDICTED for measured in tracks.measured.tolist()]
+    states = [_STATES.get(row, _MEASURED) for row in tracks.detections.tolist()]
     rows = zip(
         frame.identities.tolist(), tracks.ids.tolist(), boxes.tolist(), scores.tolist(), names, states, strict=True
     )
@@ -58,7 +59,8 @@ def encode_frame(frame: TrackedFrame, class_names: Mapping[int, str]) -> bytes:
 def decode_frame(line: bytes, class_indices: Mapping[str, int], where: str) -> TrackedFrame:
     """Read a frame from a line of JSON.
 
-    The line does not say which detection is behind a track: `tracks.detections` is `SOME_DETECTION` or `NO_DETECTION`.
+    The line does not say which detection is behind a track: `tracks.detections` is `SOME_DETECTION`, or what stands
+    for none.
 
     Args:
         line: The line.
