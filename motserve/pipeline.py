@@ -97,6 +97,8 @@ class Follower:
         stats.frames += 1
         stats.embeddings += len(rows) + len(wanted)
         stats.identities, stats.links = self._linker.identities, self._linker.links
+        if not identities.all():  # predicted boxes of people who were recognised elsewhere
+            tracks, identities = tracks.part(np.flatnonzero(identities)), identities[identities > 0]
         return TrackedFrame(index, timestamp, tracks, identities)
 
 

@@ -1,8 +1,8 @@
 """What can be done with the tracks of a whole file once its end is known: gaps filled, boxes smoothed.
 
 Reference: Du et al., "StrongSORT: Make DeepSORT Great Again", IEEE Transactions on Multimedia, 2023, whose
-Gaussian-smoothed interpolation fits a process to each track; here a Gaussian runs along it, which is the same up to the
-ends for frames at equal distances and takes time in proportion to the length.
+Gaussian-smoothed interpolation fits a process to each track; here lines are fitted with Gaussian weights around each
+box, which leaves a constant speed as it is at any frame rate.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 from motserve.config import InterpolationConfig
-from motserve.types import INTERPOLATED, FloatArray, IntArray, TrackedFrame, Tracks
+from motserve.tracking.time import TOLERANCE_S
+from motserve.types import INTERPOLATED, NO_DETECTION, FloatArray, IntArray, TrackedFrame, Tracks
 
-_REACH = 4.0  # deviations of a Gaussian that are summed over
+_REACH = 4.0  # deviations of a Gaussian beyond which nothing counts
 
 
 def fill_gaps(frames: Sequence[TrackedFrame], config: InterpolationConfig) -> list[TrackedFrame]:
@@ -29,15 +29,20 @@ def fill_gaps(frames: Sequence[TrackedFrame], config: InterpolationConfig) -> li
 
     Returns:
         The frames, with rows more where somebody was missing between two sightings: on a straight line in time, with
-        the lesser confidence of both and the `INTERPOLATED` row of detection. Rows are in the order of their IDs.
+        the lesser confidence of both and the `INTERPOLATED` row of detection. They replace predicted ones. Rows are
+        in the order of their IDs.
     """
     if not frames:
         return []
     rows = _Rows.of(frames)
     times = np.array([frame.timestamp for frame in frames])
+    predicted = rows.take(np.flatnonzero(rows.detections == NO_DETECTION))
+    rows = rows.take(np.flatnonzero(rows.detections != NO_DETECTION))
     rows = rows.joined(_missing(rows, times, config.max_gap_s)).sorted()
     if config.smoothing_s:
         rows = replace(rows, boxes=_smoothed(rows, times, config.smoothing_s))
+    there, filled = (one.identities * len(frames) + one.frames for one in (predicted, rows))
+    rows = rows.joined(predicted.take(np.flatnonzero(~np.isin(there, filled))))
     order = np.lexsort((rows.ids, rows.frames))
     ends = np.searchsorted(rows.frames[order], np.arange(1, len(frames)))
     return [rows.frame(frame, part) for frame, part in zip(frames, np.split(order, ends), strict=True)]
@@ -91,7 +96,7 @@ def _missing(rows: _Rows, times: NDArray[np.float64], max_gap_s: float) -> _Rows
     """Return the rows between two sightings of an identity."""
     before, after = rows.frames[:-1], rows.frames[1:]
     same = rows.identities[1:] == rows.identities[:-1]
-    starts = np.flatnonzero(same & (after - before > 1) & (times[after] - times[before] <= max_gap_s))
+    starts = np.flatnonzero(same & (after - before > 1) & (times[after] - times[before] <= max_gap_s + TOLERANCE_S))
     count = after[starts] - before[starts] - 1
     start = np.repeat(starts, count)
     frames = before[start] + 1 + np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)
@@ -109,17 +114,36 @@ def _missing(rows: _Rows, times: NDArray[np.float64], max_gap_s: float) -> _Rows
 
 
 def _smoothed(rows: _Rows, times: NDArray[np.float64], smoothing_s: float) -> FloatArray:
-    """Return boxes along which a Gaussian ran, for each stretch without a gap by itself."""
+    """Return boxes on lines that are fitted around each with Gaussian weights, each stretch without a gap by itself."""
     boxes: FloatArray = rows.boxes.copy()
-    step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
-    deviation = smoothing_s / step
     breaks = np.flatnonzero((np.diff(rows.frames) != 1) | (np.diff(rows.identities) != 0)) + 1
     for stretch in np.split(np.arange(len(rows.frames)), breaks):
-        path = rows.boxes[stretch].astype(np.float64)
-        reach = min(len(path) - 1, int(np.ceil(_REACH * deviation)))
-        if reach > 0:
-            # mirrored at its ends through the end itself, so that who walks on there is not held back
-            head, tail = 2 * path[0] - path[reach:0:-1], 2 * path[-1] - path[-2 : -reach - 2 : -1]
-            longer = np.concatenate([head, path, tail])
-            boxes[stretch] = gaussian_filter1d(longer, deviation, axis=0, truncate=_REACH)[reach : reach + len(path)]
+        path, when = rows.boxes[stretch].astype(np.float64), times[rows.frames[stretch]]
+        smooth = _local_lines(path, when, smoothing_s)
+        whole = (smooth[:, 2:] > smooth[:, :2]).all(axis=1)  # a line may run below nothing where sizes jump
+        boxes[stretch[whole]] = smooth[whole]
     return boxes
+
+
+def _local_lines(path: NDArray[np.float64], when: NDArray[np.float64], deviation: float) -> NDArray[np.float64]:
+    """Fit a line around each point, nearer ones counting more, and return its value there."""
+    count = len(path)
+    weight, first, second = np.ones(count), np.zeros(count), np.zeros(count)
+    value, moment = path.copy(), np.zeros_like(path)
+    for offset in range(1, count):
+        span = when[offset:] - when[:-offset]
+        if span.min() > _REACH * deviation:
+            break
+        near = np.exp(-0.5 * np.square(span / deviation))
+        for target, source, distance in (
+            (slice(None, -offset), slice(offset, None), span),
+            (slice(offset, None), slice(None, -offset), -span),
+        ):
+            weight[target] += near
+            first[target] += near * distance
+            second[target] += near * distance**2
+            value[target] += near[:, None] * path[source]
+            moment[target] += (near * distance)[:, None] * path[source]
+    determinant = weight * second - first**2
+    lines = (second[:, None] * value - first[:, None] * moment) / np.where(determinant > 0, determinant, 1)[:, None]
+    return np.asarray(np.where((determinant > 0)[:, None], lines, path))

@@ -115,6 +115,10 @@ class Tracks:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def part(self, rows: IntArray) -> Tracks:
+        """Return some of the rows."""
+        return Tracks(self.ids[rows], self.boxes[rows], self.scores[rows], self.classes[rows], self.detections[rows])
+
     @property
     def measured(self) -> BoolArray:
         """`(n,)` bool, which boxes stand on a detection; the others are predicted or interpolated."""

@@ -272,7 +272,7 @@ def test_identities_are_unique_in_every_frame_and_the_same_every_time(policy: st
 
 
 @pytest.mark.parametrize("policy", ["on_demand", "always"])
-def test_a_predicted_box_is_never_looked_at_and_keeps_its_identity(policy: str) -> None:
+def test_a_predicted_box_is_never_looked_at_and_has_its_identity(policy: str) -> None:
     linker = IdentityLinker(configure(policy=policy))
     there = tracks_of({1: ((0, 0), RED), 2: ((300, 0), GREEN)})
     embeddings = np.stack([RED, GREEN])
@@ -284,3 +284,16 @@ def test_a_predicted_box_is_never_looked_at_and_keeps_its_identity(policy: str) 
         rows = linker.plan(lost, timestamp)
         assert 0 not in rows
         assert linker.link(lost, timestamp, rows, embeddings[rows]).tolist() == [1, 2]
+
+
+def test_who_comes_back_while_a_predicted_box_is_still_shown_is_recognised() -> None:
+    linker = IdentityLinker(configure())
+    for timestamp in (0.0, 0.5, 1.0):
+        there = tracks_of({1: ((0, 0), RED)})
+        rows = linker.plan(there, timestamp)
+        linker.link(there, timestamp, rows, np.stack([RED])[rows])
+    both = replace(tracks_of({1: ((10, 0), RED), 2: ((90, 0), RED)}), detections=np.array([NO_DETECTION, 0]))
+    for timestamp in (1.5, 2.0):
+        rows = linker.plan(both, timestamp)
+        assert linker.link(both, timestamp, rows, np.stack([RED, RED])[rows]).tolist() == [0, 1]
+    assert linker.links == 1

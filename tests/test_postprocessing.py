@@ -12,7 +12,7 @@ from motserve.benchmark.streams import crowd_stream
 from motserve.config import InterpolationConfig
 from motserve.postprocessing import fill_gaps
 from motserve.tracking import ByteTrack
-from motserve.types import INTERPOLATED, TrackedFrame, Tracks
+from motserve.types import INTERPOLATED, NO_DETECTION, TrackedFrame, Tracks
 
 Sighting = tuple[int, float, float]
 """Identity, left of a box 40 wide and 100 high, and confidence."""
@@ -77,6 +77,34 @@ def test_smoothing_takes_noise_away_and_holds_nobody_back() -> None:
     assert abs((smooth - straight)[[0, -1]]).max() < 6
     exact = fill_gaps(video([[(1, left, 0.9)] for left in straight]), InterpolationConfig(smoothing_s=0.3))
     np.testing.assert_allclose(list(lefts(exact, 1).values()), straight, atol=1e-3)
+
+
+@pytest.mark.parametrize("deviation", [0.05, 0.5, 5.0])
+def test_a_constant_speed_stays_as_it_is_however_long_and_at_any_rate(deviation: float) -> None:
+    times = np.cumsum([1 / 30] * 20 + [0.2] * 10 + [1 / 30] * 5).tolist()
+    seen = video([[(1, 100 * now, 0.9)] for now in times], times)
+    found = fill_gaps(seen, InterpolationConfig(smoothing_s=deviation))
+    np.testing.assert_allclose(list(lefts(found, 1).values()), 100 * np.array(times), atol=1e-2)
+
+
+def test_boxes_stay_boxes() -> None:
+    seen = video([[(1, 100, 0.9)]] * 10)
+    for index in (0, 9):
+        seen[index].tracks.boxes[0, 2] = 101
+    for deviation in (0.1, 1.0, 10.0):
+        for frame in fill_gaps(seen, InterpolationConfig(smoothing_s=deviation)):
+            assert (frame.tracks.boxes[:, 2:] > frame.tracks.boxes[:, :2]).all()
+
+
+def test_predicted_boxes_are_no_sightings_and_give_way_to_what_is_filled() -> None:
+    seen = video([[(1, 0, 0.9)], [(1, 500, 0)], [], [(1, 30, 0.9)], [(1, 700, 0)]])
+    for index in (1, 4):
+        seen[index].tracks.detections[0] = NO_DETECTION
+    found = fill_gaps(seen, InterpolationConfig())
+    assert lefts(found, 1) == pytest.approx({0: 0, 1: 10, 2: 20, 3: 30, 4: 700})
+    assert [frame.tracks.detections.tolist() for frame in found] == [
+        [0], [INTERPOLATED], [INTERPOLATED], [0], [NO_DETECTION],
+    ]  # fmt: skip
 
 
 def test_stretches_are_smoothed_each_by_itself() -> None:

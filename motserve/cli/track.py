@@ -105,14 +105,14 @@ def _track_to_lines(
         try:
             with ResultWriter(lines, models.class_names) as results:
                 seconds = asyncio.run(run())
+            if settings.interpolation is not None:
+                _fill(lines, models, settings.interpolation)
         except BaseException:
             lines.unlink(missing_ok=True)
             with suppress(OSError):  # a folder that holds something stays
                 folder.rmdir()
             raise
         progress.update(task, total=stats.frames)
-        if settings.interpolation is not None:
-            _fill(lines, models, settings.interpolation)
         return models, lines, _Outcome(source.info, models.models, stats, seconds)
 
 

@@ -77,8 +77,11 @@ class IdentityLinker:
         """
         if self._config.policy == "off":
             return np.empty(0, np.int64)
+        if not tracks.measured.all():
+            measured = np.flatnonzero(tracks.measured)
+            return measured[self.plan(tracks.part(measured), timestamp)]
         if self._config.policy == "always":
-            return np.flatnonzero(tracks.measured)
+            return np.arange(len(tracks))
         rows = self._rows_of(tracks.ids)
         births = (rows < 0) & ~np.isin(tracks.ids, self._people.former)
         height = tracks.boxes[:, 3] - tracks.boxes[:, 1]
@@ -87,7 +90,7 @@ class IdentityLinker:
             wanted[births] = self._plausible(tracks.boxes[births], self._absent(rows), timestamp).any(axis=1)
         if int(timestamp / self._config.refresh_interval_s) > self._tick:
             wanted |= overlap_share(tracks.boxes) <= self._config.max_overlap
-        return np.flatnonzero(wanted & tracks.measured & (height >= self._config.min_height))
+        return np.flatnonzero(wanted & (height >= self._config.min_height))
 
     def link(self, tracks: Tracks, timestamp: float, embedded: IntArray, embeddings: FloatArray) -> IntArray:
         """Give every row of a frame its identity and remember the embeddings.
@@ -99,8 +102,23 @@ class IdentityLinker:
             embeddings: `(k, d)` float32, unit length, for those rows.
 
         Returns:
-            `(n,)` int64 identities, unique in the frame.
+            `(n,)` int64 identities, unique in the frame; 0 for a predicted box whose identity somebody else holds now.
         """
+        measured = tracks.measured
+        if measured.all():
+            return self._link(tracks, timestamp, embedded, embeddings)
+        # a predicted box says nothing of anybody: it neither holds its identity nor takes part in linking
+        rows = np.flatnonzero(measured)
+        identities = np.zeros(len(tracks), np.int64)
+        seen = tracks.part(rows)
+        identities[rows] = self._link(seen, timestamp, np.searchsorted(rows, embedded), embeddings)
+        people = self._rows_of(tracks.ids)
+        ghosts = np.flatnonzero(~measured & (people >= 0))
+        identities[ghosts] = self._people.identity[people[ghosts]]
+        return identities
+
+    def _link(self, tracks: Tracks, timestamp: float, embedded: IntArray, embeddings: FloatArray) -> IntArray:
+        """Give rows that stand on detections their identities; see `link`."""
         self._tick = int(timestamp / self._config.refresh_interval_s)
         self._return_to_former(tracks.ids)
         rows = self._rows_of(tracks.ids)

@@ -287,6 +287,8 @@ class ByteTrack(TrackerBase):
             self._kalman.update(table.motion, measured.take(found, axis=1), hit)
             if self._config.class_vote:
                 table.vote(hit, seen.classes.take(found), seen.scores.take(found))
+            else:
+                np.copyto(table.labels, seen.classes.take(found), where=hit)
         # The height of a lost track stays: an old trend would blow it up or shrink it away.
         table.motion[self._kalman.size_velocity] *= hit
         np.copyto(table.seen[1], timestamp, where=hit)
