@@ -315,7 +315,7 @@ class InterpolationConfig(Section):
         0.0,
         ge=0,
         le=10,
-        description="Standard deviation in seconds of the Gaussian that boxes are smoothed with; 0 for straight lines.",
+        description="Standard deviation in seconds of the weights that boxes are smoothed with; 0 for no smoothing.",
     )
 
 
