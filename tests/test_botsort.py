@@ -1,18 +1,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from tracker_streams import HARD, RATE, assert_same, follow, make, person
+from tracker_streams import HARD, RATE, assert_same, follow, follow_looking, make, person
 
 from motserve.benchmark.streams import crowd_stream
 from motserve.config import AppearanceConfig, BotSortConfig, load_config
 from motserve.pipeline import Follower, PipelineStats
 from motserve.tracking import BotSort
-from motserve.types import Cues, Detections, FloatArray, Image, Tracks
+from motserve.types import Cues, Detections, FloatArray, Image
 
 LOOKING = BotSortConfig(appearance=AppearanceConfig())
 RED, BLUE = np.eye(2, 4, dtype=np.float32)
@@ -90,33 +89,22 @@ def test_only_confident_detections_are_asked_about_and_only_where_it_is_configur
     assert BotSort(BotSortConfig()).wants(seen).tolist() == []
 
 
-def run(tracker: BotSort, stream: Sequence[Detections], start: int = 0) -> list[Tracks]:
-    """Everybody looks as they stand: to the left, in the middle or to the right."""
-    answers = []
-    for index, seen in enumerate(stream, start):
-        rows = tracker.wants(seen)
-        place = np.clip((seen.boxes[rows, 0] // 300).astype(int), 0, 2)
-        cues = Cues(rows=rows, embeddings=np.eye(3, dtype=np.float32)[place])
-        answers.append(tracker.update(seen, index / RATE, cues))
-    return answers
-
-
 @pytest.mark.parametrize("cut", [0, 1, 37])
 def test_a_restored_state_remembers_what_people_look_like(cut: int) -> None:
     stream = crowd_stream(20, 60, 4, HARD)
     original = BotSort(LOOKING)
-    run(original, stream[:cut])
+    follow_looking(original, stream[:cut])
     state = original.state_dict()
-    future = run(original, stream[cut:], cut)
+    future = follow_looking(original, stream[cut:], cut)
     restored = BotSort(LOOKING)
     restored.update(pair(100), 0.0, looks(RED, BLUE))
     restored.load_state_dict(state)
-    assert_same(run(restored, stream[cut:], cut), future)
+    assert_same(follow_looking(restored, stream[cut:], cut), future)
 
 
 def test_embeddings_stay_of_unit_length() -> None:
     tracker = BotSort(LOOKING)
-    run(tracker, crowd_stream(20, 60, 5, HARD))
+    follow_looking(tracker, crowd_stream(20, 60, 5, HARD))
     kept = tracker.state_dict()["looks"]
     length = np.linalg.norm(kept[:, ~np.isnan(kept[0])], axis=0)
     assert length.size

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
-from tracker_streams import HARD, RATE, assert_same, make, person
+from tracker_streams import HARD, RATE, assert_same, follow_looking, make, person
 
 from motserve.base import TrackerBase
 from motserve.benchmark.streams import crowd_stream
@@ -115,29 +113,18 @@ def test_the_camera_moves_tracks_along() -> None:
     assert tracker.update(person(190), 10 / RATE, turned).ids.tolist() == [1]
 
 
-def walk(tracker: TrackerBase, stream: Sequence[Detections], start: int = 0) -> list[Tracks]:
-    """Everybody looks as they stand: to the left, in the middle or to the right."""
-    answers = []
-    for index, seen in enumerate(stream, start):
-        rows = tracker.wants(seen)
-        place = np.clip((seen.boxes[rows, 0] // 300).astype(int), 0, 2)
-        cues = Cues(rows=rows, embeddings=np.eye(3, dtype=np.float32)[place])
-        answers.append(tracker.update(seen, index / RATE, cues))
-    return answers
-
-
 @ALL
 @pytest.mark.parametrize("cut", [0, 1, 37])
 def test_a_restored_state_remembers_what_people_look_like(name: str, cut: int) -> None:
     stream = crowd_stream(20, 60, 4, HARD)
     original = build_tracker(BOTH[name], RATE)
-    walk(original, stream[:cut])
+    follow_looking(original, stream[:cut])
     state = original.state_dict()
-    future = walk(original, stream[cut:], cut)
+    future = follow_looking(original, stream[cut:], cut)
     restored = build_tracker(BOTH[name], RATE)
     restored.update(PAIR, 0.0, Cues(rows=np.arange(2), embeddings=np.eye(2, 5, dtype=np.float32)))
     restored.load_state_dict(state)
-    assert_same(walk(restored, stream[cut:], cut), future)
+    assert_same(follow_looking(restored, stream[cut:], cut), future)
     assert sum(map(len, future)) > 100
 
 

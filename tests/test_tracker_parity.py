@@ -21,7 +21,7 @@ from ultralytics.trackers.oc_sort import OCSORT
 
 from motserve.base import TrackerBase
 from motserve.benchmark.streams import crowd_stream
-from motserve.config import BotSortConfig, ByteTrackConfig, OcSortConfig
+from motserve.config import PUBLISHED, BotSortConfig, ByteTrackConfig, OcSortConfig
 from motserve.tracking import build_tracker
 from motserve.types import Detections
 
@@ -69,10 +69,9 @@ class Peer:
         )  # fmt: skip
 
     def ours(self) -> TrackerBase:
-        published: dict[str, Any] = {"level": None, "recovery": None, "detection_weight": 0.0}
         config = SECTIONS[self.name](
             high_confidence=self.high, low_confidence=self.low, new_track_confidence=self.new,
-            fuse_score=self.fuse, lost_buffer_s=self.buffer / RATE, match_distance=0.8, **published,
+            fuse_score=self.fuse, lost_buffer_s=self.buffer / RATE, match_distance=0.8, **PUBLISHED,
             **({"second_association": self.byte} if self.name == "ocsort" else {}),
         )  # fmt: skip
         return build_tracker(config, RATE)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from motserve import config
 from motserve.base import TrackerBase
 from motserve.benchmark.streams import StreamSettings
 from motserve.config import (
@@ -19,12 +20,12 @@ from motserve.config import (
     StrongSortConfig,
     TrackerConfig,
 )
-from motserve.types import Detections, Tracks
+from motserve.types import Cues, Detections, Tracks
 
 RATE = 30
 # Frequent misses and dips of the score, so that tracks are lost, found again, expire and run into each other.
 HARD = StreamSettings(width=800, height=600, speed=8, missed=0.3, unsure=0.3, false_alarms=0.3)
-PUBLISHED = ByteTrackConfig(level=None, recovery=None, detection_weight=0)
+PUBLISHED = ByteTrackConfig(**config.PUBLISHED)
 """ByteTrack as it was published."""
 
 EVERY: dict[str, TrackerConfig] = {
@@ -63,6 +64,17 @@ def person(x: float, score: float = 0.9, y: float = 100.0) -> Detections:
 
 def follow(tracker: TrackerBase, stream: Sequence[Detections], rate: float = RATE, start: int = 0) -> list[Tracks]:
     return [tracker.update(seen, (start + index) / rate) for index, seen in enumerate(stream)]
+
+
+def follow_looking(tracker: TrackerBase, stream: Sequence[Detections], start: int = 0) -> list[Tracks]:
+    """Everybody looks as they stand: to the left, in the middle or to the right."""
+    answers = []
+    for index, seen in enumerate(stream, start):
+        rows = tracker.wants(seen)
+        place = np.clip((seen.boxes[rows, 0] // 300).astype(int), 0, 2)
+        cues = Cues(rows=rows, embeddings=np.eye(3, dtype=np.float32)[place])
+        answers.append(tracker.update(seen, index / RATE, cues))
+    return answers
 
 
 def assert_same(left: Sequence[Tracks], right: Sequence[Tracks]) -> None:

@@ -31,9 +31,7 @@ _FIXED: Final = (
     "unconfirmed_match_distance",
     "duplicate_iou",
     "kalman",
-    "level",
-    "recovery",
-    "detection_weight",
+    *PUBLISHED,
 )
 _SHAPE: Final = (1080, 1920)  # Ultralytics wants a size for boxes that it never scales
 

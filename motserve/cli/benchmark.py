@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from motserve.benchmark import tracker as tracker_benchmark
-from motserve.cli.compare_trackers import NO_PEERS, PEER_LIBRARIES
+from motserve.cli.compare_trackers import NO_PEERS, PEER_LIBRARIES, contenders_of
 from motserve.cli.compared import OutputFolder, conclude
-from motserve.cli.labelled import DetectionFiles, Rules, Videos, labelled_sequences
+from motserve.cli.labelled import DetectionFiles, Rules, Videos, labelled_sequences, note
 from motserve.cli.options import ConfigFiles, Overrides, SequenceNames, names_of, read_config
 from motserve.cli.progress import sequence_progress
 from motserve.config import Config
@@ -21,19 +21,15 @@ from motserve.errors import InvalidConfig
 from motserve.evaluation import Benchmark
 from motserve.experiments.cache import open_cache
 from motserve.experiments.compare_trackers import (
+    ALL,
     compare_trackers,
     own_by_name,
-    own_candidates,
-    peer_candidates,
     without_pictures,
 )
 from motserve.experiments.models import Models
 from motserve.experiments.scoring import MOT_LIBRARIES
 from motserve.files import write_json
 from motserve.provenance import stamp, write_stamp
-
-_ALL = "all"
-_notes = Console(stderr=True)
 
 app = typer.Typer(no_args_is_help=True, help="Speed, measured on this machine.")
 
@@ -69,7 +65,7 @@ def tracker(
     """Time one update of the tracker in a made-up crowd, beside Ultralytics'; or every tracker on real sequences."""
     settings = read_config(config, overrides)
     if gt is not None:
-        _on_sequences(gt, detections, videos, sequences, trackers or _ALL, peers, rules, output, settings)
+        _on_sequences(gt, detections, videos, sequences, trackers or ALL, peers, rules, output, settings)
         return
     if detections or videos or sequences or trackers or rules or peers != NO_PEERS:
         raise typer.BadParameter("sequences need their ground truth", param_hint="--gt")
@@ -111,10 +107,8 @@ def _on_sequences(
         )
         if not configs:
             raise InvalidConfig(missing)
-        _notes.print(missing, style="yellow", markup=False, highlight=False, soft_wrap=True)
-    contenders = own_candidates(configs, cache)
-    if peers.strip() != NO_PEERS:
-        contenders |= peer_candidates(names_of(peers), settings)
+        note(missing)
+    contenders = contenders_of(configs, peers, settings, cache)
     with sequence_progress("tracking with") as tell:
         comparison = compare_trackers(loaded, contenders, tell, with_mean=True)
     provenance = stamp(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from motserve.cli.compared import OutputFolder, conclude
-from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Videos, labelled_sequences
+from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Videos, labelled_sequences, note
 from motserve.cli.options import (
     CandidatesFile,
     ConfigFiles,
@@ -21,17 +21,23 @@ from motserve.cli.options import (
     read_config,
 )
 from motserve.cli.progress import sequence_progress
+from motserve.config import Config
 from motserve.errors import InvalidConfig
-from motserve.experiments.cache import open_cache
-from motserve.experiments.compare_trackers import compare_trackers, own_candidates, own_variants, peer_candidates
+from motserve.experiments.cache import Cache, open_cache
+from motserve.experiments.compare_trackers import (
+    RunTracker,
+    compare_trackers,
+    own_candidates,
+    own_variants,
+    peer_candidates,
+)
 from motserve.experiments.models import Models
 from motserve.experiments.scoring import MOT_LIBRARIES
 from motserve.provenance import stamp
 
-_notes = Console(stderr=True)
-
 NO_PEERS = "none"
 PEER_LIBRARIES = ("trackers",)
+_COMPARED = ("tracker", "reid", "interpolation")
 
 
 def trackers(
@@ -53,21 +59,11 @@ def trackers(
     settings = read_config(config, overrides)
     cache, models = open_cache(settings), Models(settings)
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
-    configs = (
-        read_candidates(candidates, settings, ["tracker", "reid", "interpolation"])
-        if candidates
-        else own_variants(settings, loaded)
-    )
+    configs = read_candidates(candidates, settings, _COMPARED) if candidates else own_variants(settings, loaded)
     blind = [sequence.name for sequence in loaded if sequence.footage is None]
     if blind and not candidates and settings.reid.policy != "off":
-        missing = f"without identities: there is no video of {', '.join(blind)} to look at; give --videos"
-        _notes.print(missing, style="yellow", markup=False, highlight=False, soft_wrap=True)
-    contenders = own_candidates(configs, cache)
-    if peers.strip() != NO_PEERS:
-        others = peer_candidates(names_of(peers), settings)
-        if twice := contenders.keys() & others.keys():
-            raise InvalidConfig(f"a candidate has the name of a peer, {', '.join(sorted(twice))}; give it another")
-        contenders |= others
+        note(f"without identities: there is no video of {', '.join(blind)} to look at; give --videos")
+    contenders = contenders_of(configs, peers, settings, cache)
     with sequence_progress("tracking with") as tell:
         comparison = compare_trackers(loaded, contenders, tell)
     provenance = stamp(
@@ -83,11 +79,21 @@ def trackers(
         data={sequence.name: sequence.describe() for sequence in loaded},
         libraries=(*MOT_LIBRARIES, *PEER_LIBRARIES),
         notes={
-            "candidates": {
-                name: own.model_dump(mode="json", include={"tracker", "reid", "interpolation"})
-                for name, own in configs.items()
-            }
+            "candidates": {name: own.model_dump(mode="json", include=set(_COMPARED)) for name, own in configs.items()}
         },
         sections=["video"] if detections else ["video", "detector"],
     )
     conclude(comparison, "trackers", settings, provenance, output, mlflow)
+
+
+def contenders_of(configs: Mapping[str, Config], peers: str, settings: Config, cache: Cache) -> dict[str, RunTracker]:
+    """Return motserve's own candidates and the peers that were chosen.
+
+    Raises:
+        InvalidConfig: A peer is not known, or a candidate has the name of one.
+    """
+    contenders = own_candidates(configs, cache)
+    others = {} if peers.strip() == NO_PEERS else peer_candidates(names_of(peers), settings)
+    if twice := contenders.keys() & others.keys():
+        raise InvalidConfig(f"a candidate has the name of a peer, {', '.join(sorted(twice))}; give it another")
+    return contenders | others

@@ -50,14 +50,18 @@ YoloFile = Annotated[Path | None, typer.Option("--data", help="YOLO data set, it
 Split = Annotated[str, typer.Option("--split", help="With --data: which split.")]
 
 
+def note(text: str) -> None:
+    """Say something on standard error that is no error."""
+    _notes.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
 def announce_confidence(settings: Config) -> None:
     """Say that a confidence that was set has no part in average precision."""
     if settings.detector.confidence != DetectorConfig().confidence:
-        _notes.print(
+        note(
             f"detector.confidence={settings.detector.confidence:g} has no part in average precision, which is measured "
-            f"down to evaluation.detection_confidence={settings.evaluation.detection_confidence:g}",
-            style="yellow", markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            f"down to evaluation.detection_confidence={settings.evaluation.detection_confidence:g}"
+        )
 
 
 def labelled_sequences(

@@ -241,15 +241,10 @@ class SortConfig(TrackerSection):
     )
 
 
-class DeepSortConfig(TrackerSection):
-    """DeepSORT (Wojke et al., "Simple Online and Realtime Tracking with a Deep Association Metric", ICIP 2017)."""
+class ByLooksConfig(TrackerSection):
+    """What the trackers share that go by appearance first and by overlap then."""
 
-    name: Literal["deepsort"] = Field("deepsort", description=_NAME)
     confidence: float = Field(0.6, ge=0, le=1, description="Detections above this one count.")
-    max_distance: float = Field(
-        0.2, ge=0, le=2, description="Largest cosine distance of a match between a detection and a track's gallery."
-    )
-    gallery: int = Field(100, ge=1, le=1000, description="Embeddings kept of each track, the latest ones.")
     match_distance: float = Field(0.7, gt=0, le=1, description="Largest cost of a match by overlap (1 - IoU).")
     confirm_hits: int = Field(
         3, ge=1, le=100, description="Frames in a row in which a new track must be matched to be reported."
@@ -260,11 +255,20 @@ class DeepSortConfig(TrackerSection):
     kalman: KalmanConfig = Field(KalmanConfig(), description="Motion model.")
 
 
-class StrongSortConfig(TrackerSection):
+class DeepSortConfig(ByLooksConfig):
+    """DeepSORT (Wojke et al., "Simple Online and Realtime Tracking with a Deep Association Metric", ICIP 2017)."""
+
+    name: Literal["deepsort"] = Field("deepsort", description=_NAME)
+    max_distance: float = Field(
+        0.2, ge=0, le=2, description="Largest cosine distance of a match between a detection and a track's gallery."
+    )
+    gallery: int = Field(100, ge=1, le=1000, description="Embeddings kept of each track, the latest ones.")
+
+
+class StrongSortConfig(ByLooksConfig):
     """StrongSORT (Du et al., "StrongSORT: Make DeepSORT Great Again", IEEE Transactions on Multimedia, 2023)."""
 
     name: Literal["strongsort"] = Field("strongsort", description=_NAME)
-    confidence: float = Field(0.6, ge=0, le=1, description="Detections above this one count.")
     max_distance: float = Field(
         0.45, ge=0, le=2, description="Largest cost of a match by appearance and motion together."
     )
@@ -274,17 +278,9 @@ class StrongSortConfig(TrackerSection):
     smoothing: float = Field(
         0.9, ge=0, lt=1, description="Share of the embedding so far in a track's running mean of embeddings."
     )
-    match_distance: float = Field(0.7, gt=0, le=1, description="Largest cost of a match by overlap (1 - IoU).")
-    confirm_hits: int = Field(
-        3, ge=1, le=100, description="Frames in a row in which a new track must be matched to be reported."
-    )
-    lost_buffer_s: float = Field(
-        1.0, ge=0, le=600, description="Seconds for which a lost track can still be found again."
-    )
     camera: CameraConfig | None = Field(
         CameraConfig(), description="Estimate of the camera's motion, which needs the pictures; null for none."
     )
-    kalman: KalmanConfig = Field(KalmanConfig(), description="Motion model.")
 
 
 DEFAULT_TRACKER: Final = "bytetrack"
@@ -323,7 +319,7 @@ def needs_embeddings(config: TrackerConfig) -> bool:
     """Tell whether a tracker is to be told what people look like."""
     if isinstance(config, BotSortConfig):
         return config.appearance is not None
-    return isinstance(config, DeepSortConfig | StrongSortConfig)
+    return isinstance(config, ByLooksConfig)
 
 
 AnyTracker = Annotated[TrackerConfig, Field(discriminator="name"), BeforeValidator(_named)]

@@ -33,7 +33,8 @@ EQUAL: Final = "ultralytics-bytetrack-equal"
 MEAN: Final = "mean"
 """What stands for a sequence in a row of means."""
 
-_ALL: Final = "all"
+ALL: Final = "all"
+"""Stands for every tracker there is."""
 _FALLBACK_RATE_HZ = 30.0  # what Ultralytics takes a video to have
 
 RunTracker: TypeAlias = Callable[[LabelledSequence], TrackedVideo]
@@ -83,13 +84,13 @@ def own_by_name(names: Sequence[str], config: Config) -> dict[str, Config]:
         known[name] = {"name": name}
         if name == DEFAULT_TRACKER:
             known[f"{name}-published"] = {"name": name, **PUBLISHED}
-    unknown = [name for name in names if name not in (*known, _ALL)]
+    unknown = [name for name in names if name not in (*known, ALL)]
     if unknown:
-        raise InvalidConfig(f"unknown tracker {', '.join(unknown)}; there are {', '.join(known)} and {_ALL}")
+        raise InvalidConfig(f"unknown tracker {', '.join(unknown)}; there are {', '.join(known)} and {ALL}")
     return {
         name: change_config(plain, {"tracker": section})
         for name, section in known.items()
-        if name in names or _ALL in names
+        if name in names or ALL in names
     }
 
 
@@ -129,10 +130,10 @@ def peer_candidates(names: Sequence[str], config: Config) -> dict[str, RunTracke
         known[EQUAL] = lambda sequence: track_with(sequence.detected, _equal(sequence, config))
     for name, make in available_peers().items():
         known[name] = lambda sequence, make=make: track_with(sequence.detected, make(sequence.detected.rate_hz))  # type: ignore[misc]
-    unknown = [name for name in names if name not in (*known, _ALL)]
+    unknown = [name for name in names if name not in (*known, ALL)]
     if unknown:
         raise InvalidConfig(f"unknown tracker {', '.join(unknown)}; installed here are {', '.join(known)}")
-    if _ALL in names:
+    if ALL in names:
         return known
     return {name: known[name] for name in names}
 

@@ -32,6 +32,17 @@ class Candidates(NamedTuple):
         chosen = wanted.nonzero()[0]
         return Candidates(self.rows.take(chosen), self.columns.take(chosen), self.cost.take(chosen))
 
+    def fused(self, scores: FloatArray | None) -> FloatArray:
+        """Return the costs with confidences in them.
+
+        Args:
+            scores: `(m,)` float32: the cost becomes 1 - IoU x score; None leaves it as it is.
+        """
+        if scores is None:
+            return self.cost
+        # The reference goes back from distance to IoU before it fuses; its rounding is kept.
+        return 1 - (1 - self.cost) * scores.take(self.columns)
+
 
 def find_candidates(tracks: FloatArray, detections: FloatArray, limit: float) -> Candidates:
     """Find the pairs of boxes that are close enough to match.
@@ -54,18 +65,14 @@ def match(candidates: Candidates, limit: float, scores: FloatArray | None = None
     Args:
         candidates: The pairs to choose from.
         limit: Largest cost of a match, in (0, 1].
-        scores: `(m,)` float32, confidences to fuse: the cost becomes 1 - IoU x score; None leaves it as it is.
+        scores: `(m,)` float32, confidences to fuse, see `Candidates.fused`; None for none.
 
     Returns:
         Column of the track and column of the detection of each match, `(j,)` int64 each.
     """
     if candidates.rows.size == 0:
         return candidates.rows, candidates.columns
-    cost = candidates.cost
-    if scores is not None:
-        # The reference goes back from distance to IoU before it fuses; its rounding is kept.
-        cost = 1 - (1 - cost) * scores.take(candidates.columns)
-    return assign(candidates.rows, candidates.columns, cost.astype(np.float64), limit)
+    return assign(candidates.rows, candidates.columns, candidates.fused(scores).astype(np.float64), limit)
 
 
 def assign(rows: IntArray, columns: IntArray, cost: NDArray[np.float64], limit: float) -> tuple[IntArray, IntArray]:

@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.base import NO_CUES
 from motserve.config import BotSortConfig, KalmanConfig
 from motserve.tracking.association import Candidates, match
 from motserve.tracking.bytetrack import ByteTrack
 from motserve.tracking.kalman import KalmanFilter
-from motserve.tracking.looks import looks_of, running_mean
+from motserve.tracking.looks import running_mean
 from motserve.tracking.motion import SizeFilter
 from motserve.tracking.observations import Observations
 from motserve.tracking.table import TrackTable
-from motserve.types import BoolArray, Cues, Detections, FloatArray, IntArray, Tracks
+from motserve.types import BoolArray, Detections, FloatArray, IntArray
 
 _HALF = np.float32(0.5)  # cosine distances reach to 2 and those of IoU to 1
 _LOOKS = "looks"
@@ -41,7 +40,6 @@ class BotSort(ByteTrack):
     def __init__(self, config: BotSortConfig, rate_hz: float | None = None) -> None:
         super().__init__(config, rate_hz)
         self._appearance = config.appearance
-        self._cues = NO_CUES
 
     def wants(self, detections: Detections) -> IntArray:
         """Return the rows of confident detections, where appearance is configured; see `TrackerBase.wants`."""
@@ -50,19 +48,8 @@ class BotSort(ByteTrack):
         scale = self._level.scale if self._level else 1.0
         return np.flatnonzero(detections.scores >= self._config.high_confidence * scale)
 
-    def update(self, detections: Detections, timestamp: float, cues: Cues = NO_CUES) -> Tracks:
-        """Advance by one frame; see `ByteTrack.update`.
-
-        Args:
-            detections: What was seen in the frame, low scores included.
-            timestamp: Presentation time in seconds, greater than that of the frame before.
-            cues: The camera's motion, and embeddings of the rows that `wants` named.
-        """
-        self._cues = cues
-        return super().update(detections, timestamp, cues)
-
-    def _template(self, state: Mapping[str, NDArray[np.generic]]) -> TrackTable:
-        return self._table.of_dimension(_LOOKS, state)
+    def _renewed(self, state: Mapping[str, NDArray[np.generic]]) -> TrackTable:
+        return self._table.of_dimension(_LOOKS, state).renewed(state)
 
     def _motion_model(self, config: KalmanConfig) -> KalmanFilter:
         return SizeFilter(config)
@@ -74,14 +61,13 @@ class BotSort(ByteTrack):
         self, pairs: Candidates, seen: Observations, scores: FloatArray | None
     ) -> tuple[IntArray, IntArray]:
         config, limit = self._appearance, self._config.match_distance
-        if config is None or not len(self._cues.rows):
+        if config is None or not seen.looked_at.any():
             return super()._match_first(pairs, seen, scores)
-        self._table.set_dimension(_LOOKS, self._cues.embeddings.shape[1])
-        cost = pairs.cost if scores is None else 1 - (1 - pairs.cost) * scores.take(pairs.columns)
-        looks, known = looks_of(seen, self._cues)
+        self._table.set_dimension(_LOOKS, len(seen.looks))
+        cost = pairs.fused(scores)
         tracks = self._table.extra[_LOOKS].take(pairs.rows, axis=1)
-        distance = 1 - (tracks * looks.take(pairs.columns, axis=1)).sum(axis=0)
-        alike = known.take(pairs.columns) & (pairs.cost <= config.max_iou_distance)
+        distance = 1 - (tracks * seen.looks.take(pairs.columns, axis=1)).sum(axis=0)
+        alike = seen.looked_at.take(pairs.columns) & (pairs.cost <= config.max_iou_distance)
         with np.errstate(invalid="ignore"):
             alike &= distance <= config.max_distance  # never with NaN
         cost = np.where(alike, np.minimum(cost, _HALF * distance), cost)
@@ -97,10 +83,9 @@ class BotSort(ByteTrack):
 
     def _look(self, tracks: IntArray, seen: Observations, columns: IntArray) -> None:
         """Take the embeddings of observations into the running means of tracks."""
-        if self._appearance is None or not len(self._cues.rows):
+        known = seen.looked_at[columns]
+        if self._appearance is None or not known.any():
             return
-        self._table.set_dimension(_LOOKS, self._cues.embeddings.shape[1])
-        looks, known = looks_of(seen, self._cues)
-        tracks, columns = tracks[known[columns]], columns[known[columns]]
-        kept = self._table.extra[_LOOKS]
-        kept[:, tracks] = running_mean(kept[:, tracks], looks[:, columns], self._appearance.smoothing)
+        tracks, columns = tracks[known], columns[known]
+        kept = self._table.extra[_LOOKS]  # as long as the frame's embeddings since the first association
+        kept[:, tracks] = running_mean(kept[:, tracks], seen.looks[:, columns], self._appearance.smoothing)

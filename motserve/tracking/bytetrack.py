@@ -8,7 +8,6 @@ off: thresholds that follow the detector's level, a recovery with enlarged boxes
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +23,7 @@ from motserve.tracking.level import ConfidenceLevel
 from motserve.tracking.motion import AspectFilter
 from motserve.tracking.observations import Observations, observe
 from motserve.tracking.recovery import recover
-from motserve.tracking.state import check_origin, origin_of
+from motserve.tracking.state import restored, saved
 from motserve.tracking.table import TrackTable
 from motserve.tracking.time import TOLERANCE_S, steps_between, usable_rate_hz
 from motserve.types import NO_DETECTION, BoolArray, Cues, Detections, FloatArray, IntArray, Tracks
@@ -73,7 +72,7 @@ class ByteTrack(TrackerBase):
         Args:
             detections: What was seen in the frame, low scores included.
             timestamp: Presentation time in seconds, greater than that of the frame before.
-            cues: The camera's motion, where it is known.
+            cues: The camera's motion, where it is known, and embeddings of the rows that `wants` named.
 
         Returns:
             The confirmed tracks that were matched in this frame, and others as `report_lost_s` and
@@ -85,7 +84,7 @@ class ByteTrack(TrackerBase):
         """
         config, table = self._config, self._table
         steps = steps_between(self._timestamp, timestamp, self._steps_per_s)
-        seen = observe(detections, config.low_confidence)
+        seen = observe(detections, config.low_confidence, cues)
         measured = self._kalman.measure(seen.centre, seen.size)
         scale = self._observe_level(seen, timestamp)
 
@@ -119,7 +118,7 @@ class ByteTrack(TrackerBase):
             ids=table.ids.take(shown),
             boxes=answer,
             scores=seen.scores.take(found),
-            classes=(table.labels.take(shown) if config.class_vote else seen.classes.take(found)),
+            classes=table.labels.take(shown),
             detections=seen.rows.take(found),
         )
 
@@ -137,25 +136,16 @@ class ByteTrack(TrackerBase):
         config, table = self._config, self._table
         real = found >= 0
         scores = np.zeros(len(shown), np.float32)
-        classes = table.labels.take(shown)
         detections = np.full(len(shown), NO_DETECTION)
         taken = found[real]
         boxes[real] += np.float32(config.detection_weight) * (seen.boxes.T[taken] - boxes[real])
         scores[real], detections[real] = seen.scores[taken], seen.rows[taken]
-        if not config.class_vote:
-            classes[real] = seen.classes[taken]
-        return Tracks(table.ids.take(shown), boxes, scores, classes, detections)
+        return Tracks(table.ids.take(shown), boxes, scores, table.labels.take(shown), detections)
 
     def state_dict(self) -> dict[str, NDArray[np.generic]]:
         """Return a copy of the whole state; `load_state_dict` of it gives the same future."""
-        timestamp = math.nan if self._timestamp is None else self._timestamp
-        return {
-            **self._table.to_arrays(),
-            **origin_of(self),
-            "timestamp": np.array(timestamp, np.float64),
-            "next_id": np.array(self._next_id, np.int64),
-            **({"level": np.array(self._level.sums)} if self._level else {}),
-        }
+        state = saved(self, self._table, self._timestamp, next_id=self._next_id)
+        return {**state, "level": np.array(self._level.sums)} if self._level else state
 
     def load_state_dict(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Replace the state by one that `state_dict` returned.
@@ -166,15 +156,13 @@ class ByteTrack(TrackerBase):
         Raises:
             ValueError: An array is missing or has another shape or type. The state is as it was.
         """
-        check_origin(state, self, "timestamp", "next_id", *(["level"] if self._level else []))
-        table = self._template(state).renewed(state)
-        timestamp, next_id = np.asarray(state["timestamp"]).item(), np.asarray(state["next_id"]).item()
+        table, timestamp, (next_id,) = restored(state, self, self._renewed, "next_id")
         if self._level:
+            if "level" not in state:
+                raise ValueError("state has no 'level'; it was not written by this tracker")
             weighted, weights = np.asarray(state["level"], np.float64).tolist()
             self._level.sums = weighted, weights
-        self._table = table
-        self._timestamp = None if math.isnan(timestamp) else float(timestamp)
-        self._next_id = int(next_id)
+        self._table, self._timestamp, self._next_id = table, timestamp, next_id
 
     def _observe_level(self, seen: Observations, timestamp: float) -> float:
         """Take in the confidences of a frame and return what thresholds are multiplied by."""
@@ -267,9 +255,9 @@ class ByteTrack(TrackerBase):
         """
         raise NotImplementedError
 
-    def _template(self, state: Mapping[str, NDArray[np.generic]]) -> TrackTable:
-        """Return a table of the kind that a state belongs into."""
-        return self._table
+    def _renewed(self, state: Mapping[str, NDArray[np.generic]]) -> TrackTable:
+        """Return the table of a state."""
+        return self._table.renewed(state)
 
     def _motion_model(self, config: KalmanConfig) -> KalmanFilter:
         return AspectFilter(config)
@@ -285,10 +273,7 @@ class ByteTrack(TrackerBase):
         missed = ~hit
         if len(seen):
             self._kalman.update(table.motion, measured.take(found, axis=1), hit)
-            if self._config.class_vote:
-                table.vote(hit, seen.classes.take(found), seen.scores.take(found))
-            else:
-                np.copyto(table.labels, seen.classes.take(found), where=hit)
+            table.label(hit, seen.classes.take(found), seen.scores.take(found), self._config.class_vote)
         # The height of a lost track stays: an old trend would blow it up or shrink it away.
         table.motion[self._kalman.size_velocity] *= hit
         np.copyto(table.seen[1], timestamp, where=hit)

@@ -6,7 +6,6 @@ Time is in seconds instead of frames.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,10 +15,9 @@ from numpy.typing import NDArray
 from motserve.base import NO_CUES, TrackerBase
 from motserve.config import DeepSortConfig, StrongSortConfig
 from motserve.tracking.association import assign, find_candidates, match
-from motserve.tracking.looks import looks_of
 from motserve.tracking.motion import AspectFilter
 from motserve.tracking.observations import Observations, observe
-from motserve.tracking.state import check_origin, origin_of
+from motserve.tracking.state import restored, saved
 from motserve.tracking.table import TrackTable
 from motserve.tracking.time import TOLERANCE_S, steps_between, usable_rate_hz
 from motserve.types import BoolArray, Cues, Detections, FloatArray, IntArray, Tracks
@@ -49,7 +47,7 @@ class DeepSort(TrackerBase):
         self._steps_per_s = config.kalman.reference_rate_hz or usable_rate_hz(rate_hz)
         self._kalman = AspectFilter(config.kalman)
         whole = np.empty(0, np.int64)
-        extra = {"hits": whole, "missed": whole, "looked": whole, LOOKS: self._no_looks()}
+        extra = {"hits": whole, "missed": whole, **self._remembered()}
         self._table = TrackTable.empty(self._kalman.rows, extra)
         self._timestamp: float | None = None
         self._next_id = 1
@@ -68,22 +66,20 @@ class DeepSort(TrackerBase):
         """
         table, kalman = self._table, self._kalman
         steps = steps_between(self._timestamp, timestamp, self._steps_per_s)
-        seen = observe(detections, self._config.confidence)
+        seen = observe(detections, self._config.confidence, cues)
         measured = kalman.measure(seen.centre, seen.size)
         kalman.predict(table.motion, steps)
         if cues.camera is not None:
             kalman.warp(table.motion, cues.camera)
         table.extra["missed"] += 1
-        looks, known = looks_of(seen, cues)
-        if known.any():
-            table.set_dimension(LOOKS, len(looks))
-        found = self._associate(seen, measured, looks, known)
+        if seen.looked_at.any():
+            table.set_dimension(LOOKS, len(seen.looks))
+        found = self._associate(seen, measured)
 
         hit = found >= 0
         if len(seen):
             kalman.update(table.motion, measured.take(found, axis=1), hit, self._trust(seen, found))
-            if self._config.class_vote:
-                table.vote(hit, seen.classes.take(found), seen.scores.take(found))
+            table.label(hit, seen.classes.take(found), seen.scores.take(found), self._config.class_vote)
         table.seen[1, hit] = timestamp
         table.extra["hits"] += hit
         table.extra["missed"][hit] = 0
@@ -91,12 +87,14 @@ class DeepSort(TrackerBase):
         kept = hit | (~overdue & (np.arange(len(table)) < table.confirmed))
         table.lost = ~hit
         table.keep(kept)
-        taken = found[hit]
-        self._give_birth(seen, measured, np.setdiff1d(np.arange(len(seen)), taken), timestamp)
-        found = np.concatenate([found[kept], np.setdiff1d(np.arange(len(seen)), taken)])
+        born = np.setdiff1d(np.arange(len(seen)), found[hit])
+        self._give_birth(seen, measured, born, timestamp)
+        found = np.concatenate([found[kept], born])
         table.confirmed = int(np.count_nonzero(table.extra["hits"] >= self._config.confirm_hits))
         present = np.flatnonzero(~table.lost)
-        self._look(present[known[found[present]]], looks, found[present][known[found[present]]])
+        present = present[seen.looked_at[found[present]]]
+        if present.size:
+            self._look(present, seen.looks.take(found[present], axis=1))
         self._timestamp = timestamp
 
         shown = np.flatnonzero(~table.lost[: table.confirmed])
@@ -105,18 +103,13 @@ class DeepSort(TrackerBase):
             ids=table.ids[shown],
             boxes=kalman.boxes(table.motion).T.take(shown, axis=0),
             scores=seen.scores[found],
-            classes=table.labels[shown] if self._config.class_vote else seen.classes[found],
+            classes=table.labels[shown],
             detections=seen.rows[found],
         )
 
     def state_dict(self) -> dict[str, NDArray[np.generic]]:
         """Return a copy of the whole state; `load_state_dict` of it gives the same future."""
-        return {
-            **self._table.to_arrays(),
-            **origin_of(self),
-            "timestamp": np.array(math.nan if self._timestamp is None else self._timestamp, np.float64),
-            "next_id": np.array(self._next_id, np.int64),
-        }
+        return saved(self, self._table, self._timestamp, next_id=self._next_id)
 
     def load_state_dict(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Replace the state by one that `state_dict` returned.
@@ -124,50 +117,44 @@ class DeepSort(TrackerBase):
         Raises:
             ValueError: An array is missing or has another shape or type. The state is as it was.
         """
-        check_origin(state, self, "timestamp", "next_id", LOOKS)
-        table = self._table.of_dimension(LOOKS, state).renewed(state)
-        timestamp, next_id = float(np.asarray(state["timestamp"]).item()), int(np.asarray(state["next_id"]).item())
-        self._table, self._next_id = table, next_id
-        self._timestamp = None if math.isnan(timestamp) else timestamp
+        table, timestamp, (next_id,) = restored(
+            state, self, lambda state: self._table.of_dimension(LOOKS, state).renewed(state), "next_id"
+        )
+        self._table, self._timestamp, self._next_id = table, timestamp, next_id
 
     # --- what a tracker of this family decides for itself
 
-    def _no_looks(self) -> NDArray[Any]:
-        """Return what is remembered of looks, without a track; the last axis but one is that of embeddings."""
+    def _remembered(self) -> dict[str, NDArray[Any]]:
+        """Return what is remembered of looks, without a track; the last axis but one of `LOOKS` is of embeddings."""
         assert isinstance(self._config, DeepSortConfig)
-        return np.empty((self._config.gallery, 0, 0), np.float32)  # NaN for none
+        gallery = np.empty((self._config.gallery, 0, 0), np.float32)  # NaN for none
+        return {LOOKS: gallery, "looked": np.empty(0, np.int64)}
 
-    def _look(self, tracks: IntArray, looks: FloatArray, columns: IntArray) -> None:
+    def _look(self, tracks: IntArray, looks: FloatArray) -> None:
         """Remember what tracks look like.
 
         Args:
-            tracks: `(k,)` columns of the table.
-            looks: `(d, m)` embeddings of the observations.
-            columns: `(k,)` the observation of each track.
+            tracks: `(k,)` columns of the table, at least one.
+            looks: `(d, k)` the embedding of each.
         """
         gallery, looked = self._table.extra[LOOKS], self._table.extra["looked"]
-        if tracks.size:
-            looked[tracks] += 1
-            gallery[looked[tracks] % len(gallery), :, tracks] = looks.take(columns, axis=1).T  # over the oldest
+        looked[tracks] += 1
+        gallery[looked[tracks] % len(gallery), :, tracks] = looks.T  # over the oldest
 
-    def _match_by_looks(
-        self, tracks: IntArray, seen: Observations, measured: FloatArray, looks: FloatArray, free: BoolArray
-    ) -> tuple[IntArray, IntArray]:
+    def _match_by_looks(self, tracks: IntArray, seen: Observations, measured: FloatArray) -> tuple[IntArray, IntArray]:
         """Match confirmed tracks with observations that have an embedding.
 
         Args:
             tracks: `(k,)` columns of the table.
-            seen: The frame's observations.
+            seen: The frame's observations, some of which have an embedding.
             measured: `(4, m)` coordinates of the observations.
-            looks: `(d, m)` their embeddings.
-            free: `(m,)` which observations may be matched.
 
         Returns:
             Column of the track and column of the observation of each match, `(j,)` int64 each.
         """
         missed = self._table.extra["missed"].take(tracks)
-        free = free.copy()
-        likeness = self._table.extra[LOOKS].transpose(0, 2, 1) @ looks
+        free = seen.looked_at.copy()
+        likeness = self._table.extra[LOOKS].transpose(0, 2, 1) @ seen.looks
         nearest = 1 - np.fmax.reduce(likeness, axis=0)  # (n, m), NaN where nobody was looked at
         matches = [(np.empty(0, np.int64), np.empty(0, np.int64))]
         for age in np.unique(missed).tolist():
@@ -197,13 +184,13 @@ class DeepSort(TrackerBase):
             return np.ones(tracks.size, np.bool_)
         return np.asarray(self._table.labels.take(tracks) == seen.classes.take(columns))
 
-    def _associate(self, seen: Observations, measured: FloatArray, looks: FloatArray, known: BoolArray) -> IntArray:
+    def _associate(self, seen: Observations, measured: FloatArray) -> IntArray:
         """Return for each track the column of its observation or -1."""
         table, limit = self._table, self._config.match_distance
         found = np.full(len(table), -1)
         confirmed = np.arange(table.confirmed)
-        if known.any() and confirmed.size:
-            rows, columns = self._match_by_looks(confirmed, seen, measured, looks, known)
+        if seen.looked_at.any() and confirmed.size:
+            rows, columns = self._match_by_looks(confirmed, seen, measured)
             found[rows] = columns
         free = np.ones(len(seen), np.bool_)
         free[found[found >= 0]] = False

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from motserve.tracking.observations import Observations
-from motserve.types import BoolArray, Cues, FloatArray
+from motserve.types import BoolArray, Cues, FloatArray, IntArray
 
 _LEAST_LENGTH = np.float32(1e-12)  # of a mean of embeddings that cancel each other
 
 
-def looks_of(seen: Observations, cues: Cues) -> tuple[FloatArray, BoolArray]:
+def looks_of(wanted: IntArray, cues: Cues) -> tuple[FloatArray, BoolArray]:
     """Return the embeddings of observations.
 
     Args:
-        seen: The frame's observations.
+        wanted: `(m,)` int64, row of each in the frame's detections.
         cues: Embeddings of some of the frame's detections.
 
     Returns:
         `(d, m)` float32, zero where there is none, and `(m,)` bool, which have one.
     """
+    looks = np.zeros((cues.embeddings.shape[1], len(wanted)), np.float32)
+    if not len(cues.rows):
+        return looks, np.zeros(len(wanted), np.bool_)
     order = np.argsort(cues.rows, kind="stable")
     rows = cues.rows.take(order)
-    place = np.searchsorted(rows, seen.rows)
-    known = place < len(rows)
-    if len(rows):
-        known &= rows.take(place, mode="clip") == seen.rows
-    looks = np.zeros((cues.embeddings.shape[1], len(seen)), np.float32)
+    place = np.searchsorted(rows, wanted)
+    known = rows.take(place, mode="clip") == wanted
     looks[:, known] = cues.embeddings[order.take(place[known])].T
     return looks, known
 

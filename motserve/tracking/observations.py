@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motserve.types import Detections, FloatArray, IntArray
+from motserve.base import NO_CUES
+from motserve.tracking.looks import looks_of
+from motserve.types import BoolArray, Cues, Detections, FloatArray, IntArray
 
 # Beyond this float32 cannot tell neighbouring pixels apart, and areas lose their meaning.
 _MAX_COORDINATE = float(2**24)
@@ -25,6 +27,8 @@ class Observations:
         size: `(2, m)` float32, width and height in pixels.
         scores: `(m,)` float32, falling.
         classes: `(m,)` int64.
+        looks: `(d, m)` float32, embeddings of unit length; zero where there is none.
+        looked_at: `(m,)` bool, which have one.
     """
 
     rows: IntArray
@@ -33,6 +37,8 @@ class Observations:
     size: FloatArray
     scores: FloatArray
     classes: IntArray
+    looks: FloatArray
+    looked_at: BoolArray
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -42,12 +48,13 @@ class Observations:
         return int(np.count_nonzero(self.scores >= least))
 
 
-def observe(detections: Detections, low: float) -> Observations:
+def observe(detections: Detections, low: float, cues: Cues = NO_CUES) -> Observations:
     """Check detections and prepare them.
 
     Args:
         detections: What the detector saw. Rows with a score of `low` or less are ignored, whatever their box.
         low: Scores must be above this one.
+        cues: Embeddings of some of the detections.
 
     Returns:
         The observations.
@@ -77,6 +84,7 @@ def observe(detections: Detections, low: float) -> Observations:
     boxes[:2] /= 2
     boxes[:2] -= half
     np.add(boxes[:2], size, out=boxes[2:])
+    looks, looked_at = looks_of(rows, cues)
     return Observations(
         rows=rows,
         boxes=boxes,
@@ -84,6 +92,8 @@ def observe(detections: Detections, low: float) -> Observations:
         size=size,
         scores=scores,
         classes=np.asarray(detections.classes, np.int64).take(rows),
+        looks=looks,
+        looked_at=looked_at,
     )
 
 

@@ -55,9 +55,6 @@ class OcSort(ByteTrack):
         self, pairs: Candidates, seen: Observations, scores: FloatArray | None
     ) -> tuple[IntArray, IntArray]:
         config, extra = self._oc_config, self._table.extra
-        cost = pairs.cost
-        if scores is not None:
-            cost = 1 - (1 - cost) * scores.take(pairs.columns)
         way = _centres(seen.boxes).take(pairs.columns, axis=1) - _centres(extra["boxes"][0]).take(pairs.rows, axis=1)
         length = np.sqrt((way**2).sum(axis=0))
         course = extra["course"].take(pairs.rows, axis=1)
@@ -65,7 +62,7 @@ class OcSort(ByteTrack):
         with np.errstate(invalid="ignore", divide="ignore"):
             cosine = (way * course).sum(axis=0) / length
         angle = np.arccos(np.clip(np.where(known, cosine, 1), -1, 1)) / np.pi
-        with_angle = cost + np.float32(config.direction_weight) * angle.astype(np.float32)
+        with_angle = pairs.fused(scores) + np.float32(config.direction_weight) * angle.astype(np.float32)
         return match(Candidates(pairs.rows, pairs.columns, with_angle), config.match_distance)
 
     def _match_again(self, found: IntArray, free: BoolArray, seen: Observations) -> tuple[IntArray, IntArray]:
@@ -160,8 +157,9 @@ class OcSort(ByteTrack):
         """Replace the state by one that `state_dict` returned; see `ByteTrack.load_state_dict`."""
         if "frame" not in state:
             raise ValueError("state has no 'frame'; it was not written by this tracker")
+        frame = int(np.asarray(state["frame"]).item())
         super().load_state_dict(state)
-        self._frame = int(np.asarray(state["frame"]).item())
+        self._frame = frame
 
 
 def _centres(boxes: FloatArray) -> FloatArray:

@@ -5,7 +5,6 @@ Reference: Bewley et al., "Simple Online and Realtime Tracking", ICIP 2016. Time
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,10 +15,10 @@ from motserve.config import SortConfig
 from motserve.tracking.association import find_candidates, match
 from motserve.tracking.motion import AreaFilter
 from motserve.tracking.observations import Observations, observe
-from motserve.tracking.state import check_origin, origin_of
+from motserve.tracking.state import restored, saved
 from motserve.tracking.table import TrackTable
 from motserve.tracking.time import TOLERANCE_S, steps_between, usable_rate_hz
-from motserve.types import Cues, Detections, IntArray, Tracks
+from motserve.types import Cues, Detections, FloatArray, IntArray, Tracks
 
 
 class Sort(TrackerBase):
@@ -48,6 +47,7 @@ class Sort(TrackerBase):
         table, kalman = self._table, self._kalman
         steps = steps_between(self._timestamp, timestamp, self._steps_per_s)
         seen = observe(detections, self._config.confidence)
+        measured = kalman.measure(seen.centre, seen.size)
         self._frame += 1
         kalman.predict(table.motion, steps)
         limit = self._config.match_distance
@@ -59,9 +59,8 @@ class Sort(TrackerBase):
         found[rows] = columns
         hit = found >= 0
         if len(seen):
-            kalman.update(table.motion, self._measure(seen, found), hit)
-            if self._config.class_vote:
-                table.vote(hit, seen.classes.take(found), seen.scores.take(found))
+            kalman.update(table.motion, measured.take(found, axis=1), hit)
+            table.label(hit, seen.classes.take(found), seen.scores.take(found), self._config.class_vote)
         table.seen[1, hit] = timestamp
         table.extra["streak"] = np.where(hit, table.extra["streak"] + 1, 0)
         overdue = timestamp - table.seen[1] > self._config.lost_buffer_s + TOLERANCE_S
@@ -69,7 +68,7 @@ class Sort(TrackerBase):
         table.lost = ~hit
         table.keep(~gone)
         born = np.delete(np.arange(len(seen)), columns)
-        self._give_birth(seen, born, timestamp)
+        self._give_birth(seen, measured, born, timestamp)
         found = np.concatenate([found[~gone], born])
         self._timestamp = timestamp
 
@@ -81,19 +80,13 @@ class Sort(TrackerBase):
             ids=table.ids.take(shown),
             boxes=kalman.boxes(table.motion).T.take(shown, axis=0),
             scores=seen.scores.take(found),
-            classes=table.labels.take(shown) if self._config.class_vote else seen.classes.take(found),
+            classes=table.labels.take(shown),
             detections=seen.rows.take(found),
         )
 
     def state_dict(self) -> dict[str, NDArray[np.generic]]:
         """Return a copy of the whole state; `load_state_dict` of it gives the same future."""
-        return {
-            **self._table.to_arrays(),
-            **origin_of(self),
-            "timestamp": np.array(math.nan if self._timestamp is None else self._timestamp, np.float64),
-            "frame": np.array(self._frame),
-            "next_id": np.array(self._next_id, np.int64),
-        }
+        return saved(self, self._table, self._timestamp, frame=self._frame, next_id=self._next_id)
 
     def load_state_dict(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Replace the state by one that `state_dict` returned.
@@ -101,21 +94,14 @@ class Sort(TrackerBase):
         Raises:
             ValueError: An array is missing or has another shape or type. The state is as it was.
         """
-        check_origin(state, self, "timestamp", "frame", "next_id")
-        table = self._table.renewed(state)
-        timestamp = float(np.asarray(state["timestamp"]).item())
-        frame, next_id = (int(np.asarray(state[name]).item()) for name in ("frame", "next_id"))
-        self._table, self._frame, self._next_id = table, frame, next_id
-        self._timestamp = None if math.isnan(timestamp) else timestamp
+        table, timestamp, (frame, next_id) = restored(state, self, self._table.renewed, "frame", "next_id")
+        self._table, self._timestamp, self._frame, self._next_id = table, timestamp, frame, next_id
 
-    def _give_birth(self, seen: Observations, born: IntArray, timestamp: float) -> None:
+    def _give_birth(self, seen: Observations, measured: FloatArray, born: IntArray, timestamp: float) -> None:
         table = self._table
         ids = np.arange(self._next_id, self._next_id + born.size)
-        motion = self._kalman.initiate(self._measure(seen, born))
+        motion = self._kalman.initiate(measured.take(born, axis=1))
         table.append(ids, motion, timestamp, seen.classes.take(born), seen.scores.take(born))
         table.extra["streak"][len(table) - born.size :] = 0
         table.confirmed = len(table)
         self._next_id += born.size
-
-    def _measure(self, seen: Observations, columns: IntArray) -> NDArray[np.float32]:
-        return self._kalman.measure(seen.centre.take(columns, axis=1), seen.size.take(columns, axis=1))

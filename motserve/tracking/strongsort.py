@@ -16,7 +16,7 @@ from motserve.tracking.association import assign
 from motserve.tracking.deepsort import GATE, LOOKS, DeepSort
 from motserve.tracking.looks import running_mean
 from motserve.tracking.observations import Observations
-from motserve.types import BoolArray, FloatArray, IntArray
+from motserve.types import FloatArray, IntArray
 
 _LEAST_TRUST = np.float32(0.01)  # a measurement without any noise would leave a filter without any doubt, for good
 
@@ -37,19 +37,16 @@ class StrongSort(DeepSort):
         self._strong = config
         super().__init__(config, rate_hz)
 
-    def _no_looks(self) -> NDArray[Any]:
-        return np.empty((0, 0), np.float32)
+    def _remembered(self) -> dict[str, NDArray[Any]]:
+        return {LOOKS: np.empty((0, 0), np.float32)}
 
-    def _look(self, tracks: IntArray, looks: FloatArray, columns: IntArray) -> None:
+    def _look(self, tracks: IntArray, looks: FloatArray) -> None:
         kept = self._table.extra[LOOKS]
-        if tracks.size:
-            kept[:, tracks] = running_mean(kept[:, tracks], looks[:, columns], self._strong.smoothing)
+        kept[:, tracks] = running_mean(kept[:, tracks], looks, self._strong.smoothing)
 
-    def _match_by_looks(
-        self, tracks: IntArray, seen: Observations, measured: FloatArray, looks: FloatArray, free: BoolArray
-    ) -> tuple[IntArray, IntArray]:
-        left = np.flatnonzero(free)
-        distance = 1 - self._table.extra[LOOKS].take(tracks, axis=1).T @ looks.take(left, axis=1)
+    def _match_by_looks(self, tracks: IntArray, seen: Observations, measured: FloatArray) -> tuple[IntArray, IntArray]:
+        left = np.flatnonzero(seen.looked_at)
+        distance = 1 - self._table.extra[LOOKS].take(tracks, axis=1).T @ seen.looks.take(left, axis=1)
         rows, columns = np.nonzero(~np.isnan(distance))
         motion = self._kalman.distance(self._table.motion, measured, tracks.take(rows), left.take(columns))
         weight = self._strong.appearance_weight

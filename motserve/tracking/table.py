@@ -83,8 +83,10 @@ class TrackTable:
         for name, values in self.extra.items():
             self.extra[name] = values.take(columns, axis=-1)
 
-    def vote(self, hit: BoolArray, classes: IntArray, scores: FloatArray) -> None:
-        """Count this frame's detections for or against the class of each track; a track that was outvoted changes it.
+    def label(self, hit: BoolArray, classes: IntArray, scores: FloatArray, by_vote: bool) -> None:
+        """Give tracks the class of this frame's detections, or count these for or against the class of each.
+
+        A track that was outvoted changes its class.
 
         Reference: Boyer and Moore, "MJRTY: A Fast Majority Vote Algorithm", 1991, with weights.
 
@@ -92,7 +94,11 @@ class TrackTable:
             hit: `(n,)` which tracks were matched.
             classes: `(n,)` class of the detection of each; what stands under others has no effect.
             scores: `(n,)` its confidence.
+            by_vote: Whether there is a vote; without one the latest detection decides.
         """
+        if not by_vote:
+            np.copyto(self.labels, classes, where=hit)
+            return
         weight = scores * hit
         against = hit & (classes != self.labels)
         if not against.any():
