@@ -16,9 +16,9 @@ def test_times_come_from_the_clock() -> None:
     rows = run([3, 5], frames=4, seed=1, clock=lambda: next(ticks) * 1e-3)
     assert [(row.tracker, row.people) for row in rows] == [
         ("bytetrack", 3),
-        ("ultralytics_bytetrack", 3),
+        ("ultralytics-bytetrack-equal", 3),
         ("bytetrack", 5),
-        ("ultralytics_bytetrack", 5),
+        ("ultralytics-bytetrack-equal", 5),
     ]
     for row in rows:
         assert row.median_ms == pytest.approx(1)

@@ -265,6 +265,6 @@ def test_benchmark_writes_its_rows(motserve: Motserve) -> None:
     result = motserve("benchmark", "tracker", "--people", "3", "--frames", "5", "--json", "new/rows.json")
     assert result.exit_code == 0, result.output
     rows = json.loads(Path("new/rows.json").read_bytes())
-    assert [(row["tracker"], row["people"]) for row in rows] == [("bytetrack", 3), ("ultralytics_bytetrack", 3)]
+    assert [(row["tracker"], row["people"]) for row in rows] == [("bytetrack", 3), ("ultralytics-bytetrack-equal", 3)]
     assert all(0 < row["median_ms"] <= row["p95_ms"] for row in rows)
     assert files_in(Path()) == ["new/rows.json", "new/rows.provenance.json"]

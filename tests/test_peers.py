@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 from experiment_data import OFF, PUBLISHED
 
-from motserve.benchmark import peers
-from motserve.benchmark.peers import Contender, Own, Ultralytics, available_peers, equal_thresholds
+from motserve.benchmark.peers import Contender, Own, Ultralytics, available_peers, equal_thresholds, registry
 from motserve.benchmark.streams import StreamSettings, crowd_stream
 from motserve.config import ByteTrackConfig, load_config
 from motserve.evaluation.sequences import find_truth
 from motserve.experiments.detections import DetectedVideo, read_detections
 from motserve.experiments.tracking import track_detections, track_with
 from motserve.tracking import build_tracker
-from motserve.types import Detections, Tracks
+from motserve.types import SOME_DETECTION, Detections, Tracks
 
 RATE_HZ = 30.0
 PEERS = available_peers()
@@ -37,6 +36,12 @@ def tracks_of(contender: Contender, stream: list[Detections]) -> list[Tracks]:
     return [contender.read(contender.prepare(seen, k / RATE_HZ)()) for k, seen in enumerate(stream)]
 
 
+def _iou(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    shared = sides.clip(0).prod(axis=1)
+    return shared / ((a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1) - shared)
+
+
 def rows(tracks: list[Tracks]) -> list[tuple[object, ...]]:
     return [(frame.ids.tolist(), frame.boxes.tolist(), frame.detections.tolist()) for frame in tracks]
 
@@ -47,29 +52,25 @@ def make(request: pytest.FixtureRequest) -> Make:
     return PEERS[request.param]
 
 
-def test_ultralytics_is_always_there_and_roboflow_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "find_spec", lambda _: None)
-    assert list(available_peers()) == [
-        "ultralytics-bytetrack",
-        "ultralytics-botsort",
-        "ultralytics-ocsort",
-        "ultralytics-fasttrack",
-    ]
-    monkeypatch.setattr(peers, "find_spec", lambda _: object())
-    assert [name for name in available_peers() if name.startswith("roboflow-")] == [
-        "roboflow-sort",
-        "roboflow-bytetrack",
-        "roboflow-botsort",
-        "roboflow-ocsort",
-        "roboflow-cbiou",
-    ]
+def test_ultralytics_is_always_there_and_others_where_they_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "find_spec", lambda _: None)
+    always = [f"ultralytics-{name}" for name in ("bytetrack", "botsort", "ocsort", "fasttrack")]
+    assert list(available_peers()) == always
+    for library, names in {
+        "trackers": ["roboflow-sort", "roboflow-bytetrack", "roboflow-botsort", "roboflow-ocsort", "roboflow-cbiou"],
+        "boxmot": ["boxmot-bytetrack", "boxmot-botsort", "boxmot-ocsort", "boxmot-boosttrack", "boxmot-sfsort"],
+        "pyxtrackers": ["pyxtrackers-sort", "pyxtrackers-bytetrack", "pyxtrackers-ocsort"],
+        "edgefirst": ["edgefirst-bytetrack"],
+    }.items():
+        monkeypatch.setattr(registry, "find_spec", lambda asked, there=library: object() if asked == there else None)
+        assert list(available_peers()) == [*always, *names]
 
 
 def test_listing_the_peers_imports_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("trackers", "supervision", "ultralytics"):
+    for name in ("trackers", "supervision", "ultralytics", "boxmot", "pyxtrackers", "edgefirst"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr(peers, "find_spec", lambda _: object())
-    assert len(available_peers()) == 9
+    monkeypatch.setattr(registry, "find_spec", lambda _: object())
+    assert len(available_peers()) == 18
 
 
 def test_ids_are_unique_in_a_frame_and_rows_point_to_their_detections(make: Make) -> None:
@@ -81,11 +82,14 @@ def test_ids_are_unique_in_a_frame_and_rows_point_to_their_detections(make: Make
         assert (tracks.boxes.dtype, tracks.scores.dtype) == (np.float32,) * 2
         assert tracks.boxes.shape == (len(tracks), 4)
         assert (tracks.ids >= 1).all()
-        assert len(set(tracks.ids.tolist())) == len(set(tracks.detections.tolist())) == len(tracks)
+        assert len(set(tracks.ids.tolist())) == len(tracks)
+        if (tracks.detections == SOME_DETECTION).all():  # it does not say
+            continue
+        assert len(set(tracks.detections.tolist())) == len(tracks)
         np.testing.assert_array_equal(tracks.scores, seen.scores[tracks.detections])
         np.testing.assert_array_equal(tracks.classes, seen.classes[tracks.detections])
-        # a filter may smooth a box, but not take it somewhere else
-        np.testing.assert_allclose(tracks.boxes, seen.boxes[tracks.detections], atol=8)
+        # a filter may smooth a box, or lag behind it, but not take it somewhere else
+        assert (_iou(tracks.boxes, seen.boxes[tracks.detections]) > 0.5).all()
     assert sum(map(len, found)) > 200
     assert len({identity for tracks in found for identity in tracks.ids.tolist()}) < 20
 
@@ -138,6 +142,8 @@ def test_the_order_of_the_detections_is_not_lost(make: Make) -> None:
         order = np.roll(np.arange(4), k)
         seen = Detections(places[order], scores[order], np.zeros(4, np.int64))
         tracks = contender.read(contender.prepare(seen, k / RATE_HZ)())
+        if (tracks.detections == SOME_DETECTION).any():
+            pytest.skip("it does not say which detection a track stands on")
         np.testing.assert_allclose(tracks.boxes, places[order][tracks.detections], atol=2)
     assert sorted(order[tracks.detections].tolist()) == [1, 2, 3]
 

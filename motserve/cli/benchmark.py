@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from motserve.benchmark import tracker as tracker_benchmark
-from motserve.cli.compare_trackers import NO_PEERS, PEER_LIBRARIES, contenders_of
+from motserve.benchmark.peers import LIBRARIES, MakePeer, available_peers
+from motserve.cli.compare_trackers import NO_PEERS, contenders_of
 from motserve.cli.compared import OutputFolder, conclude
 from motserve.cli.labelled import DetectionFiles, Rules, Videos, labelled_sequences, note
 from motserve.cli.options import ConfigFiles, Overrides, SequenceNames, names_of, read_config
@@ -55,8 +56,11 @@ def tracker(
         str | None, typer.Option(help="With --gt: motserve's trackers, separated by commas; all of them by default.")
     ] = None,
     peers: Annotated[
-        str, typer.Option(help="With --gt: trackers of other packages, separated by commas; `all` or `none`.")
+        str, typer.Option(help="Trackers of other packages, separated by commas; `all` or `none`.")
     ] = NO_PEERS,
+    every: Annotated[
+        int, typer.Option(min=1, help="With --gt: see every second, third ... frame only, as at a lower frame rate.")
+    ] = 1,
     rules: Rules = None,
     output: OutputFolder = Path("runs/benchmark/tracker"),
     config: ConfigFiles = None,
@@ -65,17 +69,20 @@ def tracker(
     """Time one update of the tracker in a made-up crowd, beside Ultralytics'; or every tracker on real sequences."""
     settings = read_config(config, overrides)
     if gt is not None:
-        _on_sequences(gt, detections, videos, sequences, trackers or ALL, peers, rules, output, settings)
+        _on_sequences(gt, detections, videos, sequences, trackers or ALL, peers, every, rules, output, settings)
         return
-    if detections or videos or sequences or trackers or rules or peers != NO_PEERS:
+    if detections or videos or sequences or trackers or rules or every > 1:
         raise typer.BadParameter("sequences need their ground truth", param_hint="--gt")
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
-    rows = tracker_benchmark.run(_sizes(people), frames, seed, settings.tracker)
-    table = Table("tracker", "people", "median ms", "p95 ms", "times faster")
-    slowest = {size: max(row.median_ms for row in rows if row.people == size) for size in {r.people for r in rows}}
+    rows = tracker_benchmark.run(_sizes(people), frames, seed, settings.tracker, _chosen_peers(peers))
+    baseline = tracker_benchmark.baseline(settings.tracker)
+    table = Table(
+        Column("tracker", no_wrap=True), "people", "median ms", "p95 ms", "times as fast", caption=f"as {baseline}"
+    )
+    reference = {row.people: row.median_ms for row in rows if row.tracker == baseline}
     for row in rows:
-        faster = slowest[row.people] / row.median_ms
+        faster = reference[row.people] / row.median_ms
         table.add_row(row.tracker, str(row.people), f"{row.median_ms:.3f}", f"{row.p95_ms:.3f}", f"{faster:.1f}")
     Console().print(table)
     if json is not None:
@@ -90,13 +97,14 @@ def _on_sequences(
     sequences: str | None,
     trackers: str,
     peers: str,
+    every: int,
     rules: Benchmark | None,
     output: Path,
     settings: Config,
 ) -> None:
     cache, models = open_cache(settings), Models(settings)
     configs = own_by_name(names_of(trackers), settings)
-    loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, rules)
+    loaded = [one.thinned(every) for one in labelled_sequences(models, cache, gt, sequences, detections, videos, rules)]
     blind = [sequence.name for sequence in loaded if sequence.footage is None]
     if blind:
         seeing, configs = configs, without_pictures(configs)
@@ -118,11 +126,23 @@ def _on_sequences(
             "reid": models.reid_weights.describe() if any(own.looks_at_people for own in configs.values()) else None,
         },
         data={sequence.name: sequence.describe() for sequence in loaded},
-        libraries=(*MOT_LIBRARIES, *PEER_LIBRARIES),
-        notes={"candidates": {name: own.model_dump(mode="json", include={"tracker"}) for name, own in configs.items()}},
+        libraries=(*MOT_LIBRARIES, *LIBRARIES),
+        notes={
+            "every": every,
+            "candidates": {name: own.model_dump(mode="json", include={"tracker"}) for name, own in configs.items()},
+        },
         sections=["video", "reid"] if detections else ["video", "reid", "detector"],
     )
     conclude(comparison, "trackers", settings, provenance, output, mlflow=False)
+
+
+def _chosen_peers(text: str) -> dict[str, MakePeer]:
+    if text.strip() == NO_PEERS:
+        return {}
+    known, names = available_peers(), names_of(text)
+    if unknown := [name for name in names or () if name not in (*known, ALL)]:
+        raise InvalidConfig(f"unknown tracker {', '.join(unknown)}; installed here are {', '.join(known)} and {ALL}")
+    return {name: make for name, make in known.items() if name in names or ALL in names}
 
 
 def _sizes(text: str) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from motserve.benchmark.peers import LIBRARIES
 from motserve.cli.compared import OutputFolder, conclude
 from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Videos, labelled_sequences, note
 from motserve.cli.options import (
@@ -36,7 +37,6 @@ from motserve.experiments.scoring import MOT_LIBRARIES
 from motserve.provenance import stamp
 
 NO_PEERS = "none"
-PEER_LIBRARIES = ("trackers",)
 _COMPARED = ("tracker", "reid", "interpolation")
 
 
@@ -77,7 +77,7 @@ def trackers(
             },
         },
         data={sequence.name: sequence.describe() for sequence in loaded},
-        libraries=(*MOT_LIBRARIES, *PEER_LIBRARIES),
+        libraries=(*MOT_LIBRARIES, *LIBRARIES),
         notes={
             "candidates": {name: own.model_dump(mode="json", include=set(_COMPARED)) for name, own in configs.items()}
         },

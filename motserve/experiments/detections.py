@@ -45,6 +45,7 @@ class DetectedVideo:
         class_names: Name of each class index.
         source: Where the detections come from, for the stamp on a result.
         first: Frame of the video that the first of these is, where they are a part of it.
+        every: Frames of the video from one of these to the next.
     """
 
     name: str
@@ -54,9 +55,14 @@ class DetectedVideo:
     class_names: Mapping[int, str]
     source: Mapping[str, Any] = field(default_factory=dict)
     first: int = 0
+    every: int = 1
 
     def __len__(self) -> int:
         return len(self.detections)
+
+    def frame_of(self, index: int) -> int:
+        """Return the frame of the video that one of these is."""
+        return self.first + self.every * index
 
 
 def read_detections(path: Path, truth: TruthFile, config: Config, least: int = 0) -> DetectedVideo:

@@ -68,8 +68,7 @@ def pictures_of(sequence: LabelledSequence) -> LabelledPictures:
         if sequence.footage is None:
             return []
         with sequence.footage as footage:
-            first = sequence.detected.first
-            return [footage.image(first + index) for index in range(min(count, len(found)))]
+            return [footage.image(sequence.detected.frame_of(index)) for index in range(min(count, len(found)))]
 
     return LabelledPictures(sequence.name, truth, found, sample, sequence.describe())
 

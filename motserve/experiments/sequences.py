@@ -47,19 +47,28 @@ class LabelledSequence:
 
     def part(self, start: int, stop: int) -> LabelledSequence:
         """Return the frames from `start` to before `stop` as a sequence of its own, counted from 0."""
-        seen = self.detected
-        rows = (self.table.frames >= start) & (self.table.frames < stop)
+        return self._slice(slice(start, stop, 1))
+
+    def thinned(self, every: int) -> LabelledSequence:
+        """Return every second, third ... frame, as a camera of a lower rate would have taken it, counted from 0."""
+        return self if every == 1 else self._slice(slice(0, len(self.detected), every))
+
+    def _slice(self, frames: slice) -> LabelledSequence:
+        seen, (start, stop, every) = self.detected, frames.indices(len(self.detected))
+        rows = (self.table.frames >= start) & (self.table.frames < stop) & ((self.table.frames - start) % every == 0)
         columns = ("ids", "ltwh", "scores", "classes", "visibility", "lines")
         table = replace(
             self.table,
-            frames=self.table.frames[rows] - start,
+            frames=(self.table.frames[rows] - start) // every,
             **{name: getattr(self.table, name)[rows] for name in columns},
         )
         detected = replace(
             seen,
-            detections=seen.detections[start:stop],
-            timestamps=seen.timestamps[start:stop] - (seen.timestamps[start] if start < len(seen) else 0),
-            first=seen.first + start,
+            detections=seen.detections[frames],
+            timestamps=seen.timestamps[frames] - (seen.timestamps[start] if start < len(seen) else 0),
+            rate_hz=seen.rate_hz and seen.rate_hz / every,
+            first=seen.frame_of(start),
+            every=seen.every * every,
         )
         return replace(self, table=table, detected=detected)
 

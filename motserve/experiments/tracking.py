@@ -76,9 +76,9 @@ def track_detections(
         frames: list[TrackedFrame] = []
         seconds = np.empty(len(video))
         for index, (detections, timestamp) in enumerate(zip(video.detections, video.timestamps.tolist(), strict=True)):
-            look = watch.around(appearance.at(video.first + index)) if appearance else _blind
+            look = watch.around(appearance.at(video.frame_of(index))) if appearance else _blind
             before, start = watch.seconds, clock()
-            picture = watch.around_picture(partial(_picture, footage, video.first + index))
+            picture = watch.around_picture(partial(_picture, footage, video.frame_of(index)))
             frames.append(await follower.advance(index, timestamp, detections, look, picture))
             seconds[index] = clock() - start - (watch.seconds - before)
         return TrackedVideo(frames, seconds * 1e3)

@@ -1,0 +1,40 @@
+"""The interface behind which any tracker is run and timed, and motserve's own behind it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from motserve.base import TrackerBase
+from motserve.types import Detections, Tracks
+
+Step = Callable[[], Any]
+
+
+class Contender(ABC):
+    """A tracker that takes part in a comparison. One object serves one video."""
+
+    @abstractmethod
+    def prepare(self, detections: Detections, timestamp: float) -> Step:
+        """Return the step that advances the tracker by a frame; see `TrackerBase.update` for the arguments."""
+
+    @abstractmethod
+    def read(self, answer: Any) -> Tracks:
+        """Turn what the step returned into tracks."""
+
+
+class Own(Contender):
+    """One of motserve's own trackers."""
+
+    def __init__(self, tracker: TrackerBase) -> None:
+        self._tracker = tracker
+
+    def prepare(self, detections: Detections, timestamp: float) -> Step:
+        """See `Contender.prepare`."""
+        return partial(self._tracker.update, detections, timestamp)
+
+    def read(self, answer: Tracks) -> Tracks:
+        """See `Contender.read`."""
+        return answer
