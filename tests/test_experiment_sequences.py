@@ -392,6 +392,26 @@ def test_both_halves_together_have_every_row_and_detection_once(tmp_path: Path, 
         np.testing.assert_array_equal(joined, getattr(whole.table, name))
 
 
+@pytest.mark.parametrize("every", [1, 2, 3, 40])
+def test_thinned_is_as_a_camera_of_a_lower_rate_would_have_taken_it(tmp_path: Path, every: int) -> None:
+    (whole,) = load_written(write_sequence(tmp_path, frames=20), load_config())
+    thin = whole.thinned(every)
+    assert thin.detected.detections == whole.detected.detections[::every]
+    assert thin.detected.timestamps.tolist() == pytest.approx(whole.detected.timestamps[::every].tolist())
+    assert thin.detected.rate_hz == 10 / every
+    assert [thin.detected.frame_of(k) for k in range(len(thin.detected))] == list(range(0, 20, every))
+    kept = whole.table.frames % every == 0
+    assert thin.table.lines.tolist() == whole.table.lines[kept].tolist()
+    assert (thin.table.frames * every).tolist() == whole.table.frames[kept].tolist()
+
+
+def test_a_part_of_a_thinned_sequence_knows_its_frames(tmp_path: Path) -> None:
+    (whole,) = load_written(write_sequence(tmp_path, frames=20), load_config())
+    part = whole.part(2, 20).thinned(3).part(1, 4)
+    assert [part.detected.frame_of(k) for k in range(3)] == [5, 8, 11]
+    assert part.detected.detections == [whole.detected.detections[k] for k in (5, 8, 11)]
+
+
 def test_what_has_no_second_half_is_not_halved(tmp_path: Path) -> None:
     (whole,) = load_written(write_sequence(tmp_path, frames=2), load_config())
     with pytest.raises(InvalidData, match="walk has too few frames"):

@@ -58,13 +58,21 @@ def clips(folder: Path) -> list[Path]:
     return paths
 
 
+def serving_settings(folder: Path) -> dict[str, Any]:
+    return {**SETTINGS["serving"], "storage_dir": str(folder / "data"), "allowed_roots": [str(folder / "allowed")]}
+
+
+def deploy(settings: dict[str, Any]) -> None:
+    serve.run(build(ServeArgs(settings=settings)), name="motserve", route_prefix="/")
+
+
 @pytest.fixture(scope="module")
 def service(folder: Path) -> Iterator[str]:
     """The running service; the value is its URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    serving = {**SETTINGS["serving"], "storage_dir": str(folder / "data"), "allowed_roots": [str(folder / "allowed")]}
+    serving = serving_settings(folder)
     (folder / "allowed").mkdir()
     ray.init(
         address="local",
@@ -75,7 +83,7 @@ def service(folder: Path) -> Iterator[str]:
     )
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
-        serve.run(build(ServeArgs(settings={**SETTINGS, "serving": serving})), name="motserve", route_prefix="/")
+        deploy({**SETTINGS, "serving": serving})
         yield f"http://127.0.0.1:{port}"
     finally:
         serve.shutdown()
@@ -137,10 +145,9 @@ def stored(folder: Path) -> list[Path]:
     return list(videos.iterdir()) if videos.exists() else []
 
 
-@pytest.fixture(scope="module")
-def local(clips: list[Path]) -> list[list[dict[str, Any]]]:
-    """The frames of each clip as the same process tracks them without Ray."""
-    config = load_config([SETTINGS])
+def tracked_locally(paths: list[Path], settings: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """Return the frames of each clip as the same process tracks them without Ray."""
+    config = load_config([settings])
     models = LocalModels(config)
 
     async def run(path: Path) -> list[dict[str, Any]]:
@@ -154,7 +161,12 @@ def local(clips: list[Path]) -> list[list[dict[str, Any]]]:
                     frames += [json.loads(encode_frame(frame, models.class_names)) for frame in chunk]
         return frames
 
-    return [asyncio.run(run(path)) for path in clips]
+    return [asyncio.run(run(path)) for path in paths]
+
+
+@pytest.fixture(scope="module")
+def local(clips: list[Path]) -> list[list[dict[str, Any]]]:
+    return tracked_locally(clips, SETTINGS)
 
 
 def test_served_tracks_equal_local_tracks(
@@ -461,3 +473,16 @@ def test_concurrent_readers_of_one_annotated_video_get_the_same(client: httpx.Cl
 def test_sessions_do_not_import_torch() -> None:
     code = "import sys, motserve.serving.session; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("tracker", [{"name": "strongsort"}, {"name": "ocsort"}])
+def test_another_tracker_is_served_as_it_runs_locally(
+    service: str, clips: list[Path], folder: Path, tracker: dict[str, Any]
+) -> None:
+    """Also one that looks at everybody and at the camera. This changes the service: it comes last."""
+    settings = {**SETTINGS, "tracker": tracker}
+    (expected,) = tracked_locally(clips[:1], settings)
+    assert any(frame["tracks"] for frame in expected)
+    deploy({**settings, "serving": serving_settings(folder)})
+    with httpx.Client(base_url=service, timeout=120) as client:
+        assert_same(track(client, clips[0]), expected)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,6 +16,8 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
+
+Settings = TypeVar("Settings", bound=Section)
 
 Epochs = Annotated[int, Field(ge=1, le=1000)]
 
@@ -125,8 +127,17 @@ def load_bundled_config(path: Path) -> BundledConfig:
     Raises:
         InvalidConfig: The file cannot be read, a key is unknown or a value out of its bounds.
     """
+    return read_settings(path, BundledConfig)
+
+
+def read_settings(path: Path, kind: type[Settings]) -> Settings:
+    """Read settings of some kind from YAML.
+
+    Raises:
+        InvalidConfig: The file cannot be read, a key is unknown or a value out of its bounds.
+    """
     try:
-        return BundledConfig(**(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
+        return kind(**(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
     except OSError as error:
         raise InvalidConfig(f"cannot read configuration file {path}: {error.strerror}") from error
     except (yaml.YAMLError, TypeError, ValidationError) as error:

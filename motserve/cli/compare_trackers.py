@@ -37,7 +37,7 @@ from motserve.experiments.scoring import MOT_LIBRARIES
 from motserve.provenance import stamp
 
 NO_PEERS = "none"
-_COMPARED = ("tracker", "reid", "interpolation")
+_COMPARED = ("tracker", "reid", "linking", "interpolation")
 
 
 def trackers(

@@ -17,11 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from motserve.cli.options import ConfigFiles, Overrides, read_config
-from motserve.config import Config, InterpolationConfig
+from motserve.config import Config
 from motserve.files import replacing
 from motserve.local import LocalModels
 from motserve.pipeline import PipelineStats, track_frames
-from motserve.postprocessing import fill_gaps
+from motserve.postprocessing import finish_tracks, is_finished
 from motserve.provenance import describe_files, stamp, write_stamp
 from motserve.results import SUFFIXES, Format, ResultWriter, export, read_lines, read_results
 from motserve.video import VideoInfo, annotate_video, open_video
@@ -105,8 +105,8 @@ def _track_to_lines(
         try:
             with ResultWriter(lines, models.class_names) as results:
                 seconds = asyncio.run(run())
-            if settings.interpolation is not None:
-                _fill(lines, models, settings.interpolation)
+            if is_finished(settings):
+                _finish(lines, models, settings)
         except BaseException:
             lines.unlink(missing_ok=True)
             with suppress(OSError):  # a folder that holds something stays
@@ -116,9 +116,9 @@ def _track_to_lines(
         return models, lines, _Outcome(source.info, models.models, stats, seconds)
 
 
-def _fill(lines: Path, models: LocalModels, config: InterpolationConfig) -> None:
-    """Fill the gaps of a finished file of lines, in place."""
-    frames = fill_gaps(list(read_results(lines, models.class_names)), config)
+def _finish(lines: Path, models: LocalModels, config: Config) -> None:
+    """Join identities and fill gaps in a finished file of lines, in place."""
+    frames = finish_tracks(list(read_results(lines, models.class_names)), config)
     with replacing(lines) as partial, ResultWriter(partial, models.class_names) as results:
         results.append(frames)
 

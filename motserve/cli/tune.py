@@ -81,7 +81,15 @@ def tracker(
         data={sequence.name: sequence.describe() for sequence in loaded},
         libraries=(*MOT_LIBRARIES, "optuna", "ray"),
         notes={"held_out": apart or "second half of each sequence"},
-        sections=["tracker", "reid", "interpolation", "tuning", *([] if detections else ["detector"]), "video"],
+        sections=[
+            "tracker",
+            "reid",
+            "linking",
+            "interpolation",
+            "tuning",
+            *([] if detections else ["detector"]),
+            "video",
+        ],
     )
     output.mkdir(parents=True, exist_ok=True)
     best, results = output / "best.yaml", output / "results.json"

@@ -1,6 +1,7 @@
 """The one configuration tree: every field described and bounded, unknown keys refused."""
 
 from motserve.config.evaluation import EvaluationConfig, MlflowConfig, ParameterSpace, RerankConfig, TuningConfig
+from motserve.config.postprocessing import InterpolationConfig, LinkingConfig
 from motserve.config.sections import (
     DetectorConfig,
     GalleryConfig,
@@ -20,7 +21,6 @@ from motserve.config.tracker import (
     CameraConfig,
     CascadeConfig,
     DeepSortConfig,
-    InterpolationConfig,
     KalmanConfig,
     LevelConfig,
     OcSortConfig,
@@ -48,6 +48,7 @@ __all__ = [
     "InterpolationConfig",
     "KalmanConfig",
     "LevelConfig",
+    "LinkingConfig",
     "LoggingConfig",
     "MlflowConfig",
     "OcSortConfig",

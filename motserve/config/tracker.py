@@ -303,18 +303,6 @@ TrackerConfig: TypeAlias = (
 """The section of any tracker."""
 
 
-class InterpolationConfig(Section):
-    """What is done to the tracks of a whole file once its end is known."""
-
-    max_gap_s: float = Field(1.0, ge=0, le=600, description="Longest gap of an identity in seconds that is filled.")
-    smoothing_s: float = Field(
-        0.0,
-        ge=0,
-        le=10,
-        description="Standard deviation in seconds of the weights that boxes are smoothed with; 0 for no smoothing.",
-    )
-
-
 def needs_embeddings(config: TrackerConfig) -> bool:
     """Tell whether a tracker is to be told what people look like."""
     if isinstance(config, BotSortConfig):

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from motserve.config.evaluation import EvaluationConfig, MlflowConfig, TuningConfig
+from motserve.config.postprocessing import InterpolationConfig, LinkingConfig
 from motserve.config.sections import (
     DetectorConfig,
     LoggingConfig,
@@ -30,7 +31,6 @@ from motserve.config.tracker import (
     BotSortConfig,
     ByteTrackConfig,
     CameraConfig,
-    InterpolationConfig,
     StrongSortConfig,
     needs_embeddings,
 )
@@ -56,6 +56,9 @@ class Config(BaseSettings):
     detector: DetectorConfig = Field(DetectorConfig(), description="Object detector.")
     tracker: AnyTracker = Field(ByteTrackConfig(), description="Tracker.")
     reid: ReIDConfig = Field(ReIDConfig(), description="Re-identification.")
+    linking: LinkingConfig | None = Field(
+        None, description="Joining of identities in the tracks of whole files; null for none. The service joins none."
+    )
     interpolation: InterpolationConfig | None = Field(
         None, description="Filling of gaps in the tracks of whole files; null for none. The service fills none."
     )

@@ -17,7 +17,7 @@ from motserve.experiments.detections import DetectedVideo, Progress, detect_vide
 from motserve.experiments.footage import Footage, find_video
 from motserve.experiments.models import Models
 from motserve.experiments.tracking import TrackedVideo, track_detections
-from motserve.postprocessing import fill_gaps
+from motserve.postprocessing import finish_tracks
 from motserve.provenance import describe_files
 from motserve.results import MotTable, read_mot
 
@@ -56,12 +56,8 @@ class LabelledSequence:
     def _slice(self, frames: slice) -> LabelledSequence:
         seen, (start, stop, every) = self.detected, frames.indices(len(self.detected))
         rows = (self.table.frames >= start) & (self.table.frames < stop) & ((self.table.frames - start) % every == 0)
-        columns = ("ids", "ltwh", "scores", "classes", "visibility", "lines")
-        table = replace(
-            self.table,
-            frames=(self.table.frames[rows] - start) // every,
-            **{name: getattr(self.table, name)[rows] for name in columns},
-        )
+        table = self.table.part(rows)
+        table = replace(table, frames=(table.frames - start) // every)
         detected = replace(
             seen,
             detections=seen.detections[frames],
@@ -130,7 +126,7 @@ def load_sequences(
 
 
 def track_sequence(sequence: LabelledSequence, config: Config, cache: Cache) -> TrackedVideo:
-    """Track a sequence as a configuration says, identities and filled gaps included.
+    """Track a sequence as a configuration says, with all that is done once the end is known.
 
     Args:
         sequence: The sequence.
@@ -138,9 +134,7 @@ def track_sequence(sequence: LabelledSequence, config: Config, cache: Cache) -> 
         cache: Where embeddings are kept.
     """
     tracked = _track(sequence, config, cache)
-    if config.interpolation is None:
-        return tracked
-    return replace(tracked, frames=fill_gaps(tracked.frames, config.interpolation))
+    return replace(tracked, frames=finish_tracks(tracked.frames, config))
 
 
 def _track(sequence: LabelledSequence, config: Config, cache: Cache) -> TrackedVideo:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -71,6 +71,11 @@ class MotTable:
         corners[:, :2] -= 1
         corners[:, 2:] += corners[:, :2]
         return np.asarray(corners, np.float32)
+
+    def part(self, rows: NDArray[np.bool_]) -> MotTable:
+        """Return the rows that are marked."""
+        columns = ("frames", "ids", "ltwh", "scores", "classes", "visibility", "lines")
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
 
 def read_mot(path: str | Path) -> MotTable:

@@ -1,4 +1,4 @@
-"""What can be done with the tracks of a whole file once its end is known: gaps filled, boxes smoothed.
+"""The gaps of identities filled and their boxes smoothed, once the end of a file is known.
 
 Reference: Du et al., "StrongSORT: Make DeepSORT Great Again", IEEE Transactions on Multimedia, 2023, whose
 Gaussian-smoothed interpolation fits a process to each track; here lines are fitted with Gaussian weights around each
@@ -8,14 +8,15 @@ box, which leaves a constant speed as it is at any frame rate.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from motserve.config import InterpolationConfig
+from motserve.postprocessing.rows import Rows
 from motserve.tracking.time import TOLERANCE_S
-from motserve.types import INTERPOLATED, NO_DETECTION, FloatArray, IntArray, TrackedFrame, Tracks
+from motserve.types import INTERPOLATED, NO_DETECTION, FloatArray, TrackedFrame
 
 _REACH = 4.0  # deviations of a Gaussian beyond which nothing counts
 
@@ -34,7 +35,7 @@ def fill_gaps(frames: Sequence[TrackedFrame], config: InterpolationConfig) -> li
     """
     if not frames:
         return []
-    rows = _Rows.of(frames)
+    rows = Rows.of(frames)
     times = np.array([frame.timestamp for frame in frames])
     predicted = rows.take(np.flatnonzero(rows.detections == NO_DETECTION))
     rows = rows.take(np.flatnonzero(rows.detections != NO_DETECTION))
@@ -43,56 +44,10 @@ def fill_gaps(frames: Sequence[TrackedFrame], config: InterpolationConfig) -> li
         rows = replace(rows, boxes=_smoothed(rows, times, config.smoothing_s))
     there, filled = (one.identities * len(frames) + one.frames for one in (predicted, rows))
     rows = rows.joined(predicted.take(np.flatnonzero(~np.isin(there, filled))))
-    order = np.lexsort((rows.ids, rows.frames))
-    ends = np.searchsorted(rows.frames[order], np.arange(1, len(frames)))
-    return [rows.frame(frame, part) for frame, part in zip(frames, np.split(order, ends), strict=True)]
+    return rows.split(frames)
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Every row of a video, sorted by identity and frame."""
-
-    frames: IntArray
-    """Place of the frame among the frames."""
-    identities: IntArray
-    ids: IntArray
-    boxes: FloatArray
-    scores: FloatArray
-    classes: IntArray
-    detections: IntArray
-
-    @classmethod
-    def of(cls, frames: Sequence[TrackedFrame]) -> _Rows:
-        tracks = [frame.tracks for frame in frames]
-        rows = cls(
-            np.repeat(np.arange(len(frames)), [len(one) for one in tracks]),
-            np.concatenate([np.empty(0, np.int64), *(frame.identities for frame in frames)]),
-            np.concatenate([np.empty(0, np.int64), *(one.ids for one in tracks)]),
-            np.concatenate([np.empty((0, 4), np.float32), *(one.boxes for one in tracks)]),
-            np.concatenate([np.empty(0, np.float32), *(one.scores for one in tracks)]),
-            np.concatenate([np.empty(0, np.int64), *(one.classes for one in tracks)]),
-            np.concatenate([np.empty(0, np.int64), *(one.detections for one in tracks)]),
-        )
-        return rows.sorted()
-
-    def sorted(self) -> _Rows:
-        return self.take(np.lexsort((self.frames, self.identities)))
-
-    def take(self, chosen: IntArray) -> _Rows:
-        return _Rows(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
-
-    def joined(self, other: _Rows) -> _Rows:
-        return _Rows(
-            *(np.concatenate([getattr(self, name), getattr(other, name)]) for name in self.__dataclass_fields__)
-        )
-
-    def frame(self, frame: TrackedFrame, part: IntArray) -> TrackedFrame:
-        mine = self.take(part)
-        tracks = Tracks(mine.ids, mine.boxes, mine.scores, mine.classes, mine.detections)
-        return TrackedFrame(frame.index, frame.timestamp, tracks, mine.identities)
-
-
-def _missing(rows: _Rows, times: NDArray[np.float64], max_gap_s: float) -> _Rows:
+def _missing(rows: Rows, times: NDArray[np.float64], max_gap_s: float) -> Rows:
     """Return the rows between two sightings of an identity."""
     before, after = rows.frames[:-1], rows.frames[1:]
     same = rows.identities[1:] == rows.identities[:-1]
@@ -102,7 +57,7 @@ def _missing(rows: _Rows, times: NDArray[np.float64], max_gap_s: float) -> _Rows
     frames = before[start] + 1 + np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)
     share = (times[frames] - times[before[start]]) / (times[after[start]] - times[before[start]])
     boxes = rows.boxes[start] + share[:, None] * (rows.boxes[start + 1] - rows.boxes[start])
-    return _Rows(
+    return Rows(
         frames,
         rows.identities[start],
         rows.ids[start],
@@ -113,7 +68,7 @@ def _missing(rows: _Rows, times: NDArray[np.float64], max_gap_s: float) -> _Rows
     )
 
 
-def _smoothed(rows: _Rows, times: NDArray[np.float64], smoothing_s: float) -> FloatArray:
+def _smoothed(rows: Rows, times: NDArray[np.float64], smoothing_s: float) -> FloatArray:
     """Return boxes on lines that are fitted around each with Gaussian weights, each stretch without a gap by itself."""
     boxes: FloatArray = rows.boxes.copy()
     breaks = np.flatnonzero((np.diff(rows.frames) != 1) | (np.diff(rows.identities) != 0)) + 1

@@ -1,0 +1,152 @@
+"""AFLink: how likely two pieces of a track belong together, judged by their motion alone.
+
+Reference: Du et al., "StrongSORT: Make DeepSORT Great Again", IEEE Transactions on Multimedia, 2023. As there,
+convolutions along time read each coordinate, one across the coordinates joins them, and a small head compares the two
+pieces. The reference sees frames and pixels; here a piece is sampled in seconds and heights of a person, so that one
+set of weights serves any frame rate and resolution, and the height is a coordinate too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from motserve.errors import WeightsUnavailable
+from motserve.postprocessing.piece import Piece
+from motserve.types import FloatArray
+
+COORDINATES = 4
+"""Time in seconds, x and y in heights, and logarithm of the height."""
+
+_KERNEL = 7
+_PAIRS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a network was trained for.
+
+    Attributes:
+        span_s: Seconds of a piece that are looked at.
+        points: Points at which these are sampled.
+        channels: Channels of the convolutions along time.
+    """
+
+    span_s: float = 2.0
+    points: int = 16
+    channels: tuple[int, ...] = (16, 32, 64, 64)
+
+
+class AFLink(nn.Module):
+    """The network: `(n, 2, points, 4)` of an ended piece and a later one to `(n,)` logits of being the same person.
+
+    Args:
+        shape: What it is to look at.
+        dropout: Share of the features that are left out while training.
+    """
+
+    def __init__(self, shape: Shape | None = None, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.shape = shape or Shape()
+        widths = (1, *self.shape.channels)
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            convolution = nn.Conv2d(before, after, (_KERNEL, 1), padding=(_KERNEL // 2, 0), bias=False)
+            layers += [convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+        last = widths[-1]
+        layers += [nn.Conv2d(last, last, (1, COORDINATES), bias=False), nn.BatchNorm2d(last), nn.ReLU(inplace=True)]
+        self.piece = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Sequential(
+            nn.Dropout(dropout), nn.Linear(2 * last, last), nn.ReLU(inplace=True), nn.Linear(last, 1)
+        )
+
+    def forward(self, pairs: torch.Tensor) -> torch.Tensor:
+        """Return the logits."""
+        n = len(pairs)
+        read = self.piece(pairs.reshape(2 * n, 1, self.shape.points, COORDINATES))
+        logits: torch.Tensor = self.head(read.reshape(n, -1))[:, 0]
+        return logits
+
+
+class AFLinkScorer:
+    """Scores pairs of pieces with a trained network, on the CPU: it is small.
+
+    Args:
+        network: The network.
+    """
+
+    def __init__(self, network: AFLink) -> None:
+        self._network = network.eval()
+
+    @classmethod
+    def load(cls, path: Path) -> AFLinkScorer:
+        """Read a network that `training.linker` wrote.
+
+        Raises:
+            WeightsUnavailable: There is no such file, or it holds something else.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = json.loads((file.metadata() or {}).get("shape", "null"))
+                tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            shape = Shape(metadata["span_s"], metadata["points"], tuple(metadata["channels"]))
+            network = AFLink(shape)
+            network.load_state_dict(tensors)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise WeightsUnavailable(f"{path} holds no weights of AFLink: {error}") from error
+        return cls(network)
+
+    def __call__(self, pairs: Sequence[tuple[Piece, Piece]]) -> NDArray[np.float64]:
+        """Return how likely each pair is the same person.
+
+        Args:
+            pairs: An ended piece and one that begins later.
+
+        Returns:
+            `(n,)` float64 in [0, 1].
+        """
+        scores = [np.empty(0)]
+        for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+            batch = np.stack([encode(*pair, self._network.shape) for pair in pairs[start : start + _PAIRS_AT_ONCE]])
+            with torch.inference_mode():
+                scores.append(self._network(torch.from_numpy(batch)).sigmoid().double().numpy())
+        return np.concatenate(scores)
+
+
+def encode(before: Piece, after: Piece, shape: Shape) -> FloatArray:
+    """Return what the network sees of a pair.
+
+    Args:
+        before: The piece that ended.
+        after: The one that begins later.
+        shape: How it is sampled.
+
+    Returns:
+        `(2, points, 4)` float32: the end of the one and the beginning of the other, in the order of time, with the
+        end of the first at the origin and its height as the unit of length.
+    """
+    end, begin = before.times[-1], after.times[0]
+    first = np.linspace(max(end - shape.span_s, before.times[0]), end, shape.points)
+    second = np.linspace(begin, min(begin + shape.span_s, after.times[-1]), shape.points)
+    coordinates = np.concatenate([_sampled(before, first), _sampled(after, second)])
+    _, x, y, height = coordinates[shape.points - 1]
+    coordinates -= (end, x, y, 0)
+    coordinates[:, 1:3] /= height
+    coordinates[:, 3] = np.log(coordinates[:, 3] / height)
+    return coordinates.reshape(2, shape.points, COORDINATES).astype(np.float32)
+
+
+def _sampled(piece: Piece, times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return time, centre and height at some times."""
+    boxes = piece.boxes.astype(np.float64)
+    left, top, right, bottom = (np.interp(times, piece.times, edge) for edge in boxes.T)
+    return np.stack([times, (left + right) / 2, (top + bottom) / 2, np.maximum(bottom - top, 1.0)], axis=1)

@@ -1,0 +1,69 @@
+"""The tracks of a whole video as one struct of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from motserve.types import FloatArray, IntArray, TrackedFrame, Tracks
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Every row of a video, sorted by identity and frame.
+
+    Attributes:
+        frames: `(n,)` int64, place of the frame among the frames.
+        identities: `(n,)` int64.
+        ids: `(n,)` int64, and so on as in `Tracks`.
+    """
+
+    frames: IntArray
+    identities: IntArray
+    ids: IntArray
+    boxes: FloatArray
+    scores: FloatArray
+    classes: IntArray
+    detections: IntArray
+
+    @classmethod
+    def of(cls, frames: Sequence[TrackedFrame]) -> Rows:
+        """Return the rows of all frames."""
+        tracks = [frame.tracks for frame in frames]
+        rows = cls(
+            np.repeat(np.arange(len(frames)), [len(one) for one in tracks]),
+            np.concatenate([np.empty(0, np.int64), *(frame.identities for frame in frames)]),
+            np.concatenate([np.empty(0, np.int64), *(one.ids for one in tracks)]),
+            np.concatenate([np.empty((0, 4), np.float32), *(one.boxes for one in tracks)]),
+            np.concatenate([np.empty(0, np.float32), *(one.scores for one in tracks)]),
+            np.concatenate([np.empty(0, np.int64), *(one.classes for one in tracks)]),
+            np.concatenate([np.empty(0, np.int64), *(one.detections for one in tracks)]),
+        )
+        return rows.sorted()
+
+    def sorted(self) -> Rows:
+        """Return the rows by identity and frame."""
+        return self.take(np.lexsort((self.frames, self.identities)))
+
+    def take(self, chosen: IntArray) -> Rows:
+        """Return some of the rows."""
+        return Rows(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
+    def joined(self, other: Rows) -> Rows:
+        """Return these rows and others behind them."""
+        return Rows(
+            *(np.concatenate([getattr(self, name), getattr(other, name)]) for name in self.__dataclass_fields__)
+        )
+
+    def split(self, frames: Sequence[TrackedFrame]) -> list[TrackedFrame]:
+        """Return the frames with these rows in them, in the order of their IDs."""
+        order = np.lexsort((self.ids, self.frames))
+        ends = np.searchsorted(self.frames[order], np.arange(1, len(frames)))
+        return [self._frame(frame, part) for frame, part in zip(frames, np.split(order, ends), strict=True)]
+
+    def _frame(self, frame: TrackedFrame, part: IntArray) -> TrackedFrame:
+        mine = self.take(part)
+        tracks = Tracks(mine.ids, mine.boxes, mine.scores, mine.classes, mine.detections)
+        return TrackedFrame(frame.index, frame.timestamp, tracks, mine.identities)
