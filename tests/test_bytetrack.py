@@ -7,7 +7,7 @@ import pytest
 from tracker_streams import HARD, PUBLISHED, RATE, assert_same, follow, make, person
 
 from motserve.benchmark.streams import crowd_stream
-from motserve.config import ByteTrackConfig, KalmanConfig, LevelConfig, RecoveryConfig, load_config
+from motserve.config import ByteTrackConfig, LevelConfig, RecoveryConfig, TimedKalmanConfig, load_config
 from motserve.tracking import ByteTrack, build_tracker
 from motserve.types import Detections, Tracks
 
@@ -58,7 +58,7 @@ def test_the_configuration_builds_the_tracker() -> None:
 def test_the_reference_rate_is_a_setting() -> None:
     stream = crowd_stream(15, 60, 6, HARD)
     at_thirty = follow(ByteTrack(PUBLISHED.model_copy(update={"lost_buffer_s": 1.0})), stream)
-    changes = {"kalman": KalmanConfig(reference_rate_hz=10.0), "lost_buffer_s": 3.0}
+    changes = {"kalman": TimedKalmanConfig(reference_rate_hz=10.0), "lost_buffer_s": 3.0}
     config = PUBLISHED.model_copy(update=changes)
     assert_same(follow(ByteTrack(config), stream, rate=10), at_thirty)
 
@@ -166,14 +166,17 @@ def test_returned_boxes_lie_between_motion_model_and_detection(weight: float) ->
 
 def test_a_lost_track_is_reported_with_its_predicted_box_for_as_long_as_is_asked_for() -> None:
     walking = [person(100 + 4 * index) for index in range(20)]
-    config = ByteTrackConfig(report_lost_s=0.5)
+    config = ByteTrackConfig(report_lost_s=0.5, kalman=TimedKalmanConfig(reference_rate_hz=None))
     answers = follow(ByteTrack(config), [*walking, *[Detections.empty()] * 40, person(100 + 4 * 60)])
     assert [len(tracks) for tracks in answers[20:60]] == [1] * 15 + [0] * 25
     for index, tracks in enumerate(answers[20:35], 20):
         assert (tracks.ids.tolist(), tracks.scores.tolist(), tracks.detections.tolist()) == ([1], [0], [-1])
         assert not tracks.measured.any()
         assert tracks.boxes[0, 0] == pytest.approx(100 + 4 * index, abs=3)
-    plain = follow(ByteTrack(ByteTrackConfig()), [*walking, *[Detections.empty()] * 40, person(100 + 4 * 60)])
+    plain = follow(
+        ByteTrack(config.model_copy(update={"report_lost_s": 0.0})),
+        [*walking, *[Detections.empty()] * 40, person(100 + 4 * 60)],
+    )
     assert all(tracks.measured.all() for tracks in plain)
     assert plain[-1].ids.tolist() == answers[-1].ids.tolist() == [1]
     np.testing.assert_array_equal(plain[-1].boxes, answers[-1].boxes)
@@ -194,3 +197,11 @@ def test_unconfirmed_tracks_are_reported_where_asked_for() -> None:
     stream = [Detections.empty(), person(100), Detections.empty(), person(100), person(101)]
     answers = follow(ByteTrack(ByteTrackConfig(report_unconfirmed=True)), stream)
     assert [tracks.ids.tolist() for tracks in answers] == [[], [1], [], [2], [2]]
+
+
+def test_somebody_new_is_confirmed_though_a_frame_took_the_boxes_apart() -> None:
+    """At two frames a second nobody overlaps with the place they were first seen at."""
+    nobody, frames = Detections.empty(), [person(100 + 42 * index) for index in range(6)]
+    tracker = ByteTrack(ByteTrackConfig(), rate_hz=2.0)
+    answers = [tracker.update(seen, index / 2) for index, seen in enumerate([nobody, *frames])]
+    assert [tracks.ids.tolist() for tracks in answers] == [[], [], [1], [1], [1], [1], [1]]

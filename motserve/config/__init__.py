@@ -27,6 +27,7 @@ from motserve.config.tracker import (
     RecoveryConfig,
     SortConfig,
     StrongSortConfig,
+    TimedKalmanConfig,
     TrackerConfig,
 )
 from motserve.config.tree import Config, change_config, load_config, parse_overrides
@@ -61,6 +62,7 @@ __all__ = [
     "ServingConfig",
     "SortConfig",
     "StrongSortConfig",
+    "TimedKalmanConfig",
     "TrackerConfig",
     "TuningConfig",
     "VideoConfig",

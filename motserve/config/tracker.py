@@ -37,6 +37,22 @@ class KalmanConfig(Section):
         return self
 
 
+class TimedKalmanConfig(KalmanConfig):
+    """The same with noises that grow with time, not with frames.
+
+    A person can turn or stop in a tenth of a second; how often a camera looks changes nothing about that. With a step
+    per frame, a camera of few frames a second would expect its people to walk straight on for whole seconds.
+    """
+
+    reference_rate_hz: float | None = Field(
+        10.0,
+        gt=0,
+        le=1000,
+        description="Frame rate in Hz at which the noises are meant: one filter step is 1 / rate seconds. null for the "
+        "video's own rate, as published.",
+    )
+
+
 _LEVEL = "Scaling of the thresholds to the detector's own level of confidence; null takes them as they are."
 _RECOVERY = "Last association of what is left over, with enlarged boxes; null for none."
 _DETECTION_WEIGHT = "Share of the detection in a returned box; the rest is the motion model's estimate."
@@ -179,14 +195,15 @@ class CascadeConfig(TrackerSection):
 class ByteTrackConfig(CascadeConfig):
     """ByteTrack (Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box", ECCV 2022).
 
-    Motion and IoU only, two association stages. With `level` and `recovery` null and `detection_weight` 0 it is the
-    published algorithm.
+    Motion and IoU only, two association stages. With `level`, `recovery` and `kalman.reference_rate_hz` null and
+    `detection_weight` 0 it is the published algorithm.
     """
 
     name: Literal["bytetrack"] = Field("bytetrack", description=_NAME)
     level: LevelConfig | None = Field(LevelConfig(), description=_LEVEL)
     recovery: RecoveryConfig | None = Field(RecoveryConfig(), description=_RECOVERY)
     detection_weight: float = Field(0.4, ge=0, le=1, description=_DETECTION_WEIGHT)
+    kalman: TimedKalmanConfig = Field(TimedKalmanConfig(), description="Motion model.")
 
 
 class BotSortConfig(CascadeConfig):
@@ -289,7 +306,9 @@ DEFAULT_TRACKER: Final = "bytetrack"
 TRACKERS: Final = ("bytetrack", "botsort", "ocsort", "sort", "deepsort", "strongsort")
 """The names of all trackers."""
 
-PUBLISHED: Final = MappingProxyType({"level": None, "recovery": None, "detection_weight": 0.0})
+PUBLISHED: Final = MappingProxyType(
+    {"level": None, "recovery": None, "detection_weight": 0.0, "kalman": {"reference_rate_hz": None}}
+)
 """What makes ByteTrack the published algorithm."""
 
 

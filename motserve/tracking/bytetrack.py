@@ -215,7 +215,7 @@ class ByteTrack(TrackerBase):
             free[columns] = False
         left = free[:high].nonzero()[0]
         if config.recovery and left.size:
-            lone = (found[:confirmed] < 0).nonzero()[0]
+            lone = (found < 0).nonzero()[0]
             if lone.size:
                 since = timestamp - table.seen[1].take(lone)
                 alike = table.labels.take(lone)[:, None] == seen.classes.take(left) if config.class_aware else None

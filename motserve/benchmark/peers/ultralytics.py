@@ -23,7 +23,6 @@ _FIXED: Final = (
     "second_match_distance",
     "unconfirmed_match_distance",
     "duplicate_iou",
-    "kalman",
     *PUBLISHED,
 )
 _SHAPE: Final = (1080, 1920)  # Ultralytics wants a size for boxes that it never scales
