@@ -53,6 +53,9 @@ class TimedKalmanConfig(KalmanConfig):
     )
 
 
+_PREDICT_UNCONFIRMED = (
+    "Let time pass for a one-frame-old track too, so that its second detection tells its speed; false as published."
+)
 _LEVEL = "Scaling of the thresholds to the detector's own level of confidence; null takes them as they are."
 _RECOVERY = "Last association of what is left over, with enlarged boxes; null for none."
 _DETECTION_WEIGHT = "Share of the detection in a returned box; the rest is the motion model's estimate."
@@ -174,6 +177,7 @@ class CascadeConfig(TrackerSection):
     level: LevelConfig | None = Field(None, description=_LEVEL)
     recovery: RecoveryConfig | None = Field(None, description=_RECOVERY)
     detection_weight: float = Field(0.0, ge=0, le=1, description=_DETECTION_WEIGHT)
+    predict_unconfirmed: bool = Field(False, description=_PREDICT_UNCONFIRMED)
     kalman: KalmanConfig = Field(KalmanConfig(), description="Motion model.")
 
     @model_validator(mode="after")
@@ -196,13 +200,14 @@ class ByteTrackConfig(CascadeConfig):
     """ByteTrack (Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box", ECCV 2022).
 
     Motion and IoU only, two association stages. With `level`, `recovery` and `kalman.reference_rate_hz` null and
-    `detection_weight` 0 it is the published algorithm.
+    `detection_weight` 0 and `predict_unconfirmed` false it is the published algorithm.
     """
 
     name: Literal["bytetrack"] = Field("bytetrack", description=_NAME)
     level: LevelConfig | None = Field(LevelConfig(), description=_LEVEL)
     recovery: RecoveryConfig | None = Field(RecoveryConfig(), description=_RECOVERY)
     detection_weight: float = Field(0.4, ge=0, le=1, description=_DETECTION_WEIGHT)
+    predict_unconfirmed: bool = Field(True, description=_PREDICT_UNCONFIRMED)
     kalman: TimedKalmanConfig = Field(TimedKalmanConfig(), description="Motion model.")
 
 
@@ -307,7 +312,13 @@ TRACKERS: Final = ("bytetrack", "botsort", "ocsort", "sort", "deepsort", "strong
 """The names of all trackers."""
 
 PUBLISHED: Final = MappingProxyType(
-    {"level": None, "recovery": None, "detection_weight": 0.0, "kalman": {"reference_rate_hz": None}}
+    {
+        "level": None,
+        "recovery": None,
+        "detection_weight": 0.0,
+        "predict_unconfirmed": False,
+        "kalman": {"reference_rate_hz": None},
+    }
 )
 """What makes ByteTrack the published algorithm."""
 

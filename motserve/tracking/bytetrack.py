@@ -88,7 +88,8 @@ class ByteTrack(TrackerBase):
         measured = self._kalman.measure(seen.centre, seen.size)
         scale = self._observe_level(seen, timestamp)
 
-        self._kalman.predict(table.motion[:, : table.confirmed], steps)
+        among = len(table) if config.predict_unconfirmed else table.confirmed
+        self._kalman.predict(table.motion[:, :among], steps)
         if cues.camera is not None and self._moves_along:
             self._kalman.warp(table.motion, cues.camera)
         found, unmatched = self._associate(seen, seen.from_score(config.high_confidence * scale), timestamp)
