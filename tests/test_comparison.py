@@ -324,7 +324,10 @@ def test_what_cannot_be_equal_is_not_called_so() -> None:
     changed = {"tracker": {"duplicate_iou": 0.9, "kalman": {"position_noise": 0.1}}}
     for layers, said in (
         ([PUBLISHED, changed], r"tracker\.duplicate_iou, tracker\.kalman change; .*bytetrack-published\.yaml is it"),
-        ([], r"tracker\.level, tracker\.recovery, tracker\.detection_weight, tracker\.kalman change"),
+        (
+            [],
+            r"tracker\.level, tracker\.recovery, tracker\.detection_weight, tracker\.predict_unconfirmed, tracker\.kalman change",
+        ),
         ([{"tracker": {"name": "sort"}}], r"tracker\.name change"),
     ):
         config = load_config(layers)
