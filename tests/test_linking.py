@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from test_postprocessing import lefts, video
 
 from motserve.config import LinkingConfig, load_config
 from motserve.errors import InvalidConfig, InvalidData, WeightsUnavailable
-from motserve.postprocessing import Piece, finish_tracks, link_identities
-from motserve.postprocessing.aflink import AFLinkScorer, Shape, encode
+from motserve.postprocessing import Finisher, Piece, link_identities
+from motserve.postprocessing.aflink import AFLink, AFLinkScorer, Shape, encode
 from motserve.postprocessing.linking import find_joints
 from motserve.types import INTERPOLATED, NO_DETECTION
 from training import linker
@@ -93,6 +94,15 @@ def test_predictions_neither_begin_nor_end_anybody_and_yield_to_what_was_seen() 
     assert linked[2].tracks.measured.tolist() == [True]
 
 
+def test_where_both_pieces_are_predicted_one_row_stays() -> None:
+    seen = video([[(1, 0, 0.9)], [(2, 5, 0.9), (1, 2, 0.0)], [(1, 4, 0.0), (2, 10, 0.0)]])
+    for frame in seen[1:]:
+        frame.tracks.detections[frame.tracks.scores == 0] = NO_DETECTION
+    linked = link_identities(seen, LinkingConfig(), sure)
+    assert [frame.identities.tolist() for frame in linked] == [[1], [1], [1]]
+    assert lefts(linked, 1) == {0: 0, 1: 5, 2: 10}
+
+
 def test_another_class_is_somebody_else() -> None:
     seen = video([[(1, 0, 0.9)], [(2, 5, 0.9)]])
     seen[1].tracks.classes[:] = 3
@@ -149,10 +159,43 @@ def test_a_configuration_links_and_then_fills() -> None:
         [[(1, 2.0 * k, 0.9)] for k in range(15)] + [[] for _ in range(3)] + [[(2, 2.0 * k, 0.9)] for k in range(18, 30)]
     )
     config = load_config([{"linking": {"least_score": 0.3}, "interpolation": {"max_gap_s": 1}}])
-    finished = finish_tracks(video(frames), config)
+    finished = Finisher(config)(video(frames))
     assert [frame.identities.tolist() for frame in finished] == [[1]] * 30
     assert finished[16].tracks.detections.tolist() == [INTERPOLATED]
-    assert [frame.identities.tolist() for frame in finish_tracks(video(frames), load_config())][-1] == [2]
+    assert [frame.identities.tolist() for frame in Finisher(load_config())(video(frames))][-1] == [2]
+
+
+def test_nothing_configured_is_nothing_done() -> None:
+    assert not Finisher(load_config())
+    assert Finisher(load_config([{"linking": {}}]))
+    assert Finisher(load_config([{"interpolation": {}}])).weights == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"points": "many"}, "points"),
+        ({"points": 0}, "points"),
+        ({"span_s": -1}, "span_s"),
+        ({"channels": []}, "channels"),
+        (None, "no `shape` in its metadata"),
+    ],
+)
+def test_a_shape_that_is_none_is_refused(tmp_path: Path, changes: dict[str, object] | None, said: str) -> None:
+    shape = {"span_s": 2.0, "points": 16, "channels": [4]}
+    file = tmp_path / "weights.safetensors"
+    metadata = {} if changes is None else {"shape": json.dumps({**shape, **changes})}
+    save_file(AFLink(Shape(channels=(4,))).state_dict(), file, metadata)
+    with pytest.raises(WeightsUnavailable, match=said):
+        AFLinkScorer.load(file)
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
+    state = AFLink(Shape(channels=(4,))).state_dict()
+    state["head.1.weight"][0] = float("nan")
+    save_file(state, tmp_path / "nan.safetensors", {"shape": '{"span_s": 2.0, "points": 16, "channels": [4]}'})
+    with pytest.raises(WeightsUnavailable, match="not finite"):
+        AFLinkScorer.load(tmp_path / "nan.safetensors")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not weights", "other"])
@@ -164,7 +207,7 @@ def test_weights_that_are_none_are_refused_by_name(tmp_path: Path, content: byte
         file.write_bytes(content)
     config = load_config([{"linking": {"weights": str(file)}}])
     with pytest.raises(WeightsUnavailable, match=r"weights\.safetensors holds no weights of AFLink"):
-        finish_tracks(video([[(1, 0, 0.9)]]), config)
+        Finisher(config)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -220,6 +263,14 @@ def test_ground_truth_without_visibility_cannot_be_learned_from(tmp_path: Path) 
         linker.main(["--gt", str(tmp_path / "none"), "--config", str(CONFIG), "--output", str(tmp_path / "a" / "b")])
         == 2
     )
+
+
+def test_ground_truth_without_people_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "gt" / "empty" / "gt" / "gt.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text("1,1,0,0,10,20,1,7,1\n", encoding="utf-8")
+    with pytest.raises(InvalidData, match="no pair of the same person"):
+        linker.train_linker(tmp_path / "gt", TINY, tmp_path / "aflink.safetensors")
 
 
 def test_the_shipped_settings_are_valid_and_wrong_ones_are_refused(tmp_path: Path) -> None:

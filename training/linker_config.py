@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
 from training.bundled_config import Section, read_settings
+
+Channels = Annotated[int, Field(ge=1, le=4096)]
 
 
 class SightConfig(Section):
@@ -21,7 +24,7 @@ class SightConfig(Section):
 
 
 class LinkerTraining(Section):
-    """Pairs left over by the default tracker, and the network that tells them apart."""
+    """Pairs left over by trackers, and the network that tells them apart."""
 
     seed: int = Field(2024, ge=0, description="Seed of all randomness.")
     sequences: tuple[str, ...] = Field((), description="Sequences of the ground truth to learn from; none for all.")
@@ -33,7 +36,7 @@ class LinkerTraining(Section):
     validation_runs: int = Field(10, ge=1, le=10_000, description="How often each sequence of validation is seen.")
     span_s: float = Field(2.0, gt=0, le=60, description="Seconds of a piece that the network sees.")
     points: int = Field(16, ge=2, le=256, description="Points at which these are sampled.")
-    channels: tuple[int, ...] = Field((8, 16, 32, 32), min_length=1, description="Channels along time.")
+    channels: tuple[Channels, ...] = Field((8, 16, 32, 32), min_length=1, description="Channels along time.")
     max_gap_s: float = Field(4.0, gt=0, le=60, description="Longest time between the pieces of a pair in seconds.")
     max_distance: float = Field(3.0, gt=0, le=100, description="Farthest apart that they are, in heights.")
     tempo: float = Field(0.25, ge=0, le=2, description="Deviation of the logarithm of the tempo, between pairs.")

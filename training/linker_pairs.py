@@ -53,7 +53,7 @@ class Pairs:
 def collect_pairs(
     truths: list[TruthFile], runs: int, settings: LinkerTraining, shape: Shape, rng: np.random.Generator
 ) -> Pairs:
-    """Return the pairs that the default tracker leaves over.
+    """Return the pairs that trackers leave over.
 
     Args:
         truths: The sequences.
@@ -127,7 +127,7 @@ def _seen(
     people: MotTable, frames: int | None, sight: SightConfig, rng: np.random.Generator
 ) -> list[tuple[Detections, IntArray]]:
     """Return what a detector sees in each frame, and whom each of its detections shows."""
-    count = frames or int(people.frames.max()) + 1
+    count = frames or int(people.frames.max(initial=-1)) + 1
     order = np.lexsort((people.frames, people.ids))
     boxes = people.ltwh[order]
     boxes[:, 2:] += boxes[:, :2]

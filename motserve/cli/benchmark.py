@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 from motserve.benchmark import tracker as tracker_benchmark
 from motserve.benchmark.peers import LIBRARIES, MakePeer, available_peers
-from motserve.cli.compare_trackers import NO_PEERS, contenders_of
+from motserve.cli.compare_trackers import COMPARED, NO_PEERS, contenders_of
 from motserve.cli.compared import OutputFolder, conclude
 from motserve.cli.labelled import DetectionFiles, Rules, Videos, labelled_sequences, note
 from motserve.cli.options import ConfigFiles, Overrides, SequenceNames, names_of, read_config
@@ -30,6 +30,7 @@ from motserve.experiments.compare_trackers import (
 from motserve.experiments.models import Models
 from motserve.experiments.scoring import MOT_LIBRARIES
 from motserve.files import write_json
+from motserve.postprocessing import Finisher
 from motserve.provenance import stamp, write_stamp
 
 app = typer.Typer(no_args_is_help=True, help="Speed, measured on this machine.")
@@ -124,12 +125,13 @@ def _on_sequences(
         weights={
             "detector": None if detections else models.detector_weights.describe(),
             "reid": models.reid_weights.describe() if any(own.looks_at_people for own in configs.values()) else None,
+            **Finisher(settings).weights,
         },
         data={sequence.name: sequence.describe() for sequence in loaded},
         libraries=(*MOT_LIBRARIES, *LIBRARIES),
         notes={
             "every": every,
-            "candidates": {name: own.model_dump(mode="json", include={"tracker"}) for name, own in configs.items()},
+            "candidates": {name: own.model_dump(mode="json", include=set(COMPARED)) for name, own in configs.items()},
         },
         sections=["video", "reid"] if detections else ["video", "reid", "detector"],
     )

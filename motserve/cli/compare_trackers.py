@@ -34,10 +34,11 @@ from motserve.experiments.compare_trackers import (
 )
 from motserve.experiments.models import Models
 from motserve.experiments.scoring import MOT_LIBRARIES
+from motserve.postprocessing import Finisher
 from motserve.provenance import stamp
 
 NO_PEERS = "none"
-_COMPARED = ("tracker", "reid", "linking", "interpolation")
+COMPARED = ("tracker", "reid", "linking", "interpolation")
 
 
 def trackers(
@@ -59,7 +60,7 @@ def trackers(
     settings = read_config(config, overrides)
     cache, models = open_cache(settings), Models(settings)
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
-    configs = read_candidates(candidates, settings, _COMPARED) if candidates else own_variants(settings, loaded)
+    configs = read_candidates(candidates, settings, COMPARED) if candidates else own_variants(settings, loaded)
     blind = [sequence.name for sequence in loaded if sequence.footage is None]
     if blind and not candidates and settings.reid.policy != "off":
         note(f"without identities: there is no video of {', '.join(blind)} to look at; give --videos")
@@ -75,11 +76,12 @@ def trackers(
                 for name, own in configs.items()
                 if own.looks_at_people
             },
+            **{f"linking of {name}": Finisher(own).weights["linking"] for name, own in configs.items() if own.linking},
         },
         data={sequence.name: sequence.describe() for sequence in loaded},
         libraries=(*MOT_LIBRARIES, *LIBRARIES),
         notes={
-            "candidates": {name: own.model_dump(mode="json", include=set(_COMPARED)) for name, own in configs.items()}
+            "candidates": {name: own.model_dump(mode="json", include=set(COMPARED)) for name, own in configs.items()}
         },
         sections=["video"] if detections else ["video", "detector"],
     )

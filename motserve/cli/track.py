@@ -21,7 +21,7 @@ from motserve.config import Config
 from motserve.files import replacing
 from motserve.local import LocalModels
 from motserve.pipeline import PipelineStats, track_frames
-from motserve.postprocessing import finish_tracks, is_finished
+from motserve.postprocessing import Finisher
 from motserve.provenance import describe_files, stamp, write_stamp
 from motserve.results import SUFFIXES, Format, ResultWriter, export, read_lines, read_results
 from motserve.video import VideoInfo, annotate_video, open_video
@@ -83,7 +83,7 @@ def _track_to_lines(
 ) -> tuple[LocalModels, Path, _Outcome]:
     """Track into a file of lines beside the result, which memory does not have to hold."""
     with open_video(video, settings.video) as source:
-        models = LocalModels(settings)
+        models, finisher = LocalModels(settings), Finisher(settings)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -105,22 +105,24 @@ def _track_to_lines(
         try:
             with ResultWriter(lines, models.class_names) as results:
                 seconds = asyncio.run(run())
-            if is_finished(settings):
-                _finish(lines, models, settings)
+            if finisher:
+                stats.identities = _finish(lines, models, finisher)
         except BaseException:
             lines.unlink(missing_ok=True)
             with suppress(OSError):  # a folder that holds something stays
                 folder.rmdir()
             raise
         progress.update(task, total=stats.frames)
-        return models, lines, _Outcome(source.info, models.models, stats, seconds)
+        used = {**models.models, **finisher.weights}
+        return models, lines, _Outcome(source.info, used, stats, seconds)
 
 
-def _finish(lines: Path, models: LocalModels, config: Config) -> None:
-    """Join identities and fill gaps in a finished file of lines, in place."""
-    frames = finish_tracks(list(read_results(lines, models.class_names)), config)
+def _finish(lines: Path, models: LocalModels, finisher: Finisher) -> int:
+    """Finish a file of lines in place, and return how many identities are left in it."""
+    frames = finisher(list(read_results(lines, models.class_names)))
     with replacing(lines) as partial, ResultWriter(partial, models.class_names) as results:
         results.append(frames)
+    return len({identity for frame in frames for identity in frame.identities.tolist()})
 
 
 def _draw(video: Path, lines: Path, target: Path, models: LocalModels, settings: Config, progress: Progress) -> None:

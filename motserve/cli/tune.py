@@ -32,6 +32,7 @@ from motserve.experiments.record import log_run, percent
 from motserve.experiments.scoring import MOT_LIBRARIES
 from motserve.experiments.tuning import Tuned, by_name, halves, nested, tune
 from motserve.files import replacing, write_json
+from motserve.postprocessing import Finisher
 from motserve.provenance import stamp
 
 app = typer.Typer(no_args_is_help=True, help="Search for parameters.")
@@ -77,6 +78,7 @@ def tracker(
         weights={
             "detector": None if detections else models.detector_weights.describe(),
             "reid": models.reid_weights.describe() if settings.looks_at_people else None,
+            **Finisher(settings).weights,
         },
         data={sequence.name: sequence.describe() for sequence in loaded},
         libraries=(*MOT_LIBRARIES, "optuna", "ray"),

@@ -16,6 +16,7 @@ from motserve.experiments.models import Models
 from motserve.experiments.scoring import ScoredSet, Task, score_set
 from motserve.experiments.sequences import LabelledSequence, load_sequences, track_sequence
 from motserve.files import replacing
+from motserve.postprocessing import Finisher
 from motserve.provenance import describe_files, stamp_of
 from motserve.results import SUFFIXES, encode_frame, export, read_mot, read_tracks, to_table
 from motserve.types import TrackedFrame
@@ -105,7 +106,7 @@ def track_and_score(
     Raises:
         MotserveError: Data or weights are missing or not valid; see `load_sequences`.
     """
-    models = Models(config)
+    models, linking = Models(config), Finisher(config).weights
     sequences = load_sequences(
         truths, models, cache, detections=detections, videos=videos, benchmark=benchmark, progress=progress
     )
@@ -118,6 +119,7 @@ def track_and_score(
     weights = {
         "detector": None if detections else models.detector_weights.describe(),
         "reid": models.reid_weights.describe() if config.looks_at_people else None,
+        **linking,
     }
     data = {sequence.name: sequence.describe() for sequence in sequences}
     return Evaluation(score_set(tasks, ask_again), tasks, data, weights, tracks)

@@ -11,6 +11,7 @@ from motserve.experiments.comparison import SCALE, Comparison, is_finite
 from motserve.files import replacing, write_json
 
 _FIGURE_INCHES: Final = (8.0, 5.0)
+_DECADES_LABELLED = 20.0  # ratio of the ends of an axis beyond which the labels between powers of ten touch
 _DOTS_PER_INCH: Final = 120
 _MARKERS: Final = "osD^vP*X<>p"  # with ten colours, 110 candidates look different
 
@@ -37,7 +38,7 @@ def write_comparison(comparison: Comparison, folder: Path, provenance: Mapping[s
 
 def _draw(comparison: Comparison, path: Path) -> None:
     from matplotlib.figure import Figure
-    from matplotlib.ticker import StrMethodFormatter
+    from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
     axes = comparison.axes
     figure = Figure(figsize=_FIGURE_INCHES, dpi=_DOTS_PER_INCH, layout="constrained")
@@ -51,8 +52,10 @@ def _draw(comparison: Comparison, path: Path) -> None:
         x, y = row[axes.x.key] * scale_x, row[axes.y.key] * scale_y
         marks.append(plot.scatter([x], [y], s=60, marker=_MARKERS[number % len(_MARKERS)]))
     plot.set_xscale("log")
-    for formatted in (plot.xaxis.set_major_formatter, plot.xaxis.set_minor_formatter):
-        formatted(StrMethodFormatter("{x:g}"))
+    plot.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    values = [row[axes.x.key] for row in points]
+    crowded = bool(values) and max(values) > _DECADES_LABELLED * min(values)
+    plot.xaxis.set_minor_formatter(NullFormatter() if crowded else StrMethodFormatter("{x:g}"))
     plot.margins(x=0.2, y=0.1)
     plot.set_xlabel(axes.x_title)
     plot.set_ylabel(f"{axes.y.heading}, %" if axes.y.kind == "percent" else axes.y.heading)

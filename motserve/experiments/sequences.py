@@ -17,7 +17,7 @@ from motserve.experiments.detections import DetectedVideo, Progress, detect_vide
 from motserve.experiments.footage import Footage, find_video
 from motserve.experiments.models import Models
 from motserve.experiments.tracking import TrackedVideo, track_detections
-from motserve.postprocessing import finish_tracks
+from motserve.postprocessing import Finisher
 from motserve.provenance import describe_files
 from motserve.results import MotTable, read_mot
 
@@ -133,8 +133,9 @@ def track_sequence(sequence: LabelledSequence, config: Config, cache: Cache) -> 
         config: The configuration; its detector is not used.
         cache: Where embeddings are kept.
     """
+    finisher = Finisher(config)
     tracked = _track(sequence, config, cache)
-    return replace(tracked, frames=finish_tracks(tracked.frames, config))
+    return replace(tracked, frames=finisher(tracked.frames))
 
 
 def _track(sequence: LabelledSequence, config: Config, cache: Cache) -> TrackedVideo:

@@ -1,8 +1,8 @@
 """What can be done with the tracks of a whole file once its end is known: identities joined, gaps filled."""
 
-from motserve.postprocessing.finish import finish_tracks, is_finished
+from motserve.postprocessing.finish import Finisher
 from motserve.postprocessing.gaps import fill_gaps
 from motserve.postprocessing.linking import PossibleJoints, find_joints, link_identities
 from motserve.postprocessing.piece import Piece
 
-__all__ = ["Piece", "PossibleJoints", "fill_gaps", "find_joints", "finish_tracks", "is_finished", "link_identities"]
+__all__ = ["Finisher", "Piece", "PossibleJoints", "fill_gaps", "find_joints", "link_identities"]

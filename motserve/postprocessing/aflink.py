@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -41,9 +43,9 @@ class Shape:
         channels: Channels of the convolutions along time.
     """
 
-    span_s: float = 2.0
-    points: int = 16
-    channels: tuple[int, ...] = (16, 32, 64, 64)
+    span_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
+    points: Annotated[int, Field(ge=2)] = 16
+    channels: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (8, 16, 32, 32)
 
 
 class AFLink(nn.Module):
@@ -98,10 +100,13 @@ class AFLinkScorer:
             with safe_open(path, framework="pt") as file:
                 metadata = json.loads((file.metadata() or {}).get("shape", "null"))
                 tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-            shape = Shape(metadata["span_s"], metadata["points"], tuple(metadata["channels"]))
-            network = AFLink(shape)
+            if metadata is None:
+                raise ValueError("it has no `shape` in its metadata")
+            if not all(tensor.isfinite().all() for tensor in tensors.values()):
+                raise ValueError("numbers in it are not finite")
+            network = AFLink(TypeAdapter(Shape).validate_python(metadata))
             network.load_state_dict(tensors)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (OSError, SafetensorError, ValueError, RuntimeError) as error:
             raise WeightsUnavailable(f"{path} holds no weights of AFLink: {error}") from error
         return cls(network)
 

@@ -9,35 +9,53 @@ from typing import Final
 
 from motserve.config import Config
 from motserve.postprocessing.gaps import fill_gaps
-from motserve.postprocessing.linking import link_identities
+from motserve.postprocessing.linking import Score, link_identities
 from motserve.types import TrackedFrame
+from motserve.weights import Weights, checksum
 
 _BUNDLED: Final = "bundled"
 
 
-def finish_tracks(frames: Sequence[TrackedFrame], config: Config) -> list[TrackedFrame]:
-    """Join identities, then fill their gaps and smooth their boxes, each where it is configured.
+class Finisher:
+    """Joins identities, then fills their gaps and smooths their boxes, each where it is configured.
 
     Args:
-        frames: Every frame of a video, in order.
         config: `linking` and `interpolation` are used.
+
+    Attributes:
+        weights: What judges joints, as `Weights.describe` says it, by role; empty where nothing is joined.
 
     Raises:
         WeightsUnavailable: The weights that judge joints cannot be read.
     """
-    finished = list(frames)
-    if config.linking is not None:
-        # torch takes seconds to import, and who joins nothing needs none
-        from motserve.postprocessing.aflink import AFLinkScorer
 
-        weights = config.linking.weights
-        path = resources.files("motserve.bundled") / "aflink.safetensors" if weights == _BUNDLED else Path(weights)
-        finished = link_identities(finished, config.linking, AFLinkScorer.load(Path(str(path)).expanduser()))
-    if config.interpolation is not None:
-        finished = fill_gaps(finished, config.interpolation)
-    return finished
+    def __init__(self, config: Config) -> None:
+        self._linking, self._interpolation = config.linking, config.interpolation
+        self._score: Score | None = None
+        self.weights: dict[str, dict[str, str]] = {}
+        if config.linking is not None:
+            # torch takes seconds to import, and who joins nothing needs none
+            from motserve.postprocessing.aflink import AFLinkScorer
 
+            name = config.linking.weights
+            file = resources.files("motserve.bundled") / "aflink.safetensors" if name == _BUNDLED else name
+            path = Path(str(file)).expanduser()
+            self._score = AFLinkScorer.load(path)
+            self.weights["linking"] = Weights(name, path, checksum(path), fallback="").describe()
 
-def is_finished(config: Config) -> bool:
-    """Tell whether `finish_tracks` would change anything."""
-    return config.linking is not None or config.interpolation is not None
+    def __bool__(self) -> bool:
+        """Whether there is anything to do."""
+        return self._linking is not None or self._interpolation is not None
+
+    def __call__(self, frames: Sequence[TrackedFrame]) -> list[TrackedFrame]:
+        """Return the finished frames.
+
+        Args:
+            frames: Every frame of a video, in order.
+        """
+        finished = list(frames)
+        if self._linking is not None and self._score is not None:
+            finished = link_identities(finished, self._linking, self._score)
+        if self._interpolation is not None:
+            finished = fill_gaps(finished, self._interpolation)
+        return finished

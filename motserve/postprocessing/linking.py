@@ -106,7 +106,9 @@ def _renumbered(rows: Rows, identities: IntArray, names: IntArray) -> Rows:
     known = np.isin(rows.identities, identities)  # others were predicted only
     named = rows.identities.copy()
     named[known] = names[place[known]]
-    span = int(rows.frames.max(initial=0)) + 1
-    where, predicted = named * span + rows.frames, rows.detections == NO_DETECTION
-    twice = predicted & np.isin(where, where[~predicted])
-    return replace(rows, identities=named).take(np.flatnonzero(~twice))
+    span, predicted = int(rows.frames.max(initial=0)) + 1, rows.detections == NO_DETECTION
+    # one row of each identity in a frame: seen before predicted, and the prediction of the piece that began last
+    order = np.lexsort((-rows.ids, predicted, named * span + rows.frames))
+    where = (named * span + rows.frames)[order]
+    kept = np.sort(order[np.append(True, where[1:] != where[:-1])[: len(order)]])
+    return replace(rows, identities=named).take(kept)

@@ -3,7 +3,8 @@
 Reference: Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box", ECCV 2022. The rules,
 including births, lost tracks and duplicates, are those of the implementation in Ultralytics; time is in seconds
 instead of frames. At timestamps k / `reference_rate_hz` both give the same tracks, with what is added here switched
-off: thresholds that follow the detector's level, a recovery with enlarged boxes, and boxes nearer to the detection.
+off: thresholds that follow the detector's level, a recovery with enlarged boxes, boxes nearer to the detection, and
+time that passes for unconfirmed tracks.
 """
 
 from __future__ import annotations
