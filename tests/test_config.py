@@ -57,7 +57,7 @@ def test_every_key_is_described_and_every_number_bounded(key: str, field: dict[s
         assert {"minimum", "exclusiveMinimum"} & set(field), f"{key} has no lower bound"
 
 
-NO_DEFAULTS = {"training", "compare", "tracker"}
+NO_DEFAULTS = {"training", "compare", "tracker", "postprocessing"}
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,11 @@ TRACKERS = [path for path in sorted((CONFIGS / "tracker").glob("*.yaml")) if "pu
 @pytest.mark.parametrize("path", TRACKERS, ids=lambda p: p.stem)
 def test_shipped_trackers_have_their_defaults(path: Path) -> None:
     assert load_config([path]).tracker == load_config([{"tracker": {"name": path.stem}}]).tracker
+
+
+def test_the_shipped_postprocessing_is_what_empty_sections_stand_for() -> None:
+    shipped = load_config([CONFIGS / "postprocessing" / "whole_files.yaml"])
+    assert shipped == load_config([{"linking": {}, "interpolation": {}}]) != Config()
 
 
 def test_another_tracker_takes_nothing_over(tmp_path: Path) -> None:
