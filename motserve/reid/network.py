@@ -17,6 +17,7 @@ class EmbedderNetwork(nn.Module):
         dimension: Length of an embedding.
 
     Attributes:
+        dimension: Length of an embedding.
         trunk: Pictures to feature maps.
         head: Pooled features to `dimension` numbers; the triplet loss works on its output.
         norm: Batch norm; embeddings are compared after it, scaled to unit length by the caller.
@@ -29,6 +30,7 @@ class EmbedderNetwork(nn.Module):
         super().__init__()
         if backbone not in _TRUNKS:
             raise ValueError(f"unknown backbone {backbone!r}; known are {', '.join(sorted(_TRUNKS))}")
+        self.dimension = dimension
         self.trunk, channels = _TRUNKS[backbone]()
         self.head = nn.Linear(channels, dimension, bias=False)
         self.norm = nn.BatchNorm1d(dimension)

@@ -1,8 +1,9 @@
-"""Embedders on torch: motserve's own weights, or an ImageNet trunk that was never taught people."""
+"""Embedders on torch: motserve's own weights, OSNet's, or an ImageNet trunk that was never taught people."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from motserve.device import choose_device
 from motserve.errors import WeightsUnavailable
 from motserve.reid.network import EmbedderNetwork
 from motserve.reid.normalise import IMAGENET_MEAN, IMAGENET_STD
+from motserve.reid.osnet import OSNet, is_osnet, load_osnet
 from motserve.types import FloatArray
 from motserve.weights import Weights
 
@@ -25,11 +27,12 @@ _HEAD_SEED = 0
 
 
 class TorchEmbedder(ReIDBase):
-    """A trunk, global average pooling, a linear layer to 512, batch norm, unit length (BNNeck, Luo et al. 2019).
+    """A network whose embeddings are scaled to unit length: that of motserve (see `EmbedderNetwork`), or an OSNet.
 
     Args:
         config: Device, precision, crop size and batch size.
-        weights: `.safetensors` of motserve with its architecture in the metadata, or torchvision's ImageNet ResNet50.
+        weights: `.safetensors` of motserve with its architecture in the metadata; a `.pth` of torchreid with an OSNet;
+            or torchvision's ImageNet ResNet50.
 
     Raises:
         WeightsUnavailable: The file is no such thing.
@@ -52,7 +55,7 @@ class TorchEmbedder(ReIDBase):
     @property
     def dimension(self) -> int:
         """Length of an embedding."""
-        return int(self._network.head.out_features)
+        return self._network.dimension
 
     @property
     def parameters(self) -> int:
@@ -80,9 +83,10 @@ class TorchEmbedder(ReIDBase):
         return normalised.to(self._dtype).contiguous(memory_format=torch.channels_last)
 
 
-def _load(weights: Weights) -> EmbedderNetwork:
+def _load(weights: Weights) -> EmbedderNetwork | OSNet:
     if weights.path.suffix != ".safetensors":
-        return _untrained_head(weights)
+        state = torch.load(weights.path, map_location="cpu", weights_only=True)
+        return load_osnet(state) if is_osnet(state) else _untrained_head(weights, state)
     with safe_open(weights.path, framework="pt") as file:
         metadata = file.metadata() or {}
         state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  # not a mapping
@@ -91,16 +95,15 @@ def _load(weights: Weights) -> EmbedderNetwork:
     return network
 
 
-def _untrained_head(weights: Weights) -> EmbedderNetwork:
+def _untrained_head(weights: Weights, state: Mapping[str, torch.Tensor]) -> EmbedderNetwork:
     """Put torchvision's ImageNet ResNet50 under a fixed orthogonal projection, which keeps distances."""
-    logger.warning(
-        "%s was never trained to tell people apart: identities are linked poorly until it is fine-tuned", weights.name
-    )
-    state = torch.load(weights.path, map_location="cpu", weights_only=True)
     network = EmbedderNetwork("resnet50")
     generator = torch.Generator().manual_seed(_HEAD_SEED)
     torch.nn.init.orthogonal_(network.head.weight, generator=generator)
     missing, unexpected = network.load_trunk(state)
     if missing or unexpected:
-        raise ValueError(f"not a ResNet50: misses {missing[:3]}, has {unexpected[:3]}")
+        raise ValueError(f"neither a ResNet50 nor an OSNet: misses {missing[:3]}, has {unexpected[:3]}")
+    logger.warning(
+        "%s was never trained to tell people apart: identities are linked poorly until it is fine-tuned", weights.name
+    )
     return network
