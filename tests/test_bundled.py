@@ -41,9 +41,9 @@ def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def test_the_weights_are_small_and_say_what_they_are() -> None:
     files = sorted(FOLDER.glob("*.safetensors"))
-    assert [file.stem for file in files] == ["detector", "embedder"]
+    assert [file.stem for file in files] == ["aflink", "detector", "embedder"]
     assert sum(file.stat().st_size for file in files) < 15_000_000
-    for file, keys in zip(files, (("architecture", "names"), ("backbone", "dimension")), strict=True):
+    for file, keys in zip(files, (("shape",), ("architecture", "names"), ("backbone", "dimension")), strict=True):
         with safe_open(file, framework="numpy") as weights:
             assert {*keys, "command", "seed", "metrics"} <= set(weights.metadata())
         assert file.with_suffix(".md").exists()

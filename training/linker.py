@@ -24,6 +24,7 @@ from training.linker_pairs import Pairs, collect_pairs, varied
 
 logger = logging.getLogger("motserve.training.linker")
 
+_COMMAND = "python -m training.linker --gt FOLDER --config configs/training/linker.yaml"
 _THRESHOLDS = (0.5, 0.8, 0.9, 0.95)
 
 
@@ -60,6 +61,8 @@ def train_linker(gt: Path, settings: LinkerTraining, target: Path) -> dict[str, 
         logger.info("measured: %s", metrics)
     metadata = {
         "shape": asdict(shape),
+        "command": _COMMAND,
+        "seed": settings.seed,
         "metrics": metrics,
         "learned": sorted(learned),
         "settings": settings.model_dump(mode="json"),

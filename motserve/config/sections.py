@@ -99,8 +99,8 @@ class ReIDConfig(Section):
         ("resnet50_reid.safetensors", "bundled"),
         min_length=1,
         description="Weights in order of preference: a path or the name of a file in `models_dir` (.safetensors of "
-        "motserve, .onnx, .pth of torchreid with an OSNet), `resnet50-imagenet` (torchvision's; not in the default list, "
-        "because a head that never saw people puts everybody within `max_distance`), or `bundled`.",
+        "motserve, .onnx, .pth of torchreid with an OSNet), `resnet50-imagenet` (torchvision's; not in the default "
+        "list, because a head that never saw people puts everybody within `max_distance`), or `bundled`.",
     )
     device: Device = Field("auto", description="`auto` (CUDA where there is one, else CPU), `cpu`, `cuda` or `cuda:N`.")
     half: bool = Field(True, description="Half precision on CUDA devices; elsewhere single precision is used.")
