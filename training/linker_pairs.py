@@ -1,8 +1,8 @@
 """Pairs of pieces of tracks as a tracker leaves them, from ground truth that is seen through a made-up detector.
 
 What a linker has to judge are the pairs that the tracker itself could not join, and these are no fair sample of all
-pairs: the easy ones are gone. So trackers run first, on detections made up from the ground
-truth: in turn the default, which waits long for people and leaves hard pairs, and others that wait less.
+pairs: the easy ones are gone. So trackers run first, on detections made up from the ground truth: in turn the default,
+which waits long for people and leaves hard pairs, and others that wait less.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from training.linker_config import LinkerTraining, SightConfig
 _PEDESTRIAN = 1
 _CLASSED_COLUMNS = 9  # of ground truth that says what a row is and how much of it is seen
 _FALLBACK_RATE_HZ = 30.0
-_NOBODY = -1
 _TRACKERS: Final[Sequence[TrackerConfig]] = (
     ByteTrackConfig(),
     ByteTrackConfig(lost_buffer_s=0.5),
@@ -120,7 +119,7 @@ def _left_over(
     joints = find_joints(tracked, gates)
     ended = np.array([last[identity] for identity in joints.identities[joints.before].tolist()], np.int64)
     began = np.array([first[identity] for identity in joints.identities[joints.after].tolist()], np.int64)
-    return joints, ((ended == began) & (ended != _NOBODY)).astype(np.float32)
+    return joints, (ended == began).astype(np.float32)
 
 
 def _seen(

@@ -28,25 +28,27 @@ class PossibleJoints:
         identities: `(n,)` int64, every identity that was seen, rising.
         before: `(k,)` int64, place among the identities of the one that ended.
         after: `(k,)` int64, place of the one that began later.
-        began: `(n,)` int64, frame in which each was seen first.
     """
 
     identities: IntArray
     before: IntArray
     after: IntArray
-    began: IntArray
+    _starts: IntArray
+    _ends: IntArray
     _seen: Rows
     _times: NDArray[np.float64]
 
+    @property
+    def began(self) -> IntArray:
+        """`(n,)` int64, frame in which each identity was seen first."""
+        return self._seen.frames[self._starts]
+
     def pieces(self) -> list[tuple[Piece, Piece]]:
         """Return the ways of each pair."""
-        starts = np.searchsorted(self._seen.identities, self.identities)
-        stops = np.searchsorted(self._seen.identities, self.identities, side="right")
-        ways = {
-            place: Piece(self._times[self._seen.frames[slice(*span)]], self._seen.boxes[slice(*span)])
-            for place in np.union1d(self.before, self.after).tolist()
-            for span in [(starts[place], stops[place])]
-        }
+        ways = {}
+        for place in np.union1d(self.before, self.after).tolist():
+            way = slice(self._starts[place], self._ends[place] + 1)
+            ways[place] = Piece(self._times[self._seen.frames[way]], self._seen.boxes[way])
         return [(ways[i], ways[j]) for i, j in zip(self.before.tolist(), self.after.tolist(), strict=True)]
 
 
@@ -73,7 +75,7 @@ def find_joints(frames: Sequence[TrackedFrame], config: LinkingConfig) -> Possib
     apart = np.hypot(*((other[:, :2] + other[:, 2:]) - (one[:, :2] + one[:, 2:])).T / 2)
     near = apart <= config.max_distance * np.maximum(height, other_height)
     near &= seen.classes[ends[before]] == seen.classes[starts[after]]
-    return PossibleJoints(identities, before[near], after[near], seen.frames[starts], seen, times)
+    return PossibleJoints(identities, before[near], after[near], starts, ends, seen, times)
 
 
 def link_identities(frames: Sequence[TrackedFrame], config: LinkingConfig, score: Score) -> list[TrackedFrame]:

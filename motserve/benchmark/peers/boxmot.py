@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from motserve.benchmark.peers.contender import Contender, Step
+from motserve.benchmark.peers.contender import Contender, Step, detection_rows
 from motserve.types import Detections, Image, Tracks
 
 NAMES: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
@@ -39,8 +39,7 @@ class BoxMot(Contender):
 
     def prepare(self, detections: Detections, timestamp: float) -> Step:
         """See `Contender.prepare`."""
-        columns = [detections.boxes, detections.scores[:, None], detections.classes[:, None].astype(np.float32)]
-        return partial(self._tracker.update, np.concatenate(columns, axis=1), _ANY_PICTURE)
+        return partial(self._tracker.update, detection_rows(detections), _ANY_PICTURE)
 
     def read(self, answer: Any) -> Tracks:
         """See `Contender.read`. Rows are box, ID, score, class and row of the detection; IDs count from 0."""

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from motserve.base import TrackerBase
-from motserve.types import Detections, Tracks
+from motserve.types import Detections, FloatArray, Tracks
 
 Step = Callable[[], Any]
 
@@ -38,3 +40,9 @@ class Own(Contender):
     def read(self, answer: Tracks) -> Tracks:
         """See `Contender.read`."""
         return answer
+
+
+def detection_rows(detections: Detections) -> FloatArray:
+    """Return `(n, 6)` float32 of box, score and class, as several packages take detections."""
+    columns = [detections.boxes, detections.scores[:, None], detections.classes[:, None].astype(np.float32)]
+    return np.concatenate(columns, axis=1)

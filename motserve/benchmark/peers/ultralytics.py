@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
-from motserve.benchmark.peers.contender import Contender, Step
+from motserve.benchmark.peers.contender import Contender, Step, detection_rows
 from motserve.config import PUBLISHED, ByteTrackConfig, CascadeConfig, TrackerConfig
 from motserve.libraries import import_ultralytics
 from motserve.types import Detections, Tracks
@@ -51,8 +51,7 @@ class Ultralytics(Contender):
         """See `Contender.prepare`."""
         from ultralytics.engine.results import Boxes
 
-        columns = [detections.boxes, detections.scores[:, None], detections.classes[:, None].astype(np.float32)]
-        return partial(self._tracker.update, Boxes(np.concatenate(columns, axis=1), _SHAPE))
+        return partial(self._tracker.update, Boxes(detection_rows(detections), _SHAPE))
 
     def read(self, answer: Any) -> Tracks:
         """See `Contender.read`. Rows are box, ID, score, class and row of the detection."""
