@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from motserve.scenes.body import STRIDE_PER_HEIGHT, Pose
 from motserve.scenes.camera import Array, Camera
 from motserve.scenes.config import SceneConfig
+from motserve.scenes.cutout import Cutout
 from motserve.scenes.looks import Look
 from motserve.scenes.stage import Placement
 
@@ -39,7 +41,7 @@ class Visit:
     points: Array
     walked: Array
 
-    def place(self, look: Look, time: float) -> Placement:
+    def place(self, look: Look | Cutout, time: float) -> Placement:
         """Return where the person is at a time within the visit, and in which pose."""
         around = time + OFFSETS
         x, z = (np.interp(around, self.times, self.points[:, axis]) for axis in (0, 1))
@@ -67,7 +69,7 @@ class Person:
     """One identity: a look and its visits, in order, apart in time."""
 
     id: int
-    look: Look
+    look: Look | Cutout
     visits: tuple[Visit, ...]
 
     def at(self, time: float) -> Placement | None:
@@ -78,7 +80,7 @@ class Person:
         return None
 
 
-def plan(config: SceneConfig, camera: Camera, looks: list[Look], rng: np.random.Generator) -> list[Person]:
+def plan(config: SceneConfig, camera: Camera, looks: Sequence[Look | Cutout], rng: np.random.Generator) -> list[Person]:
     """Plan the visits of everybody.
 
     Args:

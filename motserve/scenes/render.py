@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from motserve.scenes.config import SceneConfig
-from motserve.scenes.looks import sample_cast
+from motserve.scenes.cutout import Cutout
+from motserve.scenes.looks import Look, sample_cast
 from motserve.scenes.paths import plan
 from motserve.scenes.stage import STILL, Stage
 from motserve.types import FloatArray, Frame, IntArray
@@ -43,17 +44,18 @@ class RenderedFrame:
     truth: Truth
 
 
-def render(config: SceneConfig) -> Iterator[RenderedFrame]:
+def render(config: SceneConfig, cast: Sequence[Look | Cutout] | None = None) -> Iterator[RenderedFrame]:
     """Render a scene lazily; memory does not grow with its length.
 
     Args:
         config: The scene; equal configurations give equal frames.
+        cast: Appearance of each identity; None draws as many people as the scene has.
 
     Yields:
         The frames in display order.
     """
     stage = Stage(config)
-    looks = sample_cast(np.random.default_rng([config.seed, 10]), config.people)
+    looks = sample_cast(np.random.default_rng([config.seed, 10]), config.people) if cast is None else cast
     people = plan(config, stage.camera, looks, np.random.default_rng([config.seed, 11]))
     moves = bool(config.shake or config.shake_degrees)
     for index in range(config.frames):

@@ -13,6 +13,7 @@ from motserve.scenes import backdrop, occluders
 from motserve.scenes.body import Pose
 from motserve.scenes.camera import Array, Camera, Shake
 from motserve.scenes.config import SceneConfig
+from motserve.scenes.cutout import Cutout, draw_cutout
 from motserve.scenes.figure import SOLID, Sprite, draw_person
 from motserve.scenes.looks import Look
 from motserve.types import FloatArray, Image
@@ -27,7 +28,7 @@ STILL = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 class Placement:
     """One person at one moment: who, where on the floor in metres, and how they stand."""
 
-    look: Look
+    look: Look | Cutout
     x: float
     z: float
     pose: Pose
@@ -88,7 +89,7 @@ class Stage:
         feet = [camera.project(person.x, person.z) for person in placements]
         _shadows(image, feet, motion)
         people = [
-            draw_person(person.look, person.pose, camera.tilt(person.z), _compose(motion, x, y, scale))
+            _draw(person, camera.tilt(person.z), _compose(motion, x, y, scale))
             for person, (x, y, scale) in zip(placements, feet, strict=True)
         ]
         layers = [
@@ -142,6 +143,12 @@ def _grade(exposure: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     gamma, tint = rng.uniform(0.88, 1.14), rng.uniform(0.95, 1.05, 3)
     table = np.stack([np.clip(exposure * channel * levels**gamma, 0, 1) for channel in tint], axis=-1)
     return np.asarray(np.rint(table * 255)[None], np.uint8)
+
+
+def _draw(person: Placement, tilt: float, placement: Array) -> Sprite:
+    if isinstance(person.look, Cutout):
+        return draw_cutout(person.look, person.pose, placement)
+    return draw_person(person.look, person.pose, tilt, placement)
 
 
 def _compose(motion: Array, x: float, y: float, scale: float) -> Array:
