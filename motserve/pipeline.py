@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from motserve.config import Config, ReIDConfig
 from motserve.reid.crops import cut_crops
 from motserve.reid.linker import IdentityLinker
+from motserve.reid.waiting import WaitingFrames
 from motserve.tracking import build_tracker
 from motserve.tracking.camera import CameraMotion
 from motserve.types import Cues, Detections, FloatArray, Frame, Image, TrackedFrame
@@ -63,17 +64,26 @@ class Follower:
         config: The configuration; the sections `tracker` and `reid` are used.
         stats: Counters that are kept up to date.
         rate_hz: The video's nominal frame rate in Hz, None where it is not known.
+        size: Width and height of the pictures in pixels, None where they are not known.
     """
 
-    def __init__(self, config: Config, stats: PipelineStats, rate_hz: float | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        stats: PipelineStats,
+        rate_hz: float | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> None:
         self._tracker = build_tracker(config.tracker, rate_hz)
         self._camera = CameraMotion(config.camera) if config.camera else None
-        self._linker = IdentityLinker(config.reid)
+        self._linker = IdentityLinker(config.reid, size)
+        self._waiting = WaitingFrames()
         self._stats = stats
+        self._now = 0.0
 
     async def advance(
         self, index: int, timestamp: float, detections: Detections, look: Look, picture: Picture
-    ) -> TrackedFrame:
+    ) -> list[TrackedFrame]:
         """Advance by one frame.
 
         Args:
@@ -84,7 +94,8 @@ class Follower:
             picture: Asked for the picture where the camera's motion is estimated.
 
         Returns:
-            The frame's tracks with their identities.
+            The frames, in order, in which everybody's identity is known now: often this one alone, none while somebody
+            in it is in doubt, several when the doubt ends. `finish` returns the rest.
         """
         wanted = self._tracker.wants(detections)
         looks = await look(detections.boxes[wanted]) if len(wanted) else np.empty((0, 0), np.float32)
@@ -93,13 +104,23 @@ class Follower:
         rows = self._linker.plan(tracks, timestamp)
         embeddings = await look(tracks.boxes[rows]) if len(rows) else np.empty((0, 0), np.float32)
         identities = self._linker.link(tracks, timestamp, rows, embeddings)
-        stats = self._stats
-        stats.frames += 1
-        stats.embeddings += len(rows) + len(wanted)
-        stats.identities, stats.links = self._linker.identities, self._linker.links
+        self._now = timestamp
+        self._stats.frames += 1
+        self._stats.embeddings += len(rows) + len(wanted)
         if not identities.all():  # predicted boxes of people who were recognised elsewhere
-            tracks, identities = tracks.part(np.flatnonzero(identities)), identities[identities > 0]
-        return TrackedFrame(index, timestamp, tracks, identities)
+            shown = np.flatnonzero(identities)
+            tracks, identities = tracks.part(shown), identities[shown]
+        done = self._waiting.add(TrackedFrame(index, timestamp, tracks, identities), self._linker.decisions())
+        return self._counted(done)
+
+    def finish(self) -> list[TrackedFrame]:
+        """Return the frames that are still held back; call it when the video has ended."""
+        self._linker.finish(self._now)
+        return self._counted(self._waiting.settle(self._linker.decisions()))
+
+    def _counted(self, frames: list[TrackedFrame]) -> list[TrackedFrame]:
+        self._stats.identities, self._stats.links = self._linker.identities, self._linker.links
+        return frames
 
 
 async def track_frames(
@@ -109,6 +130,7 @@ async def track_frames(
     config: Config,
     stats: PipelineStats,
     rate_hz: float | None = None,
+    size: tuple[int, int] | None = None,
 ) -> AsyncGenerator[list[TrackedFrame], None]:
     """Track every person through the frames of one video.
 
@@ -122,14 +144,15 @@ async def track_frames(
         config: The configuration; the sections `pipeline`, `tracker` and `reid` are used.
         stats: Counters that are kept up to date.
         rate_hz: The video's nominal frame rate in Hz, None where it is not known.
+        size: Width and height of the pictures in pixels, None where they are not known.
 
     Yields:
-        The tracked frames of one chunk, in order.
+        The next tracked frames, in order, at least one.
 
     Raises:
         InvalidVideo: Decoding failed; the frames before were yielded.
     """
-    follower = Follower(config, stats, rate_hz)
+    follower = Follower(config, stats, rate_hz, size)
     in_flight: deque[tuple[list[Frame], asyncio.Task[list[Detections]]]] = deque()
     failure: Exception | None = None
     exhausted = False
@@ -147,17 +170,15 @@ async def track_frames(
                     break
                 chunk, request = in_flight.popleft()
                 detections = await request
-                tracked = [
-                    await follower.advance(
-                        frame.index,
-                        frame.timestamp,
-                        found,
-                        _look_at(frame.image, embed, config.reid),
-                        partial(_image_of, frame),
-                    )
-                    for frame, found in zip(chunk, detections, strict=True)
-                ]
-                yield tracked
+                tracked: list[TrackedFrame] = []
+                for frame, found in zip(chunk, detections, strict=True):
+                    look = _look_at(frame.image, embed, config.reid)
+                    picture = partial(_image_of, frame)
+                    tracked += await follower.advance(frame.index, frame.timestamp, found, look, picture)
+                if tracked:
+                    yield tracked
+            if rest := follower.finish():
+                yield rest
         finally:
             for _, request in in_flight:
                 request.cancel()

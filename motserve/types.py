@@ -132,6 +132,27 @@ class Tracks:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """Why a track has the identity of somebody who had been away.
+
+    Attributes:
+        track: The track that begins.
+        identity: The identity it was given.
+        former: The track that held the identity before.
+        distance: Cosine distance between the looks of both, in [0, 2].
+        gap_s: Seconds between the last sight of the one and the first of the other.
+        moved: Distance between both places in body heights.
+    """
+
+    track: int
+    identity: int
+    former: int
+    distance: float
+    gap_s: float
+    moved: float
+
+
+@dataclass(frozen=True, slots=True)
 class TrackedFrame:
     """The answer for one frame.
 
@@ -140,9 +161,11 @@ class TrackedFrame:
         timestamp: Presentation time in seconds.
         tracks: The tracks seen in this frame.
         identities: `(n,)` int64, the lasting identity of each track, from 1, unique in a frame.
+        links: Why tracks that begin in this frame have the identity of somebody who had been away.
     """
 
     index: int
     timestamp: float
     tracks: Tracks
     identities: IntArray
+    links: tuple[Link, ...] = ()

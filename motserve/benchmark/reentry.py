@@ -27,7 +27,7 @@ from motserve.video import VideoWriter
 VIEWS = 8
 """Views of a person round the clock that a scene with real people needs."""
 
-_TOWARDS_CAMERA = 6  # of the eight views in order of their numbers, the one seen from the front
+_TOWARDS_CAMERA = 6  # of the eight views in order of their numbers, the one seen from the front; 0 walks to the right
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _MEAN_HEIGHT_M, _HEIGHT_SPREAD_M = 1.7, 0.07
 
@@ -187,8 +187,8 @@ def _cast(people: Mapping[int, list[Path]], count: int, where: str, rng: np.rand
 
 
 def _all_round(files: Sequence[Path]) -> list[Image]:
-    """Read the views in the order of `Cutout.views`: from the front on, which turns against their numbers."""
-    return [_read(files[(_TOWARDS_CAMERA - view) % VIEWS]) for view in range(VIEWS)]
+    """Read the views in the order of `Cutout.views`: from the front on."""
+    return [_read(files[(_TOWARDS_CAMERA + view) % VIEWS]) for view in range(VIEWS)]
 
 
 def _read(file: Path) -> Image:

@@ -8,6 +8,7 @@ from motserve.config.sections import (
     LoggingConfig,
     PipelineConfig,
     ReIDConfig,
+    TrustConfig,
     VideoConfig,
 )
 from motserve.config.serving import ReplicaConfig, ServingConfig
@@ -64,6 +65,7 @@ __all__ = [
     "StrongSortConfig",
     "TimedKalmanConfig",
     "TrackerConfig",
+    "TrustConfig",
     "TuningConfig",
     "VideoConfig",
     "change_config",

@@ -20,7 +20,7 @@ def _off(value: object) -> object:
     return "off" if value is False else value
 
 
-Policy = Annotated[Literal["off", "on_demand", "always"], BeforeValidator(_off)]
+Policy = Annotated[Literal["off", "on_demand", "interval", "always"], BeforeValidator(_off)]
 
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 
@@ -78,7 +78,12 @@ class DetectorConfig(Section):
 class GalleryConfig(Section):
     """What is remembered of each identity, and for how long."""
 
-    size: int = Field(8, ge=1, le=256, description="Embeddings kept of each identity, the latest ones.")
+    size: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="Embeddings kept of each identity; of the two that are most alike, the older makes room.",
+    )
     memory_s: float = Field(
         120.0, gt=0, le=86400, description="Seconds after which an identity that was not seen again is forgotten."
     )
@@ -87,13 +92,48 @@ class GalleryConfig(Section):
     )
 
 
+class TrustConfig(Section):
+    """Which crops are good enough to tell who somebody is."""
+
+    min_height: float = Field(32.0, ge=1, description="Least height of a box in pixels.")
+    min_confidence: float = Field(0.3, ge=0, le=1, description="Least confidence of the detection.")
+    max_overlap: float = Field(0.3, ge=0, le=1, description="Largest share of a box that another box covers.")
+    border: float = Field(
+        0.005,
+        ge=0,
+        le=0.5,
+        description="A box that comes this near to the border of the picture, as a share of its width or height, is "
+        "taken to be cut off by it.",
+    )
+
+
+class DecisionConfig(Section):
+    """How a track that begins gets its identity: its frames are held back until it is known who it is."""
+
+    wait_s: float = Field(
+        1.0,
+        ge=0,
+        le=60,
+        description="Longest time in seconds that frames are held back for a decision. Nobody waits where no one who "
+        "is away could have come there. With 0 the first frame decides.",
+    )
+    looks: int = Field(3, ge=1, le=64, description="Embeddings of a track that are compared, averaged.")
+    interval_s: float = Field(0.2, ge=0, le=60, description="Least time in seconds between two of them.")
+    margin: float = Field(
+        0.05,
+        ge=0,
+        le=2,
+        description="By how much a returning person must be nearer to their identity than to everybody in the picture.",
+    )
+
+
 class ReIDConfig(Section):
     """Appearance: the embedder and the linker that gives a returning person the old identity."""
 
     policy: Policy = Field(
         "on_demand",
-        description="`on_demand` embeds only where an embedding can change an answer, `always` every row of every "
-        "frame, `off` none: then each track is an identity.",
+        description="`on_demand` embeds only where an embedding can change an answer, `interval` everybody each "
+        "`refresh_interval_s`, `always` every row of every frame, `off` none: then each track is an identity.",
     )
     weights: Names = Field(
         ("resnet50_reid.safetensors", "bundled"),
@@ -113,15 +153,25 @@ class ReIDConfig(Section):
     crop_width: int = Field(128, ge=16, le=1024, description="Width of a crop in pixels.")
     batch_size: int = Field(32, ge=1, le=1024, description="Most crops in one pass of the network.")
     max_distance: float = Field(
-        0.3, ge=0, le=2, description="Largest cosine distance to the best embedding of an identity that links."
+        0.3,
+        ge=0,
+        le=2,
+        description="Largest cosine distance that links: of a track's embeddings to the nearest of an identity, "
+        "averaged. Each model has a scale of its own; `motserve calibrate reid` finds it.",
     )
     refresh_interval_s: float = Field(
         0.5, gt=0, le=600, description="Seconds between two embeddings of a track that goes into the gallery."
     )
-    max_overlap: float = Field(
-        0.3, ge=0, le=1, description="Share of a box covered by another above which its crop is not trusted."
+    refresh_growth: float = Field(
+        1.5,
+        ge=1,
+        le=10,
+        description="With `on_demand`, each interval is this many times the one before: who has been seen for long "
+        "looks no different.",
     )
-    min_height: float = Field(32.0, ge=1, description="Least height in pixels of a box whose crop is trusted.")
+    refresh_max_s: float = Field(10.0, gt=0, le=3600, description="Longest of these intervals in seconds.")
+    trust: TrustConfig = Field(TrustConfig(), description="Which crops are looked at.")
+    decision: DecisionConfig = Field(DecisionConfig(), description="How a track that begins gets its identity.")
     max_speed: float = Field(
         2.0, gt=0, le=100, description="Fastest plausible return, in body heights per second between the boxes."
     )

@@ -96,6 +96,17 @@ class Footage:
             return str(describe_files([self.path])["sha256"])
         return str(describe_files([image_folder(self.path)], image_folder(self.path))["sha256"])
 
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height of a picture in pixels; of a video its header is read, no picture decoded.
+
+        Raises:
+            InvalidVideo: It is none.
+            InvalidData: It is not the one of its sequence.
+        """
+        with self.open() as source:
+            return source.info.width, source.info.height
+
     @property
     def looked_at(self) -> bool:
         """Whether anything was made from the pictures, now or in an earlier run whose outcome was kept."""

@@ -69,7 +69,8 @@ def track_detections(
     ):
         if missing:
             raise InvalidConfig(f"{video.name}: {key}, and there is no video to look at; give --videos or {way_out}")
-    follower = Follower(config, PipelineStats(), video.rate_hz)
+    size = footage.size if footage is not None and appearance is not None else None
+    follower = Follower(config, PipelineStats(), video.rate_hz, size)
     watch = _Stopwatch(clock)
 
     async def run() -> TrackedVideo:
@@ -79,8 +80,9 @@ def track_detections(
             look = watch.around(appearance.at(video.frame_of(index))) if appearance else _blind
             before, start = watch.seconds, clock()
             picture = watch.around_picture(partial(_picture, footage, video.frame_of(index)))
-            frames.append(await follower.advance(index, timestamp, detections, look, picture))
+            frames += await follower.advance(index, timestamp, detections, look, picture)
             seconds[index] = clock() - start - (watch.seconds - before)
+        frames += follower.finish()
         return TrackedVideo(frames, seconds * 1e3)
 
     return asyncio.run(run())

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.types import FloatArray, Image
+from motserve.config import TrustConfig
+from motserve.types import BoolArray, FloatArray, Image, Tracks
 
 
 def cut_crops(image: Image, boxes: FloatArray, height: int, width: int) -> NDArray[np.uint8]:
@@ -47,3 +48,25 @@ def overlap_share(boxes: FloatArray) -> FloatArray:
     np.fill_diagonal(shared, 0)
     share: FloatArray = shared.max(axis=1) / np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     return share
+
+
+def trusted(tracks: Tracks, config: TrustConfig, size: tuple[int, int] | None) -> BoolArray:
+    """Tell whose crops are good enough to tell who they are.
+
+    Args:
+        tracks: The tracks of a frame.
+        config: What a good crop is.
+        size: Width and height of the picture in pixels; None to take no box for cut off.
+
+    Returns:
+        `(n,)` bool.
+    """
+    boxes = tracks.boxes
+    good = boxes[:, 3] - boxes[:, 1] >= config.min_height
+    good &= tracks.scores >= config.min_confidence
+    good &= overlap_share(boxes) <= config.max_overlap
+    if size is not None:
+        extent = np.array([*size], np.float32)
+        border = config.border * extent
+        good &= ((boxes[:, :2] > border) & (boxes[:, 2:] < extent - border)).all(axis=1)
+    return np.asarray(good)

@@ -1,17 +1,20 @@
-"""Remembers the last embeddings of each identity, in one block of memory that grows to a bound."""
+"""Remembers some embeddings of each identity, as different ones as were seen, in one block that grows to a bound."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from motserve.types import BoolArray, FloatArray, IntArray
 
 _FIRST_ROWS = 16
+_NEVER = -1
 
 
 class Gallery:
-    """The last `size` embeddings of each of many people, addressed by row.
+    """Up to `size` embeddings of each of many people, addressed by row.
+
+    Where a row is full, the older of the two embeddings that are most alike makes room, so that what is left shows a
+    person from as many sides as possible.
 
     Args:
         size: Embeddings kept of each person.
@@ -20,57 +23,94 @@ class Gallery:
     def __init__(self, size: int) -> None:
         self._size = size
         self._embeddings: FloatArray = np.empty((0, size, 0), np.float32)
-        self._added: IntArray = np.empty(0, np.int64)
+        self._added_at: IntArray = np.empty((0, size), np.int64)
+        """Tick at which each embedding came, `_NEVER` where there is none."""
+        self._tick = 0
 
     def __len__(self) -> int:
-        return len(self._added)
+        return len(self._added_at)
+
+    @property
+    def counts(self) -> IntArray:
+        """`(n,)` embeddings in each row."""
+        return np.count_nonzero(self._added_at != _NEVER, axis=1)
 
     @property
     def filled(self) -> BoolArray:
         """`(n,)` whether a row holds an embedding."""
-        return self._added > 0
+        return np.asarray((self._added_at != _NEVER).any(axis=1))
 
     def append_rows(self, count: int) -> None:
         """Add empty rows at the end."""
-        self._added = np.concatenate([self._added, np.zeros(count, np.int64)])
+        self._added_at = np.concatenate([self._added_at, np.full((count, self._size), _NEVER)])
 
     def keep(self, rows: BoolArray) -> None:
         """Drop all rows but those marked in `(n,)`."""
         # rows appended since the last embedding may have no memory yet
         kept = np.flatnonzero(rows[: len(self._embeddings)])
         self._embeddings[: len(kept)] = self._embeddings[kept]
-        self._added = self._added[rows]
+        self._added_at = self._added_at[rows]
 
     def add(self, rows: IntArray, embeddings: FloatArray) -> None:
-        """Remember one more embedding for each of `(m,)` different rows, over the oldest where a row is full.
+        """Remember one more embedding for each of `(m,)` different rows.
 
         Args:
             rows: `(m,)` int64, each row at most once.
             embeddings: `(m, d)` float32, unit length.
         """
         self._reserve(embeddings.shape[1])
-        self._embeddings[rows, self._added[rows] % self._size] = embeddings
-        self._added[rows] += 1
+        held, added_at = self._embeddings[rows], self._added_at[rows]
+        places = np.argmax(added_at == _NEVER, axis=1)
+        full = np.flatnonzero((added_at != _NEVER).all(axis=1))
+        if len(full):
+            places[full] = self._oldest_twin(held[full], added_at[full], embeddings[full])
+        self._embeddings[rows, places] = embeddings
+        self._added_at[rows, places] = self._tick
+        self._tick += 1
+
+    def merge(self, into: int, row: int) -> None:
+        """Add what one row remembers to another, and forget it there."""
+        order = np.argsort(self._added_at[row], kind="stable")
+        for place in order[self._added_at[row, order] != _NEVER]:
+            self.add(np.array([into]), self._embeddings[row, place][None].copy())
+        self._added_at[row] = _NEVER
 
     def clear(self, rows: BoolArray) -> None:
         """Forget the embeddings of the rows marked in `(n,)`."""
-        self._added[rows] = 0
+        self._added_at[rows] = _NEVER
 
-    def distances(self, rows: IntArray, embeddings: FloatArray) -> FloatArray:
-        """Return cosine distances to the best embedding of each row.
+    def embeddings_of(self, row: int) -> FloatArray:
+        """Return a copy of `(k, d)` what is remembered of a row."""
+        return self._embeddings[row][self._added_at[row] != _NEVER]
+
+    def distances(self, looks: IntArray, rows: IntArray) -> FloatArray:
+        """Compare people with people: each embedding of the one with the nearest of the other, averaged.
 
         Args:
+            looks: `(m,)` int64, rows that are filled.
             rows: `(r,)` int64, rows that are filled.
-            embeddings: `(m, d)` float32, unit length.
 
         Returns:
-            `(m, r)` float32 in [0, 2].
+            `(m, r)` float32 mean cosine distance in [0, 2].
         """
-        similarity = np.einsum("md,rkd->mrk", embeddings, self._embeddings[rows], optimize=True)
-        empty: NDArray[np.bool_] = np.arange(self._size) >= self._added[rows][:, None]
-        similarity[:, empty] = -1
-        best: FloatArray = 1 - similarity.max(axis=2)
-        return best
+        similarity = np.einsum("mjd,rkd->mrjk", self._embeddings[looks], self._embeddings[rows], optimize=True)
+        missing = self._added_at[rows] == _NEVER
+        nearest = np.where(missing[None, :, None, :], -1, similarity).max(axis=3)
+        there = self._added_at[looks] != _NEVER
+        total = np.where(there[:, None, :], nearest, 0).sum(axis=2)
+        return np.asarray(1 - total / np.count_nonzero(there, axis=1)[:, None], np.float32)
+
+    def _oldest_twin(self, held: FloatArray, added_at: IntArray, embeddings: FloatArray) -> IntArray:
+        """Return `(f,)` the place in each full row whose embedding is the older of the two that are most alike."""
+        rows, size = held.shape[:2]
+        everything = np.concatenate([held, embeddings[:, None]], axis=1)
+        alike = everything @ everything.transpose(0, 2, 1)
+        lower, left = np.tril_indices(size + 1)
+        alike[:, lower, left] = -np.inf
+        first, second = np.divmod(alike.reshape(rows, -1).argmax(axis=1), size + 1)
+        row = np.arange(rows)
+        newer = np.concatenate([added_at, np.full((rows, 1), self._tick)], axis=1)
+        return np.where(newer[row, first] <= newer[row, second], first, second)
 
     def _reserve(self, dimension: int) -> None:
         if len(self._embeddings) >= len(self) and self._embeddings.shape[2] == dimension:

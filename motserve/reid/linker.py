@@ -1,8 +1,11 @@
 """Maps a tracker's track IDs to identities that last: who comes back gets the old identity.
 
-A returning person is recognised where appearance and motion agree: cosine distance to the best remembered embedding,
-a plausible speed between the last and the new position, and an identity that nobody in the frame holds. In doubt,
-motion wins and a new identity is given.
+A returning person is recognised where appearance and motion agree: their looks are near to those remembered of an
+identity, and nearer than to those of anybody in the picture; they can have come from where it was last seen in the
+time since; and nobody was seen with it meanwhile. In doubt, motion wins and a new identity is given.
+
+People enter cut off by the border of the picture or half hidden, so the first look at them tells least. A track that
+may be a return stays undecided until a few good looks agree, or a time is over.
 """
 
 from __future__ import annotations
@@ -13,31 +16,25 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from motserve.config import ReIDConfig
-from motserve.reid.crops import overlap_share
+from motserve.reid.crops import trusted
 from motserve.reid.gallery import Gallery
-from motserve.types import BoolArray, FloatArray, IntArray, Tracks
-
-_NO_TRACK = 0
-"""Track IDs start at 1."""
+from motserve.reid.people import NO_TRACK, UNDECIDED, People, distance_in_heights, reachable
+from motserve.types import BoolArray, FloatArray, IntArray, Link, Tracks
 
 
 @dataclass(frozen=True, slots=True)
-class _People:
-    """Everyone who is present or remembered; a row each, the gallery has the same rows."""
+class Decision:
+    """Who an undecided person is.
 
-    identity: IntArray
-    track: IntArray
-    """Track that holds the identity now."""
-    former: IntArray
-    """Track that held it before the last link; it takes the identity back if the tracker finds it again."""
-    seen_at: np.ndarray[tuple[int], np.dtype[np.float64]]
-    box: FloatArray
+    Attributes:
+        provisional: The number below 0 that stood in place of the identity.
+        identity: The identity.
+        link: Why it is that of somebody who had been away; None for somebody new.
+    """
 
-    def __len__(self) -> int:
-        return len(self.identity)
-
-    def keep(self, rows: BoolArray) -> _People:
-        return _People(*(getattr(self, name)[rows] for name in self.__slots__))
+    provisional: int
+    identity: int
+    link: Link | None
 
 
 class IdentityLinker:
@@ -45,15 +42,16 @@ class IdentityLinker:
 
     Args:
         config: Policy, distance, gates and memory.
+        size: Width and height of the pictures in pixels; None to take no box for cut off.
     """
 
-    def __init__(self, config: ReIDConfig) -> None:
+    def __init__(self, config: ReIDConfig, size: tuple[int, int] | None = None) -> None:
         self._config = config
-        empty = np.empty(0, np.int64)
-        self._people = _People(empty, empty, empty, np.empty(0), np.empty((0, 4), np.float32))
+        self._size = size
+        self._people = People.nobody()
         self._gallery = Gallery(config.gallery.size)
-        self._next_identity = 1
-        self._tick = 0
+        self._next_key = self._next_identity = 1
+        self._decisions: list[Decision] = []
         self.links = 0
         """How many returning people were given their old identity."""
 
@@ -65,8 +63,8 @@ class IdentityLinker:
     def plan(self, tracks: Tracks, timestamp: float) -> IntArray:
         """Say which rows of a frame need an embedding, because it can change an answer.
 
-        Births are embedded where an absent identity could plausibly be theirs. All others are embedded together each
-        `refresh_interval_s`, if their crop can be trusted: people who may leave have to be remembered first.
+        A track that begins is embedded a few times where somebody who is away could have come there. Everybody else is
+        embedded now and then, ever more rarely: people who may leave have to be remembered first.
 
         Args:
             tracks: The frame's tracks.
@@ -75,22 +73,25 @@ class IdentityLinker:
         Returns:
             `(k,)` int64, ascending rows of `tracks`.
         """
-        if self._config.policy == "off":
+        config = self._config
+        if config.policy == "off":
             return np.empty(0, np.int64)
         if not tracks.measured.all():
             measured = np.flatnonzero(tracks.measured)
             return measured[self.plan(tracks.part(measured), timestamp)]
-        if self._config.policy == "always":
+        if config.policy == "always":
             return np.arange(len(tracks))
-        rows = self._rows_of(tracks.ids)
-        births = (rows < 0) & ~np.isin(tracks.ids, self._people.former)
-        height = tracks.boxes[:, 3] - tracks.boxes[:, 1]
+        rows = self._people.rows_of(tracks.ids)
+        known = rows >= 0
         wanted = np.zeros(len(tracks), np.bool_)
-        if births.any():
-            wanted[births] = self._plausible(tracks.boxes[births], self._absent(rows), timestamp).any(axis=1)
-        if int(timestamp / self._config.refresh_interval_s) > self._tick:
-            wanted |= overlap_share(tracks.boxes) <= self._config.max_overlap
-        return np.flatnonzero(wanted & (height >= self._config.min_height))
+        wanted[known] = self._is_due(rows[known], timestamp)
+        births = ~known & ~np.isin(tracks.ids, self._people.former)
+        if config.policy == "interval":
+            wanted[births] = True
+        elif births.any():
+            now = np.full(np.count_nonzero(births), timestamp)
+            wanted[births] = self._reach(tracks.boxes[births], now, self._remembered(timestamp, rows)).any(axis=1)
+        return np.flatnonzero(wanted & trusted(tracks, config.trust, self._size))
 
     def link(self, tracks: Tracks, timestamp: float, embedded: IntArray, embeddings: FloatArray) -> IntArray:
         """Give every row of a frame its identity and remember the embeddings.
@@ -102,7 +103,8 @@ class IdentityLinker:
             embeddings: `(k, d)` float32, unit length, for those rows.
 
         Returns:
-            `(n,)` int64 identities, unique in the frame; 0 for a predicted box whose identity somebody else holds now.
+            `(n,)` int64 identities, unique in the frame; 0 for a predicted box whose identity somebody else holds now;
+            below 0 for somebody undecided, of whom a decision will tell.
         """
         measured = tracks.measured
         if measured.all():
@@ -112,122 +114,158 @@ class IdentityLinker:
         identities = np.zeros(len(tracks), np.int64)
         seen = tracks.part(rows)
         identities[rows] = self._link(seen, timestamp, np.searchsorted(rows, embedded), embeddings)
-        people = self._rows_of(tracks.ids)
-        ghosts = np.flatnonzero(~measured & (people >= 0))
-        identities[ghosts] = self._people.identity[people[ghosts]]
+        identities[~measured] = self._identities_of(tracks.ids[~measured])
         return identities
+
+    def decisions(self) -> list[Decision]:
+        """Return what was decided since the last call."""
+        decisions, self._decisions = self._decisions, []
+        return decisions
+
+    def finish(self, timestamp: float) -> None:
+        """Decide about everybody who is undecided: the video has ended.
+
+        Args:
+            timestamp: Presentation time of the last frame in seconds.
+        """
+        self._decide(timestamp, final=True)
 
     def _link(self, tracks: Tracks, timestamp: float, embedded: IntArray, embeddings: FloatArray) -> IntArray:
         """Give rows that stand on detections their identities; see `link`."""
-        self._tick = int(timestamp / self._config.refresh_interval_s)
         self._return_to_former(tracks.ids)
-        rows = self._rows_of(tracks.ids)
-        births = np.flatnonzero(rows < 0)
+        births = np.flatnonzero(self._people.rows_of(tracks.ids) < 0)
         if len(births):
-            with_embedding = np.isin(embedded, births)
-            rows[births] = self._settle(
-                tracks, births, embedded[with_embedding], embeddings[with_embedding], self._absent(rows), timestamp
-            )
+            born = People.born(self._next_key, tracks.ids[births], tracks.boxes[births], timestamp)
+            self._people = self._people.joined(born)
+            self._gallery.append_rows(len(births))
+            self._next_key += len(births)
+        rows = self._people.rows_of(tracks.ids)
         self._people.seen_at[rows] = timestamp
         self._people.box[rows] = tracks.boxes
         if len(embedded):
-            self._gallery.add(rows[embedded], embeddings)
-        identities = self._people.identity[rows]
+            good = trusted(tracks, self._config.trust, self._size)[embedded]
+            looked = rows[embedded[good]]
+            self._gallery.add(looked, embeddings[good])
+            self._people.looked_at[looked] = timestamp
+            self._people.looks[looked] += 1
+        self._decide(timestamp)
+        identities = self._identities_of(tracks.ids)
         self._forget(timestamp)
         return identities
 
-    def _rows_of(self, track_ids: IntArray) -> IntArray:
-        """Return the row of the person who holds each track, -1 for tracks not known."""
-        if not len(self._people):
-            return np.full(len(track_ids), -1)
-        order = np.argsort(self._people.track)
-        place = np.searchsorted(self._people.track, track_ids, sorter=order)
-        rows = order[np.minimum(place, len(order) - 1)]
-        return np.where(self._people.track[rows] == track_ids, rows, -1)
+    def _identities_of(self, tracks: IntArray) -> IntArray:
+        """Return identities, below 0 for who is undecided, 0 for tracks that hold none."""
+        rows = self._people.rows_of(tracks)
+        identities = np.zeros(len(tracks), np.int64)
+        held = rows >= 0
+        identity, key = self._people.identity[rows[held]], self._people.key[rows[held]]
+        identities[held] = np.where(identity == UNDECIDED, -key, identity)
+        return identities
 
-    def _absent(self, present: IntArray) -> IntArray:
-        """Return rows of remembered people who are not in the frame and have an embedding."""
-        absent = self._gallery.filled.copy()
-        absent[present[present >= 0]] = False
-        return np.flatnonzero(absent)
+    def _is_due(self, rows: IntArray, timestamp: float) -> BoolArray:
+        """Tell whose looks are to be taken again."""
+        config, people = self._config, self._people
+        growth = config.refresh_growth if config.policy == "on_demand" else 1.0
+        interval = np.minimum(config.refresh_interval_s * growth ** people.looks[rows], config.refresh_max_s)
+        due = timestamp - np.maximum(people.looked_at[rows], people.born_at[rows]) >= interval
+        undecided = people.identity[rows] == UNDECIDED
+        again = timestamp - people.looked_at[rows] >= config.decision.interval_s
+        return np.where(undecided, again & (people.looks[rows] < config.decision.looks), due)
 
-    def _plausible(self, boxes: FloatArray, absent: IntArray, timestamp: float) -> BoolArray:
-        """Return `(n, a)` whether an absent person can have come to a box in the time since."""
-        last = self._people.box[absent]
-        gap = timestamp - self._people.seen_at[absent]
-        moved = np.linalg.norm(_centre(boxes)[:, None] - _centre(last)[None], axis=2)
-        height = ((boxes[:, 3] - boxes[:, 1])[:, None] + (last[:, 3] - last[:, 1])[None]) / 2
-        return np.asarray(moved <= height * (self._config.slack + self._config.max_speed * gap))
+    def _remembered(self, timestamp: float, present: IntArray) -> IntArray:
+        """Return rows of people with an identity and an embedding who are not among those present."""
+        away = self._gallery.filled & (self._people.identity != UNDECIDED) & (self._people.seen_at < timestamp)
+        away[present[present >= 0]] = False
+        return np.flatnonzero(away)
 
-    def _return_to_former(self, track_ids: IntArray) -> None:
+    def _reach(self, boxes: FloatArray, at: np.ndarray[tuple[int], np.dtype[np.float64]], away: IntArray) -> BoolArray:
+        people, config = self._people, self._config
+        return reachable(boxes, at, people.box[away], people.seen_at[away], config.slack, config.max_speed)
+
+    def _return_to_former(self, tracks: IntArray) -> None:
         """Undo links that motion refutes: the tracker found again the track that held the identity before.
 
         The track that appearance had linked loses the identity and becomes a birth of this frame.
         """
-        refuted = np.isin(self._people.former, track_ids) & (self._people.former != _NO_TRACK)
-        self._people.track[refuted] = self._people.former[refuted]
-        self._people.former[refuted] = _NO_TRACK
+        people = self._people
+        refuted = np.isin(people.former, tracks) & (people.former != NO_TRACK)
+        people.track[refuted] = people.former[refuted]
+        people.former[refuted] = NO_TRACK
+        people.looks[refuted] = 0
         self._gallery.clear(refuted)  # some of its embeddings show the person who was linked wrongly
         self.links -= int(np.count_nonzero(refuted))
 
-    def _settle(
-        self,
-        tracks: Tracks,
-        births: IntArray,
-        embedded: IntArray,
-        embeddings: FloatArray,
-        absent: IntArray,
-        timestamp: float,
-    ) -> IntArray:
-        """Return a row for each birth: of the absent person it is linked to, or a new one."""
-        owner = np.full(len(tracks), -1)
-        if len(embedded) and len(absent):
-            cost = self._gallery.distances(absent, embeddings)
-            allowed = cost <= self._config.max_distance
-            allowed &= self._plausible(tracks.boxes[embedded], absent, timestamp)
-            # a pair that is not allowed costs more than all allowed ones together, so it never displaces one
-            forbidden = np.float32(self._config.max_distance * len(embedded) + 1)
-            chosen = linear_sum_assignment(np.where(allowed, cost, forbidden))
-            linked = allowed[chosen]
-            owner[embedded[chosen[0][linked]]] = absent[chosen[1][linked]]
-        rows = owner[births]
-        old = rows[rows >= 0]
-        self._people.former[old] = self._people.track[old]
-        self._people.track[old] = tracks.ids[births[rows >= 0]]
-        self.links += len(old)
-        new = rows < 0
-        rows[new] = self._append(tracks.ids[births[new]])
-        return rows
+    def _decide(self, timestamp: float, final: bool = False) -> None:
+        """Link undecided people to identities, or give them new ones, as far as that can be told."""
+        people, config = self._people, self._config
+        undecided = np.flatnonzero(people.identity == UNDECIDED)
+        if not len(undecided):
+            return
+        away = self._remembered(timestamp, np.empty(0, np.int64))
+        possible = self._reach(people.born_box[undecided], people.born_at[undecided], away)
+        looked = self._gallery.filled[undecided]
+        cost = np.full(possible.shape, np.inf, np.float32)
+        if looked.any() and len(away):
+            cost[looked] = self._gallery.distances(undecided[looked], away)
+            nearest = self._nearest_present(undecided[looked], timestamp)
+            cost[looked] = np.where(cost[looked] + config.decision.margin <= nearest[:, None], cost[looked], np.inf)
+        allowed = possible & (cost <= config.max_distance)
+        # a pair that is not allowed costs more than all allowed ones together, so it never displaces one
+        forbidden = np.float32(config.max_distance * len(undecided) + 1)
+        chosen, choice = linear_sum_assignment(np.where(allowed, cost, forbidden))
+        enough = people.looks[undecided] >= config.decision.looks
+        late = (timestamp - people.born_at[undecided] >= config.decision.wait_s) | final
+        linked = np.zeros(len(undecided), np.bool_)
+        for one, other in zip(chosen.tolist(), choice.tolist(), strict=True):
+            if allowed[one, other] and (enough[one] or late[one]):
+                self._join(int(undecided[one]), int(away[other]), float(cost[one, other]))
+                linked[one] = True
+        hopeless = ~possible.any(axis=1) | (enough & ~allowed.any(axis=1))
+        for row in undecided[~linked & (hopeless | late)].tolist():
+            people.identity[row] = self._next_identity
+            self._decisions.append(Decision(-int(people.key[row]), self._next_identity, None))
+            self._next_identity += 1
+        if linked.any():
+            self._keep(~np.isin(np.arange(len(people)), undecided[linked]))
 
-    def _append(self, track_ids: IntArray) -> IntArray:
-        count = len(track_ids)
-        first = len(self._people)
-        new = _People(
-            np.arange(self._next_identity, self._next_identity + count),
-            track_ids,
-            np.full(count, _NO_TRACK),
-            np.zeros(count),
-            np.zeros((count, 4), np.float32),
+    def _nearest_present(self, rows: IntArray, timestamp: float) -> FloatArray:
+        """Return `(n,)` the distance of each to the nearest identity in the picture, inf where there is none."""
+        present = self._gallery.filled & (self._people.identity != UNDECIDED) & (self._people.seen_at == timestamp)
+        if not present.any():
+            return np.full(len(rows), np.inf, np.float32)
+        return np.asarray(self._gallery.distances(rows, np.flatnonzero(present)).min(axis=1))
+
+    def _join(self, row: int, old: int, distance: float) -> None:
+        """Give the identity of one row, who was away, to the track of another."""
+        people = self._people
+        link = Link(
+            track=int(people.track[row]),
+            identity=int(people.identity[old]),
+            former=int(people.track[old]),
+            distance=distance,
+            gap_s=float(people.born_at[row] - people.seen_at[old]),
+            moved=float(distance_in_heights(people.born_box[row : row + 1], people.box[old : old + 1])[0, 0]),
         )
-        self._people = _People(
-            *(np.concatenate([getattr(self._people, name), getattr(new, name)]) for name in _People.__slots__)
-        )
-        self._gallery.append_rows(count)
-        self._next_identity += count
-        return np.arange(first, first + count)
+        self._decisions.append(Decision(-int(people.key[row]), link.identity, link))
+        self.links += 1
+        people.former[old] = people.track[old]
+        for column in (people.track, people.born_at, people.born_box, people.seen_at, people.box, people.looked_at):
+            column[old] = column[row]
+        people.looks[old] = people.looks[row]
+        self._gallery.merge(old, row)
 
     def _forget(self, timestamp: float) -> None:
         """Drop who was away too long, and the longest absent where there are too many."""
         gap = timestamp - self._people.seen_at
-        keep = gap <= self._config.gallery.memory_s
-        absent = np.flatnonzero(keep & (gap > 0))
+        undecided = self._people.identity == UNDECIDED
+        keep = (gap <= self._config.gallery.memory_s) | undecided
+        absent = np.flatnonzero(keep & (gap > 0) & ~undecided)
         excess = len(absent) - self._config.gallery.max_identities
         if excess > 0:
             keep[absent[np.argsort(-gap[absent], kind="stable")[:excess]]] = False
         if not keep.all():
-            self._people = self._people.keep(keep)
-            self._gallery.keep(keep)
+            self._keep(keep)
 
-
-def _centre(boxes: FloatArray) -> FloatArray:
-    return np.asarray((boxes[:, :2] + boxes[:, 2:]) / 2, np.float32)
+    def _keep(self, rows: BoolArray) -> None:
+        self._people = self._people.part(rows)
+        self._gallery.keep(rows)

@@ -1,0 +1,130 @@
+"""Everyone who is present in a video or remembered: one row each, in arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motserve.types import BoolArray, FloatArray, IntArray
+
+NO_TRACK: Final = 0
+"""Track IDs start at 1."""
+
+UNDECIDED: Final = 0
+"""Stands for the identity of somebody of whom it is not known yet whether they were here before."""
+
+Seconds = NDArray[np.float64]
+
+_LEAST_HEIGHT = 1.0  # pixels; a box without height is at a distance all the same
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """Columns of equal length.
+
+    Attributes:
+        key: `(n,)` int64, from 1, never given again.
+        identity: `(n,)` int64, `UNDECIDED` for some.
+        track: `(n,)` int64, track that holds the identity now.
+        former: `(n,)` int64, track that held it before the last link, or `NO_TRACK`; it takes the identity back if the
+            tracker finds it again.
+        born_at: `(n,)` float64, time in seconds at which the present track began.
+        born_box: `(n, 4)` float32, where; xyxy in pixels.
+        seen_at: `(n,)` float64, time in seconds at which they were seen last.
+        box: `(n, 4)` float32, where; xyxy in pixels.
+        looked_at: `(n,)` float64, time in seconds of the last embedding, -inf without one.
+        looks: `(n,)` int64, embeddings of the present track.
+    """
+
+    key: IntArray
+    identity: IntArray
+    track: IntArray
+    former: IntArray
+    born_at: Seconds
+    born_box: FloatArray
+    seen_at: Seconds
+    box: FloatArray
+    looked_at: Seconds
+    looks: IntArray
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    @classmethod
+    def nobody(cls) -> People:
+        """Return no rows."""
+        return cls.born(0, np.empty(0, np.int64), np.empty((0, 4), np.float32), 0.0)
+
+    @classmethod
+    def born(cls, first_key: int, tracks: IntArray, boxes: FloatArray, timestamp: float) -> People:
+        """Return rows for tracks that begin.
+
+        Args:
+            first_key: Key of the first; the others follow.
+            tracks: `(n,)` int64 track IDs.
+            boxes: `(n, 4)` float32, xyxy in pixels.
+            timestamp: Now, in seconds.
+        """
+        n = len(tracks)
+        none = np.zeros(n, np.int64)
+        now = np.full(n, timestamp)
+        return cls(
+            key=np.arange(first_key, first_key + n),
+            identity=none + UNDECIDED,
+            track=tracks.copy(),
+            former=none + NO_TRACK,
+            born_at=now,
+            born_box=boxes.copy(),
+            seen_at=now.copy(),
+            box=boxes.copy(),
+            looked_at=np.full(n, -np.inf),
+            looks=none.copy(),
+        )
+
+    def joined(self, others: People) -> People:
+        """Return these rows and then others."""
+        return People(*(np.concatenate([getattr(self, f.name), getattr(others, f.name)]) for f in fields(self)))
+
+    def part(self, rows: BoolArray) -> People:
+        """Return the rows that are marked."""
+        return People(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def rows_of(self, tracks: IntArray) -> IntArray:
+        """Return `(n,)` the row of the person who holds each track, -1 for tracks not known."""
+        if not len(self):
+            return np.full(len(tracks), -1)
+        order = np.argsort(self.track)
+        place = np.searchsorted(self.track, tracks, sorter=order)
+        rows = order[np.minimum(place, len(order) - 1)]
+        return np.where(self.track[rows] == tracks, rows, -1)
+
+
+def reachable(
+    boxes: FloatArray, at: Seconds, last: FloatArray, seen_at: Seconds, slack: float, speed: float
+) -> BoolArray:
+    """Tell who can have come where.
+
+    Args:
+        boxes: `(n, 4)` float32, xyxy in pixels, where somebody appeared.
+        at: `(n,)` float64, when, in seconds.
+        last: `(m, 4)` float32, where others were seen last.
+        seen_at: `(m,)` float64, when.
+        slack: Distance in body heights that takes no time.
+        speed: Body heights per second beyond it.
+
+    Returns:
+        `(n, m)` bool; nobody came before they were gone.
+    """
+    gap = at[:, None] - seen_at[None]
+    return np.asarray((gap > 0) & (distance_in_heights(boxes, last) <= slack + speed * gap))
+
+
+def distance_in_heights(boxes: FloatArray, others: FloatArray) -> FloatArray:
+    """Return `(n, m)` float32, distances between centres in mean heights of both boxes."""
+    centre, other = ((b[:, :2] + b[:, 2:]) / 2 for b in (boxes, others))
+    height, other_height = ((b[:, 3] - b[:, 1]) for b in (boxes, others))
+    moved = np.linalg.norm(centre[:, None] - other[None], axis=2)
+    return np.asarray(moved / np.maximum((height[:, None] + other_height[None]) / 2, _LEAST_HEIGHT), np.float32)
