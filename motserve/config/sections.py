@@ -84,6 +84,13 @@ class GalleryConfig(Section):
         le=256,
         description="Embeddings kept of each identity; of the two that are most alike, the older makes room.",
     )
+    contradiction: float = Field(
+        2.0,
+        ge=1,
+        le=100,
+        description="An embedding of a track that is farther from all that is remembered of it than this many times "
+        "`max_distance` shows somebody else, whom the tracker took for the same: memory begins anew with it.",
+    )
     memory_s: float = Field(
         120.0, gt=0, le=86400, description="Seconds after which an identity that was not seen again is forgotten."
     )
@@ -158,6 +165,19 @@ class ReIDConfig(Section):
         le=2,
         description="Largest cosine distance that links: of a track's embeddings to the nearest of an identity, "
         "averaged. Each model has a scale of its own; `motserve calibrate reid` finds it.",
+    )
+    reentry: bool = Field(
+        True,
+        description="Whether somebody who left through the border of the picture gets their identity back on return. "
+        "Ground truth of the MOTChallenge mostly counts each visit as another person; set it to false to be scored "
+        "there.",
+    )
+    exit_border: float = Field(
+        0.02,
+        ge=0,
+        le=0.5,
+        description="Without `reentry`: who was last seen this near to the border, as a share of the picture's width "
+        "or height, has left.",
     )
     refresh_interval_s: float = Field(
         0.5, gt=0, le=600, description="Seconds between two embeddings of a track that goes into the gallery."

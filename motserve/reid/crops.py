@@ -65,8 +65,22 @@ def trusted(tracks: Tracks, config: TrustConfig, size: tuple[int, int] | None) -
     good = boxes[:, 3] - boxes[:, 1] >= config.min_height
     good &= tracks.scores >= config.min_confidence
     good &= overlap_share(boxes) <= config.max_overlap
-    if size is not None:
-        extent = np.array([*size], np.float32)
-        border = config.border * extent
-        good &= ((boxes[:, :2] > border) & (boxes[:, 2:] < extent - border)).all(axis=1)
-    return np.asarray(good)
+    return np.asarray(good & ~at_border(boxes, size, config.border))
+
+
+def at_border(boxes: FloatArray, size: tuple[int, int] | None, share: float) -> BoolArray:
+    """Tell which boxes come to the border of a picture.
+
+    Args:
+        boxes: `(n, 4)` float32, xyxy in pixels.
+        size: Width and height of the picture in pixels; None for a picture without border.
+        share: How near counts, as a share of the picture's width or height.
+
+    Returns:
+        `(n,)` bool.
+    """
+    if size is None:
+        return np.zeros(len(boxes), np.bool_)
+    extent = np.array(size, np.float32)
+    margin = share * extent
+    return np.asarray(((boxes[:, :2] <= margin) | (boxes[:, 2:] >= extent - margin)).any(axis=1))

@@ -83,6 +83,17 @@ class Gallery:
         """Return a copy of `(k, d)` what is remembered of a row."""
         return self._embeddings[row][self._added_at[row] != _NEVER]
 
+    def nearest(self, rows: IntArray, embeddings: FloatArray) -> FloatArray:
+        """Return `(m,)` the cosine distance of each embedding to the nearest of its own row, 2 for an empty row.
+
+        Args:
+            rows: `(m,)` int64.
+            embeddings: `(m, d)` float32, unit length.
+        """
+        similarity = np.einsum("mkd,md->mk", self._embeddings[rows], embeddings)
+        similarity[self._added_at[rows] == _NEVER] = -1
+        return np.asarray(1 - similarity.max(axis=1))
+
     def distances(self, looks: IntArray, rows: IntArray) -> FloatArray:
         """Compare people with people: each embedding of the one with the nearest of the other, averaged.
 

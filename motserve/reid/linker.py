@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from motserve.config import ReIDConfig
-from motserve.reid.crops import trusted
+from motserve.reid.crops import at_border, trusted
 from motserve.reid.gallery import Gallery
 from motserve.reid.people import NO_TRACK, UNDECIDED, People, distance_in_heights, reachable
 from motserve.types import BoolArray, FloatArray, IntArray, Link, Tracks
@@ -142,16 +142,34 @@ class IdentityLinker:
         rows = self._people.rows_of(tracks.ids)
         self._people.seen_at[rows] = timestamp
         self._people.box[rows] = tracks.boxes
+        good = trusted(tracks, self._config.trust, self._size)
+        self._people.hidden[rows] |= ~good
         if len(embedded):
-            good = trusted(tracks, self._config.trust, self._size)[embedded]
-            looked = rows[embedded[good]]
-            self._gallery.add(looked, embeddings[good])
-            self._people.looked_at[looked] = timestamp
-            self._people.looks[looked] += 1
+            kept = good[embedded]
+            self._remember(rows[embedded[kept]], embeddings[kept], timestamp)
         self._decide(timestamp)
         identities = self._identities_of(tracks.ids)
         self._forget(timestamp)
         return identities
+
+    def _remember(self, rows: IntArray, embeddings: FloatArray, timestamp: float) -> None:
+        """Add good looks at people to what is remembered of them."""
+        people, config = self._people, self._config
+        people.looked_at[rows] = timestamp
+        people.looks[rows] += 1
+        strange = self._gallery.filled[rows]
+        limit = config.gallery.contradiction * config.max_distance
+        if strange.any():
+            strange[strange] = self._gallery.nearest(rows[strange], embeddings[strange]) > limit
+        # one such look may be a bad crop; after the second the tracker has taken somebody else for them. Motion wins:
+        # from now on it is this person
+        again = strange & people.doubted[rows]
+        contradicted = np.zeros(len(people), np.bool_)
+        contradicted[rows[again]] = True
+        self._gallery.clear(contradicted)
+        known = ~strange | again
+        self._gallery.add(rows[known], embeddings[known])
+        people.doubted[rows] = people.hidden[rows] = ~known
 
     def _identities_of(self, tracks: IntArray) -> IntArray:
         """Return identities, below 0 for who is undecided, 0 for tracks that hold none."""
@@ -168,6 +186,7 @@ class IdentityLinker:
         growth = config.refresh_growth if config.policy == "on_demand" else 1.0
         interval = np.minimum(config.refresh_interval_s * growth ** people.looks[rows], config.refresh_max_s)
         due = timestamp - np.maximum(people.looked_at[rows], people.born_at[rows]) >= interval
+        due |= people.hidden[rows]
         undecided = people.identity[rows] == UNDECIDED
         again = timestamp - people.looked_at[rows] >= config.decision.interval_s
         return np.where(undecided, again & (people.looks[rows] < config.decision.looks), due)
@@ -176,6 +195,8 @@ class IdentityLinker:
         """Return rows of people with an identity and an embedding who are not among those present."""
         away = self._gallery.filled & (self._people.identity != UNDECIDED) & (self._people.seen_at < timestamp)
         away[present[present >= 0]] = False
+        if not self._config.reentry:
+            away &= ~at_border(self._people.box, self._size, self._config.exit_border)
         return np.flatnonzero(away)
 
     def _reach(self, boxes: FloatArray, at: np.ndarray[tuple[int], np.dtype[np.float64]], away: IntArray) -> BoolArray:
@@ -251,7 +272,7 @@ class IdentityLinker:
         people.former[old] = people.track[old]
         for column in (people.track, people.born_at, people.born_box, people.seen_at, people.box, people.looked_at):
             column[old] = column[row]
-        people.looks[old] = people.looks[row]
+        people.looks[old], people.hidden[old], people.doubted[old] = people.looks[row], people.hidden[row], False
         self._gallery.merge(old, row)
 
     def _forget(self, timestamp: float) -> None:

@@ -37,6 +37,8 @@ class People:
         box: `(n, 4)` float32, where; xyxy in pixels.
         looked_at: `(n,)` float64, time in seconds of the last embedding, -inf without one.
         looks: `(n,)` int64, embeddings of the present track.
+        hidden: `(n,)` bool, whether they could not be seen well since the last embedding: it may be somebody else now.
+        doubted: `(n,)` bool, whether the last embedding was far from all that is remembered.
     """
 
     key: IntArray
@@ -49,6 +51,8 @@ class People:
     box: FloatArray
     looked_at: Seconds
     looks: IntArray
+    hidden: BoolArray
+    doubted: BoolArray
 
     def __len__(self) -> int:
         return len(self.key)
@@ -82,6 +86,8 @@ class People:
             box=boxes.copy(),
             looked_at=np.full(n, -np.inf),
             looks=none.copy(),
+            hidden=np.zeros(n, np.bool_),
+            doubted=np.zeros(n, np.bool_),
         )
 
     def joined(self, others: People) -> People:
