@@ -133,7 +133,7 @@ def test_the_pipeline_hands_over_pictures_and_embeddings() -> None:
         for index in range(10):
             await follower.advance(index, index / RATE, person(200), look, lambda: picture(0))
         # the camera turns to the right: everything moves 45 pixels to the left
-        frame = await follower.advance(10, 10 / RATE, person(155), look, lambda: picture(45))
+        (frame,) = await follower.advance(10, 10 / RATE, person(155), look, lambda: picture(45))
         return frame.tracks.ids.tolist()
 
     assert asyncio.run(walk()) == [1]

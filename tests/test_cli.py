@@ -50,8 +50,8 @@ def untrained(untrained_detector: Path, untrained_embedder: Path, monkeypatch: p
         "detector.device": "cpu",
         "reid.weights": untrained_embedder,
         "reid.device": "cpu",
-        "reid.min_height": 1,
-        "reid.max_overlap": 1,
+        "reid.trust.min_height": 1,
+        "reid.trust.max_overlap": 1,
     }
     return [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
 

@@ -69,7 +69,7 @@ def detector(untrained_detector: Path) -> list[str]:
 @pytest.fixture
 def embedder(untrained_embedder: Path) -> list[str]:
     """Settings for a small network that everybody looks alike to."""
-    options = (f"weights={untrained_embedder}", "device=cpu", "min_height=1", "max_overlap=1")
+    options = (f"weights={untrained_embedder}", "device=cpu", "trust.min_height=1", "trust.max_overlap=1")
     return [part for option in options for part in ("--set", f"reid.{option}")]
 
 

@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from motserve.reid.crops import cut_crops, overlap_share
+from motserve.config import TrustConfig
+from motserve.reid.crops import at_border, cut_crops, overlap_share, trusted
+from motserve.types import Tracks
 
 
 def boxes(*rows: tuple[float, float, float, float]) -> np.ndarray:
@@ -69,3 +71,31 @@ def test_nobody_is_covered_alone_or_by_a_neighbour_that_only_touches() -> None:
     assert overlap_share(boxes()).shape == (0,)
     np.testing.assert_array_equal(overlap_share(boxes((0, 0, 9, 9))), [0])
     np.testing.assert_array_equal(overlap_share(boxes((0, 0, 9, 9), (9, 0, 18, 9))), [0, 0])
+
+
+def tracks(*rows: tuple[float, float, float, float], scores: list[float] | None = None) -> Tracks:
+    n = len(rows)
+    ids = np.arange(1, n + 1)
+    return Tracks(ids, boxes(*rows), np.array(scores or [1.0] * n, np.float32), np.zeros(n, np.int64), np.arange(n))
+
+
+def test_the_border_is_a_share_of_each_side() -> None:
+    rows = boxes((2, 50, 40, 90), (1, 50, 40, 90), (50, 50, 198, 90), (50, 50, 199, 90), (50, 1, 90, 60), (5, 5, 9, 99))
+    assert at_border(rows, (200, 100), 0.009).tolist() == [False, True, False, True, False, False]
+    assert at_border(rows, (200, 100), 0.0101).tolist() == [True, True, True, True, True, True]
+    assert not at_border(rows, None, 0.5).any()
+
+
+def test_what_a_crop_must_be_to_be_trusted() -> None:
+    config = TrustConfig(min_height=40, min_confidence=0.5, max_overlap=0.25, border=0.01)
+    good, small, unsure, hidden, cut = (
+        (50, 50, 70, 95),
+        (90, 50, 95, 85),
+        (120, 50, 140, 95),
+        (67, 50, 75, 95),
+        (0, 5, 9, 60),
+    )
+    rows = tracks(good, small, unsure, hidden, cut, scores=[1, 1, 0.4, 1, 1])
+    assert trusted(rows, config, (200, 100)).tolist() == [True, False, False, False, False]
+    assert trusted(rows, config, None).tolist() == [True, False, False, False, True]
+    assert trusted(tracks(), config, (200, 100)).shape == (0,)

@@ -509,7 +509,8 @@ def through_the_pipeline(
 
 @pytest.mark.parametrize("policy", ["on_demand", "always", "off"])
 def test_tracks_and_identities_are_those_of_the_pipeline(policy: str) -> None:
-    config = load_config([{"tracker": {"lost_buffer_s": 1}, "reid": {"policy": policy}}])
+    # everybody looks the same here
+    config = load_config([{"tracker": {"lost_buffer_s": 1}, "reid": {"policy": policy, "decision": {"margin": 0}}}])
     video = two_people()
 
     async def embed(crops: np.ndarray) -> FloatArray:
@@ -530,7 +531,7 @@ def test_a_rendered_scene_is_tracked_as_by_the_pipeline_with_the_same_networks(
     footage = Footage(scene / "plaza.mp4", bundled.video)
     detected = detect_video("plaza", footage, models, cache)
     with Appearance(footage, models, cache) as appearance:
-        found = track_detections(detected, bundled, appearance)
+        found = track_detections(detected, bundled, appearance, footage)
 
     async def detect(images: list[Image]) -> list[Detections]:
         return models.detector.detect(images)
@@ -540,7 +541,8 @@ def test_a_rendered_scene_is_tracked_as_by_the_pipeline_with_the_same_networks(
 
     async def run() -> list[TrackedFrame]:
         with open_video(scene / "plaza.mp4", bundled.video) as video:
-            chunks = track_frames(video.frames(), detect, embed, bundled, stats, video.info.rate_hz)
+            size = (video.info.width, video.info.height)
+            chunks = track_frames(video.frames(), detect, embed, bundled, stats, video.info.rate_hz, size)
             return [frame async for chunk in chunks for frame in chunk]
 
     stats = PipelineStats()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -18,25 +20,70 @@ def gallery(people: int, size: int = 3) -> Gallery:
     return made
 
 
-def test_the_distance_is_to_the_best_embedding() -> None:
+def distances(people: Gallery, to: np.ndarray, probes: np.ndarray) -> np.ndarray:
+    """Distances of single embeddings to rows, each embedding as a person of its own."""
+    first = len(people)
+    people.append_rows(len(probes))
+    people.add(np.arange(first, first + len(probes)), probes)
+    found = people.distances(np.arange(first, first + len(probes)), to)
+    people.keep(np.arange(len(people)) < first)
+    return found
+
+
+def test_the_distance_is_to_the_nearest_embedding() -> None:
     people = gallery(2)
     people.add(rows([0, 1]), unit(0, 1))
     people.add(rows([0]), unit(2))
-    distances = people.distances(rows([0, 1]), np.stack([unit(0)[0], unit(2)[0], (unit(1) * 0.6 + unit(5) * 0.8)[0]]))
-    np.testing.assert_allclose(distances, [[0, 1], [0, 1], [1, 0.4]], atol=1e-6)
+    probes = np.stack([unit(0)[0], unit(2)[0], (unit(1) * 0.6 + unit(5) * 0.8)[0]])
+    np.testing.assert_allclose(distances(people, rows([0, 1]), probes), [[0, 1], [0, 1], [1, 0.4]], atol=1e-6)
+
+
+def test_several_looks_are_averaged() -> None:
+    people = gallery(2)
+    people.add(rows([0, 1]), unit(0, 0))
+    people.add(rows([1]), unit(1))
+    np.testing.assert_allclose(people.distances(rows([1]), rows([0])), [[0.5]])
+    np.testing.assert_allclose(people.distances(rows([0]), rows([1])), [[0]])
+
+
+def test_the_nearest_of_its_own_row() -> None:
+    people = gallery(2)
+    people.add(rows([0]), unit(0))
+    np.testing.assert_allclose(people.nearest(rows([0, 1, 0]), unit(0, 0, 1)), [0, 2, 1])
 
 
 def test_an_empty_place_is_far_from_everything() -> None:
     people = gallery(1)
     people.add(rows([0]), unit(0))
-    np.testing.assert_allclose(people.distances(rows([0]), -unit(0)), [[2]])
+    np.testing.assert_allclose(distances(people, rows([0]), -unit(0)), [[2]])
 
 
-def test_a_full_row_forgets_the_oldest_embedding() -> None:
+def test_of_the_two_that_are_most_alike_the_older_makes_room() -> None:
+    near, far = np.array([0.8, 0.6, 0, 0, 0, 0, 0, 0], np.float32), unit(3)[0]
+    for order, lost in (((unit(0)[0], near, far), 0.2), ((near, unit(0)[0], far), 0.0)):
+        people = gallery(1, size=2)
+        for look in order:
+            people.add(rows([0]), look[None])
+        found = distances(people, rows([0]), np.stack([unit(0)[0], far]))
+        np.testing.assert_allclose(found, [[lost], [0]], atol=1e-6)
+
+
+def test_a_new_one_takes_the_place_of_its_like() -> None:
     people = gallery(1, size=2)
-    for axis in (0, 1, 2):
-        people.add(rows([0]), unit(axis))
-    np.testing.assert_allclose(people.distances(rows([0]), unit(0, 1, 2)), [[1], [0], [0]])
+    for look in (unit(0), unit(1), np.array([[0.96, 0, 0.28, 0, 0, 0, 0, 0]], np.float32)):
+        people.add(rows([0]), look)
+    np.testing.assert_allclose(distances(people, rows([0]), unit(0, 1)), [[0.04], [0]], atol=1e-6)
+
+
+def test_what_is_kept_is_more_varied_than_the_latest() -> None:
+    random = np.random.default_rng(0)
+    views = np.eye(16, dtype=np.float32)[:4]
+    seen = np.repeat(views, 20, axis=0) + random.normal(0, 0.02, (80, 16)).astype(np.float32)
+    seen /= np.linalg.norm(seen, axis=1, keepdims=True)
+    people = gallery(1, size=4)
+    for look in seen:
+        people.add(rows([0]), look[None])
+    assert distances(people, rows([0]), views).max() < 0.05, "each of four views is remembered, not the last only"
 
 
 def test_rows_are_filled_when_they_hold_an_embedding() -> None:
@@ -44,6 +91,7 @@ def test_rows_are_filled_when_they_hold_an_embedding() -> None:
     people.add(rows([1]), unit(0))
     people.append_rows(1)
     assert people.filled.tolist() == [False, True, False, False]
+    assert people.counts.tolist() == [0, 1, 0, 0]
     assert len(people) == 4
 
 
@@ -52,8 +100,8 @@ def test_growing_keeps_what_was_remembered() -> None:
     for person in range(100):
         people.append_rows(1)
         people.add(rows([person]), unit(person, dimension=128))
-    distances = people.distances(np.arange(100), unit(*range(100), dimension=128))
-    np.testing.assert_allclose(distances, 1 - np.eye(100))
+    found = people.distances(np.arange(100), np.arange(100))
+    np.testing.assert_allclose(found, 1 - np.eye(100))
 
 
 def test_keeping_some_rows_moves_them_together() -> None:
@@ -61,7 +109,7 @@ def test_keeping_some_rows_moves_them_together() -> None:
     people.add(np.arange(4), unit(0, 1, 2, 3))
     people.keep(rows([False, True, False, True]))
     assert len(people) == 2
-    np.testing.assert_allclose(people.distances(rows([0, 1]), unit(1, 3)), [[0, 1], [1, 0]])
+    np.testing.assert_allclose(distances(people, rows([0, 1]), unit(1, 3)), [[0, 1], [1, 0]])
 
 
 @pytest.mark.parametrize("known_before", [0, 1, 16])
@@ -82,14 +130,23 @@ def test_a_row_that_took_the_place_of_another_remembers_nothing_of_it() -> None:
     people.keep(rows([True, False]))
     people.append_rows(1)
     people.add(rows([1]), unit(2))
-    np.testing.assert_allclose(people.distances(rows([1]), unit(1, 2)), [[1], [0]])
+    np.testing.assert_allclose(distances(people, rows([1]), unit(1, 2)), [[1], [0]])
+
+
+def test_merging_moves_what_one_row_remembers_to_another() -> None:
+    people = gallery(2, size=4)
+    people.add(rows([0, 1]), unit(0, 1))
+    people.add(rows([1]), unit(2))
+    people.merge(0, 1)
+    assert people.counts.tolist() == [3, 0]
+    np.testing.assert_allclose(distances(people, rows([0]), unit(0, 1, 2)), [[0], [0], [0]])
 
 
 def test_against_remembering_everything_in_lists() -> None:
     random = np.random.default_rng(0)
     people = gallery(0, size=4)
-    remembered: list[list[np.ndarray]] = []
-    for _ in range(200):
+    remembered: list[list[tuple[int, np.ndarray]]] = []
+    for tick in range(200):
         births = int(random.integers(0, 4))
         people.append_rows(births)
         remembered += [[] for _ in range(births)]
@@ -99,12 +156,18 @@ def test_against_remembering_everything_in_lists() -> None:
         if len(chosen):
             people.add(chosen, added)
         for row, embedding in zip(chosen, added, strict=True):
-            remembered[row] = [*remembered[row], embedding][-4:]
+            held = [*remembered[row], (tick, embedding)]
+            if len(held) > 4:
+                twins = max(itertools.combinations(held, 2), key=lambda pair: float(pair[0][1] @ pair[1][1]))
+                oldest = min(twins, key=lambda look: look[0])[0]
+                held = [look for look in held if look[0] != oldest]
+            remembered[row] = held
         kept = random.random(len(remembered)) < 0.95
         people.keep(kept)
         remembered = [row for row, keep in zip(remembered, kept, strict=True) if keep]
     filled = np.flatnonzero(people.filled)
     assert filled.tolist() == [i for i, row in enumerate(remembered) if row]
+    assert people.counts.tolist() == [len(row) for row in remembered]
     probe = np.eye(16, dtype=np.float32)
-    expected = np.stack([1 - (probe @ np.stack(remembered[i]).T).max(axis=1) for i in filled], axis=1)
-    np.testing.assert_allclose(people.distances(filled, probe), expected, atol=1e-5)
+    expected = np.stack([1 - (probe @ np.stack([e for _, e in remembered[i]]).T).max(axis=1) for i in filled], axis=1)
+    np.testing.assert_allclose(distances(people, filled, probe), expected, atol=1e-5)

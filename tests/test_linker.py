@@ -9,7 +9,7 @@ import pytest
 
 from motserve.config import ReIDConfig
 from motserve.reid.linker import IdentityLinker
-from motserve.types import NO_DETECTION, Tracks
+from motserve.types import NO_DETECTION, Link, Tracks
 
 Person = tuple[tuple[float, float], np.ndarray]
 """Left and top of a box 40 wide and 100 high, and the embedding."""
@@ -38,12 +38,17 @@ def tracks_of(people: Mapping[int, Person]) -> Tracks:
     )
 
 
+AT_ONCE = {"wait_s": 0, "looks": 1, "margin": 0}
+"""The first look decides."""
+
+
 class Scene:
     """Shows frames to a linker as the pipeline does, and notes which rows it wanted embedded."""
 
-    def __init__(self, **changes: Any) -> None:
-        self.linker = IdentityLinker(configure(**changes))
+    def __init__(self, size: tuple[int, int] | None = None, **changes: Any) -> None:
+        self.linker = IdentityLinker(configure(**{"decision": AT_ONCE, "refresh_growth": 1, **changes}), size)
         self.planned: list[int] = []
+        self.links: list[Link] = []
 
     def show(self, timestamp: float, people: Mapping[int, Person]) -> dict[int, int]:
         tracks = tracks_of(people)
@@ -54,6 +59,7 @@ class Scene:
         identities = self.linker.link(tracks, timestamp, rows, embeddings)
         assert identities.shape == (len(tracks),)
         assert identities.dtype == np.int64
+        self.links += [decision.link for decision in self.linker.decisions() if decision.link]
         return dict(zip(people, identities.tolist(), strict=True))
 
 
@@ -223,11 +229,13 @@ def test_on_demand_embeds_at_each_refresh_and_at_births_that_could_be_returns() 
 def test_crops_that_show_another_person_or_are_too_small_are_not_trusted() -> None:
     scene = Scene()
     crowded = {1: ((0.0, 0.0), RED), 2: ((20.0, 0.0), GREEN), 3: ((300.0, 0.0), BLUE)}
+    scene.show(0.0, crowded)
     scene.show(0.5, crowded)
-    assert scene.planned == [1]
-    scene = Scene(min_height=101)
+    assert scene.planned == [0, 1]
+    scene = Scene(trust={"min_height": 101})
+    scene.show(0.0, crowded)
     scene.show(0.5, crowded)
-    assert scene.planned == [0]
+    assert scene.planned == [0, 0]
 
 
 def test_who_was_never_embedded_cannot_be_recognised() -> None:
@@ -263,7 +271,7 @@ def random_stream(seed: int, **changes: Any) -> list[dict[int, int]]:
     return answers
 
 
-@pytest.mark.parametrize("policy", ["on_demand", "always", "off"])
+@pytest.mark.parametrize("policy", ["on_demand", "interval", "always", "off"])
 @pytest.mark.parametrize("memory", [{}, {"memory_s": 0.4, "max_identities": 5}])
 def test_identities_are_unique_in_every_frame_and_the_same_every_time(policy: str, memory: dict[str, float]) -> None:
     answers = random_stream(3, policy=policy, gallery={"size": 3, **memory})
@@ -287,7 +295,7 @@ def test_a_predicted_box_is_never_looked_at_and_has_its_identity(policy: str) ->
 
 
 def test_who_comes_back_while_a_predicted_box_is_still_shown_is_recognised() -> None:
-    linker = IdentityLinker(configure())
+    linker = IdentityLinker(configure(decision=AT_ONCE))
     for timestamp in (0.0, 0.5, 1.0):
         there = tracks_of({1: ((0, 0), RED)})
         rows = linker.plan(there, timestamp)
@@ -297,3 +305,190 @@ def test_who_comes_back_while_a_predicted_box_is_still_shown_is_recognised() -> 
         rows = linker.plan(both, timestamp)
         assert linker.link(both, timestamp, rows, np.stack([RED, RED])[rows]).tolist() == [0, 1]
     assert linker.links == 1
+
+
+# --- decisions --------------------------------------------------------------------------------------------------------
+
+WAITING = {"wait_s": 1, "looks": 3, "interval_s": 0.2, "margin": 0}
+
+
+def test_a_return_is_decided_when_enough_looks_agree() -> None:
+    scene = Scene(decision=WAITING)
+    leave(scene, ((0, 0), RED))
+    answers = [scene.show(3 + step / 10, {5: ((0, 0), RED)})[5] for step in range(6)]
+    assert answers[:4] == [-2] * 4  # the second person, undecided
+    assert answers[4:] == [1, 1]
+    assert scene.planned[-6:] == [1, 0, 1, 0, 1, 0]
+    (link,) = scene.links
+    assert (link.track, link.identity, link.former) == (5, 1, 1)
+    assert link.gap_s == pytest.approx(2)
+    assert link.distance == pytest.approx(0, abs=1e-6)
+    assert link.moved == 0
+
+
+def test_a_link_says_how_far_and_how_alike() -> None:
+    scene = Scene()
+    leave(scene, ((0, 0), RED))
+    scene.show(3, {5: ((150, 0), mixed(RED, BLUE, 0.2))})
+    (link,) = scene.links
+    assert link.distance == pytest.approx(0.2, abs=1e-6)
+    assert link.moved == pytest.approx(1.5)
+
+
+def test_looks_are_averaged() -> None:
+    scene = Scene(decision=WAITING)
+    leave(scene, ((0, 0), RED))
+    for step, distance in enumerate((0.1, 0.5, 0.5)):
+        answer = scene.show(3 + step * 0.2, {5: ((0, 0), mixed(RED, BLUE, distance))})
+    assert answer == {5: 2}, "a first look alone would have linked"
+
+
+def test_nobody_waits_where_nobody_can_have_come_from() -> None:
+    scene = Scene(decision=WAITING)
+    assert scene.show(0, {1: ((0, 0), RED)}) == {1: 1}
+    leave(scene, ((0, 0), RED))
+    assert scene.show(1.2, {5: ((2000, 0), RED)}) == {5: 2}
+
+
+def test_waiting_ends_after_its_time_with_what_was_seen() -> None:
+    for look, identity in ((RED, 1), (BLUE, 2)):
+        scene = Scene(decision=WAITING | {"looks": 9})
+        leave(scene, ((0, 0), RED))
+        answers = [scene.show(3 + step / 4, {5: ((0, 0), look)})[5] for step in range(5)]
+        assert answers == [-2, -2, -2, -2, identity]
+
+
+def test_who_was_not_seen_well_in_time_is_somebody_new() -> None:
+    scene = Scene(decision=WAITING)
+    leave(scene, ((0, 0), RED))
+    crowd = {5: ((0.0, 0.0), RED), 6: ((10.0, 0.0), RED)}
+    answers = [scene.show(3 + step / 4, crowd) for step in range(5)]
+    assert answers[3] == {5: -2, 6: -3}
+    assert answers[4] == {5: 2, 6: 3}
+
+
+def test_the_end_of_the_video_ends_all_waiting() -> None:
+    scene = Scene(decision=WAITING)
+    leave(scene, ((0, 0), RED))
+    assert scene.show(3, {5: ((0, 0), RED), 6: ((100, 0), BLUE)}) == {5: -2, 6: -3}
+    scene.linker.finish(3)
+    assert {d.provisional: d.identity for d in scene.linker.decisions()} == {-2: 1, -3: 2}
+
+
+def test_a_track_that_ends_undecided_is_decided_all_the_same() -> None:
+    scene = Scene(decision=WAITING)
+    leave(scene, ((0, 0), RED))
+    assert scene.show(3, {5: ((0, 0), RED)}) == {5: -2}
+    for step in range(1, 11):
+        scene.show(3 + step / 10, {})
+    assert [link.track for link in scene.links] == [5]
+    assert scene.show(4.2, {7: ((0, 0), RED)}) == {7: -3}
+
+
+def test_an_identity_that_the_tracker_finds_again_meanwhile_is_not_given() -> None:
+    scene = Scene(decision=WAITING)
+    leave(scene, ((0, 0), RED))
+    both = {1: ((0.0, 0.0), RED), 5: ((100.0, 0.0), RED)}
+    assert scene.show(1.2, {5: both[5]}) == {5: -2}
+    assert scene.show(1.3, both) == {1: 1, 5: 2}
+
+
+def test_somebody_in_the_picture_who_looks_as_much_alike_forbids_a_link() -> None:
+    for margin, identity in ((0.0, 1), (0.05, 3)):
+        scene = Scene(decision=AT_ONCE | {"margin": margin})
+        twin = mixed(RED, GREEN, 0.12)
+        people = {1: ((0.0, 0.0), RED), 2: ((300.0, 0.0), twin)}
+        for timestamp in (0.0, 0.5, 1.0):
+            scene.show(timestamp, people)
+        scene.show(1.1, {2: people[2]})
+        newcomer = mixed(RED, GREEN, 0.02)  # at 0.04 from the twin
+        assert scene.show(1.5, {2: people[2], 5: ((0, 0), newcomer)})[5] == identity
+
+
+# --- what is remembered -----------------------------------------------------------------------------------------------
+
+
+def test_who_is_cut_off_by_the_border_is_not_looked_at() -> None:
+    scene = Scene(size=(640, 480))
+    for timestamp in (0.0, 0.6, 1.2):
+        scene.show(timestamp, {1: ((0, 100), RED), 2: ((600, 100), GREEN), 3: ((300, 380), BLUE), 4: ((300, 0), RED)})
+    assert not any(scene.planned)
+    scene.show(1.3, {1: ((4, 100), RED)})
+    assert scene.planned[-1] == 1
+
+
+def test_unsure_detections_are_not_looked_at() -> None:
+    linker = IdentityLinker(configure())
+    there = replace(tracks_of({1: ((0, 0), RED), 2: ((300, 0), GREEN)}), scores=np.array([0.2, 0.9], np.float32))
+    linker.link(there, 0.0, np.empty(0, np.int64), np.empty((0, 0), np.float32))
+    assert linker.plan(there, 1.0).tolist() == [1]
+
+
+def test_on_demand_looks_ever_more_rarely_and_interval_does_not() -> None:
+    times = {}
+    for policy in ("on_demand", "interval"):
+        scene = Scene(policy=policy, refresh_interval_s=0.5, refresh_growth=2, refresh_max_s=4)
+        for step in range(150):
+            scene.show(step / 10, {1: ((0, 0), RED)})
+        times[policy] = [step / 10 for step, count in enumerate(scene.planned) if count]
+    assert times["on_demand"] == [0.5, 1.5, 3.5, 7.5, 11.5]
+    assert times["interval"] == [step / 2 for step in range(30)]
+
+
+def test_who_was_hidden_is_looked_at_as_soon_as_they_can_be_seen() -> None:
+    scene = Scene(refresh_growth=10, refresh_max_s=100)
+    alone, behind = {1: ((0.0, 0.0), RED)}, {1: ((0.0, 0.0), RED), 2: ((10.0, 0.0), GREEN)}
+    for timestamp, people in ((0.0, alone), (0.5, alone), (0.6, alone), (0.7, behind), (0.8, alone), (0.9, alone)):
+        scene.show(timestamp, people)
+    assert scene.planned == [0, 1, 0, 0, 1, 0]
+
+
+def swapped(scene: Scene, looks: list[np.ndarray]) -> Scene:
+    """Track 1 shows somebody in red and later, by a mistake of the tracker, what `looks` say; then it is gone."""
+    for timestamp in (0.0, 0.5, 1.0):
+        scene.show(timestamp, {1: ((0, 0), RED)})
+    for step, look in enumerate(looks):
+        scene.show(1.5 + step / 2, {1: ((0, 0), look)})
+    scene.show(1.6 + len(looks) / 2, {})
+    return scene
+
+
+def test_a_track_that_shows_somebody_else_remembers_only_whom_it_shows_now() -> None:
+    for look, identity in ((BLUE, 1), (RED, 2)):
+        assert swapped(Scene(), [BLUE, BLUE]).show(4, {5: ((0, 0), look)}) == {5: identity}
+
+
+def test_one_look_that_contradicts_all_others_is_a_bad_crop() -> None:
+    for look, identity in ((BLUE, 2), (RED, 1)):
+        assert swapped(Scene(), [BLUE, RED]).show(4, {5: ((0, 0), look)}) == {5: identity}
+
+
+def test_always_trusts_no_other_crops_than_on_demand() -> None:
+    scene = Scene(policy="always")
+    crowd = {1: ((0.0, 0.0), RED), 2: ((10.0, 0.0), GREEN)}
+    for timestamp in (0.0, 0.5, 1.0):
+        scene.show(timestamp, crowd)
+    scene.show(1.1, {})
+    assert scene.planned == [2, 2, 2, 0]
+    assert scene.show(1.5, {5: ((0, 0), RED)}) == {5: 3}
+
+
+def test_without_reentry_only_those_who_vanished_inside_the_picture_get_their_identity_back() -> None:
+    for reentry, identity in ((True, 1), (False, 2)):
+        scene = Scene(size=(640, 480), reentry=reentry)
+        for timestamp in (0.0, 0.5, 1.0):
+            scene.show(timestamp, {1: ((200, 100), RED)})
+        scene.show(1.5, {1: ((5, 100), RED)})
+        scene.show(1.6, {})
+        assert scene.show(2, {5: ((20, 100), RED)}) == {5: identity}
+    scene = Scene(size=(640, 480), reentry=False)
+    leave(scene, ((200, 100), RED))
+    assert scene.show(2, {5: ((220, 100), RED)}) == {5: 1}
+
+
+def test_very_long_tracks_do_not_overflow_their_interval() -> None:
+    scene = Scene(refresh_interval_s=0.01, refresh_growth=10, refresh_max_s=0.01)
+    with np.errstate(all="raise"):
+        for step in range(800):
+            scene.show(step / 50, {1: ((0, 0), RED)})
+    assert sum(scene.planned) == 799

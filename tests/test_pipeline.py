@@ -22,7 +22,8 @@ def configure(chunk_size: int = 4, window: int = 2, policy: str = "on_demand") -
             {
                 "pipeline": {"chunk_size": chunk_size, "window": window},
                 "tracker": {"lost_buffer_s": 1},
-                "reid": {"policy": policy},
+                # everybody looks the same here
+                "reid": {"policy": policy, "decision": {"margin": 0}},
             }
         ]
     )

@@ -15,7 +15,7 @@ from motserve.results import FORMATS, SUFFIXES, Format, MotTable, encode_frame, 
 from motserve.types import TrackedFrame, Tracks
 
 NAMES = {0: "person", 2: "Pedestrian"}
-HEADER = "frame,timestamp,identity,track,class,confidence,x1,y1,x2,y2,state\n"
+HEADER = "frame,timestamp,identity,track,class,confidence,x1,y1,x2,y2,state,reidentified_from,distance,gap_s\n"
 Record = dict[str, Any]
 
 
@@ -333,8 +333,8 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, suffix: str) -> None
     ("row", "said"),
     [
         ("1,0.1,1,1,dog,0.5,1,1,2,2", "class 'dog'"),
-        ("1,0.1,1,1,person", "6 fields where the header has 11"),
-        ("1,0.1,1,1,person,0.5,1,1,2,2,3", "12 fields"),
+        ("1,0.1,1,1,person", "9 fields where the header has 14"),
+        ("1,0.1,1,1,person,0.5,1,1,2,2,3", "15 fields"),
         ("1,0.1,1,1,person,0.5,1,1,2,two", "malformed row"),
         ("1,0.1,1,1,person,0.5,1,1,2,nan", "all finite"),
         ("1,0.1,1,1,person,inf,1,1,2,2", "all finite"),
@@ -353,7 +353,7 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, suffix: str) -> None
     ],
 )
 def test_a_malformed_csv_row_is_named(tmp_path: Path, row: str, said: str) -> None:
-    path = write(tmp_path, ".csv", f"{HEADER}0,0.0,1,1,person,0.5,1,1,2,2,measured\n\n{row},measured\n")
+    path = write(tmp_path, ".csv", f"{HEADER}0,0.0,1,1,person,0.5,1,1,2,2,measured,,,\n\n{row},measured,,,\n")
     complaint = refusal(path)
     assert complaint.startswith(f"{path}, line 4: ")
     assert said in complaint
@@ -366,7 +366,7 @@ def test_a_csv_with_other_columns_is_refused(tmp_path: Path, header: str) -> Non
 
 
 def test_a_class_with_a_line_break_in_it_is_no_person(tmp_path: Path) -> None:
-    path = write(tmp_path, ".csv", f'{HEADER}0,0.0,1,1,"per\nson",0.5,1,1,2,2,measured\n')
+    path = write(tmp_path, ".csv", f'{HEADER}0,0.0,1,1,"per\nson",0.5,1,1,2,2,measured,,,\n')
     assert "class 'per\\nson' is unknown" in refusal(path)
 
 

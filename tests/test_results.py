@@ -26,7 +26,7 @@ from motserve.results import (
     read_mot,
     read_results,
 )
-from motserve.types import NO_DETECTION, TrackedFrame, Tracks
+from motserve.types import NO_DETECTION, Link, TrackedFrame, Tracks
 
 NAMES = {0: "person", 3: 'bike, "fast"'}
 
@@ -143,9 +143,33 @@ def test_a_predicted_box_is_told_from_a_measured_one_in_every_format_that_can() 
     assert [row["state"] for row in table] == ["predicted", "measured"]
     older = line.replace(b',"state":"predicted"', b"").replace(b',"state":"measured"', b"")
     assert decode_frame(older, {name: index for index, name in NAMES.items()}, "line").tracks.measured.all()
-    assert b"".join(export([older], "csv")).count(b",measured\n") == 2
+    assert b"".join(export([older], "csv")).count(b",measured,,,\n") == 2
     with pytest.raises(InvalidData, match="'guessed' is missing or unknown"):
         decode_frame(line.replace(b"predicted", b"guessed"), {name: i for i, name in NAMES.items()}, "line")
+
+
+def test_a_link_is_explained_in_every_format_that_can(tmp_path: Path) -> None:
+    link = Link(track=2, identity=102, former=1, distance=0.21, gap_s=4.2, moved=1.5)
+    frame = replace(tracked(0, 3), links=(link,))
+    line = encode_frame(frame, NAMES)
+    first, second, third = json.loads(line)["tracks"]
+    assert second["reidentified_from"] == {"track": 1, "distance": 0.21, "gap_s": 4.2, "moved": 1.5}
+    assert "reidentified_from" not in first
+    assert "reidentified_from" not in third
+    assert decode_frame(line, {name: index for index, name in NAMES.items()}, "here").links == (link,)
+    table = list(csv.DictReader(io.StringIO(text("csv", [line]))))
+    assert [row["reidentified_from"] for row in table] == ["", "1", ""]
+    assert (table[1]["distance"], table[1]["gap_s"]) == ("0.21", "4.2")
+    assert text("mot", [line]).count("\n") == 3
+
+
+@pytest.mark.parametrize("change", [{"distance": None}, {"gap_s": "x"}, {"track": None}])
+def test_a_malformed_link_is_named(change: dict[str, object]) -> None:
+    link = Link(track=2, identity=102, former=1, distance=0.21, gap_s=4.2, moved=1.5)
+    record = json.loads(encode_frame(replace(tracked(0, 3), links=(link,)), NAMES))
+    record["tracks"][1]["reidentified_from"].update(change)
+    with pytest.raises(InvalidData, match="here: not the tracks of a frame"):
+        decode_frame(json.dumps(record).encode(), {name: index for index, name in NAMES.items()}, "here")
 
 
 def test_mot_export_reads_back(tmp_path: Path) -> None:
@@ -160,7 +184,10 @@ def test_json_head_and_empty_video() -> None:
     head = {"video": {"width": np.int64(64)}, "models": {"detector": "a.pt"}, "summary": {"identities": 3}}
     document = json.loads(text("json", [], **head))
     assert document == {**head, "video": {"width": 64}, "frames": []}
-    assert text("csv", []) == "frame,timestamp,identity,track,class,confidence,x1,y1,x2,y2,state\n"
+    assert (
+        text("csv", [])
+        == "frame,timestamp,identity,track,class,confidence,x1,y1,x2,y2,state,reidentified_from,distance,gap_s\n"
+    )
     assert text("mot", []) == text("ndjson", []) == ""
 
 

@@ -153,8 +153,15 @@ def tracked_locally(paths: list[Path], settings: dict[str, Any]) -> list[list[di
     async def run(path: Path) -> list[dict[str, Any]]:
         frames = []
         with open_video(path, config.video) as source:
+            info = source.info
             chunks = track_frames(
-                source.frames(), models.detect, models.embed, config, PipelineStats(), source.info.rate_hz
+                source.frames(),
+                models.detect,
+                models.embed,
+                config,
+                PipelineStats(),
+                info.rate_hz,
+                (info.width, info.height),
             )
             async with aclosing(chunks):
                 async for chunk in chunks:

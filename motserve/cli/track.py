@@ -94,7 +94,9 @@ def _track_to_lines(
 
         async def run() -> float:
             started = time.monotonic()
-            chunks = track_frames(source.frames(), models.detect, models.embed, settings, stats, source.info.rate_hz)
+            info = source.info
+            size = (info.width, info.height)
+            chunks = track_frames(source.frames(), models.detect, models.embed, settings, stats, info.rate_hz, size)
             async with aclosing(chunks):
                 async for chunk in chunks:
                     results.append(chunk)

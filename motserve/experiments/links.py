@@ -67,9 +67,7 @@ def judge_links(frames: Sequence[TrackedFrame], truth: MotTable) -> list[JudgedL
         for link in frame.links:
             before = history[link.identity]
             judged.append(
-                JudgedLink(
-                    frame.index, link, _most(begins[link.track][:_ENDS]), _most(before), _most(before[-_ENDS:])
-                )
+                JudgedLink(frame.index, link, _most(begins[link.track][:_ENDS]), _most(before), _most(before[-_ENDS:]))
             )
         for identity, person in zip(frame.identities.tolist(), people, strict=True):
             if person is not None:

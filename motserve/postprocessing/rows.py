@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,4 +66,8 @@ class Rows:
     def _frame(self, frame: TrackedFrame, part: IntArray) -> TrackedFrame:
         mine = self.take(part)
         tracks = Tracks(mine.ids, mine.boxes, mine.scores, mine.classes, mine.detections)
-        return TrackedFrame(frame.index, frame.timestamp, tracks, mine.identities)
+        identities = dict(zip(mine.ids.tolist(), mine.identities.tolist(), strict=True))
+        links = tuple(
+            replace(link, identity=identities[link.track]) for link in frame.links if link.track in identities
+        )
+        return TrackedFrame(frame.index, frame.timestamp, tracks, mine.identities, links)

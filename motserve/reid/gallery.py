@@ -33,7 +33,7 @@ class Gallery:
     @property
     def counts(self) -> IntArray:
         """`(n,)` embeddings in each row."""
-        return np.count_nonzero(self._added_at != _NEVER, axis=1)
+        return np.asarray((self._added_at != _NEVER).sum(axis=1))
 
     @property
     def filled(self) -> BoolArray:
@@ -81,7 +81,7 @@ class Gallery:
 
     def embeddings_of(self, row: int) -> FloatArray:
         """Return a copy of `(k, d)` what is remembered of a row."""
-        return self._embeddings[row][self._added_at[row] != _NEVER]
+        return np.asarray(self._embeddings[row][self._added_at[row] != _NEVER])
 
     def nearest(self, rows: IntArray, embeddings: FloatArray) -> FloatArray:
         """Return `(m,)` the cosine distance of each embedding to the nearest of its own row, 2 for an empty row.
@@ -121,7 +121,7 @@ class Gallery:
         first, second = np.divmod(alike.reshape(rows, -1).argmax(axis=1), size + 1)
         row = np.arange(rows)
         newer = np.concatenate([added_at, np.full((rows, 1), self._tick)], axis=1)
-        return np.where(newer[row, first] <= newer[row, second], first, second)
+        return np.asarray(np.where(newer[row, first] <= newer[row, second], first, second), np.int64)
 
     def _reserve(self, dimension: int) -> None:
         if len(self._embeddings) >= len(self) and self._embeddings.shape[2] == dimension:

@@ -19,7 +19,10 @@ from motserve.config import ReIDConfig
 from motserve.reid.crops import at_border, trusted
 from motserve.reid.gallery import Gallery
 from motserve.reid.people import NO_TRACK, UNDECIDED, People, distance_in_heights, reachable
+from motserve.tracking.time import TOLERANCE_S
 from motserve.types import BoolArray, FloatArray, IntArray, Link, Tracks
+
+_MOST_GROWTHS = 64  # of an interval, by which it has reached its longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +187,12 @@ class IdentityLinker:
         """Tell whose looks are to be taken again."""
         config, people = self._config, self._people
         growth = config.refresh_growth if config.policy == "on_demand" else 1.0
-        interval = np.minimum(config.refresh_interval_s * growth ** people.looks[rows], config.refresh_max_s)
-        due = timestamp - np.maximum(people.looked_at[rows], people.born_at[rows]) >= interval
+        growths = np.minimum(people.looks[rows], _MOST_GROWTHS)
+        interval = np.minimum(config.refresh_interval_s * growth**growths, config.refresh_max_s)
+        due = timestamp - np.maximum(people.looked_at[rows], people.born_at[rows]) >= interval - TOLERANCE_S
         due |= people.hidden[rows]
         undecided = people.identity[rows] == UNDECIDED
-        again = timestamp - people.looked_at[rows] >= config.decision.interval_s
+        again = timestamp - people.looked_at[rows] >= config.decision.interval_s - TOLERANCE_S
         return np.where(undecided, again & (people.looks[rows] < config.decision.looks), due)
 
     def _remembered(self, timestamp: float, present: IntArray) -> IntArray:
@@ -235,7 +239,7 @@ class IdentityLinker:
         forbidden = np.float32(config.max_distance * len(undecided) + 1)
         chosen, choice = linear_sum_assignment(np.where(allowed, cost, forbidden))
         enough = people.looks[undecided] >= config.decision.looks
-        late = (timestamp - people.born_at[undecided] >= config.decision.wait_s) | final
+        late = (timestamp - people.born_at[undecided] >= config.decision.wait_s - TOLERANCE_S) | final
         linked = np.zeros(len(undecided), np.bool_)
         for one, other in zip(chosen.tolist(), choice.tolist(), strict=True):
             if allowed[one, other] and (enough[one] or late[one]):

@@ -10,7 +10,7 @@ import orjson
 from motserve.errors import InvalidData
 from motserve.results.formats import CONFIDENCE_DECIMALS, PIXEL_DECIMALS, TIME_DECIMALS, Format
 
-CSV_HEADER = b"frame,timestamp,identity,track,class,confidence,x1,y1,x2,y2,state\n"
+CSV_HEADER = b"frame,timestamp,identity,track,class,confidence,x1,y1,x2,y2,state,reidentified_from,distance,gap_s\n"
 _BLOCK_BYTES = 65536  # large enough that the cost of handing a block over does not matter
 
 
@@ -32,7 +32,7 @@ def export(
     * `mot`: MOTChallenge rows `frame,id,left,top,width,height,conf,-1,-1,-1`, frame and pixel origin at 1, the
       identity as `id`.
     * `csv`: a header, then `frame,timestamp,identity,track,class,confidence,x1,y1,x2,y2,state`, frame and pixels
-      from 0.
+      from 0, and `reidentified_from,distance,gap_s`, empty but where a track is given an old identity.
 
     Args:
         lines: Stored lines, as `read_lines` gives them.
@@ -118,7 +118,9 @@ def _csv_rows(record: dict[str, Any]) -> str:
         box = ",".join(f"{value:.{PIXEL_DECIMALS}f}" for value in (x1, y1, x2, y2))
         confidence = f"{track['confidence']:.{CONFIDENCE_DECIMALS}f}"
         who = f"{track['id']},{track['track']},{_quoted(track['class'])}"
-        rows.append(f"{start},{who},{confidence},{box},{track.get('state', 'measured')}\n")
+        source = track.get("reidentified_from")
+        reason = f"{source['track']},{source['distance']:g},{source['gap_s']:g}" if source else ",,"
+        rows.append(f"{start},{who},{confidence},{box},{track.get('state', 'measured')},{reason}\n")
     return "".join(rows)
 
 

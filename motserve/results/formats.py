@@ -22,3 +22,4 @@ SUFFIXES: Final[Mapping[Format, str]] = {"json": ".json", "ndjson": ".ndjson", "
 PIXEL_DECIMALS: Final = 2
 CONFIDENCE_DECIMALS: Final = 4
 TIME_DECIMALS: Final = 6
+LINK_DECIMALS: Final = 4

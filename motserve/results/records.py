@@ -3,18 +3,23 @@
 A line is `{"frame":0,"timestamp":0.0,"tracks":[{"id":1,"track":1,"box":[x1,y1,x2,y2],"confidence":0.9,
 "class":"person","state":"measured"}]}`: frame counted from 0, timestamp in seconds, box in pixels with the origin at 0.
 A box is `measured` where it stands on a detection, else `predicted` or `interpolated`.
+
+In the first frame of a track that was given the identity of somebody who had been away, its row has
+`"reidentified_from":{"track":1,"distance":0.21,"gap_s":4.2,"moved":1.5}` as well: the track that had the identity
+before, the cosine distance between the looks, the absence in seconds, and the way between in body heights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import orjson
 
 from motserve.errors import InvalidData
-from motserve.results.formats import CONFIDENCE_DECIMALS, PIXEL_DECIMALS, TIME_DECIMALS
-from motserve.types import INTERPOLATED, NO_DETECTION, SOME_DETECTION, TrackedFrame, Tracks
+from motserve.results.formats import CONFIDENCE_DECIMALS, LINK_DECIMALS, PIXEL_DECIMALS, TIME_DECIMALS
+from motserve.types import INTERPOLATED, NO_DETECTION, SOME_DETECTION, Link, TrackedFrame, Tracks
 
 _MEASURED = "measured"
 _ROWS = {"predicted": NO_DETECTION, "interpolated": INTERPOLATED, _MEASURED: SOME_DETECTION}
@@ -45,14 +50,19 @@ def encode_frame(frame: TrackedFrame, class_names: Mapping[int, str]) -> bytes:
     rows = zip(
         frame.identities.tolist(), tracks.ids.tolist(), boxes.tolist(), scores.tolist(), names, states, strict=True
     )
-    record = {
-        "frame": frame.index,
-        "timestamp": round(float(frame.timestamp), TIME_DECIMALS),
-        "tracks": [
-            {"id": identity, "track": track, "box": box, "confidence": score, "class": name, "state": state}
-            for identity, track, box, score, name, state in rows
-        ],
-    }
+    people: list[dict[str, Any]] = [
+        {"id": identity, "track": track, "box": box, "confidence": score, "class": name, "state": state}
+        for identity, track, box, score, name, state in rows
+    ]
+    for link in frame.links:
+        person = next(person for person in people if person["track"] == link.track)
+        person["reidentified_from"] = {
+            "track": link.former,
+            "distance": round(link.distance, LINK_DECIMALS),
+            "gap_s": round(link.gap_s, LINK_DECIMALS),
+            "moved": round(link.moved, LINK_DECIMALS),
+        }
+    record = {"frame": frame.index, "timestamp": round(float(frame.timestamp), TIME_DECIMALS), "tracks": people}
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -84,6 +94,7 @@ def decode_frame(line: bytes, class_indices: Mapping[str, int], where: str) -> T
             np.array([class_indices[row["class"]] for row in rows], np.int64),
             np.array([_ROWS[row.get("state", _MEASURED)] for row in rows], np.int64),
         )
+        links = tuple(_link(row) for row in rows if "reidentified_from" in row)
         timestamp = float(timestamp)
         if not (np.isfinite(timestamp) and np.isfinite(tracks.boxes).all() and np.isfinite(tracks.scores).all()):
             raise ValueError("a number is missing or not finite")
@@ -91,4 +102,12 @@ def decode_frame(line: bytes, class_indices: Mapping[str, int], where: str) -> T
         raise InvalidData(f"{where}: {error.args[0]!r} is missing or unknown") from error
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidData(f"{where}: not the tracks of a frame: {error}") from error
-    return TrackedFrame(index, timestamp, tracks, identities)
+    return TrackedFrame(index, timestamp, tracks, identities, links)
+
+
+def _link(row: Mapping[str, Any]) -> Link:
+    source = row["reidentified_from"]
+    distance, gap_s, moved = (float(source[key]) for key in ("distance", "gap_s", "moved"))
+    if not np.isfinite([distance, gap_s, moved]).all():
+        raise ValueError("a number of a link is not finite")
+    return Link(int(row["track"]), int(row["id"]), int(source["track"]), distance, gap_s, moved)

@@ -63,9 +63,9 @@ def cut_out(crop: Image) -> NDArray[np.uint8]:
             cv2.ellipse(labels, centre, (round(axes[0]), round(axes[1])), 0, 0, 360, label, cv2.FILLED)
     side = max(1, round(_SIDE * width))
     labels[:, :side] = labels[:, -side:] = cv2.GC_BGD
-    models = np.zeros((1, 65)), np.zeros((1, 65))
+    background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(0)  # the clustering inside draws at random
-    cv2.grabCut(large, labels, None, *models, _ROUNDS, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(large, labels, (0, 0, 0, 0), background, foreground, _ROUNDS, cv2.GC_INIT_WITH_MASK)
     person = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     _, parts, sizes, _ = cv2.connectedComponentsWithStats(person)
     largest = 1 + int(sizes[1:, cv2.CC_STAT_AREA].argmax())

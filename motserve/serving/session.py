@@ -103,12 +103,14 @@ class VideoSession:
     async def _track_source(self, source: VideoSource, results: ResultWriter) -> None:
         started = reported = time.monotonic()
         stats = PipelineStats()
+        info = source.info
+        size = (info.width, info.height)
         async with aclosing(
-            track_frames(source.frames(), self._detect, self._embed, self._config, stats, source.info.rate_hz)
+            track_frames(source.frames(), self._detect, self._embed, self._config, stats, info.rate_hz, size)
         ) as chunks:
             async for chunk in chunks:
                 results.append(chunk)
-                self._frames = stats.frames
+                self._frames += len(chunk)
                 await self._tell(finished=False)
                 now = time.monotonic()
                 if now - reported >= _PROGRESS_INTERVAL_S:

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+
+from motserve.reid.linker import Decision
+from motserve.reid.waiting import WaitingFrames
+from motserve.types import Link, TrackedFrame, Tracks
+
+
+def frame(index: int, **identities: int) -> TrackedFrame:
+    """A frame of tracks named `t1`, `t2`, … with their identities."""
+    n = len(identities)
+    ids = np.array([int(name[1:]) for name in identities], np.int64)
+    tracks = Tracks(ids, np.zeros((n, 4), np.float32), np.ones(n, np.float32), np.zeros(n, np.int64), np.arange(n))
+    return TrackedFrame(index, index / 10, tracks, np.array(list(identities.values()), np.int64))
+
+
+def shown(frames: list[TrackedFrame]) -> list[tuple[int, list[int]]]:
+    return [(one.index, one.identities.tolist()) for one in frames]
+
+
+LINK = Link(track=5, identity=1, former=2, distance=0.1, gap_s=3.0, moved=0.5)
+
+
+def test_frames_in_which_all_are_known_do_not_wait() -> None:
+    waiting = WaitingFrames()
+    assert shown(waiting.add(frame(0, t1=1, t2=2), [])) == [(0, [1, 2])]
+    assert shown(waiting.add(frame(1), [])) == [(1, [])]
+
+
+def test_frames_wait_for_the_first_that_is_undecided() -> None:
+    waiting = WaitingFrames()
+    assert waiting.add(frame(0, t1=1, t5=-2), []) == []
+    assert waiting.add(frame(1, t1=1), []) == []
+    assert waiting.add(frame(2, t5=-2, t6=-3), []) == []
+    assert shown(waiting.add(frame(3, t5=4), [Decision(-2, 4, None)])) == [(0, [1, 4]), (1, [1])]
+    assert shown(waiting.settle([Decision(-3, 5, None)])) == [(2, [4, 5]), (3, [4])]
+    assert waiting.settle([]) == []
+
+
+def test_the_first_frame_of_a_track_says_why_it_has_its_identity() -> None:
+    waiting = WaitingFrames()
+    waiting.add(frame(0, t4=-1), [])
+    waiting.add(frame(1, t4=-1, t5=-2), [])
+    done = waiting.add(frame(2, t4=-1, t5=1), [Decision(-2, 1, LINK)])
+    assert done == []
+    done = waiting.settle([Decision(-1, 3, None)])
+    assert [one.links for one in done] == [(), (LINK,), ()]
+
+
+def test_a_decision_of_the_very_frame_is_said_in_it() -> None:
+    done = WaitingFrames().add(frame(0, t5=1), [Decision(-2, 1, LINK)])
+    assert [one.links for one in done] == [(LINK,)]
