@@ -6,11 +6,13 @@ as an embedder expects them to look. Both walk the same paths before the same pa
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -28,6 +30,7 @@ VIEWS = 8
 """Views of a person round the clock that a scene with real people needs."""
 
 _TOWARDS_CAMERA = 6  # of the eight views in order of their numbers, the one seen from the front; 0 walks to the right
+_SEQUENCES, _DETECTIONS, _KEY = "sequences", "detections", "scenes.json"
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _MEAN_HEIGHT_M, _HEIGHT_SPREAD_M = 1.7, 0.07
 
@@ -85,69 +88,114 @@ class Reentry:
     names: tuple[str, ...]
 
 
-Progress = Annotated[Callable[[str, int, int], None], "Told the scene in work, its frames done, and of how many."]
+Progress: TypeAlias = Callable[[str, int, int | None], None]
+"""Told the scene in work, its frames done, and of how many."""
+
+
+def find_reentry(folder: Path, key: bytes) -> Reentry | None:
+    """Return the scenes in a folder if they were written whole and for the same key, else None."""
+    try:
+        if (folder / _KEY).read_bytes() != key:
+            return None
+    except FileNotFoundError:
+        return None
+    names = sorted(file.stem for file in (folder / _DETECTIONS).glob("*.txt"))
+    return Reentry(folder / _SEQUENCES, folder / _DETECTIONS, tuple(names))
 
 
 def write_reentry(
-    config: ReentryConfig, video: VideoConfig, folder: Path, crops: Path | None, progress: Progress
+    config: ReentryConfig,
+    video: VideoConfig,
+    folder: Path,
+    crops: Path | None,
+    people: Path | None,
+    key: bytes,
+    progress: Progress,
 ) -> Reentry:
     """Render the scenes as MOTChallenge sequences, with what a made-up detector sees.
 
     Args:
         config: The scenes.
         video: Quality of the videos.
-        folder: Where they go; a scene that is there is replaced.
+        folder: Where they go; scenes that are there are removed first.
         crops: Folder of crops named as in Market-1501, eight views of each person by each camera; None for drawn
             people alone.
+        people: File of the people to take, an ID a line; None for all.
+        key: What `find_reentry` will know the scenes by.
         progress: Told of each frame.
 
     Returns:
         Where everything lies.
 
     Raises:
-        NotFound: There is no folder of crops.
-        InvalidData: It does not hold eight views of enough people.
+        NotFound: There is no folder of crops or no such file.
+        InvalidData: There are not eight views of enough people.
     """
-    people = read_people(crops) if crops else {}
+    cameras = read_people(crops, people) if crops else {}
     scenes: dict[str, tuple[SceneConfig, Sequence[Cutout] | None]] = {}
     for number in range(config.drawn):
         scenes[f"drawn-{number + 1:02}"] = _scene(config, number), None
+    if crops and config.real and not cameras:
+        raise InvalidData(f"{crops} holds no {VIEWS} views of anybody by one camera")
     for number in range(config.real if crops else 0):
-        camera = sorted(people)[number % len(people)]
+        camera = sorted(cameras)[number % len(cameras)]
         rng = np.random.default_rng([config.seed, number])
-        cast = _cast(people[camera], config.scene.people, f"{crops}, camera {camera}", rng)
+        cast = _cast(cameras[camera], config.scene.people, f"{crops}, camera {camera}", rng)
         scenes[f"real-{number + 1:02}"] = _scene(config, config.drawn + number), cast
-    detections = folder / "detections"
-    detections.mkdir(parents=True, exist_ok=True)
-    for index, (name, (scene, performers)) in enumerate(scenes.items()):
-        rng = np.random.default_rng([config.seed, index, 1])
-        _write_scene(name, scene, performers, config.sight, video, folder, rng, progress)
-    return Reentry(folder / "scenes", detections, tuple(scenes))
+    if not scenes:
+        raise InvalidData("no scene is asked for; set drawn, or give crops")
+    if folder.exists() and not (folder / _KEY).is_file():
+        raise InvalidData(f"{folder} is there and holds no scenes of this benchmark; choose another --output")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
+        work = Path(made) / folder.name
+        (work / _DETECTIONS).mkdir(parents=True)
+        for index, (name, (scene, performers)) in enumerate(scenes.items()):
+            rng = np.random.default_rng([config.seed, index, 1])
+            _write_scene(name, scene, performers, config.sight, video, work, rng, progress)
+        (work / _KEY).write_bytes(key)
+        shutil.rmtree(folder, ignore_errors=True)
+        work.replace(folder)
+    return Reentry(folder / _SEQUENCES, folder / _DETECTIONS, tuple(sorted(scenes)))
 
 
-def read_people(folder: Path) -> dict[int, dict[int, list[Path]]]:
+def read_people(folder: Path, only: Path | None = None) -> dict[int, dict[int, list[Path]]]:
     """Return the eight views of each person by each camera, in order of their names.
 
     Args:
         folder: Crops named as in Market-1501, in it or in its subfolders.
+        only: File of the people to take, an ID a line; None for all.
 
     Returns:
         Camera, then person, then files; people whose views are not eight are left out.
 
     Raises:
-        NotFound: There is no such folder.
+        NotFound: There is no such folder or file.
+        InvalidData: A line of the file is no ID.
     """
     if not folder.is_dir():
         raise NotFound(f"there is no folder {folder}")
+    wanted = None if only is None else _read_ids(only)
     views: dict[int, dict[int, list[Path]]] = {}
     for file in sorted(folder.rglob("*"), key=lambda path: path.name):
         named = parse_reid_name(file.name) if file.suffix.lower() in _SUFFIXES else None
-        if named is not None and named[0] > 0:
+        if named is not None and named[0] > 0 and (wanted is None or named[0] in wanted):
             views.setdefault(named[1], {}).setdefault(named[0], []).append(file)
     whole = {
         camera: {who: files for who, files in people.items() if len(files) == VIEWS} for camera, people in views.items()
     }
     return {camera: people for camera, people in whole.items() if people}
+
+
+def _read_ids(file: Path) -> set[int]:
+    try:
+        lines = file.read_text(encoding="utf-8").split()
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no file {file}") from error
+    try:
+        return {int(line) for line in lines}
+    except ValueError as error:
+        raise InvalidData(f"{file} must hold an ID a line: {error}") from error
 
 
 def see(truth: Truth, size: tuple[int, int], config: SightConfig, rng: np.random.Generator) -> FloatArray:
@@ -208,7 +256,7 @@ def _write_scene(
     rng: np.random.Generator,
     progress: Progress,
 ) -> None:
-    home = folder / "scenes" / name
+    home = folder / _SEQUENCES / name
     (home / "gt").mkdir(parents=True, exist_ok=True)
     size = (scene.width, scene.height)
     truth: list[str] = []
@@ -226,7 +274,7 @@ def _write_scene(
     for target, text in (
         (home / "gt" / "gt.txt", "\n".join(chain(truth, [""]))),
         (home / "seqinfo.ini", info),
-        (folder / "detections" / f"{name}.txt", "\n".join(chain(seen, [""]))),
+        (folder / _DETECTIONS / f"{name}.txt", "\n".join(chain(seen, [""]))),
     ):
         with replacing(target) as partial:
             partial.write_text(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from motserve.cli.compare_detectors import detectors
+from motserve.cli.compare_identities import identities
 from motserve.cli.compare_reid import reid
 from motserve.cli.compare_trackers import trackers
 
@@ -19,3 +20,4 @@ def compare() -> None:
 app.command("detectors")(detectors)
 app.command("trackers")(trackers)
 app.command("reid")(reid)
+app.command("identities")(identities)

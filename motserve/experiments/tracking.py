@@ -28,10 +28,12 @@ class TrackedVideo:
     Attributes:
         frames: The tracks of every frame.
         milliseconds: `(n,)` float64, time of each frame in milliseconds, detection and embedding apart.
+        embeddings: Embeddings that were asked for.
     """
 
     frames: list[TrackedFrame]
     milliseconds: NDArray[np.float64]
+    embeddings: int = 0
 
 
 def track_detections(
@@ -70,7 +72,8 @@ def track_detections(
         if missing:
             raise InvalidConfig(f"{video.name}: {key}, and there is no video to look at; give --videos or {way_out}")
     size = footage.size if footage is not None and appearance is not None else None
-    follower = Follower(config, PipelineStats(), video.rate_hz, size)
+    stats = PipelineStats()
+    follower = Follower(config, stats, video.rate_hz, size)
     watch = _Stopwatch(clock)
 
     async def run() -> TrackedVideo:
@@ -83,7 +86,7 @@ def track_detections(
             frames += await follower.advance(index, timestamp, detections, look, picture)
             seconds[index] = clock() - start - (watch.seconds - before)
         frames += follower.finish()
-        return TrackedVideo(frames, seconds * 1e3)
+        return TrackedVideo(frames, seconds * 1e3, stats.embeddings)
 
     return asyncio.run(run())
 

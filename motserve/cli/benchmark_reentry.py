@@ -1,0 +1,102 @@
+"""`motserve benchmark reentry`: what re-identification gains where people leave and come back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+import yaml
+from pydantic import ValidationError
+
+from motserve.benchmark.reentry import Reentry, ReentryConfig, find_reentry, write_reentry
+from motserve.cli.compared import OutputFolder, conclude
+from motserve.cli.options import ConfigFiles, Overrides, read_config
+from motserve.cli.progress import sequence_progress
+from motserve.config import Config
+from motserve.errors import InvalidConfig
+from motserve.evaluation.sequences import find_truth
+from motserve.experiments.cache import open_cache
+from motserve.experiments.compare_identities import compare_identities, policies_of
+from motserve.experiments.models import Models
+from motserve.experiments.scoring import MOT_LIBRARIES
+from motserve.experiments.sequences import load_sequences
+from motserve.provenance import describe_files, stamp
+
+
+def reentry(
+    crops: Annotated[
+        Path | None,
+        typer.Option(help="Crops named as in Market-1501, eight views of a person by each camera; none: drawn people."),
+    ] = None,
+    people: Annotated[Path | None, typer.Option(help="File of the people to take, an ID a line.")] = None,
+    scenes: Annotated[Path | None, typer.Option(help="YAML file: what the scenes are like.")] = None,
+    policies: Annotated[str, typer.Option(help="Policies, separated by commas.")] = "off,on_demand",
+    detector: Annotated[
+        bool, typer.Option("--detector", help="Detect with the configured detector instead of a made-up one.")
+    ] = False,
+    output: OutputFolder = Path("runs/benchmark/reentry"),
+    config: ConfigFiles = None,
+    overrides: Overrides = None,
+) -> None:
+    """Render scenes in which people leave for seconds and return, and track them with and without re-identification."""
+    settings = read_config(config, overrides)
+    wanted = read_scenes(scenes)
+    candidates = policies_of([name.strip() for name in policies.split(",") if name.strip()], settings)
+    if not candidates:
+        raise typer.BadParameter("name at least one policy", param_hint="--policies")
+    rendered = _rendered(wanted, settings, output / "scenes", crops, people)
+    models, cache = Models(settings), open_cache(settings)
+    truths = find_truth(rendered.truth, rendered.names)
+    with sequence_progress("detecting") as tell:
+        loaded = load_sequences(
+            truths, models, cache, detections=None if detector else rendered.detections,
+            videos=rendered.truth, progress=tell,
+        )  # fmt: skip
+    with sequence_progress("tracking with") as tell:
+        comparison = compare_identities(loaded, candidates, cache, tell)
+    looks = any(candidate.looks_at_people for candidate in candidates.values())
+    provenance = stamp(
+        settings,
+        weights={
+            "detector": models.detector_weights.describe() if detector else None,
+            "reid": models.reid_weights.describe() if looks else None,
+        },
+        data={sequence.name: sequence.describe() for sequence in loaded},
+        libraries=MOT_LIBRARIES,
+        notes={"scenes": wanted.model_dump(mode="json"), "policies": list(candidates)},
+        sections=["tracker", "reid", "video", *(["detector"] if detector else [])],
+    )
+    conclude(comparison, "reentry", settings, provenance, output, mlflow=False)
+
+
+def read_scenes(path: Path | None) -> ReentryConfig:
+    """Read what the scenes are like; the defaults without a file.
+
+    Raises:
+        InvalidConfig: The file cannot be read, a key is unknown or a value out of its bounds.
+    """
+    if path is None:
+        return ReentryConfig()
+    try:
+        return ReentryConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        raise InvalidConfig(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def _rendered(
+    scenes: ReentryConfig, settings: Config, folder: Path, crops: Path | None, people: Path | None
+) -> Reentry:
+    """Render the scenes, unless the very same lie there already."""
+    key = {
+        "scenes": scenes.model_dump(mode="json"),
+        "video": settings.video.model_dump(mode="json"),
+        "crops": describe_files([crops])["sha256"] if crops else None,
+        "people": people.read_text(encoding="utf-8") if people else None,
+    }
+    found = find_reentry(folder, orjson.dumps(key))
+    if found is not None:
+        return found
+    with sequence_progress("rendering") as tell:
+        return write_reentry(scenes, settings.video, folder, crops, people, orjson.dumps(key), tell)
