@@ -10,7 +10,7 @@ from motserve.config.sections import (
     ReIDConfig,
     VideoConfig,
 )
-from motserve.config.serving import ReplicaConfig, ServingConfig
+from motserve.config.serving import IdentitiesConfig, ReplicaConfig, ServingConfig
 from motserve.config.tracker import (
     DEFAULT_TRACKER,
     PUBLISHED,
@@ -46,6 +46,7 @@ __all__ = [
     "DetectorConfig",
     "EvaluationConfig",
     "GalleryConfig",
+    "IdentitiesConfig",
     "InterpolationConfig",
     "KalmanConfig",
     "LevelConfig",
