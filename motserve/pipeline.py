@@ -24,7 +24,7 @@ from motserve.reid.crops import cut_crops
 from motserve.reid.linker import IdentityLinker
 from motserve.tracking import build_tracker
 from motserve.tracking.camera import CameraMotion
-from motserve.types import Cues, Detections, FloatArray, Frame, Image, TrackedFrame
+from motserve.types import Cues, Detections, FloatArray, Frame, Image, Sighting, TrackedFrame
 
 Detect: TypeAlias = Callable[[list[Image]], Coroutine[None, None, list[Detections]]]
 """Detects in a chunk of frames; answers one `Detections` for each."""
@@ -37,6 +37,9 @@ Look: TypeAlias = Callable[[FloatArray], Awaitable[FloatArray]]
 
 Picture: TypeAlias = Callable[[], Image]
 """Answers the picture of a frame."""
+
+Witness: TypeAlias = Callable[[Sighting], None]
+"""Told of each frame in which people were embedded to tell who they are."""
 
 
 @dataclass(slots=True)
@@ -63,13 +66,18 @@ class Follower:
         config: The configuration; the sections `tracker` and `reid` are used.
         stats: Counters that are kept up to date.
         rate_hz: The video's nominal frame rate in Hz, None where it is not known.
+        witness: Told of everybody who was embedded and who that is; None for nobody to tell.
     """
 
-    def __init__(self, config: Config, stats: PipelineStats, rate_hz: float | None = None) -> None:
+    def __init__(
+        self, config: Config, stats: PipelineStats, rate_hz: float | None = None, witness: Witness | None = None
+    ) -> None:
         self._tracker = build_tracker(config.tracker, rate_hz)
         self._camera = CameraMotion(config.camera) if config.camera else None
         self._linker = IdentityLinker(config.reid)
         self._stats = stats
+        self._witness = witness
+        self._crop_size = config.reid.crop_height, config.reid.crop_width
 
     async def advance(
         self, index: int, timestamp: float, detections: Detections, look: Look, picture: Picture
@@ -81,7 +89,7 @@ class Follower:
             timestamp: Presentation time in seconds, greater than that of the frame before.
             detections: What was seen in the frame.
             look: Asked for the appearance of the people in doubt; not called where nobody is.
-            picture: Asked for the picture where the camera's motion is estimated.
+            picture: Asked for the picture where the camera's motion is estimated or the witness is told.
 
         Returns:
             The frame's tracks with their identities.
@@ -93,6 +101,11 @@ class Follower:
         rows = self._linker.plan(tracks, timestamp)
         embeddings = await look(tracks.boxes[rows]) if len(rows) else np.empty((0, 0), np.float32)
         identities = self._linker.link(tracks, timestamp, rows, embeddings)
+        if self._witness and len(rows):
+            crops = cut_crops(picture(), tracks.boxes[rows], *self._crop_size)
+            self._witness(
+                Sighting(index, timestamp, identities[rows], tracks.boxes[rows], tracks.scores[rows], embeddings, crops)
+            )
         stats = self._stats
         stats.frames += 1
         stats.embeddings += len(rows) + len(wanted)
@@ -109,6 +122,7 @@ async def track_frames(
     config: Config,
     stats: PipelineStats,
     rate_hz: float | None = None,
+    witness: Witness | None = None,
 ) -> AsyncGenerator[list[TrackedFrame], None]:
     """Track every person through the frames of one video.
 
@@ -122,6 +136,7 @@ async def track_frames(
         config: The configuration; the sections `pipeline`, `tracker` and `reid` are used.
         stats: Counters that are kept up to date.
         rate_hz: The video's nominal frame rate in Hz, None where it is not known.
+        witness: Told of everybody who was embedded and who that is; None for nobody to tell.
 
     Yields:
         The tracked frames of one chunk, in order.
@@ -129,7 +144,7 @@ async def track_frames(
     Raises:
         InvalidVideo: Decoding failed; the frames before were yielded.
     """
-    follower = Follower(config, stats, rate_hz)
+    follower = Follower(config, stats, rate_hz, witness)
     in_flight: deque[tuple[list[Frame], asyncio.Task[list[Detections]]]] = deque()
     failure: Exception | None = None
     exhausted = False
