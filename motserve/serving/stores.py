@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from motserve.errors import NotFound, Overloaded
 
 Status = Literal["queued", "running", "done", "failed"]
 ACTIVE: tuple[Status, ...] = ("queued", "running")
+_VARIABLES = 500  # placeholders in one statement; old builds of SQLite take 999
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,16 @@ class JobStore:
         if row is None:
             raise NotFound(f"there is no video {video_id}")
         return _from_row(row)
+
+    def several(self, video_ids: Collection[str]) -> dict[str, Job]:
+        """Return jobs by ID; those that do not exist are missing."""
+        wanted = list(video_ids)
+        rows: list[sqlite3.Row] = []
+        with transaction(self._path) as database:
+            for start in range(0, len(wanted), _VARIABLES):
+                part = wanted[start : start + _VARIABLES]
+                rows += database.execute(f"SELECT * FROM jobs WHERE id IN ({', '.join('?' * len(part))})", part)
+        return {row["id"]: _from_row(row) for row in rows}
 
     def update(self, video_id: str, **changes: Any) -> None:
         """Change some columns of a job; a job that was deleted meanwhile stays deleted."""
