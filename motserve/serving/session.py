@@ -108,7 +108,7 @@ class VideoSession:
             )
             logger.info("session started", extra={"video_id": job.id, "frame": 0})
             stats, seconds = await self._track_source(source, results)
-        if self._book:
+        if self._book is not None:
             await asyncio.to_thread(self._remember, self._book, model_key(models["reid"], self._config.reid))
         self._report(stats, seconds, "done")
         logger.info("session done", extra={"video_id": job.id, "frame": stats.frames})
@@ -117,7 +117,7 @@ class VideoSession:
         """Return what the video has cost, and the seconds it took."""
         started = reported = time.monotonic()
         stats = PipelineStats()
-        witness = self._portray if self._book else None
+        witness = self._portray if self._book is not None else None
         async with aclosing(
             track_frames(source.frames(), self._detect, self._embed, self._config, stats, source.info.rate_hz, witness)
         ) as chunks:
@@ -132,7 +132,7 @@ class VideoSession:
         return stats, time.monotonic() - started
 
     def _portray(self, seen: Sighting) -> None:
-        if self._book:
+        if self._book is not None:
             self._book.add(seen.identities, seen.embeddings, seen.crops, seen.boxes, seen.scores, seen.timestamp)
 
     def _remember(self, book: PortraitBook, model: str) -> None:
