@@ -65,6 +65,11 @@ class IdentityIndex:
         self._lock = threading.Lock()
         self._restart()
 
+    @property
+    def memory_bytes(self) -> int:
+        """What the copy takes in memory."""
+        return 0 if self._index is None else self._index.memory_usage
+
     def search(
         self,
         queries: FloatArray,
@@ -134,7 +139,9 @@ class IdentityIndex:
             self._last = rows[-1][0]
         if first and self._index is not None:
             seconds = round(time.monotonic() - started, 3)
-            logger.info("index loaded", extra={"embeddings": len(self._index), "seconds": seconds})
+            logger.info(
+                "index loaded", extra={"model": self._model, "embeddings": len(self._index), "seconds": seconds}
+            )
 
     def _nearest(self, index: Index, query: FloatArray, limit: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
         """Return vectors nearest to a query, by rising distance, that belong to at least `limit` identities.
