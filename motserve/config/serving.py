@@ -89,7 +89,7 @@ class IdentitiesConfig(Section):
     thumbnail_quality: int = Field(85, ge=1, le=100, description="JPEG quality of thumbnails; higher is better.")
     search: Literal["exact", "hnsw"] = Field(
         "exact",
-        description="`exact` compares with every embedding. `hnsw` walks a graph: faster beyond some million "
+        description="`exact` compares with every embedding. `hnsw` walks a graph: faster beyond a million "
         "embeddings, but it misses a share of the matches and takes minutes to load.",
     )
     max_results: int = Field(100, ge=1, le=10_000, description="Most matches in the answer to a search.")
@@ -114,7 +114,7 @@ class ServingConfig(Section):
     """The service as a whole."""
 
     storage_dir: Path = Field(
-        Path("data"), description="Folder of uploads, results and the job store; shared by all nodes of a cluster."
+        Path("data"), description="Folder of uploads, results and the stores of jobs and people; shared by all nodes of a cluster."
     )
     allowed_roots: tuple[Path, ...] = Field(
         (), description="Folders below which `file://` URLs may be read; none by default."
