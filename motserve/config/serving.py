@@ -114,7 +114,8 @@ class ServingConfig(Section):
     """The service as a whole."""
 
     storage_dir: Path = Field(
-        Path("data"), description="Folder of uploads, results and the stores of jobs and people; shared by all nodes of a cluster."
+        Path("data"),
+        description="Folder of uploads, results and the stores of jobs and people; shared by all nodes of a cluster.",
     )
     allowed_roots: tuple[Path, ...] = Field(
         (), description="Folders below which `file://` URLs may be read; none by default."
