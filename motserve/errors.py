@@ -15,6 +15,10 @@ class InvalidVideo(MotserveError):
     """The input is no video that can be decoded: not a video, truncated, without frames, audio only."""
 
 
+class InvalidPicture(MotserveError):
+    """The input is no picture that can be decoded, or too small to show a person."""
+
+
 class InvalidData(MotserveError):
     """A file with detections, ground truth or results is malformed."""
 

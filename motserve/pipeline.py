@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.config import Config, ReIDConfig
-from motserve.reid.crops import cut_crops
+from motserve.reid.crops import cut_crops, trusted
 from motserve.reid.linker import IdentityLinker
-from motserve.reid.waiting import WaitingFrames
+from motserve.reid.waiting import Settled, WaitingFrames
 from motserve.tracking import build_tracker
 from motserve.tracking.camera import CameraMotion
-from motserve.types import Cues, Detections, FloatArray, Frame, Image, TrackedFrame
+from motserve.types import Cues, Detections, FloatArray, Frame, Image, Sighting, TrackedFrame
 
 Detect: TypeAlias = Callable[[list[Image]], Coroutine[None, None, list[Detections]]]
 """Detects in a chunk of frames; answers one `Detections` for each."""
@@ -38,6 +38,9 @@ Look: TypeAlias = Callable[[FloatArray], Awaitable[FloatArray]]
 
 Picture: TypeAlias = Callable[[], Image]
 """Answers the picture of a frame."""
+
+Witness: TypeAlias = Callable[[Sighting], None]
+"""Told of each frame in which people were embedded to tell who they are."""
 
 
 @dataclass(slots=True)
@@ -65,6 +68,7 @@ class Follower:
         stats: Counters that are kept up to date.
         rate_hz: The video's nominal frame rate in Hz, None where it is not known.
         size: Width and height of the pictures in pixels, None where they are not known.
+        witness: Told of everybody who was embedded, once it is known who that is; None for nobody to tell.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Follower:
         stats: PipelineStats,
         rate_hz: float | None = None,
         size: tuple[int, int] | None = None,
+        witness: Witness | None = None,
     ) -> None:
         self._tracker = build_tracker(config.tracker, rate_hz)
         self._camera = CameraMotion(config.camera) if config.camera else None
@@ -80,6 +85,8 @@ class Follower:
         self._waiting = WaitingFrames()
         self._stats = stats
         self._now = 0.0
+        self._witness = witness
+        self._config, self._size = config.reid, size
 
     async def advance(
         self, index: int, timestamp: float, detections: Detections, look: Look, picture: Picture
@@ -91,7 +98,7 @@ class Follower:
             timestamp: Presentation time in seconds, greater than that of the frame before.
             detections: What was seen in the frame.
             look: Asked for the appearance of the people in doubt; not called where nobody is.
-            picture: Asked for the picture where the camera's motion is estimated.
+            picture: Asked for the picture where the camera's motion is estimated or the witness is told.
 
         Returns:
             The frames, in order, in which everybody's identity is known now: often this one alone, none while somebody
@@ -107,20 +114,30 @@ class Follower:
         self._now = timestamp
         self._stats.frames += 1
         self._stats.embeddings += len(rows) + len(wanted)
+        sighting = None
+        if self._witness and len(rows):
+            good = rows[trusted(tracks, self._config.trust, self._size)[rows]]
+            crops = cut_crops(picture(), tracks.boxes[good], self._config.crop_height, self._config.crop_width)
+            found = embeddings[np.isin(rows, good)]
+            sighting = Sighting(timestamp, identities[good], tracks.boxes[good], tracks.scores[good], found, crops)
         if not identities.all():  # predicted boxes of people who were recognised elsewhere
             shown = np.flatnonzero(identities)
             tracks, identities = tracks.part(shown), identities[shown]
-        done = self._waiting.add(TrackedFrame(index, timestamp, tracks, identities), self._linker.decisions())
-        return self._counted(done)
+        frame = TrackedFrame(index, timestamp, tracks, identities)
+        return self._told(self._waiting.add(frame, self._linker.decisions(), sighting))
 
     def finish(self) -> list[TrackedFrame]:
         """Return the frames that are still held back; call it when the video has ended."""
         self._linker.finish(self._now)
-        return self._counted(self._waiting.settle(self._linker.decisions()))
+        return self._told(self._waiting.settle(self._linker.decisions()))
 
-    def _counted(self, frames: list[TrackedFrame]) -> list[TrackedFrame]:
+    def _told(self, settled: list[Settled]) -> list[TrackedFrame]:
+        """Count, and tell the witness of what is settled."""
         self._stats.identities, self._stats.links = self._linker.identities, self._linker.links
-        return frames
+        for one in settled:
+            if self._witness and one.sighting is not None:
+                self._witness(one.sighting)
+        return [one.frame for one in settled]
 
 
 async def track_frames(
@@ -131,6 +148,7 @@ async def track_frames(
     stats: PipelineStats,
     rate_hz: float | None = None,
     size: tuple[int, int] | None = None,
+    witness: Witness | None = None,
 ) -> AsyncGenerator[list[TrackedFrame], None]:
     """Track every person through the frames of one video.
 
@@ -145,6 +163,7 @@ async def track_frames(
         stats: Counters that are kept up to date.
         rate_hz: The video's nominal frame rate in Hz, None where it is not known.
         size: Width and height of the pictures in pixels, None where they are not known.
+        witness: Told of everybody who was embedded, once it is known who that is; None for nobody to tell.
 
     Yields:
         The next tracked frames, in order, at least one.
@@ -152,7 +171,7 @@ async def track_frames(
     Raises:
         InvalidVideo: Decoding failed; the frames before were yielded.
     """
-    follower = Follower(config, stats, rate_hz, size)
+    follower = Follower(config, stats, rate_hz, size, witness)
     in_flight: deque[tuple[list[Frame], asyncio.Task[list[Detections]]]] = deque()
     failure: Exception | None = None
     exhausted = False

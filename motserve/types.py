@@ -169,3 +169,24 @@ class TrackedFrame:
     tracks: Tracks
     identities: IntArray
     links: tuple[Link, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """The people of one frame whose embeddings were computed to tell who they are, crops that tell nothing left out.
+
+    Attributes:
+        timestamp: Presentation time in seconds.
+        identities: `(k,)` int64, lasting identities, from 1, each once.
+        boxes: `(k, 4)` float32, xyxy in pixels.
+        scores: `(k,)` float32, confidence in [0, 1].
+        embeddings: `(k, d)` float32, unit vectors.
+        crops: `(k, height, width, 3)` uint8 BGR, what was embedded.
+    """
+
+    timestamp: float
+    identities: IntArray
+    boxes: FloatArray
+    scores: FloatArray
+    embeddings: FloatArray
+    crops: NDArray[np.uint8]

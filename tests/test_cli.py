@@ -50,6 +50,7 @@ def untrained(untrained_detector: Path, untrained_embedder: Path, monkeypatch: p
         "detector.device": "cpu",
         "reid.weights": untrained_embedder,
         "reid.device": "cpu",
+        "reid.refresh_interval_s": 0.05,
         "reid.trust.min_height": 1,
         "reid.trust.max_overlap": 1,
     }
@@ -104,6 +105,7 @@ def test_wrong_usage_is_exit_code_2(motserve: Motserve, clip: Path) -> None:
         ["trak"],
         ["track", clip, "--format", "xml"],
         ["benchmark", "tracker", "--people", "0"],
+        ["benchmark", "identities", "--identities", "10,x"],
     ):
         result = motserve(*arguments)
         assert result.exit_code == 2
@@ -268,3 +270,17 @@ def test_benchmark_writes_its_rows(motserve: Motserve) -> None:
     assert [(row["tracker"], row["people"]) for row in rows] == [("bytetrack", 3), ("ultralytics-bytetrack-equal", 3)]
     assert all(0 < row["median_ms"] <= row["p95_ms"] for row in rows)
     assert files_in(Path()) == ["new/rows.json", "new/rows.provenance.json"]
+
+
+@pytest.mark.parametrize("search", ["exact", "hnsw"])
+def test_the_search_across_videos_is_measured(motserve: Motserve, search: str) -> None:
+    sizes = ["--identities", "5,600", "--json", "new/rows.json", "--set", f"serving.identities.search={search}"]
+    result = motserve("benchmark", "identities", *sizes)
+    assert result.exit_code == 0, result.output
+    rows = json.loads(Path("new/rows.json").read_text())
+    assert [(row["search"], row["identities"], row["embeddings"]) for row in rows] == [
+        (search, 5, 20),
+        (search, 600, 2400),
+    ]
+    assert rows[0]["recall"] == 1
+    assert all(row["recall"] > 0.5 and row["memory_bytes"] > 0 and row["disk_bytes"] > 0 for row in rows)

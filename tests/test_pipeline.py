@@ -11,7 +11,7 @@ import pytest
 from motserve.config import Config, load_config
 from motserve.errors import InvalidVideo
 from motserve.pipeline import PipelineStats, track_frames
-from motserve.types import Detections, Frame, Image, TrackedFrame
+from motserve.types import Detections, Frame, Image, Sighting, TrackedFrame
 
 RATE_HZ = 10
 
@@ -63,7 +63,9 @@ class Embedder:
 
 async def collect(frames: Iterator[Frame], config: Config, **parts: Any) -> tuple[list[TrackedFrame], PipelineStats]:
     stats = PipelineStats()
-    chunks = track_frames(frames, parts.get("detect", detect), parts.get("embed", Embedder()), config, stats)
+    chunks = track_frames(
+        frames, parts.get("detect", detect), parts.get("embed", Embedder()), config, stats, witness=parts.get("witness")
+    )
     return [frame async for chunk in chunks for frame in chunk], stats
 
 
@@ -265,3 +267,27 @@ def test_people_are_embedded_only_when_it_is_planned() -> None:
     embedder = Embedder()
     tracked, stats = asyncio.run(collect(video(50), configure(policy="always"), embed=embedder))
     assert stats.embeddings == sum(len(frame.tracks) for frame in tracked)
+
+
+def test_a_witness_is_told_of_everybody_who_was_embedded() -> None:
+    sightings: list[Sighting] = []
+    embed = Embedder()
+    tracked, stats = asyncio.run(collect(video(50), configure(), embed=embed, witness=sightings.append))
+    assert [sighting.crops.shape for sighting in sightings] == embed.shapes
+    assert sum(len(sighting.identities) for sighting in sightings) == stats.embeddings > 0
+    for sighting in sightings:
+        frame = tracked[round(sighting.timestamp * RATE_HZ)]
+        assert sighting.timestamp == frame.timestamp
+        assert len(sighting.embeddings) == len(sighting.identities) == len(set(sighting.identities.tolist()))
+        for identity, box, score in zip(sighting.identities, sighting.boxes, sighting.scores, strict=True):
+            (row,) = np.flatnonzero(frame.identities == identity)
+            assert box.tolist() == frame.tracks.boxes[row].tolist()
+            assert score == frame.tracks.scores[row]
+        assert (sighting.crops == frame.index).all(), "the crops are of another frame"
+    assert rows(tracked) == rows(asyncio.run(collect(video(50), configure()))[0])
+
+
+def test_where_nobody_is_embedded_no_witness_is_told() -> None:
+    sightings: list[Sighting] = []
+    asyncio.run(collect(video(20), configure(policy="off"), witness=sightings.append))
+    assert sightings == []

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -23,6 +24,7 @@ import ray
 from ray import serve
 
 from motserve.config import Config, load_config
+from motserve.identities.store import IdentityStore
 from motserve.local import LocalModels
 from motserve.pipeline import PipelineStats, track_frames
 from motserve.results import encode_frame
@@ -442,6 +444,9 @@ def test_health_and_documentation(client: httpx.Client) -> None:
         "/v1/videos/{video_id}",
         "/v1/videos/{video_id}/tracks",
         "/v1/videos/{video_id}/annotated.mp4",
+        "/v1/identities/search",
+        "/v1/identities/{identity_id}",
+        "/v1/identities/{identity_id}/thumbnail.jpg",
         "/healthz",
         "/readyz",
     }
@@ -449,6 +454,43 @@ def test_health_and_documentation(client: httpx.Client) -> None:
     for method in (method for path in paths.values() for method in path.values()):
         for status, response in method["responses"].items():
             assert status.startswith("2") or "application/problem+json" in response["content"]
+
+
+def test_who_is_in_two_videos_is_found_from_one_in_the_other(
+    client: httpx.Client, clips: list[Path], folder: Path
+) -> None:
+    first, other, again = (post(client, path).json()["id"] for path in (*clips, clips[0]))
+    assert {finished(client, video_id)["status"] for video_id in (first, other, again)} == {"done"}
+    rows = [row for frame in client.get(f"/v1/videos/{first}/tracks").json()["frames"] for row in frame["tracks"]]
+    identity = Counter(row["id"] for row in rows).most_common(1)[0][0]  # who passes by too quickly is not embedded
+    row = next(row for row in rows if row["id"] == identity)
+    for wanted in ({"identity": row["id"]}, {"track": row["track"]}):
+        answer = client.post("/v1/identities/search", json={"video_id": first, "limit": 50, **wanted})
+        assert answer.status_code == 200, answer.text
+        matches = answer.json()["matches"]
+        assert (matches[0]["video_id"], matches[0]["identity"]) == (again, row["id"])
+        assert matches[0]["distance"] == pytest.approx(0, abs=0.01)
+        assert {match["video_id"] for match in matches} == {again, other}
+    thumbnail = client.get(matches[0]["thumbnail"])
+    assert (thumbnail.status_code, thumbnail.headers["content-type"]) == (200, "image/jpeg")
+    found = client.post("/v1/identities/search", files={"file": thumbnail.content}, data={"limit": 2})
+    assert {(match["video_id"], match["identity"]) for match in found.json()["matches"]} == {
+        (first, row["id"]),
+        (again, row["id"]),
+    }
+    client.delete(f"/v1/videos/{again}")
+    assert client.get(matches[0]["thumbnail"]).status_code == 404
+    answer = client.post("/v1/identities/search", json={"video_id": first, "identity": row["id"]})
+    assert {match["video_id"] for match in answer.json()["matches"]} == {other}
+
+
+def test_a_failed_video_leaves_nobody_in_the_index(client: httpx.Client, clips: list[Path], folder: Path) -> None:
+    video_id = post(client, clips[0]).json()["id"]
+    eventually(lambda: client.get(f"/v1/videos/{video_id}").json()["frames_done"] > 8, "some tracks")
+    ray.kill(ray.get_actor(video_id, namespace="motserve"))
+    assert finished(client, video_id)["status"] == "failed"
+    assert video_id not in IdentityStore(folder / "data", 1).videos()
+    assert client.post("/v1/identities/search", json={"video_id": video_id, "identity": 1}).status_code == 409
 
 
 def test_detector_death_is_survived(client: httpx.Client, clips: list[Path], local: list[list[dict[str, Any]]]) -> None:
@@ -477,8 +519,9 @@ def test_concurrent_readers_of_one_annotated_video_get_the_same(client: httpx.Cl
     assert len(set(sizes)) == 1
 
 
-def test_sessions_do_not_import_torch() -> None:
-    code = "import sys, motserve.serving.session; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("library", ["torch", "usearch"])
+def test_sessions_are_small(library: str) -> None:
+    code = f"import sys, motserve.serving.session; sys.exit({library!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

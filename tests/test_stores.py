@@ -42,6 +42,13 @@ def test_an_update_changes_what_it_names(tmp_path: Path) -> None:
     assert store.get("b") == job("b")
 
 
+def test_several_jobs_are_those_of_them_that_exist(tmp_path: Path) -> None:
+    store = filled(tmp_path, *(job(str(number)) for number in range(700)))
+    wanted = [str(number) for number in range(100, 800)]
+    assert store.several(wanted) == {name: job(name) for name in wanted[:600]}
+    assert store.several([]) == {}
+
+
 def test_a_deleted_job_stays_deleted(tmp_path: Path) -> None:
     store = filled(tmp_path, job("a"))
     store.delete("a")

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 
 from motserve.reid.linker import Decision
-from motserve.reid.waiting import WaitingFrames
-from motserve.types import Link, TrackedFrame, Tracks
+from motserve.reid.waiting import Settled, WaitingFrames
+from motserve.types import Link, Sighting, TrackedFrame, Tracks
 
 
 def frame(index: int, **identities: int) -> TrackedFrame:
@@ -15,8 +15,14 @@ def frame(index: int, **identities: int) -> TrackedFrame:
     return TrackedFrame(index, index / 10, tracks, np.array(list(identities.values()), np.int64))
 
 
-def shown(frames: list[TrackedFrame]) -> list[tuple[int, list[int]]]:
-    return [(one.index, one.identities.tolist()) for one in frames]
+def shown(settled: list[Settled]) -> list[tuple[int, list[int]]]:
+    return [(one.frame.index, one.frame.identities.tolist()) for one in settled]
+
+
+def sighting(*identities: int) -> Sighting:
+    n = len(identities)
+    boxes, looks = np.zeros((n, 4), np.float32), np.zeros((n, 2), np.float32)
+    return Sighting(0.0, np.array(identities), boxes, np.ones(n, np.float32), looks, np.zeros((n, 4, 2, 3), np.uint8))
 
 
 LINK = Link(track=5, identity=1, former=2, distance=0.1, gap_s=3.0, moved=0.5)
@@ -45,9 +51,19 @@ def test_the_first_frame_of_a_track_says_why_it_has_its_identity() -> None:
     done = waiting.add(frame(2, t4=-1, t5=1), [Decision(-2, 1, LINK)])
     assert done == []
     done = waiting.settle([Decision(-1, 3, None)])
-    assert [one.links for one in done] == [(), (LINK,), ()]
+    assert [one.frame.links for one in done] == [(), (LINK,), ()]
 
 
 def test_a_decision_of_the_very_frame_is_said_in_it() -> None:
     done = WaitingFrames().add(frame(0, t5=1), [Decision(-2, 1, LINK)])
-    assert [one.links for one in done] == [(LINK,)]
+    assert [one.frame.links for one in done] == [(LINK,)]
+
+
+def test_who_was_looked_at_is_told_with_the_identity_that_was_decided() -> None:
+    waiting = WaitingFrames()
+    waiting.add(frame(0, t1=1, t5=-2), [], sighting(1, -2))
+    waiting.add(frame(1, t5=-2), [], None)
+    first, second = waiting.settle([Decision(-2, 4, None)])
+    assert first.sighting is not None
+    assert first.sighting.identities.tolist() == [1, 4]
+    assert second.sighting is None

@@ -12,11 +12,12 @@ from rich.table import Column, Table
 
 from motserve.benchmark import tracker as tracker_benchmark
 from motserve.benchmark.peers import LIBRARIES, MakePeer, available_peers
+from motserve.cli.benchmark_identities import identities
 from motserve.cli.benchmark_reentry import reentry
 from motserve.cli.compare_trackers import COMPARED, NO_PEERS, contenders_of
 from motserve.cli.compared import OutputFolder, conclude
 from motserve.cli.labelled import DetectionFiles, Rules, Videos, labelled_sequences, note
-from motserve.cli.options import ConfigFiles, Overrides, SequenceNames, names_of, read_config
+from motserve.cli.options import ConfigFiles, Overrides, SequenceNames, names_of, read_config, sizes_of
 from motserve.cli.progress import sequence_progress
 from motserve.config import Config
 from motserve.errors import InvalidConfig
@@ -42,6 +43,7 @@ def benchmark() -> None:
     """Speed, measured on this machine."""
 
 
+app.command("identities")(identities)
 app.command("reentry")(reentry)
 
 
@@ -80,7 +82,7 @@ def tracker(
         raise typer.BadParameter("sequences need their ground truth", param_hint="--gt")
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
-    rows = tracker_benchmark.run(_sizes(people), frames, seed, settings.tracker, _chosen_peers(peers))
+    rows = tracker_benchmark.run(sizes_of(people, "--people"), frames, seed, settings.tracker, _chosen_peers(peers))
     baseline = tracker_benchmark.baseline(settings.tracker)
     table = Table(
         Column("tracker", no_wrap=True), "people", "median ms", "p95 ms", "times as fast", caption=f"as {baseline}"
@@ -149,13 +151,3 @@ def _chosen_peers(text: str) -> dict[str, MakePeer]:
     if unknown := [name for name in names or () if name not in (*known, ALL)]:
         raise InvalidConfig(f"unknown tracker {', '.join(unknown)}; installed here are {', '.join(known)} and {ALL}")
     return {name: make for name, make in known.items() if name in names or ALL in names}
-
-
-def _sizes(text: str) -> list[int]:
-    try:
-        sizes = [int(size) for size in text.split(",")]
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a list of numbers such as 30,100", param_hint="--people") from error
-    if min(sizes) < 1:
-        raise typer.BadParameter("a crowd has at least one person", param_hint="--people")
-    return sizes

@@ -83,6 +83,21 @@ def names_of(text: str | None) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()] if text else []
 
 
+def sizes_of(text: str, option: str) -> list[int]:
+    """Return the sizes, at least 1, in a list separated by commas.
+
+    Raises:
+        BadParameter: The text is no such list.
+    """
+    try:
+        sizes = [int(size) for size in text.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a list of numbers such as 30,100", param_hint=option) from error
+    if min(sizes) < 1:
+        raise typer.BadParameter("each size must be at least 1", param_hint=option)
+    return sizes
+
+
 def choose_candidates(
     settings: Config, section: str, weights: list[str] | None, path: Path | None
 ) -> dict[str, Config]:

@@ -11,7 +11,7 @@ from motserve.config.sections import (
     TrustConfig,
     VideoConfig,
 )
-from motserve.config.serving import ReplicaConfig, ServingConfig
+from motserve.config.serving import IdentitiesConfig, ReplicaConfig, ServingConfig
 from motserve.config.tracker import (
     DEFAULT_TRACKER,
     PUBLISHED,
@@ -47,6 +47,7 @@ __all__ = [
     "DetectorConfig",
     "EvaluationConfig",
     "GalleryConfig",
+    "IdentitiesConfig",
     "InterpolationConfig",
     "KalmanConfig",
     "LevelConfig",

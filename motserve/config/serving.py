@@ -63,11 +63,59 @@ class SessionConfig(Section):
     attempts: int = Field(3, ge=1, le=100, description="Times a request is made before the video fails.")
 
 
+class IdentitiesConfig(Section):
+    """The index of people across finished videos."""
+
+    enabled: bool = Field(
+        True,
+        description="Whether people of finished videos are remembered and can be searched for. Needs a `reid.policy` "
+        "other than `off`.",
+    )
+    max_identities: int = Field(
+        100_000,
+        ge=1,
+        le=100_000_000,
+        description="Most identities remembered, of all videos together; beyond it those of the oldest video go.",
+    )
+    max_per_video: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description="Most identities remembered of one video; beyond it the one that was embedded least often goes.",
+    )
+    embeddings_per_identity: int = Field(
+        4, ge=1, le=64, description="Embeddings remembered of each identity, those that differ most."
+    )
+    thumbnail_quality: int = Field(85, ge=1, le=100, description="JPEG quality of thumbnails; higher is better.")
+    search: Literal["exact", "hnsw"] = Field(
+        "exact",
+        description="`exact` compares with every embedding. `hnsw` walks a graph: faster beyond a million "
+        "embeddings, but it misses a share of the matches and takes minutes to load.",
+    )
+    max_results: int = Field(100, ge=1, le=10_000, description="Most matches in the answer to a search.")
+    max_picture_bytes: int = Field(
+        10 << 20, ge=1, description="Largest picture searched for in bytes; larger ones get 413."
+    )
+    max_picture_pixels: int = Field(
+        4096 * 4096, ge=1024, description="Largest picture searched for in pixels; larger ones get 413."
+    )
+    embed_timeout_s: float = Field(
+        20.0, gt=0, le=3600, description="Seconds that a search waits for the embedder before it answers 503."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> IdentitiesConfig:
+        if self.max_per_video > self.max_identities:
+            raise ValueError(f"max_per_video {self.max_per_video} exceeds max_identities {self.max_identities}")
+        return self
+
+
 class ServingConfig(Section):
     """The service as a whole."""
 
     storage_dir: Path = Field(
-        Path("data"), description="Folder of uploads, results and the job store; shared by all nodes of a cluster."
+        Path("data"),
+        description="Folder of uploads, results and the stores of jobs and people; shared by all nodes of a cluster.",
     )
     allowed_roots: tuple[Path, ...] = Field(
         (), description="Folders below which `file://` URLs may be read; none by default."
@@ -87,3 +135,4 @@ class ServingConfig(Section):
     embedder: ReplicaConfig = Field(ReplicaConfig(cpus=0.5, gpus=0.5, max_batch=32), description="Embedder replicas.")
     ingress: IngressConfig = Field(IngressConfig(), description="Ingress replicas.")
     session: SessionConfig = Field(SessionConfig(), description="Session actors.")
+    identities: IdentitiesConfig = Field(IdentitiesConfig(), description="Index of people across videos.")

@@ -11,6 +11,7 @@ from ray.serve.handle import DeploymentHandle
 
 from motserve.config import Config
 from motserve.errors import Overloaded
+from motserve.identities.store import IdentityStore
 from motserve.serving.session import VideoSession
 from motserve.serving.stores import ACTIVE, ArtifactStore, Job, JobStore
 
@@ -27,6 +28,7 @@ class SessionLauncher:
         config: The configuration, paths absolute.
         jobs: The job store.
         artifacts: The artifact store.
+        identities: The store of people of finished videos.
         detector: Handle of the detector deployment.
         embedder: Handle of the embedder deployment.
     """
@@ -36,12 +38,14 @@ class SessionLauncher:
         config: Config,
         jobs: JobStore,
         artifacts: ArtifactStore,
+        identities: IdentityStore,
         detector: DeploymentHandle[Any],
         embedder: DeploymentHandle[Any],
     ) -> None:
         self._config = config
         self._jobs = jobs
         self._artifacts = artifacts
+        self._identities = identities
         self._detector = detector
         self._embedder = embedder
         self._actor: Any = ray.remote(VideoSession)
@@ -91,9 +95,17 @@ class SessionLauncher:
         message = f"the session was lost after frame {job.frames_done}; post the video again"
         logger.error(message, extra={"video_id": job.id, "frame": job.frames_done})
         self._jobs.update(job.id, status="failed", error={"type": "SessionLost", "message": message})
+        self._identities.forget([job.id])
         return self._jobs.get(job.id)
 
     def reconcile(self) -> None:
-        """Mark the active videos as failed whose actors were lost, such as by a restart of the cluster."""
+        """Put right what a restart of the cluster has left behind.
+
+        Active videos whose actors were lost are marked as failed; people of videos that are not there are forgotten.
+        """
         for job in self._jobs.active():
             self.refreshed(job)
+        videos = self._identities.videos()
+        jobs = self._jobs.several(videos)
+        if lost := [video for video in videos if video not in jobs or jobs[video].status == "failed"]:
+            self._identities.forget(lost)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from motserve.identities.store import Identity
 from motserve.serving.stores import Job
 
 VIDEOS = "/v1/videos"
+IDENTITIES = "/v1/identities"
+MAX_NUMBER = 2**63 - 1
+"""Largest number that the stores can hold."""
 
 
 class Links(BaseModel):
@@ -126,6 +130,86 @@ class VideoList(BaseModel):
 
     videos: list[VideoStatus]
     next: str | None = Field(description="Value of `after` for the next page; None on the last one.")
+
+
+class PictureSearch(BaseModel):
+    """What may be said of a search with a picture."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(10, ge=1, description="Most matches in the answer; the service may give fewer.")
+    max_distance: float | None = Field(
+        None, ge=0, le=2, description="Largest cosine distance of a match; all distances where it is left out."
+    )
+
+
+class IdentitySearch(PictureSearch):
+    """A person of a video to search for in others, by identity or by track."""
+
+    video_id: str = Field(description="ID of a video that is done.", examples=["3f2b8a"])
+    identity: int | None = Field(
+        None, ge=1, le=MAX_NUMBER, description="`id` in the tracks of the video.", examples=[3]
+    )
+    track: int | None = Field(
+        None, ge=1, le=MAX_NUMBER, description="`track` in the tracks of the video, instead of `identity`."
+    )
+    include_same_video: bool = Field(False, description="Whether others in the video of the person may match too.")
+
+    @model_validator(mode="after")
+    def _one_person(self) -> IdentitySearch:
+        if (self.identity is None) == (self.track is None):
+            raise ValueError("give either `identity` or `track`")
+        return self
+
+
+class IdentityDetails(BaseModel):
+    """A remembered person of a finished video."""
+
+    id: int = Field(description="Number among the people of all videos; never given again.", examples=[4711])
+    video_id: str = Field(examples=["3f2b8a"])
+    video_name: str = Field(description="File name that the client gave.", examples=["lobby.mp4"])
+    identity: int = Field(description="`id` in the tracks of the video.", examples=[3])
+    first_seen_s: float = Field(description="Time in the video of the first sighting that was embedded, in seconds.")
+    last_seen_s: float = Field(description="Time in the video of the last sighting that was embedded, in seconds.")
+    thumbnail: str = Field(description="Link to a picture.", examples=["/v1/identities/4711/thumbnail.jpg"])
+
+    @classmethod
+    def of(cls, identity: Identity, job: Job) -> IdentityDetails:
+        """Return what the wire says of an identity of a video."""
+        return cls(
+            id=identity.id,
+            video_id=identity.video_id,
+            video_name=job.name,
+            identity=identity.identity,
+            first_seen_s=identity.first_seen_s,
+            last_seen_s=identity.last_seen_s,
+            thumbnail=f"{IDENTITIES}/{identity.id}/thumbnail.jpg",
+        )
+
+
+class IdentityMatch(IdentityDetails):
+    """Somebody who looks alike. Whether it is the same person is for whoever looks at it to say."""
+
+    distance: float = Field(
+        description="Cosine distance between the closest embeddings: 0 for the same picture, up to 2.", examples=[0.18]
+    )
+
+    @classmethod
+    def near(cls, identity: Identity, job: Job, distance: float) -> IdentityMatch:
+        """Return a match."""
+        # what comes after the fourth decimal is rounding of half precision
+        return cls(**IdentityDetails.of(identity, job).model_dump(), distance=round(distance, 4))
+
+
+class IdentityMatches(BaseModel):
+    """People who look most like the one searched for, the most alike first."""
+
+    matches: list[IdentityMatch]
+    query: IdentityDetails | None = Field(description="The person searched for; None for a picture.")
+    model: str = Field(
+        description="What made the embeddings compared: checksum of the weights, crop size, input.",
+        examples=["5e88…/256x128/imagenet"],
+    )
 
 
 class Health(BaseModel):

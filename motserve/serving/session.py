@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -21,11 +22,15 @@ from ray.serve.handle import DeploymentHandle
 
 from motserve.config import Config
 from motserve.errors import InvalidVideo, MotserveError, NotReady
+from motserve.identities.model import model_key
+from motserve.identities.portraits import PortraitBook
+from motserve.identities.store import IdentityStore
 from motserve.logs import setup_logging
 from motserve.pipeline import PipelineStats, track_frames
 from motserve.results import ResultWriter
 from motserve.serving.replica import ModelInfo
 from motserve.serving.stores import ArtifactStore, Job, JobStore
+from motserve.types import Sighting
 from motserve.video import VideoSource, open_video
 
 Result = TypeVar("Result")
@@ -55,6 +60,10 @@ class VideoSession:
         self._embedder = embedder
         self._jobs = JobStore(config.serving.storage_dir)
         self._artifacts = ArtifactStore(config.serving.storage_dir)
+        identities = config.serving.identities
+        remembers = identities.enabled and config.reid.policy != "off"
+        self._book = PortraitBook(identities) if remembers else None
+        self._identities = IdentityStore(config.serving.storage_dir, identities.max_identities)
         self._progress = asyncio.Condition()
         self._frames = 0
         self._finished = False
@@ -98,15 +107,21 @@ class VideoSession:
                 frames_total=source.info.frame_count,
             )
             logger.info("session started", extra={"video_id": job.id, "frame": 0})
-            await self._track_source(source, results)
+            stats, seconds = await self._track_source(source, results)
+        if self._book is not None:
+            await asyncio.to_thread(self._remember, self._book, model_key(models["reid"], self._config.reid))
+        self._report(stats, seconds, "done")
+        logger.info("session done", extra={"video_id": job.id, "frame": stats.frames})
 
-    async def _track_source(self, source: VideoSource, results: ResultWriter) -> None:
+    async def _track_source(self, source: VideoSource, results: ResultWriter) -> tuple[PipelineStats, float]:
+        """Return what the video has cost, and the seconds it took."""
         started = reported = time.monotonic()
         stats = PipelineStats()
         info = source.info
         size = (info.width, info.height)
+        witness = self._portray if self._book is not None else None
         async with aclosing(
-            track_frames(source.frames(), self._detect, self._embed, self._config, stats, info.rate_hz, size)
+            track_frames(source.frames(), self._detect, self._embed, self._config, stats, info.rate_hz, size, witness)
         ) as chunks:
             async for chunk in chunks:
                 results.append(chunk)
@@ -116,8 +131,21 @@ class VideoSession:
                 if now - reported >= _PROGRESS_INTERVAL_S:
                     reported = now
                     self._report(stats, now - started, "running")
-        self._report(stats, time.monotonic() - started, "done")
-        logger.info("session done", extra={"video_id": self._job.id, "frame": stats.frames})
+        return stats, time.monotonic() - started
+
+    def _portray(self, seen: Sighting) -> None:
+        if self._book is not None:
+            self._book.add(seen.identities, seen.embeddings, seen.crops, seen.boxes, seen.scores, seen.timestamp)
+
+    def _remember(self, book: PortraitBook, model: str) -> None:
+        """Put the people of the video into the index. That it cannot be written to does not undo the tracks."""
+        extra = {"video_id": self._job.id, "identities": len(book), "dropped": book.dropped}
+        try:
+            self._identities.remember(self._job.id, model, book.portraits())
+        except sqlite3.Error:
+            logger.exception("the people of this video cannot be searched for: the index was not written", extra=extra)
+        else:
+            logger.info("people remembered", extra=extra)
 
     async def _detect(self, images: list[Any]) -> list[Any]:
         # one object in shared memory, which a second attempt uses again
@@ -164,6 +192,7 @@ class VideoSession:
             self._artifacts.delete(self._job.id)
         logger.error("video failed: %s", message, extra={"video_id": self._job.id, "frame": self._frames})
         self._jobs.update(self._job.id, status="failed", error={"type": type(error).__name__, "message": message})
+        self._identities.forget([self._job.id])
 
     async def _tell(self, finished: bool) -> None:
         async with self._progress:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 
+from motserve.database import transaction
 from motserve.errors import NotFound, Overloaded
 
 Status = Literal["queued", "running", "done", "failed"]
 ACTIVE: tuple[Status, ...] = ("queued", "running")
-_BUSY_TIMEOUT_S = 30.0
+_VARIABLES = 500  # placeholders in one statement; old builds of SQLite take 999
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class JobStore:
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self._path = root / "jobs.sqlite"
-        with self._transaction() as database:
+        with transaction(self._path) as database:
             database.execute(
                 "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL, "
                 "created_at REAL NOT NULL, status TEXT NOT NULL, frames_done INTEGER NOT NULL, frames_total INTEGER, "
@@ -88,7 +88,7 @@ class JobStore:
             Overloaded: `max_active` jobs are queued or running.
         """
         row = _to_row(job)
-        with self._transaction() as database:
+        with transaction(self._path) as database:
             database.execute("BEGIN IMMEDIATE")  # by itself sqlite3 locks only at the INSERT, after the count
             (active,) = database.execute("SELECT count(*) FROM jobs WHERE status IN (?, ?)", ACTIVE).fetchone()
             if active >= max_active:
@@ -104,16 +104,26 @@ class JobStore:
         Raises:
             NotFound: There is none with this ID.
         """
-        with self._transaction() as database:
+        with transaction(self._path) as database:
             row = database.execute("SELECT * FROM jobs WHERE id = ?", [video_id]).fetchone()
         if row is None:
             raise NotFound(f"there is no video {video_id}")
         return _from_row(row)
 
+    def several(self, video_ids: Collection[str]) -> dict[str, Job]:
+        """Return jobs by ID; those that do not exist are missing."""
+        wanted = list(video_ids)
+        rows: list[sqlite3.Row] = []
+        with transaction(self._path) as database:
+            for start in range(0, len(wanted), _VARIABLES):
+                part = wanted[start : start + _VARIABLES]
+                rows += database.execute(f"SELECT * FROM jobs WHERE id IN ({', '.join('?' * len(part))})", part)
+        return {row["id"]: _from_row(row) for row in rows}
+
     def update(self, video_id: str, **changes: Any) -> None:
         """Change some columns of a job; a job that was deleted meanwhile stays deleted."""
         row = {name: orjson.dumps(value) if name in _JSON_COLUMNS else value for name, value in changes.items()}
-        with self._transaction() as database:
+        with transaction(self._path) as database:
             database.execute(
                 f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in row)} WHERE id = ?", [*row.values(), video_id]
             )
@@ -124,7 +134,7 @@ class JobStore:
         Raises:
             NotFound: There is none with this ID.
         """
-        with self._transaction() as database:
+        with transaction(self._path) as database:
             if not database.execute("DELETE FROM jobs WHERE id = ?", [video_id]).rowcount:
                 raise NotFound(f"there is no video {video_id}")
 
@@ -139,23 +149,15 @@ class JobStore:
             last = self.get(after)
             query += " WHERE (created_at, id) < (?, ?)"
             values += [last.created_at, last.id]
-        with self._transaction() as database:
+        with transaction(self._path) as database:
             rows = database.execute(f"{query} ORDER BY created_at DESC, id DESC LIMIT ?", [*values, limit]).fetchall()
         return [_from_row(row) for row in rows]
 
     def active(self) -> list[Job]:
         """Return the jobs that are queued or running."""
-        with self._transaction() as database:
+        with transaction(self._path) as database:
             rows = database.execute("SELECT * FROM jobs WHERE status IN (?, ?)", ACTIVE).fetchall()
         return [_from_row(row) for row in rows]
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Open, commit, close: connections do not cross threads, and a row takes well under a millisecond."""
-        with closing(sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level="IMMEDIATE")) as database:
-            database.row_factory = sqlite3.Row
-            with database:
-                yield database
 
 
 class ArtifactStore:

@@ -10,7 +10,7 @@ from ray.serve.handle import DeploymentHandle
 import motserve
 from motserve.config import Config
 from motserve.logs import setup_logging
-from motserve.serving.ingress import health, problems, videos
+from motserve.serving.ingress import health, identities, problems, videos
 from motserve.serving.ingress.service import Service
 
 
@@ -25,6 +25,7 @@ def build_http(service: Service) -> FastAPI:
     app.state.service = service
     problems.install(app)
     app.include_router(videos.router)
+    app.include_router(identities.router)
     app.include_router(health.router)
     return app
 

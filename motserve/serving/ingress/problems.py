@@ -27,6 +27,7 @@ _STATUS: dict[type[errors.MotserveError], int] = {
     errors.TooLarge: 413,
     errors.UnsupportedMedia: 415,
     errors.InvalidVideo: 422,
+    errors.InvalidPicture: 422,
     errors.NotReady: 503,
     errors.WeightsUnavailable: 503,
     errors.Overloaded: 503,

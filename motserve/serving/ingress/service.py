@@ -11,6 +11,8 @@ from ray.serve.handle import DeploymentHandle
 
 from motserve.config import Config
 from motserve.errors import NotReady
+from motserve.identities.index import IdentityIndexes
+from motserve.identities.store import IdentityStore
 from motserve.serving.launcher import SessionLauncher
 from motserve.serving.schemas import ModelDetails, Models
 from motserve.serving.stores import ArtifactStore, JobStore
@@ -20,22 +22,30 @@ _READY_TIMEOUT_S = 5.0  # a probe wants an answer, even if it is no
 
 @dataclass(slots=True)
 class Service:
-    """The parts of the service behind the routes. It holds no state of its own; every replica makes one."""
+    """The parts of the service behind the routes. What it holds is in the stores too; every replica makes one."""
 
     config: Config
     detector: DeploymentHandle[Any]
     embedder: DeploymentHandle[Any]
     jobs: JobStore = field(init=False)
     artifacts: ArtifactStore = field(init=False)
+    identities: IdentityStore = field(init=False)
+    indexes: IdentityIndexes = field(init=False)
+    """Copies of what the store of identities holds, made at the first search."""
     sessions: SessionLauncher = field(init=False)
     rendering: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """Annotated videos being written by this replica, so that two requests wait for one."""
 
     def __post_init__(self) -> None:
         """Open the stores and mark as failed what a restart has lost."""
-        self.jobs = JobStore(self.config.serving.storage_dir)
-        self.artifacts = ArtifactStore(self.config.serving.storage_dir)
-        self.sessions = SessionLauncher(self.config, self.jobs, self.artifacts, self.detector, self.embedder)
+        serving = self.config.serving
+        self.jobs = JobStore(serving.storage_dir)
+        self.artifacts = ArtifactStore(serving.storage_dir)
+        self.identities = IdentityStore(serving.storage_dir, serving.identities.max_identities)
+        self.indexes = IdentityIndexes(self.identities, serving.identities.search)
+        self.sessions = SessionLauncher(
+            self.config, self.jobs, self.artifacts, self.identities, self.detector, self.embedder
+        )
         self.sessions.reconcile()
 
     async def models(self) -> Models:

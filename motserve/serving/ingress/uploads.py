@@ -1,16 +1,20 @@
-"""Takes in a posted video: a form streamed to disk under a limit of size, or a URL under a limit of place."""
+"""Takes in a posted video: a form streamed to disk under a limit of size, or a URL under a limit of place.
+
+What all request bodies need is here too: the kind of a body, limits of its size, the parser of a form.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from fastapi import Request
 from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import File, FormParser, parse_options_header
+from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
 from motserve.config import ServingConfig
 from motserve.errors import BadRequest, Forbidden, NotFound, TooLarge, UnsupportedMedia
@@ -37,21 +41,11 @@ async def receive_form(request: Request, folder: Path, target: Path, max_bytes: 
         TooLarge: The file is larger; the rest of the body is not read.
         BadRequest: The form is malformed, empty, or does not hold exactly one file.
     """
-    kind, options = parse_options_header(request.headers["content-type"])
-    if b"boundary" not in options:
-        raise BadRequest("the form has no boundary in its Content-Type")
-    if int(request.headers.get("content-length") or 0) > max_bytes + _FORM_OVERHEAD:
-        raise TooLarge(_too_large(max_bytes))
     files: list[File] = []
-    parser = FormParser(
-        kind.decode(),
-        on_field=None,
-        on_file=files.append,
-        boundary=options[b"boundary"],
-        config={"UPLOAD_DIR": str(folder), "UPLOAD_DELETE_TMP": False, "MAX_MEMORY_FILE_SIZE": 0},
-    )
+    settings = {"UPLOAD_DIR": str(folder), "UPLOAD_DELETE_TMP": False, "MAX_MEMORY_FILE_SIZE": 0}
+    parser = form_parser(request, settings, on_file=files.append)
     try:
-        async for block in _capped(request, max_bytes):
+        async for block in capped(request, max_bytes, "serving.max_upload_bytes"):
             await asyncio.to_thread(parser.write, block)
         parser.finalize()
     except FormParserError as error:
@@ -82,13 +76,8 @@ async def receive_url(request: Request, config: ServingConfig) -> Path:
         Forbidden: The path is not below one of `serving.allowed_roots`.
         NotFound: Nothing is there.
     """
-    body = bytearray()
-    async for block in request.stream():
-        body += block
-        if len(body) > _MAX_JSON_BYTES:
-            raise TooLarge(f"a JSON body of more than {_MAX_JSON_BYTES} bytes is refused")
     try:
-        url = VideoUrl.model_validate_json(bytes(body)).url
+        url = VideoUrl.model_validate_json(await read_json(request)).url
     except ValidationError as error:
         raise BadRequest(f'the body must be {{"url": "file:///…"}}: {error.errors()[0]["msg"]}') from error
     parts = urlsplit(url)
@@ -120,20 +109,65 @@ def body_kind(request: Request) -> str:
     return kinds[content_type]
 
 
-async def _capped(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-    """Gather the body into blocks worth a write, and stop reading past the limit."""
+async def read_json(request: Request) -> bytes:
+    """Read a JSON body.
+
+    Raises:
+        TooLarge: It is larger than any that is of use here.
+    """
+    body = bytearray()
+    async for block in request.stream():
+        body += block
+        if len(body) > _MAX_JSON_BYTES:
+            raise TooLarge(f"a JSON body of more than {_MAX_JSON_BYTES} bytes is refused")
+    return bytes(body)
+
+
+def form_parser(
+    request: Request,
+    settings: dict[str, Any],
+    on_file: Callable[[File], None],
+    on_field: Callable[[Field], None] | None = None,
+) -> FormParser:
+    """Return a parser for the multipart form of a request.
+
+    Args:
+        request: The request.
+        settings: Where files go: the parser's own settings.
+        on_file: Called with each file once it is complete.
+        on_field: Called with each field that is no file; None passes over them.
+
+    Raises:
+        BadRequest: The header that should say how the parts of the form are told apart does not.
+    """
+    kind, options = parse_options_header(request.headers["content-type"])
+    if b"boundary" not in options:
+        raise BadRequest("the form has no boundary in its Content-Type")
+    return FormParser(kind.decode(), on_field, on_file, boundary=options[b"boundary"], config=settings)
+
+
+async def capped(request: Request, max_bytes: int, setting: str) -> AsyncIterator[bytes]:
+    """Gather the body of a form into blocks worth a write, and stop reading past the limit.
+
+    Args:
+        request: The request, its body not read yet.
+        max_bytes: Largest file accepted.
+        setting: The key of the configuration that sets the limit.
+
+    Raises:
+        TooLarge: The body is larger, or says so beforehand; the rest of it is not read.
+    """
+    refusal = TooLarge(f"the upload is larger than {max_bytes} bytes, the limit of this service ({setting})")
+    if int(request.headers.get("content-length") or 0) > max_bytes + _FORM_OVERHEAD:
+        raise refusal
     received = 0
     block = bytearray()
     async for piece in request.stream():
         received += len(piece)
         if received > max_bytes + _FORM_OVERHEAD:
-            raise TooLarge(_too_large(max_bytes))
+            raise refusal
         block += piece
         if len(block) >= _BLOCK_BYTES:
             yield bytes(block)
             block.clear()
     yield bytes(block)
-
-
-def _too_large(max_bytes: int) -> str:
-    return f"the upload is larger than {max_bytes} bytes, the limit of this service (serving.max_upload_bytes)"

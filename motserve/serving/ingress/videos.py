@@ -142,9 +142,10 @@ async def get_annotated(video_id: str, service: ServiceDependency) -> FileRespon
 
 @router.delete("/{video_id}", status_code=204, summary="Delete a video", responses=problem_responses(404, 422))
 async def delete_video(video_id: str, service: ServiceDependency) -> None:
-    """Stop the work on a video and remove its row and its files."""
+    """Stop the work on a video and remove its row, its files and its people in the index."""
     service.jobs.delete(video_id)
     service.sessions.stop(video_id)
+    await asyncio.to_thread(service.identities.forget, [video_id])
     await asyncio.to_thread(service.artifacts.delete, video_id)
 
 

@@ -1,0 +1,46 @@
+"""`motserve benchmark identities`: the search for people across videos, by size of the index."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from motserve.benchmark import identities as identity_benchmark
+from motserve.cli.options import ConfigFiles, Overrides, read_config, sizes_of
+from motserve.files import write_json
+from motserve.provenance import stamp, write_stamp
+
+
+def identities(
+    count: Annotated[str, typer.Option("--identities", help="Sizes of the index, separated by commas.")] = "1000,10000",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the made-up people.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="File for the rows.")] = None,
+    config: ConfigFiles = None,
+    overrides: Overrides = None,
+) -> None:
+    """Load an index of made-up people and search it. `--set serving.identities.search=hnsw` takes the other kind."""
+    settings = read_config(config, overrides)
+    rows = [identity_benchmark.run(size, settings.serving.identities, seed) for size in sizes_of(count, "--identities")]
+    headings = ("identities", "embeddings", "load s", "search ms", "recall@10", "memory MB", "disk MB")
+    table = Table(Column("search", no_wrap=True), *headings)
+    for row in rows:
+        table.add_row(
+            row.search,
+            str(row.identities),
+            str(row.embeddings),
+            f"{row.load_s:.2f}",
+            f"{row.search_ms:.2f}",
+            f"{row.recall:.3f}",
+            f"{row.memory_bytes / 1e6:.1f}",
+            f"{row.disk_bytes / 1e6:.1f}",
+        )
+    Console().print(table)
+    if json is not None:
+        json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(json, [asdict(row) for row in rows])
+        write_stamp(json, stamp(settings, libraries=["usearch"]))
