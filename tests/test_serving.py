@@ -519,7 +519,7 @@ def test_concurrent_readers_of_one_annotated_video_get_the_same(client: httpx.Cl
     assert len(set(sizes)) == 1
 
 
-@pytest.mark.parametrize("library", ["torch", "usearch"])
+@pytest.mark.parametrize("library", ["torch", "faiss"])
 def test_sessions_are_small(library: str) -> None:
     code = f"import sys, motserve.serving.session; sys.exit({library!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -38,7 +38,6 @@ class Row:
     """What one size of the index measures.
 
     Attributes:
-        search: `exact` or `hnsw`.
         identities: People in the index.
         embeddings: Embeddings in the index.
         load_s: Seconds from opening the store to the first answer.
@@ -48,7 +47,6 @@ class Row:
         disk_bytes: What the store takes on disk.
     """
 
-    search: str
     identities: int
     embeddings: int
     load_s: float
@@ -65,7 +63,7 @@ def run(
 
     Args:
         identities: How many people.
-        config: Embeddings of each and kind of search.
+        config: Embeddings of each.
         seed: Seed of the people.
         clock: Monotonic clock in seconds.
     """
@@ -84,7 +82,7 @@ def run(
         # numbers of identities are given one after the other, from 1
         closest = 1 + np.argsort(np.concatenate(distances, axis=1), axis=1)[:, :LIMIT]
         start = clock()
-        index = IdentityIndex(store, _MODEL, config.search)
+        index = IdentityIndex(store, _MODEL)
         index.search(queries[0], LIMIT)
         loaded = clock() - start
         times, found = [], 0
@@ -96,7 +94,7 @@ def run(
         disk = sum(file.stat().st_size for file in Path(folder).iterdir())
     recall = found / (_QUERIES * min(LIMIT, identities))
     milliseconds = float(np.median(times)) * 1e3
-    return Row(config.search, identities, identities * size, loaded, milliseconds, recall, index.memory_bytes, disk)
+    return Row(identities, identities * size, loaded, milliseconds, recall, index.memory_bytes, disk)
 
 
 def _people(generator: np.random.Generator, count: int, size: int) -> Iterator[FloatArray]:

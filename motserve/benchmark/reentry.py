@@ -175,7 +175,7 @@ def read_people(folder: Path, only: Path | None = None) -> dict[int, dict[int, l
     """
     if not folder.is_dir():
         raise NotFound(f"there is no folder {folder}")
-    wanted = None if only is None else _read_ids(only)
+    wanted = None if only is None else read_ids(only)
     views: dict[int, dict[int, list[Path]]] = {}
     for file in sorted(folder.rglob("*"), key=lambda path: path.name):
         named = parse_reid_name(file.name) if file.suffix.lower() in _SUFFIXES else None
@@ -187,13 +187,19 @@ def read_people(folder: Path, only: Path | None = None) -> dict[int, dict[int, l
     return {camera: people for camera, people in whole.items() if people}
 
 
-def _read_ids(file: Path) -> set[int]:
+def read_ids(file: Path) -> frozenset[int]:
+    """Read a file with an ID a line.
+
+    Raises:
+        NotFound: There is no such file.
+        InvalidData: A line is no ID.
+    """
     try:
         lines = file.read_text(encoding="utf-8").split()
     except FileNotFoundError as error:
         raise NotFound(f"there is no file {file}") from error
     try:
-        return {int(line) for line in lines}
+        return frozenset(int(line) for line in lines)
     except ValueError as error:
         raise InvalidData(f"{file} must hold an ID a line: {error}") from error
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from motserve.benchmark import identities as identity_benchmark
 from motserve.cli.options import ConfigFiles, Overrides, read_config, sizes_of
@@ -23,14 +23,12 @@ def identities(
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
-    """Load an index of made-up people and search it. `--set serving.identities.search=hnsw` takes the other kind."""
+    """Load an index of made-up people and search it."""
     settings = read_config(config, overrides)
     rows = [identity_benchmark.run(size, settings.serving.identities, seed) for size in sizes_of(count, "--identities")]
-    headings = ("identities", "embeddings", "load s", "search ms", "recall@10", "memory MB", "disk MB")
-    table = Table(Column("search", no_wrap=True), *headings)
+    table = Table("identities", "embeddings", "load s", "search ms", "recall@10", "memory MB", "disk MB")
     for row in rows:
         table.add_row(
-            row.search,
             str(row.identities),
             str(row.embeddings),
             f"{row.load_s:.2f}",
@@ -43,4 +41,4 @@ def identities(
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
         write_json(json, [asdict(row) for row in rows])
-        write_stamp(json, stamp(settings, libraries=["usearch"]))
+        write_stamp(json, stamp(settings, libraries=["faiss-cpu"]))

@@ -14,7 +14,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from motserve import __version__, errors
-from motserve.cli import benchmark, compare, config, datasets, demo, evaluate, models, runs, track, tune
+from motserve.cli import benchmark, calibrate, compare, config, datasets, demo, evaluate, models, runs, track, tune
 
 _EXIT_CODES: dict[type[errors.MotserveError], int] = {
     errors.InvalidConfig: 2,
@@ -61,6 +61,7 @@ app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(compare.app, name="compare")
 app.add_typer(tune.app, name="tune")
+app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(datasets.app, name="datasets")
 
 

@@ -1,6 +1,13 @@
 """The one configuration tree: every field described and bounded, unknown keys refused."""
 
-from motserve.config.evaluation import EvaluationConfig, MlflowConfig, ParameterSpace, RerankConfig, TuningConfig
+from motserve.config.evaluation import (
+    CalibrationConfig,
+    EvaluationConfig,
+    MlflowConfig,
+    ParameterSpace,
+    RerankConfig,
+    TuningConfig,
+)
 from motserve.config.postprocessing import InterpolationConfig, LinkingConfig
 from motserve.config.sections import (
     DetectorConfig,
@@ -40,6 +47,7 @@ __all__ = [
     "AppearanceConfig",
     "BotSortConfig",
     "ByteTrackConfig",
+    "CalibrationConfig",
     "CameraConfig",
     "CascadeConfig",
     "Config",

@@ -19,6 +19,27 @@ class RerankConfig(Section):
     )
 
 
+class CalibrationConfig(Section):
+    """How the distance at which an embedder may link is found."""
+
+    seed: int = Field(0, ge=0, description="Seed of all randomness.")
+    trials: int = Field(20_000, ge=1, le=10_000_000, description="Returns that are played through.")
+    remembered: int = Field(
+        10, ge=1, le=100_000, description="People who are remembered when somebody comes; more make more false links."
+    )
+    strangers: float = Field(0.5, gt=0, lt=1, description="Share of those who come that had not been there before.")
+    every_s: float = Field(0.5, gt=0, le=600, description="In videos: seconds between two looks at a person.")
+    strange: float = Field(
+        0.01,
+        gt=0,
+        lt=1,
+        description="Share of looks at a person that may be taken for somebody else's, two in a row before it counts.",
+    )
+    rates: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.005, 0.01, 0.02, 0.05), min_length=1, description="Shares of false links for which a distance is given."
+    )
+
+
 class EvaluationConfig(Section):
     """How detectors and embedders are measured."""
 
@@ -36,6 +57,7 @@ class EvaluationConfig(Section):
         256, ge=1, le=65536, description="Queries compared with the gallery at a time; bounds memory."
     )
     rerank: RerankConfig = Field(RerankConfig(), description="Re-ranking, where it is asked for.")
+    calibration: CalibrationConfig = Field(CalibrationConfig(), description="The distance at which people link.")
     detect_batch: int = Field(8, ge=1, le=1024, description="Images in one pass of a detector that is measured.")
     timed_images: int = Field(
         50, ge=1, le=100_000, description="Images, or crops, over which speed is measured, after warming up."

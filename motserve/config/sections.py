@@ -85,11 +85,11 @@ class GalleryConfig(Section):
         description="Embeddings kept of each identity; of the two that are most alike, the older makes room.",
     )
     contradiction: float = Field(
-        2.0,
-        ge=1,
-        le=100,
-        description="An embedding of a track that is farther from all that is remembered of it than this many times "
-        "`max_distance` shows somebody else, whom the tracker took for the same: memory begins anew with it.",
+        0.6,
+        ge=0,
+        le=2,
+        description="Cosine distance from all that is remembered of somebody beyond which their track shows somebody "
+        "else, whom the tracker took for the same: memory begins anew. `motserve calibrate reid` finds it.",
     )
     memory_s: float = Field(
         120.0, gt=0, le=86400, description="Seconds after which an identity that was not seen again is forgotten."

@@ -87,11 +87,6 @@ class IdentitiesConfig(Section):
         4, ge=1, le=64, description="Embeddings remembered of each identity, those that differ most."
     )
     thumbnail_quality: int = Field(85, ge=1, le=100, description="JPEG quality of thumbnails; higher is better.")
-    search: Literal["exact", "hnsw"] = Field(
-        "exact",
-        description="`exact` compares with every embedding. `hnsw` walks a graph: faster beyond a million "
-        "embeddings, but it misses a share of the matches and takes minutes to load.",
-    )
     max_results: int = Field(100, ge=1, le=10_000, description="Most matches in the answer to a search.")
     max_picture_bytes: int = Field(
         10 << 20, ge=1, description="Largest picture searched for in bytes; larger ones get 413."

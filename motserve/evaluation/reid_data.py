@@ -19,7 +19,7 @@ from motserve.types import BoolArray, Image, IntArray
 Protocol = Literal["market1501", "dukemtmc", "msmt17", "cross-camera"]
 
 _SUFFIXES = (".jpeg", ".jpg", ".png")
-_QUERY, _GALLERY = "query", "bounding_box_test"
+_QUERY, _GALLERY, _TRAIN = "query", "bounding_box_test", "bounding_box_train"
 _MSMT_LISTS = ("list_query.txt", "list_gallery.txt")
 _MSMT_FOLDERS = ("test", "mask_test_v2")
 # picture, whose name has the camera in the third place, and person
@@ -101,6 +101,31 @@ def read_protocol(root: str | Path, protocol: Protocol) -> tuple[CropTable, Crop
             if not len(table):
                 raise InvalidData(f"{root / part} has no crops; {protocol} needs queries and a gallery")
     return query, gallery
+
+
+def read_labelled(root: str | Path) -> CropTable:
+    """Read every crop of a data set, whatever part of it: `query/`, `bounding_box_*/`, or the folder itself.
+
+    Args:
+        root: Folder of crops named as in Market-1501 or DukeMTMC-reID.
+
+    Returns:
+        The crops by identity, camera and name, which is the order of time.
+
+    Raises:
+        NotFound: There is no such folder.
+        InvalidData: It holds no crops of people, or a name does not say who is on it.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise NotFound(f"there is no folder {root}")
+    folders = [root / name for name in (_QUERY, _GALLERY, _TRAIN) if (root / name).is_dir()] or [root]
+    rows = sorted((row for folder in folders for row in _read_folder(folder)), key=lambda row: (row[1:], row[0].name))
+    if not any(identity > 0 for _, identity, _ in rows):
+        raise InvalidData(
+            f"no crops of people ({', '.join(_SUFFIXES)}) in {' or '.join(map(str, folders))}; {_has(folders[0])}"
+        )
+    return _table(rows)
 
 
 def read_crops(paths: Sequence[Path], height: int, width: int) -> NDArray[np.uint8]:

@@ -9,29 +9,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any
 
+import faiss
 import numpy as np
-from usearch.index import Index
 
 from motserve.identities.store import IdentityStore
 from motserve.types import FloatArray, IntArray
 
 logger = logging.getLogger("motserve.identities")
 
-Search = Literal["exact", "hnsw"]
-
-_GRAPH: Final[Mapping[Search, Mapping[str, Any]]] = MappingProxyType(
-    {
-        # a search that compares with everything needs no graph, and the sparsest is built 100 times as fast
-        "exact": {"connectivity": 2, "expansion_add": 1},
-        "hnsw": {"connectivity": 16, "expansion_add": 128, "expansion_search": 256},
-    }
-)
 _PAGE = 2000  # rows read at a time: a writer waits for no longer than that
+_HALF_BYTES, _ID_BYTES = 2, 8  # of a number of an embedding, and of whose it is
 _GROWTH = 4  # times as many vectors are asked for where the first answer was too short
 
 
@@ -55,20 +46,20 @@ class IdentityIndex:
     Args:
         store: The truth on disk.
         model: What made the embeddings.
-        search: `exact` compares with every embedding, `hnsw` with those that a graph leads to.
     """
 
-    def __init__(self, store: IdentityStore, model: str, search: Search = "exact") -> None:
+    def __init__(self, store: IdentityStore, model: str) -> None:
         self._store = store
         self._model = model
-        self._search = search
         self._lock = threading.Lock()
         self._restart()
 
     @property
     def memory_bytes(self) -> int:
         """What the copy takes in memory."""
-        return 0 if self._index is None else self._index.memory_usage
+        if self._index is None:
+            return 0
+        return int(self._index.ntotal) * (_HALF_BYTES * int(self._index.d) + _ID_BYTES)
 
     def search(
         self,
@@ -91,14 +82,11 @@ class IdentityIndex:
         with self._lock:
             self._catch_up()
             index = self._index
-            if index is None or not len(index):
+            if index is None or not index.ntotal:
                 return []
-            if queries.shape[1] != index.ndim:
-                raise ValueError(f"queries of {queries.shape[1]} dimensions, the index has {index.ndim}")
-            left_out = np.fromiter(excluded, np.int64)
-            found = [self._nearest(index, query, limit, left_out) for query in queries]
-        # whoever belongs into the answer is among the first `limit` of the query that they are closest to
-        ids, distances = (np.concatenate(parts) for parts in zip(*found, strict=True))
+            if queries.shape[1] != index.d:
+                raise ValueError(f"queries of {queries.shape[1]} dimensions, the index has {index.d}")
+            ids, distances = self._nearest(index, queries, limit, np.fromiter(excluded, np.int64))
         order = np.argsort(distances, kind="stable")
         _, first = np.unique(ids[order], return_index=True)
         best = order[np.sort(first)[:limit]]
@@ -107,7 +95,7 @@ class IdentityIndex:
 
     def _restart(self) -> None:
         """Begin a new copy. What is removed after this point will be learned of; what was, is not there to be read."""
-        self._index: Index | None = None
+        self._index: Any = None  # faiss has no types
         self._last = 0
         self._sequence = self._store.removed(0).sequence
 
@@ -125,38 +113,41 @@ class IdentityIndex:
             self._take_in()
             removals = self._store.removed(self._sequence)
         if removals.ids and self._index is not None:
-            self._index.remove(np.array(removals.ids, np.uint64))
+            self._index.remove_ids(np.array(removals.ids, np.int64))
         self._sequence = removals.sequence
 
     def _take_in(self) -> None:
         started, first = time.monotonic(), self._index is None
         while rows := self._store.added(self._model, self._last, _PAGE):
             if self._index is None:
-                dimension = rows[0][1].shape[1]
-                self._index = Index(ndim=dimension, metric="cos", dtype="f16", multi=True, **_GRAPH[self._search])
-            ids = np.repeat(np.array([row[0] for row in rows], np.uint64), [len(row[1]) for row in rows])
-            self._index.add(ids, np.concatenate([row[1] for row in rows]))
+                half = faiss.ScalarQuantizer.QT_fp16
+                flat = faiss.IndexScalarQuantizer(rows[0][1].shape[1], half, faiss.METRIC_INNER_PRODUCT)
+                self._index = faiss.IndexIDMap(flat)
+            ids = np.repeat(np.array([row[0] for row in rows], np.int64), [len(row[1]) for row in rows])
+            self._index.add_with_ids(np.concatenate([row[1] for row in rows]).astype(np.float32), ids)
             self._last = rows[-1][0]
         if first and self._index is not None:
             seconds = round(time.monotonic() - started, 3)
             logger.info(
-                "index loaded", extra={"model": self._model, "embeddings": len(self._index), "seconds": seconds}
+                "index loaded", extra={"model": self._model, "embeddings": self._index.ntotal, "seconds": seconds}
             )
 
-    def _nearest(self, index: Index, query: FloatArray, limit: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
-        """Return vectors nearest to a query, by rising distance, that belong to at least `limit` identities.
+    def _nearest(self, index: Any, queries: FloatArray, limit: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
+        """Return embeddings that are nearest to a query each, of at least `limit` identities for every query.
 
         Returns:
             `(n,)` int64 identities, some of them several times, none excluded; `(n,)` float32 distances. Fewer
             identities are in it only where the index has no more.
         """
+        others: Any = faiss.IDSelectorNot(faiss.IDSelectorBatch(excluded))
+        options = faiss.SearchParameters(sel=others)  # type: ignore[call-arg]  # made in Python, where mypy looks not
         count = _GROWTH * limit
         while True:
-            found: Any = index.search(query, min(count, len(index)), exact=self._search == "exact")
-            keys: IntArray = found.keys.astype(np.int64)
-            counts = ~np.isin(keys, excluded)
-            if len(np.unique(keys[counts])) >= limit or count >= len(index):
-                return keys[counts], found.distances[counts]
+            similarities, ids = index.search(np.ascontiguousarray(queries), min(count, index.ntotal), params=options)
+            enough = count >= index.ntotal or all(len(np.unique(row[row >= 0])) >= limit for row in ids)
+            if enough:
+                found = ids >= 0
+                return ids[found], 1 - similarities[found]
             count *= _GROWTH
 
 
@@ -165,12 +156,10 @@ class IdentityIndexes:
 
     Args:
         store: The truth on disk.
-        search: See `IdentityIndex`.
     """
 
-    def __init__(self, store: IdentityStore, search: Search) -> None:
+    def __init__(self, store: IdentityStore) -> None:
         self._store = store
-        self._search = search
         self._lock = threading.Lock()
         self._indexes: dict[str, IdentityIndex] = {}
 
@@ -178,5 +167,5 @@ class IdentityIndexes:
         """Return the index of a model."""
         with self._lock:
             if model not in self._indexes:
-                self._indexes[model] = IdentityIndex(self._store, model, self._search)
+                self._indexes[model] = IdentityIndex(self._store, model)
             return self._indexes[model]

@@ -161,9 +161,8 @@ class IdentityLinker:
         people.looked_at[rows] = timestamp
         people.looks[rows] += 1
         strange = self._gallery.filled[rows]
-        limit = config.gallery.contradiction * config.max_distance
         if strange.any():
-            strange[strange] = self._gallery.nearest(rows[strange], embeddings[strange]) > limit
+            strange[strange] = self._gallery.nearest(rows[strange], embeddings[strange]) > config.gallery.contradiction
         # one such look may be a bad crop; after the second the tracker has taken somebody else for them. Motion wins:
         # from now on it is this person
         again = strange & people.doubted[rows]

@@ -42,7 +42,7 @@ class Service:
         self.jobs = JobStore(serving.storage_dir)
         self.artifacts = ArtifactStore(serving.storage_dir)
         self.identities = IdentityStore(serving.storage_dir, serving.identities.max_identities)
-        self.indexes = IdentityIndexes(self.identities, serving.identities.search)
+        self.indexes = IdentityIndexes(self.identities)
         self.sessions = SessionLauncher(
             self.config, self.jobs, self.artifacts, self.identities, self.detector, self.embedder
         )

@@ -1,0 +1,89 @@
+"""`motserve calibrate`: settings that depend on a model, found on labelled data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from motserve.benchmark.reentry import read_ids
+from motserve.cli.labelled import MaybeGroundTruth, Videos
+from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config
+from motserve.cli.progress import sequence_progress
+from motserve.cli.tables import number_table
+from motserve.evaluation.calibration import play_returns
+from motserve.evaluation.sequences import find_truth
+from motserve.experiments.cache import open_cache
+from motserve.experiments.calibration import looks_in_folder, looks_in_videos
+from motserve.experiments.models import Models
+from motserve.files import write_json
+from motserve.provenance import stamp
+
+console = Console()
+app = typer.Typer(no_args_is_help=True, help="Settings that depend on a model, found on labelled data.")
+
+
+@app.callback()
+def calibrate() -> None:
+    """Settings that depend on a model, found on labelled data."""
+
+
+@app.command("reid")
+def reid(
+    root: Annotated[Path | None, typer.Option(help="Folder of crops, named as in Market-1501.")] = None,
+    people: Annotated[Path | None, typer.Option(help="With --root: file of the people to take, an ID a line.")] = None,
+    gt: MaybeGroundTruth = None,
+    videos: Videos = None,
+    sequences: SequenceNames = None,
+    json: JsonFile = None,
+    config: ConfigFiles = None,
+    overrides: Overrides = None,
+) -> None:
+    """Find the distance at which an embedder may link, for a share of false links that can be borne."""
+    if (root is None) == (gt is None):
+        raise typer.BadParameter("give a folder of crops, or ground truth of videos with --gt", param_hint="--root")
+    settings = read_config(config, overrides)
+    models, cache = Models(settings), open_cache(settings)
+    with sequence_progress("embedding") as tell:
+        if root is not None:
+            looks = looks_in_folder(root, read_ids(people) if people else None, models, cache, tell)
+        else:
+            assert gt is not None
+            looks = looks_in_videos(find_truth(gt, names_of(sequences)), videos, settings, cache, tell)
+    rates = settings.evaluation.calibration.rates
+    returns = play_returns(
+        looks.embeddings, looks.identities, looks.places, settings.reid, settings.evaluation.calibration
+    )
+    found = {rate: returns.threshold(rate) for rate in rates}
+    rows = [
+        [f"{100 * rate:g}", "-", "-", "-"]
+        if threshold is None
+        else [
+            f"{100 * rate:g}",
+            f"{threshold.distance:.3f}",
+            f"{100 * threshold.false_share:.2f}",
+            f"{100 * threshold.found:.1f}",
+        ]
+        for rate, threshold in found.items()
+    ]
+    headings = ["false links allowed, %", "reid.max_distance", "false links, %", "returns found, %"]
+    console.print(number_table(headings, rows, models.reid_weights.describe()["name"]))
+    strange = settings.evaluation.calibration.strange
+    contradiction = returns.contradiction(strange)
+    console.print(
+        f"reid.gallery.contradiction {contradiction:.3f}: {100 * strange:g} % of looks at a person are farther from "
+        "all earlier ones",
+        highlight=False,
+    )
+    if json is not None:
+        provenance = stamp(
+            settings,
+            weights={"reid": models.reid_weights.describe()},
+            data=looks.data,
+            sections=["reid", "evaluation"],
+        )
+        thresholds = {f"{rate:g}": threshold and asdict(threshold) for rate, threshold in found.items()}
+        write_json(json, {"thresholds": thresholds, "contradiction": contradiction, "provenance": provenance})
