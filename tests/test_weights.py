@@ -175,7 +175,7 @@ def test_what_nobody_publishes_is_not_asked_for(tmp_path: Path, monkeypatch: pyt
 
 
 def test_imagenet_weights_have_a_name_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "_download_imagenet", put)
+    monkeypatch.setattr(downloads, "_download_torchvision", lambda _, target: put(target))
     found = resolve_weights("reid", configure(tmp_path, "resnet50-imagenet", role="reid"))
     assert found.path == tmp_path / "cache" / "weights" / "resnet50_imagenet.pth"
 

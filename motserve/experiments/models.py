@@ -21,7 +21,7 @@ _DETECTION_LIBRARIES: Final = ("torch", "torchvision", "ultralytics", "onnxrunti
 _EMBEDDING_LIBRARIES: Final = ("torch", "torchvision", "onnxruntime")
 _PICTURE_LIBRARIES: Final = ("av", "opencv-python", "opencv-python-headless")
 _WEIGHTS_KEYS: Final = {"weights"}  # the checksum stands for them
-_EMBEDDING_KEYS: Final = {"onnx_input", "crop_height", "crop_width", "device", "half"}
+_EMBEDDING_KEYS: Final = {"onnx_input", "feature", "crop_height", "crop_width", "device", "half"}
 # a version number stays the same while code changes, so the code itself is part of a key
 _DETECTION_CODE: Final = ("detection", "video", "libraries.py", "device.py", "types.py", "experiments/detections.py")
 _EMBEDDING_CODE: Final = ("reid", "video", "device.py", "types.py", "evaluation/reid_data.py")
