@@ -83,7 +83,7 @@ class OnnxEmbedder(CropEmbedder):
 
     def _run(self, crops: NDArray[np.uint8]) -> FloatArray:
         # all at once: resized where that is needed, channels swapped and moved to the front
-        pixels: FloatArray = cv2.dnn.blobFromImages(list(crops), size=self._size, swapRB=not self._bgr255)
+        pixels = np.asarray(cv2.dnn.blobFromImages(list(crops), size=self._size, swapRB=not self._bgr255), np.float32)
         if not self._bgr255:
             pixels *= _SCALE
             pixels += _SHIFT
