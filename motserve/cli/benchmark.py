@@ -12,6 +12,7 @@ from rich.table import Column, Table
 
 from motserve.benchmark import tracker as tracker_benchmark
 from motserve.benchmark.peers import LIBRARIES, MakePeer, available_peers
+from motserve.cli.benchmark_reid import reid
 from motserve.cli.compare_trackers import COMPARED, NO_PEERS, contenders_of
 from motserve.cli.compared import OutputFolder, conclude
 from motserve.cli.labelled import DetectionFiles, Rules, Videos, labelled_sequences, note
@@ -39,6 +40,9 @@ app = typer.Typer(no_args_is_help=True, help="Speed, measured on this machine.")
 @app.callback()
 def benchmark() -> None:
     """Speed, measured on this machine."""
+
+
+app.command("reid")(reid)
 
 
 @app.command("tracker")

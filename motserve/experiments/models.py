@@ -9,12 +9,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from motserve.base import DetectorBase, ReIDBase
+from motserve.base import DetectorBase
 from motserve.config import Config
 from motserve.detection import build_detector
 from motserve.detection.families import tell_family
 from motserve.provenance import describe_files
 from motserve.reid import build_embedder
+from motserve.reid.embedder import CropEmbedder
 from motserve.weights import Weights, resolve_weights
 
 _DETECTION_LIBRARIES: Final = ("torch", "torchvision", "ultralytics", "onnxruntime", "transformers", "effdet", "timm")
@@ -62,7 +63,7 @@ class Models:
         return build_detector(self.config.detector, self.detector_weights)
 
     @cached_property
-    def embedder(self) -> ReIDBase:
+    def embedder(self) -> CropEmbedder:
         """The embedder, loaded at first use."""
         return build_embedder(self.config.reid, self.reid_weights)
 

@@ -10,12 +10,17 @@ from motserve.types import FloatArray, Image
 
 
 class CropEmbedder(ReIDBase):
-    """An embedder that also takes a picture and boxes in it."""
+    """An embedder that also takes a picture and boxes in it, and says where it runs."""
 
     @property
     @abstractmethod
     def crop_size(self) -> tuple[int, int]:
         """Height and width in pixels of the crops that the network looks at."""
+
+    @property
+    @abstractmethod
+    def device(self) -> str:
+        """Where the network runs, such as `cpu` or `cuda:0`."""
 
     def embed_boxes(self, image: Image, boxes: FloatArray) -> FloatArray:
         """Embed what is in boxes of a picture.

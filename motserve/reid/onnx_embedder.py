@@ -76,6 +76,13 @@ class OnnxEmbedder(CropEmbedder):
         width, height = self._size
         return height, width
 
+    @property
+    def device(self) -> str:
+        """Where the network runs, such as `cpu` or `cuda:0`."""
+        if self._session.get_providers()[0] != _CUDA:
+            return "cpu"
+        return f"cuda:{self._session.get_provider_options()[_CUDA]['device_id']}"
+
     def embed(self, crops: NDArray[np.uint8]) -> FloatArray:
         """Embed a batch; see `ReIDBase.embed`."""
         parts = [self._run(crops[i : i + self._batch]) for i in range(0, len(crops), self._batch)]

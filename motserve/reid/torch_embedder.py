@@ -59,6 +59,11 @@ class TorchEmbedder(CropEmbedder):
         """Height and width in pixels of the crops that the network looks at."""
         return self._crop_size
 
+    @property
+    def device(self) -> str:
+        """Where the network runs, such as `cpu` or `cuda:0`."""
+        return str(self._device)
+
     @torch.inference_mode()
     def embed(self, crops: NDArray[np.uint8]) -> FloatArray:
         """Embed a batch; see `ReIDBase.embed`."""
