@@ -21,7 +21,12 @@ logger = logging.getLogger("motserve.weights")
 Download: TypeAlias = Callable[[Path], None]
 """Puts weights at a path that does not exist yet: a file, or a folder for a model of the Hub."""
 
-IMAGENET = "resnet50-imagenet"
+IMAGENET = {
+    f"{name}-imagenet": name
+    for name in ("resnet50", "vit_b_16", "efficientnet_b4", "mobilenet_v3_large", "mobilenet_v3_small")
+}
+"""Trunks of embedders as torchvision trained them on ImageNet, with the names that they have there."""
+
 HUB = "hf://"
 TORCHVISION = (
     "fasterrcnn_resnet50_fpn_v2",
@@ -67,7 +72,7 @@ def detector_download(name: str) -> Download | None:
 
 def embedder_download(name: str) -> Download | None:
     """Return what downloads the embedder of a name, None for a name that nobody publishes."""
-    return _download_imagenet if name == IMAGENET else None
+    return partial(_download_torchvision, IMAGENET[name]) if name in IMAGENET else None
 
 
 def cached_name(name: str) -> str:
@@ -77,9 +82,11 @@ def cached_name(name: str) -> str:
     ('fasterrcnn_resnet50_fpn_v2.pth', 'facebook--detr-resnet-50')
     >>> cached_name("yolov8s.pt")
     'yolov8s.pt'
+    >>> cached_name("vit_b_16-imagenet")
+    'vit_b_16_imagenet.pth'
     """
-    if name == IMAGENET:
-        return "resnet50_imagenet.pth"
+    if name in IMAGENET:
+        return f"{IMAGENET[name]}_imagenet.pth"
     if name.startswith(HUB):
         return name.removeprefix(HUB).replace("/", "--")
     return f"{name}.pth" if name in TORCHVISION or name in EFFICIENTDET else name
@@ -127,12 +134,6 @@ def _download_ultralytics(target: Path) -> None:
     if not is_online():
         raise ConnectionError("this machine is offline")
     attempt_download_asset(target)
-
-
-def _download_imagenet(target: Path) -> None:
-    from torchvision.models import ResNet50_Weights
-
-    _download_checked(ResNet50_Weights.IMAGENET1K_V2.url, target)
 
 
 def _download_torchvision(name: str, target: Path) -> None:

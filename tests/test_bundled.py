@@ -8,8 +8,8 @@ from safetensors import safe_open
 import motserve.bundled
 from motserve.config import DetectorConfig, ReIDConfig
 from motserve.detection.yolo import YoloDetector
+from motserve.reid import build_embedder
 from motserve.reid.crops import cut_crops
-from motserve.reid.torch_embedder import TorchEmbedder
 from motserve.scenes import SceneConfig, render
 from motserve.weights import Weights
 
@@ -89,7 +89,7 @@ def test_the_detector_sees_nobody_where_nobody_is(detector: YoloDetector) -> Non
 
 def test_the_embedder_tells_rendered_people_apart_at_the_default_distance(frames: list) -> None:
     config = ReIDConfig(device="cpu")
-    embedder = TorchEmbedder(config, _weights("embedder"))
+    embedder = build_embedder(config, _weights("embedder"))
     crops, ids = [], []
     for rendered in frames:
         whole = rendered.truth.visibility > 0.7

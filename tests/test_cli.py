@@ -60,7 +60,9 @@ def test_version(motserve: Motserve) -> None:
     assert (result.exit_code, result.stdout) == (0, f"motserve {__version__}\n")
 
 
-@pytest.mark.parametrize("command", [[], ["track"], ["models"], ["config"], ["benchmark"], ["benchmark", "tracker"]])
+@pytest.mark.parametrize(
+    "command", [[], ["track"], ["models"], ["config"], ["benchmark"], ["benchmark", "tracker"], ["benchmark", "reid"]]
+)
 def test_every_command_explains_itself(motserve: Motserve, command: list[str]) -> None:
     result = motserve(*command, "--help")
     assert result.exit_code == 0

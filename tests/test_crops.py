@@ -3,9 +3,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from motserve.config import TrustConfig
 from motserve.reid.crops import at_border, cut_crops, overlap_share, trusted
+from motserve.reid.device_crops import sample_crops
 from motserve.types import Tracks
 
 
@@ -99,3 +101,54 @@ def test_what_a_crop_must_be_to_be_trusted() -> None:
     assert trusted(rows, config, (200, 100)).tolist() == [True, False, False, False, False]
     assert trusted(rows, config, None).tolist() == [True, False, False, False, True]
     assert trusted(tracks(), config, (200, 100)).shape == (0,)
+
+
+# --- on the device ----------------------------------------------------------------------------------------------------
+
+ROUNDING = 0.8
+"""Half of it is that OpenCV rounds values, the rest that it rounds weights, to 1 / 2048, in pictures of pure noise."""
+
+ANY_BOXES = boxes(
+    (10, 20, 42, 52),  # wider and taller than the crop, smaller, a single pixel, of the crop's own size
+    (3.2, 4.7, 9.1, 13.3),
+    (30, 30, 31, 31),
+    (5, 6, 21, 38),
+    (-1000, -5, 16, 32),
+    (64, 28, 1e6, 1e6),
+    (0, 0, 80, 60),
+    (79.5, 59.5, 80, 60),
+    (-50, 0, -10, 60),
+    (0, 60, 80, 99),
+    (30, 30, 20, 20),
+)
+
+
+@pytest.mark.parametrize("size", [(32, 16), (64, 32), (7, 5)])
+@pytest.mark.parametrize("shape", [(60, 80), (1, 80), (60, 1)])
+def test_crops_cut_on_the_device_are_those_of_opencv(shape: tuple[int, int], size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    expected = cut_crops(image, ANY_BOXES, *size).transpose(0, 3, 1, 2).astype(np.float32)
+    found = sample_crops(torch.from_numpy(image), ANY_BOXES, *size).numpy()
+    assert found.shape == (len(ANY_BOXES), 3, *size)
+    assert found.dtype == np.float32
+    assert np.abs(found - expected).max() < ROUNDING
+    assert not found[8:].any()
+
+
+def test_nothing_beside_a_box_flows_into_its_crop() -> None:
+    image = np.full((60, 80, 3), 255, np.uint8)
+    image[20:30, 10:15] = 7
+    crops = sample_crops(torch.from_numpy(image), boxes((10, 20, 15, 30)), 64, 32)
+    torch.testing.assert_close(crops, torch.full((1, 3, 64, 32), 7.0), atol=1e-3, rtol=0)
+
+
+def test_large_pictures_are_cut_as_exactly() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (2160, 3840, 3), np.uint8)
+    corner = boxes((3700, 1900, 3828, 2156), (3710.5, 1801.5, 3801, 2100))
+    found = sample_crops(torch.from_numpy(image), corner, 256, 128).numpy()
+    expected = cut_crops(image, corner, 256, 128).transpose(0, 3, 1, 2).astype(np.float32)
+    assert np.abs(found - expected).max() < ROUNDING
+
+
+def test_no_boxes_give_no_crops_on_the_device(image: np.ndarray) -> None:
+    assert sample_crops(torch.from_numpy(image), boxes(), 32, 16).shape == (0, 3, 32, 16)

@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from motserve.base import ReIDBase
 from motserve.config import ReIDConfig
 from motserve.errors import InvalidConfig, WeightsUnavailable
 from motserve.reid import build_embedder
+from motserve.reid.crops import cut_crops
+from motserve.reid.embedder import CropEmbedder
 from motserve.reid.normalise import IMAGENET_MEAN, IMAGENET_STD
 from motserve.weights import Weights
 
@@ -21,7 +22,7 @@ def weights(path: Path) -> Weights:
     return Weights(path.name, path, "", "")
 
 
-def build(path: Path, **settings: object) -> ReIDBase:
+def build(path: Path, **settings: object) -> CropEmbedder:
     return build_embedder(ReIDConfig.model_validate({**SMALL, **settings}), weights(path))
 
 
@@ -47,14 +48,14 @@ def average_colour(path: Path, batch: int | str = "batch", size: Sequence[int | 
 
 
 @pytest.fixture(params=["torch", "onnx", "onnx of fixed batch"])
-def embedder(request: pytest.FixtureRequest, untrained_embedder: Path, tmp_path: Path) -> ReIDBase:
+def embedder(request: pytest.FixtureRequest, untrained_embedder: Path, tmp_path: Path) -> CropEmbedder:
     if request.param == "torch":
         return build(untrained_embedder, batch_size=2)
     batch = 2 if request.param == "onnx of fixed batch" else "batch"
     return build(average_colour(tmp_path / "average.onnx", batch), batch_size=2)
 
 
-def test_embeddings_have_unit_length_whatever_the_number_of_crops(embedder: ReIDBase) -> None:
+def test_embeddings_have_unit_length_whatever_the_number_of_crops(embedder: CropEmbedder) -> None:
     for count in (0, 1, 5):
         embeddings = embedder.embed(crops_of(count))
         assert embeddings.shape == (count, embedder.dimension)
@@ -62,7 +63,7 @@ def test_embeddings_have_unit_length_whatever_the_number_of_crops(embedder: ReID
         np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
 
 
-def test_an_embedding_does_not_depend_on_its_neighbours(embedder: ReIDBase) -> None:
+def test_an_embedding_does_not_depend_on_its_neighbours(embedder: CropEmbedder) -> None:
     crops = crops_of(5)
     together = embedder.embed(crops)
     alone = np.concatenate([embedder.embed(crop[None]) for crop in crops])
@@ -71,7 +72,7 @@ def test_an_embedding_does_not_depend_on_its_neighbours(embedder: ReIDBase) -> N
     np.testing.assert_allclose(together, backwards, atol=1e-5)
 
 
-def test_crops_from_shared_memory_are_read_and_left_alone(embedder: ReIDBase) -> None:
+def test_crops_from_shared_memory_are_read_and_left_alone(embedder: CropEmbedder) -> None:
     crops = crops_of(3)
     expected = embedder.embed(crops.copy())
     before = crops.copy()
@@ -80,7 +81,7 @@ def test_crops_from_shared_memory_are_read_and_left_alone(embedder: ReIDBase) ->
     np.testing.assert_array_equal(crops, before)
 
 
-def test_different_crops_have_different_embeddings(embedder: ReIDBase) -> None:
+def test_different_crops_have_different_embeddings(embedder: CropEmbedder) -> None:
     embeddings = embedder.embed(crops_of(2))
     assert not np.allclose(embeddings[0], embeddings[1], atol=1e-3)
 
@@ -94,7 +95,7 @@ def test_parameters_are_counted_where_the_format_tells(untrained_embedder: Path,
     assert build(average_colour(tmp_path / "average.onnx")).parameters is None
 
 
-def test_black_crops_have_finite_embeddings(embedder: ReIDBase) -> None:
+def test_black_crops_have_finite_embeddings(embedder: CropEmbedder) -> None:
     assert np.isfinite(embedder.embed(np.zeros((2, 64, 32, 3), np.uint8))).all()
 
 
@@ -123,6 +124,21 @@ def test_crops_are_resized_for_onnx_of_another_size(tmp_path: Path) -> None:
     fixed = build(average_colour(tmp_path / "fixed.onnx", size=(128, 64)))
     free = build(average_colour(tmp_path / "free.onnx", size=("height", "width")))
     np.testing.assert_allclose(fixed.embed(crops_of(3)), free.embed(crops_of(3)), atol=2e-2)
+
+
+def test_boxes_of_a_picture_are_cut_and_embedded(embedder: CropEmbedder) -> None:
+    picture = crops_of(1)[0].repeat(4, axis=1)
+    boxes = np.array([[0, 0, 32, 64], [10.5, 20, 60, 50], [-20, 5, 20, 90]], np.float32)
+    expected = embedder.embed(cut_crops(picture, boxes, 64, 32))
+    np.testing.assert_array_equal(embedder.embed_boxes(picture, boxes), expected)
+    assert embedder.embed_boxes(picture, boxes[:0]).shape == (0, embedder.dimension)
+
+
+def test_boxes_are_cut_at_the_size_that_the_graph_takes(tmp_path: Path) -> None:
+    fixed = build(average_colour(tmp_path / "fixed.onnx", size=(128, "width")))
+    assert fixed.crop_size == (128, 32)
+    picture, boxes = crops_of(1)[0], np.array([[3, 5, 30, 61]], np.float32)
+    np.testing.assert_array_equal(fixed.embed_boxes(picture, boxes), fixed.embed(cut_crops(picture, boxes, 128, 32)))
 
 
 @pytest.mark.parametrize(

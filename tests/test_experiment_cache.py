@@ -30,6 +30,7 @@ from motserve.experiments.footage import Footage
 from motserve.experiments.models import Models, _code_checksum
 from motserve.reid import build_embedder
 from motserve.reid.crops import cut_crops
+from motserve.reid.embedder import CropEmbedder
 from motserve.scenes import SceneConfig, render
 from motserve.types import Detections, FloatArray, Image
 from motserve.video import VideoWriter, open_video
@@ -566,8 +567,10 @@ def test_embeddings_are_those_of_the_crops_and_then_come_from_the_cache(
             assert (found.shape, found.dtype, found.tobytes()) == (expected.shape, expected.dtype, expected.tobytes())
 
 
-class CountingEmbedder:
+class CountingEmbedder(CropEmbedder):
     """Answers the average of a crop and counts them."""
+
+    dimension, crop_size, device = 3, (256, 128), "cpu"
 
     def __init__(self) -> None:
         self.crops = 0

@@ -28,6 +28,7 @@ from motserve.experiments.sequences import load_sequences, track_sequence
 from motserve.experiments.tracking import track_detections, track_with
 from motserve.experiments.tuning import halves
 from motserve.pipeline import Look, PipelineStats, track_frames
+from motserve.reid.embedder import CropEmbedder
 from motserve.scenes import SceneConfig, ground_truth_rows, render
 from motserve.types import Detections, FloatArray, Frame, Image, TrackedFrame, Tracks
 from motserve.video import VideoWriter, open_video
@@ -457,7 +458,9 @@ def test_crops_of_a_part_come_from_its_place_in_the_video(
 ) -> None:
     seen: list[int] = []
 
-    class Average:
+    class Average(CropEmbedder):
+        dimension, crop_size, device = 2, (256, 128), "cpu"
+
         def embed(self, crops: np.ndarray) -> FloatArray:
             seen.extend(crops[:, 5, 5, 0].tolist())
             return np.tile(np.array([[0.6, 0.8]], np.float32), (len(crops), 1))

@@ -9,8 +9,8 @@ from torch import nn
 
 from motserve.config import ReIDConfig
 from motserve.errors import WeightsUnavailable
+from motserve.reid import build_embedder
 from motserve.reid.osnet import WIDTHS, OSNet, is_osnet, load_osnet
-from motserve.reid.torch_embedder import TorchEmbedder
 from motserve.weights import Weights
 
 # What the paper gives for each width without the classifier, in millions.
@@ -42,7 +42,7 @@ def test_weights_of_torchreid_are_an_embedder(tmp_path: Path, wrapped: bool) -> 
     network = OSNet("osnet_x0_25")
     state = {**network.state_dict(), "classifier.weight": torch.zeros(7, 512), "classifier.bias": torch.zeros(7)}
     checkpoint = {"state_dict": {f"module.{name}": value for name, value in state.items()}, "epoch": 3}
-    embedder = TorchEmbedder(ReIDConfig(device="cpu"), written(tmp_path, checkpoint if wrapped else state))
+    embedder = build_embedder(ReIDConfig(device="cpu"), written(tmp_path, checkpoint if wrapped else state))
     assert embedder.dimension == 512
     crops = np.random.default_rng(0).integers(0, 256, (3, 256, 128, 3), np.uint8)
     embeddings = embedder.embed(crops)
@@ -63,9 +63,13 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path: Path, damage: str
         state["conv1.conv.weight"] = torch.zeros(17, 3, 7, 7)
     else:
         state = {"a.weight": torch.zeros(1)}
-    said = {"missing": r"conv5\.conv\.weight", "width": "17 channels", "other": "neither a ResNet50 nor an OSNet"}
+    said = {
+        "missing": r"conv5\.conv\.weight",
+        "width": "17 channels",
+        "other": "neither an OSNet nor an ImageNet class",
+    }
     with pytest.raises(WeightsUnavailable, match=said[damage]):
-        TorchEmbedder(ReIDConfig(device="cpu"), written(tmp_path, state))
+        build_embedder(ReIDConfig(device="cpu"), written(tmp_path, state))
 
 
 def test_the_published_network_gives_the_published_embeddings(data_dir: Path) -> None:

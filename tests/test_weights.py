@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 
@@ -174,10 +175,41 @@ def test_what_nobody_publishes_is_not_asked_for(tmp_path: Path, monkeypatch: pyt
         resolve_weights("reid", configure(tmp_path, "a.safetensors", role="reid"))
 
 
-def test_imagenet_weights_have_a_name_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "_download_imagenet", put)
-    found = resolve_weights("reid", configure(tmp_path, "resnet50-imagenet", role="reid"))
-    assert found.path == tmp_path / "cache" / "weights" / "resnet50_imagenet.pth"
+@pytest.mark.parametrize(
+    ("backbone", "published"),
+    [
+        ("resnet50", "resnet50-11ad3fa6.pth"),
+        ("vit_b_16", "vit_b_16-c867db91.pth"),
+        ("efficientnet_b4", "efficientnet_b4_rwightman-23ab8bcd.pth"),
+        ("mobilenet_v3_large", "mobilenet_v3_large-5c1a4163.pth"),
+        ("mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth"),
+    ],
+)
+def test_imagenet_weights_are_fetched_by_name_and_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str, published: str
+) -> None:
+    def download(url: str, target: str, hash_prefix: str, progress: bool) -> None:
+        assert url.endswith(f"/{published}")
+        assert published.endswith(f"-{hash_prefix}.pth")
+        put(Path(target))
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", download)
+    name = f"{backbone}-imagenet"
+    found = resolve_weights("reid", configure(tmp_path, name, role="reid"))
+    assert found.path == tmp_path / "cache" / "weights" / f"{backbone}_imagenet.pth"
+    preferred = put(tmp_path / "models" / f"{backbone}_imagenet.pth")
+    assert resolve_weights("reid", configure(tmp_path, name, role="reid")).path == preferred
+
+
+def test_offline_imagenet_weights_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*_: object, **__: object) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", download)
+    with pytest.raises(WeightsUnavailable, match=r"vit_b_16-imagenet cannot be downloaded \(URLError: .*not known"):
+        resolve_weights("reid", configure(tmp_path, "vit_b_16-imagenet", role="reid"))
+    with pytest.raises(WeightsUnavailable, match=r"osnet_x1_0-imagenet .*nobody publishes it"):
+        resolve_weights("reid", configure(tmp_path, "osnet_x1_0-imagenet", role="reid"))
 
 
 @pytest.mark.parametrize(

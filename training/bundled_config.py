@@ -68,7 +68,7 @@ class EmbedderTraining(Section):
         ),
         description="What the pictures show that the crops come from; `most_people` of them appear together.",
     )
-    backbone: str = Field("mobilenet_v3_small", description="Trunk; see `motserve.reid.network`.")
+    backbone: str = Field("mobilenet_v3_small", description="Trunk; see `motserve.reid.backbones`.")
     dimension: int = Field(512, ge=8, le=4096, description="Length of an embedding.")
     crop_height: int = Field(256, ge=32, le=1024, description="Height of a crop in pixels.")
     crop_width: int = Field(128, ge=16, le=1024, description="Width of a crop in pixels.")

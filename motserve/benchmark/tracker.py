@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from motserve.benchmark.peers import Contender, MakePeer, Own, Ultralytics, equal_thresholds
 from motserve.benchmark.streams import crowd_stream
+from motserve.benchmark.timing import no_garbage_collection
 from motserve.config import ByteTrackConfig, CascadeConfig, TrackerConfig
 from motserve.tracking import build_tracker
 from motserve.types import Detections
@@ -101,7 +100,7 @@ def _time(
 ) -> dict[str, list[float]]:
     """Return the seconds of each update by name."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    with _no_garbage_collection():
+    with no_garbage_collection():
         for first in range(0, len(stream), _STRETCH_FRAMES):
             for name, contender in contenders.items():
                 for index, detections in enumerate(stream[first : first + _STRETCH_FRAMES], first):
@@ -110,16 +109,3 @@ def _time(
                     step()
                     times[name].append(clock() - start)
     return times
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Collect once, then keep the collector from landing in somebody's measurement."""
-    enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -14,6 +14,7 @@ from motserve.benchmark import tracker as tracker_benchmark
 from motserve.benchmark.peers import LIBRARIES, MakePeer, available_peers
 from motserve.cli.benchmark_identities import identities
 from motserve.cli.benchmark_reentry import reentry
+from motserve.cli.benchmark_reid import reid
 from motserve.cli.compare_trackers import COMPARED, NO_PEERS, contenders_of
 from motserve.cli.compared import OutputFolder, conclude
 from motserve.cli.labelled import DetectionFiles, Rules, Videos, labelled_sequences, note
@@ -45,6 +46,7 @@ def benchmark() -> None:
 
 app.command("identities")(identities)
 app.command("reentry")(reentry)
+app.command("reid")(reid)
 
 
 @app.command("tracker")

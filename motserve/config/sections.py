@@ -146,8 +146,10 @@ class ReIDConfig(Section):
         ("resnet50_reid.safetensors", "bundled"),
         min_length=1,
         description="Weights in order of preference: a path or the name of a file in `models_dir` (.safetensors of "
-        "motserve, .onnx, .pth of torchreid with an OSNet), `resnet50-imagenet` (torchvision's; not in the default "
-        "list, because a head that never saw people puts everybody within `max_distance`), or `bundled`.",
+        "motserve on any of its backbones, .onnx, .pth of torchreid with an OSNet); torchvision's for ImageNet, "
+        "`resnet50-imagenet`, `vit_b_16-imagenet`, `efficientnet_b4-imagenet`, `mobilenet_v3_large-imagenet` or "
+        "`mobilenet_v3_small-imagenet` (not in the default list, because a head that never saw people puts everybody "
+        "within `max_distance`); or `bundled`.",
     )
     device: Device = Field("auto", description="`auto` (CUDA where there is one, else CPU), `cpu`, `cuda` or `cuda:N`.")
     half: bool = Field(True, description="Half precision on CUDA devices; elsewhere single precision is used.")
@@ -156,8 +158,17 @@ class ReIDConfig(Section):
         description="What an .onnx embedder expects: `imagenet` is RGB / 255 normalised with ImageNet's mean and "
         "deviation, `bgr255` is BGR from 0 to 255. Other formats know their own input.",
     )
-    crop_height: int = Field(256, ge=32, le=1024, description="Height of a crop in pixels.")
-    crop_width: int = Field(128, ge=16, le=1024, description="Width of a crop in pixels.")
+    feature: Literal["after_norm", "before_norm"] = Field(
+        "after_norm",
+        description="What is compared: the output of the network's last batch norm, or what goes into it, on which the "
+        "triplet loss works. For evaluation; other networks than motserve's have `after_norm` only.",
+    )
+    crop_height: int = Field(
+        256, ge=32, le=1024, description="Height of a crop in pixels; for vit_b_16 a multiple of 16."
+    )
+    crop_width: int = Field(
+        128, ge=16, le=1024, description="Width of a crop in pixels; for vit_b_16 a multiple of 16."
+    )
     batch_size: int = Field(32, ge=1, le=1024, description="Most crops in one pass of the network.")
     max_distance: float = Field(
         0.3,

@@ -10,7 +10,6 @@ from motserve.experiments.cache import Cache
 from motserve.experiments.footage import Footage
 from motserve.experiments.models import Models
 from motserve.pipeline import Look
-from motserve.reid.crops import cut_crops
 from motserve.types import FloatArray
 
 
@@ -54,9 +53,8 @@ class Appearance:
         names = [f"{frame}:{box.tobytes().hex()}" for box in np.ascontiguousarray(boxes, np.float32)]
         missing = [row for row, name in enumerate(names) if name not in self._known]
         if missing:
-            reid = self._models.config.reid
-            crops = cut_crops(self._footage.image(frame), boxes[missing], reid.crop_height, reid.crop_width)
-            for row, vector in zip(missing, self._models.embedder.embed(crops), strict=True):
+            vectors = self._models.embedder.embed_boxes(self._footage.image(frame), boxes[missing])
+            for row, vector in zip(missing, vectors, strict=True):
                 self._known[names[row]] = vector
         return np.stack([self._known[name] for name in names])
 

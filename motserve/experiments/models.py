@@ -9,19 +9,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from motserve.base import DetectorBase, ReIDBase
+from motserve.base import DetectorBase
 from motserve.config import Config
 from motserve.detection import build_detector
 from motserve.detection.families import tell_family
 from motserve.provenance import describe_files
 from motserve.reid import build_embedder
+from motserve.reid.embedder import CropEmbedder
 from motserve.weights import Weights, resolve_weights
 
 _DETECTION_LIBRARIES: Final = ("torch", "torchvision", "ultralytics", "onnxruntime", "transformers", "effdet", "timm")
 _EMBEDDING_LIBRARIES: Final = ("torch", "torchvision", "onnxruntime")
 _PICTURE_LIBRARIES: Final = ("av", "opencv-python", "opencv-python-headless")
 _WEIGHTS_KEYS: Final = {"weights"}  # the checksum stands for them
-_EMBEDDING_KEYS: Final = {"onnx_input", "crop_height", "crop_width", "device", "half"}
+_EMBEDDING_KEYS: Final = {"onnx_input", "feature", "crop_height", "crop_width", "device", "half"}
 # a version number stays the same while code changes, so the code itself is part of a key
 _DETECTION_CODE: Final = ("detection", "video", "libraries.py", "device.py", "types.py", "experiments/detections.py")
 _EMBEDDING_CODE: Final = ("reid", "video", "device.py", "types.py", "evaluation/reid_data.py")
@@ -62,7 +63,7 @@ class Models:
         return build_detector(self.config.detector, self.detector_weights)
 
     @cached_property
-    def embedder(self) -> ReIDBase:
+    def embedder(self) -> CropEmbedder:
         """The embedder, loaded at first use."""
         return build_embedder(self.config.reid, self.reid_weights)
 

@@ -1,22 +1,33 @@
 """Person re-identification: embedders, the gallery of remembered people, and the linker of identities."""
 
-from motserve.base import ReIDBase
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from motserve.config import ReIDConfig
 from motserve.weights import Weights
+
+if TYPE_CHECKING:
+    from motserve.reid.embedder import CropEmbedder
 
 __all__ = ["build_embedder"]
 
 
-def build_embedder(config: ReIDConfig, weights: Weights) -> ReIDBase:
+def build_embedder(config: ReIDConfig, weights: Weights) -> CropEmbedder:
     """Return the embedder for a configuration, its network loaded and on its device.
 
     The implementations are imported here and not with the package, so that a session, which only links identities,
     does not load torch.
+
+    Raises:
+        InvalidConfig: The device does not exist, or the network has no such feature or crop size.
+        WeightsUnavailable: The file is no embedder.
     """
     if weights.path.suffix == ".onnx":
         from motserve.reid.onnx_embedder import OnnxEmbedder
 
         return OnnxEmbedder(config, weights)
+    from motserve.reid.loading import load_network
     from motserve.reid.torch_embedder import TorchEmbedder
 
-    return TorchEmbedder(config, weights)
+    return TorchEmbedder(config, load_network(config, weights))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.config import TrustConfig
-from motserve.types import BoolArray, FloatArray, Image, Tracks
+from motserve.types import BoolArray, FloatArray, Image, IntArray, Tracks
 
 
 def cut_crops(image: Image, boxes: FloatArray, height: int, width: int) -> NDArray[np.uint8]:
@@ -25,13 +25,21 @@ def cut_crops(image: Image, boxes: FloatArray, height: int, width: int) -> NDArr
         `(n, height, width, 3)` uint8 BGR.
     """
     crops = np.zeros((len(boxes), height, width, 3), np.uint8)
-    rows, columns = image.shape[:2]
-    limits = np.array([columns, rows, columns, rows])
-    corners = np.clip(np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1), 0, limits).astype(int)
-    for crop, (x1, y1, x2, y2) in zip(crops, corners.tolist(), strict=True):
+    for crop, (x1, y1, x2, y2) in zip(crops, whole_pixels(boxes, *image.shape[:2]).tolist(), strict=True):
         if x2 > x1 and y2 > y1:
             cv2.resize(image[y1:y2, x1:x2], (width, height), dst=crop, interpolation=cv2.INTER_LINEAR)
     return crops
+
+
+def whole_pixels(boxes: FloatArray, height: int, width: int) -> IntArray:
+    """Return the pixels of a picture that boxes touch, `(n, 4)` int64 `x1, y1, x2, y2` with `x2` and `y2` exclusive.
+
+    >>> whole_pixels(np.array([[-3, 1.2, 4.1, 9]], np.float32), height=6, width=8).tolist()
+    [[0, 1, 5, 6]]
+    """
+    corners = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1)
+    pixels: IntArray = np.clip(corners, 0, np.array([width, height, width, height])).astype(np.int64)
+    return pixels
 
 
 def overlap_share(boxes: FloatArray) -> FloatArray:

@@ -1,20 +1,23 @@
-"""The embedder's network: a convolutional trunk, average pooling, a linear layer and batch norm."""
+"""The embedder's network: a trunk, average pooling, a linear layer and batch norm."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
-import torchvision
 from torch import nn
+
+from motserve.reid.backbones import BACKBONES
 
 
 class EmbedderNetwork(nn.Module):
     """Trunk, global average pooling, a linear layer without bias, and batch norm (BNNeck, Luo et al., CVPRW 2019).
 
     Args:
-        backbone: `mobilenet_v3_small` or `resnet50`, the latter with a last stride of 1.
+        backbone: A key of `BACKBONES`.
         dimension: Length of an embedding.
+        crop_size: Height and width of the pictures in pixels. Convolutions take others as well, a transformer does
+            not; weights made for another size are resampled when it loads them.
 
     Attributes:
         dimension: Length of an embedding.
@@ -24,15 +27,17 @@ class EmbedderNetwork(nn.Module):
 
     Raises:
         ValueError: The backbone is not known.
+        InvalidConfig: The backbone cannot take pictures of that size.
     """
 
-    def __init__(self, backbone: str, dimension: int = 512) -> None:
+    def __init__(self, backbone: str, dimension: int = 512, crop_size: tuple[int, int] = (256, 128)) -> None:
         super().__init__()
-        if backbone not in _TRUNKS:
-            raise ValueError(f"unknown backbone {backbone!r}; known are {', '.join(sorted(_TRUNKS))}")
+        if backbone not in BACKBONES:
+            raise ValueError(f"unknown backbone {backbone!r}; known are {', '.join(BACKBONES)}")
+        self._backbone = BACKBONES[backbone]
         self.dimension = dimension
-        self.trunk, channels = _TRUNKS[backbone]()
-        self.head = nn.Linear(channels, dimension, bias=False)
+        self.trunk = self._backbone.build(*crop_size)
+        self.head = nn.Linear(self._backbone.channels, dimension, bias=False)
         self.norm = nn.BatchNorm1d(dimension)
         # The shift of a BNNeck stays zero, so that the classifier's decision borders pass through the origin.
         self.norm.bias.requires_grad_(False)
@@ -54,36 +59,17 @@ class EmbedderNetwork(nn.Module):
         return torch.as_tensor(self.norm(self.features(pictures)))
 
     def load_trunk(self, state: Mapping[str, torch.Tensor]) -> tuple[list[str], list[str]]:
-        """Take the trunk's weights from a classifier of torchvision.
+        """Take the trunk's weights from a published classifier.
 
         Args:
-            state: State dict of torchvision's `resnet50`; its classifier is passed over.
+            state: State dict of torchvision's network of that name, or of torchreid's OSNet; its classifier is passed
+                over.
 
         Returns:
             Names that the trunk misses, and names that it does not know.
+
+        Raises:
+            RuntimeError: A tensor has another shape than the trunk's.
         """
-        trunk = {
-            _RESNET_NAMES.get(name.partition(".")[0], name.partition(".")[0]) + "." + name.partition(".")[2]: value
-            for name, value in state.items()
-            if not name.startswith("fc.")
-        }
-        result = self.trunk.load_state_dict(trunk, strict=False)
+        result = self.trunk.load_state_dict(self._backbone.translate(state), strict=False)
         return list(result.missing_keys), list(result.unexpected_keys)
-
-
-def _mobilenet() -> tuple[nn.Module, int]:
-    return torchvision.models.mobilenet_v3_small(weights=None).features, 576
-
-
-def _resnet() -> tuple[nn.Module, int]:
-    net = torchvision.models.resnet50(weights=None)
-    first = net.layer4[0]
-    # A last stride of 1 keeps twice as many rows and columns (Sun et al., ECCV 2018); no weight changes shape.
-    first.conv2.stride, first.downsample[0].stride = (1, 1), (1, 1)
-    stages = {name: getattr(net, name) for name in _RESNET_STAGES}
-    return nn.Sequential(*stages.values()), 2048
-
-
-_RESNET_STAGES = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
-_RESNET_NAMES = {name: str(index) for index, name in enumerate(_RESNET_STAGES)}
-_TRUNKS: dict[str, Callable[[], tuple[nn.Module, int]]] = {"mobilenet_v3_small": _mobilenet, "resnet50": _resnet}

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.base import ReIDBase
 from motserve.config import ReIDConfig
 from motserve.errors import InvalidConfig, WeightsUnavailable
+from motserve.reid.embedder import CropEmbedder
 from motserve.reid.normalise import IMAGENET_MEAN, IMAGENET_STD, unit_length
 from motserve.types import FloatArray
 from motserve.weights import Weights
@@ -18,22 +18,31 @@ from motserve.weights import Weights
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 
+# what turns values from 0 to 255 into normalised ones, for all places of a channel
+_SCALE = (1 / (255 * IMAGENET_STD)).reshape(3, 1, 1)
+_SHIFT = (-IMAGENET_MEAN / IMAGENET_STD).reshape(3, 1, 1)
 
-class OnnxEmbedder(ReIDBase):
+
+class OnnxEmbedder(CropEmbedder):
     """A network with one picture input `(n, 3, height, width)` and one output `(n, dimension)`.
 
     Args:
-        config: Device, batch size and what the input expects (`onnx_input`).
+        config: Device, batch size, crop size where the graph takes any, and what the input expects (`onnx_input`).
         weights: The `.onnx` file.
 
     Raises:
-        InvalidConfig: This ONNX Runtime cannot use the device.
+        InvalidConfig: This ONNX Runtime cannot use the device, or a feature is asked for that no graph tells.
         WeightsUnavailable: The file cannot be loaded or has another shape of input.
     """
 
     def __init__(self, config: ReIDConfig, weights: Weights) -> None:
         import onnxruntime
 
+        if config.feature == "before_norm":
+            raise InvalidConfig(
+                f"reid.feature before_norm: {weights.path.name} has one output and does not tell what lies before a "
+                "batch norm, take after_norm"
+            )
         providers = _providers(config.device, onnxruntime.get_available_providers())
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
@@ -54,12 +63,25 @@ class OnnxEmbedder(ReIDBase):
         self._fixed_batch = batch if isinstance(batch, int) else None
         self._batch = self._fixed_batch or config.batch_size
         self._bgr255 = config.onnx_input == "bgr255"
-        self._dimension: int = self._run(np.zeros((1, config.crop_height, config.crop_width, 3), np.uint8)).shape[1]
+        self._dimension: int = self._run(np.zeros((1, *self.crop_size, 3), np.uint8)).shape[1]
 
     @property
     def dimension(self) -> int:
         """Length of an embedding."""
         return self._dimension
+
+    @property
+    def crop_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the crops that the network looks at; others are resized."""
+        width, height = self._size
+        return height, width
+
+    @property
+    def device(self) -> str:
+        """Where the network runs, such as `cpu` or `cuda:0`."""
+        if self._session.get_providers()[0] != _CUDA:
+            return "cpu"
+        return f"cuda:{self._session.get_provider_options()[_CUDA]['device_id']}"
 
     def embed(self, crops: NDArray[np.uint8]) -> FloatArray:
         """Embed a batch; see `ReIDBase.embed`."""
@@ -67,12 +89,12 @@ class OnnxEmbedder(ReIDBase):
         return np.concatenate(parts) if parts else np.empty((0, self._dimension), np.float32)
 
     def _run(self, crops: NDArray[np.uint8]) -> FloatArray:
-        if crops.shape[1:3] != self._size[::-1]:
-            crops = np.stack([cv2.resize(crop, self._size, interpolation=cv2.INTER_LINEAR) for crop in crops])
-        pixels: FloatArray = crops.astype(np.float32)
+        # all at once: resized where that is needed, channels swapped and moved to the front
+        pixels = np.asarray(cv2.dnn.blobFromImages(list(crops), size=self._size, swapRB=not self._bgr255), np.float32)
         if not self._bgr255:
-            pixels = np.asarray((pixels[..., ::-1] / 255 - IMAGENET_MEAN) / IMAGENET_STD, np.float32)
-        batch = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float16 if self._half else np.float32)
+            pixels *= _SCALE
+            pixels += _SHIFT
+        batch = pixels.astype(np.float16) if self._half else pixels
         if self._fixed_batch and len(batch) < self._fixed_batch:
             batch = np.concatenate([batch, np.zeros((self._fixed_batch - len(batch), *batch.shape[1:]), batch.dtype)])
         output = self._session.run(None, {self._input: batch})[0][: len(crops)]

@@ -26,8 +26,36 @@ _GATE_REDUCTION: Final = 16
 _DIMENSION: Final = 512
 
 
-class OSNet(nn.Module):
-    """Pictures to embeddings.
+class OSNetTrunk(nn.Module):
+    """Pictures to feature maps, a sixteenth of the pictures' height and width.
+
+    Args:
+        name: A key of `WIDTHS`, whose last number is the number of channels.
+
+    Raises:
+        ValueError: The name is not known.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        if name not in WIDTHS:
+            raise ValueError(f"unknown OSNet {name!r}; known are {', '.join(WIDTHS)}")
+        first, second, third, last = WIDTHS[name]
+        self.conv1 = _Convolution(3, first, kernel=7, stride=2)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.conv2 = nn.Sequential(_Block(first, second), _Block(second, second), _halving(second))
+        self.conv3 = nn.Sequential(_Block(second, third), _Block(third, third), _halving(third))
+        self.conv4 = nn.Sequential(_Block(third, last), _Block(last, last))
+        self.conv5 = _Convolution(last, last)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Return `(n, channels, height / 16, width / 16)` for normalised RGB pictures `(n, 3, height, width)`."""
+        maps = self.conv3(self.conv2(self.maxpool(self.conv1(pictures))))
+        return torch.as_tensor(self.conv5(self.conv4(maps)))
+
+
+class OSNet(OSNetTrunk):
+    """Pictures to embeddings, with the head that was published.
 
     Args:
         name: A key of `WIDTHS`.
@@ -41,17 +69,9 @@ class OSNet(nn.Module):
     """
 
     def __init__(self, name: str, dimension: int = _DIMENSION) -> None:
-        super().__init__()
-        if name not in WIDTHS:
-            raise ValueError(f"unknown OSNet {name!r}; known are {', '.join(WIDTHS)}")
-        first, second, third, last = WIDTHS[name]
+        super().__init__(name)
         self.dimension = dimension
-        self.conv1 = _Convolution(3, first, kernel=7, stride=2)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.conv2 = nn.Sequential(_Block(first, second), _Block(second, second), _halving(second))
-        self.conv3 = nn.Sequential(_Block(second, third), _Block(third, third), _halving(third))
-        self.conv4 = nn.Sequential(_Block(third, last), _Block(last, last))
-        self.conv5 = _Convolution(last, last)
+        last = WIDTHS[name][-1]
         self.fc = nn.Sequential(nn.Linear(last, dimension), nn.BatchNorm1d(dimension), nn.ReLU(inplace=True))
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -63,14 +83,13 @@ class OSNet(nn.Module):
         Returns:
             `(n, dimension)`, not of unit length.
         """
-        maps = self.conv4(self.conv3(self.conv2(self.maxpool(self.conv1(pictures)))))
-        embeddings: torch.Tensor = self.fc(self.conv5(maps).mean(dim=(2, 3)))
+        embeddings: torch.Tensor = self.fc(super().forward(pictures).mean(dim=(2, 3)))
         return embeddings
 
 
 def is_osnet(state: Mapping[str, Any]) -> bool:
     """Tell whether a state dict, as torchreid writes it, is that of an OSNet."""
-    return "conv2.0.conv2a.conv1.weight" in _bare(state)
+    return "conv2.0.conv2a.conv1.weight" in bare_state(state)
 
 
 def load_osnet(state: Mapping[str, Any]) -> OSNet:
@@ -82,7 +101,7 @@ def load_osnet(state: Mapping[str, Any]) -> OSNet:
     Raises:
         ValueError: The width is not one of `WIDTHS`, or a tensor is missing or has another shape.
     """
-    tensors = {name: value for name, value in _bare(state).items() if not name.startswith("classifier.")}
+    tensors = {name: value for name, value in bare_state(state).items() if not name.startswith("classifier.")}
     channels = {widths[0]: name for name, widths in WIDTHS.items()}
     width, dimension = (tensors[name].shape[0] for name in ("conv1.conv.weight", "fc.0.weight"))
     if width not in channels:
@@ -95,7 +114,13 @@ def load_osnet(state: Mapping[str, Any]) -> OSNet:
     return network
 
 
-def _bare(state: Mapping[str, Any]) -> dict[str, Any]:
+def bare_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tensors of a checkpoint by the names that the network itself gives them.
+
+    Args:
+        state: A state dict or a checkpoint that holds one as `state_dict`; names may begin with `module.`, as those
+            of a network that was trained on several devices do.
+    """
     inner = state.get("state_dict", state)
     return {name.removeprefix("module."): value for name, value in inner.items()}
 
