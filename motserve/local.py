@@ -11,10 +11,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.base import ReIDBase
 from motserve.config import Config
 from motserve.detection import build_detector
 from motserve.reid import build_embedder
+from motserve.reid.embedder import CropEmbedder
 from motserve.types import Detections, FloatArray, Image
 from motserve.weights import Weights, resolve_weights
 
@@ -56,8 +56,12 @@ class LocalModels:
         """Embed crops of people."""
         return await self._run(lambda: self._embedder.embed(crops))
 
+    async def embed_boxes(self, image: Image, boxes: FloatArray) -> FloatArray:
+        """Embed what is in boxes of a picture."""
+        return await self._run(lambda: self._embedder.embed_boxes(image, boxes))
+
     @cached_property
-    def _embedder(self) -> ReIDBase:
+    def _embedder(self) -> CropEmbedder:
         """Loaded when the first person is in doubt; many videos never need it."""
         if self._reid_weights is None:
             raise RuntimeError("re-identification is off, there is no embedder")

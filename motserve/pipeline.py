@@ -33,6 +33,9 @@ Detect: TypeAlias = Callable[[list[Image]], Coroutine[None, None, list[Detection
 Embed: TypeAlias = Callable[[NDArray[np.uint8]], Awaitable[FloatArray]]
 """Embeds `(k, height, width, 3)` crops; answers `(k, d)` unit vectors."""
 
+EmbedBoxes: TypeAlias = Callable[[Image, FloatArray], Awaitable[FloatArray]]
+"""Embeds what is in `(k, 4)` boxes of a picture; answers `(k, d)` unit vectors."""
+
 Look: TypeAlias = Callable[[FloatArray], Awaitable[FloatArray]]
 """Embeds what is in `(k, 4)` boxes of a frame, xyxy in pixels; answers `(k, d)` unit vectors."""
 
@@ -149,6 +152,7 @@ async def track_frames(
     rate_hz: float | None = None,
     size: tuple[int, int] | None = None,
     witness: Witness | None = None,
+    embed_boxes: EmbedBoxes | None = None,
 ) -> AsyncGenerator[list[TrackedFrame], None]:
     """Track every person through the frames of one video.
 
@@ -164,6 +168,8 @@ async def track_frames(
         rate_hz: The video's nominal frame rate in Hz, None where it is not known.
         size: Width and height of the pictures in pixels, None where they are not known.
         witness: Told of everybody who was embedded, once it is known who that is; None for nobody to tell.
+        embed_boxes: Cuts people out and embeds them in place of `embed`, where the network is in this process and may
+            do both on its device; None where crops travel to it.
 
     Yields:
         The next tracked frames, in order, at least one.
@@ -191,7 +197,7 @@ async def track_frames(
                 detections = await request
                 tracked: list[TrackedFrame] = []
                 for frame, found in zip(chunk, detections, strict=True):
-                    look = _look_at(frame.image, embed, config.reid)
+                    look = _look_at(frame.image, embed, embed_boxes, config.reid)
                     picture = partial(_image_of, frame)
                     tracked += await follower.advance(frame.index, frame.timestamp, found, look, picture)
                 if tracked:
@@ -222,8 +228,10 @@ def _image_of(frame: Frame) -> Image:
     return frame.image
 
 
-def _look_at(image: Image, embed: Embed, config: ReIDConfig) -> Look:
+def _look_at(image: Image, embed: Embed, embed_boxes: EmbedBoxes | None, config: ReIDConfig) -> Look:
     async def look(boxes: FloatArray) -> FloatArray:
+        if embed_boxes is not None:
+            return await embed_boxes(image, boxes)
         return await embed(cut_crops(image, boxes, config.crop_height, config.crop_width))
 
     return look

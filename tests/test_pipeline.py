@@ -291,3 +291,22 @@ def test_where_nobody_is_embedded_no_witness_is_told() -> None:
     sightings: list[Sighting] = []
     asyncio.run(collect(video(20), configure(policy="off"), witness=sightings.append))
     assert sightings == []
+
+
+def test_a_network_in_this_process_may_cut_people_out_itself() -> None:
+    asked: list[tuple[int, int]] = []
+
+    async def embed_boxes(image: Image, boxes: np.ndarray) -> np.ndarray:
+        asked.append((int(image[0, 0, 0]), len(boxes)))
+        return np.tile(np.array([[0.6, 0.8]], np.float32), (len(boxes), 1))
+
+    async def run() -> list[TrackedFrame]:
+        chunks = track_frames(video(50), detect, refuse, configure(), stats, embed_boxes=embed_boxes)
+        return [frame async for chunk in chunks for frame in chunk]
+
+    async def refuse(crops: np.ndarray) -> np.ndarray:
+        raise AssertionError("crops were cut all the same")
+
+    stats = PipelineStats()
+    assert rows(asyncio.run(run())) == rows(asyncio.run(collect(video(50), configure()))[0])
+    assert sum(count for _, count in asked) == stats.embeddings > 0

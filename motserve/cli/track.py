@@ -96,7 +96,10 @@ def _track_to_lines(
             started = time.monotonic()
             info = source.info
             size = (info.width, info.height)
-            chunks = track_frames(source.frames(), models.detect, models.embed, settings, stats, info.rate_hz, size)
+            chunks = track_frames(
+                source.frames(), models.detect, models.embed, settings, stats, info.rate_hz, size,
+                embed_boxes=models.embed_boxes,
+            )  # fmt: skip
             async with aclosing(chunks):
                 async for chunk in chunks:
                     results.append(chunk)
