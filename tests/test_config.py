@@ -57,7 +57,7 @@ def test_every_key_is_described_and_every_number_bounded(key: str, field: dict[s
         assert {"minimum", "exclusiveMinimum"} & set(field), f"{key} has no lower bound"
 
 
-NO_DEFAULTS = {"training", "compare", "tracker", "postprocessing"}
+NO_DEFAULTS = {"benchmark", "training", "compare", "tracker", "postprocessing"}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_shipped_trackers_have_their_defaults(path: Path) -> None:
 
 def test_the_shipped_postprocessing_is_what_empty_sections_stand_for() -> None:
     shipped = load_config([CONFIGS / "postprocessing" / "whole_files.yaml"])
-    assert shipped == load_config([{"linking": {}, "interpolation": {}}]) != Config()
+    assert shipped == load_config([{"regrouping": {}, "linking": {}, "interpolation": {}}]) != Config()
 
 
 def test_another_tracker_takes_nothing_over(tmp_path: Path) -> None:

@@ -52,6 +52,14 @@ def test_the_nearest_of_its_own_row() -> None:
     np.testing.assert_allclose(people.nearest(rows([0, 1, 0]), unit(0, 0, 1)), [0, 2, 1])
 
 
+def test_the_nearest_of_several_rows() -> None:
+    people = gallery(3)
+    people.add(rows([0, 2]), unit(0, 1))
+    people.add(rows([2]), unit(2))
+    np.testing.assert_allclose(people.nearest_of(rows([0, 2]), unit(0, 2, 3)), [[0, 1], [1, 0], [1, 1]])
+    assert people.nearest_of(rows([], np.int64), unit(0)).shape == (1, 0)
+
+
 def test_an_empty_place_is_far_from_everything() -> None:
     people = gallery(1)
     people.add(rows([0]), unit(0))

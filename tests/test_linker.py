@@ -405,6 +405,28 @@ def test_somebody_in_the_picture_who_looks_as_much_alike_forbids_a_link() -> Non
         assert scene.show(1.5, {2: people[2], 5: ((0, 0), newcomer)})[5] == identity
 
 
+def test_between_two_who_are_away_and_unlike_nobody_is_chosen_in_doubt() -> None:
+    other = mixed(RED, GREEN, 0.35)
+    between = mixed(RED, GREEN, 0.085)  # at 0.09 from the other
+    for margin, identity in ((0.0, 1), (0.05, 3)):
+        scene = Scene(decision=AT_ONCE | {"margin": margin})
+        leave(scene, ((0, 0), RED), ((300, 0), other))
+        assert scene.show(2, {5: ((0, 0), between)}) == {5: identity}
+
+
+def test_one_person_who_is_remembered_twice_is_no_rival_of_themselves() -> None:
+    scene = Scene(decision=AT_ONCE | {"margin": 0.05})
+    leave(scene, ((0, 0), RED), ((300, 0), mixed(RED, GREEN, 0.02)))
+    assert scene.show(2, {5: ((0, 0), RED)}) == {5: 1}
+
+
+def test_rivals_who_come_back_together_both_get_their_identity() -> None:
+    other = mixed(RED, GREEN, 0.35)
+    scene = Scene(decision=AT_ONCE | {"margin": 0.4})
+    leave(scene, ((0, 0), RED), ((100, 0), other))
+    assert scene.show(2, {5: ((0, 0), RED), 6: ((100, 0), other)}) == {5: 1, 6: 2}
+
+
 # --- what is remembered -----------------------------------------------------------------------------------------------
 
 
@@ -461,6 +483,18 @@ def test_a_track_that_shows_somebody_else_remembers_only_whom_it_shows_now() -> 
 def test_one_look_that_contradicts_all_others_is_a_bad_crop() -> None:
     for look, identity in ((BLUE, 2), (RED, 1)):
         assert swapped(Scene(), [BLUE, RED]).show(4, {5: ((0, 0), look)}) == {5: identity}
+
+
+def test_a_track_that_shows_another_who_is_known_remembers_only_whom_it_shows_now() -> None:
+    """Far from its own memory, but not so far that this alone would tell: somebody else is nearer."""
+    other = mixed(RED, GREEN, 0.4)
+    scene = Scene()
+    for timestamp in (0.0, 0.5, 1.0):
+        scene.show(timestamp, {1: ((0, 0), RED), 2: ((300, 0), other)})
+    for timestamp in (1.5, 2.0):
+        scene.show(timestamp, {1: ((0, 0), other)})
+    scene.show(2.1, {})
+    assert scene.show(4, {5: ((0, 0), RED)}) == {5: 3}
 
 
 def test_always_trusts_no_other_crops_than_on_demand() -> None:

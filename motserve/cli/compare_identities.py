@@ -51,6 +51,14 @@ def identities(
         data={sequence.name: sequence.describe() for sequence in loaded},
         libraries=MOT_LIBRARIES,
         notes={"policies": list(candidates)},
-        sections=["tracker", "reid", "video", *([] if detections else ["detector"])],
+        sections=[
+            "tracker",
+            "reid",
+            "regrouping",
+            "linking",
+            "interpolation",
+            "video",
+            *([] if detections else ["detector"]),
+        ],
     )
     conclude(comparison, "identities", settings, provenance, output, mlflow)

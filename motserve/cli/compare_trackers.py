@@ -38,7 +38,7 @@ from motserve.postprocessing import Finisher
 from motserve.provenance import stamp
 
 NO_PEERS = "none"
-COMPARED = ("tracker", "reid", "linking", "interpolation")
+COMPARED = ("tracker", "reid", "regrouping", "linking", "interpolation")
 
 
 def trackers(

@@ -111,7 +111,8 @@ def mot(
 def _sections(settings: Config, detections: Path | None) -> list[str]:
     """Return the sections of the configuration that make tracks."""
     looks = settings.looks_at_people or settings.camera is not None
-    return ["detector", "tracker", "reid", "linking", "interpolation", *(["video"] if looks or not detections else [])]
+    finishing = ["regrouping", "linking", "interpolation"]
+    return ["detector", "tracker", "reid", *finishing, *(["video"] if looks or not detections else [])]
 
 
 def _check_target(results: Path, truths: Mapping[str, TruthFile], detections: Path | None) -> None:

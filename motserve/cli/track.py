@@ -21,7 +21,7 @@ from motserve.config import Config
 from motserve.files import replacing
 from motserve.local import LocalModels
 from motserve.pipeline import PipelineStats, track_frames
-from motserve.postprocessing import Finisher
+from motserve.postprocessing import Finisher, LookBook
 from motserve.provenance import describe_files, stamp, write_stamp
 from motserve.results import SUFFIXES, Format, ResultWriter, export, read_lines, read_results
 from motserve.video import VideoInfo, annotate_video, open_video
@@ -89,7 +89,7 @@ def _track_to_lines(
         except OSError as error:
             raise typer.BadParameter(f"{folder} cannot be made: {error.strerror}", param_hint="--output") from error
         lines = folder / f".tracks.{secrets.token_hex(4)}.ndjson"
-        stats = PipelineStats()
+        stats, book = PipelineStats(), finisher.book((source.info.width, source.info.height))
         task = progress.add_task("tracking", total=source.info.frame_count, speed="")
 
         async def run() -> float:
@@ -98,7 +98,7 @@ def _track_to_lines(
             size = (info.width, info.height)
             chunks = track_frames(
                 source.frames(), models.detect, models.embed, settings, stats, info.rate_hz, size,
-                embed_boxes=models.embed_boxes,
+                witness=book.add if book else None, embed_boxes=models.embed_boxes,
             )  # fmt: skip
             async with aclosing(chunks):
                 async for chunk in chunks:
@@ -111,7 +111,7 @@ def _track_to_lines(
             with ResultWriter(lines, models.class_names) as results:
                 seconds = asyncio.run(run())
             if finisher:
-                stats.identities = _finish(lines, models, finisher)
+                stats.identities = _finish(lines, models, finisher, book)
         except BaseException:
             lines.unlink(missing_ok=True)
             with suppress(OSError):  # a folder that holds something stays
@@ -122,9 +122,9 @@ def _track_to_lines(
         return models, lines, _Outcome(source.info, used, stats, seconds)
 
 
-def _finish(lines: Path, models: LocalModels, finisher: Finisher) -> int:
+def _finish(lines: Path, models: LocalModels, finisher: Finisher, book: LookBook | None) -> int:
     """Finish a file of lines in place, and return how many identities are left in it."""
-    frames = finisher(list(read_results(lines, models.class_names)))
+    frames = finisher(list(read_results(lines, models.class_names)), book)
     with replacing(lines) as partial, ResultWriter(partial, models.class_names) as results:
         results.append(frames)
     return len({identity for frame in frames for identity in frame.identities.tolist()})

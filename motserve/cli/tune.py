@@ -86,6 +86,7 @@ def tracker(
         sections=[
             "tracker",
             "reid",
+            "regrouping",
             "linking",
             "interpolation",
             "tuning",

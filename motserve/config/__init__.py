@@ -8,7 +8,7 @@ from motserve.config.evaluation import (
     RerankConfig,
     TuningConfig,
 )
-from motserve.config.postprocessing import InterpolationConfig, LinkingConfig
+from motserve.config.postprocessing import InterpolationConfig, LinkingConfig, RegroupingConfig
 from motserve.config.sections import (
     DetectorConfig,
     GalleryConfig,
@@ -67,6 +67,7 @@ __all__ = [
     "PipelineConfig",
     "ReIDConfig",
     "RecoveryConfig",
+    "RegroupingConfig",
     "ReplicaConfig",
     "RerankConfig",
     "ServingConfig",

@@ -130,7 +130,8 @@ class DecisionConfig(Section):
         0.05,
         ge=0,
         le=2,
-        description="By how much a returning person must be nearer to their identity than to everybody in the picture.",
+        description="By how much a returning person must be nearer to their identity than to everybody else, in the "
+        "picture or away.",
     )
 
 
@@ -194,7 +195,7 @@ class ReIDConfig(Section):
         0.5, gt=0, le=600, description="Seconds between two embeddings of a track that goes into the gallery."
     )
     refresh_growth: float = Field(
-        1.5,
+        1.3,
         ge=1,
         le=10,
         description="With `on_demand`, each interval is this many times the one before: who has been seen for long "

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from motserve.config.evaluation import EvaluationConfig, MlflowConfig, TuningConfig
-from motserve.config.postprocessing import InterpolationConfig, LinkingConfig
+from motserve.config.postprocessing import InterpolationConfig, LinkingConfig, RegroupingConfig
 from motserve.config.sections import (
     DetectorConfig,
     LoggingConfig,
@@ -56,6 +56,11 @@ class Config(BaseSettings):
     detector: DetectorConfig = Field(DetectorConfig(), description="Object detector.")
     tracker: AnyTracker = Field(ByteTrackConfig(), description="Tracker.")
     reid: ReIDConfig = Field(ReIDConfig(), description="Re-identification.")
+    regrouping: RegroupingConfig | None = Field(
+        None,
+        description="Joining of identities that look alike in the tracks of whole files; null for none. The service "
+        "joins none.",
+    )
     linking: LinkingConfig | None = Field(
         None, description="Joining of identities in the tracks of whole files; null for none. The service joins none."
     )

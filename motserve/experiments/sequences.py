@@ -17,6 +17,7 @@ from motserve.experiments.detections import DetectedVideo, Progress, detect_vide
 from motserve.experiments.footage import Footage, find_video
 from motserve.experiments.models import Models
 from motserve.experiments.tracking import TrackedVideo, track_detections
+from motserve.pipeline import Witness
 from motserve.postprocessing import Finisher
 from motserve.provenance import describe_files
 from motserve.results import MotTable, read_mot
@@ -134,11 +135,12 @@ def track_sequence(sequence: LabelledSequence, config: Config, cache: Cache) -> 
         cache: Where embeddings are kept.
     """
     finisher = Finisher(config)
-    tracked = _track(sequence, config, cache)
-    return replace(tracked, frames=finisher(tracked.frames))
+    book = finisher.book(sequence.footage.size if sequence.footage is not None else None)
+    tracked = _track(sequence, config, cache, book.add if book else None)
+    return replace(tracked, frames=finisher(tracked.frames, book))
 
 
-def _track(sequence: LabelledSequence, config: Config, cache: Cache) -> TrackedVideo:
+def _track(sequence: LabelledSequence, config: Config, cache: Cache, witness: Witness | None) -> TrackedVideo:
     footage = sequence.footage
     if footage is None or not (config.looks_at_people or config.camera):
         return track_detections(sequence.detected, config)
@@ -146,7 +148,7 @@ def _track(sequence: LabelledSequence, config: Config, cache: Cache) -> TrackedV
         with footage:
             return track_detections(sequence.detected, config, footage=footage)
     with Appearance(footage, Models(config), cache) as appearance:
-        return track_detections(sequence.detected, config, appearance, footage)
+        return track_detections(sequence.detected, config, appearance, footage, witness=witness)
 
 
 def _footage_if_any(truth: TruthFile, videos: Path | None, config: Config) -> Footage | None:

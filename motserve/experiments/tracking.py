@@ -17,7 +17,7 @@ from motserve.errors import InvalidConfig
 from motserve.experiments.appearance import Appearance
 from motserve.experiments.detections import DetectedVideo
 from motserve.experiments.footage import Footage
-from motserve.pipeline import Follower, Look, Picture, PipelineStats
+from motserve.pipeline import Follower, Look, Picture, PipelineStats, Witness
 from motserve.types import FloatArray, Image, TrackedFrame
 
 
@@ -42,6 +42,7 @@ def track_detections(
     appearance: Appearance | None = None,
     footage: Footage | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    witness: Witness | None = None,
 ) -> TrackedVideo:
     """Track a sequence with the configured tracker and, unless `reid.policy` is `off`, identities.
 
@@ -51,6 +52,7 @@ def track_detections(
         appearance: What people look like; needed where embeddings are.
         footage: The pictures; needed where the camera's motion is estimated.
         clock: Monotonic clock in seconds.
+        witness: Told of everybody who was embedded; None for nobody to tell.
 
     Returns:
         The tracks that `motserve track` gives for the same detections.
@@ -73,7 +75,7 @@ def track_detections(
             raise InvalidConfig(f"{video.name}: {key}, and there is no video to look at; give --videos or {way_out}")
     size = footage.size if footage is not None and appearance is not None else None
     stats = PipelineStats()
-    follower = Follower(config, stats, video.rate_hz, size)
+    follower = Follower(config, stats, video.rate_hz, size, witness)
     watch = _Stopwatch(clock)
 
     async def run() -> TrackedVideo:

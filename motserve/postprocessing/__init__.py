@@ -4,5 +4,6 @@ from motserve.postprocessing.finish import Finisher
 from motserve.postprocessing.gaps import fill_gaps
 from motserve.postprocessing.linking import PossibleJoints, find_joints, link_identities
 from motserve.postprocessing.piece import Piece
+from motserve.postprocessing.regrouping import LookBook, regroup
 
-__all__ = ["Finisher", "Piece", "PossibleJoints", "fill_gaps", "find_joints", "link_identities"]
+__all__ = ["Finisher", "LookBook", "Piece", "PossibleJoints", "fill_gaps", "find_joints", "link_identities", "regroup"]

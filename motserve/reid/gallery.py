@@ -94,6 +94,17 @@ class Gallery:
         similarity[self._added_at[rows] == _NEVER] = -1
         return np.asarray(1 - similarity.max(axis=1))
 
+    def nearest_of(self, rows: IntArray, embeddings: FloatArray) -> FloatArray:
+        """Return `(m, r)` the cosine distance of each of `(m, d)` embeddings to the nearest of each row.
+
+        Args:
+            rows: `(r,)` int64, rows that are filled.
+            embeddings: `(m, d)` float32, unit length.
+        """
+        similarity = np.einsum("md,rkd->mrk", embeddings, self._embeddings[rows], optimize=True)
+        missing = self._added_at[rows] == _NEVER
+        return np.asarray(1 - np.where(missing[None], -1, similarity).max(axis=2))
+
     def distances(self, looks: IntArray, rows: IntArray) -> FloatArray:
         """Compare people with people: each embedding of the one with the nearest of the other, averaged.
 

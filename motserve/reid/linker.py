@@ -157,12 +157,12 @@ class IdentityLinker:
 
     def _remember(self, rows: IntArray, embeddings: FloatArray, timestamp: float) -> None:
         """Add good looks at people to what is remembered of them."""
-        people, config = self._people, self._config
+        people = self._people
         people.looked_at[rows] = timestamp
         people.looks[rows] += 1
         strange = self._gallery.filled[rows]
         if strange.any():
-            strange[strange] = self._gallery.nearest(rows[strange], embeddings[strange]) > config.gallery.contradiction
+            strange[strange] = self._shows_somebody_else(rows[strange], embeddings[strange])
         # one such look may be a bad crop; after the second the tracker has taken somebody else for them. Motion wins:
         # from now on it is this person
         again = strange & people.doubted[rows]
@@ -172,6 +172,14 @@ class IdentityLinker:
         known = ~strange | again
         self._gallery.add(rows[known], embeddings[known])
         people.doubted[rows] = people.hidden[rows] = ~known
+
+    def _shows_somebody_else(self, rows: IntArray, embeddings: FloatArray) -> BoolArray:
+        """Tell which looks are too far from all that is remembered of the person, or nearer to another."""
+        config, known = self._config, np.flatnonzero(self._gallery.filled & (self._people.identity != UNDECIDED))
+        own = self._gallery.nearest(rows, embeddings)
+        others = np.where(known[None] == rows[:, None], np.inf, self._gallery.nearest_of(known, embeddings))
+        nearer = others.min(axis=1, initial=np.inf) + config.decision.margin < own
+        return np.asarray((own > config.gallery.contradiction) | ((own > config.max_distance) & nearer))
 
     def _identities_of(self, tracks: IntArray) -> IntArray:
         """Return identities, below 0 for who is undecided, 0 for tracks that hold none."""
@@ -240,9 +248,13 @@ class IdentityLinker:
         enough = people.looks[undecided] >= config.decision.looks
         late = (timestamp - people.born_at[undecided] >= config.decision.wait_s - TOLERANCE_S) | final
         linked = np.zeros(len(undecided), np.bool_)
+        left = away[~np.isin(np.arange(len(away)), choice[allowed[chosen, choice]])]
         for one, other in zip(chosen.tolist(), choice.tolist(), strict=True):
-            if allowed[one, other] and (enough[one] or late[one]):
-                self._join(int(undecided[one]), int(away[other]), float(cost[one, other]))
+            if not allowed[one, other] or not (enough[one] or late[one]):
+                continue
+            row, old, distance = int(undecided[one]), int(away[other]), float(cost[one, other])
+            if not self._has_rival(row, old, distance, left):
+                self._join(row, old, distance)
                 linked[one] = True
         hopeless = ~possible.any(axis=1) | (enough & ~allowed.any(axis=1))
         for row in undecided[~linked & (hopeless | late)].tolist():
@@ -251,6 +263,14 @@ class IdentityLinker:
             self._next_identity += 1
         if linked.any():
             self._keep(~np.isin(np.arange(len(people)), undecided[linked]))
+
+    def _has_rival(self, row: int, old: int, distance: float, rivals: IntArray) -> bool:
+        """Tell whether somebody else who is away is as near as the identity, and is not the same person twice."""
+        if not len(rivals):
+            return False
+        unlike = self._gallery.distances(np.array([old]), rivals)[0] > self._config.max_distance
+        to_rivals = self._gallery.distances(np.array([row]), rivals)[0][unlike]
+        return bool((to_rivals < distance + self._config.decision.margin).any())
 
     def _nearest_present(self, rows: IntArray, timestamp: float) -> FloatArray:
         """Return `(n,)` the distance of each to the nearest identity in the picture, inf where there is none."""
