@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from motserve.benchmark import identities as identity_benchmark
 from motserve.cli.options import ConfigFiles, Overrides, read_config, sizes_of
+from motserve.cli.tables import number_table
 from motserve.files import write_json
 from motserve.provenance import stamp, write_stamp
 
@@ -26,9 +26,9 @@ def identities(
     """Load an index of made-up people and search it."""
     settings = read_config(config, overrides)
     rows = [identity_benchmark.run(size, settings.serving.identities, seed) for size in sizes_of(count, "--identities")]
-    table = Table("identities", "embeddings", "load s", "search ms", "recall@10", "memory MB", "disk MB")
-    for row in rows:
-        table.add_row(
+    headings = ("identities", "embeddings", "load s", "search ms", "recall@10", "memory MB", "disk MB")
+    cells = [
+        (
             str(row.identities),
             str(row.embeddings),
             f"{row.load_s:.2f}",
@@ -37,7 +37,9 @@ def identities(
             f"{row.memory_bytes / 1e6:.1f}",
             f"{row.disk_bytes / 1e6:.1f}",
         )
-    Console().print(table)
+        for row in rows
+    ]
+    Console().print(number_table(headings, cells))
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
         write_json(json, [asdict(row) for row in rows])
