@@ -504,7 +504,8 @@ def test_tracks_are_made_from_detections_written_and_scored_the_same_again(motse
     assert made["sequences"]["A"]["MOTA"] == 1
     assert made["provenance"]["weights"] == {"detector": None, "reid": None}
     assert made["provenance"]["data"]["A"]["detections"]["file"] == "A.txt"
-    assert set(made["provenance"]["config"]) == {"detector", "tracker", "reid", "linking", "interpolation"}
+    finishing = {"regrouping", "linking", "interpolation"}
+    assert set(made["provenance"]["config"]) == {"detector", "tracker", "reid", *finishing}
     assert motserve(*MOT, "--results", "out", "--json", "again.json").exit_code == 0
     assert document("again.json")["sequences"] == made["sequences"]
     assert document("again.json")["provenance"]["tracks"]["B"]["config"] == made["provenance"]["config"]

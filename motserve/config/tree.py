@@ -58,8 +58,8 @@ class Config(BaseSettings):
     reid: ReIDConfig = Field(ReIDConfig(), description="Re-identification.")
     regrouping: RegroupingConfig | None = Field(
         None,
-        description="Joining of identities that look alike in the tracks of whole files; null for none. The service "
-        "joins none.",
+        description="Joining of identities that look alike in the tracks of whole files; null for none. Nothing "
+        "is joined with `reid.policy` `off`, nor by the service.",
     )
     linking: LinkingConfig | None = Field(
         None, description="Joining of identities in the tracks of whole files; null for none. The service joins none."
