@@ -67,3 +67,12 @@ def test_who_was_looked_at_is_told_with_the_identity_that_was_decided() -> None:
     assert first.sighting is not None
     assert first.sighting.identities.tolist() == [1, 4]
     assert second.sighting is None
+
+
+def test_the_predicted_box_of_who_was_seen_elsewhere_goes() -> None:
+    waiting = WaitingFrames()
+    waiting.add(frame(0, t2=1, t5=-2, t7=3), [])  # track 2 is lost and only predicted; it turns out to be track 5
+    (settled,) = waiting.settle([Decision(-2, 1, LINK)])
+    assert settled.frame.tracks.ids.tolist() == [5, 7]
+    assert settled.frame.identities.tolist() == [1, 3]
+    assert settled.frame.links == (LINK,)

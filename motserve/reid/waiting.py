@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from motserve.reid.linker import Decision
-from motserve.types import IntArray, Sighting, TrackedFrame
+from motserve.types import IntArray, Link, Sighting, TrackedFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,27 @@ class WaitingFrames:
         link = decision.link
         for held in self._held:
             if decision.provisional in held.open:
+                held.frame = _without(held.frame, decision.identity)
                 held.frame = replace(held.frame, identities=_named(held.frame.identities, decision))
                 if held.sighting is not None:
                     held.sighting = replace(held.sighting, identities=_named(held.sighting.identities, decision))
                 held.open.remove(decision.provisional)
-            if link is not None and link.track in held.frame.tracks.ids:
+            if link is not None and _bears(held.frame, link):
                 held.frame = replace(held.frame, links=(*held.frame.links, link))
                 link = None  # the frame in which the track begins says why, no other
+
+
+def _bears(frame: TrackedFrame, link: Link) -> bool:
+    """Tell whether the track is in a frame with the identity; it may have had another before motion refuted that."""
+    return bool(((frame.tracks.ids == link.track) & (frame.identities == link.identity)).any())
+
+
+def _without(frame: TrackedFrame, identity: int) -> TrackedFrame:
+    """Leave out the predicted box of somebody who, as it turned out, was seen elsewhere in the frame."""
+    if identity not in frame.identities:
+        return frame
+    rows = np.flatnonzero(frame.identities != identity)
+    return replace(frame, tracks=frame.tracks.part(rows), identities=frame.identities[rows])
 
 
 def _named(identities: IntArray, decision: Decision) -> IntArray:
