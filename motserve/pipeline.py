@@ -113,13 +113,18 @@ class Follower:
         tracks = self._tracker.update(detections, timestamp, Cues(camera, wanted, looks))
         rows = self._linker.plan(tracks, timestamp)
         embeddings = await look(tracks.boxes[rows]) if len(rows) else np.empty((0, 0), np.float32)
+        computed = len(rows) + len(wanted)
+        finite = np.isfinite(embeddings).all(axis=1)  # half precision may overflow, and NaN is near to nobody for ever
+        rows, embeddings = rows[finite], embeddings[finite]
         identities = self._linker.link(tracks, timestamp, rows, embeddings)
         self._now = timestamp
         self._stats.frames += 1
-        self._stats.embeddings += len(rows) + len(wanted)
+        self._stats.embeddings += computed
         sighting = None
         if self._witness and len(rows):
-            good = rows[trusted(tracks, self._config.trust, self._size)[rows]]
+            measured = np.flatnonzero(tracks.measured)  # as the linker sees it
+            good = measured[trusted(tracks.part(measured), self._config.trust, self._size)]
+            good = rows[np.isin(rows, good)]
             crops = cut_crops(picture(), tracks.boxes[good], self._config.crop_height, self._config.crop_width)
             found = embeddings[np.isin(rows, good)]
             sighting = Sighting(timestamp, identities[good], tracks.boxes[good], tracks.scores[good], found, crops)
@@ -175,7 +180,7 @@ async def track_frames(
         The next tracked frames, in order, at least one.
 
     Raises:
-        InvalidVideo: Decoding failed; the frames before were yielded.
+        Exception: Whatever decoding (`InvalidVideo`), `detect` or `embed` raise; the frames before were yielded.
     """
     follower = Follower(config, stats, rate_hz, size, witness)
     in_flight: deque[tuple[list[Frame], asyncio.Task[list[Detections]]]] = deque()
@@ -194,14 +199,19 @@ async def track_frames(
                 if not in_flight:
                     break
                 chunk, request = in_flight.popleft()
-                detections = await request
                 tracked: list[TrackedFrame] = []
-                for frame, found in zip(chunk, detections, strict=True):
-                    look = _look_at(frame.image, embed, embed_boxes, config.reid)
-                    picture = partial(_image_of, frame)
-                    tracked += await follower.advance(frame.index, frame.timestamp, found, look, picture)
+                broken = False
+                try:
+                    for frame, found in zip(chunk, await request, strict=True):
+                        look = _look_at(frame.image, embed, embed_boxes, config.reid)
+                        picture = partial(_image_of, frame)
+                        tracked += await follower.advance(frame.index, frame.timestamp, found, look, picture)
+                except Exception as error:  # raised once the frames before are out
+                    failure, broken = error, True
                 if tracked:
                     yield tracked
+                if broken:
+                    break
             if rest := follower.finish():
                 yield rest
         finally:

@@ -20,6 +20,10 @@ def gallery(people: int, size: int = 3) -> Gallery:
     return made
 
 
+def counts(people: Gallery) -> list[int]:
+    return [len(people.embeddings_of(row)) if people.filled[row] else 0 for row in range(len(people))]
+
+
 def distances(people: Gallery, to: np.ndarray, probes: np.ndarray) -> np.ndarray:
     """Distances of single embeddings to rows, each embedding as a person of its own."""
     first = len(people)
@@ -99,7 +103,7 @@ def test_rows_are_filled_when_they_hold_an_embedding() -> None:
     people.add(rows([1]), unit(0))
     people.append_rows(1)
     assert people.filled.tolist() == [False, True, False, False]
-    assert people.counts.tolist() == [0, 1, 0, 0]
+    assert counts(people) == [0, 1, 0, 0]
     assert len(people) == 4
 
 
@@ -146,7 +150,7 @@ def test_merging_moves_what_one_row_remembers_to_another() -> None:
     people.add(rows([0, 1]), unit(0, 1))
     people.add(rows([1]), unit(2))
     people.merge(0, 1)
-    assert people.counts.tolist() == [3, 0]
+    assert counts(people) == [3, 0]
     np.testing.assert_allclose(distances(people, rows([0]), unit(0, 1, 2)), [[0], [0], [0]])
 
 
@@ -175,7 +179,15 @@ def test_against_remembering_everything_in_lists() -> None:
         remembered = [row for row, keep in zip(remembered, kept, strict=True) if keep]
     filled = np.flatnonzero(people.filled)
     assert filled.tolist() == [i for i, row in enumerate(remembered) if row]
-    assert people.counts.tolist() == [len(row) for row in remembered]
+    assert counts(people) == [len(row) for row in remembered]
     probe = np.eye(16, dtype=np.float32)
     expected = np.stack([1 - (probe @ np.stack([e for _, e in remembered[i]]).T).max(axis=1) for i in filled], axis=1)
     np.testing.assert_allclose(distances(people, filled, probe), expected, atol=1e-5)
+
+
+def test_embeddings_of_another_length_begin_memory_anew() -> None:
+    people = gallery(2)
+    people.add(rows([0, 1]), unit(0, 1))
+    people.add(rows([0]), unit(2, dimension=16))
+    assert people.filled.tolist() == [True, False]
+    np.testing.assert_allclose(people.nearest(rows([0]), unit(2, dimension=16)), [0])

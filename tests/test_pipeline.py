@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from motserve.config import Config, load_config
+from motserve.config import Config, change_config, load_config
 from motserve.errors import InvalidVideo
 from motserve.pipeline import PipelineStats, track_frames
 from motserve.types import Detections, Frame, Image, Sighting, TrackedFrame
@@ -310,3 +310,37 @@ def test_a_network_in_this_process_may_cut_people_out_itself() -> None:
     stats = PipelineStats()
     assert rows(asyncio.run(run())) == rows(asyncio.run(collect(video(50), configure()))[0])
     assert sum(count for _, count in asked) == stats.embeddings > 0
+
+
+def test_frames_that_were_held_back_come_before_the_error_of_a_network() -> None:
+    calls = 0
+
+    async def failing(images: list[Image]) -> list[Detections]:
+        nonlocal calls
+        calls += 1
+        if calls == 12:  # somebody has just returned and is not decided yet
+            raise RuntimeError("the detector broke")
+        return await detect(images)
+
+    async def run() -> list[int]:
+        seen: list[int] = []
+        config = change_config(configure(), {"reid": {"decision": {"looks": 9, "wait_s": 5}}})
+        with pytest.raises(RuntimeError, match="the detector broke"):
+            async for chunk in track_frames(video(50), failing, Embedder(), config, PipelineStats()):
+                seen += [frame.index for frame in chunk]
+        return seen
+
+    assert asyncio.run(run()) == list(range(44))
+
+
+def test_an_embedding_that_is_not_finite_is_nobody_s() -> None:
+    class Overflowing(Embedder):
+        async def __call__(self, crops: np.ndarray) -> np.ndarray:
+            found = await super().__call__(crops)
+            if len(self.shapes) == 1:
+                found[0] = np.nan
+            return found
+
+    tracked, stats = asyncio.run(collect(video(50), configure(), embed=Overflowing()))
+    assert stats.links == 1
+    assert set(tracked[-1].identities.tolist()) == {1, 2}

@@ -128,3 +128,16 @@ def test_looks_are_gathered_only_where_they_are_used(changes: dict[str, object],
     assert off.book() is None
     assert bool(off) == has_book
     assert off(video([{1: 0}]))[0].identities.tolist() == [1]
+
+
+def test_the_predicted_box_of_who_was_seen_in_the_frame_goes() -> None:
+    frames = video([{1: 0}, {1: 0}, {1: 5, 2: 0}, {2: 0}], predicted=[(2, 1)])
+    found = regroup(frames, {1: RED[None], 2: RED[None]}, RegroupingConfig(), REID)
+    assert [frame.identities.tolist() for frame in found] == [[1], [1], [1], [1]]
+    assert found[2].tracks.ids.tolist() == [102]
+
+
+def test_every_absence_that_is_bridged_is_within_the_limit() -> None:
+    seen = [{1: 0}, *[{} for _ in range(8)], {2: 0}, {1: 0}]
+    assert joined(seen, {1: RED, 2: RED}, max_gap_s=5)[-2:] == [[2], [1]]
+    assert joined(seen, {1: RED, 2: RED}, max_gap_s=10)[-2:] == [[1], [1]]

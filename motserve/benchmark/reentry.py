@@ -195,12 +195,12 @@ def read_ids(file: Path) -> frozenset[int]:
         InvalidData: A line is no ID.
     """
     try:
-        lines = file.read_text(encoding="utf-8").split()
+        lines = file.read_bytes().split()
     except FileNotFoundError as error:
         raise NotFound(f"there is no file {file}") from error
     try:
-        return frozenset(int(line) for line in lines)
-    except ValueError as error:
+        return frozenset(int(line.decode()) for line in lines)
+    except ValueError as error:  # UnicodeDecodeError is one
         raise InvalidData(f"{file} must hold an ID a line: {error}") from error
 
 

@@ -10,7 +10,7 @@ import typer
 import yaml
 from pydantic import ValidationError
 
-from motserve.benchmark.reentry import Reentry, ReentryConfig, find_reentry, write_reentry
+from motserve.benchmark.reentry import Reentry, ReentryConfig, find_reentry, read_ids, write_reentry
 from motserve.cli.compared import OutputFolder, conclude
 from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.cli.progress import sequence_progress
@@ -42,6 +42,8 @@ def reentry(
 ) -> None:
     """Render scenes in which people leave for seconds and return, and track them with and without re-identification."""
     settings = read_config(config, overrides)
+    if people is not None and crops is None:
+        raise typer.BadParameter("people are taken from crops; give --crops", param_hint="--people")
     wanted = read_scenes(scenes)
     candidates = policies_of([name.strip() for name in policies.split(",") if name.strip()], settings)
     if not candidates:
@@ -93,7 +95,7 @@ def _rendered(
         "scenes": scenes.model_dump(mode="json"),
         "video": settings.video.model_dump(mode="json"),
         "crops": describe_files([crops])["sha256"] if crops else None,
-        "people": people.read_text(encoding="utf-8") if people else None,
+        "people": sorted(read_ids(people)) if people else None,
     }
     found = find_reentry(folder, orjson.dumps(key))
     if found is not None:

@@ -112,10 +112,6 @@ class PortraitBook:
             page.embeddings = keep_varied(page.embeddings, embedding, self._config.embeddings_per_identity)
         return page
 
-    def _worth(self, identity: int) -> tuple[int, float]:
-        page = self._pages[identity]
-        return page.sightings, page.last_seen_s
-
     def _encode(self, crop: Image) -> bytes:
         encoded: NDArray[np.uint8]
         _, encoded = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, self._config.thumbnail_quality])

@@ -163,7 +163,7 @@ def _may_be_one(
     gap = both.times[change + 1] - both.times[change]
     moved = _moved(both.boxes[change], both.boxes[change + 1])
     reachable: BoolArray = moved <= reid.slack + reid.max_speed * gap
-    return bool(reachable.all() and gap.min() <= config.max_gap_s)
+    return bool(reachable.all() and gap.max() <= config.max_gap_s)
 
 
 def _moved(before: FloatArray, after: FloatArray) -> FloatArray:
@@ -176,6 +176,10 @@ def _renamed(frames: Sequence[TrackedFrame], names: Mapping[int, int]) -> list[T
     renamed = []
     for frame in frames:
         identities = np.array([names.get(identity, identity) for identity in frame.identities.tolist()], np.int64)
+        # where somebody was seen, what was predicted of them goes
+        measured = frame.tracks.measured
+        first = np.isin(np.arange(len(identities)), np.unique(identities, return_index=True)[1])
+        rows = np.flatnonzero(measured | (first & ~np.isin(identities, identities[measured])))
         links = tuple(replace(link, identity=names.get(link.identity, link.identity)) for link in frame.links)
-        renamed.append(replace(frame, identities=identities, links=links))
+        renamed.append(replace(frame, tracks=frame.tracks.part(rows), identities=identities[rows], links=links))
     return renamed

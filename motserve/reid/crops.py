@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from motserve.config import TrustConfig
 from motserve.types import BoolArray, FloatArray, Image, IntArray, Tracks
 
+_LEAST_AREA = 1e-6  # square pixels; a box without area is covered wholly or not at all
+
 
 def cut_crops(image: Image, boxes: FloatArray, height: int, width: int) -> NDArray[np.uint8]:
     """Cut boxes out of a picture and resize them.
@@ -54,7 +56,7 @@ def overlap_share(boxes: FloatArray) -> FloatArray:
     high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
     shared = np.prod(np.maximum(high - low, 0), axis=2)
     np.fill_diagonal(shared, 0)
-    share: FloatArray = shared.max(axis=1) / np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    share: FloatArray = shared.max(axis=1) / np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), _LEAST_AREA)
     return share
 
 

@@ -31,11 +31,6 @@ class Gallery:
         return len(self._added_at)
 
     @property
-    def counts(self) -> IntArray:
-        """`(n,)` embeddings in each row."""
-        return np.asarray((self._added_at != _NEVER).sum(axis=1))
-
-    @property
     def filled(self) -> BoolArray:
         """`(n,)` whether a row holds an embedding."""
         return np.asarray((self._added_at != _NEVER).any(axis=1))
@@ -141,4 +136,6 @@ class Gallery:
         grown = np.zeros((rows, self._size, dimension), np.float32)
         if self._embeddings.shape[2] == dimension:
             grown[: len(self._embeddings)] = self._embeddings
+        else:
+            self._added_at[:] = _NEVER  # what another network saw cannot be compared
         self._embeddings = grown

@@ -119,7 +119,7 @@ def _csv_rows(record: dict[str, Any]) -> str:
         confidence = f"{track['confidence']:.{CONFIDENCE_DECIMALS}f}"
         who = f"{track['id']},{track['track']},{_quoted(track['class'])}"
         source = track.get("reidentified_from")
-        reason = f"{source['track']},{source['distance']:g},{source['gap_s']:g}" if source else ",,"
+        reason = f"{source['track']},{source['distance']},{source['gap_s']}" if source else ",,"
         rows.append(f"{start},{who},{confidence},{box},{track.get('state', 'measured')},{reason}\n")
     return "".join(rows)
 

@@ -55,7 +55,9 @@ def encode_frame(frame: TrackedFrame, class_names: Mapping[int, str]) -> bytes:
         for identity, track, box, score, name, state in rows
     ]
     for link in frame.links:
-        person = next(person for person in people if person["track"] == link.track)
+        person = next((person for person in people if person["track"] == link.track), None)
+        if person is None or not np.isfinite([link.distance, link.gap_s, link.moved]).all():
+            raise ValueError(f"frame {frame.index} has a link of track {link.track} without its row or its numbers")
         person["reidentified_from"] = {
             "track": link.former,
             "distance": round(link.distance, LINK_DECIMALS),

@@ -63,7 +63,7 @@ class VideoSession:
         identities = config.serving.identities
         remembers = identities.enabled and config.reid.policy != "off"
         self._book = PortraitBook(identities) if remembers else None
-        self._identities = IdentityStore(config.serving.storage_dir, identities.max_identities)
+        self._identities = IdentityStore(config.serving.storage_dir, identities.max_identities) if remembers else None
         self._progress = asyncio.Condition()
         self._frames = 0
         self._finished = False
@@ -141,7 +141,8 @@ class VideoSession:
         """Put the people of the video into the index. That it cannot be written to does not undo the tracks."""
         extra = {"video_id": self._job.id, "identities": len(book), "dropped": book.dropped}
         try:
-            self._identities.remember(self._job.id, model, book.portraits())
+            if self._identities is not None:
+                self._identities.remember(self._job.id, model, book.portraits())
         except sqlite3.Error:
             logger.exception("the people of this video cannot be searched for: the index was not written", extra=extra)
         else:
@@ -192,7 +193,11 @@ class VideoSession:
             self._artifacts.delete(self._job.id)
         logger.error("video failed: %s", message, extra={"video_id": self._job.id, "frame": self._frames})
         self._jobs.update(self._job.id, status="failed", error={"type": type(error).__name__, "message": message})
-        self._identities.forget([self._job.id])
+        if self._identities is not None:
+            try:
+                self._identities.forget([self._job.id])
+            except sqlite3.Error:  # a search forgets the people of failed videos as well
+                logger.exception("the people of this video are still in the index", extra={"video_id": self._job.id})
 
     async def _tell(self, finished: bool) -> None:
         async with self._progress:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import struct
 from io import BytesIO
 
 import numpy as np
@@ -58,7 +60,7 @@ async def receive_picture(request: Request, config: IdentitiesConfig) -> tuple[I
             file.close()
         parser.close()
     values = {_text(field.field_name): _text(field.value) for field in fields}
-    return decode_picture(data, name, config.max_picture_pixels), values
+    return await asyncio.to_thread(decode_picture, data, name, config.max_picture_pixels), values
 
 
 def decode_picture(data: bytes, name: str, max_pixels: int) -> Image:
@@ -88,7 +90,7 @@ def decode_picture(data: bytes, name: str, max_pixels: int) -> Image:
             if width * height > max_pixels:
                 raise _too_many(name, max_pixels)
             upright = ImageOps.exif_transpose(picture).convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise InvalidPicture(f"{name} cannot be decoded: {error}") from error
     return np.ascontiguousarray(np.asarray(upright)[..., ::-1])
 

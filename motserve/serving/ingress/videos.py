@@ -145,8 +145,8 @@ async def delete_video(video_id: str, service: ServiceDependency) -> None:
     """Stop the work on a video and remove its row, its files and its people in the index."""
     service.jobs.delete(video_id)
     service.sessions.stop(video_id)
-    await asyncio.to_thread(service.identities.forget, [video_id])
     await asyncio.to_thread(service.artifacts.delete, video_id)
+    await asyncio.to_thread(service.identities.forget, [video_id])
 
 
 async def _accept(request: Request, service: Service) -> Job:
