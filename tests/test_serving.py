@@ -140,6 +140,7 @@ def assert_same(served: list[dict[str, Any]], expected: list[dict[str, Any]]) ->
         for x, y in zip(a["tracks"], b["tracks"], strict=True):
             np.testing.assert_allclose(x["box"], y["box"], atol=0.011)
             assert x["confidence"] == pytest.approx(y["confidence"], abs=1.1e-4)
+            assert x.get("reidentified_from") == pytest.approx(y.get("reidentified_from"), abs=2e-3)
 
 
 def stored(folder: Path) -> list[Path]:
