@@ -12,13 +12,13 @@ from motserve.benchmark.reentry import (
     ReentryConfig,
     SightConfig,
     find_reentry,
-    read_ids,
     read_people,
     see,
     write_reentry,
 )
 from motserve.config import VideoConfig
 from motserve.errors import InvalidData, NotFound
+from motserve.evaluation.reid_data import read_ids
 from motserve.evaluation.sequences import find_truth
 from motserve.results import read_mot
 from motserve.scenes import Cutout, Placement, SceneConfig, Stage, Truth, cutout_of
@@ -51,7 +51,9 @@ def silent(name: str, done: int, total: int | None) -> None:
     pass
 
 
-def write(folder: Path, config: ReentryConfig, crops: Path | None = None, people: Path | None = None) -> object:
+def write(
+    folder: Path, config: ReentryConfig, crops: Path | None = None, people: frozenset[int] | None = None
+) -> object:
     return write_reentry(config, FAST, folder, crops, people, b"key", silent)
 
 
@@ -163,7 +165,7 @@ def test_what_cannot_be_rendered_is_said(tmp_path: Path) -> None:
 def test_only_the_people_asked_for_are_taken(tmp_path: Path) -> None:
     crops = write_crops(tmp_path / "crops")
     (tmp_path / "ids.txt").write_text("001\n3\n")
-    people = read_people(crops, tmp_path / "ids.txt")
+    people = read_people(crops, read_ids(tmp_path / "ids.txt"))
     assert {camera: sorted(them) for camera, them in people.items()} == {1: [1, 3], 2: [1, 3]}
     assert [len(views) for views in people[1].values()] == [VIEWS, VIEWS]
     (tmp_path / "bad.txt").write_text("one\n")

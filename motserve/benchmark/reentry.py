@@ -14,12 +14,13 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
-import cv2
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from motserve.config import VideoConfig
+from motserve.config.sections import Section
 from motserve.errors import InvalidData, NotFound
+from motserve.evaluation.reid_data import IMAGE_SUFFIXES, read_image
 from motserve.evaluation.reid_names import parse_reid_name
 from motserve.files import replacing
 from motserve.scenes import Cutout, RenderedFrame, SceneConfig, Truth, cutout_of, ground_truth_rows, render
@@ -31,14 +32,11 @@ VIEWS = 8
 
 _TOWARDS_CAMERA = 6  # of the eight views in order of their numbers, the one seen from the front; 0 walks to the right
 _SEQUENCES, _DETECTIONS, _KEY = "sequences", "detections", "scenes.json"
-_SUFFIXES = (".png", ".jpg", ".jpeg")
 _MEAN_HEIGHT_M, _HEIGHT_SPREAD_M = 1.7, 0.07
 
 
-class SightConfig(BaseModel):
+class SightConfig(Section):
     """The made-up detector through which a scene is seen, so that what is measured is not the detector."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     seen_from: float = Field(0.3, ge=0, le=1, description="Share of a body that must be visible to be detected.")
     missed: float = Field(0.03, ge=0, lt=1, description="Share of the others that are missed all the same.")
@@ -47,10 +45,8 @@ class SightConfig(BaseModel):
     best_score: float = Field(0.95, ge=0, le=1, description="Score of who can be seen wholly.")
 
 
-class ReentryConfig(BaseModel):
+class ReentryConfig(Section):
     """The scenes: in turn drawn people and, where crops are given, real ones."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     seed: int = Field(0, ge=0, description="Everything random follows from this number.")
     drawn: int = Field(2, ge=0, le=100, description="Scenes with drawn people.")
@@ -108,7 +104,7 @@ def write_reentry(
     video: VideoConfig,
     folder: Path,
     crops: Path | None,
-    people: Path | None,
+    people: frozenset[int] | None,
     key: bytes,
     progress: Progress,
 ) -> Reentry:
@@ -120,7 +116,7 @@ def write_reentry(
         folder: Where they go; scenes that are there are removed first.
         crops: Folder of crops named as in Market-1501, eight views of each person by each camera; None for drawn
             people alone.
-        people: File of the people to take, an ID a line; None for all.
+        people: Whom to take; None for all.
         key: What `find_reentry` will know the scenes by.
         progress: Told of each frame.
 
@@ -128,7 +124,7 @@ def write_reentry(
         Where everything lies.
 
     Raises:
-        NotFound: There is no folder of crops or no such file.
+        NotFound: There is no folder of crops.
         InvalidData: There are not eight views of enough people.
     """
     cameras = read_people(crops, people) if crops else {}
@@ -159,49 +155,30 @@ def write_reentry(
     return Reentry(folder / _SEQUENCES, folder / _DETECTIONS, tuple(sorted(scenes)))
 
 
-def read_people(folder: Path, only: Path | None = None) -> dict[int, dict[int, list[Path]]]:
+def read_people(folder: Path, only: frozenset[int] | None = None) -> dict[int, dict[int, list[Path]]]:
     """Return the eight views of each person by each camera, in order of their names.
 
     Args:
         folder: Crops named as in Market-1501, in it or in its subfolders.
-        only: File of the people to take, an ID a line; None for all.
+        only: Whom to take; None for all.
 
     Returns:
         Camera, then person, then files; people whose views are not eight are left out.
 
     Raises:
-        NotFound: There is no such folder or file.
-        InvalidData: A line of the file is no ID.
+        NotFound: There is no such folder.
     """
     if not folder.is_dir():
         raise NotFound(f"there is no folder {folder}")
-    wanted = None if only is None else read_ids(only)
     views: dict[int, dict[int, list[Path]]] = {}
     for file in sorted(folder.rglob("*"), key=lambda path: path.name):
-        named = parse_reid_name(file.name) if file.suffix.lower() in _SUFFIXES else None
-        if named is not None and named[0] > 0 and (wanted is None or named[0] in wanted):
+        named = parse_reid_name(file.name) if file.suffix.lower() in IMAGE_SUFFIXES else None
+        if named is not None and named[0] > 0 and (only is None or named[0] in only):
             views.setdefault(named[1], {}).setdefault(named[0], []).append(file)
     whole = {
         camera: {who: files for who, files in people.items() if len(files) == VIEWS} for camera, people in views.items()
     }
     return {camera: people for camera, people in whole.items() if people}
-
-
-def read_ids(file: Path) -> frozenset[int]:
-    """Read a file with an ID a line.
-
-    Raises:
-        NotFound: There is no such file.
-        InvalidData: A line is no ID.
-    """
-    try:
-        lines = file.read_bytes().split()
-    except FileNotFoundError as error:
-        raise NotFound(f"there is no file {file}") from error
-    try:
-        return frozenset(int(line.decode()) for line in lines)
-    except ValueError as error:  # UnicodeDecodeError is one
-        raise InvalidData(f"{file} must hold an ID a line: {error}") from error
 
 
 def see(truth: Truth, size: tuple[int, int], config: SightConfig, rng: np.random.Generator) -> FloatArray:
@@ -242,14 +219,7 @@ def _cast(people: Mapping[int, list[Path]], count: int, where: str, rng: np.rand
 
 def _all_round(files: Sequence[Path]) -> list[Image]:
     """Read the views in the order of `Cutout.views`: from the front on."""
-    return [_read(files[(_TOWARDS_CAMERA + view) % VIEWS]) for view in range(VIEWS)]
-
-
-def _read(file: Path) -> Image:
-    image = cv2.imread(str(file), cv2.IMREAD_COLOR)
-    if image is None:
-        raise InvalidData(f"{file} cannot be read as a picture")
-    return np.asarray(image, np.uint8)
+    return [read_image(files[(_TOWARDS_CAMERA + view) % VIEWS]) for view in range(VIEWS)]
 
 
 def _write_scene(

@@ -10,12 +10,13 @@ import typer
 import yaml
 from pydantic import ValidationError
 
-from motserve.benchmark.reentry import Reentry, ReentryConfig, find_reentry, read_ids, write_reentry
+from motserve.benchmark.reentry import Reentry, ReentryConfig, find_reentry, write_reentry
 from motserve.cli.compared import OutputFolder, conclude
 from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.cli.progress import sequence_progress
 from motserve.config import Config
 from motserve.errors import InvalidConfig
+from motserve.evaluation.reid_data import read_ids
 from motserve.evaluation.sequences import find_truth
 from motserve.experiments.cache import open_cache
 from motserve.experiments.compare_identities import compare_identities, policies_of
@@ -91,14 +92,16 @@ def _rendered(
     scenes: ReentryConfig, settings: Config, folder: Path, crops: Path | None, people: Path | None
 ) -> Reentry:
     """Render the scenes, unless the very same lie there already."""
-    key = {
+    wanted = read_ids(people) if people else None
+    content = {
         "scenes": scenes.model_dump(mode="json"),
         "video": settings.video.model_dump(mode="json"),
         "crops": describe_files([crops])["sha256"] if crops else None,
-        "people": sorted(read_ids(people)) if people else None,
+        "people": sorted(wanted) if wanted is not None else None,
     }
-    found = find_reentry(folder, orjson.dumps(key))
+    key = orjson.dumps(content)
+    found = find_reentry(folder, key)
     if found is not None:
         return found
     with sequence_progress("rendering") as tell:
-        return write_reentry(scenes, settings.video, folder, crops, people, orjson.dumps(key), tell)
+        return write_reentry(scenes, settings.video, folder, crops, wanted, key, tell)

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from motserve.benchmark.reentry import read_ids
 from motserve.cli.labelled import MaybeGroundTruth, Videos
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config
 from motserve.cli.progress import sequence_progress
 from motserve.cli.tables import number_table
 from motserve.evaluation.calibration import play_returns
+from motserve.evaluation.reid_data import read_ids
 from motserve.evaluation.sequences import find_truth
 from motserve.experiments.cache import open_cache
 from motserve.experiments.calibration import looks_in_folder, looks_in_videos

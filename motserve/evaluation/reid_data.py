@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import cv2
 import numpy as np
@@ -18,7 +18,9 @@ from motserve.types import BoolArray, Image, IntArray
 
 Protocol = Literal["market1501", "dukemtmc", "msmt17", "cross-camera"]
 
-_SUFFIXES = (".jpeg", ".jpg", ".png")
+IMAGE_SUFFIXES: Final = (".jpeg", ".jpg", ".png")
+"""Suffixes of crops, in lower case."""
+
 _QUERY, _GALLERY, _TRAIN = "query", "bounding_box_test", "bounding_box_train"
 _MSMT_LISTS = ("list_query.txt", "list_gallery.txt")
 _MSMT_FOLDERS = ("test", "mask_test_v2")
@@ -123,9 +125,26 @@ def read_labelled(root: str | Path) -> CropTable:
     rows = sorted((row for folder in folders for row in _read_folder(folder)), key=lambda row: (row[1:], row[0].name))
     if not any(identity > 0 for _, identity, _ in rows):
         raise InvalidData(
-            f"no crops of people ({', '.join(_SUFFIXES)}) in {' or '.join(map(str, folders))}; {_has(folders[0])}"
+            f"no crops of people ({', '.join(IMAGE_SUFFIXES)}) in {' or '.join(map(str, folders))}; {_has(folders[0])}"
         )
     return _table(rows)
+
+
+def read_ids(file: Path) -> frozenset[int]:
+    """Read a file with an ID a line.
+
+    Raises:
+        NotFound: There is no such file.
+        InvalidData: A line is no ID.
+    """
+    try:
+        lines = file.read_bytes().split()
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no file {file}") from error
+    try:
+        return frozenset(int(line.decode()) for line in lines)
+    except ValueError as error:  # UnicodeDecodeError is one
+        raise InvalidData(f"{file} must hold an ID a line: {error}") from error
 
 
 def read_crops(paths: Sequence[Path], height: int, width: int) -> NDArray[np.uint8]:
@@ -145,11 +164,17 @@ def read_crops(paths: Sequence[Path], height: int, width: int) -> NDArray[np.uin
     """
     crops = np.empty((len(paths), height, width, 3), np.uint8)
     for crop, path in zip(crops, paths, strict=True):
-        cv2.resize(_read_image(path), (width, height), dst=crop, interpolation=cv2.INTER_LINEAR)
+        cv2.resize(read_image(path), (width, height), dst=crop, interpolation=cv2.INTER_LINEAR)
     return crops
 
 
-def _read_image(path: Path) -> Image:
+def read_image(path: Path) -> Image:
+    """Read an image file, `(height, width, 3)` uint8 BGR.
+
+    Raises:
+        NotFound: There is no such file.
+        InvalidData: It is no whole JPEG or PNG image.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
@@ -169,7 +194,7 @@ def _read_image(path: Path) -> Image:
 
 def _read_folder(folder: Path) -> Iterator[_Row]:
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in _SUFFIXES or path.name.startswith("."):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
             continue
         label = parse_reid_name(path.stem)
         if label is None:
@@ -209,7 +234,7 @@ def _across_cameras(root: Path) -> tuple[CropTable, CropTable]:
     people = crops.identities > 0
     if not people.any():
         raise InvalidData(
-            f"no crops of people ({', '.join(_SUFFIXES)}) in {' or '.join(map(str, folders))}; {_has(folders[0])}"
+            f"no crops of people ({', '.join(IMAGE_SUFFIXES)}) in {' or '.join(map(str, folders))}; {_has(folders[0])}"
         )
     first = crops.cameras[people].min()
     seen_first = crops.cameras == first

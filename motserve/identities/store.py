@@ -14,15 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from motserve.database import transaction
+from motserve.database import select_by_id, transaction
 from motserve.errors import NotFound
 from motserve.identities.portraits import Portrait
 from motserve.types import FloatArray
 
 _REMOVALS_KEPT = 100_000
 """Removals a copy may be behind before it has to be made anew; 3 MB of the file."""
-
-_VARIABLES = 500  # placeholders in one statement; old builds of SQLite take 999
 
 _SCHEMA = """
 BEGIN IMMEDIATE;
@@ -131,14 +129,8 @@ class IdentityStore:
 
     def several(self, identity_ids: Collection[int]) -> dict[int, Identity]:
         """Return identities by number; those that are not there any more are missing."""
-        wanted = list(identity_ids)
-        rows: list[sqlite3.Row] = []
         with transaction(self._path) as database:
-            for start in range(0, len(wanted), _VARIABLES):
-                part = wanted[start : start + _VARIABLES]
-                rows += database.execute(
-                    f"SELECT {_COLUMNS} FROM identities WHERE id IN ({', '.join('?' * len(part))})", part
-                )
+            rows = select_by_id(database, f"SELECT {_COLUMNS} FROM identities", identity_ids)
         return {row["id"]: Identity(*row) for row in rows}
 
     def find(self, video_id: str, identity: int) -> Identity:

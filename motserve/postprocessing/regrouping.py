@@ -17,8 +17,8 @@ from motserve.config import RegroupingConfig, ReIDConfig
 from motserve.postprocessing.rows import Rows
 from motserve.reid.crops import at_border
 from motserve.reid.gallery import Gallery
-from motserve.reid.people import distance_in_heights
-from motserve.types import NO_DETECTION, BoolArray, FloatArray, IntArray, Sighting, TrackedFrame
+from motserve.reid.people import reachable
+from motserve.types import NO_DETECTION, FloatArray, IntArray, Sighting, TrackedFrame
 
 
 class LookBook:
@@ -160,16 +160,9 @@ def _may_be_one(
     change = np.flatnonzero(whose[1:] != whose[:-1])
     if not reid.reentry and at_border(both.boxes[change], picture, reid.exit_border).any():
         return False
-    gap = both.times[change + 1] - both.times[change]
-    moved = _moved(both.boxes[change], both.boxes[change + 1])
-    reachable: BoolArray = moved <= reid.slack + reid.max_speed * gap
-    return bool(reachable.all() and gap.max() <= config.max_gap_s)
-
-
-def _moved(before: FloatArray, after: FloatArray) -> FloatArray:
-    return np.array(
-        [distance_in_heights(a[None], b[None])[0, 0] for a, b in zip(before, after, strict=True)], np.float32
-    )
+    left_at, came_at = both.times[change], both.times[change + 1]
+    came = reachable(both.boxes[change], left_at, both.boxes[change + 1], came_at, reid.slack, reid.max_speed)
+    return bool(came.all() and (came_at - left_at).max() <= config.max_gap_s)
 
 
 def _renamed(frames: Sequence[TrackedFrame], names: Mapping[int, int]) -> list[TrackedFrame]:

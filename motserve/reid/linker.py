@@ -94,6 +94,8 @@ class IdentityLinker:
         elif births.any():
             now = np.full(np.count_nonzero(births), timestamp)
             wanted[births] = self._reach(tracks.boxes[births], now, self._remembered(timestamp, rows)).any(axis=1)
+        if not wanted.any():  # what follows compares all boxes with all
+            return np.empty(0, np.int64)
         return np.flatnonzero(wanted & trusted(tracks, config.trust, self._size))
 
     def link(self, tracks: Tracks, timestamp: float, embedded: IntArray, embeddings: FloatArray) -> IntArray:
@@ -145,11 +147,12 @@ class IdentityLinker:
         rows = self._people.rows_of(tracks.ids)
         self._people.seen_at[rows] = timestamp
         self._people.box[rows] = tracks.boxes
-        good = trusted(tracks, self._config.trust, self._size)
-        self._people.hidden[rows] |= ~good
-        if len(embedded):
-            kept = good[embedded]
-            self._remember(rows[embedded[kept]], embeddings[kept], timestamp)
+        if self._config.policy != "off":
+            good = trusted(tracks, self._config.trust, self._size)
+            self._people.hidden[rows] |= ~good
+            if len(embedded):
+                kept = good[embedded]
+                self._remember(rows[embedded[kept]], embeddings[kept], timestamp)
         self._decide(timestamp)
         identities = self._identities_of(tracks.ids)
         self._forget(timestamp)
@@ -175,7 +178,7 @@ class IdentityLinker:
 
     def _shows_somebody_else(self, rows: IntArray, embeddings: FloatArray) -> BoolArray:
         """Tell which looks are too far from all that is remembered of the person, or nearer to another."""
-        config, known = self._config, np.flatnonzero(self._gallery.filled & (self._people.identity != UNDECIDED))
+        config, known = self._config, np.flatnonzero(self._known())
         own = self._gallery.nearest(rows, embeddings)
         others = np.where(known[None] == rows[:, None], np.inf, self._gallery.nearest_of(known, embeddings))
         nearer = others.min(axis=1, initial=np.inf) + config.decision.margin < own
@@ -202,17 +205,23 @@ class IdentityLinker:
         again = timestamp - people.looked_at[rows] >= config.decision.interval_s - TOLERANCE_S
         return np.where(undecided, again & (people.looks[rows] < config.decision.looks), due)
 
+    def _known(self) -> BoolArray:
+        """Return `(n,)` whose identity and looks are known."""
+        return np.asarray(self._gallery.filled & (self._people.identity != UNDECIDED))
+
     def _remembered(self, timestamp: float, present: IntArray) -> IntArray:
         """Return rows of people with an identity and an embedding who are not among those present."""
-        away = self._gallery.filled & (self._people.identity != UNDECIDED) & (self._people.seen_at < timestamp)
+        away = self._known() & (self._people.seen_at < timestamp)
         away[present[present >= 0]] = False
         if not self._config.reentry:
             away &= ~at_border(self._people.box, self._size, self._config.exit_border)
         return np.flatnonzero(away)
 
     def _reach(self, boxes: FloatArray, at: np.ndarray[tuple[int], np.dtype[np.float64]], away: IntArray) -> BoolArray:
+        """Return `(n, a)` who of those away can have come to which box in the time."""
         people, config = self._people, self._config
-        return reachable(boxes, at, people.box[away], people.seen_at[away], config.slack, config.max_speed)
+        last, seen_at = people.box[None, away], people.seen_at[None, away]
+        return reachable(last, seen_at, boxes[:, None], at[:, None], config.slack, config.max_speed)
 
     def _return_to_former(self, tracks: IntArray) -> None:
         """Undo links that motion refutes: the tracker found again the track that held the identity before.
@@ -274,7 +283,7 @@ class IdentityLinker:
 
     def _nearest_present(self, rows: IntArray, timestamp: float) -> FloatArray:
         """Return `(n,)` the distance of each to the nearest identity in the picture, inf where there is none."""
-        present = self._gallery.filled & (self._people.identity != UNDECIDED) & (self._people.seen_at == timestamp)
+        present = self._known() & (self._people.seen_at == timestamp)
         if not present.any():
             return np.full(len(rows), np.inf, np.float32)
         return np.asarray(self._gallery.distances(rows, np.flatnonzero(present)).min(axis=1))
@@ -288,7 +297,7 @@ class IdentityLinker:
             former=int(people.track[old]),
             distance=distance,
             gap_s=float(people.born_at[row] - people.seen_at[old]),
-            moved=float(distance_in_heights(people.born_box[row : row + 1], people.box[old : old + 1])[0, 0]),
+            moved=float(distance_in_heights(people.born_box[row], people.box[old])),
         )
         self._decisions.append(Decision(-int(people.key[row]), link.identity, link))
         self.links += 1

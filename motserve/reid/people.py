@@ -109,28 +109,28 @@ class People:
 
 
 def reachable(
-    boxes: FloatArray, at: Seconds, last: FloatArray, seen_at: Seconds, slack: float, speed: float
+    before: FloatArray, left_at: Seconds, after: FloatArray, came_at: Seconds, slack: float, speed: float
 ) -> BoolArray:
-    """Tell who can have come where.
+    """Tell who can have come from one place to the other in the time between; nobody came before they were gone.
 
     Args:
-        boxes: `(n, 4)` float32, xyxy in pixels, where somebody appeared.
-        at: `(n,)` float64, when, in seconds.
-        last: `(m, 4)` float32, where others were seen last.
-        seen_at: `(m,)` float64, when.
+        before: `(..., 4)` float32, xyxy in pixels, where somebody was seen last.
+        left_at: `(...)` float64, when, in seconds.
+        after: `(..., 4)` float32, where somebody appeared. Shapes are broadcast.
+        came_at: `(...)` float64, when, in seconds.
         slack: Distance in body heights that takes no time.
         speed: Body heights per second beyond it.
 
     Returns:
-        `(n, m)` bool; nobody came before they were gone.
+        `(...)` bool.
     """
-    gap = at[:, None] - seen_at[None]
-    return np.asarray((gap > 0) & (distance_in_heights(boxes, last) <= slack + speed * gap))
+    gap = came_at - left_at
+    return np.asarray((gap > 0) & (distance_in_heights(after, before) <= slack + speed * gap))
 
 
 def distance_in_heights(boxes: FloatArray, others: FloatArray) -> FloatArray:
-    """Return `(n, m)` float32, distances between centres in mean heights of both boxes."""
-    centre, other = ((b[:, :2] + b[:, 2:]) / 2 for b in (boxes, others))
-    height, other_height = ((b[:, 3] - b[:, 1]) for b in (boxes, others))
-    moved = np.linalg.norm(centre[:, None] - other[None], axis=2)
-    return np.asarray(moved / np.maximum((height[:, None] + other_height[None]) / 2, _LEAST_HEIGHT), np.float32)
+    """Return `(...)` float32, distances between centres of `(..., 4)` boxes in mean heights of both; broadcast."""
+    centre, other = ((b[..., :2] + b[..., 2:]) / 2 for b in (boxes, others))
+    height, other_height = (b[..., 3] - b[..., 1] for b in (boxes, others))
+    moved = np.linalg.norm(centre - other, axis=-1)
+    return np.asarray(moved / np.maximum((height + other_height) / 2, _LEAST_HEIGHT), np.float32)

@@ -11,12 +11,11 @@ from typing import Any, Literal
 
 import orjson
 
-from motserve.database import transaction
+from motserve.database import select_by_id, transaction
 from motserve.errors import NotFound, Overloaded
 
 Status = Literal["queued", "running", "done", "failed"]
 ACTIVE: tuple[Status, ...] = ("queued", "running")
-_VARIABLES = 500  # placeholders in one statement; old builds of SQLite take 999
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +111,8 @@ class JobStore:
 
     def several(self, video_ids: Collection[str]) -> dict[str, Job]:
         """Return jobs by ID; those that do not exist are missing."""
-        wanted = list(video_ids)
-        rows: list[sqlite3.Row] = []
         with transaction(self._path) as database:
-            for start in range(0, len(wanted), _VARIABLES):
-                part = wanted[start : start + _VARIABLES]
-                rows += database.execute(f"SELECT * FROM jobs WHERE id IN ({', '.join('?' * len(part))})", part)
+            rows = select_by_id(database, "SELECT * FROM jobs", video_ids)
         return {row["id"]: _from_row(row) for row in rows}
 
     def update(self, video_id: str, **changes: Any) -> None:

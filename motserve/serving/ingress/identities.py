@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ValidationError
@@ -13,7 +13,7 @@ from motserve.serving.ingress.pictures import receive_picture
 from motserve.serving.ingress.problems import problem_responses
 from motserve.serving.ingress.recognition import remembered, search_identity, search_picture
 from motserve.serving.ingress.service import ServiceDependency
-from motserve.serving.ingress.uploads import body_kind, read_json
+from motserve.serving.ingress.uploads import body_kind, describe_body, read_json
 from motserve.serving.schemas import (
     IDENTITIES,
     MAX_NUMBER,
@@ -35,29 +35,11 @@ router = APIRouter(prefix=IDENTITIES, tags=["identities"], dependencies=[Depends
 
 IdentityId = Annotated[int, Path(ge=1, le=MAX_NUMBER, description="Number among the people of all videos.")]
 
-_PICTURE_SCHEMA = PictureSearch.model_json_schema()
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {
-                            "type": "string",
-                            "format": "binary",
-                            "description": "JPEG or PNG of one person, cut out closely from head to feet.",
-                        },
-                        **_PICTURE_SCHEMA["properties"],
-                    },
-                }
-            },
-            "application/json": {"schema": IdentitySearch.model_json_schema()},
-        },
-    }
-}
+_BODY = describe_body(
+    "JPEG or PNG of one person, cut out closely from head to feet.",
+    IdentitySearch,
+    PictureSearch.model_json_schema()["properties"],
+)
 
 
 @router.post(

@@ -1,18 +1,18 @@
 """Takes in a posted video: a form streamed to disk under a limit of size, or a URL under a limit of place.
 
-What all request bodies need is here too: the kind of a body, limits of its size, the parser of a form.
+What all request bodies need is here too: the kind of a body, its description, limits of its size, the parser of a form.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from fastapi import Request
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
@@ -107,6 +107,20 @@ def body_kind(request: Request) -> str:
             f"the body is {content_type or 'of no type'}; post multipart/form-data with a file, or application/json"
         )
     return kinds[content_type]
+
+
+def describe_body(file: str, json: type[BaseModel], fields: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what OpenAPI says of a body that is a form with one file, or JSON.
+
+    Args:
+        file: What the file is.
+        json: The JSON body.
+        fields: Schemas of the other fields of the form.
+    """
+    properties = {"file": {"type": "string", "format": "binary", "description": file}, **(fields or {})}
+    form = {"schema": {"type": "object", "required": ["file"], "properties": properties}}
+    content = {"multipart/form-data": form, "application/json": {"schema": json.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 async def read_json(request: Request) -> bytes:

@@ -23,7 +23,7 @@ from motserve.serving.ingress.annotation import annotated_file
 from motserve.serving.ingress.detached import submit_detached
 from motserve.serving.ingress.problems import problem_responses
 from motserve.serving.ingress.service import Service, ServiceDependency
-from motserve.serving.ingress.uploads import body_kind, receive_form, receive_url
+from motserve.serving.ingress.uploads import body_kind, describe_body, receive_form, receive_url
 from motserve.serving.schemas import VIDEOS, Links, VideoCreated, VideoList, VideoStatus, VideoUrl, summary_of
 from motserve.serving.stores import Job
 from motserve.video import probe_video
@@ -33,21 +33,7 @@ router = APIRouter(prefix=VIDEOS, tags=["videos"])
 
 _BLOCK_BYTES = 1 << 20
 
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary", "description": "The video."}},
-                }
-            },
-            "application/json": {"schema": VideoUrl.model_json_schema()},
-        },
-    }
-}
+_BODY = describe_body("The video.", VideoUrl)
 
 
 @router.post(
