@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +17,7 @@ import orjson
 
 from motserve import __version__
 from motserve.config import Config
+from motserve.credentials import without_credentials
 from motserve.files import write_json
 from motserve.weights import checksum
 
@@ -26,8 +26,6 @@ LIBRARIES = ("numpy", "scipy", "lap", "opencv-python", "av", "torch", "torchvisi
 
 _STAMP_SUFFIX = ".provenance.json"
 _GIT_TIMEOUT_S = 10.0
-# up to the last @ of the host, or a password with a slash, which databases put up with; no port, no other address
-_CREDENTIALS = re.compile(r"(?<=://)(?:[^/\s]+|[^/:@\s]*:(?!\d+/)(?:(?!//)[^@\s])*)@")
 
 
 def stamp(
@@ -96,15 +94,6 @@ def stamp_of(result: Path) -> dict[str, Any] | None:
 
 def _identify(result: Path) -> dict[str, str]:
     return {"file": result.name, "sha256": checksum(result)}
-
-
-def without_credentials(value: Any) -> Any:
-    """Take user names and passwords out of the addresses in a text or a tree of texts; results are passed around."""
-    if isinstance(value, Mapping):
-        return {key: without_credentials(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_credentials(item) for item in value]
-    return _CREDENTIALS.sub("", value) if isinstance(value, str) else value
 
 
 def describe_files(paths: Iterable[Path], root: Path | None = None) -> dict[str, Any]:

@@ -24,6 +24,7 @@ logger = logging.getLogger("motserve.weights")
 
 Role = Literal["detector", "reid"]
 BUNDLED = "bundled"
+REGISTRY = "models:/"
 _BUNDLED_FILES: Mapping[Role, str] = {"detector": "detector.safetensors", "reid": "embedder.safetensors"}
 _READ_SIZE = 1 << 20
 
@@ -33,7 +34,7 @@ class Weights:
     """Weights that are on this machine.
 
     Attributes:
-        name: The name in the configuration that they were found by.
+        name: The name in the configuration that they were found by; of the registry's, the exact version.
         path: The file, or the folder of an exported model.
         sha256: Checksum of the file; of a folder, the checksum over its files in order of their names.
         fallback: Why a name that was preferred could not be used; empty where the first choice was found.
@@ -46,7 +47,8 @@ class Weights:
 
     def describe(self) -> dict[str, str]:
         """Return what belongs into the metadata of a result: everything but places on this machine."""
-        return {"name": Path(self.name).name, "sha256": self.sha256, "fallback": self.fallback}
+        name = self.name.removeprefix(REGISTRY) if self.name.startswith(REGISTRY) else Path(self.name).name
+        return {"name": name, "sha256": self.sha256, "fallback": self.fallback}
 
 
 def resolve_weights(role: Role, config: Config) -> Weights:
@@ -66,7 +68,7 @@ def resolve_weights(role: Role, config: Config) -> Weights:
     failures: list[str] = []
     for name in names:
         try:
-            path = _locate(role, name, config.models_dir.expanduser(), _cache(config))
+            found, path = _locate(role, name, config)
         except WeightsUnavailable as error:
             if _is_path(name):
                 raise
@@ -76,15 +78,24 @@ def resolve_weights(role: Role, config: Config) -> Weights:
             logger.warning(
                 "%s weights fall back to %s: %s", role, name, "; ".join(failures), extra={"role": role, "weights": name}
             )
-        return Weights(name, path, checksum(path), "; ".join(failures))
+        return Weights(found, path, checksum(path), "; ".join(failures))
     raise WeightsUnavailable(f"no {role} weights can be had: {'; '.join(failures)}")
 
 
 def find_weights(role: Role, config: Config) -> list[tuple[str, Weights | None]]:
     """Look for every configured name without downloading; None stands for weights that are not on this machine."""
     names: Sequence[str] = config.detector.weights if role == "detector" else config.reid.weights
-    paths = ((name, _find(role, name, config.models_dir.expanduser(), _cache(config))) for name in names)
-    return [(name, Weights(name, path, checksum(path), "") if path else None) for name, path in paths]
+    found = ((name, _find(role, name, config)) for name in names)
+    return [(name, Weights(hit[0], hit[1], checksum(hit[1]), "") if hit else None) for name, hit in found]
+
+
+def pin_weights(role: Role, config: Config) -> tuple[str, ...]:
+    """Return the configured names with each alias of the registry replaced by the version that it stands for now.
+
+    What the registry does not know, or cannot be asked for, stays as it is.
+    """
+    names: Sequence[str] = config.detector.weights if role == "detector" else config.reid.weights
+    return tuple(_pinned(name, config) for name in names)
 
 
 def checksum(path: Path) -> str:
@@ -120,24 +131,38 @@ def _external_data(path: Path) -> list[Path]:
 
 
 def _is_path(name: str) -> bool:
-    return name != BUNDLED and not name.startswith(HUB) and (os.sep in name or name.startswith("~"))
+    return name != BUNDLED and not name.startswith((HUB, REGISTRY)) and (os.sep in name or name.startswith("~"))
 
 
 def _cache(config: Config) -> Path:
     return config.cache_dir.expanduser() / "weights"
 
 
-def _find(role: Role, name: str, models_dir: Path, cache: Path) -> Path | None:
+def _find(role: Role, name: str, config: Config) -> tuple[str, Path] | None:
+    """Return the exact name and the place of weights that are on this machine, None for those that are not."""
     if name == BUNDLED:
         bundled = Path(str(resources.files("motserve.bundled") / _BUNDLED_FILES[role]))
-        return bundled if bundled.is_file() else None
-    explicit = Path(name).expanduser()
-    places = [explicit] if _is_path(name) else [explicit, models_dir / cached_name(name), cache / cached_name(name)]
-    return next((place for place in places if place.exists()), None)
+        return (name, bundled) if bundled.is_file() else None
+    if name.startswith(REGISTRY):
+        from motserve.registry import resolve
+
+        try:
+            return resolve.fetch(name, config.mlflow, _cache(config) / "registry", offline=True)
+        except WeightsUnavailable:
+            return None
+    explicit, cached = Path(name).expanduser(), cached_name(name)
+    others = () if _is_path(name) else (config.models_dir.expanduser() / cached, _cache(config) / cached)
+    return next(((name, place) for place in (explicit, *others) if place.exists()), None)
 
 
-def _locate(role: Role, name: str, models_dir: Path, cache: Path) -> Path:
-    found = _find(role, name, models_dir, cache)
+def _locate(role: Role, name: str, config: Config) -> tuple[str, Path]:
+    if name.startswith(REGISTRY):
+        from motserve.registry import resolve
+
+        fetched = resolve.fetch(name, config.mlflow, _cache(config) / "registry")
+        assert fetched is not None
+        return fetched
+    found = _find(role, name, config)
     if found is not None:
         return found
     if _is_path(name):
@@ -147,4 +172,16 @@ def _locate(role: Role, name: str, models_dir: Path, cache: Path) -> Path:
     download = detector_download(name) if role == "detector" else embedder_download(name)
     if download is None:
         raise WeightsUnavailable(f"{name} is neither in models_dir nor in the cache, and nobody publishes it")
-    return fetch(name, download, cache / cached_name(name))
+    return name, fetch(name, download, _cache(config) / cached_name(name))
+
+
+def _pinned(name: str, config: Config) -> str:
+    if not name.startswith(REGISTRY):
+        return name
+    from motserve.registry import resolve
+
+    try:
+        return resolve.pin(name, config.mlflow)
+    except WeightsUnavailable as error:
+        logger.warning("%s stays as it is: %s", name, error, extra={"weights": name})
+        return name

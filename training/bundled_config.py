@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from motserve.errors import InvalidConfig
-
-
-class Section(BaseModel):
-    """A part of the settings: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-Settings = TypeVar("Settings", bound=Section)
+from motserve.config.files import read_settings
+from motserve.config.sections import Section
 
 Epochs = Annotated[int, Field(ge=1, le=1000)]
 
@@ -128,17 +119,3 @@ def load_bundled_config(path: Path) -> BundledConfig:
         InvalidConfig: The file cannot be read, a key is unknown or a value out of its bounds.
     """
     return read_settings(path, BundledConfig)
-
-
-def read_settings(path: Path, kind: type[Settings]) -> Settings:
-    """Read settings of some kind from YAML.
-
-    Raises:
-        InvalidConfig: The file cannot be read, a key is unknown or a value out of its bounds.
-    """
-    try:
-        return kind(**(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
-    except OSError as error:
-        raise InvalidConfig(f"cannot read configuration file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, TypeError, ValidationError) as error:
-        raise InvalidConfig(f"configuration file {path} is not valid: {error}") from error

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from training.bundled_config import Section, read_settings
+from motserve.config.files import read_settings
+from motserve.config.sections import Section
 
 Channels = Annotated[int, Field(ge=1, le=4096)]
 

@@ -7,15 +7,13 @@ from typing import Annotated
 
 import orjson
 import typer
-import yaml
-from pydantic import ValidationError
 
 from motserve.benchmark.reentry import Reentry, ReentryConfig, find_reentry, write_reentry
 from motserve.cli.compared import OutputFolder, conclude
 from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.cli.progress import sequence_progress
 from motserve.config import Config
-from motserve.errors import InvalidConfig
+from motserve.config.files import read_settings
 from motserve.evaluation.reid_data import read_ids
 from motserve.evaluation.sequences import find_truth
 from motserve.experiments.cache import open_cache
@@ -45,7 +43,7 @@ def reentry(
     settings = read_config(config, overrides)
     if people is not None and crops is None:
         raise typer.BadParameter("people are taken from crops; give --crops", param_hint="--people")
-    wanted = read_scenes(scenes)
+    wanted = read_settings(scenes, ReentryConfig) if scenes else ReentryConfig()
     candidates = policies_of([name.strip() for name in policies.split(",") if name.strip()], settings)
     if not candidates:
         raise typer.BadParameter("name at least one policy", param_hint="--policies")
@@ -72,20 +70,6 @@ def reentry(
         sections=["tracker", "reid", "video", *(["detector"] if detector else [])],
     )
     conclude(comparison, "reentry", settings, provenance, output, mlflow=False)
-
-
-def read_scenes(path: Path | None) -> ReentryConfig:
-    """Read what the scenes are like; the defaults without a file.
-
-    Raises:
-        InvalidConfig: The file cannot be read, a key is unknown or a value out of its bounds.
-    """
-    if path is None:
-        return ReentryConfig()
-    try:
-        return ReentryConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-        raise InvalidConfig(f"{path}: {' '.join(str(error).split())}") from error
 
 
 def _rendered(

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from motserve.config.evaluation import EvaluationConfig, MlflowConfig, TuningConfig
 from motserve.config.postprocessing import InterpolationConfig, LinkingConfig, RegroupingConfig
+from motserve.config.registry import RegistryConfig
 from motserve.config.sections import (
     DetectorConfig,
     LoggingConfig,
@@ -73,7 +74,8 @@ class Config(BaseSettings):
     logging: LoggingConfig = Field(LoggingConfig(), description="Logs.")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="Measuring.")
     tuning: TuningConfig = Field(TuningConfig(), description="Search for parameters of the tracker.")
-    mlflow: MlflowConfig = Field(MlflowConfig(), description="Record of runs.")
+    mlflow: MlflowConfig = Field(MlflowConfig(), description="Record of runs, and registry of models.")
+    registry: RegistryConfig = Field(RegistryConfig(), description="What models must reach to be promoted.")
 
     @property
     def looks_at_people(self) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from math import isfinite
@@ -12,12 +10,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from motserve.config import MlflowConfig
-from motserve.errors import InvalidConfig, MotserveError
-from motserve.provenance import without_credentials
+from motserve.credentials import without_credentials
+from motserve.errors import InvalidConfig
+from motserve.mlflow_store import (
+    BATCH,
+    connect,
+    experiment_of,
+    failures,
+    flat,
+    plain_name,
+    quieten,
+    refusals,
+    store_exists,
+)
 
-_SQLITE: Final = "sqlite:///"
-_BATCH: Final = 100  # parameters and tags that MLflow takes at a time
-_MOST_CHARACTERS: Final = 500
 _PERCENT: Final = 100.0
 
 
@@ -66,25 +72,27 @@ def log_run(
     Raises:
         MotserveError: The store refuses or cannot be reached.
     """
-    _quieten()
+    quieten()
     from mlflow.entities import Metric, Param, RunTag
 
-    try:
-        client = _client(config)
-        run = client.create_run(_experiment(client, config), run_name=f"{candidate or kind} {provenance['date']}")
+    with refusals(config, "the run"):
+        client = connect(config)
+        run = client.create_run(experiment_of(client, config), run_name=f"{candidate or kind} {provenance['date']}")
         run_id: str = run.info.run_id
         try:
             now = int(datetime.now(timezone.utc).timestamp() * 1000)
-            finite = [Metric(_name(key), float(value), now, 0) for key, value in metrics.items() if isfinite(value)]
-            params = [Param(*item) for item in _flat(provenance["config"])]
+            finite = [
+                Metric(plain_name(key), float(value), now, 0) for key, value in metrics.items() if isfinite(value)
+            ]
+            params = [Param(*item) for item in flat(provenance["config"])]
             origin = {
                 "kind": kind,
                 "candidate": candidate,
                 **{name: value for name, value in provenance.items() if name != "config"},
             }
-            tags = [RunTag(*item) for item in _flat(origin)]
-            for start in range(0, max(len(finite), len(params), len(tags)), _BATCH):
-                part = slice(start, start + _BATCH)
+            tags = [RunTag(*item) for item in flat(origin)]
+            for start in range(0, max(len(finite), len(params), len(tags)), BATCH):
+                part = slice(start, start + BATCH)
                 client.log_batch(run_id, metrics=finite[part], params=params[part], tags=tags[part])
             for artifact in artifacts:
                 client.log_artifact(run_id, str(artifact))
@@ -92,9 +100,6 @@ def log_run(
             client.set_terminated(run_id, "FAILED")
             raise
         client.set_terminated(run_id)
-    except _failures() as error:
-        message = f"MLflow at {config.tracking_uri} refuses the run: {error}"
-        raise MotserveError(without_credentials(message)) from error
     return run_id
 
 
@@ -113,18 +118,17 @@ def find_runs(config: MlflowConfig, query: str, order: Sequence[str], most: int)
     Raises:
         InvalidConfig: The filter or the order is not valid, or the store cannot be read.
     """
-    database = _database(_uri(config))
-    if database is not None and not database.is_file():
+    if not store_exists(config):
         return []  # asking would make the store
     try:
-        client = _client(config)
+        client = connect(config)
         experiment = client.get_experiment_by_name(config.experiment)
         if experiment is None:
             return []
         found = client.search_runs(
             [experiment.experiment_id], query, max_results=most, order_by=list(order) or ["attributes.start_time DESC"]
         )
-    except _failures() as error:
+    except failures() as error:
         asked = " ordered by ".join(map(repr, (query, *order)))
         message = f"MLflow at {config.tracking_uri} cannot answer {asked}: {error}"
         raise InvalidConfig(without_credentials(message)) from error
@@ -148,62 +152,3 @@ def percent(scores: Mapping[str, float | int], ratios: Sequence[str]) -> dict[st
     {'MOTA': 50.0, 'IDSW': 3.0}
     """
     return {name: float(value) * (_PERCENT if name in ratios else 1) for name, value in scores.items()}
-
-
-def _quieten() -> None:
-    """Spare MLflow, before it is imported, its reports to its makers and its news on every table it makes."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    for chatty in ("alembic", "mlflow"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-
-
-def _client(config: MlflowConfig) -> Any:
-    _quieten()
-    from mlflow import MlflowClient
-
-    uri = _uri(config)
-    database = _database(uri)
-    if database is not None:
-        database.parent.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(uri)
-
-
-def _uri(config: MlflowConfig) -> str:
-    """Return the address of the store; databases know no home folder."""
-    return config.tracking_uri.replace(f"{_SQLITE}~", f"{_SQLITE}{Path.home()}", 1)
-
-
-def _database(uri: str) -> Path | None:
-    """Return the file of an SQLite store, None for other stores."""
-    return Path(uri.removeprefix(_SQLITE).partition("?")[0]) if uri.startswith(_SQLITE) else None
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """Return what a store raises: MLflow's own errors, those of its database, and those of disks and files."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return MlflowException, SQLAlchemyError, OSError
-
-
-def _experiment(client: Any, config: MlflowConfig) -> str:
-    experiment = client.get_experiment_by_name(config.experiment)
-    if experiment is not None:
-        return str(experiment.experiment_id)
-    place = Path(config.artifact_dir).expanduser().absolute().as_uri() if config.artifact_dir else None
-    return str(client.create_experiment(config.experiment, artifact_location=place))
-
-
-def _name(text: str) -> str:
-    """Replace what MLflow does not take in names: some characters, and steps of a path that lead elsewhere."""
-    plain = "".join(c if c.isalnum() or c in "_-./ " else "_" for c in str(text))
-    return "/".join(step for step in plain.split("/") if step not in ("", ".", "..")) or "_"
-
-
-def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in tree.items():
-        name = above + _name(key)
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{name}.")
-        elif value is not None:
-            yield name, str(value)[:_MOST_CHARACTERS]

@@ -1,0 +1,19 @@
+"""Keeps user names and passwords out of what is passed around."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# up to the last @ of the host, or a password with a slash, which databases put up with; no port, no other address
+_CREDENTIALS = re.compile(r"(?<=://)(?:[^/\s]+|[^/:@\s]*:(?!\d+/)(?:(?!//)[^@\s])*)@")
+
+
+def without_credentials(value: Any) -> Any:
+    """Take user names and passwords out of the addresses in a text or a tree of texts; results are passed around."""
+    if isinstance(value, Mapping):
+        return {key: without_credentials(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_credentials(item) for item in value]
+    return _CREDENTIALS.sub("", value) if isinstance(value, str) else value

@@ -1,0 +1,87 @@
+"""What a model scores on one set of data, in the form in which the registry keeps it and compares it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from motserve.config import Config
+from motserve.evaluation import Benchmark
+from motserve.evaluation.detection import DETECTION_COUNTS
+from motserve.evaluation.mot import RATIO_NAMES
+from motserve.evaluation.reid_data import Protocol
+from motserve.evaluation.retrieval import RETRIEVAL_RATIOS
+from motserve.evaluation.sequences import COMBINED, TruthFile
+from motserve.experiments.cache import open_cache
+from motserve.experiments.crops import load_crops, score_embedder
+from motserve.experiments.detections import Progress, silent
+from motserve.experiments.models import Models
+from motserve.experiments.mot import track_and_score
+from motserve.experiments.pictures import detect_yolo, for_scoring, score_pictures
+from motserve.experiments.record import percent
+from motserve.registry import Scores
+
+_WHERE = {"weights", "device", "half", "batch_size"}
+"""Settings of a model that say which it is and where it runs; all others must be equal for scores to be compared."""
+
+
+def measure_detector(config: Config, data: Path, split: str, progress: Progress = silent) -> Scores:
+    """Score the configured detector on a split of a YOLO data set: mAP50, mAP50-95, recall.
+
+    Raises:
+        MotserveError: Data or weights are missing or not valid; see `detect_yolo`.
+    """
+    settings = for_scoring(config)
+    pictures = detect_yolo(data, split, Models(settings), open_cache(settings), progress)
+    scores = score_pictures([pictures], settings)[COMBINED].as_dict()
+    ratios = [name for name in scores if name not in DETECTION_COUNTS]
+    metrics = {name: value for name, value in percent(scores, ratios).items() if name in ratios}
+    key = _key("detection", pictures.data, settings.detector.model_dump(mode="json", exclude=_WHERE))
+    return Scores(f"{data.resolve().parent.name} {split}, {len(pictures.truth)} pictures", key, metrics)
+
+
+def measure_tracking(
+    config: Config,
+    truths: Mapping[str, TruthFile],
+    videos: Path | None = None,
+    benchmark: Benchmark | None = None,
+    progress: Progress = silent,
+) -> Scores:
+    """Score the tracks that the configured models give on sequences: MOTA, IDF1, HOTA.
+
+    Raises:
+        MotserveError: Data or weights are missing or not valid; see `track_and_score`.
+    """
+    evaluation = track_and_score(
+        truths, config, open_cache(config), videos=videos, benchmark=benchmark, progress=progress
+    )
+    combined = evaluation.scored.combined.scores.as_dict()
+    metrics = {name: value for name, value in percent(combined, RATIO_NAMES).items() if name in RATIO_NAMES}
+    settings = {
+        "detector": config.detector.model_dump(mode="json", exclude=_WHERE),
+        "tracker": config.tracker.model_dump(mode="json"),
+        "reid": config.reid.model_dump(mode="json", exclude=_WHERE),
+    }
+    return Scores(f"{', '.join(truths)}, tracked", _key("mot", evaluation.data, settings), metrics)
+
+
+def measure_embedder(config: Config, root: Path, protocol: Protocol, progress: Progress = silent) -> Scores:
+    """Score the configured embedder on a data set of crops: Rank-1, mAP, mINP and the rest of the CMC.
+
+    Raises:
+        MotserveError: Data or weights are missing or not valid; see `score_embedder`.
+    """
+    crops = load_crops(root, protocol)
+    plain, _ = score_embedder(crops, Models(config), open_cache(config), progress=progress)
+    scores = plain.as_dict()
+    metrics = {name: value for name, value in percent(scores, RETRIEVAL_RATIOS).items() if name in RETRIEVAL_RATIOS}
+    settings = config.reid.model_dump(mode="json", include={"crop_height", "crop_width", "feature"})
+    key = _key("reid", {**crops.data, "protocol": protocol}, settings)
+    return Scores(f"{root.resolve().name}, {protocol}, {len(crops.query)} queries", key, metrics)
+
+
+def _key(kind: str, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([kind, data, settings], sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,118 @@
+"""The connection to MLflow that the record of runs, the registry of models and training share."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from motserve.config import MlflowConfig
+from motserve.credentials import without_credentials
+from motserve.errors import MotserveError
+
+BATCH: Final = 100
+"""Parameters and tags that MLflow takes at a time."""
+
+_SQLITE: Final = "sqlite:///"
+_MOST_CHARACTERS: Final = 500
+
+
+def connect(config: MlflowConfig) -> Any:
+    """Return MLflow's client for a store; the folder of a database is made where it is missing."""
+    quieten()
+    from mlflow import MlflowClient
+
+    uri = store_uri(config)
+    database = database_of(uri)
+    if database is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(uri)
+
+
+def quieten() -> None:
+    """Spare MLflow, before it is imported, its reports to its makers and its news on every table it makes."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    for chatty in ("alembic", "mlflow"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def store_uri(config: MlflowConfig) -> str:
+    """Return the address of the store; databases know no home folder."""
+    return config.tracking_uri.replace(f"{_SQLITE}~", f"{_SQLITE}{Path.home()}", 1)
+
+
+def store_exists(config: MlflowConfig) -> bool:
+    """Tell whether asking would not make the store: it is no SQLite file, or one that is there."""
+    database = database_of(store_uri(config))
+    return database is None or database.is_file()
+
+
+def database_of(uri: str) -> Path | None:
+    """Return the file of an SQLite store, None for other stores."""
+    return Path(uri.removeprefix(_SQLITE).partition("?")[0]) if uri.startswith(_SQLITE) else None
+
+
+def placed(config: MlflowConfig) -> MlflowConfig:
+    """Return the configuration with absolute paths, for processes that work in another folder."""
+    uri = store_uri(config)
+    database = database_of(uri)
+    if database is not None:
+        query = uri.partition("?")[1:]
+        uri = f"{_SQLITE}{database.expanduser().absolute()}{''.join(query)}"
+    artifacts = str(Path(config.artifact_dir).expanduser().absolute()) if config.artifact_dir else None
+    return config.model_copy(update={"tracking_uri": uri, "artifact_dir": artifacts})
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """Return what a store raises: MLflow's own errors, those of its database, and those of disks and files."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
+
+
+@contextmanager
+def refusals(config: MlflowConfig, what: str, kind: type[MotserveError] = MotserveError) -> Iterator[None]:
+    """Turn what a store raises into one of our errors, without the credentials in its address.
+
+    Args:
+        config: The store.
+        what: What it refuses, such as `the run`.
+        kind: The error to raise.
+    """
+    try:
+        yield
+    except failures() as error:
+        raise kind(without_credentials(f"MLflow at {config.tracking_uri} refuses {what}: {error}")) from error
+
+
+def experiment_of(client: Any, config: MlflowConfig) -> str:
+    """Return the ID of the configured experiment, which is made where it is missing."""
+    experiment = client.get_experiment_by_name(config.experiment)
+    if experiment is not None:
+        return str(experiment.experiment_id)
+    place = Path(config.artifact_dir).expanduser().absolute().as_uri() if config.artifact_dir else None
+    return str(client.create_experiment(config.experiment, artifact_location=place))
+
+
+def plain_name(text: str) -> str:
+    """Replace what MLflow does not take in names: some characters, and steps of a path that lead elsewhere.
+
+    >>> plain_name("metrics/mAP50(B)")
+    'metrics/mAP50_B_'
+    """
+    plain = "".join(c if c.isalnum() or c in "_-./ " else "_" for c in str(text))
+    return "/".join(step for step in plain.split("/") if step not in ("", ".", "..")) or "_"
+
+
+def flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the leaves of a tree with names that MLflow takes, such as `detector.weights`; None is left out."""
+    for key, value in tree.items():
+        name = above + plain_name(key)
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{name}.")
+        elif value is not None:
+            yield name, str(value)[:_MOST_CHARACTERS]

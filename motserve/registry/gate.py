@@ -1,0 +1,71 @@
+"""Decides whether a version of a model may take the place of another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from motserve.config.registry import GateConfig
+from motserve.registry.card import Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a gate says.
+
+    Attributes:
+        passed: Whether the version may pass.
+        reasons: What was compared and how it came out, a sentence each.
+    """
+
+    passed: bool
+    reasons: tuple[str, ...]
+
+
+def judge(candidate: Mapping[str, Scores], present: Mapping[str, Scores] | None, gate: GateConfig) -> Verdict:
+    """Compare a version with the one that it would replace.
+
+    Args:
+        candidate: Its scores, by the key of the data.
+        present: Those of the version that it would replace; None where there is none.
+        gate: What it must reach.
+
+    Returns:
+        Passed where no score is below its least, and none is worse than the present version's by more than the
+        tolerance on any data that both were measured on. Without such data nothing passes.
+
+    >>> old = {"a": Scores("val", "a", {"mAP50": 81.0})}
+    >>> judge({"a": Scores("val", "a", {"mAP50": 80.0})}, old, GateConfig(metrics=("mAP50",)))
+    Verdict(passed=False, reasons=('mAP50 on val: 80.00, below 81.00 of the present version',))
+    """
+    wanted = (*gate.metrics, *(name for name in gate.least if name not in gate.metrics))
+    measured = {key: one for key, one in candidate.items() if all(name in one.metrics for name in wanted)}
+    if not measured:
+        return Verdict(False, (f"it was measured on no data with {', '.join(wanted)}",))
+    reasons, passed = [], True
+    for one in measured.values():
+        for name, least in gate.least.items():
+            if one.metrics[name] < least:
+                reasons.append(f"{name} on {one.data}: {one.metrics[name]:.2f}, at least {least:.2f} is asked for")
+                passed = False
+    if present is None:
+        return Verdict(passed, (*reasons, "there is no present version to compare it with"))
+    common = [
+        (one, present[key])
+        for key, one in measured.items()
+        if key in present and all(name in present[key].metrics for name in gate.metrics)
+    ]
+    if not common:
+        reasons.append(f"it was not measured on the same data as the present version with {', '.join(gate.metrics)}")
+        return Verdict(False, tuple(reasons))
+    for ours, theirs in common:
+        for name in gate.metrics:
+            worse = ours.metrics[name] < theirs.metrics[name] - gate.tolerance
+            passed = passed and not worse
+            relation = "below" if ours.metrics[name] < theirs.metrics[name] else "not below"
+            tolerated = f", within the tolerance of {gate.tolerance:g}" if relation == "below" and not worse else ""
+            reasons.append(
+                f"{name} on {ours.data}: {ours.metrics[name]:.2f}, {relation} {theirs.metrics[name]:.2f} of the "
+                f"present version{tolerated}"
+            )
+    return Verdict(passed, tuple(reasons))

@@ -1,0 +1,135 @@
+"""The record of a training job in MLflow: one run, made by the driver and written to by the worker of rank 0."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from motserve.config import MlflowConfig
+from motserve.mlflow_store import BATCH, connect, experiment_of, flat, plain_name, refusals
+
+_JOB = "job"
+_DIGEST = "job_digest"
+
+
+class RunLog:
+    """Writes to one run.
+
+    Args:
+        config: The store.
+        run_id: MLflow's ID of the run.
+        digest: Checksum over what the job learns from and how, by which an interrupted one is known again.
+    """
+
+    def __init__(self, config: MlflowConfig, run_id: str, digest: str = "") -> None:
+        self.run_id = run_id
+        self.digest = digest
+        self._config = config
+        self._client = connect(config)
+        self._logged: dict[str, int] = {}
+
+    @classmethod
+    def create(
+        cls, config: MlflowConfig, job: str, parameters: Mapping[str, Any], tags: Mapping[str, Any], digest: str
+    ) -> RunLog:
+        """Make the run of a job.
+
+        Args:
+            config: The store.
+            job: Name of the job.
+            parameters: Everything that was set.
+            tags: Where the result comes from: code, data, machine.
+            digest: Checksum over what the job learns from and how.
+
+        Raises:
+            MotserveError: The store refuses or cannot be reached.
+        """
+        with refusals(config, "the run"):
+            client = connect(config)
+            run = client.create_run(experiment_of(client, config), run_name=job)
+        log = cls(config, run.info.run_id, digest)
+        log._describe(parameters, {**tags, _JOB: job, _DIGEST: digest})
+        return log
+
+    @classmethod
+    def find(cls, config: MlflowConfig, job: str) -> RunLog | None:
+        """Return the run that an interruption of a job has left unfinished, taken up again; None where there is none.
+
+        Raises:
+            MotserveError: The store refuses or cannot be reached.
+        """
+        with refusals(config, "the search for a run"):
+            client = connect(config)
+            query = f"tags.{_JOB} = '{job}' and attributes.status != 'FINISHED'"
+            found = client.search_runs([experiment_of(client, config)], query, max_results=1)
+            if not found:
+                return None
+            client.update_run(found[0].info.run_id, status="RUNNING")
+        return cls(config, found[0].info.run_id, found[0].data.tags.get(_DIGEST, ""))
+
+    def metrics(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Log what an epoch came to. What the run knows of that epoch already is not logged again.
+
+        An epoch is run again where a worker died after it was logged and before its checkpoint was safe.
+
+        Args:
+            epoch: The epoch, counted from 1.
+            values: Numbers by name; those that are not finite are left out.
+        """
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        named = {plain_name(name): float(value) for name, value in values.items() if isfinite(value)}
+        with refusals(self._config, "the metrics"):
+            fresh = {name: value for name, value in named.items() if epoch > self._last(name)}
+            if fresh:
+                points = [Metric(name, value, now, epoch) for name, value in fresh.items()]
+                self._client.log_batch(self.run_id, metrics=points)
+        self._logged |= dict.fromkeys(fresh, epoch)
+
+    def _last(self, name: str) -> int:
+        """Return the last epoch of which the run knows a number."""
+        if name not in self._logged:
+            history = self._client.get_metric_history(self.run_id, name)
+            self._logged[name] = max((point.step for point in history), default=0)
+        return self._logged[name]
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        """Set tags; nested mappings get names such as `data.sha256`."""
+        self._describe({}, values)
+
+    def artifacts(self, path: Path, folder: str | None = None) -> None:
+        """Keep a file, or all files of a folder, with the run."""
+        with refusals(self._config, "the artifacts"):
+            if path.is_dir():
+                self._client.log_artifacts(self.run_id, str(path), folder)
+            else:
+                self._client.log_artifact(self.run_id, str(path), folder)
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Mark the run as finished when the block ends, as failed when it fails."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._client.set_terminated(self.run_id, "KILLED")
+            raise
+        except BaseException:
+            self._client.set_terminated(self.run_id, "FAILED")
+            raise
+        with refusals(self._config, "the end of the run"):
+            self._client.set_terminated(self.run_id)
+
+    def _describe(self, parameters: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param, RunTag
+
+        params = [Param(*item) for item in flat(parameters)]
+        labels = [RunTag(*item) for item in flat(tags)]
+        with refusals(self._config, "parameters or tags"):
+            for start in range(0, max(len(params), len(labels)), BATCH):
+                part = slice(start, start + BATCH)
+                self._client.log_batch(self.run_id, params=params[part], tags=labels[part])
