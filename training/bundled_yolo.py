@@ -8,26 +8,11 @@ from typing import Any
 import torch
 
 from motserve.libraries import import_ultralytics
+from training.short_float import ShortFloatModel
 
 import_ultralytics()
 
 from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402  # its environment is set first
-from ultralytics.nn.tasks import DetectionModel  # noqa: E402
-
-
-class ShortFloatModel(DetectionModel):
-    """A detection model that trains in bfloat16, channels last; the loss and inference stay in single precision.
-
-    Ultralytics' own mixed precision is for CUDA alone. The loss decodes box edges, for which eight bits are too few.
-    """
-
-    def predict(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Run the network; see Ultralytics."""
-        untyped: Any = super()
-        if not self.training:
-            return untyped.predict(x, *args, **kwargs)
-        with torch.autocast("cpu", torch.bfloat16):
-            return _single(untyped.predict(x.contiguous(memory_format=torch.channels_last), *args, **kwargs))
 
 
 class ShortFloatTrainer(DetectionTrainer):
@@ -58,12 +43,3 @@ class ShortFloatTrainer(DetectionTrainer):
 
     def final_eval(self) -> None:
         """Measure nothing: the last epoch was measured already."""
-
-
-def _single(value: Any) -> Any:
-    """Return nested predictions with every tensor in single precision."""
-    if isinstance(value, dict):
-        return {key: _single(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_single(part) for part in value]
-    return value.float()

@@ -91,6 +91,15 @@ class RunLog:
                 self._client.log_batch(self.run_id, metrics=points)
         self._logged |= dict.fromkeys(fresh, epoch)
 
+    def summary(self, values: Mapping[str, float]) -> None:
+        """Log what the whole run came to."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        points = [Metric(plain_name(name), value, now, 0) for name, value in values.items() if isfinite(value)]
+        with refusals(self._config, "the metrics"):
+            self._client.log_batch(self.run_id, metrics=points)
+
     def _last(self, name: str) -> int:
         """Return the last epoch of which the run knows a number."""
         if name not in self._logged:

@@ -25,7 +25,7 @@ class YoloDetector(DetectorBase):
     Args:
         config: Thresholds, classes, input size, device and precision.
         weights: What to load: `.pt` and exported formats go through Ultralytics, `.safetensors` holds motserve's own
-            state dict with the architecture's name in its metadata.
+            state dict with the architecture's name, and the network where it is not Ultralytics' own, in its metadata.
 
     Raises:
         InvalidConfig: The device does not exist or a class is not one of the model's.
@@ -34,7 +34,7 @@ class YoloDetector(DetectorBase):
 
     def __init__(self, config: DetectorConfig, weights: Weights) -> None:
         device = choose_device(config.device)
-        self._model = _load(weights)
+        self._model = load_yolo(weights)
         known: dict[int, str] = dict(self._model.names)
         self._names = choose_classes(known, config.classes, weights)
         network = self._model.model
@@ -73,7 +73,12 @@ class YoloDetector(DetectorBase):
         return found
 
 
-def _load(weights: Weights) -> Any:
+def load_yolo(weights: Weights) -> Any:
+    """Return Ultralytics' model with the weights in a file.
+
+    Raises:
+        WeightsUnavailable: They are no detector that can be read.
+    """
     ultralytics = import_ultralytics()
     try:
         if weights.path.suffix == ".safetensors":
@@ -98,8 +103,9 @@ def _load_state_dict(ultralytics: Any, weights: Weights) -> Any:
         state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  # not a mapping
     names = {int(i): name for i, name in json.loads(metadata["names"]).items()}
     architecture = f"{metadata['architecture']}.yaml"
+    network = json.loads(metadata["network"]) if "network" in metadata else architecture
     model = ultralytics.YOLO(architecture, task="detect", verbose=False)
-    model.model = DetectionModel(architecture, nc=len(names), verbose=False)  # type: ignore[no-untyped-call]
+    model.model = DetectionModel(network, nc=len(names), verbose=False)  # type: ignore[no-untyped-call]
     model.model.load_state_dict(state)
     model.model.names = names
     return model

@@ -1,0 +1,81 @@
+"""The settings of the training of detectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from motserve.config.sections import Section
+from training.job_config import JobConfig
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class AugmentationConfig(Section):
+    """How pictures are varied; see Ultralytics for each."""
+
+    hue: Share = Field(0.015, description="Largest change of hue, as a share of the circle.")
+    saturation: Share = Field(0.7, description="Largest change of saturation, as a share.")
+    brightness: Share = Field(0.4, description="Largest change of brightness, as a share.")
+    translate: Share = Field(0.1, description="Largest shift, as a share of the picture.")
+    scale: float = Field(0.5, ge=0, lt=1, description="Largest change of size, as a share.")
+    flip: Share = Field(0.5, description="Share of pictures that are mirrored.")
+    mosaic: Share = Field(1.0, description="Share of pictures that are put together from four.")
+    mixup: Share = Field(0.0, description="Share of pictures that are laid over another.")
+    mosaic_free_epochs: int = Field(10, ge=0, le=10_000, description="Last epochs, without mosaics.")
+
+
+class DetectorTraining(JobConfig):
+    """A YOLO on pictures of people."""
+
+    data: Path = Field(
+        description="`data.yaml` of a data set in the layout of YOLO, with the splits `train` and `val`."
+    )
+    test: str | None = Field(
+        None,
+        min_length=1,
+        description="Split that is measured once, at the end; null measures `val`, on which the best epoch was chosen.",
+    )
+    architecture: str = Field(
+        "yolov8s", pattern=r"^yolo[\w.-]*$", description="Network that is trained from scratch, by Ultralytics' name."
+    )
+    init: str = Field(
+        "yolov8s.pt",
+        min_length=1,
+        description="Weights to start from, as in `detector.weights`: a release of Ultralytics, a file, `bundled`, "
+        "`models:/NAME@ALIAS`; they bring their architecture. `scratch` starts from random ones.",
+    )
+    image_size: int = Field(640, ge=64, le=4096, multiple_of=32, description="Longer side of the network's input, px.")
+    epochs: int = Field(30, ge=1, le=10_000, description="Passes over the pictures.")
+    evaluate_every: int = Field(1, ge=1, le=10_000, description="Epochs between two measurements on `val`.")
+    patience: int = Field(
+        0, ge=0, le=10_000, description="Epochs without a better one after which training stops; 0 for never."
+    )
+    batch_size: int = Field(16, ge=1, le=65536, description="Pictures per step, of all workers together.")
+    nominal_batch: int = Field(
+        64, ge=1, le=65536, description="Gradients are gathered up to this many pictures before a step is made."
+    )
+    optimizer: Literal["SGD", "Adam", "AdamW", "NAdam", "RAdam"] = Field("SGD", description="Optimiser.")
+    learning_rate: float = Field(0.01, gt=0, le=1, description="Learning rate after warming up.")
+    final_rate: float = Field(0.01, gt=0, le=1, description="Learning rate at the end, as a share of the first.")
+    cosine: bool = Field(False, description="Lower the rate along half a cosine instead of a line.")
+    momentum: float = Field(0.937, ge=0, lt=1, description="Momentum, or the first beta of Adam.")
+    weight_decay: float = Field(0.0005, ge=0, le=1, description="Weight decay.")
+    warmup_epochs: float = Field(3.0, ge=0, le=1000, description="Epochs over which the rate rises.")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="Arithmetic of the network while it learns; the weights stay in single precision. fp16 "
+        "needs a GPU."
+    )  # fmt: skip
+    cache_pictures: bool = Field(False, description="Keep decoded pictures in memory.")
+    augmentation: AugmentationConfig = Field(AugmentationConfig(), description="How pictures are varied.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DetectorTraining:
+        workers = max(self.compute.workers, 1)
+        if self.batch_size % workers:
+            raise ValueError(f"batch_size {self.batch_size} cannot be shared by {workers} workers")
+        if self.precision == "fp16" and not self.compute.gpus_per_worker:
+            raise ValueError("precision fp16 needs compute.gpus_per_worker; take bf16 or fp32 on CPUs")
+        return self

@@ -1,0 +1,242 @@
+"""What every worker of a detector's training does: train, hand in checkpoints, measure the best."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import yaml
+
+from motserve.config import Config, change_config
+from motserve.experiments.measure import measure_detector
+from motserve.registry import Card, Scores, write_card
+from motserve.weights import Weights, checksum, resolve_weights
+from training.detector_config import DetectorTraining
+from training.job import MODEL
+from training.worker import Worker
+
+WEIGHTS: Final = "detector.safetensors"
+
+_PROGRESS: Final = "progress.json"
+_LAST: Final = "last.pt"
+_BEST: Final = "best.pt"
+_TABLE: Final = "results.csv"
+_SCRATCH: Final = "scratch"
+_PERCENT: Final = 100.0
+_NAMES: Final = {
+    "metrics/precision(B)": "precision",
+    "metrics/recall(B)": "recall",
+    "metrics/mAP50(B)": "mAP50",
+    "metrics/mAP50-95(B)": "mAP50-95",
+}
+"""Ultralytics' names of ratios, and the field's."""
+
+Observe = Callable[[Worker, torch.nn.Module, float], None]
+"""Told of each step on each worker: the network after it, and this worker's loss."""
+
+
+def train_detector(worker: Worker, settings: DetectorTraining, observe: Observe | None = None) -> None:
+    """Train as one of the workers of a job; see `Job.train`.
+
+    Args:
+        worker: This worker.
+        settings: Everything that was set.
+        observe: Told of each step; None for nobody to tell.
+
+    Raises:
+        WeightsUnavailable: The weights to start from cannot be had.
+    """
+    last = worker.exchange.latest()
+    if last is not None and (last / MODEL).is_dir():
+        return
+    run = worker.folder / "run"
+    if last is not None:
+        _restore(last, run)
+    if last is None or not json.loads((last / _PROGRESS).read_text())["done"]:
+        trainer = _trainer(worker, settings, run, resume=last is not None)
+        trainer.add_callback("on_train_start", lambda _: torch.set_num_threads(_threads(settings)))
+        if observe is not None:
+            trainer.add_callback(
+                "on_train_batch_end", lambda it: observe(worker, it.model, float(it.loss.detach()) / worker.count)
+            )
+        trainer.add_callback("on_fit_epoch_end", partial(_hand_in, worker, run))
+        trainer.train()
+    worker.report({}, partial(_finish, worker, settings, run))
+
+
+def _trainer(worker: Worker, settings: DetectorTraining, run: Path, resume: bool) -> Any:
+    from training.ray_yolo import RayDetectionTrainer
+
+    varied = settings.augmentation
+    overrides = {
+        "model": f"{settings.architecture}.yaml",
+        "data": str(settings.data.expanduser().absolute()),
+        "save_dir": str(run),
+        "project": str(run.parent),
+        "name": run.name,
+        "exist_ok": True,
+        "imgsz": settings.image_size,
+        "epochs": settings.epochs,
+        "batch": settings.batch_size,
+        "nbs": settings.nominal_batch,
+        "optimizer": settings.optimizer,
+        "lr0": settings.learning_rate,
+        "lrf": settings.final_rate,
+        "cos_lr": settings.cosine,
+        "momentum": settings.momentum,
+        "weight_decay": settings.weight_decay,
+        "warmup_epochs": settings.warmup_epochs,
+        "patience": settings.patience,
+        "hsv_h": varied.hue,
+        "hsv_s": varied.saturation,
+        "hsv_v": varied.brightness,
+        "translate": varied.translate,
+        "scale": varied.scale,
+        "fliplr": varied.flip,
+        "mosaic": varied.mosaic,
+        "mixup": varied.mixup,
+        "close_mosaic": varied.mosaic_free_epochs,
+        "amp": _mixed_precision(worker, settings),
+        "cache": "ram" if settings.cache_pictures else False,
+        "workers": settings.compute.loaders,
+        "device": str(worker.device),
+        "seed": settings.seed,
+        "deterministic": True,
+        "plots": worker.leads,
+        "verbose": False,
+    }
+    if resume:
+        overrides["resume"] = str(run / "weights" / _LAST)
+    initial = None if resume else _initial(settings)
+    short = settings.precision == "bf16" and worker.device.type == "cpu"
+    return RayDetectionTrainer(worker, overrides, initial, short, settings.evaluate_every)
+
+
+def _mixed_precision(worker: Worker, settings: DetectorTraining) -> bool | str:
+    """Return what Ultralytics calls `amp`; what it has is for GPUs alone."""
+    if worker.device.type == "cpu" or settings.precision == "fp32":
+        return False
+    return "bf16" if settings.precision == "bf16" else True
+
+
+def _initial(settings: DetectorTraining) -> Any:
+    """Return the network that training starts from, None for a random one."""
+    if settings.init == _SCRATCH:
+        return None
+    from motserve.detection.yolo import load_yolo
+
+    config = change_config(Config(), {"detector": {"weights": [settings.init]}, "mlflow": settings.mlflow.model_dump()})
+    return load_yolo(resolve_weights("detector", config)).model
+
+
+def _threads(settings: DetectorTraining) -> int:
+    return settings.compute.threads or max(1, int(settings.compute.cpus_per_worker))
+
+
+def _restore(checkpoint: Path, run: Path) -> None:
+    (run / "weights").mkdir(parents=True)
+    for name in (_LAST, _BEST):
+        shutil.copyfile(checkpoint / name, run / "weights" / name)
+    shutil.copyfile(checkpoint / _TABLE, run / _TABLE)
+
+
+def _hand_in(worker: Worker, run: Path, trainer: Any) -> None:
+    """Log an epoch, then hand in its checkpoint: an epoch that was only logged is run again, and logged once."""
+    metrics: dict[str, float] = {}
+    if worker.leads:
+        metrics = _metrics(trainer)
+        assert worker.log is not None
+        worker.log.metrics(trainer.epoch + 1, metrics)
+
+    def write(folder: Path) -> None:
+        for name in (_LAST, _BEST):
+            shutil.copyfile(run / "weights" / name, folder / name)
+        shutil.copyfile(run / _TABLE, folder / _TABLE)
+        progress = {"epochs": trainer.epoch + 1, "done": bool(trainer.stop)}
+        (folder / _PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
+
+    worker.report(metrics, write)
+
+
+def _metrics(trainer: Any) -> dict[str, float]:
+    metrics = {f"loss/{name.removesuffix('_loss')}": float(value) for name, value in trainer.tloss.items()}
+    metrics |= {"learning_rate": trainer.optimizer.param_groups[0]["lr"], "images_per_s": trainer.images_per_s}
+    if trainer.evaluated:
+        for name, value in trainer.metrics.items():
+            if name in _NAMES:
+                metrics[_NAMES[name]] = _PERCENT * value
+            else:
+                metrics[f"val_loss/{name.partition('/')[2].removesuffix('_loss')}"] = value
+    return metrics
+
+
+def _finish(worker: Worker, settings: DetectorTraining, run: Path, folder: Path) -> None:
+    """Write the best epoch as a model into the last checkpoint, measured as any other model is."""
+    from ultralytics.nn import tasks
+
+    untyped: Any = tasks
+    assert worker.log is not None
+    model = folder / MODEL
+    model.mkdir()
+    network, _ = untyped.load_checkpoint(str(run / "weights" / _BEST))
+    architecture = save_yolo(network, model / WEIGHTS, settings)
+    scores = _measure(model / WEIGHTS, settings, worker)
+    written = Weights(WEIGHTS, model / WEIGHTS, checksum(model / WEIGHTS), "")
+    training = {"job": settings.name, "seed": settings.seed, "init": settings.init, "image_size": settings.image_size}
+    write_card(model, Card("detector", WEIGHTS, written.sha256, architecture, training, (scores,)))
+    (folder / _PROGRESS).write_text(json.dumps({"done": True}), encoding="utf-8")
+    worker.log.summary({f"best/{name}": value for name, value in scores.metrics.items()})
+    for picture in sorted((*run.glob("*.png"), *run.glob("*.jpg"))):
+        worker.log.artifacts(picture, "pictures")
+    worker.log.artifacts(run / _TABLE)
+    settings_file = worker.folder / "settings.yaml"
+    settings_file.write_text(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    worker.log.artifacts(settings_file)
+
+
+def _measure(weights: Path, settings: DetectorTraining, worker: Worker) -> Scores:
+    names = yaml.safe_load(settings.data.expanduser().read_text(encoding="utf-8"))["names"]
+    changes = {
+        "detector": {
+            "weights": [str(weights)],
+            "image_size": settings.image_size,
+            "classes": list(names.values() if isinstance(names, dict) else names),
+            "device": str(worker.device),
+        },
+        "cache_dir": str(worker.folder / "cache"),
+    }
+    return measure_detector(change_config(Config(), changes), settings.data.expanduser(), settings.test or "val")
+
+
+def save_yolo(network: Any, path: Path, settings: DetectorTraining) -> str:
+    """Write a network in half precision, as Ultralytics keeps it too.
+
+    Args:
+        network: Ultralytics' detection model.
+        path: The `.safetensors` to write.
+        settings: What its metadata tell of the training.
+
+    Returns:
+        The name of its architecture.
+    """
+    from safetensors.torch import save_file
+
+    architecture = Path(network.yaml.get("yaml_file", settings.architecture)).stem
+    state = {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in network.state_dict().items()
+    }
+    metadata = {
+        "architecture": architecture,
+        "network": json.dumps(network.yaml),
+        "names": json.dumps(network.names),
+        "image_size": str(settings.image_size),
+        "job": settings.name,
+    }
+    save_file(state, path, metadata)
+    return architecture
