@@ -16,10 +16,10 @@ from training.bundled_config import (
     load_bundled_config,
 )
 from training.bundled_crops import render_crops
-from training.bundled_detector import write_dataset
 from training.bundled_embedder import train_embedder
 from training.bundled_metrics import measure_pairs
 from training.bundled_pictures import pictures
+from training.rendered import write_dataset
 
 CONFIG = Path(__file__).parents[1] / "configs" / "training" / "bundled.yaml"
 TINY = PictureConfig(longer_side=128, most_people=3, empty=0.0, least_height=0.3)

@@ -27,8 +27,8 @@ class PictureConfig(Section):
     colourless: float = Field(0.04, ge=0, le=1, description="Share of pictures in black and white.")
 
 
-class DetectorTraining(Section):
-    """YOLOv8n from random weights."""
+class RenderedPictures(Section):
+    """A data set of rendered pictures with labels."""
 
     pictures: PictureConfig = Field(PictureConfig(), description="What the pictures show.")
     train_pictures: int = Field(2000, ge=1, le=1_000_000, description="Pictures to learn from.")
@@ -36,6 +36,17 @@ class DetectorTraining(Section):
     least_visibility: float = Field(
         0.2, ge=0, le=1, description="People of whom less than this share can be seen are not labelled."
     )
+
+
+class RenderedConfig(RenderedPictures):
+    """Everything `python -m training.rendered` needs."""
+
+    seed: int = Field(0, ge=0, description="Everything random follows from this number.")
+
+
+class DetectorTraining(RenderedPictures):
+    """YOLOv8n from random weights."""
+
     image_size: int = Field(320, ge=64, le=4096, multiple_of=32, description="Input size while training, in pixels.")
     cycles: tuple[Epochs, ...] = Field(
         (8, 10),

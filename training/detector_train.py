@@ -107,7 +107,7 @@ def _trainer(worker: Worker, settings: DetectorTraining, run: Path, resume: bool
         "device": str(worker.device),
         "seed": settings.seed,
         "deterministic": True,
-        "plots": worker.leads,
+        "plots": True,  # on all workers, who add up the confusion matrix
         "verbose": False,
     }
     if resume:

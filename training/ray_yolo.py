@@ -53,6 +53,7 @@ class RayDetectionTrainer(DetectionTrainer):
     # Ultralytics does not say what these are
     validator: Any
     ema: Any
+    stopper: Any
     model: Any
 
     def __init__(
@@ -109,10 +110,11 @@ class RayDetectionTrainer(DetectionTrainer):
         untyped._build_train_pipeline()
 
     def validate(self) -> tuple[Any, Any]:
-        """Measure, with pictures at the end; Ultralytics forgets that it shall draw them after the first epoch."""
+        """Measure, and draw pictures of it: training may stop at any epoch, and Ultralytics draws at the last alone."""
         untyped: Any = super()
-        self.validator.args.plots = self.args.plots
         self.evaluated = True
+        self.validator.args.plots = self.args.plots
+        self.stopper.possible_stop = True
         measured: tuple[Any, Any] = untyped.validate()
         return measured
 
@@ -129,6 +131,7 @@ class RayDetectionTrainer(DetectionTrainer):
     def begin_epoch(self) -> None:
         """Decide whether this epoch will be measured. One that is not must not pass for as good as the last."""
         self.evaluated = False
+        self.stopper.possible_stop = False  # rank 0 alone would know it, and measure what the others do not
         self.args.val = (self.epoch + 1) % self._every == 0
         if not self.args.val:
             self.fitness = None

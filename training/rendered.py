@@ -1,0 +1,92 @@
+"""Renders pictures of people with labels, in the layout of YOLO: `python -m training.rendered --output FOLDER`.
+
+A data set for whoever has none at hand: what is learned from it finds rendered people.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+
+from motserve.config import LoggingConfig
+from motserve.config.files import read_settings
+from motserve.errors import MotserveError
+from motserve.logs import setup_logging
+from motserve.scenes import Shot
+from training.bundled_config import RenderedConfig, RenderedPictures
+from training.bundled_pictures import pictures
+
+logger = logging.getLogger("motserve.training")
+
+NAMES = {0: "person"}
+SEED_STEP = {"train": 0, "val": 1}
+"""Added to the seed: what is measured on is of another seed than what is learned from."""
+
+DATA_SETTINGS = {"pictures", "train_pictures", "validation_pictures", "least_visibility"}
+"""Settings that decide what the pictures and labels look like."""
+
+SMALLEST_PIXELS = 6
+"""A label whose clipped box is lower or narrower than half of this is left out: nothing of it survives the stride."""
+
+
+def write_dataset(settings: RenderedPictures, seed: int, folder: Path) -> Path:
+    """Render the pictures in the layout of Ultralytics; a folder that was finished with these settings is kept.
+
+    Returns:
+        The YAML file that describes the data set.
+    """
+    stamp = json.dumps([settings.model_dump(include=DATA_SETTINGS), seed], sort_keys=True)
+    data = folder / "data.yaml"
+    if data.exists() and (folder / "settings.json").read_text(encoding="utf-8") == stamp:
+        return data
+    shutil.rmtree(folder, ignore_errors=True)
+    for part, count in (("train", settings.train_pictures), ("val", settings.validation_pictures)):
+        for kind in ("images", "labels"):
+            (folder / kind / part).mkdir(parents=True)
+        for index, (shot, _) in enumerate(pictures(settings.pictures, 2 * seed + SEED_STEP[part], count)):
+            name = f"{index:06d}"
+            cv2.imwrite(str(folder / "images" / part / f"{name}.jpg"), shot.image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+            (folder / "labels" / part / f"{name}.txt").write_text(_labels(shot, settings), encoding="utf-8")
+    (folder / "settings.json").write_text(stamp, encoding="utf-8")
+    description = {"path": str(folder.resolve()), "train": "images/train", "val": "images/val", "names": NAMES}
+    data.write_text(yaml.safe_dump(description), encoding="utf-8")
+    return data
+
+
+def _labels(shot: Shot, settings: RenderedPictures) -> str:
+    """Write `class x y w h`, centre and size as fractions of the picture, of everybody who can be seen."""
+    height, width = shot.image.shape[:2]
+    boxes = np.clip(shot.boxes, 0, (width, height, width, height))
+    size = boxes[:, 2:] - boxes[:, :2]
+    seen = (shot.visibility >= settings.least_visibility) & (size[:, 1] >= SMALLEST_PIXELS)
+    seen &= size[:, 0] >= SMALLEST_PIXELS / 2
+    rows = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, size], axis=1)[seen] / (width, height, width, height)
+    return "".join("0 " + " ".join(f"{value:.6f}" for value in row) + "\n" for row in rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Render; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m training.rendered", description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path("configs/training/rendered.yaml"), help="settings, YAML")
+    parser.add_argument("--output", type=Path, default=Path("data/rendered"), help="folder of the data set")
+    chosen = parser.parse_args(arguments)
+    setup_logging(LoggingConfig())
+    try:
+        settings = read_settings(chosen.config, RenderedConfig)
+        logger.info("rendered: %s", write_dataset(settings, settings.seed, chosen.output))
+    except MotserveError as error:
+        logger.error("%s", error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
