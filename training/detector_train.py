@@ -12,8 +12,9 @@ from typing import Any, Final
 import torch
 import yaml
 
-from motserve.config import Config, change_config
+from motserve.config import Config, change_config, load_config
 from motserve.experiments.measure import measure_detector
+from motserve.mlflow_store import placed
 from motserve.registry import Card, Scores, write_card
 from motserve.weights import Weights, checksum, resolve_weights
 from training.detector_config import DetectorTraining
@@ -21,12 +22,13 @@ from training.job import MODEL
 from training.worker import Worker
 
 WEIGHTS: Final = "detector.safetensors"
+SCRATCH: Final = "scratch"
+"""What `init` says for random weights."""
 
 _PROGRESS: Final = "progress.json"
 _LAST: Final = "last.pt"
 _BEST: Final = "best.pt"
 _TABLE: Final = "results.csv"
-_SCRATCH: Final = "scratch"
 _PERCENT: Final = 100.0
 _NAMES: Final = {
     "metrics/precision(B)": "precision",
@@ -75,7 +77,7 @@ def _trainer(worker: Worker, settings: DetectorTraining, run: Path, resume: bool
     varied = settings.augmentation
     overrides = {
         "model": f"{settings.architecture}.yaml",
-        "data": str(settings.data.expanduser().absolute()),
+        "data": str(settings.data),
         "save_dir": str(run),
         "project": str(run.parent),
         "name": run.name,
@@ -124,14 +126,20 @@ def _mixed_precision(worker: Worker, settings: DetectorTraining) -> bool | str:
     return "bf16" if settings.precision == "bf16" else True
 
 
+def initial_config(settings: DetectorTraining) -> Config:
+    """Return the configuration by which the weights to start from are found."""
+    return load_config(
+        overrides={"detector": {"weights": [settings.init]}, "mlflow": placed(settings.mlflow).model_dump()}
+    )
+
+
 def _initial(settings: DetectorTraining) -> Any:
     """Return the network that training starts from, None for a random one."""
-    if settings.init == _SCRATCH:
+    if settings.init == SCRATCH:
         return None
     from motserve.detection.yolo import load_yolo
 
-    config = change_config(Config(), {"detector": {"weights": [settings.init]}, "mlflow": settings.mlflow.model_dump()})
-    return load_yolo(resolve_weights("detector", config)).model
+    return load_yolo(resolve_weights("detector", initial_config(settings))).model
 
 
 def _threads(settings: DetectorTraining) -> int:
@@ -200,7 +208,7 @@ def _finish(worker: Worker, settings: DetectorTraining, run: Path, folder: Path)
 
 
 def _measure(weights: Path, settings: DetectorTraining, worker: Worker) -> Scores:
-    names = yaml.safe_load(settings.data.expanduser().read_text(encoding="utf-8"))["names"]
+    names = yaml.safe_load(settings.data.read_text(encoding="utf-8"))["names"]
     changes = {
         "detector": {
             "weights": [str(weights)],
@@ -210,7 +218,7 @@ def _measure(weights: Path, settings: DetectorTraining, worker: Worker) -> Score
         },
         "cache_dir": str(worker.folder / "cache"),
     }
-    return measure_detector(change_config(Config(), changes), settings.data.expanduser(), settings.test or "val")
+    return measure_detector(change_config(Config(), changes), settings.data, settings.test or "val")
 
 
 def save_yolo(network: Any, path: Path, settings: DetectorTraining) -> str:

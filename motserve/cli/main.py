@@ -1,7 +1,7 @@
 """Puts the commands together and turns errors into exit codes.
 
 Exit codes: 0 done, 1 unexpected failure, 2 wrong usage or configuration, 3 input that cannot be used, 4 weights that
-cannot be had.
+cannot be had, 5 a model that the gate refuses.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _EXIT_CODES: dict[type[errors.MotserveError], int] = {
     errors.InvalidVideo: 3,
     errors.InvalidData: 3,
     errors.NotFound: 3,
+    errors.Conflict: 3,
     errors.WeightsUnavailable: 4,
 }
 

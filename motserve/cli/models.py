@@ -1,4 +1,4 @@
-"""`motserve models`: which weights there are on this machine, and fetching them before they are needed."""
+"""`motserve models`: which weights there are, on this machine and in the registry."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from motserve.cli import registry
 from motserve.cli.options import ConfigFiles, Overrides, read_config
+from motserve.registry import Registry
 from motserve.weights import Role, Weights, find_weights, resolve_weights
 
-app = typer.Typer(no_args_is_help=True, help="The weights of detector and embedder.")
+app = typer.Typer(no_args_is_help=True, help="The weights of detector and embedder, and the registry of trained ones.")
 console = Console()
+for command in (registry.show, registry.measure, registry.promote, registry.rollback, registry.archive):
+    app.command(command.__name__)(command)
 
 
 @app.command("list")
 def list_models(config: ConfigFiles = None, overrides: Overrides = None) -> None:
-    """Show the configured weights in order of preference; the first that is here is used."""
+    """Show the configured weights in order of preference, of which the first that is here is used, and the registry."""
     settings = read_config(config, overrides)
     table = Table("role", "name", "used", "size", "sha256", "path")
     for role in cast("tuple[Role, ...]", get_args(Role)):
@@ -30,6 +34,10 @@ def list_models(config: ConfigFiles = None, overrides: Overrides = None) -> None
             table.add_row(role, escape(name), "yes" if used else "", *_describe(weights))
             used = False
     console.print(table)
+    registered = Registry(settings.mlflow)
+    versions = [version for model in registered.models() for version in registered.versions(model)]
+    if versions:
+        console.print(registry.versions_table([one for one in versions if not one.archived]))
 
 
 @app.command("pull")

@@ -225,7 +225,10 @@ class Registry:
             raise Conflict(f"{model} was in {alias} in no version before this one")
         before = self.version(model, stack[-2])
         if before.archived:
-            raise Conflict(f"{before.uri} was archived since: `motserve models archive … --undo`, or promote another")
+            raise Conflict(
+                f"{before.uri} was archived since: `motserve models archive {model} {before.number} --undo`, or promote "
+                "another"
+            )
         self._move(model, alias, before.number, "rollback", reason)
         return self.version(model, before.number)
 
