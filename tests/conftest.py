@@ -5,10 +5,14 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
+
+if TYPE_CHECKING:
+    from motserve.config import MlflowConfig
 
 Motserve = Callable[..., Result]
 
@@ -82,3 +86,24 @@ def untrained_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("embedder") / "untrained.safetensors"
     save_file(network.state_dict(), path, {"backbone": "mobilenet_v3_small", "dimension": "32"})
     return path
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of an MLflow store with nothing in it; making one takes seconds."""
+    from motserve.config import MlflowConfig
+    from motserve.mlflow_store import connect
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    connect(MlflowConfig(tracking_uri=f"sqlite:///{path}")).search_experiments()
+    return path
+
+
+@pytest.fixture
+def mlflow_store(mlflow_database: Path, tmp_path: Path) -> MlflowConfig:
+    """An MLflow store of the test's own."""
+    from motserve.config import MlflowConfig
+
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(mlflow_database.read_bytes())
+    return MlflowConfig(tracking_uri=f"sqlite:///{path}", artifact_dir=str(tmp_path / "artifacts"))

@@ -18,9 +18,7 @@ class GateConfig(Section):
     """What a version must reach before an alias is moved to it."""
 
     metrics: tuple[MetricName, ...] = Field(
-        min_length=1,
-        description="Scores that must not be below those of the version in production on the same data: mAP50, "
-        "mAP50-95, MOTA, IDF1, HOTA of a detector; Rank-1, mAP, mINP of an embedder.",
+        min_length=1, description="Scores that must not be below those of the version in production on the same data."
     )
     tolerance: float = Field(
         0.0, ge=0, le=100, description="How far below it a score may be, in points of a hundred: repeated trainings "
@@ -31,9 +29,31 @@ class GateConfig(Section):
     )
 
 
+class DetectorGateConfig(GateConfig):
+    """What a detector must reach."""
+
+    metrics: tuple[MetricName, ...] = Field(
+        ("mAP50",),
+        min_length=1,
+        description="Scores that must not be below those of the version in production on the same data: mAP50, "
+        "mAP50-95, or MOTA, IDF1, HOTA of the tracks that come of it.",
+    )
+
+
+class ReIDGateConfig(GateConfig):
+    """What an embedder must reach."""
+
+    metrics: tuple[MetricName, ...] = Field(
+        ("Rank-1", "mAP"),
+        min_length=1,
+        description="Scores that must not be below those of the version in production on the same data: Rank-1, mAP, "
+        "mINP.",
+    )
+
+
 class RegistryConfig(Section):
     """The registry of models: versions, and the gate that they pass on the way to a service."""
 
-    detector: GateConfig = Field(GateConfig(metrics=("mAP50",)), description="Gate of detectors.")
-    reid: GateConfig = Field(GateConfig(metrics=("Rank-1", "mAP")), description="Gate of embedders.")
+    detector: DetectorGateConfig = Field(DetectorGateConfig(), description="Gate of detectors.")
+    reid: ReIDGateConfig = Field(ReIDGateConfig(), description="Gate of embedders.")
     history: int = Field(50, ge=2, le=500, description="Moves of aliases that are remembered of each model.")

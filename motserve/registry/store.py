@@ -226,8 +226,8 @@ class Registry:
         before = self.version(model, stack[-2])
         if before.archived:
             raise Conflict(
-                f"{before.uri} was archived since: `motserve models archive {model} {before.number} --undo`, or promote "
-                "another"
+                f"{before.uri} was archived since: `motserve models archive {model} {before.number} --undo` first, or "
+                "promote another"
             )
         self._move(model, alias, before.number, "rollback", reason)
         return self.version(model, before.number)
