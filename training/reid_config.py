@@ -187,5 +187,7 @@ class ReidTrainingConfig(JobConfig):
         if self.precision == "fp16" and not on_gpus:
             raise ValueError("precision fp16 needs compute.gpus_per_worker above 0; take bf16 or fp32 on CPUs")
         if self.network.sync_batch_norm and not on_gpus:
-            raise ValueError("network.sync_batch_norm needs compute.gpus_per_worker above 0: torch has it for CUDA only")
+            raise ValueError(
+                "network.sync_batch_norm needs compute.gpus_per_worker above 0: torch has it for CUDA only"
+            )
         return self
