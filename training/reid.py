@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from motserve.errors import InvalidConfig
+from motserve.mlflow_store import placed
+from motserve.weights import REGISTRY
 from training.command import run_command
 from training.job import Job
 from training.reid_config import ReidTrainingConfig
 from training.reid_data import describe_training_data, list_tests, read_training_data
-from training.reid_network import build_network
+from training.reid_network import build_network, load_start
 from training.reid_train import train_reid
 
 
@@ -24,6 +26,7 @@ def make_job(settings: ReidTrainingConfig) -> Job[ReidTrainingConfig]:
         NotFound: A folder or a file is not there.
         InvalidConfig: Settings do not fit the data, or the backbone the crops.
         InvalidData: Data are malformed or too few.
+        WeightsUnavailable: The weights to start from cannot be had.
     """
     settings = _placed(settings)
     found = read_training_data(settings.data)
@@ -32,8 +35,15 @@ def make_job(settings: ReidTrainingConfig) -> Job[ReidTrainingConfig]:
             f"{settings.data.root} has {found.classes} people to learn from; batch.identities must not be above that"
         )
     list_tests(settings)
-    build_network(settings.network, settings.crops)
-    return Job("reid", settings, train_reid, describe_training_data(settings.data))
+    described = describe_training_data(settings.data)
+    network = build_network(settings.network, settings.crops)
+    start = load_start(network, settings.network, settings.crops, settings.mlflow)
+    if start is not None:
+        described["init"] = start.describe()
+        if start.name.startswith(REGISTRY):  # the version that an alias stands for now
+            pinned = settings.network.model_copy(update={"init": start.name})
+            settings = settings.model_copy(update={"network": pinned})
+    return Job("reid", settings, train_reid, described)
 
 
 def _placed(settings: ReidTrainingConfig) -> ReidTrainingConfig:
@@ -53,6 +63,7 @@ def _placed(settings: ReidTrainingConfig) -> ReidTrainingConfig:
         update={
             "data": data.model_copy(update={"root": _absolute(data.root), "validation_ids": apart}),
             "cross": cross,
+            "mlflow": placed(settings.mlflow),
             "network": network,
         }
     )

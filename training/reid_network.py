@@ -41,7 +41,9 @@ def build_network(settings: NetworkConfig, crops: CropConfig) -> EmbedderNetwork
     return network
 
 
-def load_start(network: EmbedderNetwork, settings: NetworkConfig, crops: CropConfig, mlflow: MlflowConfig) -> None:
+def load_start(
+    network: EmbedderNetwork, settings: NetworkConfig, crops: CropConfig, mlflow: MlflowConfig
+) -> Weights | None:
     """Put the weights into a network that it starts from.
 
     Args:
@@ -50,37 +52,22 @@ def load_start(network: EmbedderNetwork, settings: NetworkConfig, crops: CropCon
         crops: The size of the crops.
         mlflow: The registry of `models:/…`.
 
+    Returns:
+        The weights; None for `scratch`.
+
     Raises:
         InvalidConfig: The weights are those of another network.
         WeightsUnavailable: They cannot be had.
     """
     if settings.init == _SCRATCH:
-        return
-    weights = find_start(settings, mlflow)
+        return None
+    weights = _find(settings, mlflow)
     if weights.path.suffix == ".safetensors":
         network.load_state_dict(_same(settings, crops, weights).state_dict())
     else:
         _load_trunk(network, settings, weights)
     logger.info("starts from weights", extra={"weights": weights.name, "sha256": weights.sha256})
-
-
-def find_start(settings: NetworkConfig, mlflow: MlflowConfig) -> Weights:
-    """Find the weights that a network starts from, which are not `scratch`.
-
-    Raises:
-        InvalidConfig: Nobody publishes an ImageNet trunk of that backbone.
-        WeightsUnavailable: They cannot be had.
-    """
-    name = settings.init
-    if name == _IMAGENET:
-        name = f"{settings.backbone}-imagenet"
-        if name not in IMAGENET:
-            raise InvalidConfig(
-                f"network.init imagenet: there are weights for {', '.join(IMAGENET.values())}, not for "
-                f"{settings.backbone}; give a .pth file of torchreid, or scratch"
-            )
-    changes = {"reid": {"weights": [name]}, "models_dir": settings.models_dir, "mlflow": mlflow.model_dump()}
-    return resolve_weights("reid", change_config(Config(), changes))
+    return weights
 
 
 def save_network(state: Mapping[str, torch.Tensor], settings: NetworkConfig, crops: CropConfig, path: Path) -> None:
@@ -104,6 +91,19 @@ def save_network(state: Mapping[str, torch.Tensor], settings: NetworkConfig, cro
     }
     with replacing(path) as partial:
         save_file({name: value.cpu().contiguous() for name, value in state.items()}, partial, metadata)
+
+
+def _find(settings: NetworkConfig, mlflow: MlflowConfig) -> Weights:
+    name = settings.init
+    if name == _IMAGENET:
+        name = f"{settings.backbone}-imagenet"
+        if name not in IMAGENET:
+            raise InvalidConfig(
+                f"network.init imagenet: there are weights for {', '.join(IMAGENET.values())}, not for "
+                f"{settings.backbone}; give a .pth file of torchreid, or scratch"
+            )
+    changes = {"reid": {"weights": [name]}, "models_dir": settings.models_dir, "mlflow": mlflow.model_dump()}
+    return resolve_weights("reid", change_config(Config(), changes))
 
 
 def _same(settings: NetworkConfig, crops: CropConfig, weights: Weights) -> EmbedderNetwork:

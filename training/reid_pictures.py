@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from motserve.evaluation.reid_data import CropTable, read_image
 from motserve.evaluation.reid_names import DISTRACTOR
@@ -45,8 +44,7 @@ def draw_pictures(
     # spread over the whole list, so that they are not all of the first person
     shown = scored[np.linspace(0, len(scored) - 1, min(settings.queries, len(scored))).round().astype(int)]
     _draw_matches(query[shown], gallery, crops.query, shown, crops.gallery, settings.matches, folder / "matches.png")
-    same, other = _distances(query, gallery, crops, settings.bins, batch)
-    _draw_distances(same, other, folder / "distances.png")
+    _draw_distances(*_distances(query, gallery, crops, settings.bins, batch), folder / "distances.png")
 
 
 def _draw_cmc(first: IntArray, ranks: int, file: Path) -> None:
@@ -87,13 +85,13 @@ def _draw_matches(
     _save(figure, file)
 
 
-def _draw_distances(same: FloatArray, other: FloatArray, file: Path) -> None:
+def _draw_distances(same: IntArray, other: IntArray, largest: float, file: Path) -> None:
     figure, axes = _figure(6, 4)
-    edges = np.linspace(0, _LARGEST, len(same) + 1)
+    edges = np.linspace(0, largest, len(same) + 1)
     for counts, colour, name in ((same, _RIGHT, "same person, other camera"), (other, _WRONG, "different people")):
         share = 100 * counts / max(counts.sum(), 1)
         axes.stairs(share, edges, fill=True, color=colour, alpha=0.5, label=f"{name}: {int(counts.sum()):,} pairs")
-    axes.set(xlabel="cosine distance", ylabel="pairs, %", xlim=(0, _filled(same + other, edges)))
+    axes.set(xlabel="cosine distance", ylabel="pairs, %", xlim=(0, largest))
     axes.legend()
     axes.grid(alpha=0.3)
     _save(figure, file)
@@ -101,13 +99,17 @@ def _draw_distances(same: FloatArray, other: FloatArray, file: Path) -> None:
 
 def _distances(
     query: FloatArray, gallery: FloatArray, crops: CropSet, bins: int, batch: int
-) -> tuple[FloatArray, FloatArray]:
-    """Count pairs by their distance: of the same person across cameras, and of different people."""
-    same, other = np.zeros(bins, np.float32), np.zeros(bins, np.float32)
+) -> tuple[IntArray, IntArray, float]:
+    """Count pairs by their distance: of the same person across cameras, and of different people; and say the largest.
+
+    The distances themselves may not fit into memory, so they are computed twice.
+    """
+    largest = max(float(block.max()) for block in cosine_rows(query, gallery, batch)) or _LARGEST
+    same, other = np.zeros(bins, np.int64), np.zeros(bins, np.int64)
     for block, right, left_out in _pairs(query, gallery, crops, batch):
         for counts, chosen in ((same, right), (other, ~right & ~left_out)):
-            counts += np.histogram(block[chosen], bins, (0, _LARGEST))[0]
-    return same, other
+            counts += np.histogram(block[chosen], bins, (0, largest))[0]
+    return same, other, largest
 
 
 def _pairs(
@@ -121,12 +123,6 @@ def _pairs(
         alike = (people == crops.gallery.identities) & (people > DISTRACTOR)
         near = crops.query.cameras[rows, None] == crops.gallery.cameras
         yield block, alike & ~near, alike & near
-
-
-def _filled(counts: FloatArray, edges: NDArray[np.float64]) -> float:
-    """Return where the last bin that is not empty ends."""
-    used = np.flatnonzero(counts)
-    return float(edges[used[-1] + 1]) if len(used) else _LARGEST
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
