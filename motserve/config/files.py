@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -24,9 +25,45 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
     Raises:
         InvalidConfig: The file cannot be read, a key is unknown or a value out of its bounds.
     """
+    return layer_settings([path], {}, kind)
+
+
+def layer_settings(paths: Sequence[Path], overrides: Mapping[str, Any], kind: type[Settings]) -> Settings:
+    """Read settings from YAML files of which later ones win over earlier ones.
+
+    Args:
+        paths: The files, at least one.
+        overrides: A part of the tree that wins over all of them.
+        kind: What they describe together.
+
+    Raises:
+        InvalidConfig: A file cannot be read, a key is unknown or a value out of its bounds.
+    """
+    tree: dict[str, Any] = {}
+    names = ", ".join(map(str, paths))
     try:
-        return kind(**(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
+        for path in paths:
+            tree = _merge(tree, _read(path))
+        return kind(**_merge(tree, overrides))
+    except (TypeError, ValidationError) as error:
+        raise InvalidConfig(f"configuration file {names} is not valid: {' '.join(str(error).split())}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise InvalidConfig(f"cannot read configuration file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValidationError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidConfig(f"configuration file {path} is not valid: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise InvalidConfig(f"configuration file {path} must hold a mapping, not a {type(tree).__name__}")
+    return tree
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged

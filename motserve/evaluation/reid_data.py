@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -22,8 +22,8 @@ IMAGE_SUFFIXES: Final = (".jpeg", ".jpg", ".png")
 """Suffixes of crops, in lower case."""
 
 _QUERY, _GALLERY, _TRAIN = "query", "bounding_box_test", "bounding_box_train"
-_MSMT_LISTS = ("list_query.txt", "list_gallery.txt")
-_MSMT_FOLDERS = ("test", "mask_test_v2")
+_MSMT_LISTS, _MSMT_TRAIN = ("list_query.txt", "list_gallery.txt"), "list_train.txt"
+_MSMT_FOLDERS, _MSMT_TRAIN_FOLDERS = ("test", "mask_test_v2"), ("train", "mask_train_v2")
 # picture, whose name has the camera in the third place, and person
 _MSMT_LINE = re.compile(r"((?:.*/)?\d+_\d+_(\d{1,9})_[^/]+)\s+(\d{1,9})")
 _SHOWN_NAMES = 8  # of a wrong folder, enough to recognise it by
@@ -58,7 +58,16 @@ class CropTable:
 
     def without_junk(self) -> CropTable:
         """Return the crops that are in a ranking; the others need not even be embedded."""
-        return _rows(self, self.identities != JUNK)
+        return self.rows(self.identities != JUNK)
+
+    def of_people(self, people: Collection[int]) -> CropTable:
+        """Return the crops of some people."""
+        return self.rows(np.isin(self.identities, np.fromiter(people, np.int64, len(people))))
+
+    def rows(self, chosen: BoolArray) -> CropTable:
+        """Return the crops of some rows, `(n,)` bool."""
+        paths = tuple(self.paths[row] for row in np.flatnonzero(chosen))
+        return CropTable(paths, self.identities[chosen], self.cameras[chosen])
 
 
 def read_protocol(root: str | Path, protocol: Protocol) -> tuple[CropTable, CropTable]:
@@ -103,6 +112,37 @@ def read_protocol(root: str | Path, protocol: Protocol) -> tuple[CropTable, Crop
             if not len(table):
                 raise InvalidData(f"{root / part} has no crops; {protocol} needs queries and a gallery")
     return query, gallery
+
+
+def read_training(root: str | Path, protocol: Literal["market1501", "dukemtmc", "msmt17"]) -> CropTable:
+    """Read the crops of a data set that a network may learn from; none of their people is among its tests.
+
+    - `market1501`, `dukemtmc`: `bounding_box_train/`.
+    - `msmt17`: `list_train.txt`, pictures in `train/` or, in its second version, `mask_train_v2/`. Its `list_val.txt`
+      is left out, as those who publish results on it do.
+
+    Args:
+        root: Folder of the data set.
+        protocol: Its layout.
+
+    Returns:
+        Crops of people, in order of their names or of the list.
+
+    Raises:
+        NotFound: There is no such folder, or it has another layout.
+        InvalidData: A file name or a line of the list is malformed, a listed picture is missing, or nobody is there.
+    """
+    root = Path(root)
+    place = root / (_MSMT_TRAIN if protocol == "msmt17" else _TRAIN)
+    if not place.exists():
+        raise NotFound(
+            f"{root} has no {place.name} to learn from; {_has(root) if root.is_dir() else 'there is no such folder'}"
+        )
+    table = _table(_read_list(place, _MSMT_TRAIN_FOLDERS) if protocol == "msmt17" else _read_folder(place))
+    people = table.rows(table.identities > 0)
+    if not len(people):
+        raise InvalidData(f"{place} has no crops of people ({', '.join(IMAGE_SUFFIXES)}); download it again")
+    return people
 
 
 def read_labelled(root: str | Path) -> CropTable:
@@ -205,10 +245,10 @@ def _read_folder(folder: Path) -> Iterator[_Row]:
         yield path, *label
 
 
-def _read_list(file: Path) -> Iterator[_Row]:
-    folder = next((file.parent / name for name in _MSMT_FOLDERS if (file.parent / name).is_dir()), None)
+def _read_list(file: Path, folders: Sequence[str] = _MSMT_FOLDERS) -> Iterator[_Row]:
+    folder = next((file.parent / name for name in folders if (file.parent / name).is_dir()), None)
     if folder is None:
-        raise NotFound(f"{file.parent} has no folder {' or '.join(_MSMT_FOLDERS)} of pictures; {_has(file.parent)}")
+        raise NotFound(f"{file.parent} has no folder {' or '.join(folders)} of pictures; {_has(file.parent)}")
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -240,12 +280,7 @@ def _across_cameras(root: Path) -> tuple[CropTable, CropTable]:
     seen_first = crops.cameras == first
     if seen_first.all():
         raise InvalidData(f"{root}: all {len(crops)} crops are of camera {first}; finding across cameras needs two")
-    return _rows(crops, seen_first & people), _rows(crops, ~seen_first)
-
-
-def _rows(table: CropTable, chosen: BoolArray) -> CropTable:
-    paths = tuple(table.paths[row] for row in np.flatnonzero(chosen))
-    return CropTable(paths, table.identities[chosen], table.cameras[chosen])
+    return crops.rows(seen_first & people), crops.rows(~seen_first)
 
 
 def _table(rows: Iterable[_Row]) -> CropTable:

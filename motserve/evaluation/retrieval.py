@@ -120,37 +120,48 @@ def score_retrieval(blocks: Iterable[FloatArray], query: Labelled, gallery: Labe
     Raises:
         InvalidData: A distance is not finite, the distances are not one for each pair, or all queries are skipped.
     """
+    found = list(right_ranks(blocks, query, gallery))
+    scored = [ranks for ranks in found if len(ranks)]
+    if not scored:
+        raise InvalidData(
+            f"none of the {len(found)} queries can be scored: the gallery of {len(gallery.identities)} crops has "
+            "nobody of them from another camera; check that both are of one data set"
+        )
+    first = np.array([ranks[0] for ranks in scored])
+    return RetrievalScores(
+        rank1=float(np.mean(first <= 1)),
+        rank5=float(np.mean(first <= 5)),
+        rank10=float(np.mean(first <= 10)),
+        mean_ap=float(np.mean([np.mean(np.arange(1, len(ranks) + 1) / ranks) for ranks in scored])),
+        mean_inp=float(np.mean([len(ranks) / int(ranks[-1]) for ranks in scored])),
+        queries=len(first),
+        skipped=len(found) - len(first),
+    )
+
+
+def right_ranks(blocks: Iterable[FloatArray], query: Labelled, gallery: Labelled) -> Iterator[IntArray]:
+    """Yield where the right crops of each query stand in its ranking, by the rules of `score_retrieval`.
+
+    Args:
+        blocks: Distances, as `score_retrieval` takes them.
+        query: Labels of the queries.
+        gallery: Labels of the gallery.
+
+    Yields:
+        For each query the ranks of what is right, `(r,)` int64, ascending from 1; empty where it is skipped.
+
+    Raises:
+        InvalidData: A distance is not finite, or the distances are not one for each pair.
+    """
     count = len(query.identities)
-    first_ranks: list[int] = []
-    precisions: list[float] = []
-    penalties: list[float] = []
     done = 0
     for block in blocks:
         _check_block(block, done, count, len(gallery.identities))
         rows = slice(done, done + len(block))
         done += len(block)
-        for ranks in _ranks(block, query.identities[rows], query.cameras[rows], gallery):
-            if len(ranks):
-                first_ranks.append(int(ranks[0]))
-                precisions.append(float(np.mean(np.arange(1, len(ranks) + 1) / ranks)))
-                penalties.append(len(ranks) / int(ranks[-1]))
+        yield from _ranks(block, query.identities[rows], query.cameras[rows], gallery)
     if done != count:
         raise InvalidData(f"there are distances of {done} queries, but labels of {count}")
-    if not first_ranks:
-        raise InvalidData(
-            f"none of the {count} queries can be scored: the gallery of {len(gallery.identities)} crops has nobody of "
-            "them from another camera; check that both are of one data set"
-        )
-    first = np.array(first_ranks)
-    return RetrievalScores(
-        rank1=float(np.mean(first <= 1)),
-        rank5=float(np.mean(first <= 5)),
-        rank10=float(np.mean(first <= 10)),
-        mean_ap=float(np.mean(precisions)),
-        mean_inp=float(np.mean(penalties)),
-        queries=len(first),
-        skipped=count - len(first),
-    )
 
 
 def order_keys(distances: FloatArray) -> IntArray:

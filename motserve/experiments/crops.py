@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,17 +40,25 @@ class CropSet:
     data: dict[str, Any]
 
 
-def load_crops(root: Path, protocol: Protocol) -> CropSet:
+def load_crops(root: Path, protocol: Protocol, people: Collection[int] | None = None) -> CropSet:
     """Find the crops of a data set and check that all are there.
+
+    Args:
+        root: Folder of the data set.
+        protocol: What is compared with what.
+        people: The only people of it that count; None for all and for those whom nobody looks for.
 
     Raises:
         NotFound: The folder is not there or has another layout.
         InvalidData: A name or a line of a list is malformed, or queries or gallery are nothing but junk.
     """
     query, gallery = (table.without_junk() for table in read_protocol(root, protocol))
+    if people is not None:
+        query, gallery = query.of_people(people), gallery.of_people(people)
     for part, table in (("queries", query), ("gallery", gallery)):
         if not len(table):
-            raise InvalidData(f"{root}: {part} of nothing but junk, whose identity is -1; there is nobody to find")
+            whom = "junk, whose identity is -1" if people is None else f"others than the {len(people)} people given"
+            raise InvalidData(f"{root}: {part} of nothing but {whom}; there is nobody to find")
     data = {"query": describe_files(query.paths, root), "gallery": describe_files(gallery.paths, root)}
     return CropSet(root, protocol, query, gallery, data)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,19 +68,33 @@ def measure_tracking(
     return Scores(f"{', '.join(truths)}, tracked", _key("mot", evaluation.data, settings), metrics)
 
 
-def measure_embedder(config: Config, root: Path, protocol: Protocol, progress: Progress = silent) -> Scores:
+def measure_embedder(
+    config: Config,
+    root: Path,
+    protocol: Protocol,
+    progress: Progress = silent,
+    people: Collection[int] | None = None,
+) -> Scores:
     """Score the configured embedder on a data set of crops: Rank-1, mAP, mINP and the rest of the CMC.
+
+    Args:
+        config: The embedder, and the cache of what it said earlier.
+        root: Folder of the data set.
+        protocol: What is compared with what.
+        progress: Told how embedding goes.
+        people: The only people of the data set that count; None for all.
 
     Raises:
         MotserveError: Data or weights are missing or not valid; see `score_embedder`.
     """
-    crops = load_crops(root, protocol)
+    crops = load_crops(root, protocol, people)
     plain, _ = score_embedder(crops, Models(config), open_cache(config), progress=progress)
     scores = plain.as_dict()
     metrics = {name: value for name, value in percent(scores, RETRIEVAL_RATIOS).items() if name in RETRIEVAL_RATIOS}
     settings = config.reid.model_dump(mode="json", include={"crop_height", "crop_width", "feature"})
     key = _key("reid", {**crops.data, "protocol": protocol}, settings)
-    return Scores(f"{root.resolve().name}, {protocol}, {len(crops.query)} queries", key, metrics)
+    chosen = "" if people is None else f" of {len(people)} people"
+    return Scores(f"{root.resolve().name}, {protocol}, {len(crops.query)} queries{chosen}", key, metrics)
 
 
 def _key(kind: str, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
