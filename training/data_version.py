@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,23 @@ from motserve.provenance import describe_files
 _LOCK = "dvc.lock"
 
 
-def describe_data(root: Path) -> dict[str, Any]:
+def describe_data(root: Path, files: Collection[Path] = ()) -> dict[str, Any]:
     """Describe a folder of data.
 
     Args:
         root: The folder.
+        files: What of it is used; all of it by default.
 
     Returns:
         `sha256` of the manifest where `motserve datasets prepare` wrote the folder, else number, size and checksum of
-        all its files; and `dvc`, the checksum that DVC has of it in `<root>.dvc` or in the `dvc.lock` of a folder
+        the files; and `dvc`, the checksum that DVC has of it in `<root>.dvc` or in the `dvc.lock` of a folder
         above it, where there is one.
 
     Raises:
         NotFound: A file of the manifest is missing.
         InvalidData: The manifest or a file of DVC is malformed.
     """
-    described = {"sha256": read_manifest(root).sha256} if is_prepared(root) else describe_files([root], root)
+    described = {"sha256": read_manifest(root).sha256} if is_prepared(root) else describe_files(files or [root], root)
     revision = _dvc_revision(root.absolute())
     return described if revision is None else {**described, "dvc": revision}
 

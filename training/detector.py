@@ -1,25 +1,17 @@
-"""Trains a detector: `python -m training.detector --config configs/training/detector.yaml`."""
+"""Trains a detector: `python -m training.detector --config FILE`."""
 
 from __future__ import annotations
 
-import argparse
-import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from motserve.config import LoggingConfig
-from motserve.config.files import read_settings
-from motserve.errors import MotserveError
 from motserve.evaluation.yolo_data import read_yolo
-from motserve.logs import setup_logging
-from motserve.provenance import describe_files
 from motserve.weights import BUNDLED, resolve_weights
+from training.command import run_command
+from training.data_version import describe_data
 from training.detector_config import DetectorTraining
 from training.detector_train import SCRATCH, initial_config, train_detector
-from training.job import Job, run_job
-
-logger = logging.getLogger("motserve.training")
+from training.job import Job
 
 
 def place(settings: DetectorTraining) -> tuple[DetectorTraining, dict[str, Any]]:
@@ -35,10 +27,10 @@ def place(settings: DetectorTraining) -> tuple[DetectorTraining, dict[str, Any]]
         WeightsUnavailable: The weights to start from cannot be had.
     """
     data = settings.data.expanduser().absolute()
-    described: dict[str, Any] = {}
-    for split in dict.fromkeys(("train", "val", settings.test or "val")):
-        found = read_yolo(data, split)
-        described[split] = describe_files([data, *found.images, *found.labels], data.parent)
+    parts = [read_yolo(data, split) for split in dict.fromkeys(("train", "val", settings.test or "val"))]
+    # named one by one, because Ultralytics leaves files of its own between them
+    files = [data, *(file for part in parts for file in (*part.images, *part.labels))]
+    described: dict[str, Any] = {"data": describe_data(data.parent, files)}
     init = settings.init
     if init != SCRATCH:
         config = initial_config(settings)
@@ -50,21 +42,15 @@ def place(settings: DetectorTraining) -> tuple[DetectorTraining, dict[str, Any]]
     return settings.model_copy(update={"data": data, "init": init}), described
 
 
+def make_job(settings: DetectorTraining) -> Job[DetectorTraining]:
+    """Return the job for its settings; see `place`."""
+    found, described = place(settings)
+    return Job("detector", found, train_detector, described)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m training.detector", description=__doc__)
-    parser.add_argument("--config", type=Path, default=Path("configs/training/detector.yaml"), help="settings, YAML")
-    chosen = parser.parse_args(arguments)
-    setup_logging(LoggingConfig())
-    try:
-        settings = read_settings(chosen.config, DetectorTraining)
-        settings, described = place(settings)
-        outcome = run_job(Job("detector", settings, train_detector, described))
-    except MotserveError as error:
-        logger.error("%s", error)
-        return 2
-    logger.info("done", extra={"run": outcome.run_id, "version": outcome.version})
-    return 0
+    return run_command("python -m training.detector", __doc__, DetectorTraining, make_job, arguments)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -38,8 +39,28 @@ _NAMES: Final = {
 }
 """Ultralytics' names of ratios, and the field's."""
 
-Observe = Callable[[Worker, torch.nn.Module, float], None]
-"""Told of each step on each worker: the network after it, and this worker's loss."""
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a worker has just done.
+
+    Attributes:
+        worker: The worker.
+        epoch: The epoch, counted from 1.
+        number: The step of the epoch, counted from 1.
+        loss: The loss on its part of the batch.
+        network: What has learned from it.
+    """
+
+    worker: Worker
+    epoch: int
+    number: int
+    loss: float
+    network: torch.nn.Module
+
+
+Observe = Callable[[Step], None]
+"""Is told of every step of a worker, once it is done."""
 
 
 def train_detector(worker: Worker, settings: DetectorTraining, observe: Observe | None = None) -> None:
@@ -48,7 +69,7 @@ def train_detector(worker: Worker, settings: DetectorTraining, observe: Observe 
     Args:
         worker: This worker.
         settings: Everything that was set.
-        observe: Told of each step; None for nobody to tell.
+        observe: Is told of every step; None for nobody to tell.
 
     Raises:
         WeightsUnavailable: The weights to start from cannot be had.
@@ -63,12 +84,16 @@ def train_detector(worker: Worker, settings: DetectorTraining, observe: Observe 
         trainer = _trainer(worker, settings, run, resume=last is not None)
         trainer.add_callback("on_train_start", lambda _: torch.set_num_threads(_threads(settings)))
         if observe is not None:
-            trainer.add_callback(
-                "on_train_batch_end", lambda it: observe(worker, it.model, float(it.loss.detach()) / worker.count)
-            )
+            trainer.add_callback("on_train_batch_end", lambda it: observe(_step(worker, it)))
         trainer.add_callback("on_fit_epoch_end", partial(_hand_in, worker, run))
         trainer.train()
     worker.report({}, partial(_finish, worker, settings, run))
+
+
+def _step(worker: Worker, trainer: Any) -> Step:
+    # Ultralytics multiplies the loss, because the gradients of all workers are averaged
+    loss = float(trainer.loss.detach()) / worker.count
+    return Step(worker, trainer.epoch + 1, trainer.steps, loss, trainer.model)
 
 
 def _trainer(worker: Worker, settings: DetectorTraining, run: Path, resume: bool) -> Any:

@@ -47,6 +47,7 @@ class RayDetectionTrainer(DetectionTrainer):
 
     Attributes:
         evaluated: Whether the present epoch was measured.
+        steps: Batches of the present epoch that it has learned from.
         images_per_s: Pictures that all workers together learned from per second in the present epoch.
     """
 
@@ -70,12 +71,14 @@ class RayDetectionTrainer(DetectionTrainer):
         self._every = evaluate_every
         self._began = 0.0
         self.evaluated = False
+        self.steps = 0
         self.images_per_s = 0.0
         untyped: Any = super()
         untyped.__init__(overrides=overrides)
         self.world_size = worker.count
         self.ddp = False
         self.add_callback("on_train_epoch_start", _begin)
+        self.add_callback("on_train_batch_end", _count)
         self.add_callback("on_train_epoch_end", _end)
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> DetectionModel:
@@ -130,7 +133,7 @@ class RayDetectionTrainer(DetectionTrainer):
 
     def begin_epoch(self) -> None:
         """Decide whether this epoch will be measured. One that is not must not pass for as good as the last."""
-        self.evaluated = False
+        self.evaluated, self.steps = False, 0
         self.stopper.possible_stop = False  # rank 0 alone would know it, and measure what the others do not
         self.args.val = (self.epoch + 1) % self._every == 0
         if not self.args.val:
@@ -144,6 +147,10 @@ class RayDetectionTrainer(DetectionTrainer):
 
 def _begin(trainer: RayDetectionTrainer) -> None:
     trainer.begin_epoch()
+
+
+def _count(trainer: RayDetectionTrainer) -> None:
+    trainer.steps += 1
 
 
 def _end(trainer: RayDetectionTrainer) -> None:
