@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,9 +30,11 @@ class Interrupted(Exception):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of checkpoints, and a store of MLflow, which takes seconds to make."""
-    return tmp_path_factory.mktemp("runs")
+def runs(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Path:
+    """Folder of checkpoints, with a store of MLflow."""
+    folder = tmp_path_factory.mktemp("runs")
+    shutil.copy(mlflow_database, folder / "mlflow.db")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +102,8 @@ def test_epochs_are_logged(finished: tuple[ReidTrainingConfig, Outcome, list[flo
         assert [epoch for epoch, _ in history(settings, outcome.run_id, metric)] == [1, 2, 3]
     rates = [rate for _, rate in history(settings, outcome.run_id, "learning_rate")]
     assert rates == pytest.approx([1e-5, 1e-3, 1e-4])
-    assert history(settings, outcome.run_id, "test/Rank-1") == [(3, outcome.scores[0].metrics["Rank-1"])]
-    assert history(settings, outcome.run_id, "cross/other/mAP") == [(3, outcome.scores[1].metrics["mAP"])]
+    assert history(settings, outcome.run_id, "test/Rank-1") == [(0, outcome.scores[0].metrics["Rank-1"])]
+    assert history(settings, outcome.run_id, "cross/other/mAP") == [(0, outcome.scores[1].metrics["mAP"])]
     tags = MlflowClient(settings.mlflow.tracking_uri).get_run(outcome.run_id).data.tags
     assert tags["data.train.files"] == "78"
     assert tags["registered"] == outcome.version

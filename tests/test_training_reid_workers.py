@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +24,8 @@ from training.reid_train import Step, train_reid
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
+    # workers cannot import a module of tests
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
@@ -32,26 +37,26 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
+def runs(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    shutil.copy(mlflow_database, folder / "mlflow.db")
+    return folder
 
 
-def note(step: Step, folder: Path) -> None:
-    """Write down what a worker holds after a step."""
+def note(step: Step, folder: Path, marker: Path, checkpoints: Path) -> None:
+    """Write down what a worker holds after a step; the second one dies once, in the middle of an epoch."""
+    if (step.worker.rank, step.epoch, step.number) == (1, 3, 2) and marker.exists():
+        end = time.monotonic() + 60
+        while not checkpoints.exists() and time.monotonic() < end:  # Ray may lose what was reported just now
+            time.sleep(0.1)
+        marker.unlink()
+        os._exit(1)
     digest = hashlib.sha256()
     for parameter in step.learner.parameters():
         digest.update(parameter.detach().numpy().tobytes())
-    seen = {"parameters": digest.hexdigest(), "loss": float(step.losses.total), "pid": os.getpid()}
+    seen = {"parameters": digest.hexdigest(), "loss": float(step.losses.total), "process": os.getpid()}
     file = folder / f"{step.epoch}-{step.number}-{step.worker.rank}.json"
     file.write_bytes(orjson.dumps(seen))
-
-
-def die_once(step: Step, folder: Path, marker: Path) -> None:
-    """Take the second worker down in the middle of the second epoch, but not the one that replaces it."""
-    if (step.worker.rank, step.epoch, step.number) == (1, 2, 2) and not marker.exists():
-        marker.touch()
-        os._exit(1)
-    note(step, folder)
 
 
 def run(settings: ReidTrainingConfig, observe: Any) -> Outcome:
@@ -73,52 +78,35 @@ def epochs_of(settings: ReidTrainingConfig, run_id: str, metric: str) -> list[in
     return [point.step for point in client.get_metric_history(run_id, metric)]
 
 
-def two_workers(market: Path, runs: Path, name: str, **changes: Any) -> ReidTrainingConfig:
-    compute = {"workers": 2, "cpus_per_worker": 1}
-    return tiny_settings(market, runs, name, compute=compute, batch={"identities": 4, "views": 2}, **changes)
-
-
-def test_two_workers_hold_the_same_network_after_every_step(
+def test_workers_hold_one_network_survive_one_another_and_end_together(
     cluster: None, market: Path, runs: Path, tmp_path: Path
 ) -> None:
-    settings = two_workers(market, runs, "same", losses={"centre_weight": 5e-4}, schedule={"epochs": 2})
-    outcome = run(settings, partial(note, folder=tmp_path))
-    steps = steps_of(tmp_path)
-    assert {epoch for epoch, _ in steps} == {1, 2}
-    held = []
-    for first, second in steps.values():
-        assert first["pid"] != second["pid"]
-        assert first["parameters"] == second["parameters"]
-        assert first["loss"] != second["loss"]
-        held.append(first["parameters"])
-    assert len(set(held)) == len(held)  # every step changes them
-    assert outcome.scores[0].metrics["mAP"] > 0
-    assert epochs_of(settings, outcome.run_id, "loss/total") == [1, 2]
-
-
-def test_a_lost_worker_costs_no_epoch_and_doubles_none(cluster: None, market: Path, runs: Path, tmp_path: Path) -> None:
-    settings = two_workers(market, runs, "lost")
-    marker, folder = tmp_path / "died", tmp_path / "steps"
+    settings = tiny_settings(
+        market,
+        runs,
+        "shared",
+        compute={"workers": 2},
+        losses={"centre_weight": 5e-4},
+        schedule={"epochs": 1000},
+        validation={"patience": 2},  # two people are found as well as can be soon
+    )
+    marker, folder = tmp_path / "die", tmp_path / "steps"
+    checkpoints = runs / "training" / "shared" / "checkpoint_manager_snapshot.json"
+    marker.touch()
     folder.mkdir()
-    outcome = run(settings, partial(die_once, folder=folder, marker=marker))
-    assert marker.exists()
+    outcome = run(settings, partial(note, folder=folder, marker=marker, checkpoints=checkpoints))
+    assert not marker.exists()
     steps = steps_of(folder)
-    assert {epoch for epoch, _ in steps} == {1, 2, 3}
-    assert all(first["parameters"] == second["parameters"] for first, second in steps.values())
-    assert steps[1, 1][0]["pid"] != steps[3, 1][0]["pid"]
+    last = max(epoch for epoch, _ in steps)
+    assert 3 <= last < 1000
+    for first, second in steps.values():
+        assert first["process"] != second["process"]
+        assert first["loss"] != second["loss"], "each sees people of its own"
+        assert first["parameters"] == second["parameters"]
+    assert len({first["parameters"] for first, _ in steps.values()}) == len(steps), "every step changes them"
+    assert steps[1, 1][1]["process"] != steps[last, 1][1]["process"], "the first epoch is not learned again"
     for metric in ("loss/total", "learning_rate", "validation/mAP"):
-        assert epochs_of(settings, outcome.run_id, metric) == [1, 2, 3]
+        assert epochs_of(settings, outcome.run_id, metric) == list(range(1, last + 1))
     client = MlflowClient(settings.mlflow.tracking_uri)
     assert client.get_run(outcome.run_id).info.status == "FINISHED"
     assert (runs / "artifacts" / outcome.run_id / "artifacts" / MODEL / "model.json").is_file()
-
-
-def test_workers_end_together_when_patience_does(cluster: None, market: Path, runs: Path, tmp_path: Path) -> None:
-    # nothing is learned at such a rate, so that mAP stops to rise soon
-    schedule = {"epochs": 1000, "learning_rate": 1e-12}
-    settings = two_workers(market, runs, "impatient", schedule=schedule, validation={"patience": 1})
-    outcome = run(settings, partial(note, folder=tmp_path))
-    last = max(epoch for epoch, _ in steps_of(tmp_path))
-    assert last < 1000
-    assert all(len(both) == 2 for both in steps_of(tmp_path).values())
-    assert epochs_of(settings, outcome.run_id, "validation/mAP") == list(range(1, last + 1))

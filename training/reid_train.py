@@ -223,7 +223,7 @@ def _conclude(worker: Worker, settings: ReidTrainingConfig, progress: Progress) 
         metrics = write_result(
             progress.network, settings, list_tests(settings), training, folder, worker.folder, str(worker.device)
         )
-        worker.log.metrics(progress.epoch, metrics)
+        worker.log.summary(metrics)
         worker.log.artifacts(worker.folder / "pictures", "pictures")
         worker.log.artifacts(worker.folder / "settings.yaml")
     worker.report(metrics, partial(_write_model, folder))
