@@ -222,3 +222,15 @@ def test_the_small_intel_embedder_scores_on_real_people_as_published_here(data_d
     assert plain.as_dict()["Rank-1"] == pytest.approx(0.787, abs=0.003)
     assert plain.as_dict()["mAP"] == pytest.approx(0.626, abs=0.003)
     assert score_embedder(crops, Models(config), cache) == (plain, None)
+
+
+def test_others_than_the_people_asked_for_do_not_count(
+    market: Path, config: Config, embedder: Colours, cache: Cache
+) -> None:
+    everybody = load_crops(market, "market1501")
+    person = int(everybody.query.identities[0])
+    crops = load_crops(market, "market1501", {person})
+    assert set(crops.query.identities.tolist()) | set(crops.gallery.identities.tolist()) == {person}
+    assert crops.data["gallery"]["sha256"] != everybody.data["gallery"]["sha256"]
+    with pytest.raises(InvalidData, match="others than the 1 people given"):
+        load_crops(market, "market1501", {999})

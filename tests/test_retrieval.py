@@ -10,7 +10,14 @@ import pytest
 from motserve.config import EvaluationConfig
 from motserve.errors import InvalidData
 from motserve.evaluation.reid_data import CropTable
-from motserve.evaluation.retrieval import RetrievalScores, cosine_rows, key_columns, order_keys, score_retrieval
+from motserve.evaluation.retrieval import (
+    RetrievalScores,
+    cosine_rows,
+    key_columns,
+    order_keys,
+    right_ranks,
+    score_retrieval,
+)
 from motserve.reid.normalise import unit_length
 
 
@@ -214,3 +221,12 @@ def test_a_full_data_set_is_scored_in_bounded_memory() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 200 * 2**20  # all distances at once are 260 MiB
+
+
+def test_ranks_of_what_is_right_are_those_that_are_scored() -> None:
+    query = CropTable((Path("a"), Path("b")), np.array([1, 2]), np.array([1, 1]))
+    gallery = CropTable(tuple(map(Path, "cdef")), np.array([1, 3, 1, 1]), np.array([2, 2, 1, 3]))
+    distances = np.array([[0.3, 0.2, 0.0, 0.1], [0.1, 0.2, 0.3, 0.4]], np.float32)
+    first, second = right_ranks([distances], query, gallery)
+    assert first.tolist() == [1, 3]  # the crop of the query's own camera is in no ranking
+    assert second.tolist() == []

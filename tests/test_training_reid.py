@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 import orjson
 import pytest
+import torch
 from mlflow import MlflowClient
 from reid_training_data import tiny_settings, write_crops, write_market
 
-from motserve.config import Config, change_config
+from motserve.config import Config, MlflowConfig, change_config
 from motserve.errors import InvalidConfig, MotserveError
 from motserve.evaluation.retrieval import RetrievalScores
 from motserve.experiments.measure import measure_embedder
@@ -23,6 +24,8 @@ from training.job import MODEL, Job, Outcome, run_job
 from training.reid import make_job
 from training.reid_config import ReidTrainingConfig
 from training.reid_train import Step, silent, train_reid
+from training.run_log import RunLog
+from training.worker import FolderExchange, Worker
 
 
 class Interrupted(Exception):
@@ -66,6 +69,7 @@ def finished(runs: Path, market: Path) -> tuple[ReidTrainingConfig, Outcome, lis
         runs,
         "undisturbed",
         register_as="tiny_reid",
+        losses={"centre_weight": 5e-4},
         cross=[{"root": str(other), "protocol": "cross-camera"}],
     )
     outcome = run(settings, lambda step: losses.append(float(step.losses.total)))
@@ -216,6 +220,21 @@ def test_losses_that_explode_end_the_job(market: Path, runs: Path) -> None:
 
     with pytest.raises(MotserveError, match=r"losses of epoch 1 are not finite.*schedule\.learning_rate"):
         run(settings, observe)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_gpus_learn_in_every_precision(
+    market: Path, tmp_path: Path, mlflow_store: MlflowConfig, precision: str
+) -> None:
+    settings = tiny_settings(market, tmp_path, precision=precision, compute={"workers": 1, "gpus_per_worker": 1})
+    log = RunLog.create(mlflow_store, "gpu", {}, {}, "")
+    worker = Worker(0, 1, torch.device("cuda"), tmp_path, FolderExchange(tmp_path / "last"), log)
+    losses: list[float] = []
+    train_reid(worker, settings, lambda step: losses.append(float(step.losses.total)))
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    assert read_card(tmp_path / "last" / MODEL).scores[0].metrics["mAP"] > 0
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ class TrainingData:
 
 
 @dataclass(frozen=True, slots=True)
-class TestSet:
+class MeasuredSet:
     """Data that the result is measured on, once.
 
     Attributes:
@@ -94,7 +94,7 @@ def read_training_data(data: ReidDataConfig) -> TrainingData:
     return TrainingData(train, labels.astype(np.int64).reshape(-1), len(people), validation)
 
 
-def list_tests(settings: ReidTrainingConfig) -> list[TestSet]:
+def list_tests(settings: ReidTrainingConfig) -> list[MeasuredSet]:
     """Return the data that the result is measured on: the test of the data set, then the others.
 
     Everything is looked for now, so that no job finds out at its end that it cannot be measured.
@@ -106,12 +106,12 @@ def list_tests(settings: ReidTrainingConfig) -> list[TestSet]:
     data = settings.data
     root = _source(data)
     if data.layout == "pku":
-        tests = [TestSet("test", root, "cross-camera", read_ids(root / _TEST_IDS))]
+        tests = [MeasuredSet("test", root, "cross-camera", read_ids(root / _TEST_IDS))]
     else:
-        tests = [TestSet("test", root, data.layout, None)]
+        tests = [MeasuredSet("test", root, data.layout, None)]
     for other in settings.cross:
         people = None if other.people is None else read_ids(other.people)
-        tests.append(TestSet(f"cross/{other.root.name}", other.root, other.protocol, people))
+        tests.append(MeasuredSet(f"cross/{other.root.name}", other.root, other.protocol, people))
     names = [test.name for test in tests]
     if len(set(names)) < len(names):
         raise InvalidConfig(f"data sets of `cross` are told apart by the names of their folders; got {names[1:]}")

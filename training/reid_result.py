@@ -17,7 +17,7 @@ from motserve.experiments.models import Models
 from motserve.registry.card import Card, write_card
 from motserve.weights import checksum
 from training.reid_config import ReidTrainingConfig
-from training.reid_data import TestSet
+from training.reid_data import MeasuredSet
 from training.reid_network import save_network
 from training.reid_pictures import draw_pictures
 
@@ -27,7 +27,7 @@ WEIGHTS: Final = "embedder.safetensors"
 def write_result(
     network: Mapping[str, torch.Tensor],
     settings: ReidTrainingConfig,
-    tests: Sequence[TestSet],
+    tests: Sequence[MeasuredSet],
     training: Mapping[str, Any],
     model: Path,
     beside: Path,
@@ -78,7 +78,7 @@ def _service(settings: ReidTrainingConfig, weights: Path, cache: Path, device: s
     return change_config(Config(), {"reid": reid, "cache_dir": cache})
 
 
-def _draw(config: Config, test: TestSet, settings: ReidTrainingConfig, folder: Path) -> None:
+def _draw(config: Config, test: MeasuredSet, settings: ReidTrainingConfig, folder: Path) -> None:
     crops = load_crops(test.root, test.protocol, test.people)
     models, cache = Models(config), open_cache(config)  # which has these embeddings from the measurement
     query, gallery = (

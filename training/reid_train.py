@@ -141,15 +141,18 @@ def _learn(
     torch.manual_seed(int(np.random.SeedSequence([settings.seed, epoch, worker.rank]).generate_state(1)[0]))
     rate = engine.begin(epoch)
     started = time.monotonic()
-    sums = torch.zeros(len(Losses._fields) + 3, dtype=torch.float64, device=worker.device)
+    sums = torch.zeros(len(Losses._fields) + 1, dtype=torch.float64, device=worker.device)
+    crops = steps = 0
     for number, (pixels, labels) in enumerate(loader, 1):
         losses, recognised = engine.step(pixels, labels)
-        sums += torch.stack([*losses, recognised, torch.tensor(len(labels)), torch.tensor(1)]).to(sums)
+        sums += torch.stack([*losses, recognised.float()])  # stays on the device, which is not waited for
+        crops, steps = crops + len(labels), number
         observe(Step(worker, epoch, number, losses, engine.learner))
     if worker.count > 1:
         torch.distributed.all_reduce(sums)
-    *totals, recognised_people, pictures, steps = sums.tolist()
-    means = dict(zip(Losses._fields, (total / steps for total in totals), strict=True))
+    *totals, known = sums.tolist()
+    # all workers have equally many steps with equally many crops
+    means = {name: total / (steps * worker.count) for name, total in zip(Losses._fields, totals, strict=True)}
     if not np.isfinite(means["total"]):
         raise MotserveError(
             f"the losses of epoch {epoch} are not finite: {means}; lower schedule.learning_rate, set "
@@ -158,8 +161,8 @@ def _learn(
     return {
         **{f"loss/{name}": value for name, value in means.items()},
         "learning_rate": rate,
-        "accuracy": 100 * recognised_people / pictures,
-        "images_per_s": pictures / (time.monotonic() - started),
+        "accuracy": 100 * known / (crops * worker.count),
+        "images_per_s": crops * worker.count / (time.monotonic() - started),
     }
 
 
@@ -175,13 +178,13 @@ def _judge(settings: ReidTrainingConfig, engine: Engine, data: TrainingData, pro
     if epoch % validation.every and not progress.ended:
         return {}
     found = validate(network, data.validation, settings.crops, validation.batch_size, engine.normalise)
-    scores = percent(found.as_dict(), RETRIEVAL_RATIOS)
+    scores = percent({name: found.as_dict()[name] for name in RETRIEVAL_RATIOS}, RETRIEVAL_RATIOS)
     if not progress.best_epoch or scores["mAP"] > progress.scores["mAP"]:
         _keep(progress, network.state_dict(), scores)
     elif validation.patience and epoch - progress.best_epoch >= validation.patience:
         logger.info("no better for long, ends here", extra={"epoch": epoch, "best": progress.best_epoch})
         progress.ended = True
-    return {f"validation/{name}": scores[name] for name in RETRIEVAL_RATIOS}
+    return {f"validation/{name}": value for name, value in scores.items()}
 
 
 def _keep(progress: Progress, network: Mapping[str, torch.Tensor], scores: Mapping[str, float]) -> None:
