@@ -19,7 +19,7 @@ from motserve.errors import InvalidConfig, InvalidData, NotFound, WeightsUnavail
 from motserve.evaluation.reid_data import read_training
 from motserve.reid.loading import load_network
 from motserve.reid.network import EmbedderNetwork
-from motserve.weights import Weights
+from motserve.weights import Weights, checksum
 from training import reid
 from training.data_version import describe_data
 from training.reid_config import CropConfig, LossConfig, NetworkConfig, ReidTrainingConfig, ScheduleConfig
@@ -173,6 +173,17 @@ def test_msmt17_is_learned_from_by_its_list(tmp_path: Path) -> None:
     (tmp_path / "list_train.txt").write_text("".join(f"{name} 0\n" for name in names), encoding="utf-8")
     table = read_training(tmp_path, "msmt17")
     assert (table.identities.tolist(), table.cameras.tolist()) == ([1, 1], [1, 15])
+
+
+def test_what_a_job_starts_from_stands_in_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_small(tmp_path / "a.safetensors", build_network(SMALL, CROPS))
+    monkeypatch.chdir(write_market(tmp_path / "market"))
+    settings = tiny_settings(Path(), tmp_path, network={"init": "../a.safetensors"})
+    job = reid.make_job(settings)
+    assert job.data["init"]["sha256"] == checksum(path)
+    # workers may be in another folder
+    assert Path(job.settings.network.init).is_absolute()
+    assert job.settings.data.root.is_absolute()
 
 
 def test_data_of_which_nothing_can_be_learned_are_refused(tmp_path: Path) -> None:

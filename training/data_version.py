@@ -39,25 +39,21 @@ def describe_data(root: Path, files: Collection[Path] = ()) -> dict[str, Any]:
 def _dvc_revision(root: Path) -> str | None:
     beside = root.with_name(f"{root.name}.dvc")
     if beside.is_file():
-        outs = _read(beside).get("outs") or []
-        return next((_checksum(out) for out in outs if out.get("path") == root.name), None)
-    for folder in root.parents:
-        if (folder / _LOCK).is_file():
-            stages = (_read(folder / _LOCK).get("stages") or {}).values()
-            outs = [out for stage in stages for out in stage.get("outs") or []]
-            return next((_checksum(out) for out in outs if folder / out["path"] == root), None)
-    return None
+        return _checksum(beside, root)
+    lock = next((folder / _LOCK for folder in root.parents if (folder / _LOCK).is_file()), None)
+    return None if lock is None else _checksum(lock, root)
 
 
-def _checksum(out: dict[str, Any]) -> str | None:
-    return out.get(out.get("hash", "md5"))
-
-
-def _read(file: Path) -> dict[str, Any]:
+def _checksum(file: Path, root: Path) -> str | None:
+    """Return the checksum that a file of DVC has of a folder; None where it is about others."""
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InvalidData(f"{file} cannot be read: {error}") from error
-    if not isinstance(tree, dict):
-        raise InvalidData(f"{file} is no file of DVC; restore it from version control")
-    return tree
+        parts = tree["stages"].values() if file.name == _LOCK else [tree]
+        for out in (out for part in parts for out in part.get("outs") or ()):
+            if file.parent / out["path"] == root:
+                return str(out[out.get("hash", "md5")])
+    except OSError as error:
+        raise InvalidData(f"{file} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        raise InvalidData(f"{file} is no file of DVC ({type(error).__name__}: {error}); restore it") from error
+    return None

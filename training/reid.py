@@ -7,12 +7,12 @@ from pathlib import Path
 
 from motserve.errors import InvalidConfig
 from motserve.mlflow_store import placed
-from motserve.weights import REGISTRY
+from motserve.weights import BUNDLED, REGISTRY
 from training.command import run_command
 from training.job import Job
 from training.reid_config import ReidTrainingConfig
 from training.reid_data import describe_training_data, list_tests, read_training_data
-from training.reid_network import build_network, load_start
+from training.reid_network import IMAGENET, build_network, load_start
 from training.reid_train import train_reid
 
 
@@ -40,9 +40,13 @@ def make_job(settings: ReidTrainingConfig) -> Job[ReidTrainingConfig]:
     start = load_start(network, settings.network, settings.crops, settings.mlflow)
     if start is not None:
         described["init"] = start.describe()
-        if start.name.startswith(REGISTRY):  # the version that an alias stands for now
-            pinned = settings.network.model_copy(update={"init": start.name})
-            settings = settings.model_copy(update={"network": pinned})
+        init = settings.network.init
+        if start.name.startswith(REGISTRY):
+            init = start.name  # the version that an alias stands for now
+        elif init not in (IMAGENET, BUNDLED):
+            init = str(start.path.absolute())
+        network_settings = settings.network.model_copy(update={"init": init})
+        settings = settings.model_copy(update={"network": network_settings})
     return Job("reid", settings, train_reid, described)
 
 
@@ -57,8 +61,6 @@ def _placed(settings: ReidTrainingConfig) -> ReidTrainingConfig:
         for one in settings.cross
     )
     network = settings.network.model_copy(update={"models_dir": _absolute(settings.network.models_dir)})
-    if network.init.endswith((".safetensors", ".pth")) and "/" in network.init:
-        network = network.model_copy(update={"init": str(_absolute(Path(network.init)))})
     return settings.model_copy(
         update={
             "data": data.model_copy(update={"root": _absolute(data.root), "validation_ids": apart}),

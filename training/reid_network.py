@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import torch
 from safetensors import safe_open
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from motserve.config import Config, MlflowConfig, ReIDConfig, change_config
-from motserve.downloads import IMAGENET
+from motserve.downloads import IMAGENET as PUBLISHED
 from motserve.errors import InvalidConfig, WeightsUnavailable
 from motserve.files import replacing
 from motserve.reid.backbones import tell_backbone
@@ -24,7 +25,11 @@ from training.reid_config import CropConfig, NetworkConfig
 
 logger = logging.getLogger("motserve.training.reid")
 
-_SCRATCH, _IMAGENET = "scratch", "imagenet"
+SCRATCH: Final = "scratch"
+"""The `network.init` of random weights."""
+
+IMAGENET: Final = "imagenet"
+"""The `network.init` of the trunk that torchvision trained."""
 
 
 def build_network(settings: NetworkConfig, crops: CropConfig) -> EmbedderNetwork:
@@ -59,7 +64,7 @@ def load_start(
         InvalidConfig: The weights are those of another network.
         WeightsUnavailable: They cannot be had.
     """
-    if settings.init == _SCRATCH:
+    if settings.init == SCRATCH:
         return None
     weights = _find(settings, mlflow)
     if weights.path.suffix == ".safetensors":
@@ -95,11 +100,11 @@ def save_network(state: Mapping[str, torch.Tensor], settings: NetworkConfig, cro
 
 def _find(settings: NetworkConfig, mlflow: MlflowConfig) -> Weights:
     name = settings.init
-    if name == _IMAGENET:
+    if name == IMAGENET:
         name = f"{settings.backbone}-imagenet"
-        if name not in IMAGENET:
+        if name not in PUBLISHED:
             raise InvalidConfig(
-                f"network.init imagenet: there are weights for {', '.join(IMAGENET.values())}, not for "
+                f"network.init imagenet: there are weights for {', '.join(PUBLISHED.values())}, not for "
                 f"{settings.backbone}; give a .pth file of torchreid, or scratch"
             )
     changes = {"reid": {"weights": [name]}, "models_dir": settings.models_dir, "mlflow": mlflow.model_dump()}
