@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import logging
@@ -112,6 +113,9 @@ def _open_log(job: Job[Settings], mlflow: MlflowConfig, place: str) -> RunLog:
     digest = hashlib.sha256(json.dumps([learned, job.data], sort_keys=True).encode()).hexdigest()
     provenance = stamp(Config(), data=job.data, sections=(), libraries=_LIBRARIES)
     tags = {"kind": f"train_{job.role}", **{name: value for name, value in provenance.items() if name != "config"}}
+    tags |= {"mlflow.user": getpass.getuser(), "mlflow.source.name": " ".join(provenance["command"])}
+    if provenance["motserve"]["commit"]:
+        tags["mlflow.source.git.commit"] = provenance["motserve"]["commit"]
     interrupted = RunLog.find(mlflow, settings.name)
     if interrupted is None:
         if _exists(place):
