@@ -138,6 +138,17 @@ def test_an_interrupted_job_goes_on(data: Path, mlflow_store: MlflowConfig) -> N
         run(settings)
 
 
+def test_a_job_whose_checkpoints_are_gone_begins_anew(data: Path, mlflow_store: MlflowConfig) -> None:
+    settings = tiny(data, mlflow_store)
+    with pytest.raises(Interruption):
+        run(settings, partial(interrupt, at=5, count=[0]))
+    shutil.rmtree(settings.compute.storage)
+    outcome = run(settings)
+    assert history(mlflow_store, outcome.run_id, "loss/box") == [1, 2, 3]
+    runs = MlflowClient(mlflow_store.tracking_uri).search_runs(["1"])
+    assert sorted(one.info.status for one in runs) == ["FINISHED", "KILLED"]
+
+
 def test_a_job_that_is_done_but_for_its_result(
     data: Path, mlflow_store: MlflowConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,9 +116,13 @@ def _open_log(job: Job[Settings], mlflow: MlflowConfig, place: str) -> RunLog:
     tags |= {"mlflow.user": getpass.getuser(), "mlflow.source.name": " ".join(provenance["command"])}
     if provenance["motserve"]["commit"]:
         tags["mlflow.source.git.commit"] = provenance["motserve"]["commit"]
-    interrupted = RunLog.find(mlflow, settings.name)
+    interrupted, begun = RunLog.find(mlflow, settings.name), _exists(place)
+    if interrupted is not None and not begun:
+        # its checkpoints are gone, so that it would begin anew with the record of another attempt
+        interrupted.abandon()
+        interrupted = None
     if interrupted is None:
-        if _exists(place):
+        if begun:
             raise InvalidConfig(
                 f"{place} exists and MLflow knows of no interrupted job {settings.name}: it is finished, or was "
                 "recorded elsewhere. Choose another name, or remove the folder"
