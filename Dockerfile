@@ -19,13 +19,14 @@ COPY motserve motserve
 RUN pip install --no-cache-dir --no-deps .
 
 COPY configs configs
+COPY training training
 COPY serve_config.yaml ./
 # Inside a container the service must listen on the container's address, not on its loopback.
 RUN sed --in-place 's/host: 127.0.0.1/host: 0.0.0.0/' serve_config.yaml \
-    && mkdir data models && chown motserve data models
+    && mkdir data models runs && chown motserve data models runs
 
 USER motserve
-VOLUME ["/app/data", "/app/models"]
+VOLUME ["/app/data", "/app/models", "/app/runs"]
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=6s --start-period=120s CMD curl --fail --silent http://127.0.0.1:8000/readyz
 CMD ["serve", "run", "serve_config.yaml"]

@@ -47,8 +47,16 @@ class Weights:
 
     def describe(self) -> dict[str, str]:
         """Return what belongs into the metadata of a result: everything but places on this machine."""
-        name = self.name.removeprefix(REGISTRY) if self.name.startswith(REGISTRY) else Path(self.name).name
-        return {"name": name, "sha256": self.sha256, "fallback": self.fallback}
+        return {"name": shown_name(self.name), "sha256": self.sha256, "fallback": self.fallback}
+
+
+def shown_name(name: str) -> str:
+    """Return what results call weights of a name: nothing of places on this machine.
+
+    >>> shown_name("models:/yolov8_detector/7"), shown_name("/srv/models/yolov8s.pt")
+    ('yolov8_detector/7', 'yolov8s.pt')
+    """
+    return name.removeprefix(REGISTRY) if name.startswith(REGISTRY) else Path(name).name
 
 
 def resolve_weights(role: Role, config: Config) -> Weights:

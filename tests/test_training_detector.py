@@ -15,10 +15,12 @@ import pytest
 import ray
 import torch
 from mlflow import MlflowClient
+from safetensors.torch import load_file
 
 from motserve.config import MlflowConfig, load_config
 from motserve.detection import build_detector
 from motserve.errors import InvalidConfig, InvalidData, NotFound, WeightsUnavailable
+from motserve.libraries import import_ultralytics
 from motserve.registry import Registry
 from motserve.weights import resolve_weights
 from training import detector
@@ -136,6 +138,17 @@ def test_an_interrupted_job_goes_on(data: Path, mlflow_store: MlflowConfig) -> N
         run(settings)
 
 
+def test_a_job_whose_checkpoints_are_gone_begins_anew(data: Path, mlflow_store: MlflowConfig) -> None:
+    settings = tiny(data, mlflow_store)
+    with pytest.raises(Interruption):
+        run(settings, partial(interrupt, at=5, count=[0]))
+    shutil.rmtree(settings.compute.storage)
+    outcome = run(settings)
+    assert history(mlflow_store, outcome.run_id, "loss/box") == [1, 2, 3]
+    runs = MlflowClient(mlflow_store.tracking_uri).search_runs(["1"])
+    assert sorted(one.info.status for one in runs) == ["FINISHED", "KILLED"]
+
+
 def test_a_job_that_is_done_but_for_its_result(
     data: Path, mlflow_store: MlflowConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,9 +173,35 @@ def test_training_goes_on_from_other_weights(data: Path, mlflow_store: MlflowCon
         seen.append(step.network.state_dict()["model.0.conv.weight"].clone())
 
     run(tiny(data, mlflow_store, init=str(untrained_detector), epochs=1, learning_rate=1e-9, warmup_epochs=0), remember)
-    from safetensors.torch import load_file
-
     torch.testing.assert_close(seen[-1], load_file(untrained_detector)["model.0.conv.weight"], atol=1e-5, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def of_many_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A YOLOv8n of eighty classes as Ultralytics publishes them, whose classes have a wider branch."""
+    ultralytics = import_ultralytics()
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("many") / "many.pt"
+    model = ultralytics.YOLO("yolov8n.yaml", task="detect", verbose=False)
+    model.model.names = {index: "person" if index == 7 else f"class {index}" for index in range(80)}
+    model.save(path)
+    return path
+
+
+def test_a_network_of_many_classes_becomes_one_of_people(
+    data: Path, mlflow_store: MlflowConfig, of_many_classes: Path, tmp_path: Path
+) -> None:
+    outcome = run(tiny(data, mlflow_store, init=str(of_many_classes), epochs=1, learning_rate=1e-9, warmup_epochs=0))
+    served = {"weights": [outcome.version]}
+    config = load_config([{"detector": served, "mlflow": mlflow_store.model_dump(), "cache_dir": str(tmp_path)}])
+    detector = build_detector(config.detector, resolve_weights("detector", config))
+    assert detector.class_names == {0: "person"}
+    original = import_ultralytics().YOLO(of_many_classes).model.state_dict()
+    learned = load_file(resolve_weights("detector", config).path)
+    for name in ("model.22.cv3.0.0.conv.weight", "model.0.conv.weight"):
+        torch.testing.assert_close(learned[name].float(), original[name], atol=1e-3, rtol=1e-2)
+    row = original["model.22.cv3.0.2.weight"][7:8]
+    torch.testing.assert_close(learned["model.22.cv3.0.2.weight"].float(), row, atol=1e-3, rtol=1e-2)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

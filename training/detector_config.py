@@ -64,6 +64,13 @@ class DetectorTraining(JobConfig):
     momentum: float = Field(0.937, ge=0, lt=1, description="Momentum, or the first beta of Adam.")
     weight_decay: float = Field(0.0005, ge=0, le=1, description="Weight decay.")
     warmup_epochs: float = Field(3.0, ge=0, le=1000, description="Epochs over which the rate rises.")
+    warmup_bias_rate: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Learning rate of biases when warming up begins. SGD from random weights takes 0.1; with Adam that "
+        "undoes what was learned before.",
+    )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="Arithmetic of the network while it learns; the weights stay in single precision. fp16 "
         "needs a GPU."

@@ -118,6 +118,7 @@ def _trainer(worker: Worker, settings: DetectorTraining, run: Path, resume: bool
         "momentum": settings.momentum,
         "weight_decay": settings.weight_decay,
         "warmup_epochs": settings.warmup_epochs,
+        "warmup_bias_lr": settings.warmup_bias_rate,
         "patience": settings.patience,
         "hsv_h": varied.hue,
         "hsv_s": varied.saturation,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import logging
@@ -112,9 +113,16 @@ def _open_log(job: Job[Settings], mlflow: MlflowConfig, place: str) -> RunLog:
     digest = hashlib.sha256(json.dumps([learned, job.data], sort_keys=True).encode()).hexdigest()
     provenance = stamp(Config(), data=job.data, sections=(), libraries=_LIBRARIES)
     tags = {"kind": f"train_{job.role}", **{name: value for name, value in provenance.items() if name != "config"}}
-    interrupted = RunLog.find(mlflow, settings.name)
+    tags |= {"mlflow.user": getpass.getuser(), "mlflow.source.name": " ".join(provenance["command"])}
+    if provenance["motserve"]["commit"]:
+        tags["mlflow.source.git.commit"] = provenance["motserve"]["commit"]
+    interrupted, begun = RunLog.find(mlflow, settings.name), _exists(place)
+    if interrupted is not None and not begun:
+        # its checkpoints are gone, so that it would begin anew with the record of another attempt
+        interrupted.abandon()
+        interrupted = None
     if interrupted is None:
-        if _exists(place):
+        if begun:
             raise InvalidConfig(
                 f"{place} exists and MLflow knows of no interrupted job {settings.name}: it is finished, or was "
                 "recorded elsewhere. Choose another name, or remove the folder"

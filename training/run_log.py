@@ -119,6 +119,12 @@ class RunLog:
             else:
                 self._client.log_artifact(self.run_id, str(path), folder)
 
+    def abandon(self) -> None:
+        """Give an interrupted run up: it is not found any more when its job is started again."""
+        with refusals(self._config, "the end of the run"):
+            self._client.delete_tag(self.run_id, _JOB)
+            self._client.set_terminated(self.run_id, "KILLED")
+
     @contextmanager
     def ending(self) -> Iterator[None]:
         """Mark the run as finished when the block ends, as failed when it fails."""

@@ -105,6 +105,29 @@ class IdentitiesConfig(Section):
         return self
 
 
+class ReloadConfig(Section):
+    """How a newly promoted model reaches the running service."""
+
+    poll_s: float = Field(
+        0.0, ge=0, le=86400, description="Seconds between two looks at the registry; 0 looks only when it is asked to."
+    )
+    running_videos: Literal["finish", "switch"] = Field(
+        "finish",
+        description="Whether a video that is being tracked ends with the detector that it began with, or goes on with "
+        "the new one from its next chunk of frames. Its embedder stays: embeddings of two networks cannot be compared.",
+    )
+    kept_models: int = Field(
+        2, ge=1, le=100, description="Models that a replica has loaded at a time: the new one, and those of running "
+        "videos. One that is needed again is loaded again."
+    )  # fmt: skip
+    load_timeout_s: float = Field(
+        120.0,
+        gt=0,
+        le=3600,
+        description="Seconds that a new model may take to download and load before it is given up.",
+    )
+
+
 class ServingConfig(Section):
     """The service as a whole."""
 
@@ -131,3 +154,4 @@ class ServingConfig(Section):
     ingress: IngressConfig = Field(IngressConfig(), description="Ingress replicas.")
     session: SessionConfig = Field(SessionConfig(), description="Session actors.")
     identities: IdentitiesConfig = Field(IdentitiesConfig(), description="Index of people across videos.")
+    reload: ReloadConfig = Field(ReloadConfig(), description="New models without a restart.")

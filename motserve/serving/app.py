@@ -1,6 +1,7 @@
 """Builds the Ray Serve application from typed arguments: `serve run serve_config.yaml`."""
 
 # Annotations are not postponed here: Ray Serve looks at the one of `build` to turn YAML into typed arguments.
+import uuid
 from typing import Any
 
 import ray
@@ -9,6 +10,7 @@ from ray.serve import Application, Deployment
 
 from motserve.config import Config, load_config
 from motserve.config.serving import IngressConfig, ReplicaConfig
+from motserve.mlflow_store import placed
 from motserve.serving.arguments import ServeArgs
 from motserve.serving.detector import Detector
 from motserve.serving.embedder import Embedder
@@ -30,10 +32,12 @@ def compose(config: Config) -> Application:
     serving = config.serving
     gpu = serving.accelerator == "gpu" or (serving.accelerator == "auto" and _cluster_has_gpus())
     models = _on(config, gpu)
+    deployment = uuid.uuid4().hex
     return _deployment(serve.ingress()(Ingress), serving.ingress, {"num_cpus": serving.ingress.cpus}).bind(
         config,
-        _deployment(Detector, serving.detector, _resources(serving.detector, gpu)).bind(models),
-        _deployment(Embedder, serving.embedder, _resources(serving.embedder, gpu)).bind(models),
+        deployment,
+        _deployment(Detector, serving.detector, _resources(serving.detector, gpu)).bind(models, deployment),
+        _deployment(Embedder, serving.embedder, _resources(serving.embedder, gpu)).bind(models, deployment),
     )
 
 
@@ -64,6 +68,7 @@ def _place(config: Config) -> Config:
             "serving": serving,
             "models_dir": config.models_dir.expanduser().absolute(),
             "cache_dir": config.cache_dir.expanduser().absolute(),
+            "mlflow": placed(config.mlflow),
         }
     )
 

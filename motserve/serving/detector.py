@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from motserve.config import Config
+from motserve.config import Config, change_config
 from motserve.detection import build_detector
 from motserve.serving.batching import GreedyBatcher
 from motserve.serving.replica import ModelInfo, batch_metrics, prepare_replica
+from motserve.serving.served import ServedModels
+from motserve.serving.shelf import ModelShelf, Names
 from motserve.types import Detections, Image
 from motserve.weights import resolve_weights
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    info: ModelInfo
+    batcher: GreedyBatcher[Image, Detections]
 
 
 class Detector:
@@ -17,25 +27,32 @@ class Detector:
 
     Args:
         config: The configuration, with the device settled.
+        deployment: ID of the deployment of the application.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, deployment: str) -> None:
         prepare_replica(config, config.serving.detector)
+        self._config = config
+        self._observe = batch_metrics("detector")
+        self._shelf = ModelShelf("detector", self._load, config.serving.reload.kept_models)
+        names = ServedModels(config.serving.storage_dir, deployment).names("detector", config)
+        self._shelf.put(names, self._load(names))
+
+    async def detect(self, images: list[Image], names: Names) -> list[Detections]:
+        """Return the detections of each frame of a chunk, by the model of those names."""
+        return await (await self._shelf.get(names)).batcher.submit(images)
+
+    async def info(self, names: Names) -> ModelInfo:
+        """Return which weights the names stand for and which classes these know; they are loaded where they are not."""
+        return (await self._shelf.get(names)).info
+
+    def _load(self, names: Names) -> _Model:
+        config = change_config(self._config, {"detector": {"weights": list(names)}})
         weights = resolve_weights("detector", config)
         detector = build_detector(config.detector, weights)
         side = config.detector.image_size
         detector.detect(
             [np.zeros((side, side, 3), np.uint8)]
         )  # the first pass is slow, and no video should wait for it
-        self._info = ModelInfo(weights.describe(), dict(detector.class_names))
-        self._batcher: GreedyBatcher[Image, Detections] = GreedyBatcher(
-            detector.detect, config.serving.detector.max_batch, batch_metrics("detector")
-        )
-
-    async def detect(self, images: list[Image]) -> list[Detections]:
-        """Return the detections of each frame of a chunk."""
-        return await self._batcher.submit(images)
-
-    async def info(self) -> ModelInfo:
-        """Return which weights are loaded and which classes they know."""
-        return self._info
+        info = ModelInfo(weights.describe(), dict(detector.class_names))
+        return _Model(info, GreedyBatcher(detector.detect, config.serving.detector.max_batch, self._observe))

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.config import Config
+from motserve.config import Config, change_config
 from motserve.reid import build_embedder
 from motserve.serving.batching import GreedyBatcher
 from motserve.serving.replica import ModelInfo, batch_metrics, prepare_replica
+from motserve.serving.served import ServedModels
+from motserve.serving.shelf import ModelShelf, Names
 from motserve.types import FloatArray
 from motserve.weights import resolve_weights
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    info: ModelInfo
+    batcher: GreedyBatcher[NDArray[np.uint8], FloatArray]
 
 
 class Embedder:
@@ -20,26 +29,33 @@ class Embedder:
 
     Args:
         config: The configuration, with the device settled.
+        deployment: ID of the deployment of the application.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, deployment: str) -> None:
         prepare_replica(config, config.serving.embedder)
+        self._config = config
+        self._observe = batch_metrics("reid")
+        self._shelf = ModelShelf("reid", self._load, config.serving.reload.kept_models)
+        names = ServedModels(config.serving.storage_dir, deployment).names("reid", config)
+        self._shelf.put(names, self._load(names))
+
+    async def embed(self, crops: NDArray[np.uint8], names: Names) -> FloatArray:
+        """Return `(k, d)` unit vectors for `(k, height, width, 3)` crops, k at least 1, by the model of those names."""
+        return np.stack(await (await self._shelf.get(names)).batcher.submit(list(crops)))
+
+    async def info(self, names: Names) -> ModelInfo:
+        """Return which weights the names stand for; they are loaded where they are not."""
+        return (await self._shelf.get(names)).info
+
+    def _load(self, names: Names) -> _Model:
+        config = change_config(self._config, {"reid": {"weights": list(names)}})
         weights = resolve_weights("reid", config)
         embedder = build_embedder(config.reid, weights)
         embedder.embed(np.zeros((1, config.reid.crop_height, config.reid.crop_width, 3), np.uint8))  # warms up
-        self._info = ModelInfo(weights.describe())
 
         def embed(crops: list[NDArray[np.uint8]]) -> Sequence[FloatArray]:
             return list(embedder.embed(np.stack(crops)))
 
-        self._batcher: GreedyBatcher[NDArray[np.uint8], FloatArray] = GreedyBatcher(
-            embed, config.serving.embedder.max_batch, batch_metrics("reid")
-        )
-
-    async def embed(self, crops: NDArray[np.uint8]) -> FloatArray:
-        """Return `(k, d)` unit vectors for `(k, height, width, 3)` crops, k at least 1."""
-        return np.stack(await self._batcher.submit(list(crops)))
-
-    async def info(self) -> ModelInfo:
-        """Return which weights are loaded."""
-        return self._info
+        batcher = GreedyBatcher(embed, config.serving.embedder.max_batch, self._observe)
+        return _Model(ModelInfo(weights.describe()), batcher)

@@ -26,6 +26,7 @@ class SessionLauncher:
 
     Args:
         config: The configuration, paths absolute.
+        deployment: ID of the deployment of the application.
         jobs: The job store.
         artifacts: The artifact store.
         identities: The store of people of finished videos.
@@ -36,6 +37,7 @@ class SessionLauncher:
     def __init__(
         self,
         config: Config,
+        deployment: str,
         jobs: JobStore,
         artifacts: ArtifactStore,
         identities: IdentityStore,
@@ -43,6 +45,7 @@ class SessionLauncher:
         embedder: DeploymentHandle[Any],
     ) -> None:
         self._config = config
+        self._deployment = deployment
         self._jobs = jobs
         self._artifacts = artifacts
         self._identities = identities
@@ -66,7 +69,7 @@ class SessionLauncher:
             # Detached, because the ingress replica that starts a session may be gone before the video is done.
             actor = self._actor.options(
                 name=job.id, namespace=_NAMESPACE, lifetime="detached", num_cpus=limits.session.cpus
-            ).remote(job, self._config, self._detector, self._embedder)
+            ).remote(job, self._config, self._deployment, self._detector, self._embedder)
             actor.run.remote()
         except BaseException:
             self._jobs.delete(job.id)

@@ -74,11 +74,34 @@ class ModelDetails(BaseModel):
     fallback: str = Field(description="Why preferred weights could not be had; empty where the first choice was used.")
 
 
+class Switch(BaseModel):
+    """A change of the detector while a video was being tracked."""
+
+    frame: int = Field(description="First frame that the new detector has seen, counted from 0.", examples=[128])
+    detector: ModelDetails
+
+
 class Models(BaseModel):
     """The models behind the tracks."""
 
-    detector: ModelDetails
+    detector: ModelDetails = Field(description="The detector, at the beginning where there are switches.")
     reid: ModelDetails | None = Field(None, description="None where re-identification is off.")
+    switches: list[Switch] = Field([], description="Changes of the detector, in order of their frames.")
+
+
+class Reloaded(BaseModel):
+    """What became of one model when the registry was asked for a newer one."""
+
+    changed: bool = Field(description="Whether new videos get another model than before.")
+    before: ModelDetails
+    now: ModelDetails
+
+
+class ReloadedModels(BaseModel):
+    """What became of the models."""
+
+    detector: Reloaded
+    reid: Reloaded | None = Field(None, description="None where re-identification is off.")
 
 
 class VideoStatus(BaseModel):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import asdict
+from functools import partial
 from typing import Any, TypeVar
 
 import cv2
@@ -28,7 +29,10 @@ from motserve.identities.store import IdentityStore
 from motserve.logs import setup_logging
 from motserve.pipeline import PipelineStats, track_frames
 from motserve.results import ResultWriter
+from motserve.serving.choice import DetectorChoice
 from motserve.serving.replica import ModelInfo
+from motserve.serving.served import ServedModels
+from motserve.serving.shelf import Names
 from motserve.serving.stores import ArtifactStore, Job, JobStore
 from motserve.types import Sighting
 from motserve.video import VideoSource, open_video
@@ -45,12 +49,18 @@ class VideoSession:
     Args:
         job: The video.
         config: The configuration, paths absolute.
+        deployment: ID of the deployment of the application.
         detector: Handle of the detector deployment.
         embedder: Handle of the embedder deployment.
     """
 
     def __init__(
-        self, job: Job, config: Config, detector: DeploymentHandle[Any], embedder: DeploymentHandle[Any]
+        self,
+        job: Job,
+        config: Config,
+        deployment: str,
+        detector: DeploymentHandle[Any],
+        embedder: DeploymentHandle[Any],
     ) -> None:
         setup_logging(config.logging)
         cv2.setNumThreads(1)  # crops are small, and the cores belong to the networks
@@ -58,6 +68,9 @@ class VideoSession:
         self._config = config
         self._detector = detector
         self._embedder = embedder
+        self._served = ServedModels(config.serving.storage_dir, deployment)
+        self._embedder_names: Names = ()
+        self._models: dict[str, Any] = {}
         self._jobs = JobStore(config.serving.storage_dir)
         self._artifacts = ArtifactStore(config.serving.storage_dir)
         identities = config.serving.identities
@@ -91,37 +104,44 @@ class VideoSession:
 
     async def _track(self) -> None:
         job = self._job
-        detector: ModelInfo = await self._call(lambda: self._detector.info.remote())
-        models: dict[str, Any] = {"detector": detector.weights, "reid": None}
+        names = await asyncio.to_thread(self._served.names, "detector", self._config)
+        detector = await self._ask_detector(names)
+        follow = self._config.serving.reload.running_videos == "switch"
+        choice = DetectorChoice(self._served, names, detector, self._ask_detector, follow, job.id)
+        self._models = {"detector": detector.weights, "reid": None, "switches": choice.switches}
         if self._config.looks_at_people:
-            embedder: ModelInfo = await self._call(lambda: self._embedder.info.remote())
-            models["reid"] = embedder.weights
+            self._embedder_names = await asyncio.to_thread(self._served.names, "reid", self._config)
+            embedder: ModelInfo = await self._call(lambda: self._embedder.info.remote(self._embedder_names))
+            self._models["reid"] = embedder.weights
         source = await asyncio.to_thread(open_video, job.source, self._config.video, job.name)
         with source, ResultWriter(self._artifacts.results(job.id), detector.class_names) as results:
             self._jobs.update(
                 job.id,
                 status="running",
-                models=models,
+                models=self._models,
                 classes={str(index): name for index, name in detector.class_names.items()},
                 video=asdict(source.info),
                 frames_total=source.info.frame_count,
             )
             logger.info("session started", extra={"video_id": job.id, "frame": 0})
-            stats, seconds = await self._track_source(source, results)
+            stats, seconds = await self._track_source(source, results, choice)
         if self._book is not None:
-            await asyncio.to_thread(self._remember, self._book, model_key(models["reid"], self._config.reid))
+            await asyncio.to_thread(self._remember, self._book, model_key(self._models["reid"], self._config.reid))
         self._report(stats, seconds, "done")
         logger.info("session done", extra={"video_id": job.id, "frame": stats.frames})
 
-    async def _track_source(self, source: VideoSource, results: ResultWriter) -> tuple[PipelineStats, float]:
+    async def _track_source(
+        self, source: VideoSource, results: ResultWriter, choice: DetectorChoice
+    ) -> tuple[PipelineStats, float]:
         """Return what the video has cost, and the seconds it took."""
         started = reported = time.monotonic()
         stats = PipelineStats()
         info = source.info
         size = (info.width, info.height)
         witness = self._portray if self._book is not None else None
+        detect = partial(self._detect, choice)
         async with aclosing(
-            track_frames(source.frames(), self._detect, self._embed, self._config, stats, info.rate_hz, size, witness)
+            track_frames(source.frames(), detect, self._embed, self._config, stats, info.rate_hz, size, witness)
         ) as chunks:
             async for chunk in chunks:
                 results.append(chunk)
@@ -148,13 +168,17 @@ class VideoSession:
         else:
             logger.info("people remembered", extra=extra)
 
-    async def _detect(self, images: list[Any]) -> list[Any]:
+    async def _ask_detector(self, names: Names) -> ModelInfo:
+        return await self._call(lambda: self._detector.info.remote(names))
+
+    async def _detect(self, choice: DetectorChoice, images: list[Any]) -> list[Any]:
+        names = await choice.next_chunk(len(images))
         # one object in shared memory, which a second attempt uses again
         chunk = ray.put(images)
-        return await self._call(lambda: self._detector.detect.remote(chunk))
+        return await self._call(lambda: self._detector.detect.remote(chunk, names))
 
     async def _embed(self, crops: Any) -> Any:
-        return await self._call(lambda: self._embedder.embed.remote(crops))
+        return await self._call(lambda: self._embedder.embed.remote(crops, self._embedder_names))
 
     async def _call(self, request: Callable[[], Awaitable[Result]]) -> Result:
         """Make a request, again where a replica died under it, within a time.
@@ -181,6 +205,7 @@ class VideoSession:
         self._jobs.update(
             self._job.id,
             status=status,
+            models=self._models,
             frames_done=stats.frames,
             fps=round(stats.frames / max(seconds, 1e-9), 2),
             identities=stats.identities,

@@ -111,8 +111,9 @@ async def _embed(service: Service, picture: Image) -> tuple[str, FloatArray]:
     whole = np.array([[0, 0, width, height]], np.float32)
     crops = cut_crops(picture, whole, reid.crop_height, reid.crop_width)
     try:
-        info = await asyncio.wait_for(service.embedder.info.remote(), limits.embed_timeout_s)
-        embeddings = await asyncio.wait_for(service.embedder.embed.remote(crops), limits.embed_timeout_s)
+        names = await asyncio.to_thread(service.reloader.names, "reid")
+        info = await asyncio.wait_for(service.embedder.info.remote(names), limits.embed_timeout_s)
+        embeddings = await asyncio.wait_for(service.embedder.embed.remote(crops, names), limits.embed_timeout_s)
     except asyncio.TimeoutError as error:
         raise NotReady(f"the embedder did not answer within {limits.embed_timeout_s:g} s") from error
     except RayActorError as error:

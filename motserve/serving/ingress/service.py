@@ -14,7 +14,9 @@ from motserve.errors import NotReady
 from motserve.identities.index import IdentityIndexes
 from motserve.identities.store import IdentityStore
 from motserve.serving.launcher import SessionLauncher
+from motserve.serving.reloader import Reloader
 from motserve.serving.schemas import ModelDetails, Models
+from motserve.serving.served import ServedModels
 from motserve.serving.stores import ArtifactStore, JobStore
 
 _READY_TIMEOUT_S = 5.0  # a probe wants an answer, even if it is no
@@ -25,6 +27,8 @@ class Service:
     """The parts of the service behind the routes. What it holds is in the stores too; every replica makes one."""
 
     config: Config
+    deployment: str
+    """ID of the deployment of the application."""
     detector: DeploymentHandle[Any]
     embedder: DeploymentHandle[Any]
     jobs: JobStore = field(init=False)
@@ -33,6 +37,7 @@ class Service:
     indexes: IdentityIndexes = field(init=False)
     """Copies of what the store of identities holds, made at the first search."""
     sessions: SessionLauncher = field(init=False)
+    reloader: Reloader = field(init=False)
     rendering: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """Annotated videos being written by this replica, so that two requests wait for one."""
 
@@ -44,8 +49,10 @@ class Service:
         self.identities = IdentityStore(serving.storage_dir, serving.identities.max_identities)
         self.indexes = IdentityIndexes(self.identities)
         self.sessions = SessionLauncher(
-            self.config, self.jobs, self.artifacts, self.identities, self.detector, self.embedder
+            self.config, self.deployment, self.jobs, self.artifacts, self.identities, self.detector, self.embedder
         )
+        served = ServedModels(serving.storage_dir, self.deployment)
+        self.reloader = Reloader(self.config, served, {"detector": self.detector, "reid": self.embedder})
         self.sessions.reconcile()
 
     async def models(self) -> Models:
@@ -55,13 +62,10 @@ class Service:
             NotReady: One of them does not answer.
         """
         try:
-            detector = await asyncio.wait_for(self.detector.info.remote(), _READY_TIMEOUT_S)
-            if not self.config.looks_at_people:
-                return Models(detector=ModelDetails(**detector.weights))
-            embedder = await asyncio.wait_for(self.embedder.info.remote(), _READY_TIMEOUT_S)
+            found = {role: await self.reloader.info(role, _READY_TIMEOUT_S) for role in self.reloader.roles}
         except Exception as error:
             raise NotReady(f"detector or embedder does not answer ({type(error).__name__})") from error
-        return Models(detector=ModelDetails(**detector.weights), reid=ModelDetails(**embedder.weights))
+        return Models(**{role: ModelDetails(**info.weights) for role, info in found.items()})
 
 
 def _service(request: Request) -> Service:

@@ -1,0 +1,155 @@
+"""Brings a newly promoted model to the service that runs: loaded and looked at first, then given to new videos."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ray.exceptions import RayActorError
+
+from motserve.config import Config
+from motserve.errors import Conflict, MotserveError, NotReady
+from motserve.serving.replica import ModelInfo
+from motserve.serving.served import ServedModels
+from motserve.serving.shelf import Names
+from motserve.weights import Role, pin_weights, shown_name
+
+logger = logging.getLogger("motserve.models")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of one model.
+
+    Attributes:
+        before: What new videos got.
+        now: What they get.
+        changed: Whether it is another one.
+    """
+
+    before: ModelInfo
+    now: ModelInfo
+    changed: bool
+
+
+class Reloader:
+    """Compares what is served with what the registry says now. Any ingress replica may do it, at any time.
+
+    Args:
+        config: The configuration.
+        served: What is served.
+        handles: The deployments by role.
+        pin: Tells which exact weights the configuration means now.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        served: ServedModels,
+        handles: Mapping[Role, Any],
+        pin: Callable[[Role, Config], Names] = pin_weights,
+    ) -> None:
+        self._config = config
+        self._served = served
+        self._handles = handles
+        self._pin = pin
+        self._one_at_a_time = asyncio.Lock()
+        self.roles: tuple[Role, ...] = ("detector", "reid") if config.looks_at_people else ("detector",)
+
+    def names(self, role: Role) -> Names:
+        """Return the names of what new videos get."""
+        return self._served.names(role, self._config, self._pin)
+
+    async def info(self, role: Role, timeout_s: float) -> ModelInfo:
+        """Return what new videos get.
+
+        Raises:
+            Exception: No replica answers in time.
+        """
+        return await self._ask(role, await asyncio.to_thread(self.names, role), timeout_s)
+
+    async def reload(self) -> dict[Role, Change]:
+        """Make what the registry says now current, for all roles or for none.
+
+        Raises:
+            NotReady: No replica has loaded a model in time.
+            Conflict: A model does not fit the configuration, or is not the one that was promoted.
+            WeightsUnavailable: A model cannot be had or read.
+        """
+        async with self._one_at_a_time:
+            changes: dict[Role, Change] = {}
+            wanted: dict[Role, Names] = {}
+            for role in self.roles:
+                before = await asyncio.to_thread(self.names, role)
+                wanted[role] = await asyncio.to_thread(self._pin, role, self._config)
+                old = await self._load(role, before)
+                new = old if wanted[role] == before else await self._load(role, wanted[role])
+                _check(role, new, before, wanted[role])
+                changes[role] = Change(old, new, wanted[role] != before)
+            for role, change in changes.items():
+                if change.changed:
+                    await asyncio.to_thread(self._served.change, role, wanted[role])
+                    extra = {"role": role, "before": change.before.weights, "now": change.now.weights}
+                    logger.info("new videos get another model", extra=extra)
+            return changes
+
+    @asynccontextmanager
+    async def polling(self) -> AsyncIterator[None]:
+        """Reload now and then while the context is open, if the configuration says so."""
+        if not self._config.serving.reload.poll_s:
+            yield
+            return
+        task = asyncio.create_task(self._poll())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _poll(self) -> None:
+        told = ""
+        while True:
+            await asyncio.sleep(self._config.serving.reload.poll_s)
+            try:
+                await self.reload()
+                told = ""
+            except Exception as error:
+                if str(error) != told:  # once, and not every few seconds until somebody looks
+                    logger.warning("the models stay as they are: %s", error)
+                told = str(error)
+
+    async def _load(self, role: Role, names: Names) -> ModelInfo:
+        limit = self._config.serving.reload.load_timeout_s
+        try:
+            return await self._ask(role, names, limit)
+        except asyncio.TimeoutError as error:
+            raise NotReady(f"{role} {names[0]} was not loaded within {limit:g} s") from error
+        except RayActorError as error:
+            raise NotReady(f"the {role} died while it loaded {names[0]} ({type(error).__name__})") from error
+        except MotserveError as error:
+            raise Conflict(f"{role} {names[0]} does not serve, everything stays as it is: {error}") from error
+
+    async def _ask(self, role: Role, names: Names, timeout_s: float) -> ModelInfo:
+        info: ModelInfo = await asyncio.wait_for(self._handles[role].info.remote(names), timeout_s)
+        return info
+
+
+def _check(role: Role, loaded: ModelInfo, before: Names, wanted: Names) -> None:
+    """Refuse a model that was loaded in place of the one that was promoted.
+
+    Raises:
+        Conflict: It is such a one.
+    """
+    promoted = [index for index, name in enumerate(wanted) if name not in before]
+    place = [shown_name(name) for name in wanted].index(loaded.weights["name"])
+    if promoted and place > promoted[0]:
+        raise Conflict(
+            f"{role} {wanted[promoted[0]]} does not serve, and in its place {loaded.weights['name']} was loaded; "
+            f"everything stays as it is: {loaded.weights['fallback']}"
+        )
