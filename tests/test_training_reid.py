@@ -141,7 +141,7 @@ def test_an_interrupted_job_learns_what_it_would_have_learned(
             raise Interrupted
         losses[step.epoch, step.number] = float(step.losses.total)
 
-    for stop in ((1, 2), (2, 2), (3, 1)):
+    for stop in ((2, 2), (3, 1)):
         with pytest.raises(Interrupted):
             run(again, partial(observe, stop=stop))
     resumed = run(again, partial(observe, stop=None))
