@@ -30,6 +30,8 @@ from training.detector_config import DetectorTraining
 from training.detector_train import Step, train_detector
 from training.job import MODEL, Job, Outcome, run_job
 from training.rendered import write_dataset
+from training.run_log import RunLog
+from training.worker import FolderExchange, Worker
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "training"
 NAME = "tiny_detector"
@@ -110,6 +112,25 @@ def test_the_result_serves(data: Path, mlflow_store: MlflowConfig, tmp_path: Pat
     assert detector.class_names == {0: "person"}
     (found,) = detector.detect([np.full((96, 128, 3), 127, np.uint8)])
     assert np.isfinite(found.boxes).all()
+
+
+def test_one_process_learns_what_ultralytics_learns(data: Path, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
+    settings = make_job(tiny(data, mlflow_store)).settings
+    log = RunLog.create(mlflow_store, "parity", {}, {}, "")
+    worker = Worker(0, 1, torch.device("cpu"), tmp_path / "own", FolderExchange(tmp_path / "last"), log)
+    train_detector(worker, settings)
+    import_ultralytics()
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    from training.detector_train import ultralytics_settings
+
+    stock = DetectionTrainer(overrides=ultralytics_settings(worker, settings, tmp_path / "stock"))
+    stock.train()
+    ours, theirs = (
+        np.genfromtxt(file, delimiter=",", skip_header=1) for file in (tmp_path / "last" / "results.csv", stock.csv)
+    )
+    timeless = np.arange(ours.shape[1]) != 1
+    np.testing.assert_allclose(ours[:, timeless], theirs[:, timeless], rtol=1e-4, atol=1e-5)
 
 
 class Interruption(Exception):

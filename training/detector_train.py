@@ -99,8 +99,24 @@ def _step(worker: Worker, trainer: Any) -> Step:
 def _trainer(worker: Worker, settings: DetectorTraining, run: Path, resume: bool) -> Any:
     from training.ray_yolo import RayDetectionTrainer
 
+    overrides = ultralytics_settings(worker, settings, run)
+    if resume:
+        overrides["resume"] = str(run / "weights" / _LAST)
+    initial = None if resume else _initial(settings)
+    short = settings.precision == "bf16" and worker.device.type == "cpu"
+    return RayDetectionTrainer(worker, overrides, initial, short, settings.evaluate_every)
+
+
+def ultralytics_settings(worker: Worker, settings: DetectorTraining, run: Path) -> dict[str, Any]:
+    """Return the settings of a job by Ultralytics' names.
+
+    Args:
+        worker: Where it runs.
+        settings: Everything that was set.
+        run: Folder for what Ultralytics writes.
+    """
     varied = settings.augmentation
-    overrides = {
+    return {
         "model": f"{settings.architecture}.yaml",
         "data": str(settings.data),
         "save_dir": str(run),
@@ -138,11 +154,6 @@ def _trainer(worker: Worker, settings: DetectorTraining, run: Path, resume: bool
         "plots": True,  # on all workers, who add up the confusion matrix
         "verbose": False,
     }
-    if resume:
-        overrides["resume"] = str(run / "weights" / _LAST)
-    initial = None if resume else _initial(settings)
-    short = settings.precision == "bf16" and worker.device.type == "cpu"
-    return RayDetectionTrainer(worker, overrides, initial, short, settings.evaluate_every)
 
 
 def _mixed_precision(worker: Worker, settings: DetectorTraining) -> bool | str:
@@ -224,6 +235,7 @@ def _finish(worker: Worker, settings: DetectorTraining, run: Path, folder: Path)
     training = {"job": settings.name, "seed": settings.seed, "init": settings.init, "image_size": settings.image_size}
     write_card(model, Card("detector", WEIGHTS, written.sha256, architecture, training, (scores,)))
     (folder / _PROGRESS).write_text(json.dumps({"done": True}), encoding="utf-8")
+    shutil.copyfile(run / _TABLE, folder / _TABLE)
     worker.log.summary({f"best/{name}": value for name, value in scores.metrics.items()})
     for picture in sorted((*run.glob("*.png"), *run.glob("*.jpg"))):
         worker.log.artifacts(picture, "pictures")
