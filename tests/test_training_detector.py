@@ -18,13 +18,15 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from motserve.config import MlflowConfig, load_config
+from motserve.config.files import layer_settings, read_settings
 from motserve.detection import build_detector
 from motserve.errors import InvalidConfig, InvalidData, NotFound, WeightsUnavailable
+from motserve.evaluation.yolo_data import read_yolo
 from motserve.libraries import import_ultralytics
 from motserve.registry import Registry
 from motserve.weights import resolve_weights
-from training import detector
-from training.bundled_config import PictureConfig, RenderedPictures
+from training import detector, rendered
+from training.bundled_config import PictureConfig, RenderedConfig, RenderedPictures
 from training.detector import make_job
 from training.detector_config import DetectorTraining
 from training.detector_train import Step, train_detector
@@ -261,6 +263,17 @@ def test_settings_that_do_not_go_together(data: Path, mlflow_store: MlflowConfig
         tiny(data, mlflow_store, **changes)
 
 
+def test_pictures_are_rendered_by_a_command(tmp_path: Path) -> None:
+    file = tmp_path / "rendered.yaml"
+    file.write_text("train_pictures: 2\nvalidation_pictures: 1\npictures: {longer_side: 128, most_people: 2}\n")
+    assert rendered.main(["--config", str(file), "--output", str(tmp_path / "set")]) == 0
+    assert len(read_yolo(tmp_path / "set" / "data.yaml", "train").images) == 2
+    file.write_text("pictures: {people: 2}\n")
+    assert rendered.main(["--config", str(file), "--output", str(tmp_path / "other")]) == 2
+    assert not (tmp_path / "other").exists()
+    assert read_settings(CONFIGS / "rendered.yaml", RenderedConfig).train_pictures > 0
+
+
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text("name: a\ndata: nowhere/data.yaml\nunknown: 1\n")
@@ -320,12 +333,25 @@ def test_two_workers_hold_one_network_and_one_may_die(
     assert Registry(mlflow_store).version(NAME, 1).run_id == outcome.run_id
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_gpus_learn_in_every_precision(
+    data: Path, mlflow_store: MlflowConfig, tmp_path: Path, precision: str
+) -> None:  # fmt: skip
+    compute = {"workers": 1, "gpus_per_worker": 1}
+    settings = make_job(tiny(data, mlflow_store, compute=compute, precision=precision)).settings
+    log = RunLog.create(mlflow_store, "gpu", {}, {}, "")
+    worker = Worker(0, 1, torch.device("cuda:0"), tmp_path / "own", FolderExchange(tmp_path / "last"), log)
+    losses: list[float] = []
+    train_detector(worker, settings, lambda step: losses.append(step.loss))
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+
+
 # --- the examples -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("detector*.yaml")))
 def test_the_shipped_settings_are_valid(name: str) -> None:
-    from motserve.config.files import layer_settings
-
     layers = [CONFIGS / "detector.yaml", *([] if name == "detector.yaml" else [CONFIGS / name])]
     assert layer_settings(layers, {}, DetectorTraining).name

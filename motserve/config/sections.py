@@ -40,7 +40,8 @@ class DetectorConfig(Section):
         description="Weights in order of preference: a path or the name of a file or folder in `models_dir`; the name "
         "of an Ultralytics release (.pt, RT-DETR too; also .onnx, _openvino_model, .engine), of a detector of "
         "torchvision (`fasterrcnn_resnet50_fpn_v2`), of one of effdet (`tf_efficientdet_d0`) or of one on the Hugging "
-        "Face Hub (`hf://facebook/detr-resnet-50`); or `bundled`. The first that can be had is used.",
+        "Face Hub (`hf://facebook/detr-resnet-50`); `models:/NAME@ALIAS` or `models:/NAME/VERSION` of the registry; or "
+        "`bundled`. The first that can be had is used.",
     )
     architecture: str | None = Field(
         None,
@@ -150,7 +151,7 @@ class ReIDConfig(Section):
         "motserve on any of its backbones, .onnx, .pth of torchreid with an OSNet); torchvision's for ImageNet, "
         "`resnet50-imagenet`, `vit_b_16-imagenet`, `efficientnet_b4-imagenet`, `mobilenet_v3_large-imagenet` or "
         "`mobilenet_v3_small-imagenet` (not in the default list, because a head that never saw people puts everybody "
-        "within `max_distance`); or `bundled`.",
+        "within `max_distance`); `models:/NAME@ALIAS` or `models:/NAME/VERSION` of the registry; or `bundled`.",
     )
     device: Device = Field("auto", description="`auto` (CUDA where there is one, else CPU), `cpu`, `cuda` or `cuda:N`.")
     half: bool = Field(True, description="Half precision on CUDA devices; elsewhere single precision is used.")
