@@ -14,6 +14,7 @@ from registry_data import VAL, add_version, make_model
 from motserve.config import Config, MlflowConfig, load_config
 from motserve.config.registry import GateConfig, RegistryConfig
 from motserve.errors import Conflict, InvalidData, NotFound, WeightsUnavailable
+from motserve.mlflow_store import connect
 from motserve.registry import CARD, Registry, Scores, judge, read_card
 from motserve.weights import find_weights, pin_weights, resolve_weights
 
@@ -151,6 +152,25 @@ def test_history_is_bounded(mlflow_store: MlflowConfig, tmp_path: Path) -> None:
     for number in (1, 2, 1, 2, 1):
         short.promote(NAME, number, "production", force=True)
     assert [move.after for move in short.history(NAME)] == [1, 2, 1]
+
+
+def test_models_of_other_tools_are_passed_over(
+    mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path, command: Motserve
+) -> None:
+    add(mlflow_store, tmp_path, 1.0, 2.0)
+    client = connect(mlflow_store)
+    for name in (NAME, "somebody's", "other"):
+        if name != NAME:
+            client.create_registered_model(name)
+        client.create_model_version(name, str(tmp_path))
+    assert [one.number for one in registry.versions(NAME)] == [2, 1]
+    assert registry.versions("somebody's") == registry.versions("other") == []
+    listed = command("models", "list", "--set", f"mlflow.tracking_uri={mlflow_store.tracking_uri}")
+    assert listed.exit_code == 0
+    assert f"{NAME}/2" in listed.stdout
+    client.set_registered_model_alias(NAME, "production", "3")
+    assert not registry.promote(NAME, 2, "production").passed, "there is something in production, if of no known score"
+    registry.promote(NAME, 2, "production", force=True)
 
 
 def test_scores_are_added(mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ class Registry:
         card = read_card(folder)
         client = self._client
         with refusals(self._config, f"a version of {model}"):
-            if any(found.name == model for found in client.search_registered_models(f"name = '{model}'")):
+            if any(found.name == model for found in client.search_registered_models(_named(model))):
                 others = {version.role for version in self.versions(model)} - {card.role}
                 if others:
                     raise Conflict(f"{model} is a {others.pop()}; register a {card.role} by another name")
@@ -148,15 +148,16 @@ class Registry:
             return sorted(model.name for model in self._client.search_registered_models(max_results=_PAGE))
 
     def versions(self, model: str) -> list[Version]:
-        """Return the versions of a model, the latest first.
+        """Return the versions of a model that motserve registered, the latest first.
 
         Raises:
             NotFound: There is no such model.
         """
         about = self._about(model)
         with refusals(self._config, f"the versions of {model}"):
-            found = self._client.search_model_versions(f"name = '{model}'", max_results=_PAGE)
-        return sorted((_read(one, about.aliases) for one in found), key=lambda version: -version.number)
+            found = self._client.search_model_versions(_named(model), max_results=_PAGE)
+        ours = [_read(one, about.aliases) for one in found if _is_ours(one)]
+        return sorted(ours, key=lambda version: -version.number)
 
     def version(self, model: str, which: int | str) -> Version:
         """Return a version.
@@ -199,9 +200,8 @@ class Registry:
             raise Conflict(f"{model}/{number} is archived: `motserve models archive {model} {number} --undo` first")
         if alias in version.aliases:
             raise Conflict(f"{model}/{number} is in {alias} already")
-        present = next((one for one in self.versions(model) if "production" in one.aliases), None)
         gate = self._gates.detector if version.role == "detector" else self._gates.reid
-        verdict = judge(version.scores, present.scores if present and present.number != number else None, gate)
+        verdict = judge(version.scores, self._present_scores(model, number), gate)
         if verdict.passed or force:
             self._move(model, alias, number, "promote" if verdict.passed else "force", reason)
         return verdict
@@ -285,6 +285,14 @@ class Registry:
             )
         return Path(there)
 
+    def _present_scores(self, model: str, candidate: int) -> Mapping[str, Scores] | None:
+        """Return what the version in production scores; None where there is none but the candidate."""
+        present = self._about(model).aliases.get("production")
+        if present is None or int(present) == candidate:
+            return None
+        # one that another tool put there was measured on nothing that can be compared
+        return {one.number: one.scores for one in self.versions(model)}.get(int(present), {})
+
     @property
     def _client(self) -> Any:
         return connect(self._config)
@@ -322,9 +330,19 @@ def _score_tags(scores: Iterable[Scores]) -> dict[str, str]:
     return tags
 
 
+def _named(model: str) -> str:
+    """Return the filter by which MLflow finds a model; other tools take names with quotes."""
+    quote = '"' if "'" in model else "'"
+    return f"name = {quote}{model}{quote}"
+
+
+def _is_ours(found: Any) -> bool:
+    return found.tags.get("role") in get_args(Role)
+
+
 def _read(found: Any, aliases: Mapping[str, str]) -> Version:
     tags = found.tags
-    if tags.get("role") not in get_args(Role):
+    if not _is_ours(found):
         raise NotFound(f"{found.name}/{found.version} was not registered by motserve: it has no tag `role`")
     scores = [Scores(**orjson.loads(value)) for key, value in tags.items() if key.startswith(_SCORES)]
     number = int(found.version)
