@@ -13,7 +13,7 @@ from registry_data import VAL, add_version, make_model
 
 from motserve.config import Config, MlflowConfig, load_config
 from motserve.config.registry import GateConfig, RegistryConfig
-from motserve.errors import Conflict, InvalidData, NotFound, WeightsUnavailable
+from motserve.errors import Conflict, InvalidData, MotserveError, NotFound, WeightsUnavailable
 from motserve.mlflow_store import connect
 from motserve.registry import CARD, Registry, Scores, judge, read_card
 from motserve.weights import find_weights, pin_weights, resolve_weights
@@ -152,6 +152,46 @@ def test_history_is_bounded(mlflow_store: MlflowConfig, tmp_path: Path) -> None:
     for number in (1, 2, 1, 2, 1):
         short.promote(NAME, number, "production", force=True)
     assert [move.after for move in short.history(NAME)] == [1, 2, 1]
+
+
+def test_history_fits_into_a_tag_of_any_database(
+    mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(mlflow_store, tmp_path, 1.0, 2.0)
+
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    for turn in range(20):
+        registry.promote(NAME, 1 + turn % 2, "production", force=True, reason="why " * 200)
+    assert len(connect(mlflow_store).get_registered_model(NAME).tags["history"]) <= 5000
+    assert registry.history(NAME)[-1].after == 2
+    assert registry.rollback(NAME, "production").number == 1
+
+
+def test_rollback_knows_what_the_history_does_not(
+    mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(mlflow_store, tmp_path, 1.0, 2.0, 3.0, 4.0)
+    for number in (1, 2):
+        registry.promote(NAME, number, "production")
+    client = connect(mlflow_store)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(client), "set_registered_model_alias", fail)
+        with pytest.raises(MotserveError, match="gone"):
+            registry.rollback(NAME, "production")
+        with pytest.raises(MotserveError, match="gone"):
+            registry.promote(NAME, 3, "production")
+    assert registry.rollback(NAME, "production").number == 1, "neither of them happened"
+    client.set_registered_model_alias(NAME, "production", "3")
+    registry.promote(NAME, 4, "production")
+    assert registry.rollback(NAME, "production").number == 3, "somebody else had put it there"
+
+
+def fail(*_: object) -> None:
+    raise OSError("the network is gone")
 
 
 def test_models_of_other_tools_are_passed_over(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -29,6 +30,9 @@ _HISTORY: Final = "history"
 _SCORES: Final = "scores."
 _KEY_DIGITS: Final = 16
 _PAGE: Final = 1000
+_TAG_CHARACTERS: Final = 5000
+"""Characters of a tag of a model that PostgreSQL and MySQL store; SQLite and MLflow itself would take more."""
+_REASON_CHARACTERS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,10 +221,13 @@ class Registry:
         for move in self.history(model):
             if move.alias != alias:
                 continue
+            _put_right(stack, move.before)
             if move.way == "rollback":
-                stack = stack[:-1]
-            elif stack[-1:] != [move.after]:  # a move that failed half-way was made again
+                stack = stack[:-1] or [move.after]
+            else:
                 stack.append(move.after)
+        present = self._about(model).aliases.get(alias)
+        _put_right(stack, int(present) if present else None)
         if len(stack) < 2:
             raise Conflict(f"{model} was in {alias} in no version before this one")
         before = self.version(model, stack[-2])
@@ -309,15 +316,36 @@ class Registry:
         about = self._about(model)
         before = about.aliases.get(alias)
         at = self._clock().isoformat(timespec="seconds")
-        move = Move(at, alias, int(before) if before else None, after, way, getpass.getuser(), reason)
+        move = Move(at, alias, int(before) if before else None, after, way, _user(), reason[:_REASON_CHARACTERS])
         moves = [*self.history(model), move][-self._gates.history :]
         with refusals(self._config, f"the move of {alias}"):
             # the history first: an alias that moved without it could not be rolled back
-            history = orjson.dumps([asdict(one) for one in moves]).decode()
-            self._client.set_registered_model_tag(model, _HISTORY, history)
+            self._client.set_registered_model_tag(model, _HISTORY, _write_history(moves))
             self._client.set_registered_model_alias(model, alias, str(after))
         level = logging.WARNING if way == "force" else logging.INFO
         logger.log(level, "%s of %s moved: %s", alias, model, way, extra={"model": model, **asdict(move)})
+
+
+def _put_right(stack: list[int], present: int | None) -> None:
+    """Bring versions that an alias was on into line with the one that it is on: a move was not completed, or unseen."""
+    if present in stack:
+        del stack[len(stack) - stack[::-1].index(present) :]
+    elif present is not None:
+        stack.append(present)
+
+
+def _write_history(moves: list[Move]) -> str:
+    """Write moves as a tag, without the oldest where they would not fit."""
+    while len(text := orjson.dumps([asdict(one) for one in moves]).decode()) > _TAG_CHARACTERS:
+        moves = moves[1:]
+    return text
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # containers run as users whom the system does not know
+        return str(os.getuid())
 
 
 def _score_tags(scores: Iterable[Scores]) -> dict[str, str]:
