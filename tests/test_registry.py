@@ -307,6 +307,18 @@ def test_a_registry_that_is_down_is_remembered(
         resolve_weights("detector", configured(mlflow_store, tmp_path, f"models:/{NAME}@staging"))
 
 
+def test_what_a_service_pinned_is_remembered(mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path) -> None:
+    """Replicas ask for the exact version; they must find it by the alias when they start again without a registry."""
+    add(mlflow_store, tmp_path, 1.0, 2.0)
+    alias = f"models:/{NAME}@production"
+    for number in (1, 2):
+        registry.promote(NAME, number, "production")
+        (pinned,) = pin_weights("detector", configured(mlflow_store, tmp_path, alias))
+        served = resolve_weights("detector", configured(mlflow_store, tmp_path, pinned))
+    Path(mlflow_store.tracking_uri.removeprefix("sqlite:///")).unlink()
+    assert resolve_weights("detector", configured(mlflow_store, tmp_path, alias)) == served
+
+
 def test_changed_files_are_noticed(mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path) -> None:
     version = add_version(mlflow_store, tmp_path, NAME, 1.0, {"mAP50": 1.0})
     (stored,) = (tmp_path / "artifacts").rglob("detector.safetensors")
