@@ -15,10 +15,12 @@ import pytest
 import ray
 import torch
 from mlflow import MlflowClient
+from safetensors.torch import save_file
 
 from motserve.config import MlflowConfig, load_config
 from motserve.detection import build_detector
 from motserve.errors import InvalidConfig, InvalidData, NotFound, WeightsUnavailable
+from motserve.libraries import import_ultralytics
 from motserve.registry import Registry
 from motserve.weights import resolve_weights
 from training import detector
@@ -163,6 +165,22 @@ def test_training_goes_on_from_other_weights(data: Path, mlflow_store: MlflowCon
     from safetensors.torch import load_file
 
     torch.testing.assert_close(seen[-1], load_file(untrained_detector)["model.0.conv.weight"], atol=1e-5, rtol=0)
+
+
+def test_training_goes_on_from_weights_with_more_classes(
+    data: Path, mlflow_store: MlflowConfig, tmp_path: Path
+) -> None:  # fmt: skip
+    """The branch that tells classes is wider there, where the network is small, and stays so."""
+    import_ultralytics()
+    from ultralytics.nn.tasks import DetectionModel
+
+    build: Any = DetectionModel
+    path = tmp_path / "many.safetensors"
+    metadata = {"architecture": "yolov8n", "names": orjson.dumps({str(i): f"class {i}" for i in range(80)}).decode()}
+    save_file(build("yolov8n.yaml", nc=80, verbose=False).state_dict(), path, metadata)
+    first = run(tiny(data, mlflow_store, init=str(path), epochs=1))
+    second = run(tiny(data, mlflow_store, name="again", init=str(first.version), epochs=1))
+    assert (first.version, second.version) == (f"models:/{NAME}/1", f"models:/{NAME}/2")
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
