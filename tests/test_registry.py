@@ -46,6 +46,13 @@ def scored(rank1: float, mean: float, key: str = "a") -> dict[str, Scores]:
     return {key: Scores(f"data {key}", key, {"Rank-1": rank1, "mAP": mean})}
 
 
+PICTURES_AND_TRACKS = GateConfig(metrics=("mAP50",), least={"MOTA": 70.0})
+
+
+def both(precision: float, accuracy: float) -> dict[str, Scores]:
+    return {"p": Scores("pictures", "p", {"mAP50": precision}), "t": Scores("tracks", "t", {"MOTA": accuracy})}
+
+
 @pytest.mark.parametrize(
     ("candidate", "present", "gate", "passed"),
     [
@@ -61,6 +68,10 @@ def scored(rank1: float, mean: float, key: str = "a") -> dict[str, Scores]:
         (scored(80, 60), {}, GATE, False),
         ({}, None, GATE, False),
         ({"a": Scores("a", "a", {"mAP": 99.0})}, None, GATE, False),
+        (both(81, 70), both(80, 90), PICTURES_AND_TRACKS, True),
+        (both(79, 70), both(80, 60), PICTURES_AND_TRACKS, False),
+        (both(81, 69), both(80, 60), PICTURES_AND_TRACKS, False),
+        (both(81, 70), {}, PICTURES_AND_TRACKS, False),
     ],
 )  # fmt: skip
 def test_gate(candidate: dict[str, Scores], present: dict[str, Scores] | None, gate: GateConfig, passed: bool) -> None:
