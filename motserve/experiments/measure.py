@@ -60,10 +60,14 @@ def measure_tracking(
     )
     combined = evaluation.scored.combined.scores.as_dict()
     metrics = {name: value for name, value in percent(combined, RATIO_NAMES).items() if name in RATIO_NAMES}
-    settings = {
+    settings: dict[str, Any] = {
         "detector": config.detector.model_dump(mode="json", exclude=_WHERE),
         "tracker": config.tracker.model_dump(mode="json"),
         "reid": config.reid.model_dump(mode="json", exclude=_WHERE),
+    }
+    # the tracks are the work of the other networks too, and those may be others by now
+    settings["with"] = {
+        role: weights["sha256"] for role, weights in evaluation.weights.items() if role != "detector" and weights
     }
     return Scores(f"{', '.join(truths)}, tracked", _key("mot", evaluation.data, settings), metrics)
 
