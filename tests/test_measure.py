@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from motserve.config import Config
-from motserve.experiments import measure
+from motserve.config import VideoConfig, load_config
+from motserve.evaluation.sequences import find_truth
+from motserve.experiments.measure import measure_tracking
+from motserve.scenes import SceneConfig, ground_truth_rows, render
+from motserve.video import VideoWriter
 
 
-def test_tracks_of_another_embedder_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    def key(detector: str, embedder: str | None) -> str:
-        weights = {"detector": {"sha256": detector}, "reid": embedder and {"sha256": embedder}}
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """A folder with twelve frames of people walking, and its ground truth."""
+    folder = tmp_path / "gt"
+    (folder / "hall/gt").mkdir(parents=True)
+    frames = list(render(SceneConfig(seed=5, width=192, height=112, rate_hz=6, duration_s=2)))
+    with VideoWriter(folder / "hall/hall.mp4", 192, 112, VideoConfig(), rate_hz=6) as writer:
+        for number, frame in enumerate(frames):
+            writer.write(frame.frame.image, number / 6)
+    (folder / "hall/gt/gt.txt").write_text("".join(f"{row}\n" for row in ground_truth_rows(frames)))
+    return folder
 
-        def track(*_: Any, **__: Any) -> Any:
-            combined = SimpleNamespace(scores=SimpleNamespace(as_dict=lambda: {"MOTA": 0.5}))
-            return SimpleNamespace(scored=SimpleNamespace(combined=combined), data={}, weights=weights)
 
-        monkeypatch.setattr(measure, "track_and_score", track)
-        return measure.measure_tracking(Config(), {}).key
+def test_tracks_of_two_detectors_are_compared_and_those_of_two_embedders_are_not(
+    scene: Path, tmp_path: Path, untrained_detector: Path, untrained_embedder: Path
+) -> None:
+    def key(detector: Any, embedder: Any) -> str:
+        tree = {
+            "detector": {"weights": [str(detector)], "image_size": 64},
+            "reid": {"weights": [str(embedder)], "policy": "on_demand"},
+            "cache_dir": str(tmp_path / "cache"),
+        }
+        return measure_tracking(load_config([tree]), find_truth(scene)).key
 
-    assert key("a", "e") == key("b", "e"), "detectors are what is compared"
-    assert len({key("a", "e"), key("a", "f"), key("a", None)}) == 3
+    with_bundled = key("bundled", "bundled")
+    assert key(untrained_detector, "bundled") == with_bundled
+    assert key("bundled", untrained_embedder) != with_bundled

@@ -69,7 +69,12 @@ def measure_tracking(
     settings["with"] = {
         role: weights["sha256"] for role, weights in evaluation.weights.items() if role != "detector" and weights
     }
-    return Scores(f"{', '.join(truths)}, tracked", _key("mot", evaluation.data, settings), metrics)
+    # not all that is said of the detections: that tells the detector too, which is what is compared
+    data = {
+        name: {"ground_truth": one["ground_truth"], "video": one["detections"]["sha256"]}
+        for name, one in evaluation.data.items()
+    }
+    return Scores(f"{', '.join(truths)}, tracked", _key("mot", data, settings), metrics)
 
 
 def measure_embedder(
