@@ -183,6 +183,19 @@ def test_training_goes_on_from_weights_with_more_classes(
     assert (first.version, second.version) == (f"models:/{NAME}/1", f"models:/{NAME}/2")
 
 
+def test_a_model_that_could_not_be_measured_is_registered(
+    data: Path, mlflow_store: MlflowConfig, tmp_path: Path
+) -> None:  # fmt: skip
+    copy = shutil.copytree(data.parent, tmp_path / "set")
+    for label in (copy / "labels" / "val").glob("*.txt"):
+        label.write_text("")
+    described = (copy / "data.yaml").read_text().replace(str(data.parent), str(copy))
+    (copy / "data.yaml").write_text(described)
+    outcome = run(tiny(copy / "data.yaml", mlflow_store, epochs=1))
+    assert outcome.scores[0].metrics == {}
+    assert not Registry(mlflow_store).promote(NAME, 1, "production").passed
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
