@@ -59,6 +59,15 @@ def shown_name(name: str) -> str:
     return name.removeprefix(REGISTRY) if name.startswith(REGISTRY) else Path(name).name
 
 
+def is_alias(name: str) -> bool:
+    """Tell whether the registry may mean another version by a name tomorrow.
+
+    >>> is_alias("models:/yolov8_detector@production"), is_alias("models:/yolov8_detector/7")
+    (True, False)
+    """
+    return name.startswith(REGISTRY) and "@" in name
+
+
 def resolve_weights(role: Role, config: Config) -> Weights:
     """Find the weights of the detector or the embedder, downloading them where that is needed and possible.
 
@@ -189,7 +198,7 @@ def _pinned(name: str, config: Config) -> str:
     from motserve.registry import resolve
 
     try:
-        return resolve.pin(name, config.mlflow)
+        return resolve.pin(name, config.mlflow, _cache(config) / "registry")
     except WeightsUnavailable as error:
         logger.warning("%s stays as it is: %s", name, error, extra={"weights": name})
         return name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from registry_data import VAL, add_version, make_model
 
 from motserve.config import Config, MlflowConfig, load_config
 from motserve.config.registry import GateConfig, RegistryConfig
-from motserve.errors import Conflict, InvalidData, NotFound, WeightsUnavailable
+from motserve.errors import Conflict, InvalidData, MotserveError, NotFound, WeightsUnavailable
+from motserve.mlflow_store import connect
 from motserve.registry import CARD, Registry, Scores, judge, read_card
 from motserve.weights import find_weights, pin_weights, resolve_weights
 
@@ -45,6 +47,13 @@ def scored(rank1: float, mean: float, key: str = "a") -> dict[str, Scores]:
     return {key: Scores(f"data {key}", key, {"Rank-1": rank1, "mAP": mean})}
 
 
+PICTURES_AND_TRACKS = GateConfig(metrics=("mAP50",), least={"MOTA": 70.0})
+
+
+def both(precision: float, accuracy: float) -> dict[str, Scores]:
+    return {"p": Scores("pictures", "p", {"mAP50": precision}), "t": Scores("tracks", "t", {"MOTA": accuracy})}
+
+
 @pytest.mark.parametrize(
     ("candidate", "present", "gate", "passed"),
     [
@@ -59,7 +68,13 @@ def scored(rank1: float, mean: float, key: str = "a") -> dict[str, Scores]:
         (scored(80, 60), None, GATE.model_copy(update={"least": {"mAP": 61.0}}), False),
         (scored(80, 60), {}, GATE, False),
         ({}, None, GATE, False),
+        (scored(math.nan, 60), scored(80, 60), GATE, False),
+        (scored(80, math.nan), None, GATE.model_copy(update={"least": {"mAP": 1.0}}), False),
         ({"a": Scores("a", "a", {"mAP": 99.0})}, None, GATE, False),
+        (both(81, 70), both(80, 90), PICTURES_AND_TRACKS, True),
+        (both(79, 70), both(80, 60), PICTURES_AND_TRACKS, False),
+        (both(81, 69), both(80, 60), PICTURES_AND_TRACKS, False),
+        (both(81, 70), {}, PICTURES_AND_TRACKS, False),
     ],
 )  # fmt: skip
 def test_gate(candidate: dict[str, Scores], present: dict[str, Scores] | None, gate: GateConfig, passed: bool) -> None:
@@ -151,6 +166,65 @@ def test_history_is_bounded(mlflow_store: MlflowConfig, tmp_path: Path) -> None:
     for number in (1, 2, 1, 2, 1):
         short.promote(NAME, number, "production", force=True)
     assert [move.after for move in short.history(NAME)] == [1, 2, 1]
+
+
+def test_history_fits_into_a_tag_of_any_database(
+    mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(mlflow_store, tmp_path, 1.0, 2.0)
+
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    for turn in range(20):
+        registry.promote(NAME, 1 + turn % 2, "production", force=True, reason="why " * 200)
+    assert len(connect(mlflow_store).get_registered_model(NAME).tags["history"]) <= 5000
+    assert registry.history(NAME)[-1].after == 2
+    assert registry.rollback(NAME, "production").number == 1
+
+
+def test_rollback_knows_what_the_history_does_not(
+    mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(mlflow_store, tmp_path, 1.0, 2.0, 3.0, 4.0)
+    for number in (1, 2):
+        registry.promote(NAME, number, "production")
+    client = connect(mlflow_store)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(client), "set_registered_model_alias", fail)
+        with pytest.raises(MotserveError, match="gone"):
+            registry.rollback(NAME, "production")
+        with pytest.raises(MotserveError, match="gone"):
+            registry.promote(NAME, 3, "production")
+    assert registry.rollback(NAME, "production").number == 1, "neither of them happened"
+    client.set_registered_model_alias(NAME, "production", "3")
+    registry.promote(NAME, 4, "production")
+    assert registry.rollback(NAME, "production").number == 3, "somebody else had put it there"
+
+
+def fail(*_: object) -> None:
+    raise OSError("the network is gone")
+
+
+def test_models_of_other_tools_are_passed_over(
+    mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path, command: Motserve
+) -> None:
+    add(mlflow_store, tmp_path, 1.0, 2.0)
+    client = connect(mlflow_store)
+    for name in (NAME, "somebody's", "other"):
+        if name != NAME:
+            client.create_registered_model(name)
+        client.create_model_version(name, str(tmp_path))
+    assert [one.number for one in registry.versions(NAME)] == [2, 1]
+    assert registry.versions("somebody's") == registry.versions("other") == []
+    listed = command("models", "list", "--set", f"mlflow.tracking_uri={mlflow_store.tracking_uri}")
+    assert listed.exit_code == 0
+    assert f"{NAME}/2" in listed.stdout
+    client.set_registered_model_alias(NAME, "production", "3")
+    assert not registry.promote(NAME, 2, "production").passed, "there is something in production, if of no known score"
+    registry.promote(NAME, 2, "production", force=True)
 
 
 def test_scores_are_added(mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path) -> None:
@@ -245,6 +319,18 @@ def test_a_registry_that_is_down_is_remembered(
     assert pin_weights("detector", config) == (f"models:/{NAME}@production", f"models:/{NAME}@staging")
     with pytest.raises(WeightsUnavailable, match="there is no registry"):
         resolve_weights("detector", configured(mlflow_store, tmp_path, f"models:/{NAME}@staging"))
+
+
+def test_what_a_service_pinned_is_remembered(mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path) -> None:
+    """Replicas ask for the exact version; they must find it by the alias when they start again without a registry."""
+    add(mlflow_store, tmp_path, 1.0, 2.0)
+    alias = f"models:/{NAME}@production"
+    for number in (1, 2):
+        registry.promote(NAME, number, "production")
+        (pinned,) = pin_weights("detector", configured(mlflow_store, tmp_path, alias))
+        served = resolve_weights("detector", configured(mlflow_store, tmp_path, pinned))
+    Path(mlflow_store.tracking_uri.removeprefix("sqlite:///")).unlink()
+    assert resolve_weights("detector", configured(mlflow_store, tmp_path, alias)) == served
 
 
 def test_changed_files_are_noticed(mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path) -> None:

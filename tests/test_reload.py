@@ -238,6 +238,26 @@ def test_a_preferred_name_that_did_not_change_may_win(tmp_path: Path) -> None:
     assert served.current("detector") == after
 
 
+def test_a_registry_that_is_down_changes_nothing(tmp_path: Path) -> None:
+    asked = ("models:/people@production", "bundled")
+    pins = Pins(detector=OLD, reid=OLD)
+    reloader, served = reloader_of(tmp_path, pins, {asked: info_of(OLD)})
+    asyncio.run(reloader.reload())
+    pins.names = {"detector": asked, "reid": asked}
+    with pytest.raises(NotReady, match="does not say which detector models:/people@production is"):
+        asyncio.run(reloader.reload())
+    assert served.current("detector") == OLD
+
+
+def test_a_service_that_started_without_the_registry(tmp_path: Path) -> None:
+    asked = ("models:/people@production", "bundled")
+    pins = Pins(detector=asked, reid=asked)
+    reloader, _ = reloader_of(tmp_path, pins, {asked: info_of(OLD)})
+    assert not any(change.changed for change in asyncio.run(reloader.reload()).values())
+    pins.names["detector"] = NEW
+    assert asyncio.run(reloader.reload())["detector"].now.weights["name"] == "people/2"
+
+
 def test_polling_reloads_and_survives(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pins = Pins(detector=OLD, reid=OLD)
     reloader, served = reloader_of(tmp_path, pins, {("bad",): InvalidConfig("bad")}, poll_s=0.01)

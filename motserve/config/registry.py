@@ -56,4 +56,7 @@ class RegistryConfig(Section):
 
     detector: DetectorGateConfig = Field(DetectorGateConfig(), description="Gate of detectors.")
     reid: ReIDGateConfig = Field(ReIDGateConfig(), description="Gate of embedders.")
-    history: int = Field(50, ge=2, le=500, description="Moves of aliases that are remembered of each model.")
+    history: int = Field(
+        50, ge=2, le=500, description="Moves of aliases that are remembered of each model, fewer where they would not "
+        "fit into a tag of MLflow."
+    )  # fmt: skip

@@ -105,12 +105,12 @@ def _load_state_dict(ultralytics: Any, weights: Weights) -> Any:
     architecture = f"{metadata['architecture']}.yaml"
     network = json.loads(metadata["network"]) if "network" in metadata else architecture
     model = ultralytics.YOLO(architecture, task="detect", verbose=False)
-    model.model = DetectionModel(network, nc=len(names), verbose=False)  # type: ignore[no-untyped-call]
-    head = f"model.{len(model.model.model) - 1}"
-    width = state[f"{head}.cv3.0.2.weight"].shape[1]
+    build: Any = DetectionModel
+    model.model = build(network, nc=len(names), verbose=False)
+    width = state[f"model.{len(model.model.model) - 1}.cv3.0.2.weight"].shape[1]
     if width != model.model.model[-1].cv3[0][-1].in_channels:
-        # fine-tuned to fewer classes, a small network keeps the branch that it had for many
-        model.model.load(DetectionModel(network, nc=width, verbose=False), verbose=False)  # type: ignore[no-untyped-call]
+        # what began with more classes keeps their wider branch; Ultralytics makes room for it when it loads one
+        model.model.load(build(network, nc=width, verbose=False), verbose=False)
     model.model.load_state_dict(state)
     model.model.names = names
     return model

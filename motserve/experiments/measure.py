@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def measure_detector(config: Config, data: Path, split: str, progress: Progress 
     pictures = detect_yolo(data, split, Models(settings), open_cache(settings), progress)
     scores = score_pictures([pictures], settings)[COMBINED].as_dict()
     ratios = [name for name in scores if name not in DETECTION_COUNTS]
-    metrics = {name: value for name, value in percent(scores, ratios).items() if name in ratios}
+    metrics = _known(percent(scores, ratios), ratios)
     key = _key("detection", pictures.data, settings.detector.model_dump(mode="json", exclude=_WHERE))
     return Scores(f"{data.resolve().parent.name} {split}, {len(pictures.truth)} pictures", key, metrics)
 
@@ -59,13 +60,22 @@ def measure_tracking(
         truths, config, open_cache(config), videos=videos, benchmark=benchmark, progress=progress
     )
     combined = evaluation.scored.combined.scores.as_dict()
-    metrics = {name: value for name, value in percent(combined, RATIO_NAMES).items() if name in RATIO_NAMES}
-    settings = {
+    metrics = _known(percent(combined, RATIO_NAMES), RATIO_NAMES)
+    settings: dict[str, Any] = {
         "detector": config.detector.model_dump(mode="json", exclude=_WHERE),
         "tracker": config.tracker.model_dump(mode="json"),
         "reid": config.reid.model_dump(mode="json", exclude=_WHERE),
     }
-    return Scores(f"{', '.join(truths)}, tracked", _key("mot", evaluation.data, settings), metrics)
+    # the tracks are the work of the other networks too, and those may be others by now
+    settings["with"] = {
+        role: weights["sha256"] for role, weights in evaluation.weights.items() if role != "detector" and weights
+    }
+    # not all that is said of the detections: that tells the detector too, which is what is compared
+    data = {
+        name: {"ground_truth": one["ground_truth"], "video": one["detections"]["sha256"]}
+        for name, one in evaluation.data.items()
+    }
+    return Scores(f"{', '.join(truths)}, tracked", _key("mot", data, settings), metrics)
 
 
 def measure_embedder(
@@ -90,11 +100,16 @@ def measure_embedder(
     crops = load_crops(root, protocol, people)
     plain, _ = score_embedder(crops, Models(config), open_cache(config), progress=progress)
     scores = plain.as_dict()
-    metrics = {name: value for name, value in percent(scores, RETRIEVAL_RATIOS).items() if name in RETRIEVAL_RATIOS}
+    metrics = _known(percent(scores, RETRIEVAL_RATIOS), RETRIEVAL_RATIOS)
     settings = config.reid.model_dump(mode="json", include={"crop_height", "crop_width", "feature"})
     key = _key("reid", {**crops.data, "protocol": protocol}, settings)
     chosen = "" if people is None else f" of {len(people)} people"
     return Scores(f"{root.resolve().name}, {protocol}, {len(crops.query)} queries{chosen}", key, metrics)
+
+
+def _known(scores: Mapping[str, float], names: Collection[str]) -> dict[str, float]:
+    """Choose scores by name, without those that do not exist, such as of pictures on which nothing is to be found."""
+    return {name: value for name, value in scores.items() if name in names and isfinite(value)}
 
 
 def _key(kind: str, data: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

@@ -52,13 +52,16 @@ class Reference:
         return cls(match["model"], match["number"] or match["alias"])
 
 
-def pin(name: str, config: MlflowConfig) -> str:
-    """Return the name of exactly the version that a name stands for now.
+def pin(name: str, config: MlflowConfig, cache: Path) -> str:
+    """Return the name of exactly the version that a name stands for now, and remember it for `fetch`.
 
     Raises:
         WeightsUnavailable: The registry has none, or cannot be asked.
     """
-    return _ask(Reference.parse(name), config).uri
+    reference = Reference.parse(name)
+    version = _ask(reference, config)
+    _Known(cache / reference.model).remember(reference.which, version)
+    return version.uri
 
 
 def fetch(name: str, config: MlflowConfig, cache: Path, offline: bool = False) -> tuple[str, Path] | None:
@@ -117,14 +120,17 @@ class _Known:
         self._folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._folder) as part:
             there = registry.download(version, Path(part))
-            # a folder cannot take the place of one that another process has finished in the meantime
-            if not self.folder(version).is_dir():
+            try:
                 there.replace(self.folder(version))
+            except OSError:  # a folder cannot take the place of one that another process has finished in the meantime
+                if not self.folder(version).is_dir():
+                    raise
 
     def remember(self, which: str, version: Version) -> None:
         """Keep what a name stands for."""
         names = {**self._names(), which: [version.number, self.folder(version).name]}
         if names != self._names():
+            self._folder.mkdir(parents=True, exist_ok=True)
             write_json(self._folder / _KNOWN, names)
 
     def find(self, which: str) -> tuple[int, Path] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -29,6 +30,9 @@ _HISTORY: Final = "history"
 _SCORES: Final = "scores."
 _KEY_DIGITS: Final = 16
 _PAGE: Final = 1000
+_TAG_CHARACTERS: Final = 5000
+"""Characters of a tag of a model that PostgreSQL and MySQL store; SQLite and MLflow itself would take more."""
+_REASON_CHARACTERS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,7 @@ class Registry:
         card = read_card(folder)
         client = self._client
         with refusals(self._config, f"a version of {model}"):
-            if any(found.name == model for found in client.search_registered_models(f"name = '{model}'")):
+            if any(found.name == model for found in client.search_registered_models(_named(model))):
                 others = {version.role for version in self.versions(model)} - {card.role}
                 if others:
                     raise Conflict(f"{model} is a {others.pop()}; register a {card.role} by another name")
@@ -148,15 +152,16 @@ class Registry:
             return sorted(model.name for model in self._client.search_registered_models(max_results=_PAGE))
 
     def versions(self, model: str) -> list[Version]:
-        """Return the versions of a model, the latest first.
+        """Return the versions of a model that motserve registered, the latest first.
 
         Raises:
             NotFound: There is no such model.
         """
         about = self._about(model)
         with refusals(self._config, f"the versions of {model}"):
-            found = self._client.search_model_versions(f"name = '{model}'", max_results=_PAGE)
-        return sorted((_read(one, about.aliases) for one in found), key=lambda version: -version.number)
+            found = self._client.search_model_versions(_named(model), max_results=_PAGE)
+        ours = [_read(one, about.aliases) for one in found if _is_ours(one)]
+        return sorted(ours, key=lambda version: -version.number)
 
     def version(self, model: str, which: int | str) -> Version:
         """Return a version.
@@ -199,9 +204,8 @@ class Registry:
             raise Conflict(f"{model}/{number} is archived: `motserve models archive {model} {number} --undo` first")
         if alias in version.aliases:
             raise Conflict(f"{model}/{number} is in {alias} already")
-        present = next((one for one in self.versions(model) if "production" in one.aliases), None)
         gate = self._gates.detector if version.role == "detector" else self._gates.reid
-        verdict = judge(version.scores, present.scores if present and present.number != number else None, gate)
+        verdict = judge(version.scores, self._present_scores(model, number), gate)
         if verdict.passed or force:
             self._move(model, alias, number, "promote" if verdict.passed else "force", reason)
         return verdict
@@ -217,10 +221,13 @@ class Registry:
         for move in self.history(model):
             if move.alias != alias:
                 continue
+            _put_right(stack, move.before)
             if move.way == "rollback":
-                stack = stack[:-1]
-            elif stack[-1:] != [move.after]:  # a move that failed half-way was made again
+                stack = stack[:-1] or [move.after]
+            else:
                 stack.append(move.after)
+        present = self._about(model).aliases.get(alias)
+        _put_right(stack, int(present) if present else None)
         if len(stack) < 2:
             raise Conflict(f"{model} was in {alias} in no version before this one")
         before = self.version(model, stack[-2])
@@ -285,6 +292,14 @@ class Registry:
             )
         return Path(there)
 
+    def _present_scores(self, model: str, candidate: int) -> Mapping[str, Scores] | None:
+        """Return what the version in production scores; None where there is none but the candidate."""
+        present = self._about(model).aliases.get("production")
+        if present is None or int(present) == candidate:
+            return None
+        # one that another tool put there was measured on nothing that can be compared
+        return {one.number: one.scores for one in self.versions(model)}.get(int(present), {})
+
     @property
     def _client(self) -> Any:
         return connect(self._config)
@@ -301,15 +316,36 @@ class Registry:
         about = self._about(model)
         before = about.aliases.get(alias)
         at = self._clock().isoformat(timespec="seconds")
-        move = Move(at, alias, int(before) if before else None, after, way, getpass.getuser(), reason)
+        move = Move(at, alias, int(before) if before else None, after, way, _user(), reason[:_REASON_CHARACTERS])
         moves = [*self.history(model), move][-self._gates.history :]
         with refusals(self._config, f"the move of {alias}"):
             # the history first: an alias that moved without it could not be rolled back
-            history = orjson.dumps([asdict(one) for one in moves]).decode()
-            self._client.set_registered_model_tag(model, _HISTORY, history)
+            self._client.set_registered_model_tag(model, _HISTORY, _write_history(moves))
             self._client.set_registered_model_alias(model, alias, str(after))
         level = logging.WARNING if way == "force" else logging.INFO
         logger.log(level, "%s of %s moved: %s", alias, model, way, extra={"model": model, **asdict(move)})
+
+
+def _put_right(stack: list[int], present: int | None) -> None:
+    """Bring versions that an alias was on into line with the one that it is on: a move was not completed, or unseen."""
+    if present in stack:
+        del stack[len(stack) - stack[::-1].index(present) :]
+    elif present is not None:
+        stack.append(present)
+
+
+def _write_history(moves: list[Move]) -> str:
+    """Write moves as a tag, without the oldest where they would not fit."""
+    while len(text := orjson.dumps([asdict(one) for one in moves]).decode()) > _TAG_CHARACTERS:
+        moves = moves[1:]
+    return text
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # containers run as users whom the system does not know
+        return str(os.getuid())
 
 
 def _score_tags(scores: Iterable[Scores]) -> dict[str, str]:
@@ -322,9 +358,19 @@ def _score_tags(scores: Iterable[Scores]) -> dict[str, str]:
     return tags
 
 
+def _named(model: str) -> str:
+    """Return the filter by which MLflow finds a model; other tools take names with quotes."""
+    quote = '"' if "'" in model else "'"
+    return f"name = {quote}{model}{quote}"
+
+
+def _is_ours(found: Any) -> bool:
+    return found.tags.get("role") in get_args(Role)
+
+
 def _read(found: Any, aliases: Mapping[str, str]) -> Version:
     tags = found.tags
-    if tags.get("role") not in get_args(Role):
+    if not _is_ours(found):
         raise NotFound(f"{found.name}/{found.version} was not registered by motserve: it has no tag `role`")
     scores = [Scores(**orjson.loads(value)) for key, value in tags.items() if key.startswith(_SCORES)]
     number = int(found.version)

@@ -17,7 +17,7 @@ from motserve.errors import Conflict, MotserveError, NotReady
 from motserve.serving.replica import ModelInfo
 from motserve.serving.served import ServedModels
 from motserve.serving.shelf import Names
-from motserve.weights import Role, pin_weights, shown_name
+from motserve.weights import Role, is_alias, pin_weights, shown_name
 
 logger = logging.getLogger("motserve.models")
 
@@ -77,7 +77,7 @@ class Reloader:
         """Make what the registry says now current, for all roles or for none.
 
         Raises:
-            NotReady: No replica has loaded a model in time.
+            NotReady: The registry does not answer, or no replica has loaded a model in time.
             Conflict: A model does not fit the configuration, or is not the one that was promoted.
             WeightsUnavailable: A model cannot be had or read.
         """
@@ -87,9 +87,11 @@ class Reloader:
             for role in self.roles:
                 before = await asyncio.to_thread(self.names, role)
                 wanted[role] = await asyncio.to_thread(self._pin, role, self._config)
-                old = await self._load(role, before)
-                new = old if wanted[role] == before else await self._load(role, wanted[role])
-                _check(role, new, before, wanted[role])
+                _check_answer(role, before, wanted[role])
+                old = new = await self._load(role, before)
+                if wanted[role] != before:
+                    new = await self._load(role, wanted[role])
+                    _check(role, new, before, wanted[role])
                 changes[role] = Change(old, new, wanted[role] != before)
             for role, change in changes.items():
                 if change.changed:
@@ -140,6 +142,17 @@ class Reloader:
         return info
 
 
+def _check_answer(role: Role, before: Names, wanted: Names) -> None:
+    """Refuse names of which the registry does not say any more what they stand for.
+
+    Raises:
+        NotReady: There is one.
+    """
+    for old, new in zip(before, wanted, strict=True):
+        if new != old and is_alias(new):
+            raise NotReady(f"the registry does not say which {role} {new} is now; everything stays as it is")
+
+
 def _check(role: Role, loaded: ModelInfo, before: Names, wanted: Names) -> None:
     """Refuse a model that was loaded in place of the one that was promoted.
 
@@ -147,8 +160,9 @@ def _check(role: Role, loaded: ModelInfo, before: Names, wanted: Names) -> None:
         Conflict: It is such a one.
     """
     promoted = [index for index, name in enumerate(wanted) if name not in before]
-    place = [shown_name(name) for name in wanted].index(loaded.weights["name"])
-    if promoted and place > promoted[0]:
+    # an alias that the registry did not know before either is loaded as what it was remembered to be
+    places = [index for index, name in enumerate(wanted) if shown_name(name) == loaded.weights["name"]]
+    if promoted and places and places[0] > promoted[0]:
         raise Conflict(
             f"{role} {wanted[promoted[0]]} does not serve, and in its place {loaded.weights['name']} was loaded; "
             f"everything stays as it is: {loaded.weights['fallback']}"
