@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from motserve.config import MlflowConfig, load_config
 from motserve.detection import build_detector
-from motserve.errors import InvalidConfig, InvalidData, NotFound, WeightsUnavailable
+from motserve.errors import InvalidConfig, InvalidData, MotserveError, NotFound, WeightsUnavailable
 from motserve.libraries import import_ultralytics
 from motserve.registry import Registry
 from motserve.weights import resolve_weights
@@ -222,6 +222,7 @@ def test_wrong_input_is_found_before_training(data: Path, mlflow_store: MlflowCo
         {"precision": "fp16"},
         {"batch_size": 5, "compute": {"workers": 2}},
         {"compute": {"workers": 0, "gpus_per_worker": 1}},
+        {"compute": {"workers": 0, "storage": "s3://bucket/jobs"}},
         {"name": "../up"},
         {"image_size": 100},
         {"epoch": 3},
@@ -230,6 +231,11 @@ def test_wrong_input_is_found_before_training(data: Path, mlflow_store: MlflowCo
 def test_settings_that_do_not_go_together(data: Path, mlflow_store: MlflowConfig, changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         tiny(data, mlflow_store, **changes)
+
+
+def test_a_bucket_that_is_none(data: Path, mlflow_store: MlflowConfig) -> None:
+    with pytest.raises(MotserveError, match=r"compute\.storage cannot be looked at"):
+        run(tiny(data, mlflow_store, compute={"workers": 1, "storage": "nothing://bucket"}))
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
