@@ -100,7 +100,9 @@ def experiment_of(client: Any, config: MlflowConfig) -> str:
     experiment = client.get_experiment_by_name(config.experiment)
     if experiment is not None:
         return str(experiment.experiment_id)
-    place = Path(config.artifact_dir).expanduser().absolute().as_uri() if config.artifact_dir else None
+    # a server keeps artifacts where others can fetch them; a folder of this machine is none such
+    here = config.artifact_dir if not config.tracking_uri.startswith(("http://", "https://")) else None
+    place = Path(here).expanduser().absolute().as_uri() if here else None
     return str(client.create_experiment(config.experiment, artifact_location=place))
 
 

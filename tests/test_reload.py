@@ -142,18 +142,21 @@ def test_all_of_a_deployment_agree(tmp_path: Path) -> None:
     assert first.current("detector") is None
     assert first.names("detector", config, lambda *_: OLD) == OLD
     assert second.names("detector", config, lambda *_: pytest.fail("is known")) == OLD
-    second.change("detector", NEW)
+    second.change("detector", OLD, NEW)
     assert first.current("detector") == NEW
+    second.change("detector", OLD, ("late",))
+    assert first.current("detector") == NEW, "somebody else was faster"
     assert first.names("reid", config, lambda *_: ("bundled",)) == ("bundled",)
     assert ServedModels(tmp_path, "b").names("detector", config, lambda *_: OLD) == OLD, "another begins anew"
     assert first.current("detector") == NEW
 
 
 def test_deployments_are_forgotten(tmp_path: Path) -> None:
-    for number in range(20):
-        ServedModels(tmp_path, str(number)).names("detector", config_in(tmp_path), lambda *_: OLD)
-    known = [ServedModels(tmp_path, str(number)).current("detector") is not None for number in range(20)]
-    assert known == [False] * 10 + [True] * 10
+    config = config_in(tmp_path)
+    for number in range(105):
+        ServedModels(tmp_path, str(number)).names("detector", config, lambda *_: OLD)
+    known = [ServedModels(tmp_path, str(number)).current("detector") is not None for number in range(105)]
+    assert known == [False] * 5 + [True] * 100
 
 
 # --- reloading --------------------------------------------------------------------------------------------------------
@@ -332,12 +335,12 @@ def test_a_video_that_follows_changes_at_a_chunk(tmp_path: Path) -> None:
 
     async def run() -> None:
         assert await choice.next_chunk(8) == OLD
-        served.change("detector", NEW)
+        served.change("detector", OLD, NEW)
         assert await choice.next_chunk(8) == OLD, "it looks once a second"
         clock.now = 1.0
         first, second = await asyncio.gather(choice.next_chunk(8), choice.next_chunk(5))
         assert (first, second) == (NEW, NEW), "the one behind waits until it is known"
-        served.change("detector", OLD)
+        served.change("detector", NEW, OLD)
         clock.now = 2.0
         assert await choice.next_chunk(8) == NEW, "OLD cannot be had here"
 
@@ -348,19 +351,32 @@ def test_a_video_that_follows_changes_at_a_chunk(tmp_path: Path) -> None:
 def test_a_video_that_finishes_stays(tmp_path: Path) -> None:
     clock = Clock()
     choice, served = choice_of(tmp_path, clock, False, {})
-    served.change("detector", NEW)
+    served.change("detector", OLD, NEW)
     clock.now = 100.0
     assert asyncio.run(choice.next_chunk(8)) == OLD
     assert choice.switches == []
 
 
-@pytest.mark.parametrize("answer", [info_of(NEW, {0: "person", 1: "dog"}), NotReady("no replica")])
+def test_a_video_tries_again_where_no_replica_answers(tmp_path: Path) -> None:
+    clock = Clock()
+    answers: dict[Names, Any] = {NEW: NotReady("no replica")}
+    choice, served = choice_of(tmp_path, clock, True, answers)
+    served.change("detector", OLD, NEW)
+    clock.now = 1.0
+    assert asyncio.run(choice.next_chunk(8)) == OLD
+    answers[NEW] = info_of(NEW)
+    clock.now = 2.0
+    assert asyncio.run(choice.next_chunk(8)) == NEW
+    assert choice.switches == [{"frame": 8, "detector": info_of(NEW).weights}]
+
+
+@pytest.mark.parametrize("answer", [info_of(NEW, {0: "person", 1: "dog"}), InvalidConfig("broken")])
 def test_a_video_stays_where_the_new_detector_does_not_fit(
     tmp_path: Path, answer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()
     choice, served = choice_of(tmp_path, clock, True, {NEW: answer})
-    served.change("detector", NEW)
+    served.change("detector", OLD, NEW)
     for clock.now in (1.0, 2.0, 3.0):
         assert asyncio.run(choice.next_chunk(8)) == OLD
     assert choice.switches == []

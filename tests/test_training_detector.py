@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from motserve.config import MlflowConfig, load_config
 from motserve.config.files import layer_settings, read_settings
 from motserve.detection import build_detector
-from motserve.errors import InvalidConfig, InvalidData, NotFound, WeightsUnavailable
+from motserve.errors import InvalidConfig, InvalidData, MotserveError, NotFound, WeightsUnavailable
 from motserve.evaluation.yolo_data import read_yolo
 from motserve.libraries import import_ultralytics
 from motserve.registry import Registry
@@ -253,6 +253,7 @@ def test_wrong_input_is_found_before_training(data: Path, mlflow_store: MlflowCo
         {"precision": "fp16"},
         {"batch_size": 5, "compute": {"workers": 2}},
         {"compute": {"workers": 0, "gpus_per_worker": 1}},
+        {"compute": {"workers": 0, "storage": "s3://bucket/jobs"}},
         {"name": "../up"},
         {"image_size": 100},
         {"epoch": 3},
@@ -272,6 +273,11 @@ def test_pictures_are_rendered_by_a_command(tmp_path: Path) -> None:
     assert rendered.main(["--config", str(file), "--output", str(tmp_path / "other")]) == 2
     assert not (tmp_path / "other").exists()
     assert read_settings(CONFIGS / "rendered.yaml", RenderedConfig).train_pictures > 0
+
+
+def test_a_bucket_that_is_none(data: Path, mlflow_store: MlflowConfig) -> None:
+    with pytest.raises(MotserveError, match=r"compute\.storage cannot be looked at"):
+        run(tiny(data, mlflow_store, compute={"workers": 1, "storage": "nothing://bucket"}))
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -218,5 +218,8 @@ def _placed(storage: str) -> str:
 def _exists(place: str) -> bool:
     from pyarrow import fs
 
-    system, path = fs.FileSystem.from_uri(place)
-    return bool(system.get_file_info(path).type != fs.FileType.NotFound)
+    try:
+        system, path = fs.FileSystem.from_uri(place)
+        return bool(system.get_file_info(path).type != fs.FileType.NotFound)
+    except (OSError, ValueError) as error:
+        raise MotserveError(f"compute.storage cannot be looked at: {place}: {error}") from error

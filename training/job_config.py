@@ -57,4 +57,6 @@ class JobConfig(Section):
     def _reachable(self) -> JobConfig:
         if self.compute.gpus_per_worker and not self.compute.workers:
             raise ValueError("compute.workers 0 trains in this process and takes no gpus_per_worker")
+        if "://" in self.compute.storage and not self.compute.workers:
+            raise ValueError("compute.workers 0 trains in this process and takes no bucket as compute.storage")
         return self

@@ -71,7 +71,9 @@ class MlflowConfig(Section):
         "sqlite:///runs/mlflow.db", min_length=1, description="MLflow tracking store: a database or a server."
     )
     artifact_dir: str | None = Field(
-        "runs/mlflow", description="Folder for artifacts of a new experiment; null for the store's own default."
+        "runs/mlflow",
+        description="Folder for artifacts of a new experiment; null for the store's own default. A server, whose "
+        "address begins with http, keeps them where it was told to.",
     )
     experiment: str = Field("motserve", min_length=1, description="Name of the experiment.")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from motserve.errors import NotReady
 from motserve.serving.replica import ModelInfo
 from motserve.serving.served import ServedModels
 from motserve.serving.shelf import Names
@@ -70,14 +72,19 @@ class DetectorChoice:
             return self._names
 
     async def _look(self) -> None:
-        wanted = await asyncio.to_thread(self._served.current, "detector")
+        try:
+            wanted = await asyncio.to_thread(self._served.current, "detector")
+        except sqlite3.Error as error:
+            logger.warning("what is current cannot be read: %s", error, extra={**self._extra, "frame": self._frames})
+            return
         if wanted is None or wanted in (self._names, self._refused):
             return
         extra = {**self._extra, "frame": self._frames, "weights": wanted}
         try:
             info = await self._ask(wanted)
         except Exception as error:
-            self._refused = wanted
+            if not isinstance(error, NotReady):  # which may pass
+                self._refused = wanted
             logger.warning("the video stays on its detector: %s", error, extra=extra)
             return
         if info.class_names != self._info.class_names:

@@ -83,19 +83,19 @@ class Reloader:
         """
         async with self._one_at_a_time:
             changes: dict[Role, Change] = {}
-            wanted: dict[Role, Names] = {}
+            names: dict[Role, tuple[Names, Names]] = {}
             for role in self.roles:
                 before = await asyncio.to_thread(self.names, role)
-                wanted[role] = await asyncio.to_thread(self._pin, role, self._config)
-                _check_answer(role, before, wanted[role])
+                wanted = await asyncio.to_thread(self._pin, role, self._config)
+                _check_answer(role, before, wanted)
                 old = new = await self._load(role, before)
-                if wanted[role] != before:
-                    new = await self._load(role, wanted[role])
-                    _check(role, new, before, wanted[role])
-                changes[role] = Change(old, new, wanted[role] != before)
+                if wanted != before:
+                    new = await self._load(role, wanted)
+                    _check(role, new, before, wanted)
+                changes[role], names[role] = Change(old, new, wanted != before), (before, wanted)
             for role, change in changes.items():
                 if change.changed:
-                    await asyncio.to_thread(self._served.change, role, wanted[role])
+                    await asyncio.to_thread(self._served.change, role, *names[role])
                     extra = {"role": role, "before": change.before.weights, "now": change.now.weights}
                     logger.info("new videos get another model", extra=extra)
             return changes

@@ -74,6 +74,13 @@ class ModelDetails(BaseModel):
     fallback: str = Field(description="Why preferred weights could not be had; empty where the first choice was used.")
 
 
+class Models(BaseModel):
+    """The two models."""
+
+    detector: ModelDetails
+    reid: ModelDetails | None = Field(None, description="None where re-identification is off.")
+
+
 class Switch(BaseModel):
     """A change of the detector while a video was being tracked."""
 
@@ -81,11 +88,10 @@ class Switch(BaseModel):
     detector: ModelDetails
 
 
-class Models(BaseModel):
-    """The models behind the tracks."""
+class UsedModels(Models):
+    """The models behind the tracks of a video."""
 
     detector: ModelDetails = Field(description="The detector, at the beginning where there are switches.")
-    reid: ModelDetails | None = Field(None, description="None where re-identification is off.")
     switches: list[Switch] = Field([], description="Changes of the detector, in order of their frames.")
 
 
@@ -119,7 +125,7 @@ class VideoStatus(BaseModel):
     embeddings: int = Field(description="Embeddings computed.")
     links_made: int = Field(description="Returning people who were given their old identity.")
     video: VideoDetails | None
-    models: Models | None
+    models: UsedModels | None
     error: Failure | None
     links: Links
 
@@ -142,7 +148,7 @@ class VideoStatus(BaseModel):
             embeddings=job.embeddings,
             links_made=job.links,
             video=VideoDetails(**job.video) if job.video else None,
-            models=Models(**job.models) if job.models else None,
+            models=UsedModels(**job.models) if job.models else None,
             error=Failure(**job.error) if job.error else None,
             links=Links.of(job.id),
         )

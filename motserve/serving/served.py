@@ -14,7 +14,7 @@ from motserve.database import transaction
 from motserve.serving.shelf import Names
 from motserve.weights import Role, pin_weights
 
-_KEPT: Final = 10  # deployments; sessions of an older one may still run while the next starts
+_KEPT: Final = 100  # deployments; sessions of an older one may still run while the next starts
 
 
 class ServedModels:
@@ -56,12 +56,12 @@ class ServedModels:
             ).fetchone()
         return None if row is None else tuple(orjson.loads(row["names"]))
 
-    def change(self, role: Role, names: Names) -> None:
-        """Make other names current."""
+    def change(self, role: Role, before: Names, names: Names) -> None:
+        """Make other names current, unless somebody else has changed them since they were `before`."""
         with transaction(self._path) as database:
             database.execute(
-                "UPDATE served SET names = ?, since = ? WHERE deployment = ? AND role = ?",
-                [orjson.dumps(names), time.time(), self._deployment, role],
+                "UPDATE served SET names = ?, since = ? WHERE deployment = ? AND role = ? AND names = ?",
+                [orjson.dumps(names), time.time(), self._deployment, role, orjson.dumps(before)],
             )
 
     def _begin(self, role: Role, names: Names) -> Names:
