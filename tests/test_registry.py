@@ -333,6 +333,14 @@ def test_what_a_service_pinned_is_remembered(mlflow_store: MlflowConfig, registr
     assert resolve_weights("detector", configured(mlflow_store, tmp_path, alias)) == served
 
 
+def test_a_fallback_tells_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    store = MlflowConfig(tracking_uri="http://somebody:secret@127.0.0.1:9")
+    weights = resolve_weights("detector", configured(store, tmp_path, f"models:/{NAME}@production", "bundled"))
+    assert "gives no model people" in weights.fallback
+    assert "secret" not in weights.fallback, "it stands in every result"
+
+
 def test_changed_files_are_noticed(mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path) -> None:
     version = add_version(mlflow_store, tmp_path, NAME, 1.0, {"mAP50": 1.0})
     (stored,) = (tmp_path / "artifacts").rglob("detector.safetensors")

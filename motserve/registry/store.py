@@ -15,6 +15,7 @@ import orjson
 
 from motserve.config import MlflowConfig
 from motserve.config.registry import Alias, RegistryConfig
+from motserve.credentials import without_credentials
 from motserve.errors import Conflict, NotFound, WeightsUnavailable
 from motserve.mlflow_store import connect, failures, plain_name, refusals, store_exists, store_uri
 from motserve.registry.card import Scores, read_card
@@ -180,7 +181,7 @@ class Registry:
         try:
             return _read(self._client.get_model_version(model, str(number)), about.aliases)
         except failures() as error:
-            raise NotFound(f"{model} has no version {number}: {error}") from error
+            raise NotFound(without_credentials(f"{model} has no version {number}: {error}")) from error
 
     def promote(self, model: str, number: int, alias: Alias, *, force: bool = False, reason: str = "") -> Verdict:
         """Move an alias to a version, if the gate lets it pass.
@@ -310,7 +311,8 @@ class Registry:
         try:
             return self._client.get_registered_model(model)
         except failures() as error:
-            raise NotFound(f"the registry at {self._config.tracking_uri} gives no model {model}: {error}") from error
+            message = f"the registry at {self._config.tracking_uri} gives no model {model}: {error}"
+            raise NotFound(without_credentials(message)) from error
 
     def _move(self, model: str, alias: Alias, after: int, way: Way, reason: str) -> None:
         about = self._about(model)
