@@ -106,6 +106,16 @@ def test_what_a_job_leaves_behind(data: Path, mlflow_store: MlflowConfig, tmp_pa
     assert logged.data.metrics["best/mAP50"] == pytest.approx(scores.metrics["mAP50"])
 
 
+def test_the_record_tells_no_password(data: Path, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
+    at_a_server = mlflow_store.model_copy(update={"experiment": "http://somebody:secret@host/experiment"})
+    outcome = run(tiny(data, at_a_server, epochs=1))
+    client = MlflowClient(mlflow_store.tracking_uri)
+    assert "secret" not in str(client.get_run(outcome.run_id).data.params)
+    kept = Path(client.download_artifacts(outcome.run_id, "settings.yaml", str(tmp_path)))
+    assert "host/experiment" in kept.read_text()
+    assert "secret" not in kept.read_text()
+
+
 def test_the_result_serves(data: Path, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
     outcome = run(tiny(data, mlflow_store, epochs=1))
     served = {"weights": [outcome.version], "confidence": 0.0}

@@ -19,6 +19,7 @@ from typing import Any, Final, Generic, TypeVar
 import torch
 
 from motserve.config import Config, LoggingConfig, MlflowConfig
+from motserve.credentials import without_credentials
 from motserve.errors import InvalidConfig, MotserveError
 from motserve.logs import setup_logging
 from motserve.mlflow_store import placed
@@ -127,7 +128,8 @@ def _open_log(job: Job[Settings], mlflow: MlflowConfig, place: str) -> RunLog:
                 f"{place} exists and MLflow knows of no interrupted job {settings.name}: it is finished, or was "
                 "recorded elsewhere. Choose another name, or remove the folder"
             )
-        return RunLog.create(mlflow, settings.name, settings.model_dump(mode="json"), tags, digest)
+        parameters = without_credentials(settings.model_dump(mode="json"))
+        return RunLog.create(mlflow, settings.name, parameters, tags, digest)
     if interrupted.digest != digest:
         raise InvalidConfig(
             f"job {settings.name} was begun with other settings or other data and cannot go on with these; choose "

@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from motserve.config import Config, change_config
+from motserve.credentials import without_credentials
 from motserve.experiments.cache import open_cache
 from motserve.experiments.crops import embed_crops, load_crops
 from motserve.experiments.measure import measure_embedder
@@ -56,7 +57,7 @@ def write_result(
     scores = [measure_embedder(config, test.root, test.protocol, people=test.people) for test in tests]
     card = Card("reid", WEIGHTS, checksum(weights), settings.network.backbone, training, tuple(scores))
     write_card(model, card)
-    tree = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+    tree = yaml.safe_dump(without_credentials(settings.model_dump(mode="json")), sort_keys=False)
     (beside / "settings.yaml").write_text(tree, encoding="utf-8")
     _draw(config, tests[0], settings, beside / "pictures")
     return {
