@@ -14,13 +14,13 @@ import torch
 import yaml
 
 from motserve.config import Config, change_config, load_config
-from motserve.credentials import without_credentials
 from motserve.experiments.measure import measure_detector
 from motserve.mlflow_store import placed
 from motserve.registry import Card, Scores, write_card
 from motserve.weights import Weights, checksum, resolve_weights
 from training.detector_config import DetectorTraining
 from training.job import MODEL
+from training.job_config import write_settings
 from training.worker import Worker
 
 WEIGHTS: Final = "detector.safetensors"
@@ -242,9 +242,7 @@ def _finish(worker: Worker, settings: DetectorTraining, run: Path, folder: Path)
         worker.log.artifacts(picture, "pictures")
     worker.log.artifacts(run / _TABLE)
     settings_file = worker.folder / "settings.yaml"
-    settings_file.write_text(
-        yaml.safe_dump(without_credentials(settings.model_dump(mode="json")), sort_keys=False), encoding="utf-8"
-    )
+    write_settings(settings, settings_file)
     worker.log.artifacts(settings_file)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
+import yaml
 from pydantic import Field, model_validator
 
 from motserve.config import MlflowConfig
 from motserve.config.sections import Section
+from motserve.credentials import without_credentials
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 """A name that is a folder, an MLflow tag and a Ray Train run at once."""
@@ -60,3 +63,9 @@ class JobConfig(Section):
         if "://" in self.compute.storage and not self.compute.workers:
             raise ValueError("compute.workers 0 trains in this process and takes no bucket as compute.storage")
         return self
+
+
+def write_settings(settings: JobConfig, file: Path) -> None:
+    """Write the settings of a job as YAML, without the passwords in addresses: the file goes around."""
+    tree = without_credentials(settings.model_dump(mode="json"))
+    file.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")

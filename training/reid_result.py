@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-import yaml
 
 from motserve.config import Config, change_config
-from motserve.credentials import without_credentials
 from motserve.experiments.cache import open_cache
 from motserve.experiments.crops import embed_crops, load_crops
 from motserve.experiments.measure import measure_embedder
 from motserve.experiments.models import Models
 from motserve.registry.card import Card, write_card
 from motserve.weights import checksum
+from training.job_config import write_settings
 from training.reid_config import ReidTrainingConfig
 from training.reid_data import MeasuredSet
 from training.reid_network import save_network
@@ -57,8 +56,7 @@ def write_result(
     scores = [measure_embedder(config, test.root, test.protocol, people=test.people) for test in tests]
     card = Card("reid", WEIGHTS, checksum(weights), settings.network.backbone, training, tuple(scores))
     write_card(model, card)
-    tree = yaml.safe_dump(without_credentials(settings.model_dump(mode="json")), sort_keys=False)
-    (beside / "settings.yaml").write_text(tree, encoding="utf-8")
+    write_settings(settings, beside / "settings.yaml")
     _draw(config, tests[0], settings, beside / "pictures")
     return {
         f"{test.name}/{name}": value
