@@ -17,7 +17,7 @@ from motserve.config import Config, change_config, load_config
 from motserve.experiments.measure import measure_detector
 from motserve.mlflow_store import placed
 from motserve.registry import Card, Scores, write_card
-from motserve.weights import Weights, checksum, resolve_weights
+from motserve.weights import checksum, resolve_weights
 from training.detector_config import DetectorTraining
 from training.job import MODEL
 from training.job_config import write_settings
@@ -232,9 +232,8 @@ def _finish(worker: Worker, settings: DetectorTraining, run: Path, folder: Path)
     network, _ = untyped.load_checkpoint(str(run / "weights" / _BEST))
     architecture = save_yolo(network, model / WEIGHTS, settings)
     scores = _measure(model / WEIGHTS, settings, worker)
-    written = Weights(WEIGHTS, model / WEIGHTS, checksum(model / WEIGHTS), "")
     training = {"job": settings.name, "seed": settings.seed, "init": settings.init, "image_size": settings.image_size}
-    write_card(model, Card("detector", WEIGHTS, written.sha256, architecture, training, (scores,)))
+    write_card(model, Card("detector", WEIGHTS, checksum(model / WEIGHTS), architecture, training, (scores,)))
     (folder / _PROGRESS).write_text(json.dumps({"done": True}), encoding="utf-8")
     shutil.copyfile(run / _TABLE, folder / _TABLE)
     worker.log.summary({f"best/{name}": value for name, value in scores.metrics.items()})

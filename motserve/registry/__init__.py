@@ -2,6 +2,8 @@
 
 from motserve.registry.card import CARD, Card, Scores, read_card, write_card
 from motserve.registry.gate import Verdict, judge
-from motserve.registry.store import Move, Registry, Version
+from motserve.registry.history import Move
+from motserve.registry.store import Registry
+from motserve.registry.version import Version
 
 __all__ = ["CARD", "Card", "Move", "Registry", "Scores", "Verdict", "Version", "judge", "read_card", "write_card"]

@@ -15,7 +15,8 @@ from motserve.config import MlflowConfig
 from motserve.errors import MotserveError, WeightsUnavailable
 from motserve.files import write_json
 from motserve.registry.card import read_card
-from motserve.registry.store import Registry, Version
+from motserve.registry.store import Registry
+from motserve.registry.version import Version
 
 logger = logging.getLogger("motserve.registry")
 

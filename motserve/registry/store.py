@@ -2,95 +2,26 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Final, Literal, cast, get_args
-
-import orjson
+from typing import Any, Final
 
 from motserve.config import MlflowConfig
 from motserve.config.registry import Alias, RegistryConfig
 from motserve.credentials import without_credentials
 from motserve.errors import Conflict, NotFound, WeightsUnavailable
-from motserve.mlflow_store import connect, failures, plain_name, refusals, store_exists, store_uri
+from motserve.mlflow_store import connect, failures, refusals, store_exists, store_uri
 from motserve.registry.card import Scores, read_card
 from motserve.registry.gate import Verdict, judge
-from motserve.weights import Role
+from motserve.registry.history import HISTORY, MOST_REASON, Move, Way, read_history, user, version_before, write_history
+from motserve.registry.version import ARCHIVED, Version, is_ours, read_version, score_tags
 
 logger = logging.getLogger("motserve.registry")
 
-Way = Literal["promote", "force", "rollback"]
-
-_ARCHIVED: Final = "archived"
-_HISTORY: Final = "history"
-_SCORES: Final = "scores."
-_KEY_DIGITS: Final = 16
 _PAGE: Final = 1000
-_TAG_CHARACTERS: Final = 5000
-"""Characters of a tag of a model that PostgreSQL and MySQL store; SQLite and MLflow itself would take more."""
-_REASON_CHARACTERS: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """One version of a model.
-
-    Attributes:
-        model: Name of the model.
-        number: Its number, from 1.
-        role: What it is for.
-        architecture: Its network.
-        sha256: Checksum of its weights.
-        created: When it was registered.
-        run_id: The run of MLflow that it comes from.
-        aliases: What it is to services at present.
-        archived: Whether it is out of use.
-        scores: What it scores, by the key of the data.
-    """
-
-    model: str
-    number: int
-    role: Role
-    architecture: str
-    sha256: str
-    created: datetime
-    run_id: str
-    aliases: tuple[str, ...]
-    archived: bool
-    scores: Mapping[str, Scores]
-
-    @property
-    def uri(self) -> str:
-        """The name by which configurations ask for exactly this version."""
-        return f"models:/{self.model}/{self.number}"
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """One move of an alias.
-
-    Attributes:
-        at: When, ISO 8601, UTC.
-        alias: Which alias.
-        before: The version it was on; None where it was on none.
-        after: The version it is on since.
-        way: `promote` through the gate, `force` past it, or `rollback`.
-        by: The user of the operating system.
-        reason: What was said about it.
-    """
-
-    at: str
-    alias: Alias
-    before: int | None
-    after: int
-    way: Way
-    by: str
-    reason: str = ""
 
 
 class Registry:
@@ -139,7 +70,7 @@ class Registry:
                 "role": card.role,
                 "architecture": card.architecture,
                 "sha256": card.sha256,
-                **_score_tags(card.scores),
+                **score_tags(card.scores),
             }
             made = client.create_model_version(model, f"{run.info.artifact_uri}/{artifact}", run_id, tags=tags)
         logger.info("registered", extra={"model": model, "version": int(made.version), "run": run_id})
@@ -161,7 +92,7 @@ class Registry:
         about = self._about(model)
         with refusals(self._config, f"the versions of {model}"):
             found = self._client.search_model_versions(_named(model), max_results=_PAGE)
-        ours = [_read(one, about.aliases) for one in found if _is_ours(one)]
+        ours = [read_version(one, about.aliases) for one in found if is_ours(one)]
         return sorted(ours, key=lambda version: -version.number)
 
     def version(self, model: str, which: int | str) -> Version:
@@ -179,7 +110,7 @@ class Registry:
         if number is None:
             raise NotFound(f"no version of {model} is {which}: `motserve models promote {model} VERSION --to {which}`")
         try:
-            return _read(self._client.get_model_version(model, str(number)), about.aliases)
+            return read_version(self._client.get_model_version(model, str(number)), about.aliases)
         except failures() as error:
             raise NotFound(without_credentials(f"{model} has no version {number}: {error}")) from error
 
@@ -218,20 +149,11 @@ class Registry:
             NotFound: There is no such model.
             Conflict: The history knows of none.
         """
-        stack: list[int] = []
-        for move in self.history(model):
-            if move.alias != alias:
-                continue
-            _put_right(stack, move.before)
-            if move.way == "rollback":
-                stack = stack[:-1] or [move.after]
-            else:
-                stack.append(move.after)
         present = self._about(model).aliases.get(alias)
-        _put_right(stack, int(present) if present else None)
-        if len(stack) < 2:
+        number = version_before(self.history(model), alias, int(present) if present else None)
+        if number is None:
             raise Conflict(f"{model} was in {alias} in no version before this one")
-        before = self.version(model, stack[-2])
+        before = self.version(model, number)
         if before.archived:
             raise Conflict(
                 f"{before.uri} was archived since: `motserve models archive {model} {before.number} --undo` first, or "
@@ -251,19 +173,18 @@ class Registry:
         if version.aliases and not undo:
             raise Conflict(f"{version.uri} is in {' and '.join(version.aliases)}; promote another version first")
         with refusals(self._config, "the archiving"):
-            self._client.set_model_version_tag(model, str(number), _ARCHIVED, "false" if undo else "true")
+            self._client.set_model_version_tag(model, str(number), ARCHIVED, "false" if undo else "true")
 
     def add_scores(self, version: Version, scores: Iterable[Scores]) -> Version:
         """Add what a version scores on more data, or anew on the same."""
         with refusals(self._config, "the scores"):
-            for key, value in _score_tags(scores).items():
+            for key, value in score_tags(scores).items():
                 self._client.set_model_version_tag(version.model, str(version.number), key, value)
         return self.version(version.model, version.number)
 
     def history(self, model: str) -> list[Move]:
         """Return the moves of a model's aliases, the oldest first."""
-        text = self._about(model).tags.get(_HISTORY, "[]")
-        return [Move(**move) for move in orjson.loads(text)]
+        return read_history(self._about(model).tags.get(HISTORY, "[]"))
 
     def download(self, version: Version, folder: Path) -> Path:
         """Fetch the files of a version, and check them.
@@ -318,73 +239,17 @@ class Registry:
         about = self._about(model)
         before = about.aliases.get(alias)
         at = self._clock().isoformat(timespec="seconds")
-        move = Move(at, alias, int(before) if before else None, after, way, _user(), reason[:_REASON_CHARACTERS])
+        move = Move(at, alias, int(before) if before else None, after, way, user(), reason[:MOST_REASON])
         moves = [*self.history(model), move][-self._gates.history :]
         with refusals(self._config, f"the move of {alias}"):
             # the history first: an alias that moved without it could not be rolled back
-            self._client.set_registered_model_tag(model, _HISTORY, _write_history(moves))
+            self._client.set_registered_model_tag(model, HISTORY, write_history(moves))
             self._client.set_registered_model_alias(model, alias, str(after))
         level = logging.WARNING if way == "force" else logging.INFO
         logger.log(level, "%s of %s moved: %s", alias, model, way, extra={"model": model, **asdict(move)})
-
-
-def _put_right(stack: list[int], present: int | None) -> None:
-    """Bring versions that an alias was on into line with the one that it is on: a move was not completed, or unseen."""
-    if present in stack:
-        del stack[len(stack) - stack[::-1].index(present) :]
-    elif present is not None:
-        stack.append(present)
-
-
-def _write_history(moves: list[Move]) -> str:
-    """Write moves as a tag, without the oldest where they would not fit."""
-    while len(text := orjson.dumps([asdict(one) for one in moves]).decode()) > _TAG_CHARACTERS:
-        moves = moves[1:]
-    return text
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # containers run as users whom the system does not know
-        return str(os.getuid())
-
-
-def _score_tags(scores: Iterable[Scores]) -> dict[str, str]:
-    """Write scores as tags: all of them by the key of their data, and the first data's also by their plain names."""
-    tags: dict[str, str] = {}
-    for one in scores:
-        tags[f"{_SCORES}{one.key[:_KEY_DIGITS]}"] = orjson.dumps(asdict(one)).decode()
-        for name, value in one.metrics.items():
-            tags.setdefault(plain_name(name), f"{value:.2f}")
-    return tags
 
 
 def _named(model: str) -> str:
     """Return the filter by which MLflow finds a model; other tools take names with quotes."""
     quote = '"' if "'" in model else "'"
     return f"name = {quote}{model}{quote}"
-
-
-def _is_ours(found: Any) -> bool:
-    return found.tags.get("role") in get_args(Role)
-
-
-def _read(found: Any, aliases: Mapping[str, str]) -> Version:
-    tags = found.tags
-    if not _is_ours(found):
-        raise NotFound(f"{found.name}/{found.version} was not registered by motserve: it has no tag `role`")
-    scores = [Scores(**orjson.loads(value)) for key, value in tags.items() if key.startswith(_SCORES)]
-    number = int(found.version)
-    return Version(
-        model=found.name,
-        number=number,
-        role=cast("Role", tags["role"]),
-        architecture=tags.get("architecture", ""),
-        sha256=tags.get("sha256", ""),
-        created=datetime.fromtimestamp(found.creation_timestamp / 1000, timezone.utc),
-        run_id=found.run_id or "",
-        aliases=tuple(sorted(alias for alias, of in aliases.items() if int(of) == number)),
-        archived=tags.get(_ARCHIVED) == "true",
-        scores={one.key: one for one in scores},
-    )
