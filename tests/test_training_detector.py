@@ -161,6 +161,8 @@ def test_an_interrupted_job_goes_on(data: Path, mlflow_store: MlflowConfig) -> N
         run(settings, partial(interrupt, at=5, count=[0]))  # in the second epoch, of three steps each
     with pytest.raises(InvalidConfig, match="begun with other settings"):
         run(tiny(data, mlflow_store, learning_rate=0.5))
+    (stopped,) = MlflowClient(mlflow_store.tracking_uri).search_runs(["1"])
+    assert stopped.info.status == "FAILED", "a job that is refused does not run"
     steps = [0]
     outcome = run(settings, partial(interrupt, at=0, count=steps))
     assert steps == [6], "the second epoch, from its start, and the third"

@@ -135,6 +135,7 @@ def _open_log(job: Job[Settings], mlflow: MlflowConfig, place: str) -> RunLog:
             f"job {settings.name} was begun with other settings or other data and cannot go on with these; choose "
             "another name"
         )
+    interrupted.go_on()
     logger.info("job goes on", extra={"job": settings.name, "run": interrupted.run_id})
     return interrupted
 

@@ -57,7 +57,7 @@ class RunLog:
 
     @classmethod
     def find(cls, config: MlflowConfig, job: str) -> RunLog | None:
-        """Return the run that an interruption of a job has left unfinished, taken up again; None where there is none.
+        """Return the run that an interruption of a job has left unfinished; None where there is none.
 
         Raises:
             MotserveError: The store refuses or cannot be reached.
@@ -66,9 +66,8 @@ class RunLog:
             client = connect(config)
             query = f"tags.{_JOB} = '{job}' and attributes.status != 'FINISHED'"
             found = client.search_runs([experiment_of(client, config)], query, max_results=1)
-            if not found:
-                return None
-            client.update_run(found[0].info.run_id, status="RUNNING")
+        if not found:
+            return None
         return cls(config, found[0].info.run_id, found[0].data.tags.get(_DIGEST, ""))
 
     def metrics(self, epoch: int, values: Mapping[str, float]) -> None:
@@ -118,6 +117,11 @@ class RunLog:
                 self._client.log_artifacts(self.run_id, str(path), folder)
             else:
                 self._client.log_artifact(self.run_id, str(path), folder)
+
+    def go_on(self) -> None:
+        """Take an interrupted run up again."""
+        with refusals(self._config, "the run"):
+            self._client.update_run(self.run_id, status="RUNNING")
 
     def abandon(self) -> None:
         """Give an interrupted run up: it is not found any more when its job is started again."""
