@@ -173,6 +173,13 @@ def test_an_interrupted_job_goes_on(data: Path, mlflow_store: MlflowConfig) -> N
         run(settings)
 
 
+def test_a_store_that_goes_away_is_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    log = RunLog(MlflowConfig(tracking_uri="http://127.0.0.1:9"), "run")
+    with pytest.raises(MotserveError, match="refuses the metrics"), log.ending():
+        log.metrics(1, {"loss": 1.0})
+
+
 def test_a_job_whose_checkpoints_are_gone_begins_anew(data: Path, mlflow_store: MlflowConfig) -> None:
     settings = tiny(data, mlflow_store)
     with pytest.raises(Interruption):

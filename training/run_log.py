@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from motserve.config import MlflowConfig
-from motserve.mlflow_store import BATCH, connect, experiment_of, flat, plain_name, refusals
+from motserve.mlflow_store import BATCH, connect, experiment_of, failures, flat, plain_name, refusals
 
 _JOB = "job"
 _DIGEST = "job_digest"
@@ -134,11 +134,9 @@ class RunLog:
         """Mark the run as finished when the block ends, as failed when it fails."""
         try:
             yield
-        except KeyboardInterrupt:
-            self._client.set_terminated(self.run_id, "KILLED")
-            raise
-        except BaseException:
-            self._client.set_terminated(self.run_id, "FAILED")
+        except BaseException as error:
+            with suppress(*failures()):  # what ended it is what is told, and it may be that the store is gone
+                self._client.set_terminated(self.run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         with refusals(self._config, "the end of the run"):
             self._client.set_terminated(self.run_id)
