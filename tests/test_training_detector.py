@@ -258,6 +258,8 @@ def test_wrong_input_is_found_before_training(data: Path, mlflow_store: MlflowCo
         make_job(tiny(data, mlflow_store, init="nowhere/yolo.pt"))
     with pytest.raises(WeightsUnavailable, match="nobody publishes"):
         make_job(tiny(data, mlflow_store, init="nothing.safetensors"))
+    with pytest.raises(InvalidConfig, match="knows no network yolov8q"):
+        make_job(tiny(data, mlflow_store, architecture="yolov8q"))
     broken = shutil.copytree(data.parent, tmp_path / "broken")
     (broken / "data.yaml").write_text("train: images/train\nval: images/val\nnames: {0: person}\n")
     next((broken / "labels" / "val").glob("*.txt")).write_text("0 0.5 0.5 2 2\n")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from motserve.errors import InvalidConfig
 from motserve.evaluation.yolo_data import read_yolo
+from motserve.libraries import import_ultralytics
 from motserve.weights import BUNDLED, resolve_weights
 from training.command import run_command
 from training.data_version import describe_data
@@ -23,6 +25,7 @@ def place(settings: DetectorTraining) -> tuple[DetectorTraining, dict[str, Any]]
 
     Raises:
         NotFound: A file is missing.
+        InvalidConfig: Ultralytics knows no network of that name.
         InvalidData: A label is malformed.
         WeightsUnavailable: The weights to start from cannot be had.
     """
@@ -32,7 +35,9 @@ def place(settings: DetectorTraining) -> tuple[DetectorTraining, dict[str, Any]]
     files = [data, *(file for part in parts for file in (*part.images, *part.labels))]
     described: dict[str, Any] = {"data": describe_data(data.parent, files)}
     init = settings.init
-    if init != SCRATCH:
+    if init == SCRATCH:
+        _check_architecture(settings.architecture)
+    else:
         config = initial_config(settings)
         weights = resolve_weights("detector", config)
         published = weights.path.is_relative_to(config.cache_dir.expanduser()) or weights.name == BUNDLED
@@ -40,6 +45,17 @@ def place(settings: DetectorTraining) -> tuple[DetectorTraining, dict[str, Any]]
         init = weights.name if published else str(weights.path.absolute())
         described["init"] = weights.describe()
     return settings.model_copy(update={"data": data, "init": init}), described
+
+
+def _check_architecture(name: str) -> None:
+    import_ultralytics()
+    from ultralytics.nn import tasks
+
+    untyped: Any = tasks
+    try:
+        untyped.yaml_model_load(f"{name}.yaml")
+    except FileNotFoundError as error:
+        raise InvalidConfig(f"architecture: Ultralytics knows no network {name}; yolov8s is one") from error
 
 
 def make_job(settings: DetectorTraining) -> Job[DetectorTraining]:
