@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from ray.exceptions import RayTaskError
 
 from motserve.config import Config, load_config
 from motserve.errors import Conflict, InvalidConfig, MotserveError, NotReady
@@ -172,7 +173,8 @@ class Handle:
     async def remote(self, names: Names) -> ModelInfo:
         answer = self.answers[names]
         if isinstance(answer, Exception):
-            raise answer
+            raised = RayTaskError("info", f"Traceback …\n{answer}", answer)  # as a handle raises it
+            raise raised.as_instanceof_cause()
         if answer is None:
             await asyncio.Event().wait()
         assert isinstance(answer, ModelInfo)
@@ -215,6 +217,8 @@ def test_reload_changes_what_changed(tmp_path: Path) -> None:
     ("answer", "error", "said"),
     [
         (InvalidConfig("detector.classes: person not among the classes"), Conflict, "does not serve.*not among"),
+        (RuntimeError("size mismatch"), Conflict, "does not serve, everything stays as it is: RuntimeError: size mis"),
+        (TimeoutError("the registry is slow"), Conflict, "does not serve.*TimeoutError: the registry is slow"),
         (info_of(NEW, loaded=1), Conflict, "in its place bundled was loaded.*cannot be had"),
         (None, NotReady, "was not loaded within"),
     ],

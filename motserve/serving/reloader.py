@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 
 from motserve.config import Config
 from motserve.errors import Conflict, MotserveError, NotReady
@@ -106,17 +106,20 @@ class Reloader:
         if not self._config.serving.reload.poll_s:
             yield
             return
-        task = asyncio.create_task(self._poll())
+        ended = asyncio.Event()
+        task = asyncio.create_task(self._poll(ended))
         try:
             yield
         finally:
+            ended.set()
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    async def _poll(self) -> None:
+    async def _poll(self, ended: asyncio.Event) -> None:
         told = ""
-        while True:
+        # up to Python 3.11, `wait_for` loses a cancellation that comes just as the answer does
+        while not ended.is_set():
             await asyncio.sleep(self._config.serving.reload.poll_s)
             try:
                 await self.reload()
@@ -130,12 +133,14 @@ class Reloader:
         limit = self._config.serving.reload.load_timeout_s
         try:
             return await self._ask(role, names, limit)
+        except RayTaskError as error:  # first: it is also of the class of its cause, whichever that is
+            cause = error.cause
+            said = str(cause) if isinstance(cause, MotserveError) else f"{type(cause).__name__}: {cause}"
+            raise Conflict(f"{role} {names[0]} does not serve, everything stays as it is: {said}") from error
         except asyncio.TimeoutError as error:
             raise NotReady(f"{role} {names[0]} was not loaded within {limit:g} s") from error
         except RayActorError as error:
             raise NotReady(f"the {role} died while it loaded {names[0]} ({type(error).__name__})") from error
-        except MotserveError as error:
-            raise Conflict(f"{role} {names[0]} does not serve, everything stays as it is: {error}") from error
 
     async def _ask(self, role: Role, names: Names, timeout_s: float) -> ModelInfo:
         info: ModelInfo = await asyncio.wait_for(self._handles[role].info.remote(names), timeout_s)

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import cv2
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.handle import DeploymentHandle
 
 from motserve.config import Config
@@ -185,6 +185,7 @@ class VideoSession:
 
         Raises:
             NotReady: No replica answered in time, or each that tried died.
+            Exception: Whatever the replica raises.
         """
         limits = self._config.serving.session
         for attempt in range(1, limits.attempts + 1):
@@ -197,6 +198,8 @@ class VideoSession:
                     limits.attempts,
                     extra={"video_id": self._job.id, "frame": self._frames, "error": str(error)},
                 )
+            except RayTaskError as error:
+                raise error.cause from error  # the failure of the video names it, not its traceback
             except asyncio.TimeoutError as error:
                 raise NotReady(f"detector or embedder did not answer within {limits.request_timeout_s} s") from error
         raise NotReady(f"{limits.attempts} replicas of detector or embedder died, one after the other")
