@@ -81,9 +81,8 @@ def resolve_weights(role: Role, config: Config) -> Weights:
     Raises:
         WeightsUnavailable: None can be had, or an explicit path does not exist.
     """
-    names: Sequence[str] = config.detector.weights if role == "detector" else config.reid.weights
     failures: list[str] = []
-    for name in names:
+    for name in _configured(role, config):
         try:
             found, path = _locate(role, name, config)
         except WeightsUnavailable as error:
@@ -101,8 +100,7 @@ def resolve_weights(role: Role, config: Config) -> Weights:
 
 def find_weights(role: Role, config: Config) -> list[tuple[str, Weights | None]]:
     """Look for every configured name without downloading; None stands for weights that are not on this machine."""
-    names: Sequence[str] = config.detector.weights if role == "detector" else config.reid.weights
-    found = ((name, _find(role, name, config)) for name in names)
+    found = ((name, _find(role, name, config)) for name in _configured(role, config))
     return [(name, Weights(hit[0], hit[1], checksum(hit[1]), "") if hit else None) for name, hit in found]
 
 
@@ -111,8 +109,7 @@ def pin_weights(role: Role, config: Config) -> tuple[str, ...]:
 
     What the registry does not know, or cannot be asked for, stays as it is.
     """
-    names: Sequence[str] = config.detector.weights if role == "detector" else config.reid.weights
-    return tuple(_pinned(name, config) for name in names)
+    return tuple(_pinned(name, config) for name in _configured(role, config))
 
 
 def checksum(path: Path) -> str:
@@ -145,6 +142,10 @@ def _external_data(path: Path) -> list[Path]:
         names.add(graph[entry.end() : entry.end() + length])
     files = (path.parent / name.decode("utf-8", "replace") for name in sorted(names))
     return [file for file in files if file.is_file()]
+
+
+def _configured(role: Role, config: Config) -> Sequence[str]:
+    return config.detector.weights if role == "detector" else config.reid.weights
 
 
 def _is_path(name: str) -> bool:

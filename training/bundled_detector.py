@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from training.bundled_config import BundledConfig
+from training.halved import halved
 from training.rendered import NAMES, write_dataset
 
 logger = logging.getLogger("motserve.training.bundled")
@@ -100,10 +101,6 @@ def train_cycle(
 
 def save_detector(network: torch.nn.Module, path: Path, config: BundledConfig, metrics: dict[str, float]) -> None:
     """Write a network in half precision; the file appears whole or not at all."""
-    state = {
-        name: (value.half() if value.is_floating_point() else value).contiguous()
-        for name, value in network.state_dict().items()
-    }
     metadata = {
         "architecture": ARCHITECTURE,
         "names": json.dumps(NAMES),
@@ -113,5 +110,5 @@ def save_detector(network: torch.nn.Module, path: Path, config: BundledConfig, m
         "metrics": json.dumps(metrics),
     }
     part = path.with_suffix(".part")
-    save_file(state, part, metadata)
+    save_file(halved(network), part, metadata)
     part.replace(path)

@@ -20,6 +20,7 @@ from motserve.types import FloatArray
 from training.bundled_config import BundledConfig, EmbedderTraining
 from training.bundled_crops import Crops, render_crops
 from training.bundled_metrics import Retrieval, measure_pairs
+from training.halved import halved
 
 logger = logging.getLogger("motserve.training.bundled")
 
@@ -127,10 +128,6 @@ def embed(network: EmbedderNetwork, pixels: NDArray[np.uint8], batch: int = 64) 
 
 def save_embedder(network: EmbedderNetwork, path: Path, config: BundledConfig, measured: Retrieval) -> None:
     """Write a network in half precision; the file appears whole or not at all."""
-    state = {
-        name: (value.half() if value.is_floating_point() else value).contiguous()
-        for name, value in network.state_dict().items()
-    }
     settings = config.embedder
     metadata = {
         "backbone": settings.backbone,
@@ -142,7 +139,7 @@ def save_embedder(network: EmbedderNetwork, path: Path, config: BundledConfig, m
         "metrics": json.dumps(measured.as_dict()),
     }
     part = path.with_suffix(".part")
-    save_file(state, part, metadata)
+    save_file(halved(network), part, metadata)
     part.replace(path)
 
 

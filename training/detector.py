@@ -12,8 +12,9 @@ from motserve.weights import BUNDLED, resolve_weights
 from training.command import run_command
 from training.data_version import describe_data
 from training.detector_config import DetectorTraining
-from training.detector_train import SCRATCH, initial_config, train_detector
+from training.detector_train import initial_config, train_detector
 from training.job import Job
+from training.job_config import SCRATCH
 
 
 def place(settings: DetectorTraining) -> tuple[DetectorTraining, dict[str, Any]]:

@@ -19,13 +19,12 @@ from motserve.mlflow_store import placed
 from motserve.registry import Card, Scores, write_card
 from motserve.weights import checksum, resolve_weights
 from training.detector_config import DetectorTraining
+from training.halved import halved
 from training.job import MODEL
-from training.job_config import write_settings
-from training.worker import Worker
+from training.job_config import SCRATCH, write_settings
+from training.worker import Worker, WorkerStep
 
 WEIGHTS: Final = "detector.safetensors"
-SCRATCH: Final = "scratch"
-"""What `init` says for random weights."""
 
 _PROGRESS: Final = "progress.json"
 _LAST: Final = "last.pt"
@@ -42,20 +41,14 @@ _NAMES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What a worker has just done.
+class Step(WorkerStep):
+    """A step of a detector.
 
     Attributes:
-        worker: The worker.
-        epoch: The epoch, counted from 1.
-        number: The step of the epoch, counted from 1.
-        loss: The loss on its part of the batch.
+        loss: The loss on the worker's part of the batch.
         network: What has learned from it.
     """
 
-    worker: Worker
-    epoch: int
-    number: int
     loss: float
     network: torch.nn.Module
 
@@ -83,7 +76,7 @@ def train_detector(worker: Worker, settings: DetectorTraining, observe: Observe 
         _restore(last, run)
     if last is None or not json.loads((last / _PROGRESS).read_text())["done"]:
         trainer = _trainer(worker, settings, run, resume=last is not None)
-        trainer.add_callback("on_train_start", lambda _: torch.set_num_threads(_threads(settings)))
+        trainer.add_callback("on_train_start", lambda _: torch.set_num_threads(settings.compute.torch_threads))
         if observe is not None:
             trainer.add_callback("on_train_batch_end", lambda it: observe(_step(worker, it)))
         trainer.add_callback("on_fit_epoch_end", partial(_hand_in, worker, run))
@@ -180,10 +173,6 @@ def _initial(settings: DetectorTraining) -> Any:
     return load_yolo(resolve_weights("detector", initial_config(settings))).model
 
 
-def _threads(settings: DetectorTraining) -> int:
-    return settings.compute.threads or max(1, int(settings.compute.cpus_per_worker))
-
-
 def _restore(checkpoint: Path, run: Path) -> None:
     (run / "weights").mkdir(parents=True)
     for name in (_LAST, _BEST):
@@ -203,7 +192,7 @@ def _hand_in(worker: Worker, run: Path, trainer: Any) -> None:
         for name in (_LAST, _BEST):
             shutil.copyfile(run / "weights" / name, folder / name)
         shutil.copyfile(run / _TABLE, folder / _TABLE)
-        progress = {"epochs": trainer.epoch + 1, "done": bool(trainer.stop)}
+        progress = {"done": bool(trainer.stop)}
         (folder / _PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
 
     worker.report(metrics, write)
@@ -273,10 +262,6 @@ def save_yolo(network: Any, path: Path, settings: DetectorTraining) -> str:
     from safetensors.torch import save_file
 
     architecture = Path(network.yaml.get("yaml_file", settings.architecture)).stem
-    state = {
-        name: (value.half() if value.is_floating_point() else value).contiguous()
-        for name, value in network.state_dict().items()
-    }
     metadata = {
         "architecture": architecture,
         "network": json.dumps(network.yaml),
@@ -284,5 +269,5 @@ def save_yolo(network: Any, path: Path, settings: DetectorTraining) -> str:
         "image_size": str(settings.image_size),
         "job": settings.name,
     }
-    save_file(state, path, metadata)
+    save_file(halved(network), path, metadata)
     return architecture

@@ -6,11 +6,9 @@ import getpass
 import hashlib
 import json
 import logging
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -112,11 +110,6 @@ def _open_log(job: Job[Settings], mlflow: MlflowConfig, place: str) -> RunLog:
     settings = job.settings
     learned = settings.model_dump(mode="json", exclude=_ELSEWHERE)
     digest = hashlib.sha256(json.dumps([learned, job.data], sort_keys=True).encode()).hexdigest()
-    provenance = stamp(Config(), data=job.data, sections=(), libraries=_LIBRARIES)
-    tags = {"kind": f"train_{job.role}", **{name: value for name, value in provenance.items() if name != "config"}}
-    tags |= {"mlflow.user": getpass.getuser(), "mlflow.source.name": " ".join(provenance["command"])}
-    if provenance["motserve"]["commit"]:
-        tags["mlflow.source.git.commit"] = provenance["motserve"]["commit"]
     interrupted, begun = RunLog.find(mlflow, settings.name), _exists(place)
     if interrupted is not None and not begun:
         # its checkpoints are gone, so that it would begin anew with the record of another attempt
@@ -129,7 +122,7 @@ def _open_log(job: Job[Settings], mlflow: MlflowConfig, place: str) -> RunLog:
                 "recorded elsewhere. Choose another name, or remove the folder"
             )
         parameters = without_credentials(settings.model_dump(mode="json"))
-        return RunLog.create(mlflow, settings.name, parameters, tags, digest)
+        return RunLog.create(mlflow, settings.name, parameters, _origin(job), digest)
     if interrupted.digest != digest:
         raise InvalidConfig(
             f"job {settings.name} was begun with other settings or other data and cannot go on with these; choose "
@@ -140,12 +133,22 @@ def _open_log(job: Job[Settings], mlflow: MlflowConfig, place: str) -> RunLog:
     return interrupted
 
 
+def _origin(job: Job[Settings]) -> dict[str, Any]:
+    """Return what the record says of where a result comes from, some of it by the names that MLflow shows."""
+    provenance = stamp(Config(), data=job.data, sections=(), libraries=_LIBRARIES)
+    tags = {"kind": f"train_{job.role}", **{name: value for name, value in provenance.items() if name != "config"}}
+    tags |= {"mlflow.user": getpass.getuser(), "mlflow.source.name": " ".join(provenance["command"])}
+    if provenance["motserve"]["commit"]:
+        tags["mlflow.source.git.commit"] = provenance["motserve"]["commit"]
+    return tags
+
+
 def _fit_here(job: Job[Settings], storage: str, mlflow: MlflowConfig, run_id: str) -> Path:
     """Train in this process and return the folder of the last checkpoint."""
     place = Path(storage) / job.settings.name
-    _threads(job.settings)
+    torch.set_num_threads(job.settings.compute.torch_threads)
     with _own_folder() as own:
-        worker = Worker(0, 1, torch.device("cpu"), own, FolderExchange(place), RunLog(mlflow, run_id))
+        worker = Worker(0, 1, torch.device("cpu"), Path(own), FolderExchange(place), RunLog(mlflow, run_id))
         job.train(worker, job.settings)
     return place
 
@@ -185,7 +188,7 @@ def _work(job: Job[Settings], mlflow: MlflowConfig, run_id: str) -> None:
     from ray import train
 
     setup_logging(LoggingConfig())
-    _threads(job.settings)
+    torch.set_num_threads(job.settings.compute.torch_threads)
     context = train.get_context()
     rank = context.get_world_rank()
     with _own_folder() as own:
@@ -193,24 +196,15 @@ def _work(job: Job[Settings], mlflow: MlflowConfig, run_id: str) -> None:
             rank,
             context.get_world_size(),
             train.torch.get_device(),
-            own,
-            RayExchange(own),
+            Path(own),
+            RayExchange(Path(own)),
             RunLog(mlflow, run_id) if rank == 0 else None,
         )
         job.train(worker, job.settings)
 
 
-def _threads(settings: JobConfig) -> None:
-    torch.set_num_threads(settings.compute.threads or max(1, int(settings.compute.cpus_per_worker)))
-
-
-@contextmanager
-def _own_folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="motserve-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _own_folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="motserve-", ignore_cleanup_errors=True)
 
 
 def _placed(storage: str) -> str:

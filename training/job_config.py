@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import yaml
 from pydantic import Field, model_validator
@@ -11,6 +11,9 @@ from pydantic import Field, model_validator
 from motserve.config import MlflowConfig
 from motserve.config.sections import Section
 from motserve.credentials import without_credentials
+
+SCRATCH: Final = "scratch"
+"""What `init` says for random weights."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 """A name that is a folder, an MLflow tag and a Ray Train run at once."""
@@ -43,6 +46,11 @@ class ComputeConfig(Section):
         "on from there when it is started again by the same name.",
     )
     keep_checkpoints: int = Field(2, ge=1, le=1000, description="Checkpoints kept of a job, the latest.")
+
+    @property
+    def torch_threads(self) -> int:
+        """Threads of torch in a worker."""
+        return self.threads or max(1, int(self.cpus_per_worker))
 
 
 class JobConfig(Section):

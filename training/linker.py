@@ -19,6 +19,7 @@ from motserve.errors import InvalidData, MotserveError
 from motserve.evaluation.sequences import find_truth
 from motserve.files import replacing
 from motserve.postprocessing.aflink import AFLink, Shape
+from training.halved import halved
 from training.linker_config import LinkerTraining, load_linker_config
 from training.linker_pairs import Pairs, collect_pairs, varied
 
@@ -67,11 +68,8 @@ def train_linker(gt: Path, settings: LinkerTraining, target: Path) -> dict[str, 
         "learned": sorted(learned),
         "settings": settings.model_dump(mode="json"),
     }
-    tensors = {
-        name: value.half() if value.is_floating_point() else value for name, value in network.state_dict().items()
-    }
     with replacing(target) as partial:
-        save_file(tensors, partial, {key: json.dumps(value) for key, value in metadata.items()})
+        save_file(halved(network), partial, {key: json.dumps(value) for key, value in metadata.items()})
     return metrics
 
 

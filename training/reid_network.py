@@ -21,12 +21,10 @@ from motserve.reid.loading import load_network
 from motserve.reid.network import EmbedderNetwork
 from motserve.reid.osnet import bare_state
 from motserve.weights import Weights, resolve_weights
+from training.job_config import SCRATCH
 from training.reid_config import CropConfig, NetworkConfig
 
 logger = logging.getLogger("motserve.training.reid")
-
-SCRATCH: Final = "scratch"
-"""The `network.init` of random weights."""
 
 IMAGENET: Final = "imagenet"
 """The `network.init` of the trunk that torchvision trained."""

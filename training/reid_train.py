@@ -27,7 +27,7 @@ from training.reid_network import build_network, load_start
 from training.reid_result import write_result
 from training.reid_sampler import PKBatches, Share
 from training.reid_validation import validate
-from training.worker import Worker
+from training.worker import Worker, WorkerStep
 
 logger = logging.getLogger("motserve.training.reid")
 
@@ -35,20 +35,14 @@ _STATE: Final = "state.pt"
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What a worker has just done.
+class Step(WorkerStep):
+    """A step of an embedder.
 
     Attributes:
-        worker: The worker.
-        epoch: The epoch, counted from 1.
-        number: The step of the epoch, counted from 1.
-        losses: The losses on its part of the batch.
+        losses: The losses on the worker's part of the batch.
         learner: What has learned from it.
     """
 
-    worker: Worker
-    epoch: int
-    number: int
     losses: Losses
     learner: Learner
 

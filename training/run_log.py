@@ -79,25 +79,24 @@ class RunLog:
             epoch: The epoch, counted from 1.
             values: Numbers by name; those that are not finite are left out.
         """
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        named = {plain_name(name): float(value) for name, value in values.items() if isfinite(value)}
+        named = _named(values)
         with refusals(self._config, "the metrics"):
             fresh = {name: value for name, value in named.items() if epoch > self._last(name)}
-            if fresh:
-                points = [Metric(name, value, now, epoch) for name, value in fresh.items()]
-                self._client.log_batch(self.run_id, metrics=points)
+        self._log(fresh, epoch)
         self._logged |= dict.fromkeys(fresh, epoch)
 
     def summary(self, values: Mapping[str, float]) -> None:
         """Log what the whole run came to."""
+        self._log(_named(values), 0)
+
+    def _log(self, values: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        points = [Metric(plain_name(name), value, now, 0) for name, value in values.items() if isfinite(value)]
-        with refusals(self._config, "the metrics"):
-            self._client.log_batch(self.run_id, metrics=points)
+        points = [Metric(name, value, now, step) for name, value in values.items()]
+        if points:
+            with refusals(self._config, "the metrics"):
+                self._client.log_batch(self.run_id, metrics=points)
 
     def _last(self, name: str) -> int:
         """Return the last epoch of which the run knows a number."""
@@ -150,3 +149,8 @@ class RunLog:
             for start in range(0, max(len(params), len(labels)), BATCH):
                 part = slice(start, start + BATCH)
                 self._client.log_batch(self.run_id, params=params[part], tags=labels[part])
+
+
+def _named(values: Mapping[str, float]) -> dict[str, float]:
+    """Return numbers by names that MLflow takes, without those that are not finite."""
+    return {plain_name(name): float(value) for name, value in values.items() if isfinite(value)}

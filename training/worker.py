@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -59,13 +58,9 @@ class FolderExchange:
 
     Args:
         folder: The folder; it appears with the first checkpoint.
-
-    Attributes:
-        metrics: What was said of the last checkpoint.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.metrics: Mapping[str, float] = {}
         self._folder = folder
 
     def latest(self) -> Path | None:
@@ -84,7 +79,6 @@ class FolderExchange:
             raise
         shutil.rmtree(self._folder, ignore_errors=True)
         fresh.replace(self._folder)
-        self.metrics = metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +115,17 @@ class Worker:
         """
         self.exchange.report(metrics, write if self.leads else None)
 
-    def barrier(self) -> None:
-        """Wait for all workers."""
-        if self.count > 1:
-            torch.distributed.barrier()
 
-    @contextmanager
-    def leader_first(self) -> Iterator[None]:
-        """Let rank 0 do something before the others do it too, such as filling a cache that they read."""
-        if not self.leads:
-            self.barrier()
-        yield
-        if self.leads:
-            self.barrier()
+@dataclass(frozen=True, slots=True)
+class WorkerStep:
+    """What a worker has just done.
+
+    Attributes:
+        worker: The worker.
+        epoch: The epoch, counted from 1.
+        number: The step of the epoch, counted from 1.
+    """
+
+    worker: Worker
+    epoch: int
+    number: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,10 +43,32 @@ def layer_settings(paths: Sequence[Path], overrides: Mapping[str, Any], kind: ty
     names = ", ".join(map(str, paths))
     try:
         for path in paths:
-            tree = _merge(tree, _read(path))
-        return kind(**_merge(tree, overrides))
+            tree = merge(tree, _read(path))
+        return kind(**merge(tree, overrides))
     except (TypeError, ValidationError) as error:
         raise InvalidConfig(f"configuration file {names} is not valid: {' '.join(str(error).split())}") from error
+
+
+def merge(
+    below: Mapping[str, Any],
+    above: Mapping[str, Any],
+    replaces: Callable[[str, Mapping[str, Any], Mapping[str, Any]], bool] | None = None,
+) -> dict[str, Any]:
+    """Lay one tree of settings over another.
+
+    Args:
+        below: What holds where the other says nothing.
+        above: What wins.
+        replaces: Told a key and what both trees have there; tells whether the upper one stands there alone. None where
+            it never does.
+    """
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = value
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and not (replaces and replaces(key, old, value)):
+            merged[key] = merge(old, value, replaces)
+    return merged
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -59,11 +81,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise InvalidConfig(f"configuration file {path} must hold a mapping, not a {type(tree).__name__}")
     return tree
-
-
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from motserve.config.evaluation import EvaluationConfig, MlflowConfig, TuningConfig
+from motserve.config.files import merge
 from motserve.config.postprocessing import InterpolationConfig, LinkingConfig, RegroupingConfig
 from motserve.config.registry import RegistryConfig
 from motserve.config.sections import (
@@ -205,22 +206,15 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping) and not (key == "tracker" and _differ(old, value)):
-            merged[key] = _merge(old, value)
-        else:
-            merged[key] = value
-    return merged
+    return merge(below, above, _is_another_tracker)
 
 
-def _differ(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
+def _is_another_tracker(key: str, below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
     """Tell whether two layers name different trackers: keys of the one are nothing to the other.
 
     Keys without a name are about whatever tracker it will be, and refused where it has none such.
     """
-    return "name" in below and "name" in above and bool(below["name"] != above["name"])
+    return key == "tracker" and "name" in below and "name" in above and bool(below["name"] != above["name"])
 
 
 def _key(place: tuple[int | str, ...]) -> str:
