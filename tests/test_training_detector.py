@@ -26,7 +26,7 @@ from motserve.libraries import import_ultralytics
 from motserve.registry import Registry
 from motserve.weights import resolve_weights
 from training import detector, rendered
-from training.bundled_config import PictureConfig, RenderedConfig, RenderedPictures
+from training.rendered_config import PictureConfig, RenderedConfig, RenderedPictures
 from training.detector import make_job
 from training.detector_config import DetectorTraining
 from training.detector_train import Step, train_detector

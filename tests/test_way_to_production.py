@@ -24,7 +24,7 @@ from motserve.serving.app import build
 from motserve.serving.arguments import ServeArgs
 from motserve.video import VideoWriter
 from training import detector
-from training.bundled_config import PictureConfig, RenderedPictures
+from training.rendered_config import PictureConfig, RenderedPictures
 from training.rendered import write_dataset
 
 NAME = "people"

@@ -58,12 +58,13 @@ def run_command(
         metavar="KEY=VALUE",
         help="settings that win over the files, such as compute.workers=2",
     )
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder that gets the finished model")
     chosen = parser.parse_args(arguments)
     setup_logging(LoggingConfig())
     try:
         named = [] if chosen.name is None else [f"name={chosen.name}"]
         settings = layer_settings(chosen.config, parse_overrides([*chosen.set, *named]), kind)
-        outcome = run_job(make(settings))
+        outcome = run_job(make(settings), chosen.output)
     except MotserveError as error:
         logger.error("%s", error)
         return 2

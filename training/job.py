@@ -6,6 +6,7 @@ import getpass
 import hashlib
 import json
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -73,20 +74,23 @@ class Outcome:
     version: str | None
 
 
-def run_job(job: Job[Settings], clock: Callable[[], float] = time.monotonic) -> Outcome:
+def run_job(job: Job[Settings], result: Path | None = None, clock: Callable[[], float] = time.monotonic) -> Outcome:
     """Train, record, and register the result.
 
     A job that was interrupted goes on from its last checkpoint, in the same run of MLflow.
 
     Args:
         job: The job.
+        result: Folder that gets weights and card of the finished model, and must not exist; None for no copy.
         clock: Monotonic clock in seconds.
 
     Raises:
-        InvalidConfig: A job of that name is finished, or was begun with other settings or data.
+        InvalidConfig: A job of that name is finished, or was begun with other settings or data; or the folder exists.
         MotserveError: MLflow refuses, or training failed.
     """
     settings = job.settings
+    if result is not None and result.exists():
+        raise InvalidConfig(f"{result} exists; choose another folder for the result, or remove it")
     mlflow, storage = placed(settings.mlflow), _placed(settings.compute.storage)
     log = _open_log(job, mlflow, f"{storage}/{settings.name}")
     started = clock()
@@ -97,6 +101,8 @@ def run_job(job: Job[Settings], clock: Callable[[], float] = time.monotonic) -> 
             last = _fit_here(job, storage, mlflow, log.run_id)
         model = last / MODEL
         scores = read_card(model).scores
+        if result is not None:
+            _copy(model, result)
         log.artifacts(model, MODEL)
         log.tags({"duration_s": round(clock() - started, 1)})
         version = None
@@ -104,6 +110,14 @@ def run_job(job: Job[Settings], clock: Callable[[], float] = time.monotonic) -> 
             version = Registry(mlflow).register(settings.register_as, model, log.run_id, MODEL).uri
             log.tags({"registered": version})
     return Outcome(scores, log.run_id, version)
+
+
+def _copy(model: Path, result: Path) -> None:
+    """Copy a folder, so that it appears whole or not at all."""
+    unfinished = result.with_name(f".{result.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(model, unfinished)
+    unfinished.rename(result)
 
 
 def _open_log(job: Job[Settings], mlflow: MlflowConfig, place: str) -> RunLog:

@@ -21,8 +21,8 @@ from motserve.config.files import read_settings
 from motserve.errors import MotserveError
 from motserve.logs import setup_logging
 from motserve.scenes import Shot
-from training.bundled_config import RenderedConfig, RenderedPictures
-from training.bundled_pictures import pictures
+from training.rendered_config import RenderedConfig, RenderedPictures
+from training.rendered_pictures import pictures
 
 logger = logging.getLogger("motserve.training")
 
@@ -54,19 +54,26 @@ def write_dataset(settings: RenderedPictures, seed: int, folder: Path) -> Path:
         for index, (shot, _) in enumerate(pictures(settings.pictures, 2 * seed + SEED_STEP[part], count)):
             name = f"{index:06d}"
             cv2.imwrite(str(folder / "images" / part / f"{name}.jpg"), shot.image, [cv2.IMWRITE_JPEG_QUALITY, 95])
-            (folder / "labels" / part / f"{name}.txt").write_text(_labels(shot, settings), encoding="utf-8")
+            (folder / "labels" / part / f"{name}.txt").write_text(
+                labels_of(shot, settings.least_visibility), encoding="utf-8"
+            )
     (folder / "settings.json").write_text(stamp, encoding="utf-8")
     description = {"path": str(folder.resolve()), "train": "images/train", "val": "images/val", "names": NAMES}
     data.write_text(yaml.safe_dump(description), encoding="utf-8")
     return data
 
 
-def _labels(shot: Shot, settings: RenderedPictures) -> str:
-    """Write `class x y w h`, centre and size as fractions of the picture, of everybody who can be seen."""
+def labels_of(shot: Shot, least_visibility: float) -> str:
+    """Write `class x y w h`, centre and size as fractions of the picture, of everybody who can be seen.
+
+    Args:
+        shot: The picture and who is in it.
+        least_visibility: Share of a person that can be seen, at the least.
+    """
     height, width = shot.image.shape[:2]
     boxes = np.clip(shot.boxes, 0, (width, height, width, height))
     size = boxes[:, 2:] - boxes[:, :2]
-    seen = (shot.visibility >= settings.least_visibility) & (size[:, 1] >= SMALLEST_PIXELS)
+    seen = (shot.visibility >= least_visibility) & (size[:, 1] >= SMALLEST_PIXELS)
     seen &= size[:, 0] >= SMALLEST_PIXELS / 2
     rows = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, size], axis=1)[seen] / (width, height, width, height)
     return "".join("0 " + " ".join(f"{value:.6f}" for value in row) + "\n" for row in rows)

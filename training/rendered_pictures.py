@@ -8,18 +8,21 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
-from motserve.scenes import Placement, SceneConfig, Shot, Stage
+from motserve.scenes import Cutout, Placement, SceneConfig, Shot, Stage
 from motserve.scenes.body import Pose
 from motserve.scenes.looks import Look, sample_hue, sample_look
 from motserve.types import Image
-from training.bundled_config import PictureConfig
+from training.props import Props, draw_person, draw_place, draw_thing
+from training.rendered_config import PictureConfig
+
+NOTHING = Props()
 
 SHAPES = ((1.0, 0.5625), (1.0, 0.75), (1.0, 1.0), (0.75, 1.0))
 """Width and height of the pictures as multiples of the longer side."""
 
 
 def pictures(
-    config: PictureConfig, seed: int, count: int, cast: Sequence[Look] = ()
+    config: PictureConfig, seed: int, count: int, cast: Sequence[Look | Cutout] = (), props: Props = NOTHING
 ) -> Iterator[tuple[Shot, list[int]]]:
     """Take pictures of people standing and walking in random places.
 
@@ -28,6 +31,7 @@ def pictures(
         seed: Everything random follows from this number.
         count: How many pictures.
         cast: People to choose from; without any, everybody is new in every picture.
+        props: What photographs offer besides, as often as the settings say.
 
     Yields:
         The picture, and the row of the cast of each person in it (counted through for new people).
@@ -36,16 +40,24 @@ def pictures(
     for index in range(count):
         rng = np.random.default_rng([seed, index])
         if stage is None or index % config.per_place == 0:
-            stage = _stage(config, rng)
+            stage = _stage(config, props, rng)
         people = 0 if rng.random() < config.empty else _crowd(config, rng)
         if cast:
             rows = rng.permutation(len(cast))[:people].tolist()
-            looks = [cast[row] for row in rows]
+            looks: list[Look | Cutout] = [cast[row] for row in rows]
         else:
             rows = list(range(people))
-            looks = [sample_look(rng) for _ in rows]
+            looks = [_anybody(config, props, rng) for _ in rows]
+        if props.things and config.most_things:
+            looks += [draw_thing(props, rng) for _ in range(int(rng.integers(config.most_things + 1)))]
         shot = stage.shoot(_places(stage, looks, rng), stage.shake.at(rng.uniform(0, 1e4)), index)
-        yield Shot(_lens(shot.image, config, rng), shot.boxes, shot.visibility), rows
+        yield Shot(lens(shot.image, config, rng), shot.boxes[:people], shot.visibility[:people]), rows
+
+
+def _anybody(config: PictureConfig, props: Props, rng: np.random.Generator) -> Look | Cutout:
+    if props.people and rng.random() < config.photographed:
+        return draw_person(props, config.recoloured, rng)
+    return sample_look(rng)
 
 
 def _crowd(config: PictureConfig, rng: np.random.Generator) -> int:
@@ -53,7 +65,7 @@ def _crowd(config: PictureConfig, rng: np.random.Generator) -> int:
     return 1 + int(config.most_people * rng.random() ** 1.6)
 
 
-def _stage(config: PictureConfig, rng: np.random.Generator) -> Stage:
+def _stage(config: PictureConfig, props: Props, rng: np.random.Generator) -> Stage:
     wide, tall = SHAPES[rng.integers(len(SHAPES))]
     least, most = math.log(config.least_height), math.log(config.most_height)
     far, near = sorted(np.exp(rng.uniform(least, most, 2)))
@@ -70,6 +82,8 @@ def _stage(config: PictureConfig, rng: np.random.Generator) -> Stage:
         noise=float(rng.uniform(0, 3) if rng.random() < 0.7 else rng.uniform(3, 14)),
         exposure=float(rng.uniform(0.5, 1.35)),
     )
+    if props.places and rng.random() < config.photographed_places:
+        return Stage(scene, draw_place(props, scene.width, scene.height, rng))
     clutter = _clutter(scene, rng) if rng.random() < config.clutter else None
     return Stage(scene, clutter)
 
@@ -96,7 +110,7 @@ def _clutter(scene: SceneConfig, rng: np.random.Generator) -> Image:
     return picture
 
 
-def _places(stage: Stage, looks: Sequence[Look], rng: np.random.Generator) -> list[Placement]:
+def _places(stage: Stage, looks: Sequence[Look | Cutout], rng: np.random.Generator) -> list[Placement]:
     camera = stage.camera
     placements: list[Placement] = []
     for look in looks:
@@ -112,7 +126,7 @@ def _places(stage: Stage, looks: Sequence[Look], rng: np.random.Generator) -> li
     return placements
 
 
-def _lens(image: Image, config: PictureConfig, rng: np.random.Generator) -> Image:
+def lens(image: Image, config: PictureConfig, rng: np.random.Generator) -> Image:
     """Put focus, motion blur, compression and now and then a black-and-white camera on a picture."""
     if rng.random() < config.blurred:
         if rng.random() < 0.6:

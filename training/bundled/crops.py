@@ -1,0 +1,153 @@
+"""Crops for the bundled embedder, in the layout of Market-1501: people of footage, the same in other clothes, rendered.
+
+Whoever wears other colours is somebody else: a network that shall tell a hundred thousand people apart has to learn
+from more than the few who were filmed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+
+from motserve.evaluation.reid_data import read_image
+from motserve.reid.crops import whole_pixels
+from motserve.scenes import Cutout
+from motserve.scenes.looks import Look, sample_look
+from motserve.types import FloatArray, Image
+from training.bundled.config import CropSetConfig, MaterialConfig
+from training.bundled.material import Material
+from training.bundled.windows import relit
+from training.props import Props, draw_dye, wear
+from training.rendered_pictures import pictures
+
+logger = logging.getLogger("motserve.training")
+
+_STAMP: Final = "settings.json"
+_TRAIN, _QUERY, _GALLERY = "bounding_box_train", "query", "bounding_box_test"
+_QUALITY: Final = [cv2.IMWRITE_JPEG_QUALITY, 92]
+_MANY: Final = 400
+"""Pictures per view that are rendered at the most until everybody of a group was seen often enough."""
+
+
+def write_crops(settings: MaterialConfig, scenes: Mapping[str, Material], props: Props, folder: Path) -> Path:
+    """Write crops to learn from, and of other rendered people to measure on.
+
+    Those written with these settings before are kept.
+
+    Args:
+        settings: How many, and what they show.
+        scenes: Footage, by name.
+        props: People who were cut out, and places.
+        folder: Where it goes; anything in it is replaced.
+
+    Returns:
+        The folder.
+    """
+    stamp = json.dumps([settings.model_dump(mode="json", exclude={"detector"}), sorted(scenes)], sort_keys=True)
+    if (folder / _STAMP).exists() and (folder / _STAMP).read_text(encoding="utf-8") == stamp:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    for part in (_TRAIN, _QUERY, _GALLERY):
+        (folder / part).mkdir(parents=True)
+    crops, rng = settings.embedder, np.random.default_rng([settings.seed, 10])
+    person = 1
+    for camera, source in enumerate((source for source in settings.scenes if source.name in scenes), 1):
+        person = _write_filmed(crops, scenes[source.name], source.same, camera, person, folder / _TRAIN)
+    filmed = person - 1
+    dyed = [_dyed(props, rng) for _ in range(crops.recoloured)] if props.people else []
+    cast: list[Look | Cutout] = [*dyed, *(sample_look(rng) for _ in range(crops.rendered))]
+    mixed = [cast[row] for row in rng.permutation(len(cast))]
+    for row, view, crop in _appear(crops, mixed, props, settings.seed * 2):
+        _write(folder / _TRAIN, person + row, 1 + view % 6, view, crop)
+    others = [sample_look(rng) for _ in range(crops.validation)]
+    for row, view, crop in _appear(crops, others, props, settings.seed * 2 + 1):
+        part = _QUERY if view < crops.views // 4 else _GALLERY
+        _write(folder / part, person + len(cast) + row, 1 if part == _QUERY else 2, view, crop)
+    logger.info("crops written", extra={"folder": str(folder), "filmed": filmed, "recoloured": len(dyed),
+                                        "rendered": crops.rendered})  # fmt: skip
+    (folder / _STAMP).write_text(stamp, encoding="utf-8")
+    return folder
+
+
+def _write_filmed(
+    settings: CropSetConfig, scene: Material, same: Sequence[Sequence[int]], camera: int, person: int, folder: Path
+) -> int:
+    """Write the people of footage, from a number on; return the next number."""
+    rng = np.random.default_rng([camera, 11])
+    stands_for = {other: group[0] for group in same for other in group}
+    seen: dict[int, list[tuple[int, FloatArray]]] = {}
+    for frame, labels in enumerate(scene.labels):
+        tall = labels.boxes[:, 3] - labels.boxes[:, 1] >= settings.least_height
+        for who in np.flatnonzero(tall & (labels.visibility >= settings.least_visibility)):
+            identity = int(labels.ids[who])
+            seen.setdefault(stands_for.get(identity, identity), []).append((frame, labels.boxes[who]))
+    chosen: dict[int, list[tuple[int, int, FloatArray]]] = {}
+    for identity in sorted(seen):
+        if len(seen[identity]) < settings.least_views:
+            continue
+        spread = np.unique(np.linspace(0, len(seen[identity]) - 1, settings.filmed_views).round().astype(int))
+        for view, at in enumerate(spread):
+            frame, box = seen[identity][at]
+            chosen.setdefault(frame, []).append((person, view, box))
+        person += 1
+    for frame in sorted(chosen):
+        image = read_image(scene.frames[frame])
+        for number, view, box in chosen[frame]:
+            crop = _cut(image, box, settings, rng)
+            if crop is not None:
+                _write(folder, number, camera, view, relit(crop, rng) if rng.random() < settings.relit else crop)
+    return person
+
+
+def _appear(
+    settings: CropSetConfig, cast: Sequence[Look | Cutout], props: Props, seed: int
+) -> Iterator[tuple[int, int, Image]]:
+    """Render people in groups until there are enough crops of everybody; yield row, number of the view, and crop."""
+    group = settings.pictures.most_people
+    for start in range(0, len(cast), group):
+        rng = np.random.default_rng([seed, start])
+        looks = cast[start : start + group]
+        have = np.zeros(len(looks), np.int64)
+        shots = pictures(settings.pictures, int(rng.integers(1 << 31)), _MANY * settings.views, looks, props)
+        for shot, rows in shots:
+            image = relit(shot.image, rng) if rng.random() < settings.relit else shot.image
+            for index, row in enumerate(rows):
+                if have[row] == settings.views or shot.visibility[index] < settings.least_visibility:
+                    continue
+                crop = _cut(image, shot.boxes[index], settings, rng)
+                if crop is not None:
+                    yield start + row, int(have[row]), crop
+                    have[row] += 1
+            if (have == settings.views).all():
+                break
+
+
+def _dyed(props: Props, rng: np.random.Generator) -> Cutout:
+    """Put somebody who was filmed into other clothes, the same in all views."""
+    views = props.people[int(rng.integers(len(props.people)))]
+    dye, mirrored = draw_dye(rng), rng.random() < 0.5
+    dressed = [wear(view, dye) for view in views]
+    return Cutout(rng.uniform(1.5, 1.95), tuple(np.ascontiguousarray(view[:, ::-1]) if mirrored else view
+                                                for view in dressed))  # fmt: skip
+
+
+def _cut(image: Image, box: FloatArray, settings: CropSetConfig, rng: np.random.Generator) -> Image | None:
+    """Cut a box out, its edges moved as a detector's are; None where little of it is inside the picture."""
+    size = np.tile(box[2:] - box[:2], 2)
+    moved = np.asarray(box + size * rng.normal(0, settings.jitter, 4), np.float32)
+    x1, y1, x2, y2 = whole_pixels(moved[None], *image.shape[:2])[0].tolist()
+    if y2 - y1 < max(settings.least_height, 0.7 * size[1]) or x2 - x1 < 0.6 * size[0]:
+        return None
+    crop = image[y1:y2, x1:x2]
+    return np.asarray(cv2.resize(crop, (settings.width, settings.height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _write(folder: Path, person: int, camera: int, view: int, crop: Image) -> None:
+    cv2.imwrite(str(folder / f"{person:04d}_c{camera}s1_{view:06d}_00.jpg"), crop, _QUALITY)

@@ -1,0 +1,94 @@
+"""Cuts people out of the footage of a fixed camera."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from motserve.reid.crops import whole_pixels
+from motserve.types import FloatArray, Image
+from training.bundled.plate import difference, enlarged
+from training.props import Cut
+
+_AROUND: Final = 0.15
+"""What is looked at around a box, as a share of its size: GrabCut learns from it what the background is like."""
+
+_ROUNDS: Final = 3
+_LEAST_DIFFERENCE: Final = 14  # of 255; noise and compression stay below
+_SURE: Final = 2.5  # times the threshold; such pixels are people whatever their colour
+_WHOLE: Final = 0.85
+"""Least share of what was found that is in one piece; the pieces of a person in the colours of the place are no use."""
+
+_SOFTNESS: Final = 0.7  # standard deviation of the edge, in pixels
+
+# a cut is taken where it agrees with the box about where the person is
+_LEAST_AREA, _MOST_AREA = 0.25, 0.8
+_LEAST_HEIGHT, _MOST_HEIGHT = 0.82, 1.12
+_LEAST_WIDTH, _MOST_WIDTH = 0.45, 1.25
+
+
+def cut_person(image: Image, plate: Image, box: FloatArray, height: int) -> Cut | None:
+    """Cut a person out of a frame, by what differs from the empty place and by colours.
+
+    Reference: Rother et al., "GrabCut", SIGGRAPH 2004.
+
+    Args:
+        image: The frame.
+        plate: The empty place.
+        box: `(4,)` float32, xyxy in pixels, inside the frame.
+        height: A higher cut is made smaller to this many pixels.
+
+    Returns:
+        The person, as large as what is covered; None where the outcome does not fit the box.
+    """
+    x1, y1, x2, y2 = whole_pixels(enlarged(box[None], _AROUND), *image.shape[:2])[0].tolist()
+    window, empty = image[y1:y2, x1:x2], plate[y1:y2, x1:x2]
+    stands_out = difference(window, empty)
+    otsu, _ = cv2.threshold(stands_out, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    threshold = max(_LEAST_DIFFERENCE, min(otsu, 40))
+    labels = np.where(stands_out >= threshold, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[stands_out >= _SURE * threshold] = cv2.GC_FGD
+    labels[stands_out < _LEAST_DIFFERENCE / 2] = cv2.GC_BGD
+    inner = whole_pixels(enlarged(box[None], 0.04), *image.shape[:2])[0] - (x1, y1, x1, y1)
+    outside = np.ones(labels.shape, bool)
+    outside[inner[1] : inner[3], inner[0] : inner[2]] = False
+    labels[outside] = cv2.GC_BGD
+    if not np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).any():
+        return None
+    cv2.setRNGSeed(0)  # the clustering inside draws at random
+    cv2.grabCut(window, labels, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)
+    person, share = _largest_part(np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8))
+    x, y, wide, tall = cv2.boundingRect(person)
+    size = box[2:] - box[:2]
+    fits = (
+        share >= _WHOLE
+        and _LEAST_HEIGHT <= tall / size[1] <= _MOST_HEIGHT
+        and _LEAST_WIDTH <= wide / size[0] <= _MOST_WIDTH
+        and _LEAST_AREA <= float(person.sum()) / (wide * tall) <= _MOST_AREA
+    )
+    if not fits:
+        return None
+    cut = _premultiplied(window, person)[y : y + tall, x : x + wide]
+    if tall > height:
+        cut = np.asarray(cv2.resize(cut, (max(1, round(wide * height / tall)), height), interpolation=cv2.INTER_AREA))
+    return np.asarray(cut, np.uint8)
+
+
+def _largest_part(person: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
+    """Close gaps; return the largest part and what share of all it is."""
+    person = np.asarray(cv2.morphologyEx(person, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.uint8)
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(person)
+    sizes = stats[1:, cv2.CC_STAT_AREA]
+    if not len(sizes):
+        return person, 0.0
+    return (parts == 1 + sizes.argmax()).astype(np.uint8), float(sizes.max() / sizes.sum())
+
+
+def _premultiplied(image: Image, person: NDArray[np.uint8]) -> Cut:
+    # the outermost pixels are half background; they go
+    eroded = cv2.erode(person * 255, np.ones((3, 3), np.uint8))
+    coverage = cv2.GaussianBlur(eroded, (0, 0), _SOFTNESS)
+    return np.dstack([cv2.multiply(image, cv2.merge([coverage] * 3), scale=1 / 255), coverage]).astype(np.uint8)

@@ -1,0 +1,157 @@
+"""Footage of one place with everybody in it labelled, by its ground truth or by a detector and a tracker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from motserve.config import Config, load_config
+from motserve.errors import InvalidData
+from motserve.evaluation import rules_for
+from motserve.evaluation.benchmarks import PEDESTRIAN
+from motserve.evaluation.sequences import TruthFile, find_truth
+from motserve.experiments.cache import open_cache
+from motserve.experiments.detections import detect_video
+from motserve.experiments.footage import Footage, find_video
+from motserve.experiments.models import Models
+from motserve.experiments.tracking import track_detections
+from motserve.postprocessing import Finisher
+from motserve.results import read_mot
+from motserve.types import FloatArray, Image, IntArray
+from training.bundled.config import LabelConfig, SceneSource
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Everybody in one frame.
+
+    Attributes:
+        ids: `(n,)` int64, who it is; unique in a scene.
+        boxes: `(n, 4)` float32, xyxy in pixels, the whole body, also what is hidden.
+        visibility: `(n,)` float32 in [0, 1], share of the body that nobody else hides.
+        others: `(m, 4)` float32, what is neither a person to be found nor anything else: reflections, the seated.
+    """
+
+    ids: IntArray
+    boxes: FloatArray
+    visibility: FloatArray
+    others: FloatArray
+
+
+class Scene:
+    """The labelled frames of one video.
+
+    Args:
+        footage: The video.
+        labels: Of every frame that is labelled, by its index.
+    """
+
+    def __init__(self, footage: Footage, labels: dict[int, Labels]) -> None:
+        self._footage = footage
+        self.labels = labels
+
+    def frames(self, every: int) -> Iterator[tuple[int, Image]]:
+        """Yield the index and the picture of each n-th frame, labelled or not."""
+        with self._footage.open() as source:
+            for frame in source.frames():
+                if frame.index % every == 0:
+                    yield frame.index, frame.image
+
+
+def open_scene(source: SceneSource, data: Path, teacher: Path, settings: LabelConfig) -> Scene:
+    """Open footage and find its labels.
+
+    Args:
+        source: What it is.
+        data: Folder that the paths in it start from.
+        teacher: Weights of the detector that labels what has no ground truth.
+        settings: How it does.
+
+    Raises:
+        MotserveError: A file is missing or malformed.
+    """
+    place = data / source.path
+    if place.is_dir():
+        (truth,) = find_truth(place).values()
+        return Scene(Footage(find_video(truth), Config().video, truth), _true_labels(truth))
+    return Scene(*_made_labels(place, teacher, settings))
+
+
+def hidden_by(boxes: FloatArray) -> FloatArray:
+    """Return what share of each of `(n, 4)` boxes is behind the one nearer person that hides most of it.
+
+    Who stands lower in the picture is nearer to the camera.
+
+    >>> hidden_by(np.array([[0, 0, 2, 4], [1, 0, 3, 5]], np.float32)).tolist()
+    [0.5, 0.0]
+    """
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=2) * (boxes[None, :, 3] > boxes[:, None, 3])
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return np.asarray(shared.max(axis=1, initial=0) / np.maximum(areas, 1e-6), np.float32)
+
+
+def _true_labels(truth: TruthFile) -> dict[int, Labels]:
+    table = read_mot(truth.path)
+    rules = rules_for(truth.name, table)
+    people = table.scores > 0
+    others = np.zeros(len(table), bool)
+    if rules.classes:
+        people &= table.classes == PEDESTRIAN
+        others = np.isin(table.classes, list(rules.distractors))
+    labels = {}
+    for frame in range(truth.frames or int(table.frames.max()) + 1):
+        now = table.frames == frame
+        rows = now & people
+        boxes = table.boxes[rows]
+        seen = table.visibility[rows] if rules.classes else 1 - hidden_by(boxes)
+        labels[frame] = Labels(table.ids[rows], boxes, seen, table.boxes[now & others])
+    return labels
+
+
+def _made_labels(video: Path, teacher: Path, settings: LabelConfig) -> tuple[Footage, dict[int, Labels]]:
+    """Label a video by a detector and, where that is unsure, by tracks that persist."""
+    config = load_config(
+        overrides={
+            "detector": {
+                "weights": [str(teacher)],
+                "confidence": settings.least_confidence,
+                "image_size": settings.image_size,
+            },
+            "reid": {"policy": "off"},
+            "linking": {},
+            "interpolation": {"max_gap_s": settings.bridged_s},
+        }
+    )
+    footage = Footage(video, config.video)
+    seen = detect_video(video.stem, footage, Models(config), open_cache(config))
+    tracked = Finisher(config)(track_detections(seen, config, footage=footage).frames)
+    ids, peaks = _lives([(frame.identities, frame.tracks.scores) for frame in tracked])
+    sure = {one for one, count, peak in zip(ids, *peaks, strict=True) if count >= settings.least_frames
+            and peak >= settings.sure_confidence}  # fmt: skip
+    if not sure:
+        raise InvalidData(f"{video}: nobody is there for {settings.least_frames} frames with confidence "
+                          f"{settings.sure_confidence}; there is nothing to learn from")  # fmt: skip
+    labels = {}
+    for frame in tracked:
+        rows = np.flatnonzero([identity in sure for identity in frame.identities.tolist()])
+        boxes = frame.tracks.boxes[rows].copy()
+        found = frame.tracks.detections[rows]
+        # where somebody was seen, what was seen says more than what the filter makes of it
+        boxes[found >= 0] = seen.detections[frame.index].boxes[found[found >= 0]]
+        labels[frame.index] = Labels(frame.identities[rows], boxes, 1 - hidden_by(boxes), np.empty((0, 4), np.float32))
+    return footage, labels
+
+
+def _lives(frames: list[tuple[IntArray, FloatArray]]) -> tuple[list[int], tuple[IntArray, FloatArray]]:
+    """Return who appears, in how many frames, and with what confidence at the most."""
+    everybody = np.concatenate([ids for ids, _ in frames])
+    scores = np.concatenate([scores for _, scores in frames])
+    ids, rows, counts = np.unique(everybody, return_inverse=True, return_counts=True)
+    peaks = np.zeros(len(ids), np.float32)
+    np.maximum.at(peaks, rows, scores)
+    return ids.tolist(), (counts, peaks)

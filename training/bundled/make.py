@@ -1,0 +1,165 @@
+"""Trains the bundled weights from nothing, step by step.
+
+What a step finished is kept, and a training that was interrupted goes on, when it is called again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from motserve.config import Config, change_config
+from motserve.config.files import layer_settings, read_settings
+from motserve.evaluation.sequences import find_truth
+from motserve.experiments.cache import open_cache
+from motserve.experiments.models import Models
+from motserve.experiments.pictures import for_scoring, pictures_of, score_pictures
+from motserve.experiments.sequences import load_sequences
+from motserve.files import write_json
+from motserve.registry import read_card
+from training import detector, reid
+from training.bundled.config import MaterialConfig, SceneSource
+from training.bundled.crops import write_crops
+from training.bundled.detector_set import read_props, write_set
+from training.bundled.material import Material, prepare_scene
+from training.bundled.places import Pictures, prepare_pictures
+from training.detector_config import DetectorTraining
+from training.job import Job, run_job
+from training.job_config import JobConfig
+from training.reid_config import ReidTrainingConfig
+from training.rendered import write_dataset
+from training.rendered_config import RenderedConfig
+
+logger = logging.getLogger("motserve.training")
+
+Settings = TypeVar("Settings", bound=JobConfig)
+
+ALL: Final = "all"
+"""What the detector that has seen all scenes is called, among those that were trained without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where everything is.
+
+    Attributes:
+        data: Folder of the footage and of the detector that labels it.
+        configs: Folder of the settings of trainings; those for bundled weights are in its `bundled`.
+        work: Folder for all that is made.
+        settings: What is learned from.
+    """
+
+    data: Path
+    configs: Path
+    work: Path
+    settings: MaterialConfig
+
+    def model(self, name: str) -> Path:
+        """Return the folder of a finished model."""
+        return self.work / "models" / name
+
+
+def open_workshop(data: Path, configs: Path, work: Path) -> Workshop:
+    """Read the settings.
+
+    Raises:
+        InvalidConfig: They cannot be read or are not valid.
+    """
+    settings = read_settings(configs / "bundled" / "material.yaml", MaterialConfig)
+    return Workshop(data, configs, work, settings)
+
+
+def make_detector(workshop: Workshop) -> None:
+    """Train on rendered pictures; go on from there without each scene that is left out, and with all; measure each.
+
+    Raises:
+        MotserveError: Data are missing or a training failed.
+    """
+    beginning = _train_beginning(workshop)
+    for scene in [scene for scene in workshop.settings.scenes if scene.left_out]:
+        _train_detector(workshop, f"without-{scene.name}", beginning, without=scene)
+        _score(workshop, f"without-{scene.name}", [scene])
+    _train_detector(workshop, ALL, beginning)
+    _score(workshop, ALL, [scene for scene in workshop.settings.scenes if scene.left_out])
+
+
+def make_embedder(workshop: Workshop) -> None:
+    """Train on small crops, then on large ones.
+
+    Raises:
+        MotserveError: Data are missing or a training failed.
+    """
+    crops = workshop.work / "crops"
+    if not workshop.model("embedder").exists():
+        scenes, pictures = _scenes(workshop), _pictures(workshop)
+        write_crops(workshop.settings, scenes, read_props(workshop.settings, list(scenes.values()), pictures), crops)
+    files = [workshop.configs / "reid.yaml", workshop.configs / "bundled" / "embedder.yaml"]
+    common = {"data": {"root": str(crops)}, "cross": [{"root": str(workshop.data / "reid_images" / "PKU-Reid-74"),
+                                                      "protocol": "cross-camera"}]}  # fmt: skip
+    small = layer_settings([*files, workshop.configs / "bundled" / "embedder-small.yaml"], common, ReidTrainingConfig)
+    _run(workshop, "embedder-small", small, reid.make_job)
+    init = {"network": {"init": str(workshop.model("embedder-small") / "embedder.safetensors")}}
+    _run(workshop, "embedder", layer_settings(files, {**common, **init}, ReidTrainingConfig), reid.make_job)
+
+
+def _train_beginning(workshop: Workshop) -> Path:
+    settings = read_settings(workshop.configs / "bundled" / "rendered.yaml", RenderedConfig)
+    data = write_dataset(settings, settings.seed, workshop.work / "rendered")
+    files = [workshop.configs / "detector.yaml", workshop.configs / "bundled" / "detector-rendered.yaml"]
+    job = layer_settings(files, {"data": str(data)}, DetectorTraining)
+    return _run(workshop, "rendered", job, detector.make_job) / "detector.safetensors"
+
+
+def _train_detector(workshop: Workshop, name: str, beginning: Path, without: SceneSource | None = None) -> None:
+    if workshop.model(name).exists():
+        return
+    scenes = _scenes(workshop, without)
+    data = write_set(workshop.settings, scenes, _pictures(workshop), workshop.work / f"pictures-{name}")
+    files = [workshop.configs / "detector.yaml", workshop.configs / "bundled" / "detector.yaml"]
+    changes = {"name": f"bundled-detector-{name}", "data": str(data), "init": str(beginning)}
+    _run(workshop, name, layer_settings(files, changes, DetectorTraining), detector.make_job)
+
+
+def _run(workshop: Workshop, name: str, settings: Settings, make: Callable[[Settings], Job[Settings]]) -> Path:
+    """Run a job unless it was finished; return the folder of its model."""
+    folder = workshop.model(name)
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        run_job(make(settings), folder)
+        logger.info("trained", extra={"model": name, "seconds": round(time.monotonic() - started)})
+    return folder
+
+
+def _scenes(workshop: Workshop, without: SceneSource | None = None) -> Mapping[str, Material]:
+    place = workshop.work / "material"
+    return {
+        scene.name: prepare_scene(scene, workshop.data, workshop.settings, place / scene.name)
+        for scene in workshop.settings.scenes
+        if without is None or scene.name != without.name
+    }
+
+
+def _pictures(workshop: Workshop) -> Pictures:
+    return prepare_pictures(
+        workshop.settings, workshop.data / workshop.settings.teacher, workshop.work / "material" / "pictures"
+    )
+
+
+def _score(workshop: Workshop, name: str, scenes: Sequence[SceneSource]) -> None:
+    """Measure a detector on whole scenes, as `motserve evaluate detection` does, beside its weights."""
+    file = workshop.model(name) / "scenes.json"
+    if file.exists():
+        return
+    weights = workshop.model(name) / read_card(workshop.model(name)).weights
+    config = for_scoring(change_config(Config(), {"detector": {"weights": [str(weights)]}}))
+    scores: dict[str, Any] = {}
+    for scene in scenes:
+        (sequence,) = load_sequences(find_truth(workshop.data / scene.path), Models(config), open_cache(config))
+        scores[scene.name] = score_pictures([pictures_of(sequence)], config)[sequence.name].as_dict()
+    write_json(file, scores)
+    logger.info("scored", extra={"model": name, **{key: one["mAP50"] for key, one in scores.items()}})

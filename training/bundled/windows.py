@@ -1,0 +1,110 @@
+"""Parts of frames as pictures to learn from: people in all sizes, with the light and the lens of other cameras."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from motserve.scenes import Shot
+from motserve.types import FloatArray, Image
+from training.bundled.config import WindowConfig
+from training.bundled.footage import Labels
+from training.rendered_config import PictureConfig
+from training.rendered_pictures import SHAPES, lens
+
+
+def cut_window(
+    image: Image, labels: Labels, settings: WindowConfig, pictures: PictureConfig, rng: np.random.Generator
+) -> Shot:
+    """Cut a part out of a frame, around one person as a rule, so large that they have a height drawn at random.
+
+    Args:
+        image: The frame.
+        labels: Everybody in it.
+        settings: How large people are.
+        pictures: How large the part shall be, and its lens.
+        rng: Everything random.
+
+    Returns:
+        The part. Boxes go beyond it where people do; `visibility` counts what is inside, too.
+    """
+    wide, tall = SHAPES[rng.integers(len(SHAPES))]
+    size = np.array([wide, tall]) * pictures.longer_side
+    scale, centre = _aim(image, labels.boxes, settings, size, rng)
+    across = rng.uniform(0.93, 1.07)  # people and pictures are not all of one build
+    matrix = np.array([[scale * across, 0, 0], [0, scale, 0]])
+    matrix[:, 2] = size / 2 - matrix[:, :2] @ centre
+    flip = rng.random() < 0.5
+    if flip:
+        matrix[0] = -matrix[0] + (0, 0, size[0])
+    picture = _warped(image, matrix, (round(size[0]), round(size[1])))
+    corners = np.stack([labels.boxes[:, :2], labels.boxes[:, 2:]], axis=1) @ matrix[:, :2].T + matrix[:, 2]
+    boxes = np.hstack([corners.min(axis=1), corners.max(axis=1)])
+    inside = _inside(boxes, size)
+    seen = np.where((inside >= settings.least_inside) & (labels.visibility >= settings.least_visibility), inside, 0)
+    if rng.random() < 0.8:
+        picture = relit(picture, rng)
+    return Shot(lens(picture, pictures, rng), np.asarray(boxes, np.float32), np.asarray(seen, np.float32))
+
+
+def relit(image: Image, rng: np.random.Generator) -> Image:
+    """Give a picture another exposure, contrast, tint and saturation, and now and then a shadow across it."""
+    levels = np.linspace(0, 1, 256)[:, None]
+    gain, gamma = np.exp(rng.normal(0, 0.22)), np.exp(rng.normal(0, 0.25))
+    tint = np.exp(rng.normal(0, 0.07, 3))
+    table = np.clip(rng.normal(0, 0.04) + gain * tint * levels**gamma, 0, 1)
+    relit_ = np.asarray(cv2.LUT(image, (table * 255).astype(np.uint8)[None]), np.uint8)
+    grey = cv2.cvtColor(cv2.cvtColor(relit_, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    saturation = rng.uniform(0.3, 1.5)
+    relit_ = np.asarray(cv2.addWeighted(relit_, saturation, grey, 1 - saturation, 0), np.uint8)
+    if rng.random() < 0.15:
+        height, width = image.shape[:2]
+        shade = np.full((height, width), 255, np.uint8)
+        corners = rng.uniform(-0.3, 1.3, (4, 2)) * (width, height)
+        cv2.fillConvexPoly(shade, cv2.convexHull(corners.astype(np.int32)), int(rng.uniform(90, 200)))
+        soft = cv2.GaussianBlur(shade, (0, 0), rng.uniform(1, 12))
+        relit_ = np.asarray(cv2.multiply(relit_, cv2.merge([soft] * 3), scale=1 / 255), np.uint8)
+    return relit_
+
+
+def _aim(
+    image: Image, boxes: FloatArray, settings: WindowConfig, size: np.ndarray, rng: np.random.Generator
+) -> tuple[float, np.ndarray]:
+    """Choose scale and centre: somebody is as high as was drawn, and is somewhere in the window."""
+    height, width = image.shape[:2]
+    smallest = max(size[0] / width, size[1] / height) * 0.8  # little of the window lies outside of the frame
+    if not len(boxes) or rng.random() < 0.1:
+        scale = smallest * math.exp(rng.uniform(0, 1.2))
+        centre = rng.uniform((0, 0), (width, height))
+    else:
+        box = boxes[rng.integers(len(boxes))]
+        least, most = math.log(settings.least_height), math.log(settings.most_height)
+        scale = max(smallest, math.exp(rng.uniform(least, most)) * size[1] / (box[3] - box[1]))
+        centre = (box[:2] + box[2:]) / 2 + rng.uniform(-0.4, 0.4, 2) * size / scale
+    half = size / scale / 2
+    low, high = np.minimum(half, (width, height) - half), np.maximum(half, (width, height) - half)
+    return scale, np.clip(centre, low, high)
+
+
+def _warped(image: Image, matrix: np.ndarray, size: tuple[int, int]) -> Image:
+    """Apply an affine map; what is made smaller is averaged first, which warping alone would not do."""
+    shrink = float(np.abs(matrix[1, 1]))
+    if shrink < 0.75:
+        height, width = image.shape[:2]
+        smaller = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+        image = np.asarray(cv2.resize(image, smaller, interpolation=cv2.INTER_AREA), np.uint8)
+        matrix = matrix.copy()
+        matrix[:, :2] = matrix[:, :2] @ np.diag([width / smaller[0], height / smaller[1]])
+    grey = (114, 114, 114)
+    return np.asarray(cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderValue=grey), np.uint8)
+
+
+def _inside(boxes: FloatArray, size: Sequence[float] | np.ndarray) -> FloatArray:
+    """Return the share of each box that is inside the window."""
+    limits = np.array([*size, *size])
+    clipped = np.clip(boxes, 0, limits)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return np.asarray(np.prod(clipped[:, 2:] - clipped[:, :2], axis=1) / np.maximum(areas, 1e-6), np.float32)
