@@ -203,3 +203,30 @@ def test_networks_without_such_a_batch_norm_refuse_the_feature_before_it(tmp_pat
     for name in ("osnet.pth", "any.onnx"):
         with pytest.raises(InvalidConfig, match=r"reid\.feature before_norm: .*after_norm"):
             build_embedder(config(feature="before_norm"), weights(tmp_path / name))
+
+
+# --- the network around a trunk ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backbone", ["mobilenet_v3_small", "resnet50"])
+def test_the_network_returns_embeddings(backbone: str) -> None:
+    network = EmbedderNetwork(backbone, 32).eval()
+    pictures = torch.zeros(2, 3, 64, 32)
+    assert network(pictures).shape == (2, 32)
+    torch.testing.assert_close(network(pictures), network.norm(network.features(pictures)))
+
+
+def test_the_last_stage_of_the_resnet_keeps_its_resolution() -> None:
+    assert EmbedderNetwork("resnet50").trunk(torch.zeros(1, 3, 64, 32)).shape == (1, 2048, 4, 2)
+
+
+def test_the_resnet_takes_the_trunk_of_a_classifier() -> None:
+    source = torchvision.models.resnet50(weights=None)
+    network = EmbedderNetwork("resnet50")
+    assert network.load_trunk(source.state_dict()) == ([], [])
+    torch.testing.assert_close(network.trunk[0].weight, source.conv1.weight)
+
+
+def test_an_unknown_backbone_is_named() -> None:
+    with pytest.raises(ValueError, match="vgg"):
+        EmbedderNetwork("vgg")

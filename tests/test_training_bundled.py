@@ -5,13 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from safetensors import safe_open
 
 import motserve.bundled
 from motserve.config.files import read_settings
 from motserve.errors import InvalidConfig, InvalidData, NotFound
-from motserve.scenes import Cutout, SceneConfig, ground_truth_rows, render
-from motserve.scenes.looks import sample_look
+from motserve.scenes import SceneConfig, ground_truth_rows, render
 from training.bundled import __main__ as command
 from training.bundled.config import CropSetConfig, LabelConfig, MaterialConfig, SceneSource, SetConfig
 from training.bundled.crops import write_crops

@@ -26,12 +26,12 @@ from motserve.libraries import import_ultralytics
 from motserve.registry import Registry
 from motserve.weights import resolve_weights
 from training import detector, rendered
-from training.rendered_config import PictureConfig, RenderedConfig, RenderedPictures
 from training.detector import make_job
 from training.detector_config import DetectorTraining
 from training.detector_train import Step, train_detector
 from training.job import MODEL, Job, Outcome, run_job
 from training.rendered import write_dataset
+from training.rendered_config import PictureConfig, RenderedConfig, RenderedPictures
 from training.run_log import RunLog
 from training.worker import FolderExchange, Worker
 

@@ -26,7 +26,7 @@ from training.reid_config import CropConfig, LossConfig, NetworkConfig, ReidTrai
 from training.reid_crops import CropDataset, Normaliser, augmentation
 from training.reid_data import list_tests, read_training_data
 from training.reid_engine import learning_rate
-from training.reid_losses import Criterion, Learned, Learner
+from training.reid_losses import Criterion, Learned, Learner, threshold_loss
 from training.reid_network import build_network, load_start, save_network
 from training.reid_sampler import Draw, PKBatches, Share
 
@@ -303,7 +303,7 @@ def test_losses_are_those_of_the_papers() -> None:
     torch.manual_seed(0)
     labels = torch.arange(4).repeat_interleave(3)
     features, logits = torch.randn(12, 8), torch.randn(12, 4)
-    losses = Criterion(LossConfig(triplet_weight=2))(Learned(features, logits, None), labels)
+    losses = Criterion(LossConfig(triplet_weight=2))(Learned(features, features, logits, None), labels)
     distances = torch.cdist(features, features)
     same = labels[:, None] == labels
     farthest = distances.masked_fill(~same, -1).amax(1)
@@ -314,6 +314,25 @@ def test_losses_are_those_of_the_papers() -> None:
     torch.testing.assert_close(losses.triplet, triplet)
     torch.testing.assert_close(losses.identity, identity)
     torch.testing.assert_close(losses.total, identity + 2 * triplet)
+
+
+def test_the_threshold_loss_moves_pairs_to_their_side_of_the_distance() -> None:
+    torch.manual_seed(0)
+    labels = torch.arange(6).repeat_interleave(3)
+    embeddings = torch.randn(18, 8, requires_grad=True)
+    step = torch.optim.SGD([embeddings], 20.0)
+    for _ in range(400):
+        loss = threshold_loss(embeddings, labels, 0.3, 0.1)
+        step.zero_grad()
+        loss.backward()
+        step.step()
+    unit = functional.normalize(embeddings.detach())
+    distances, same = 1 - unit @ unit.T, labels[:, None] == labels
+    assert distances[same].max() < 0.3 < distances[~same].min()
+    learned = Learned(torch.randn(18, 8), embeddings.detach(), torch.randn(18, 6), None)
+    without, weighted = (Criterion(LossConfig(threshold_weight=weight))(learned, labels) for weight in (0, 3))
+    assert without.threshold == 0
+    torch.testing.assert_close(weighted.total, without.total + 3 * weighted.threshold)
 
 
 def test_triplets_look_before_the_batch_norm_and_the_classifier_behind_it() -> None:

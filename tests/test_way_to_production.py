@@ -24,8 +24,8 @@ from motserve.serving.app import build
 from motserve.serving.arguments import ServeArgs
 from motserve.video import VideoWriter
 from training import detector
-from training.rendered_config import PictureConfig, RenderedPictures
 from training.rendered import write_dataset
+from training.rendered_config import PictureConfig, RenderedPictures
 
 NAME = "people"
 

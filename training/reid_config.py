@@ -121,6 +121,15 @@ class LossConfig(Section):
     centre_weight: float = Field(
         0.0, ge=0, le=10, description="Weight of the centre loss; 0 for none. Luo et al. take 5e-4 where they use it."
     )
+    threshold_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="Weight of a loss that puts the hardest pairs on their side of a distance, so that services can "
+        "decide by it: the other losses order distances, and leave open where the same person ends; 0 for none.",
+    )
+    threshold: float = Field(0.3, gt=0, le=2, description="That cosine distance: `reid.max_distance` of services.")
+    threshold_gap: float = Field(0.1, ge=0, le=1, description="How far from it pairs are pushed, as cosine distance.")
     centre_learning_rate: float = Field(0.5, gt=0, le=10, description="Learning rate of the centres, plain SGD.")
 
 

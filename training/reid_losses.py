@@ -15,6 +15,9 @@ from torch.nn import functional
 from motserve.reid.network import EmbedderNetwork
 from training.reid_config import LossConfig
 
+_STEEPNESS = 10.0
+"""How sharply the threshold loss turns on, per unit of cosine distance."""
+
 _CLASSIFIER_DEVIATION = 0.001  # of Luo et al.
 
 
@@ -23,11 +26,13 @@ class Learned(NamedTuple):
 
     Attributes:
         features: `(b, dimension)` before the batch norm.
+        embeddings: `(b, dimension)` after it, not of unit length.
         logits: `(b, classes)`.
         spread: Mean squared distance of the features to the centres of their classes; None without centres.
     """
 
     features: torch.Tensor
+    embeddings: torch.Tensor
     logits: torch.Tensor
     spread: torch.Tensor | None
 
@@ -39,12 +44,14 @@ class Losses(NamedTuple):
         identity: Cross-entropy.
         triplet: Batch-hard triplet loss.
         centre: Centre loss; 0 without centres.
+        threshold: How far the hardest pairs are from their side of the distance that decides; 0 without a weight.
         total: What is minimised.
     """
 
     identity: torch.Tensor
     triplet: torch.Tensor
     centre: torch.Tensor
+    threshold: torch.Tensor
     total: torch.Tensor
 
 
@@ -77,11 +84,12 @@ class Learner(nn.Module):
             labels: `(b,)` int64.
         """
         features = self.network.features(pictures)
-        logits = self.classifier(self.network.norm(features))
+        embeddings = self.network.norm(features)
+        logits = self.classifier(embeddings)
         spread = None
         if self.centres is not None:
             spread = (features.float() - self.centres[labels]).square().sum(dim=1).mean()
-        return Learned(features.float(), logits.float(), spread)
+        return Learned(features.float(), embeddings.float(), logits.float(), spread)
 
 
 class Criterion:
@@ -111,5 +119,31 @@ class Criterion:
         identity = functional.cross_entropy(learned.logits, labels, label_smoothing=settings.label_smoothing)
         triplet = self._triplet(learned.features, labels, self._miner(learned.features, labels))
         centre = torch.zeros_like(identity) if learned.spread is None else learned.spread
+        threshold = torch.zeros_like(identity)
+        if settings.threshold_weight:
+            threshold = threshold_loss(learned.embeddings, labels, settings.threshold, settings.threshold_gap)
         total = identity + settings.triplet_weight * triplet + settings.centre_weight * centre
-        return Losses(identity, triplet, centre, total)
+        total = total + settings.threshold_weight * threshold
+        return Losses(identity, triplet, centre, threshold, total)
+
+
+def threshold_loss(embeddings: torch.Tensor, labels: torch.Tensor, distance: float, gap: float) -> torch.Tensor:
+    """Push the farthest of the same person and the nearest of another to their side of a distance.
+
+    Args:
+        embeddings: `(b, dimension)`.
+        labels: `(b,)` int64, of two people at the least.
+        distance: Cosine distance below which two crops count as the same person.
+        gap: How far from it they are pushed.
+
+    Returns:
+        The mean of both, a softened hinge, in cosine distance.
+    """
+    unit = functional.normalize(embeddings)
+    distances = 1 - unit @ unit.T
+    same = labels[:, None] == labels[None, :]
+    farthest = distances.masked_fill(~same, -torch.inf).amax(dim=1)
+    nearest = distances.masked_fill(same, torch.inf).amin(dim=1)
+    too_far = functional.softplus(farthest - distance + gap, beta=_STEEPNESS)
+    too_near = functional.softplus(distance + gap - nearest, beta=_STEEPNESS)
+    return (too_far + too_near).mean()
