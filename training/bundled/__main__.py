@@ -1,4 +1,4 @@
-"""Trains the bundled weights: `python -m training.bundled detector|embedder --data FOLDER`.
+"""Trains the bundled weights: `python -m training.bundled detector|embedder|ship --data FOLDER`.
 
 Hours on a small machine. What was finished is kept in `--work`; call it again to go on.
 """
@@ -7,21 +7,30 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import motserve.bundled
 from motserve.config import LoggingConfig
 from motserve.errors import MotserveError
 from motserve.logs import setup_logging
-from training.bundled.make import make_detector, make_embedder, open_workshop
+from training.bundled.make import Workshop, make_detector, make_embedder, open_workshop
+from training.bundled.ship import ship
 
 logger = logging.getLogger("motserve.training")
 
 
+STEPS: Mapping[str, Callable[[Workshop], object]] = {
+    "detector": make_detector,
+    "embedder": make_embedder,
+    "ship": lambda workshop: ship(workshop, Path(motserve.bundled.__file__).parent),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train one of the two networks; return the exit code."""
+    """Make one of the steps; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training.bundled", description=__doc__)
-    parser.add_argument("network", choices=("detector", "embedder"))
+    parser.add_argument("step", choices=tuple(STEPS), help="what is made; `ship` writes what is")
     parser.add_argument("--data", type=Path, required=True, help="folder of the footage, and of what labels it")
     parser.add_argument("--configs", type=Path, default=Path("configs/training"), help="folder of the settings")
     parser.add_argument("--work", type=Path, default=Path("runs/bundled"), help="folder for all that is made")
@@ -29,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     setup_logging(LoggingConfig())
     try:
         workshop = open_workshop(chosen.data, chosen.configs, chosen.work)
-        (make_detector if chosen.network == "detector" else make_embedder)(workshop)
+        STEPS[chosen.step](workshop)
     except MotserveError as error:
         logger.error("%s", error)
         return 2

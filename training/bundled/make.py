@@ -41,6 +41,9 @@ Settings = TypeVar("Settings", bound=JobConfig)
 ALL: Final = "all"
 """What the detector that has seen all scenes is called, among those that were trained without one."""
 
+SCENES: Final = "scenes.json"
+"""File beside the weights of a detector with what it scores on whole scenes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
@@ -152,7 +155,7 @@ def _pictures(workshop: Workshop) -> Pictures:
 
 def _score(workshop: Workshop, name: str, scenes: Sequence[SceneSource]) -> None:
     """Measure a detector on whole scenes, as `motserve evaluate detection` does, beside its weights."""
-    file = workshop.model(name) / "scenes.json"
+    file = workshop.model(name) / SCENES
     if file.exists():
         return
     weights = workshop.model(name) / read_card(workshop.model(name)).weights

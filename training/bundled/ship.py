@@ -1,0 +1,103 @@
+"""Writes trained weights as the package ships them: half precision, with where they come from and what they score."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Final
+
+import orjson
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from motserve.errors import InvalidData, NotFound
+from motserve.files import replacing
+from motserve.registry import read_card
+from training.bundled.make import ALL, SCENES, Workshop
+
+logger = logging.getLogger("motserve.training")
+
+COMMAND: Final = "make bundled"
+_RATIOS: Final = ("mAP50", "mAP50-95")
+_FOUND: Final = ("Rank-1", "mAP")
+_PERCENT: Final = 100.0
+
+
+def ship(workshop: Workshop, folder: Path) -> list[Path]:
+    """Write the weights of detector and embedder.
+
+    Args:
+        workshop: Where they were trained.
+        folder: The folder of the package.
+
+    Returns:
+        The files.
+
+    Raises:
+        NotFound: A model is not there yet.
+        InvalidData: A value cannot be written in half precision.
+    """
+    detector, embedder = workshop.model(ALL), workshop.model("embedder")
+    return [
+        _write(detector, folder / "detector.safetensors", workshop, detector_metrics(workshop)),
+        _write(embedder, folder / "embedder.safetensors", workshop, _embedder_metrics(embedder)),
+    ]
+
+
+def detector_metrics(workshop: Workshop) -> dict[str, float]:
+    """Return what detectors score on the scene that each was trained without, and the mean over these scenes.
+
+    Raises:
+        NotFound: A scene was not left out yet.
+    """
+    scenes = [scene.name for scene in workshop.settings.scenes if scene.left_out]
+    scores = {scene: _scores(workshop.model(f"without-{scene}"))[scene] for scene in scenes}
+    metrics = {f"{scene}/{ratio}": round(scores[scene][ratio], 4) for scene in scenes for ratio in _RATIOS}
+    return metrics | {f"mean/{ratio}": round(fmean(scores[scene][ratio] for scene in scenes), 4) for ratio in _RATIOS}
+
+
+def _embedder_metrics(model: Path) -> dict[str, float]:
+    """Return what the embedder finds of people who it has not seen."""
+    card = _card(model)
+    return {
+        f"{one.data.split(',')[0]}/{name}": round(value / _PERCENT, 4)
+        for one in card.scores
+        for name, value in one.metrics.items()
+        if name in _FOUND
+    }
+
+
+def _write(model: Path, file: Path, workshop: Workshop, metrics: Mapping[str, float]) -> Path:
+    source = model / _card(model).weights
+    with safe_open(source, framework="pt") as weights:
+        metadata = dict(weights.metadata())
+        state = {name: _half(weights.get_tensor(name), name) for name in weights.keys()}  # noqa: SIM118  # no mapping
+    metadata |= {"command": COMMAND, "seed": str(workshop.settings.seed), "metrics": json.dumps(metrics)}
+    with replacing(file) as partial:
+        save_file(state, partial, metadata)
+    logger.info("shipped", extra={"file": str(file), **metrics})
+    return file
+
+
+def _half(values: torch.Tensor, name: str) -> torch.Tensor:
+    if not values.is_floating_point():
+        return values
+    halved = values.half()
+    if not halved.isfinite().all():
+        raise InvalidData(f"{name} has values that half precision cannot hold, up to {values.abs().max():.3g}")
+    return halved
+
+
+def _scores(model: Path) -> Mapping[str, Any]:
+    _card(model)
+    return dict(orjson.loads((model / SCENES).read_bytes()))
+
+
+def _card(model: Path) -> Any:
+    if not model.is_dir():
+        raise NotFound(f"{model} is not there; it was not trained yet")
+    return read_card(model)
