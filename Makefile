@@ -1,11 +1,17 @@
 # The developer's manual: `make demo`, `make test`, `make lint`, `make bench`; each sets up what it needs.
+# `make bundled DATA=FOLDER` trains the weights that the package ships, for hours; see docs/training.md.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo test lint bench
+DATA ?= $(MOTSERVE_DATA)
+PICTURES := data/pictures
+PICTURE_PACKAGES := gnome-backgrounds lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 mate-backgrounds \
+	plasma-workspace-wallpapers ukui-wallpapers openarena-081-textures tuxpaint-stamps-default
+
+.PHONY: setup demo test lint bench bundled pictures
 
 setup: $(INSTALLED)
 
@@ -28,3 +34,21 @@ lint: setup
 
 bench: setup
 	$(BIN)/motserve benchmark tracker --people 30,100,300 --frames 300
+
+bundled: setup pictures
+	@test -n "$(DATA)" || { echo "make bundled needs DATA=FOLDER, see docs/training.md"; exit 2; }
+	$(BIN)/python -m training.bundled detector --data "$(DATA)"
+	$(BIN)/python -m training.bundled embedder --data "$(DATA)"
+	$(BIN)/python -m training.bundled ship --data "$(DATA)"
+
+pictures: $(PICTURES)/.fetched
+
+# Pictures of Debian's packages, unpacked beside the system and not installed into it.
+$(PICTURES)/.fetched:
+	mkdir -p $(PICTURES)/packages
+	cd $(PICTURES)/packages && apt-get download $(PICTURE_PACKAGES)
+	for package in $(PICTURE_PACKAGES); do \
+		dpkg -x $(PICTURES)/packages/$${package}_*.deb $(PICTURES)/$$package || exit 1; done
+	rm -r $(PICTURES)/packages
+	cd $(PICTURES)/openarena-081-textures && $(PYTHON) -m zipfile -e usr/share/games/openarena/baseoa/*.pk3 .
+	touch $@

@@ -42,7 +42,7 @@ def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def test_the_weights_are_small_and_say_what_they_are() -> None:
     files = sorted(FOLDER.glob("*.safetensors"))
     assert [file.stem for file in files] == ["aflink", "detector", "embedder"]
-    assert sum(file.stat().st_size for file in files) < 15_000_000
+    assert sum(file.stat().st_size for file in files) < 20_000_000
     for file, keys in zip(files, (("shape",), ("architecture", "names"), ("backbone", "dimension")), strict=True):
         with safe_open(file, framework="numpy") as weights:
             assert {*keys, "command", "seed", "metrics"} <= set(weights.metadata())
@@ -50,13 +50,13 @@ def test_the_weights_are_small_and_say_what_they_are() -> None:
 
 
 def test_the_cards_give_the_metrics_of_the_weights_they_describe() -> None:
-    for file in FOLDER.glob("*.safetensors"):
-        card = file.with_suffix(".md").read_text(encoding="utf-8")
-        with safe_open(file, framework="numpy") as weights:
+    for name in ("detector", "embedder"):
+        card = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
+        with safe_open(FOLDER / f"{name}.safetensors", framework="numpy") as weights:
             measured = json.loads(weights.metadata()["metrics"])
-        for name in ("metrics/mAP50(B)", "metrics/mAP50-95(B)", "rank1", "true_accept", "false_accept"):
-            if name in measured:
-                assert f"| {measured[name]:.3f} |" in card, f"{file.stem}: {name}"
+        assert measured
+        for what, value in measured.items():
+            assert f"| {what} | {value:.3f} |" in card, f"{name}: {what}"
 
 
 def test_the_detector_finds_rendered_people_of_a_seed_it_never_saw(detector: YoloDetector, frames: list) -> None:
