@@ -1,24 +1,35 @@
 from __future__ import annotations
 
+import json
+import shutil
+from itertools import product
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import motserve.bundled
-from motserve.config.files import read_settings
+from motserve.config.files import merge, read_settings
 from motserve.errors import InvalidConfig, InvalidData, NotFound
+from motserve.registry import Card, Scores, write_card
 from motserve.scenes import SceneConfig, ground_truth_rows, render
+from motserve.weights import checksum
 from training.bundled import __main__ as command
 from training.bundled.config import CropSetConfig, LabelConfig, MaterialConfig, SceneSource, SetConfig
 from training.bundled.crops import write_crops
 from training.bundled.cutting import cut_person
 from training.bundled.detector_set import read_props, write_set
 from training.bundled.footage import Labels, hidden_by, open_scene
+from training.bundled.make import Workshop, make_detector, make_embedder
 from training.bundled.material import Material, prepare_scene, read_cut
 from training.bundled.places import Pictures, prepare_pictures
 from training.bundled.plate import empty_place, unexplained
+from training.bundled.ship import ship
 from training.bundled.windows import cut_window, relit
 from training.props import Dye, Dyes, Props, draw_dye, draw_place, wear
 from training.rendered import labels_of, write_dataset
@@ -306,6 +317,102 @@ def test_ids_that_stand_for_one_person_are_one_person(
 
     assert count((tuple(ids),), "one") == 1
     assert count((), "apart") > 1
+
+
+# --- trained weights --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workshop(settings: MaterialConfig, data: Path, tmp_path: Path) -> Workshop:
+    """Finished models of one scene that was left out; they hold a single value."""
+    shop = Workshop(data, CONFIGS, tmp_path / "work", settings)
+    found = Scores("PKU-Reid-74, cross-camera, 3 queries", "key", {"Rank-1": 45.0, "mAP": 30.0, "mINP": 10.0})
+    for name, role, scores in (
+        ("all", "detector", ()),
+        ("without-plaza", "detector", ()),
+        ("embedder", "reid", (found,)),
+    ):
+        folder = shop.model(name)
+        folder.mkdir(parents=True)
+        save_file({"weight": torch.ones(2), "count": torch.tensor(3)}, folder / "weights.safetensors", {"kind": role})
+        write_card(
+            folder, Card(role, "weights.safetensors", checksum(folder / "weights.safetensors"), "net", {}, scores)
+        )
+    score = {"mAP50": 0.61234, "mAP50-95": 0.3, "images": 9}
+    (shop.model("without-plaza") / "scenes.json").write_text(json.dumps({"plaza": score}), encoding="utf-8")
+    return shop
+
+
+def test_weights_are_shipped_in_half_precision_with_what_they_score_on_what_they_have_not_seen(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    detector, embedder = ship(workshop, tmp_path)
+    with safe_open(detector, framework="pt") as weights:
+        metadata = weights.metadata()
+        assert weights.get_tensor("weight").dtype == torch.float16
+        assert weights.get_tensor("count").dtype == torch.int64
+    assert (metadata["kind"], metadata["command"], metadata["seed"]) == ("detector", "make bundled", "2024")
+    measured = {"plaza/mAP50": 0.6123, "plaza/mAP50-95": 0.3, "mean/mAP50": 0.6123, "mean/mAP50-95": 0.3}
+    assert json.loads(metadata["metrics"]) == measured
+    with safe_open(embedder, framework="pt") as weights:
+        assert json.loads(weights.metadata()["metrics"]) == {"PKU-Reid-74/Rank-1": 0.45, "PKU-Reid-74/mAP": 0.3}
+
+
+def test_nothing_is_shipped_before_every_scene_was_left_out(workshop: Workshop, tmp_path: Path) -> None:
+    shutil.rmtree(workshop.model("without-plaza"))
+    with pytest.raises(NotFound, match="without-plaza"):
+        ship(workshop, tmp_path)
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_values_that_half_precision_cannot_hold_are_named(workshop: Workshop, tmp_path: Path) -> None:
+    folder = workshop.model("all")
+    save_file({"norm.running_var": torch.tensor([1e6])}, folder / "weights.safetensors", {})
+    sha256 = checksum(folder / "weights.safetensors")
+    write_card(folder, Card("detector", "weights.safetensors", sha256, "net"))
+    with pytest.raises(InvalidData, match=r"norm\.running_var"):
+        ship(workshop, tmp_path)
+
+
+@pytest.mark.slow
+def test_everything_is_trained_and_shipped_and_nothing_is_done_twice(
+    settings: MaterialConfig, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    configs = tmp_path / "configs"
+    shutil.copytree(CONFIGS, configs)
+    crops = data / "reid_images" / "PKU-Reid-74"
+    crops.mkdir(parents=True, exist_ok=True)
+    for person, camera in product((1, 2), (1, 2)):
+        pixels = np.full((64, 32, 3), 90 * person, np.uint8)
+        cv2.imwrite(str(crops / f"{person:04d}_c{camera}s1_000001_00.jpg"), pixels)
+    quick = {"epochs": 1, "image_size": 64, "batch_size": 4, "nominal_batch": 4, "compute": {"workers": 0}}
+    one = {"epochs": 1, "warmup_epochs": 0}
+    for name, changes in (
+        ("rendered", {"seed": 1, "train_pictures": 4, "validation_pictures": 4}),
+        ("detector-rendered", quick),
+        ("detector", quick),
+        ("embedder", {"schedule": one, "batch": {"identities": 2, "views": 2}, "compute": {"workers": 0},
+                      "crops": {"height": 64, "width": 32, "pad": 0}}),
+        ("embedder-small", {"schedule": one, "crops": {"height": 32, "width": 32, "pad": 0}}),
+    ):  # fmt: skip
+        file = configs / "bundled" / f"{name}.yaml"
+        tree = merge(yaml.safe_load(file.read_text(encoding="utf-8")), changes)
+        file.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    shop = Workshop(data, configs, tmp_path / "work", settings)
+    make_detector(shop)
+    make_embedder(shop)
+    detector, embedder = ship(shop, tmp_path)
+    with safe_open(detector, framework="pt") as weights:
+        assert set(json.loads(weights.metadata()["metrics"])) == {
+            "plaza/mAP50", "plaza/mAP50-95", "mean/mAP50", "mean/mAP50-95"
+        }  # fmt: skip
+    with safe_open(embedder, framework="pt") as weights:
+        assert "PKU-Reid-74/Rank-1" in json.loads(weights.metadata()["metrics"])
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "work").rglob("*") if file.is_file()}
+    make_detector(shop)
+    make_embedder(shop)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
 
 
 # --- settings and shipped weights -------------------------------------------------------------------------------------
