@@ -18,15 +18,17 @@ WORKDIR /build
 COPY deploy/docker/constraints.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/pip/bin/pip --python /opt/venv/bin/python install --constraint constraints.txt \
-        mlflow psycopg2-binary==2.9.13
+        mlflow "psycopg[binary]==3.3.9"
 
 FROM system AS server
 RUN useradd --create-home --uid 10001 mlflow \
     && mkdir /artifacts \
     && chown mlflow /artifacts
+# Jobs judge the answers of language models; their workers would take as much memory as the server.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    MLFLOW_DISABLE_TELEMETRY=true
+    MLFLOW_DISABLE_TELEMETRY=true \
+    MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
 COPY --from=dependencies /opt/venv /opt/venv
 WORKDIR /home/mlflow
 USER 10001
