@@ -1,7 +1,7 @@
 """Executes a Dockerfile without Docker: each stage in a folder of its own, by chroot, as root on Linux.
 
     python deploy/docker/run_in_chroot.py build --output DIR --base IMAGE=FOLDER [--build-arg NAME=VALUE]
-    python deploy/docker/run_in_chroot.py start --output DIR [--env NAME=VALUE] [-- COMMAND]
+    python deploy/docker/run_in_chroot.py start --output DIR [--env NAME=VALUE] [--bind PATH=PATH] [-- COMMAND]
 
 `build` executes every COPY and RUN of the last stage, or of `--target`, and of the stages that it is made from. A base
 image is a folder that holds its files, such as `debootstrap --variant=minbase bookworm FOLDER` makes for
@@ -240,7 +240,7 @@ def size_mb(path: str | Path) -> float:
     return int(said.split()[0]) / 1e6
 
 
-def start(image: Image, environment: Mapping[str, str], command: list[str]) -> int:
+def start(image: Image, environment: Mapping[str, str], binds: Mapping[str, str], command: list[str]) -> int:
     """Start an image as `docker run` would, wait until it is healthy, run a command beside it, stop it.
 
     To be called in namespaces of network, mounts and processes of its own.
@@ -248,20 +248,22 @@ def start(image: Image, environment: Mapping[str, str], command: list[str]) -> i
     Args:
         image: The image.
         environment: Variables besides those of the image.
+        binds: Files and folders of this machine that the container sees, and where.
         command: What is run, outside the tree.
 
     Returns:
         The exit status of the command; 1 where the container did not become healthy or had to be killed.
     """
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    subprocess.run(["ip", "address", "add", f"{ADDRESS}/32", "dev", "lo"], check=True)
+    subprocess.run(["ip", "address", "replace", f"{ADDRESS}/32", "dev", "lo"], check=True)
     # what Docker writes there too; Ray looks its own address up
     hosts = Path(image.tree).with_name("hosts")
-    _place_for(hosts, _inside(image, "/etc/hosts"))
     hosts.write_text(f"127.0.0.1 localhost\n{ADDRESS} {os.uname().nodename}\n")
-    variables = {**image.environment, **environment}
+    mounts = [(str(hosts), "/etc/hosts"), *binds.items()]
+    for source, target in mounts:
+        _place_for(Path(source), _inside(image, target))
     began = time.monotonic()
-    started = chrooted(image, [*image.entrypoint, *image.command], [(str(hosts), "/etc/hosts")], variables)
+    started = chrooted(image, [*image.entrypoint, *image.command], mounts, {**image.environment, **environment})
     container = subprocess.Popen(["unshare", "--mount", *started])  # it becomes the entrypoint, which gets the signal
     status = 1
     try:
@@ -327,7 +329,7 @@ def main() -> None:
     parser.add_argument("--target", help="stage to build; the last one where none is named")
     parser.add_argument("--base", action="append", default=[], metavar="IMAGE=FOLDER")
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--bind", action="append", default=[], metavar="PATH=PATH", help="seen while building alone")
+    parser.add_argument("--bind", action="append", default=[], metavar="PATH=PATH", help="here, and there")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="not kept in the image")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     # argparse would take options of the command for its own
@@ -356,7 +358,7 @@ def main() -> None:
         sys.exit(subprocess.run(["unshare", *namespaces, *again], check=False).returncode)
     else:
         image = _IMAGE.validate_json((output / "image.json").read_bytes())
-        sys.exit(start(image, _assignments(asked.env), command))
+        sys.exit(start(image, _assignments(asked.env), _assignments(asked.bind), command))
 
 
 if __name__ == "__main__":
