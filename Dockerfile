@@ -2,7 +2,7 @@
 # The service in an image, built in three stages: what the system brings, the Python dependencies, the application.
 #
 #   docker build --tag motserve .                              for NVIDIA GPUs; runs on CPUs as well
-#   docker build --tag motserve:cpu --build-arg DEVICE=cpu .   for CPUs alone, a third of the size
+#   docker build --tag motserve:cpu --build-arg DEVICE=cpu .   for CPUs alone, less than half the size
 #
 # How it is run, what was checked and how large it is: docs/deploy.md.
 ARG DEVICE=cuda
