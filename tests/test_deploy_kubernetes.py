@@ -41,6 +41,8 @@ BUILDS = [*(f"overlays/{name}" for name in OVERLAYS), *JOBS]
 TRAININGS = {"training.detector": DetectorTraining, "training.reid": ReidTrainingConfig}
 
 KUBERNETES_VERSION = "1.32"
+USER = 10001
+"""Of the image, by number: Kubernetes cannot tell from a name that it is not root."""
 
 Object = dict[str, Any]
 
@@ -251,17 +253,23 @@ def test_images_have_the_version_of_the_project_or_a_fixed_one(built: dict[str, 
             image, _, tag = container["image"].rpartition(":")
             assert image, f"{pod}: {container['image']} has no tag"
             assert tag != "latest"
-            if image.rpartition("/")[2] == "motserve":
+            if image.rpartition("/")[2] in ("motserve", "motserve-mlflow"):
                 assert tag == version, f"{pod}: change newTag in overlays/*/settings"
 
 
-@pytest.mark.parametrize("name", BUILDS)
-def test_ray_and_mlflow_are_those_of_the_image(built: dict[str, list[Object]], name: str) -> None:
-    for cluster in clusters(built[name]):
-        assert cluster["rayVersion"] == ray.__version__
-    for deployment in of_kind(built[name], "Deployment"):
-        (container,) = deployment["spec"]["template"]["spec"]["containers"]
-        assert container["image"].endswith(f":v{mlflow.__version__}-full")
+def test_ray_and_mlflow_are_those_of_the_image(
+    built: dict[str, list[Object]], everything: dict[str, list[Object]]
+) -> None:
+    for objects in built.values():
+        for cluster in clusters(objects):
+            assert cluster["rayVersion"] == ray.__version__
+    published = [
+        container["image"].rpartition(":")[2]
+        for _, template in templates(everything["overlays/prod"])
+        for container in containers(template)
+        if "ghcr.io/mlflow/mlflow" in container["image"]
+    ]
+    assert published == [f"v{mlflow.__version__}-full"]
 
 
 @pytest.mark.parametrize("name", BUILDS)
@@ -269,6 +277,7 @@ def test_no_pod_has_rights_that_it_does_not_need(built: dict[str, list[Object]],
     for pod, template in templates(built[name]):
         spec = template["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True, pod
+        assert spec["securityContext"]["runAsUser"] == (999 if pod == "postgresql" else USER), pod
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, pod
         assert spec["enableServiceLinks"] is False, f"{pod}: see test_addresses_of_services_…"
         if spec["serviceAccountName"] != "motserve-head":
@@ -308,12 +317,38 @@ def service_of(name: str) -> str:
     return "/".join(name.split("/")[:2])
 
 
+@pytest.mark.parametrize("name", BUILDS)
+def test_variables_of_image_and_pods_are_settings_that_exist(
+    built: dict[str, list[Object]], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _, template in templates(built[name]):
+        for container in containers(template):
+            if "/motserve:" in f"/{container['image']}":
+                set_variables(container, monkeypatch)
+                load_config()
+
+
+def set_variables(container: Object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the settings that a container of our image finds: the image's, then those of the pod."""
+    recipe = (ROOT / "Dockerfile").read_text()
+    for variable, value in re.findall(r"\b(MOTSERVE_\w+)=(\S+)", recipe):
+        monkeypatch.setenv(variable, value)
+    for one in container.get("env", []):
+        if one["name"].startswith("MOTSERVE_"):
+            monkeypatch.setenv(one["name"], one["value"])
+
+
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_workers_have_the_folders_that_the_configuration_names(built: dict[str, list[Object]], name: str) -> None:
-    _, config = served(built[f"overlays/{name}"])
+def test_workers_have_the_folders_that_the_configuration_names(
+    built: dict[str, list[Object]], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (cluster,) = clusters(built[f"overlays/{name}"])
+    (head,) = cluster["headGroupSpec"]["template"]["spec"]["containers"]
     for group in cluster["workerGroupSpecs"]:
         (container,) = group["template"]["spec"]["containers"]
+        assert container["env"] == head["env"], "the configuration is read on whichever pod builds the application"
+        set_variables(container, monkeypatch)
+        _, config = served(built[f"overlays/{name}"])
         mounts = [Path(mount["mountPath"]) for mount in container["volumeMounts"]]
         for folder in (config.serving.storage_dir, config.models_dir, config.cache_dir):
             assert any(folder.is_relative_to(mount) for mount in mounts), (group["groupName"], folder)
@@ -504,7 +539,9 @@ def limits_of(group: Object) -> Mapping[str, str]:
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_jobs_start_with_settings_that_load_and_fit_their_workers(built: dict[str, list[Object]], name: str) -> None:
+def test_jobs_start_with_settings_that_load_and_fit_their_workers(
+    built: dict[str, list[Object]], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = the_only(built[name], "RayJob")["spec"]
     python, module, *arguments = shlex.split(job["entrypoint"].replace("python -m ", "python ", 1))
     assert python == "python"
@@ -527,6 +564,8 @@ def test_jobs_start_with_settings_that_load_and_fit_their_workers(built: dict[st
         mounts = [Path(mount["mountPath"]) for mount in container["volumeMounts"]]
         assert any(Path(settings.compute.storage).is_relative_to(mount) for mount in mounts)
         assert {"name": "PYTHONPATH", "value": "/app"} in container["env"]
+        set_variables(container, monkeypatch)
+        assert any(load_config().cache_dir.is_relative_to(mount) for mount in mounts)
     (group,) = job["rayClusterSpec"]["workerGroupSpecs"]
     limits, compute = limits_of(group), settings.compute
     assert settings.compute.workers
@@ -539,7 +578,9 @@ def test_jobs_start_with_settings_that_load_and_fit_their_workers(built: dict[st
 def test_the_image_has_what_the_objects_ask_for() -> None:
     recipe = (ROOT / "Dockerfile").read_text()
     assert re.search(r"^WORKDIR /app$", recipe, re.MULTILINE)
-    assert re.search(r"^USER (motserve|1000)\b", recipe, re.MULTILINE), "pods run as user 1000 with /home/motserve"
+    (user,) = re.findall(r"^USER (\S+)", recipe, re.MULTILINE)
+    assert user in ("motserve", str(USER)), "the pods run as another user than the image"
+    assert re.search(r"useradd .*--create-home .*motserve", recipe), "pods mount /home/motserve"
     for folder in ("configs", "training"):
         assert re.search(rf"^COPY (--\S+ )*{folder}\b", recipe, re.MULTILINE), folder
         assert folder not in (ROOT / ".dockerignore").read_text().split(), f"{folder} does not reach the image"
