@@ -1,4 +1,5 @@
 # The developer's manual: `make demo`, `make test`, `make lint`, `make bench`; each sets up what it needs.
+# `make kubernetes` writes what clusters serve after serve_config.yaml or configs/environments changed; see docs/deploy.md.
 # `make bundled DATA=FOLDER` trains the weights that the package ships, for hours; see docs/training.md.
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ PICTURES := data/pictures
 PICTURE_PACKAGES := gnome-backgrounds lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 mate-backgrounds \
 	plasma-workspace-wallpapers ukui-wallpapers openarena-081-textures tuxpaint-stamps-default
 
-.PHONY: setup demo test lint bench bundled pictures
+.PHONY: setup demo test lint bench kubernetes bundled pictures
 
 setup: $(INSTALLED)
 
@@ -34,6 +35,9 @@ lint: setup
 
 bench: setup
 	$(BIN)/motserve benchmark tracker --people 30,100,300 --frames 300
+
+kubernetes: setup
+	$(BIN)/python deploy/kubernetes/render.py
 
 bundled: setup pictures
 	@test -n "$(DATA)" || { echo "make bundled needs DATA=FOLDER, see docs/training.md"; exit 2; }

@@ -57,7 +57,7 @@ def test_every_key_is_described_and_every_number_bounded(key: str, field: dict[s
         assert {"minimum", "exclusiveMinimum"} & set(field), f"{key} has no lower bound"
 
 
-NO_DEFAULTS = {"benchmark", "training", "compare", "tracker", "postprocessing"}
+NO_DEFAULTS = {"benchmark", "training", "compare", "environments", "tracker", "postprocessing"}
 
 
 @pytest.mark.parametrize(

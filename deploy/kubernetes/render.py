@@ -1,0 +1,117 @@
+"""Writes what the clusters serve: `serve_config.yaml` with the differences that an environment file names.
+
+KubeRay takes the configuration of Ray Serve as a text inside of a `RayService`. It is not written twice: this makes a
+patch of it for each overlay, and a test compares. `make kubernetes` runs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from ray.serve.schema import ServeDeploySchema
+
+from motserve.config import load_config
+from motserve.serving.arguments import ServeArgs
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+OVERLAYS: Final = Path(__file__).resolve().parent / "overlays"
+ENVIRONMENTS: Final = ROOT / "configs" / "environments"
+IN_IMAGE: Final = "/app"
+"""Where the image has the checkout."""
+
+_NOTE: Final = """\
+# Written by `make kubernetes` from serve_config.yaml and configs/environments/{name}.yaml: change those.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the patch of every overlay, or tell with `--check` which ones are not up to date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a file would change")
+    check = parser.parse_args(arguments).check
+    stale = False
+    for overlay in overlays():
+        target, text = overlay / "serve-config.yaml", patch(overlay.name)
+        if target.is_file() and target.read_text(encoding="utf-8") == text:
+            continue
+        stale = True
+        if not check:
+            target.write_text(text, encoding="utf-8")
+        sys.stdout.write(f"{target}: {'out of date, run `make kubernetes`' if check else 'written'}\n")
+    return int(check and stale)
+
+
+def overlays() -> list[Path]:
+    """Return the folders of the overlays; each has the name of its environment."""
+    return sorted(path.parent for path in OVERLAYS.glob("*/kustomization.yaml"))
+
+
+def patch(name: str) -> str:
+    """Return the patch of an overlay as YAML.
+
+    Args:
+        name: The environment.
+    """
+    body = {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayService",
+        "metadata": {"name": "motserve"},
+        "spec": {"serveConfigV2": yaml.dump(serve_config(name), sort_keys=False)},
+    }
+    return _NOTE.format(name=name) + yaml.dump(body, Dumper=_Readable, sort_keys=False)
+
+
+def serve_config(name: str) -> dict[str, Any]:
+    """Return the configuration of Ray Serve for an environment.
+
+    Args:
+        name: The environment: the name of a file in `configs/environments`.
+
+    Raises:
+        InvalidConfig: A key of the file or of `serve_config.yaml` is unknown, or a value out of its bounds.
+    """
+    config: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text(encoding="utf-8"))
+    file = ENVIRONMENTS / f"{name}.yaml"
+    load_config([file])
+    # A pod is reached at its own address, and by any of them: each with a replica takes requests.
+    config["http_options"]["host"] = "0.0.0.0"
+    config["proxy_location"] = "EveryNode"
+    (application,) = config["applications"]
+    args = ServeArgs(**application["args"])
+    # Settings win over files. What the environment says must not be said by both.
+    settings = _without(args.settings, yaml.safe_load(file.read_text(encoding="utf-8")))
+    files = [*args.config, file.relative_to(ROOT)]
+    application["args"] = {"config": [f"{IN_IMAGE}/{path}" for path in files], "settings": settings}
+    ServeDeploySchema(**config)
+    return config
+
+
+def _without(tree: Mapping[str, Any], taken: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tree without the leaves that another one has."""
+    left: dict[str, Any] = {}
+    for key, value in tree.items():
+        other = taken.get(key)
+        if key not in taken:
+            left[key] = value
+        elif isinstance(value, Mapping) and isinstance(other, Mapping) and (below := _without(value, other)):
+            left[key] = below
+    return left
+
+
+class _Readable(yaml.SafeDumper):
+    """Writes texts of several lines as such."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Readable.add_representer(str, _text)
+
+if __name__ == "__main__":
+    sys.exit(main())
