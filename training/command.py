@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from motserve.config import LoggingConfig, parse_overrides
 from motserve.config.files import layer_settings
-from motserve.errors import MotserveError
 from motserve.logs import setup_logging
+from training.exit_code import exit_code
 from training.job import Job, run_job
 from training.job_config import JobConfig
 
@@ -61,14 +61,13 @@ def run_command(
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder that gets the finished model")
     chosen = parser.parse_args(arguments)
     setup_logging(LoggingConfig())
-    try:
+
+    def run() -> None:
         named = [] if chosen.name is None else [f"name={chosen.name}"]
         settings = layer_settings(chosen.config, parse_overrides([*chosen.set, *named]), kind)
         outcome = run_job(make(settings), chosen.output)
-    except MotserveError as error:
-        logger.error("%s", error)
-        return 2
-    for one in outcome.scores:
-        logger.info("measured", extra={"data": one.data, **one.metrics})
-    logger.info("job is done", extra={"job": settings.name, "run": outcome.run_id, "registered": outcome.version})
-    return 0
+        for one in outcome.scores:
+            logger.info("measured", extra={"data": one.data, **one.metrics})
+        logger.info("job is done", extra={"job": settings.name, "run": outcome.run_id, "registered": outcome.version})
+
+    return exit_code(run, logger)

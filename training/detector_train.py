@@ -269,5 +269,5 @@ def save_yolo(network: Any, path: Path, settings: DetectorTraining) -> str:
         "image_size": str(settings.image_size),
         "job": settings.name,
     }
-    save_file(halved(network), path, metadata)
+    save_file(halved(network.state_dict()), path, metadata)
     return architecture

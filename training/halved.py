@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 
-def halved(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+def halved(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the state of a network for a `.safetensors`, its floating-point arrays in half precision."""
-    return {
-        name: (value.half() if value.is_floating_point() else value).contiguous()
-        for name, value in network.state_dict().items()
-    }
+    return {name: (value.half() if value.is_floating_point() else value).contiguous() for name, value in state.items()}

@@ -15,10 +15,11 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from motserve.errors import InvalidData, MotserveError
+from motserve.errors import InvalidData
 from motserve.evaluation.sequences import find_truth
 from motserve.files import replacing
 from motserve.postprocessing.aflink import AFLink, Shape
+from training.exit_code import exit_code
 from training.halved import halved
 from training.linker_config import LinkerTraining, load_linker_config
 from training.linker_pairs import Pairs, collect_pairs, varied
@@ -69,7 +70,7 @@ def train_linker(gt: Path, settings: LinkerTraining, target: Path) -> dict[str, 
         "settings": settings.model_dump(mode="json"),
     }
     with replacing(target) as partial:
-        save_file(halved(network), partial, {key: json.dumps(value) for key, value in metadata.items()})
+        save_file(halved(network.state_dict()), partial, {key: json.dumps(value) for key, value in metadata.items()})
     return metrics
 
 
@@ -116,15 +117,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("runs/linker/aflink.safetensors"), help="file for weights")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    try:
+
+    def run() -> None:
         settings = load_linker_config(chosen.config)
         chosen.output.parent.mkdir(parents=True, exist_ok=True)
         train_linker(chosen.gt, settings, chosen.output)
         logger.info("written: %s", chosen.output)
-    except MotserveError as error:
-        logger.error("%s", error)
-        return 2
-    return 0
+
+    return exit_code(run, logger)
 
 
 if __name__ == "__main__":

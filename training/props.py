@@ -58,6 +58,15 @@ def draw_person(props: Props, recoloured: float, rng: np.random.Generator) -> Cu
     return Cutout(rng.uniform(_LEAST_METRES, _MOST_METRES), (_lit(view, rng),))
 
 
+def dress_person(props: Props, rng: np.random.Generator) -> Cutout:
+    """Choose a person with all their views and put other clothes on them, the same in each."""
+    views = props.people[int(rng.integers(len(props.people)))]
+    dyes, mirrored = draw_dye(rng), rng.random() < 0.5
+    dressed = (wear(view, dyes) for view in views)
+    turned = tuple(np.ascontiguousarray(view[:, ::-1]) if mirrored else view for view in dressed)
+    return Cutout(rng.uniform(_LEAST_METRES, _MOST_METRES), turned)
+
+
 def draw_thing(props: Props, rng: np.random.Generator) -> Cutout:
     """Choose a thing, turned and mirrored as it comes."""
     thing = np.rot90(_one_of(props.things, rng), rng.choice(4, p=(0.7, 0.1, 0.1, 0.1)))

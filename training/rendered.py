@@ -8,8 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -18,9 +17,10 @@ import yaml
 
 from motserve.config import LoggingConfig
 from motserve.config.files import read_settings
-from motserve.errors import MotserveError
 from motserve.logs import setup_logging
 from motserve.scenes import Shot
+from training.exit_code import exit_code
+from training.kept import make_once
 from training.rendered_config import RenderedConfig, RenderedPictures
 from training.rendered_pictures import pictures
 
@@ -45,22 +45,32 @@ def write_dataset(settings: RenderedPictures, seed: int, folder: Path) -> Path:
     """
     stamp = json.dumps([settings.model_dump(include=DATA_SETTINGS), seed], sort_keys=True)
     data = folder / "data.yaml"
-    if data.exists() and (folder / "settings.json").read_text(encoding="utf-8") == stamp:
-        return data
-    shutil.rmtree(folder, ignore_errors=True)
-    for part, count in (("train", settings.train_pictures), ("val", settings.validation_pictures)):
-        for kind in ("images", "labels"):
-            (folder / kind / part).mkdir(parents=True)
-        for index, (shot, _) in enumerate(pictures(settings.pictures, 2 * seed + SEED_STEP[part], count)):
-            name = f"{index:06d}"
-            cv2.imwrite(str(folder / "images" / part / f"{name}.jpg"), shot.image, [cv2.IMWRITE_JPEG_QUALITY, 95])
-            (folder / "labels" / part / f"{name}.txt").write_text(
-                labels_of(shot, settings.least_visibility), encoding="utf-8"
-            )
-    (folder / "settings.json").write_text(stamp, encoding="utf-8")
-    description = {"path": str(folder.resolve()), "train": "images/train", "val": "images/val", "names": NAMES}
-    data.write_text(yaml.safe_dump(description), encoding="utf-8")
+
+    def render() -> None:
+        for part, count in (("train", settings.train_pictures), ("val", settings.validation_pictures)):
+            shots = pictures(settings.pictures, 2 * seed + SEED_STEP[part], count)
+            write_part(folder, part, ((shot, settings.least_visibility) for shot, _ in shots))
+        description = {"path": str(folder.resolve()), "train": "images/train", "val": "images/val", "names": NAMES}
+        data.write_text(yaml.safe_dump(description), encoding="utf-8")
+
+    make_once(folder, stamp, render)
     return data
+
+
+def write_part(folder: Path, part: str, shots: Iterable[tuple[Shot, float]]) -> None:
+    """Write pictures and labels of a split in the layout of Ultralytics.
+
+    Args:
+        folder: Folder of the data set.
+        part: Name of the split.
+        shots: Pictures, each with the share of a person that can be seen where they are labelled, at the least.
+    """
+    for kind in ("images", "labels"):
+        (folder / kind / part).mkdir(parents=True)
+    for index, (shot, least_visibility) in enumerate(shots):
+        name = f"{index:06d}"
+        cv2.imwrite(str(folder / "images" / part / f"{name}.jpg"), shot.image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        (folder / "labels" / part / f"{name}.txt").write_text(labels_of(shot, least_visibility), encoding="utf-8")
 
 
 def labels_of(shot: Shot, least_visibility: float) -> str:
@@ -86,13 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("data/rendered"), help="folder of the data set")
     chosen = parser.parse_args(arguments)
     setup_logging(LoggingConfig())
-    try:
+
+    def run() -> None:
         settings = read_settings(chosen.config, RenderedConfig)
         logger.info("rendered: %s", write_dataset(settings, settings.seed, chosen.output))
-    except MotserveError as error:
-        logger.error("%s", error)
-        return 2
-    return 0
+
+    return exit_code(run, logger)
 
 
 if __name__ == "__main__":

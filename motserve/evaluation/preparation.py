@@ -62,8 +62,8 @@ def prepare(truth: MotTable, tracks: MotTable, rules: Rules, frames: int | None 
     for table in (truth, tracks):
         _check_ids(table)
     _check_tracked_classes(tracks)
-    kept = _counted(truth, rules)
-    truth_parts, track_parts = _by_frame(truth, frames), _by_frame(tracks, frames)
+    kept = counted_people(truth, rules)
+    truth_parts, track_parts = rows_by_frame(truth, frames), rows_by_frame(tracks, frames)
     truth_rows, track_rows, similarity = [], [], []
     for people, found in zip(truth_parts, track_parts, strict=True):
         overlap = pairwise_iou(truth.ltwh[people], tracks.ltwh[found])
@@ -184,13 +184,13 @@ def _check_tracked_classes(tracks: MotTable) -> None:
         )
 
 
-def _counted(truth: MotTable, rules: Rules) -> BoolArray:
+def counted_people(truth: MotTable, rules: Rules) -> BoolArray:
     """Mark the ground truth that is to be found. The flag is a whole number; fractions of one count as zero."""
     flagged: BoolArray = truth.scores.astype(np.int64) != 0
     return flagged & (truth.classes == PEDESTRIAN) if rules.classes else flagged
 
 
-def _by_frame(table: MotTable, frames: int) -> list[IntArray]:
+def rows_by_frame(table: MotTable, frames: int) -> list[IntArray]:
     """Return the rows of each frame; the table is sorted by frame."""
     borders = np.searchsorted(table.frames, np.arange(1, frames))
     return list(np.split(np.arange(len(table)), borders)) if frames else []

@@ -50,14 +50,22 @@ def overlap_share(boxes: FloatArray) -> FloatArray:
     >>> overlap_share(np.array([[0, 0, 2, 2], [1, 0, 9, 2], [20, 0, 21, 1]], np.float32)).tolist()
     [0.5, 0.125, 0.0]
     """
-    if len(boxes) < 2:
-        return np.zeros(len(boxes), np.float32)
+    share: FloatArray = covered_shares(boxes).max(axis=1, initial=0)
+    return share
+
+
+def covered_shares(boxes: FloatArray) -> FloatArray:
+    """Return `(n, n)` float32, what share of the area of the first of two of `(n, 4)` boxes the second one covers.
+
+    The diagonal is 0.
+    """
     low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
     shared = np.prod(np.maximum(high - low, 0), axis=2)
     np.fill_diagonal(shared, 0)
-    share: FloatArray = shared.max(axis=1) / np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), _LEAST_AREA)
-    return share
+    areas = np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), _LEAST_AREA)
+    shares: FloatArray = shared / areas[:, None]
+    return shares
 
 
 def trusted(tracks: Tracks, config: TrustConfig, size: tuple[int, int] | None) -> BoolArray:

@@ -63,15 +63,41 @@ def cut_out(crop: Image) -> NDArray[np.uint8]:
             cv2.ellipse(labels, centre, (round(axes[0]), round(axes[1])), 0, 0, 360, label, cv2.FILLED)
     side = max(1, round(_SIDE * width))
     labels[:, :side] = labels[:, -side:] = cv2.GC_BGD
-    background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
+    person, _ = largest_part(separate(large, labels, _ROUNDS))
+    return premultiplied(large, np.asarray(cv2.GaussianBlur(person * 255, (0, 0), _SOFTNESS), np.uint8))
+
+
+def separate(image: Image, labels: NDArray[np.uint8], rounds: int) -> NDArray[np.uint8]:
+    """Separate what is in front from the background by colours (GrabCut).
+
+    Args:
+        image: `(h, w, 3)` uint8 BGR.
+        labels: `(h, w)` uint8, OpenCV's `GC_…`: what is sure and what is likely; changed in place.
+        rounds: Iterations.
+
+    Returns:
+        `(h, w)` uint8, 1 in front.
+    """
     cv2.setRNGSeed(0)  # the clustering inside draws at random
-    cv2.grabCut(large, labels, (0, 0, 0, 0), background, foreground, _ROUNDS, cv2.GC_INIT_WITH_MASK)
-    person = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-    _, parts, sizes, _ = cv2.connectedComponentsWithStats(person)
-    largest = 1 + int(sizes[1:, cv2.CC_STAT_AREA].argmax())
-    coverage = cv2.GaussianBlur(np.where(parts == largest, 255, 0).astype(np.uint8), (0, 0), _SOFTNESS)
-    premultiplied = cv2.multiply(large, cv2.merge([coverage] * 3), scale=1 / 255)
-    return np.dstack([premultiplied, coverage]).astype(np.uint8)
+    cv2.grabCut(image, labels, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), rounds, cv2.GC_INIT_WITH_MASK)
+    return np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+
+
+def largest_part(mask: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
+    """Return the largest connected part of a `(h, w)` mask, 1 where it is, and what share of all it is.
+
+    An empty mask comes back as it is, with a share of 0.
+    """
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(mask)
+    sizes = stats[1:, cv2.CC_STAT_AREA]
+    if not len(sizes):
+        return mask, 0.0
+    return (parts == 1 + sizes.argmax()).astype(np.uint8), float(sizes.max() / sizes.sum())
+
+
+def premultiplied(image: Image, coverage: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return `(h, w, 4)` uint8: a picture's colours multiplied by a `(h, w)` coverage of 255, and the coverage."""
+    return np.dstack([cv2.multiply(image, cv2.merge([coverage] * 3), scale=1 / 255), coverage]).astype(np.uint8)
 
 
 def draw_cutout(person: Cutout, pose: Pose, placement: Array) -> Sprite:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import motserve.bundled
 from motserve.config import LoggingConfig
-from motserve.errors import MotserveError
 from motserve.logs import setup_logging
 from training.bundled.make import Workshop, make_detector, make_embedder, open_workshop
 from training.bundled.ship import ship
+from training.exit_code import exit_code
 
 logger = logging.getLogger("motserve.training")
 
@@ -36,13 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=Path("runs/bundled"), help="folder for all that is made")
     chosen = parser.parse_args(arguments)
     setup_logging(LoggingConfig())
-    try:
-        workshop = open_workshop(chosen.data, chosen.configs, chosen.work)
-        STEPS[chosen.step](workshop)
-    except MotserveError as error:
-        logger.error("%s", error)
-        return 2
-    return 0
+    return exit_code(lambda: STEPS[chosen.step](open_workshop(chosen.data, chosen.configs, chosen.work)), logger)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -23,13 +22,14 @@ from motserve.scenes.looks import Look, sample_look
 from motserve.types import FloatArray, Image
 from training.bundled.config import CropSetConfig, MaterialConfig
 from training.bundled.material import Material
+from training.bundled.spread import spread
 from training.bundled.windows import relit
-from training.props import Props, draw_dye, wear
+from training.kept import make_once
+from training.props import Props, dress_person
 from training.rendered_pictures import pictures
 
 logger = logging.getLogger("motserve.training")
 
-_STAMP: Final = "settings.json"
 _TRAIN, _QUERY, _GALLERY = "bounding_box_train", "query", "bounding_box_test"
 _QUALITY: Final = [cv2.IMWRITE_JPEG_QUALITY, 92]
 _MANY: Final = 400
@@ -51,17 +51,19 @@ def write_crops(settings: MaterialConfig, scenes: Mapping[str, Material], props:
         The folder.
     """
     stamp = json.dumps([settings.model_dump(mode="json", exclude={"detector"}), sorted(scenes)], sort_keys=True)
-    if (folder / _STAMP).exists() and (folder / _STAMP).read_text(encoding="utf-8") == stamp:
-        return folder
-    shutil.rmtree(folder, ignore_errors=True)
+    make_once(folder, stamp, lambda: _write_all(settings, scenes, props, folder))
+    return folder
+
+
+def _write_all(settings: MaterialConfig, scenes: Mapping[str, Material], props: Props, folder: Path) -> None:
     for part in (_TRAIN, _QUERY, _GALLERY):
-        (folder / part).mkdir(parents=True)
+        (folder / part).mkdir()
     crops, rng = settings.embedder, np.random.default_rng([settings.seed, 10])
     person = 1
     for camera, source in enumerate((source for source in settings.scenes if source.name in scenes), 1):
         person = _write_filmed(crops, scenes[source.name], source.same, camera, person, folder / _TRAIN)
     filmed = person - 1
-    dyed = [_dyed(props, rng) for _ in range(crops.recoloured)] if props.people else []
+    dyed = [dress_person(props, rng) for _ in range(crops.recoloured)] if props.people else []
     cast: list[Look | Cutout] = [*dyed, *(sample_look(rng) for _ in range(crops.rendered))]
     mixed = [cast[row] for row in rng.permutation(len(cast))]
     for row, view, crop in _appear(crops, mixed, props, settings.seed * 2):
@@ -72,8 +74,6 @@ def write_crops(settings: MaterialConfig, scenes: Mapping[str, Material], props:
         _write(folder / part, person + len(cast) + row, 1 if part == _QUERY else 2, view, crop)
     logger.info("crops written", extra={"folder": str(folder), "filmed": filmed, "recoloured": len(dyed),
                                         "rendered": crops.rendered})  # fmt: skip
-    (folder / _STAMP).write_text(stamp, encoding="utf-8")
-    return folder
 
 
 def _write_filmed(
@@ -92,8 +92,7 @@ def _write_filmed(
     for identity in sorted(seen):
         if len(seen[identity]) < settings.least_views:
             continue
-        spread = np.unique(np.linspace(0, len(seen[identity]) - 1, settings.filmed_views).round().astype(int))
-        for view, at in enumerate(spread):
+        for view, at in enumerate(spread(len(seen[identity]), settings.filmed_views)):
             frame, box = seen[identity][at]
             chosen.setdefault(frame, []).append((person, view, box))
         person += 1
@@ -127,15 +126,6 @@ def _appear(
                     have[row] += 1
             if (have == settings.views).all():
                 break
-
-
-def _dyed(props: Props, rng: np.random.Generator) -> Cutout:
-    """Put somebody who was filmed into other clothes, the same in all views."""
-    views = props.people[int(rng.integers(len(props.people)))]
-    dye, mirrored = draw_dye(rng), rng.random() < 0.5
-    dressed = [wear(view, dye) for view in views]
-    return Cutout(rng.uniform(1.5, 1.95), tuple(np.ascontiguousarray(view[:, ::-1]) if mirrored else view
-                                                for view in dressed))  # fmt: skip
 
 
 def _cut(image: Image, box: FloatArray, settings: CropSetConfig, rng: np.random.Generator) -> Image | None:

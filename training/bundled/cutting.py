@@ -6,9 +6,9 @@ from typing import Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from motserve.reid.crops import whole_pixels
+from motserve.scenes.cutout import largest_part, premultiplied, separate
 from motserve.types import FloatArray, Image
 from training.bundled.plate import difference, enlarged
 from training.props import Cut
@@ -58,9 +58,8 @@ def cut_person(image: Image, plate: Image, box: FloatArray, height: int) -> Cut 
     labels[outside] = cv2.GC_BGD
     if not np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).any():
         return None
-    cv2.setRNGSeed(0)  # the clustering inside draws at random
-    cv2.grabCut(window, labels, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)
-    person, share = _largest_part(np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8))
+    closed = cv2.morphologyEx(separate(window, labels, _ROUNDS), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    person, share = largest_part(np.asarray(closed, np.uint8))
     x, y, wide, tall = cv2.boundingRect(person)
     size = box[2:] - box[:2]
     fits = (
@@ -71,24 +70,10 @@ def cut_person(image: Image, plate: Image, box: FloatArray, height: int) -> Cut 
     )
     if not fits:
         return None
-    cut = _premultiplied(window, person)[y : y + tall, x : x + wide]
+    # the outermost pixels are half background; they go
+    eroded = cv2.erode(person * 255, np.ones((3, 3), np.uint8))
+    coverage = np.asarray(cv2.GaussianBlur(eroded, (0, 0), _SOFTNESS), np.uint8)
+    cut = premultiplied(window, coverage)[y : y + tall, x : x + wide]
     if tall > height:
         cut = np.asarray(cv2.resize(cut, (max(1, round(wide * height / tall)), height), interpolation=cv2.INTER_AREA))
     return np.asarray(cut, np.uint8)
-
-
-def _largest_part(person: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
-    """Close gaps; return the largest part and what share of all it is."""
-    person = np.asarray(cv2.morphologyEx(person, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.uint8)
-    _, parts, stats, _ = cv2.connectedComponentsWithStats(person)
-    sizes = stats[1:, cv2.CC_STAT_AREA]
-    if not len(sizes):
-        return person, 0.0
-    return (parts == 1 + sizes.argmax()).astype(np.uint8), float(sizes.max() / sizes.sum())
-
-
-def _premultiplied(image: Image, person: NDArray[np.uint8]) -> Cut:
-    # the outermost pixels are half background; they go
-    eroded = cv2.erode(person * 255, np.ones((3, 3), np.uint8))
-    coverage = cv2.GaussianBlur(eroded, (0, 0), _SOFTNESS)
-    return np.dstack([cv2.multiply(image, cv2.merge([coverage] * 3), scale=1 / 255), coverage]).astype(np.uint8)

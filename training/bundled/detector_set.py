@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,14 +19,13 @@ from training.bundled.config import MaterialConfig
 from training.bundled.material import Material, read_cut
 from training.bundled.places import Pictures
 from training.bundled.windows import cut_window, relit
+from training.kept import make_once
 from training.props import Props
-from training.rendered import SEED_STEP, labels_of
+from training.rendered import SEED_STEP, write_part
 from training.rendered_pictures import pictures
 
 logger = logging.getLogger("motserve.training")
 
-_STAMP: Final = "settings.json"
-_QUALITY: Final = [cv2.IMWRITE_JPEG_QUALITY, 95]
 _RELIT: Final = 0.6  # share of the pictures that are put together
 
 
@@ -46,30 +43,30 @@ def write_set(settings: MaterialConfig, scenes: Mapping[str, Material], pictures
     """
     stamp = json.dumps([settings.model_dump(mode="json", exclude={"embedder"}), sorted(scenes)], sort_keys=True)
     data = folder / "data.yaml"
-    if data.exists() and (folder / _STAMP).read_text(encoding="utf-8") == stamp:
-        return data
-    shutil.rmtree(folder, ignore_errors=True)
-    props = read_props(settings, list(scenes.values()), pictures)
-    wanted = {"train": settings.detector.train_pictures, "val": settings.detector.validation_pictures}
-    for part, count in wanted.items():
-        for kind in ("images", "labels"):
-            (folder / kind / part).mkdir(parents=True)
-        windows = round(settings.detector.windows * count)
-        seed = 2 * settings.seed + SEED_STEP[part]
-        shots = chain(
-            (
-                (shot, settings.windows.least_inside)
-                for shot in _windows(settings, list(scenes.values()), seed, windows)
-            ),
-            ((shot, settings.detector.least_visibility) for shot in _composed(settings, props, seed, count - windows)),
-        )
-        for index, (shot, least) in enumerate(shots):
-            name = f"{index:06d}"
-            cv2.imwrite(str(folder / "images" / part / f"{name}.jpg"), shot.image, _QUALITY)
-            (folder / "labels" / part / f"{name}.txt").write_text(labels_of(shot, least), encoding="utf-8")
-        logger.info("pictures written", extra={"folder": str(folder), "part": part, "pictures": count})
-    (folder / _STAMP).write_text(stamp, encoding="utf-8")
-    data.write_bytes(data_yaml(("train", "val")))
+    footage = list(scenes.values())
+
+    def write() -> None:
+        props = read_props(settings, footage, pictures)
+        wanted = {"train": settings.detector.train_pictures, "val": settings.detector.validation_pictures}
+        for part, count in wanted.items():
+            windows = round(settings.detector.windows * count)
+            seed = 2 * settings.seed + SEED_STEP[part]
+            cut, composed = (
+                _windows(settings, footage, seed, windows),
+                _composed(settings, props, seed, count - windows),
+            )
+            write_part(
+                folder,
+                part,
+                chain(
+                    ((shot, settings.windows.least_inside) for shot in cut),
+                    ((shot, settings.detector.least_visibility) for shot in composed),
+                ),
+            )
+            logger.info("pictures written", extra={"folder": str(folder), "part": part, "pictures": count})
+        data.write_bytes(data_yaml(("train", "val")))
+
+    make_once(folder, stamp, write)
     return data
 
 

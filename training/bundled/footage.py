@@ -11,7 +11,7 @@ import numpy as np
 from motserve.config import Config, load_config
 from motserve.errors import InvalidData
 from motserve.evaluation import rules_for
-from motserve.evaluation.benchmarks import PEDESTRIAN
+from motserve.evaluation.preparation import counted_people, rows_by_frame
 from motserve.evaluation.sequences import TruthFile, find_truth
 from motserve.experiments.cache import open_cache
 from motserve.experiments.detections import detect_video
@@ -19,6 +19,7 @@ from motserve.experiments.footage import Footage, find_video
 from motserve.experiments.models import Models
 from motserve.experiments.tracking import track_detections
 from motserve.postprocessing import Finisher
+from motserve.reid.crops import covered_shares
 from motserve.results import read_mot
 from motserve.types import FloatArray, Image, IntArray
 from training.bundled.config import LabelConfig, SceneSource
@@ -47,11 +48,13 @@ class Scene:
     Args:
         footage: The video.
         labels: Of every frame that is labelled, by its index.
+        is_true: Whether the labels are ground truth, and nobody is without one.
     """
 
-    def __init__(self, footage: Footage, labels: dict[int, Labels]) -> None:
+    def __init__(self, footage: Footage, labels: dict[int, Labels], is_true: bool) -> None:
         self._footage = footage
         self.labels = labels
+        self.is_true = is_true
 
     def frames(self, every: int) -> Iterator[tuple[int, Image]]:
         """Yield the index and the picture of each n-th frame, labelled or not."""
@@ -76,8 +79,8 @@ def open_scene(source: SceneSource, data: Path, teacher: Path, settings: LabelCo
     place = data / source.path
     if place.is_dir():
         (truth,) = find_truth(place).values()
-        return Scene(Footage(find_video(truth), Config().video, truth), _true_labels(truth))
-    return Scene(*_made_labels(place, teacher, settings))
+        return Scene(Footage(find_video(truth), Config().video, truth), _true_labels(truth), is_true=True)
+    return Scene(*_made_labels(place, teacher, settings), is_true=False)
 
 
 def hidden_by(boxes: FloatArray) -> FloatArray:
@@ -88,28 +91,22 @@ def hidden_by(boxes: FloatArray) -> FloatArray:
     >>> hidden_by(np.array([[0, 0, 2, 4], [1, 0, 3, 5]], np.float32)).tolist()
     [0.5, 0.0]
     """
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = np.prod(np.maximum(high - low, 0), axis=2) * (boxes[None, :, 3] > boxes[:, None, 3])
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return np.asarray(shared.max(axis=1, initial=0) / np.maximum(areas, 1e-6), np.float32)
+    nearer = boxes[None, :, 3] > boxes[:, None, 3]
+    return np.asarray((covered_shares(boxes) * nearer).max(axis=1, initial=0), np.float32)
 
 
 def _true_labels(truth: TruthFile) -> dict[int, Labels]:
     table = read_mot(truth.path)
     rules = rules_for(truth.name, table)
-    people = table.scores > 0
-    others = np.zeros(len(table), bool)
-    if rules.classes:
-        people &= table.classes == PEDESTRIAN
-        others = np.isin(table.classes, list(rules.distractors))
+    people = counted_people(table, rules)
+    others = np.isin(table.classes, list(rules.distractors)) & rules.classes
+    all_boxes = table.boxes
     labels = {}
-    for frame in range(truth.frames or int(table.frames.max()) + 1):
-        now = table.frames == frame
-        rows = now & people
-        boxes = table.boxes[rows]
+    for frame, now in enumerate(rows_by_frame(table, truth.frames or int(table.frames.max()) + 1)):
+        rows = now[people[now]]
+        boxes = all_boxes[rows]
         seen = table.visibility[rows] if rules.classes else 1 - hidden_by(boxes)
-        labels[frame] = Labels(table.ids[rows], boxes, seen, table.boxes[now & others])
+        labels[frame] = Labels(table.ids[rows], boxes, seen, all_boxes[now[others[now]]])
     return labels
 
 

@@ -97,43 +97,49 @@ def make_embedder(workshop: Workshop) -> None:
         MotserveError: Data are missing or a training failed.
     """
     crops = workshop.work / "crops"
-    if not workshop.model("embedder").exists():
-        scenes, pictures = _scenes(workshop), _pictures(workshop)
-        write_crops(workshop.settings, scenes, read_props(workshop.settings, list(scenes.values()), pictures), crops)
     files = [workshop.configs / "reid.yaml", workshop.configs / "bundled" / "embedder.yaml"]
     common = {"data": {"root": str(crops)}, "cross": [{"root": str(workshop.data / "reid_images" / "PKU-Reid-74"),
                                                       "protocol": "cross-camera"}]}  # fmt: skip
     small = layer_settings([*files, workshop.configs / "bundled" / "embedder-small.yaml"], common, ReidTrainingConfig)
-    _run(workshop, "embedder-small", small, reid.make_job)
+
+    def prepare_small() -> Job[ReidTrainingConfig]:
+        scenes, pictures = _scenes(workshop), _pictures(workshop)
+        write_crops(workshop.settings, scenes, read_props(workshop.settings, list(scenes.values()), pictures), crops)
+        return reid.make_job(small)
+
+    _run(workshop, "embedder-small", prepare_small)
     init = {"network": {"init": str(workshop.model("embedder-small") / "embedder.safetensors")}}
-    _run(workshop, "embedder", layer_settings(files, {**common, **init}, ReidTrainingConfig), reid.make_job)
+    _run(workshop, "embedder", lambda: reid.make_job(layer_settings(files, {**common, **init}, ReidTrainingConfig)))
 
 
 def _train_beginning(workshop: Workshop) -> Path:
-    settings = read_settings(workshop.configs / "bundled" / "rendered.yaml", RenderedConfig)
-    data = write_dataset(settings, settings.seed, workshop.work / "rendered")
-    files = [workshop.configs / "detector.yaml", workshop.configs / "bundled" / "detector-rendered.yaml"]
-    job = layer_settings(files, {"data": str(data)}, DetectorTraining)
-    return _run(workshop, "rendered", job, detector.make_job) / "detector.safetensors"
+    def prepare() -> Job[DetectorTraining]:
+        settings = read_settings(workshop.configs / "bundled" / "rendered.yaml", RenderedConfig)
+        data = write_dataset(settings, settings.seed, workshop.work / "rendered")
+        files = [workshop.configs / "detector.yaml", workshop.configs / "bundled" / "detector-rendered.yaml"]
+        return detector.make_job(layer_settings(files, {"data": str(data)}, DetectorTraining))
+
+    return _run(workshop, "rendered", prepare) / "detector.safetensors"
 
 
 def _train_detector(workshop: Workshop, name: str, beginning: Path, without: SceneSource | None = None) -> None:
-    if workshop.model(name).exists():
-        return
-    scenes = _scenes(workshop, without)
-    data = write_set(workshop.settings, scenes, _pictures(workshop), workshop.work / f"pictures-{name}")
-    files = [workshop.configs / "detector.yaml", workshop.configs / "bundled" / "detector.yaml"]
-    changes = {"name": f"bundled-detector-{name}", "data": str(data), "init": str(beginning)}
-    _run(workshop, name, layer_settings(files, changes, DetectorTraining), detector.make_job)
+    def prepare() -> Job[DetectorTraining]:
+        scenes = _scenes(workshop, without)
+        data = write_set(workshop.settings, scenes, _pictures(workshop), workshop.work / f"pictures-{name}")
+        files = [workshop.configs / "detector.yaml", workshop.configs / "bundled" / "detector.yaml"]
+        changes = {"name": f"bundled-detector-{name}", "data": str(data), "init": str(beginning)}
+        return detector.make_job(layer_settings(files, changes, DetectorTraining))
+
+    _run(workshop, name, prepare)
 
 
-def _run(workshop: Workshop, name: str, settings: Settings, make: Callable[[Settings], Job[Settings]]) -> Path:
-    """Run a job unless it was finished; return the folder of its model."""
+def _run(workshop: Workshop, name: str, prepare: Callable[[], Job[Settings]]) -> Path:
+    """Prepare and run a job unless it was finished; return the folder of its model."""
     folder = workshop.model(name)
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
-        run_job(make(settings), folder)
+        run_job(prepare(), folder)
         logger.info("trained", extra={"model": name, "seconds": round(time.monotonic() - started)})
     return folder
 
@@ -160,9 +166,10 @@ def _score(workshop: Workshop, name: str, scenes: Sequence[SceneSource]) -> None
         return
     weights = workshop.model(name) / read_card(workshop.model(name)).weights
     config = for_scoring(change_config(Config(), {"detector": {"weights": [str(weights)]}}))
+    models, cache = Models(config), open_cache(config)
     scores: dict[str, Any] = {}
     for scene in scenes:
-        (sequence,) = load_sequences(find_truth(workshop.data / scene.path), Models(config), open_cache(config))
+        (sequence,) = load_sequences(find_truth(workshop.data / scene.path), models, cache)
         scores[scene.name] = score_pictures([pictures_of(sequence)], config)[sequence.name].as_dict()
     write_json(file, scores)
     logger.info("scored", extra={"model": name, **{key: one["mAP50"] for key, one in scores.items()}})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections import defaultdict
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,11 +18,12 @@ from training.bundled.config import CutConfig, LabelConfig, MaterialConfig, Scen
 from training.bundled.cutting import cut_person
 from training.bundled.footage import Labels, open_scene
 from training.bundled.plate import empty_place, unexplained
+from training.bundled.spread import spread
+from training.kept import make_once
 from training.props import Cut
 
 logger = logging.getLogger("motserve.training")
 
-_STAMP: Final = "settings.json"
 _PLATE: Final = "place.png"
 _LABELS: Final = "labels.npz"
 _QUALITY: Final = [cv2.IMWRITE_JPEG_QUALITY, 96]
@@ -76,10 +76,7 @@ def prepare_scene(source: SceneSource, data: Path, settings: MaterialConfig, fol
     """
     taken = source.model_dump(mode="json", include={"path", "every"})
     stamp = json.dumps([taken, settings.labels.model_dump(mode="json"), settings.cuts.model_dump(mode="json")])
-    if not (folder / _STAMP).exists() or (folder / _STAMP).read_text(encoding="utf-8") != stamp:
-        shutil.rmtree(folder, ignore_errors=True)
-        _take_apart(source, data, settings, folder)
-        (folder / _STAMP).write_text(stamp, encoding="utf-8")
+    make_once(folder, stamp, lambda: _take_apart(source, data, settings, folder))
     return _read(folder)
 
 
@@ -90,7 +87,7 @@ def read_cut(file: Path) -> Cut:
 
 def _take_apart(source: SceneSource, data: Path, settings: MaterialConfig, folder: Path) -> None:
     for name in ("frames", "people"):
-        (folder / name).mkdir(parents=True)
+        (folder / name).mkdir()
     scene = open_scene(source, data, data / settings.teacher, settings.labels)
     frames = list(scene.frames(source.every))
     labels = [scene.labels[index] for index, _ in frames]
@@ -98,7 +95,11 @@ def _take_apart(source: SceneSource, data: Path, settings: MaterialConfig, folde
     sample = range(0, len(frames), -(-len(frames) // _PLATE_FRAMES))
     plate = empty_place([frames[row][1] for row in sample], [moving[row] for row in sample])
     cv2.imwrite(str(folder / _PLATE), plate)
-    usable = [row for row in range(len(frames)) if _usable(frames[row][1], plate, labels[row], source, settings.labels)]
+    usable = [
+        row
+        for row, (_, image) in enumerate(frames)
+        if scene.is_true or _is_explained(image, plate, labels[row], settings.labels)
+    ]
     somebody = [row for row in usable if len(labels[row].boxes)]
     nobody = sorted(set(usable).difference(somebody))
     few = np.linspace(0, len(nobody), min(len(nobody), len(somebody) // _EMPTY), endpoint=False).astype(int)
@@ -114,10 +115,8 @@ def _take_apart(source: SceneSource, data: Path, settings: MaterialConfig, folde
     logger.info("scene", extra={"scene": source.name, "frames": len(kept), "of": len(frames), "cut_out": count})
 
 
-def _usable(image: Image, plate: Image, labels: Labels, source: SceneSource, settings: LabelConfig) -> bool:
-    """Tell whether all that moves has a label. Ground truth is believed."""
-    if source.path.suffix == "":
-        return True
+def _is_explained(image: Image, plate: Image, labels: Labels, settings: LabelConfig) -> bool:
+    """Tell whether all that moves has a label."""
     return unexplained(image, plate, labels.boxes, settings.difference) <= settings.unlabelled
 
 
@@ -132,8 +131,7 @@ def _cut(frames: list[tuple[int, Image]], labels: list[Labels], plate: Image, se
             chances[int(one.ids[who])].append((row, one.boxes[who]))
     count = 0
     for identity, seen in sorted(chances.items()):
-        spread = np.unique(np.linspace(0, len(seen) - 1, settings.views).round().astype(int))
-        for row, box in (seen[at] for at in spread):
+        for row, box in (seen[at] for at in spread(len(seen), settings.views)):
             index, image = frames[row]
             cut = cut_person(image, plate, box, settings.height)
             if cut is not None:

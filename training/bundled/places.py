@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,14 +17,16 @@ from numpy.typing import NDArray
 from motserve.config import load_config
 from motserve.detection import build_detector
 from motserve.errors import NotFound
+from motserve.scenes.cutout import premultiplied
 from motserve.types import Image
 from motserve.weights import resolve_weights
 from training.bundled.config import MaterialConfig
+from training.bundled.spread import spread
+from training.kept import make_once
 from training.props import Cut
 
 logger = logging.getLogger("motserve.training")
 
-_STAMP: Final = "settings.json"
 _PLACES: Final = "places"
 _THINGS: Final = "things"
 _SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
@@ -68,13 +69,13 @@ def prepare_pictures(settings: MaterialConfig, teacher: Path, folder: Path) -> P
         NotFound: A folder is not there.
     """
     stamp = json.dumps([[str(path) for path in settings.pictures], settings.most_side, settings.most_pictures])
-    if not (folder / _STAMP).exists() or (folder / _STAMP).read_text(encoding="utf-8") != stamp:
-        shutil.rmtree(folder, ignore_errors=True)
+
+    def take_all() -> None:
         is_empty = _tells_empty(teacher)
         for number, source in enumerate(settings.pictures):
             _take(source, settings, is_empty, folder / f"{number:02d}")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / _STAMP).write_text(stamp, encoding="utf-8")
+
+    make_once(folder, stamp, take_all)
     groups = sorted(path for path in folder.iterdir() if path.is_dir())
     return Pictures([sorted((group / _PLACES).iterdir()) for group in groups],
                     [sorted((group / _THINGS).iterdir()) for group in groups])  # fmt: skip
@@ -94,11 +95,10 @@ def _take(source: Path, settings: MaterialConfig, is_empty: Callable[[Image], bo
         if all(int((mark != other).sum()) > _ALIKE for other in seen):
             seen.append(mark)
             chosen.append(picture)
-    spread = np.unique(np.linspace(0, len(chosen) - 1, min(len(chosen), settings.most_pictures)).round().astype(int))
     for kind in (_PLACES, _THINGS):
         (folder / kind).mkdir(parents=True)
     counts = Counter[str]()
-    for number in spread:
+    for number in spread(len(chosen), settings.most_pictures):
         picture = chosen[number]
         is_thing = picture.shape[2] == 4
         if is_empty(_on_grey(picture) if is_thing else picture):
@@ -126,9 +126,7 @@ def _read(file: Path, longer_side: int) -> NDArray[np.uint8] | None:
         return None
     x, y, wide, tall = cv2.boundingRect(np.asarray(picture[..., 3] >= 128, np.uint8))
     thing = picture[y : y + tall, x : x + wide]
-    coverage = np.ascontiguousarray(thing[..., 3])
-    colours = cv2.multiply(np.ascontiguousarray(thing[..., :3]), cv2.merge([coverage] * 3), scale=1 / 255)
-    return np.dstack([colours, coverage])
+    return premultiplied(np.ascontiguousarray(thing[..., :3]), np.ascontiguousarray(thing[..., 3]))
 
 
 def _hash(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -10,14 +10,14 @@ from statistics import fmean
 from typing import Any, Final
 
 import orjson
-import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from motserve.errors import InvalidData, NotFound
 from motserve.files import replacing
-from motserve.registry import read_card
+from motserve.registry import Card, read_card
 from training.bundled.make import ALL, SCENES, Workshop
+from training.halved import halved
 
 logger = logging.getLogger("motserve.training")
 
@@ -75,7 +75,10 @@ def _write(model: Path, file: Path, workshop: Workshop, metrics: Mapping[str, fl
     source = model / _card(model).weights
     with safe_open(source, framework="pt") as weights:
         metadata = dict(weights.metadata())
-        state = {name: _half(weights.get_tensor(name), name) for name in weights.keys()}  # noqa: SIM118  # no mapping
+    state = halved(load_file(source))
+    for name, values in state.items():
+        if values.is_floating_point() and not values.isfinite().all():
+            raise InvalidData(f"{name} of {source} has values that half precision cannot hold")
     metadata |= {"command": COMMAND, "seed": str(workshop.settings.seed), "metrics": json.dumps(metrics)}
     with replacing(file) as partial:
         save_file(state, partial, metadata)
@@ -83,21 +86,12 @@ def _write(model: Path, file: Path, workshop: Workshop, metrics: Mapping[str, fl
     return file
 
 
-def _half(values: torch.Tensor, name: str) -> torch.Tensor:
-    if not values.is_floating_point():
-        return values
-    halved = values.half()
-    if not halved.isfinite().all():
-        raise InvalidData(f"{name} has values that half precision cannot hold, up to {values.abs().max():.3g}")
-    return halved
-
-
 def _scores(model: Path) -> Mapping[str, Any]:
     _card(model)
     return dict(orjson.loads((model / SCENES).read_bytes()))
 
 
-def _card(model: Path) -> Any:
+def _card(model: Path) -> Card:
     if not model.is_dir():
         raise NotFound(f"{model} is not there; it was not trained yet")
     return read_card(model)
