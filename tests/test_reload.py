@@ -358,7 +358,7 @@ def test_the_token_may_come_from_the_environment_and_is_written_nowhere(monkeypa
         assert found.get_secret_value() == token
         assert token not in f"{config!r} {config.model_dump_json()}"
     monkeypatch.setenv("MOTSERVE_SERVING__ADMIN_TOKEN", "short")
-    with pytest.raises(InvalidConfig, match="serving.admin_token"):
+    with pytest.raises(InvalidConfig, match=r"serving\.admin_token"):
         load_config()
 
 
