@@ -60,6 +60,7 @@ class Job:
 _COLUMNS = [field.name for field in fields(Job)]
 _JSON_COLUMNS = frozenset({"video", "models", "classes", "error"})
 
+VIDEOS_FOLDER: Final = "videos"
 JOBS_FILE: Final = "jobs.sqlite"
 JOBS_STEPS: Final[tuple[Migration, ...]] = (
     (
@@ -167,7 +168,7 @@ class ArtifactStore:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root / "videos"
+        self._root = root / VIDEOS_FOLDER
 
     def create(self, video_id: str) -> Path:
         """Make the folder of a new video and return it."""
