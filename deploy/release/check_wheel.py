@@ -60,10 +60,12 @@ class Wheel:
     Attributes:
         version: Its version.
         python: The Pythons that it claims to run with, such as `>=3.10`.
+        torch: Its requirements of PyTorch.
     """
 
     version: str
     python: str
+    torch: tuple[str, ...]
 
 
 def inspect(path: Path, version: str | None = None) -> Wheel:
@@ -88,7 +90,8 @@ def inspect(path: Path, version: str | None = None) -> Wheel:
         faults.append(f"its version is {metadata['Version']}, and {version} was expected")
     if faults:
         raise Unfit(f"{path.name}: {'; '.join(faults)}")
-    return Wheel(metadata["Version"], metadata["Requires-Python"])
+    torch = tuple(text for text in metadata.get_all("Requires-Dist", []) if text.startswith("torch"))
+    return Wheel(metadata["Version"], metadata["Requires-Python"], torch)
 
 
 def faults_of(names: Iterable[str]) -> list[str]:
@@ -209,7 +212,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             environment = Environment((asked.folder or Path(temporary) / "wheel").absolute(), asked.python)
             versions = ["--constraint", str(asked.constraint.absolute())] if asked.constraint else []
             if asked.torch_index:
-                environment.pip("install", "torch", "torchvision", "--index-url", asked.torch_index, *versions)
+                # what it needs besides comes from PyPI with the rest: its own index has few versions
+                environment.pip("install", *wheel.torch, "--index-url", asked.torch_index, "--no-deps", *versions)
             environment.pip("install", str(asked.wheel.absolute()), *versions)
             environment.pip("check")
             print(json.dumps(use(environment, wheel.version, asked.serve_config), indent=1))

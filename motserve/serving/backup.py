@@ -1,8 +1,8 @@
 """Copies of the service's storage: made while it runs, and put into the folder that another service starts on.
 
 The stores are copied by SQLite itself, page by page under its locks, so that a copy is the store at one moment. Jobs
-come first and people last: of a video that is `done` in the copy, files and people were complete before. A video that is
-in work is copied as far as it is, and has failed with `SessionLost` where the copy is served.
+come first and people last: of a video that is `done` in the copy, files and people were complete before. A video that
+is in work is copied as far as it is, and has failed with `SessionLost` where the copy is served.
 """
 
 from __future__ import annotations
