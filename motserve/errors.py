@@ -39,6 +39,10 @@ class UnsupportedMedia(MotserveError):
     """The request body is of a type that the service does not take."""
 
 
+class Unauthorized(MotserveError):
+    """The request lacks the token that its route asks for, or has another one."""
+
+
 class NotFound(MotserveError):
     """The thing asked for does not exist."""
 

@@ -129,4 +129,6 @@ class MaterialConfig(Section):
         names = [scene.name for scene in self.scenes]
         if len(set(names)) < len(names):
             raise ValueError(f"two scenes have one name: {', '.join(names)}")
+        if len(self.scenes) == 1 and self.scenes[0].left_out:
+            raise ValueError(f"nothing is left to learn from without the only scene, {names[0]}: add another one")
         return self
