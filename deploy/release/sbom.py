@@ -74,7 +74,7 @@ def write(bom: Bom) -> str:
     Raises:
         ValueError: The schema does not accept it.
     """
-    text = JsonV1Dot6(bom).output_as_string(indent=1)
+    text: str = JsonV1Dot6(bom).output_as_string(indent=1)
     if fault := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):
         raise ValueError(f"CycloneDX refuses the bill: {fault}")
     return text
