@@ -23,6 +23,10 @@ class InvalidData(MotserveError):
     """A file with detections, ground truth or results is malformed."""
 
 
+class IncompatibleStore(MotserveError):
+    """A store, or a backup of one, was written by a later release, is incomplete, or is something else."""
+
+
 class WeightsUnavailable(MotserveError):
     """None of the configured weights can be had."""
 

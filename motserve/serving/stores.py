@@ -7,11 +7,11 @@ import sqlite3
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import orjson
 
-from motserve.database import select_by_id, transaction
+from motserve.database import Migration, migrate, select_by_id, transaction
 from motserve.errors import NotFound, Overloaded
 
 Status = Literal["queued", "running", "done", "failed"]
@@ -60,6 +60,19 @@ class Job:
 _COLUMNS = [field.name for field in fields(Job)]
 _JSON_COLUMNS = frozenset({"video", "models", "classes", "error"})
 
+VIDEOS_FOLDER: Final = "videos"
+JOBS_FILE: Final = "jobs.sqlite"
+JOBS_STEPS: Final[tuple[Migration, ...]] = (
+    (
+        "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL, "
+        "created_at REAL NOT NULL, status TEXT NOT NULL, frames_done INTEGER NOT NULL, frames_total INTEGER, "
+        "fps REAL NOT NULL, identities INTEGER NOT NULL, video TEXT, models TEXT, classes TEXT, "
+        "embeddings INTEGER NOT NULL, links INTEGER NOT NULL, error TEXT)",
+        "CREATE INDEX IF NOT EXISTS newest ON jobs (created_at DESC, id DESC)",
+    ),
+)
+"""Versions of the table; a new column is a step at the end, see `migrate`."""
+
 
 class JobStore:
     """A table of jobs in one SQLite file, safe to use from several processes of one machine.
@@ -69,16 +82,8 @@ class JobStore:
     """
 
     def __init__(self, root: Path) -> None:
-        root.mkdir(parents=True, exist_ok=True)
-        self._path = root / "jobs.sqlite"
-        with transaction(self._path) as database:
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL, "
-                "created_at REAL NOT NULL, status TEXT NOT NULL, frames_done INTEGER NOT NULL, frames_total INTEGER, "
-                "fps REAL NOT NULL, identities INTEGER NOT NULL, video TEXT, models TEXT, classes TEXT, "
-                "embeddings INTEGER NOT NULL, links INTEGER NOT NULL, error TEXT)"
-            )
-            database.execute("CREATE INDEX IF NOT EXISTS newest ON jobs (created_at DESC, id DESC)")
+        self._path = root / JOBS_FILE
+        migrate(self._path, JOBS_STEPS)
 
     def add(self, job: Job, max_active: int, retry_after_s: int) -> None:
         """Add a job, unless as many as allowed are active.
@@ -163,7 +168,7 @@ class ArtifactStore:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root / "videos"
+        self._root = root / VIDEOS_FOLDER
 
     def create(self, video_id: str) -> Path:
         """Make the folder of a new video and return it."""
@@ -194,5 +199,6 @@ def _to_row(job: Job) -> dict[str, Any]:
 
 
 def _from_row(row: sqlite3.Row) -> Job:
-    values = dict(row)
+    # by name: a later release that works on the same file may have added columns
+    values = {name: row[name] for name in _COLUMNS}
     return Job(**{n: orjson.loads(v) if n in _JSON_COLUMNS and v is not None else v for n, v in values.items()})
