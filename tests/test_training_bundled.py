@@ -398,6 +398,7 @@ def test_everything_is_trained_and_shipped_and_nothing_is_done_twice(
         ("embedder", {"schedule": one, "batch": {"identities": 2, "views": 2}, "compute": {"workers": 0},
                       "crops": {"height": 64, "width": 32, "pad": 0}}),
         ("embedder-small", {"schedule": one, "crops": {"height": 32, "width": 32, "pad": 0}}),
+        ("embedder-tiny", {"schedule": one, "crops": {"height": 32, "width": 16, "pad": 0}}),
     ):  # fmt: skip
         file = configs / "bundled" / f"{name}.yaml"
         tree = merge(yaml.safe_load(file.read_text(encoding="utf-8")), changes)

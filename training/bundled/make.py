@@ -91,25 +91,31 @@ def make_detector(workshop: Workshop) -> None:
 
 
 def make_embedder(workshop: Workshop) -> None:
-    """Train on small crops, then on large ones.
+    """Train on tiny crops, then on larger ones, and then on whole ones.
 
     Raises:
         MotserveError: Data are missing or a training failed.
     """
-    crops = workshop.work / "crops"
-    files = [workshop.configs / "reid.yaml", workshop.configs / "bundled" / "embedder.yaml"]
-    common = {"data": {"root": str(crops)}, "cross": [{"root": str(workshop.data / "reid_images" / "PKU-Reid-74"),
-                                                      "protocol": "cross-camera"}]}  # fmt: skip
-    small = layer_settings([*files, workshop.configs / "bundled" / "embedder-small.yaml"], common, ReidTrainingConfig)
+    tiny = _train_embedder(workshop, "embedder-tiny")
+    small = _train_embedder(workshop, "embedder-small", tiny)
+    _train_embedder(workshop, "embedder", small)
 
-    def prepare_small() -> Job[ReidTrainingConfig]:
+
+def _train_embedder(workshop: Workshop, name: str, beginning: Path | None = None) -> Path:
+    crops = workshop.work / "crops"
+
+    def prepare() -> Job[ReidTrainingConfig]:
         scenes, pictures = _scenes(workshop), _pictures(workshop)
         write_crops(workshop.settings, scenes, read_props(workshop.settings, list(scenes.values()), pictures), crops)
-        return reid.make_job(small)
+        names = dict.fromkeys(("embedder", name))
+        files = [workshop.configs / "reid.yaml", *(workshop.configs / "bundled" / f"{one}.yaml" for one in names)]
+        test = {"root": str(workshop.data / "reid_images" / "PKU-Reid-74"), "protocol": "cross-camera"}
+        changes: dict[str, Any] = {"data": {"root": str(crops)}, "cross": [test]}
+        if beginning is not None:
+            changes["network"] = {"init": str(beginning)}
+        return reid.make_job(layer_settings(files, changes, ReidTrainingConfig))
 
-    _run(workshop, "embedder-small", prepare_small)
-    init = {"network": {"init": str(workshop.model("embedder-small") / "embedder.safetensors")}}
-    _run(workshop, "embedder", lambda: reid.make_job(layer_settings(files, {**common, **init}, ReidTrainingConfig)))
+    return _run(workshop, name, prepare) / "embedder.safetensors"
 
 
 def _train_beginning(workshop: Workshop) -> Path:
