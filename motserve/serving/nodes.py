@@ -1,0 +1,19 @@
+"""Tells whether Ray wants a machine to be left: it is about to be taken away.
+
+Ray marks a node as draining when its autoscaler or `ray drain-node` says so, and when `ray start` gets a SIGTERM,
+which is how Kubernetes ends a pod. Nothing new is placed there from then on, and Ray Serve moves its replicas. Actors
+that are not Ray Serve's stay until they leave by themselves or the node is gone.
+"""
+
+from __future__ import annotations
+
+import ray
+from ray._private.state import state
+
+
+def is_draining() -> bool:
+    """Tell whether the node of the calling actor is being drained.
+
+    There is no public interface; this is what `ray._private` and Ray Serve's own controller ask.
+    """
+    return ray.get_runtime_context().get_node_id() in state.get_draining_nodes()
