@@ -31,9 +31,9 @@ class AutoscalingConfig(Section):
     def _ordered(self) -> AutoscalingConfig:
         if self.min_replicas > self.max_replicas:
             raise ValueError(f"min_replicas {self.min_replicas} exceeds max_replicas {self.max_replicas}")
-        if self.metrics_interval_s > self.look_back_period_s:
+        if self.metrics_interval_s >= self.look_back_period_s:
             raise ValueError(
-                f"metrics_interval_s {self.metrics_interval_s} exceeds look_back_period_s {self.look_back_period_s}"
+                f"look_back_period_s {self.look_back_period_s} must exceed metrics_interval_s {self.metrics_interval_s}"
             )
         return self
 

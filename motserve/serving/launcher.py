@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +34,7 @@ class SessionLauncher:
         identities: The store of people of finished videos.
         detector: Handle of the detector deployment.
         embedder: Handle of the embedder deployment.
+        clock: Seconds since the epoch.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class SessionLauncher:
         identities: IdentityStore,
         detector: DeploymentHandle[Any],
         embedder: DeploymentHandle[Any],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._deployment = deployment
@@ -52,6 +55,7 @@ class SessionLauncher:
         self._identities = identities
         self._detector = detector
         self._embedder = embedder
+        self._clock = clock
         self._actor: Any = ray.remote(VideoSession)
 
     def start(self, job: Job) -> None:
@@ -61,7 +65,7 @@ class SessionLauncher:
             Overloaded: As many videos as allowed are in work.
         """
         limits = self._config.serving
-        job = replace(job, heartbeat=time.time())  # its actor comes within a lease, or it is taken up by the watch
+        job = replace(job, heartbeat=self._clock())  # its actor comes within a lease, or it is taken up by the watch
         self._jobs.add(job, limits.max_active_videos, limits.retry_after_s)
         try:
             self._launch(job)
@@ -89,7 +93,7 @@ class SessionLauncher:
         """
         lease_s = self._config.serving.session.lease_s
         for job in self._jobs.active():
-            if time.time() - job.heartbeat > lease_s and self.find(job.id) is None:
+            if self._clock() - job.heartbeat > lease_s and self.find(job.id) is None:
                 self._take_up(job)
 
     def reconcile(self) -> None:
@@ -118,8 +122,8 @@ class SessionLauncher:
             logger.exception("no session could be started; the next look tries again", extra=extra)
 
     def _give_up(self, job: Job) -> None:
-        tried = f" and {job.restarts} more" if job.restarts else ""
-        message = f"the session{tried} was lost, the last one after frame {job.frames_done}; post the video again"
+        lost = f"{job.restarts + 1} sessions were" if job.restarts else "the session was"
+        message = f"{lost} lost, the last one after frame {job.frames_done}; post the video again"
         error = {"type": "SessionLost", "message": message}
         if not self._jobs.write(job.id, job.attempt, status="failed", error=error):
             return
