@@ -43,9 +43,19 @@ class Launcher(SessionLauncher):
         self.actors: list[str] = []
         self.started: list[tuple[str, int]] = []
         self.error: Exception | None = None
+        self.draining = False
         handle: Any = None
+        identities = IdentityStore(root, 100)
         super().__init__(
-            config, "deployment", self.jobs, self.artifacts, IdentityStore(root, 100), handle, handle, lambda: NOW
+            config,
+            "deployment",
+            self.jobs,
+            self.artifacts,
+            identities,
+            handle,
+            handle,
+            lambda: NOW,
+            lambda: self.draining,
         )
 
     def find(self, video_id: str) -> Any | None:
@@ -82,6 +92,16 @@ def test_only_videos_without_actor_and_sign_of_life_are_taken_up(tmp_path: Path)
     assert sorted(launcher.started) == [("given-back", 1), ("lost", 1), ("never-started", 1)]
     assert {one: launcher.jobs.get(one).restarts for one in ("given-back", "lost")} == {"given-back": 0, "lost": 1}
     assert launcher.jobs.get("of-another-cluster").attempt == 0
+
+
+def test_a_replica_whose_machine_goes_takes_nothing_up(tmp_path: Path) -> None:
+    launcher = launcher_with(tmp_path, job("a", 0.0))
+    launcher.draining = True
+    launcher.look_after()
+    assert launcher.started == []
+    launcher.draining = False
+    launcher.look_after()
+    assert launcher.started == [("a", 1)]
 
 
 def test_two_replicas_that_look_at_once_start_one_session(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from motserve.config import Config
 from motserve.identities.store import IdentityStore
 from motserve.serving.checkpoint import CheckpointStore
+from motserve.serving.nodes import is_draining
 from motserve.serving.session import VideoSession
 from motserve.serving.stores import ArtifactStore, Job, JobStore
 
@@ -35,6 +36,7 @@ class SessionLauncher:
         detector: Handle of the detector deployment.
         embedder: Handle of the embedder deployment.
         clock: Seconds since the epoch.
+        is_draining: Tells whether the machine of this replica is about to be taken away.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class SessionLauncher:
         detector: DeploymentHandle[Any],
         embedder: DeploymentHandle[Any],
         clock: Callable[[], float] = time.time,
+        is_draining: Callable[[], bool] = is_draining,
     ) -> None:
         self._config = config
         self._deployment = deployment
@@ -56,6 +59,7 @@ class SessionLauncher:
         self._detector = detector
         self._embedder = embedder
         self._clock = clock
+        self._is_draining = is_draining
         self._actor: Any = ray.remote(VideoSession)
 
     def start(self, job: Job) -> None:
@@ -89,11 +93,14 @@ class SessionLauncher:
     def look_after(self) -> None:
         """Take up the videos whose sessions were lost or have given them back; several replicas may do so at once.
 
-        A session of another cluster, which uses the same stores, has no actor here: what counts is its sign of life.
+        A session of another cluster, which uses the same stores, has no actor here: what counts is its sign of life. A
+        replica whose machine is drained leaves it to others: where the whole cluster goes, to those of its successor.
         """
         lease_s = self._config.serving.session.lease_s
-        for job in self._jobs.active():
-            if self._clock() - job.heartbeat > lease_s and self.find(job.id) is None:
+        silent = [job for job in self._jobs.active() if self._clock() - job.heartbeat > lease_s]
+        lost = [job for job in silent if self.find(job.id) is None]
+        if lost and not self._is_draining():
+            for job in lost:
                 self._take_up(job)
 
     def reconcile(self) -> None:

@@ -14,6 +14,6 @@ from ray._private.state import state
 def is_draining() -> bool:
     """Tell whether the node of the calling actor is being drained.
 
-    There is no public interface; this is what `ray._private` and Ray Serve's own controller ask.
+    There is no public interface in Ray 2.60; Ray Serve's controller asks the same of Ray's control plane.
     """
     return ray.get_runtime_context().get_node_id() in state.get_draining_nodes()

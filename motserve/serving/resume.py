@@ -94,7 +94,7 @@ class Continuation:
             logger.error("no checkpoint could be written: %s", error, extra=extra)
             return False
         seconds = round(time.monotonic() - started, 3)
-        logger.info("checkpoint written", extra={**extra, "bytes": size, "seconds": seconds})
+        logger.debug("checkpoint written", extra={**extra, "bytes": size, "seconds": seconds})
         return True
 
     def end(self) -> None:
