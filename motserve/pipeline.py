@@ -11,7 +11,7 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from functools import partial
 from itertools import islice
 from typing import Any, TypeAlias
@@ -177,8 +177,9 @@ class Follower:
         if self._camera:
             self._camera.load_state_dict(part(state, "camera"))
         self._now = float(take(state, "now", np.float64))
-        stats = take(state, "stats", np.int64, 4).tolist()
-        self._stats.frames, self._stats.identities, self._stats.embeddings, self._stats.links = stats
+        counters = [field.name for field in fields(self._stats)]
+        for name, count in zip(counters, take(state, "stats", np.int64, len(counters)).tolist(), strict=True):
+            setattr(self._stats, name, count)
 
     def _told(self, settled: list[Settled]) -> list[TrackedFrame]:
         """Count, and tell the witness of what is settled."""

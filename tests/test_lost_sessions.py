@@ -239,7 +239,14 @@ def test_a_session_that_can_give_no_sign_of_life_stops_when_it_may_have_been_rep
 
 def test_a_lease_tells_when_the_machine_is_drained(tmp_path: Path) -> None:
     draining = False
-    lease, jobs = lease_on(tmp_path, Clock(), lambda: draining)
+    answers = iter([RuntimeError("the control plane is away")])
+
+    def is_draining() -> bool:
+        if error := next(answers, None):
+            raise error
+        return draining
+
+    lease, jobs = lease_on(tmp_path, Clock(), is_draining)
 
     async def run() -> None:
         nonlocal draining

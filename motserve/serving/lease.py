@@ -91,7 +91,16 @@ class Lease:
                 logger.warning("no sign of life could be given: %s", error, extra=self._extra)
                 if self._clock() - self._renewed_at > self._lease_s:
                     raise Superseded(f"no sign of life for {self._lease_s:g} s, another session may have it") from error
-            if not self.leaving and await asyncio.to_thread(self._is_draining):
-                self.leaving = True
-                logger.info("the machine is drained, the session leaves it", extra=self._extra)
+            await self._look_at_machine()
             await asyncio.sleep(self._lease_s / _SIGNS)
+
+    async def _look_at_machine(self) -> None:
+        if self.leaving:
+            return
+        try:
+            self.leaving = await asyncio.to_thread(self._is_draining)
+        except Exception as error:  # whatever Ray raises while its control plane is away, which ends no video
+            logger.warning("it cannot be told whether the machine is drained: %s", error, extra=self._extra)
+            return
+        if self.leaving:
+            logger.info("the machine is drained, the session leaves it", extra=self._extra)
