@@ -60,12 +60,31 @@ def eventually(condition: Callable[[], Any], what: str, seconds: float = 300) ->
 
 
 class Service:
-    """The cluster, and what is asked of the service on it."""
+    """A cluster, and what is asked of the service on it."""
 
-    def __init__(self, cluster: Cluster, url: str, storage: Path, clips: list[Path], expected: list[bytes]) -> None:
-        self.cluster, self.storage, self.clips, self.expected = cluster, storage, clips, expected
-        self.client = httpx.Client(base_url=url, timeout=60)
-        self.jobs = JobStore(storage)
+    def __init__(self, config: Config, clips: list[Path], expected: list[bytes]) -> None:
+        self.config, self.clips, self.expected = config, clips, expected
+        self.storage = config.serving.storage_dir
+        self.jobs = JobStore(self.storage)
+
+    def begin(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "dashboard_port": 0}
+        )
+        for _ in range(2):
+            self.cluster.add_node(num_cpus=4)
+        ray.init(address=self.cluster.address, log_to_driver=False)
+        serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
+        serve.run(app.compose(self.config), name="motserve", route_prefix="/")
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+
+    def end(self) -> None:
+        """Take the cluster away at once."""
+        ray.shutdown()
+        self.cluster.shutdown()
 
     def post(self, clip: int) -> str:
         answer = self.client.post("/v1/videos", json={"url": self.clips[clip].as_uri()})
@@ -125,23 +144,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     patched.setattr(app, "Detector", recorded_models.Detector)
     patched.setattr(app, "Embedder", recorded_models.Embedder)
     cloudpickle.register_pickle_by_value(recorded_models)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "dashboard_port": 0}
-    )
+    service = Service(config, clips, expected)
     try:
-        for _ in range(2):
-            cluster.add_node(num_cpus=4)
-        ray.init(address=cluster.address, log_to_driver=False)
-        serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
-        serve.run(app.compose(config), name="motserve", route_prefix="/")
-        yield Service(cluster, f"http://127.0.0.1:{port}", storage, clips, expected)
-    finally:
+        service.begin()
+        yield service
         serve.shutdown()
-        ray.shutdown()
-        cluster.shutdown()
+    finally:
+        service.end()
         cloudpickle.unregister_pickle_by_value(recorded_models)
         patched.undo()
 
@@ -248,3 +257,15 @@ def test_a_session_that_is_killed_goes_on_from_its_last_checkpoint(service: Serv
     # at most what was done since the checkpoint, a second before, and what was under way
     again = service.chunks() - before - -(-FRAMES // CHUNK)
     assert 0 <= again < 6
+
+
+def test_the_next_cluster_takes_up_what_the_one_before_has_left(service: Service) -> None:
+    """An upgrade, or a head that is lost: the new cluster has the folder of the old one, and nothing else of it."""
+    before = service.chunks()
+    videos = [(service.post(clip), clip) for clip in (0, 1)]
+    running(service, videos, 5 * CHUNK)
+    service.end()
+    service.begin()
+    service.finish(*videos)
+    assert [service.job(video_id).restarts for video_id, _ in videos] == [1, 1]
+    assert service.chunks() - before < 2 * len(videos) * -(-FRAMES // CHUNK), "they began anew"

@@ -94,7 +94,7 @@ def test_only_videos_without_actor_and_sign_of_life_are_taken_up(tmp_path: Path)
     assert launcher.jobs.get("of-another-cluster").attempt == 0
 
 
-def test_a_replica_whose_machine_goes_takes_nothing_up(tmp_path: Path) -> None:
+def test_a_cluster_that_goes_takes_nothing_up(tmp_path: Path) -> None:
     launcher = launcher_with(tmp_path, job("a", 0.0))
     launcher.draining = True
     launcher.look_after()

@@ -15,7 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from motserve.config import Config
 from motserve.identities.store import IdentityStore
 from motserve.serving.checkpoint import CheckpointStore
-from motserve.serving.nodes import is_draining
+from motserve.serving.nodes import all_draining
 from motserve.serving.session import VideoSession
 from motserve.serving.stores import ArtifactStore, Job, JobStore
 
@@ -36,7 +36,7 @@ class SessionLauncher:
         detector: Handle of the detector deployment.
         embedder: Handle of the embedder deployment.
         clock: Seconds since the epoch.
-        is_draining: Tells whether the machine of this replica is about to be taken away.
+        all_draining: Tells whether the whole cluster is about to be taken away.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class SessionLauncher:
         detector: DeploymentHandle[Any],
         embedder: DeploymentHandle[Any],
         clock: Callable[[], float] = time.time,
-        is_draining: Callable[[], bool] = is_draining,
+        all_draining: Callable[[], bool] = all_draining,
     ) -> None:
         self._config = config
         self._deployment = deployment
@@ -59,7 +59,7 @@ class SessionLauncher:
         self._detector = detector
         self._embedder = embedder
         self._clock = clock
-        self._is_draining = is_draining
+        self._all_draining = all_draining
         self._actor: Any = ray.remote(VideoSession)
 
     def start(self, job: Job) -> None:
@@ -94,12 +94,12 @@ class SessionLauncher:
         """Take up the videos whose sessions were lost or have given them back; several replicas may do so at once.
 
         A session of another cluster, which uses the same stores, has no actor here: what counts is its sign of life. A
-        replica whose machine is drained leaves it to others: where the whole cluster goes, to those of its successor.
+        cluster that goes as a whole leaves its videos to its successor.
         """
         lease_s = self._config.serving.session.lease_s
         silent = [job for job in self._jobs.active() if self._clock() - job.heartbeat > lease_s]
         lost = [job for job in silent if self.find(job.id) is None]
-        if lost and not self._is_draining():
+        if lost and not self._all_draining():
             for job in lost:
                 self._take_up(job)
 
