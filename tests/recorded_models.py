@@ -19,7 +19,7 @@ from motserve.local import LocalModels
 from motserve.serving.replica import ModelInfo
 from motserve.types import Detections, FloatArray, Image
 
-SECONDS_PER_CHUNK = 0.6
+SECONDS_PER_CHUNK = 1.0
 """A detector takes this long over a chunk, and does one at a time."""
 
 
