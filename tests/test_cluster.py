@@ -267,4 +267,4 @@ def test_the_next_cluster_takes_up_what_the_one_before_has_left(service: Service
     service.finish(*videos)
     chunks = len(videos) * -(-FRAMES // CHUNK)
     assert 0 < sum(service.job(video_id).restarts for video_id, _ in videos) <= len(videos)
-    assert chunks <= service.chunks() - before < chunks + 4 * CHUNK * len(videos) // CHUNK, "they began anew"
+    assert chunks <= service.chunks() - before < chunks + 5 * len(videos), "they began anew"
