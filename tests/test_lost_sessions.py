@@ -99,13 +99,17 @@ def test_only_videos_without_actor_and_sign_of_life_are_taken_up(tmp_path: Path)
 
 def test_an_actor_that_waits_or_was_never_called_is_called_again_once_in_a_lease(tmp_path: Path) -> None:
     """Its caller may have died before the call reached it."""
-    launcher = launcher_with(tmp_path, job("a", NOW - 11), job("b", NOW - 9))
-    launcher.actors = ["a", "b"]
+    launcher = launcher_with(tmp_path, job("a", NOW - 11), job("b", NOW - 9), job("on-its-way-out", 0.0))
+    launcher.actors = ["a", "b", "on-its-way-out"]
     launcher.look_after()
     launcher.look_after()
     assert launcher.called == ["a"]
     assert launcher.started == []
     assert (launcher.jobs.get("a").attempt, launcher.jobs.get("a").heartbeat) == (0, NOW)
+    launcher.actors.remove("on-its-way-out")
+    launcher.look_after()
+    assert launcher.started == [("on-its-way-out", 1)]
+    assert launcher.jobs.get("on-its-way-out").restarts == 0, "a move was taken for a loss"
 
 
 def test_a_cluster_that_goes_takes_nothing_up(tmp_path: Path) -> None:

@@ -103,9 +103,10 @@ class SessionLauncher:
             actor = self.find(job.id)
             if actor is None:
                 lost.append(job)
-            elif self._jobs.write(job.id, job.attempt):  # which is its sign of life as long as it waits for a machine
-                # whoever started it may have died before the call reached it
-                actor.run.remote()
+            elif job.heartbeat and self._jobs.write(
+                job.id, job.attempt
+            ):  # the sign of life of one that has no room yet
+                actor.run.remote()  # whoever started it may have died before the call reached it
         if lost and not self._all_draining():
             for job in lost:
                 self._take_up(job)
