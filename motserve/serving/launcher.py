@@ -103,9 +103,7 @@ class SessionLauncher:
             actor = self.find(job.id)
             if actor is None:
                 lost.append(job)
-            elif job.heartbeat and self._jobs.write(
-                job.id, job.attempt
-            ):  # the sign of life of one that has no room yet
+            elif job.heartbeat and self._jobs.write(job.id, job.attempt):  # for one that has no room yet
                 actor.run.remote()  # whoever started it may have died before the call reached it
         if lost and not self._all_draining():
             for job in lost:
