@@ -1,5 +1,6 @@
 # The developer's manual: `make demo`, `make test`, `make lint`, `make bench`; each sets up what it needs.
 # `make kubernetes` writes what clusters serve after serve_config.yaml or configs/environments changed; see docs/deploy.md.
+# `make wheel`, `make check-wheel`, `make licences`, `make sbom` are for releases; see docs/releasing.md.
 # `make bundled DATA=FOLDER` trains the weights that the package ships, for hours; see docs/training.md.
 
 PYTHON ?= python3
@@ -12,14 +13,14 @@ PICTURES := data/pictures
 PICTURE_PACKAGES := gnome-backgrounds lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 mate-backgrounds \
 	plasma-workspace-wallpapers ukui-wallpapers openarena-081-textures tuxpaint-stamps-default
 
-.PHONY: setup demo test lint bench kubernetes bundled pictures
+.PHONY: setup demo test lint bench kubernetes bundled pictures wheel check-wheel licences sbom
 
 setup: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --upgrade "pip>=24"
-	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[dev,bench,detectors]"
+	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[dev,bench,detectors,release]"
 	touch $@
 
 demo: setup
@@ -38,6 +39,23 @@ bench: setup
 
 kubernetes: setup
 	$(BIN)/python deploy/kubernetes/render.py
+
+# setuptools would keep files in build/ that are gone from the tree
+wheel: setup
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python deploy/release/check_wheel.py dist/*.whl --contents
+
+check-wheel: wheel
+	$(BIN)/python deploy/release/check_wheel.py dist/*.whl --constraint deploy/docker/constraints.txt
+
+licences: setup
+	PYTHONPATH=deploy/docker $(BIN)/python deploy/release/licences.py > docs/licences.md.new
+	mv docs/licences.md.new docs/licences.md
+
+sbom: setup
+	PYTHONPATH=deploy/docker $(BIN)/python deploy/release/sbom.py --output dist/motserve.cdx.json
 
 bundled: setup pictures
 	@test -n "$(DATA)" || { echo "make bundled needs DATA=FOLDER, see docs/training.md"; exit 2; }

@@ -1,14 +1,62 @@
-"""Opens the SQLite files that several processes of the service share."""
+"""Opens the SQLite files that several processes of the service share, and keeps their tables at one version."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TypeAlias
+
+from motserve.errors import IncompatibleStore
 
 _BUSY_TIMEOUT_S = 30.0
 _VARIABLES = 500  # placeholders in one statement; old builds of SQLite take 999
+
+Migration: TypeAlias = tuple[str, ...]
+"""The statements that lead from one version of a file's tables to the next."""
+
+
+def migrate(path: Path, steps: Sequence[Migration]) -> None:
+    """Bring the tables of a file to the version that this code knows, in one transaction.
+
+    The version is the number of steps that a file has behind it, kept in its `user_version`. A change of the tables is
+    one more step at the end, such as `("ALTER TABLE jobs ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0",)`; a step
+    that was released is never changed, because files have it behind them.
+
+    Args:
+        path: The file; made where it does not exist, its folder too.
+        steps: All steps since the empty file. The first may meet tables that are there already: files that were
+            written before versions were counted have version 0.
+
+    Raises:
+        IncompatibleStore: The file has a later version, or is no database; it is left as it is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with transaction(path) as database:
+            if _checked_version(database, path, len(steps)) == len(steps):
+                return
+            database.execute("BEGIN IMMEDIATE")
+            done = _checked_version(database, path, len(steps))  # another process may have been faster
+            for step in steps[done:]:
+                for statement in step:
+                    database.execute(statement)
+            database.execute(f"PRAGMA user_version = {len(steps)}")
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):  # a lock, a full disk: nothing is wrong with the file
+            raise
+        raise IncompatibleStore(f"{path} is no store of motserve: {error}; put it away or restore a backup") from error
+
+
+def _checked_version(database: sqlite3.Connection, path: Path, known: int) -> int:
+    version: int = database.execute("PRAGMA user_version").fetchone()[0]
+    if version > known:
+        raise IncompatibleStore(
+            f"{path} has tables of version {version}, and this motserve knows them up to {known}: a later release has "
+            "written them. Run that release or a newer one, or restore a backup that was made before the upgrade"
+        )
+    return version
 
 
 @contextmanager

@@ -27,6 +27,10 @@ class UnfitCheckpoint(MotserveError):
     """A checkpoint cannot be continued: it is damaged, or of another release, configuration or model."""
 
 
+class IncompatibleStore(MotserveError):
+    """A store, or a backup of one, was written by a later release, is incomplete, or is something else."""
+
+
 class WeightsUnavailable(MotserveError):
     """None of the configured weights can be had."""
 
@@ -37,6 +41,10 @@ class BadRequest(MotserveError):
 
 class UnsupportedMedia(MotserveError):
     """The request body is of a type that the service does not take."""
+
+
+class Unauthorized(MotserveError):
+    """The request lacks the token that its route asks for, or has another one."""
 
 
 class NotFound(MotserveError):

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 SERVICE, MLFLOW = ROOT / "Dockerfile", ROOT / "deploy" / "docker" / "mlflow.Dockerfile"
 OBSERVABILITY = ROOT / "deploy" / "observability"
 DOCKERFILES = pytest.mark.parametrize("path", [SERVICE, MLFLOW], ids=lambda path: path.name)
-PASSWORDS = {"POSTGRES_PASSWORD": "p", "GRAFANA_PASSWORD": "g"}
+PASSWORDS = {"POSTGRES_PASSWORD": "p", "GRAFANA_PASSWORD": "g", "ADMIN_TOKEN": "0123456789abcdef"}
 
 Compose = dict[str, Any]
 

@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from ray.exceptions import RayTaskError
 
-from motserve.config import Config, load_config
+from motserve.config import Config, change_config, load_config
 from motserve.errors import Conflict, InvalidConfig, MotserveError, NotReady
 from motserve.serving.choice import DetectorChoice
 from motserve.serving.ingress.deployment import build_http
@@ -312,6 +312,54 @@ def test_the_routes(tmp_path: Path) -> None:
         assert refused.status_code == 409
         assert "in its place bundled was loaded" in refused.json()["detail"]
         assert client.get("/v1/admin/models").json()["detector"]["name"] == "people/2"
+
+
+TOKEN = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (None, 401),
+        ("Bearer", 401),
+        ("Bearer 0123456789abcdeF", 401),
+        ("Bearer pässword-pässword", 401),
+        (f"Basic {TOKEN}", 401),
+        (f"Bearer {TOKEN}", 200),
+    ],
+)
+def test_administration_asks_for_the_token(tmp_path: Path, header: str | None, status: int) -> None:
+    config = change_config(config_in(tmp_path), {"serving": {"admin_token": TOKEN}})
+    handle: Any = Handle({OLD: info_of(OLD), ("bundled",): info_of(("bundled",))})
+    service = Service(config, "a", handle, handle)
+    service.reloader = Reloader(
+        config, ServedModels(tmp_path, "a"), {"detector": handle, "reid": handle}, Pins(detector=OLD, reid=("bundled",))
+    )
+    with TestClient(build_http(service)) as client:
+        headers = {"Authorization": header.encode()} if header else {}
+        for answer in (
+            client.get("/v1/admin/models", headers=headers),
+            client.post("/v1/admin/reload", headers=headers),
+        ):
+            assert answer.status_code == status
+            assert TOKEN not in answer.text
+            if status == 401:
+                assert answer.headers["www-authenticate"] == "Bearer"
+                assert answer.headers["content-type"] == "application/problem+json"
+        assert client.get("/readyz").status_code == 200, "probes need no token"
+
+
+def test_the_token_may_come_from_the_environment_and_is_written_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for token in (TOKEN, "1234567890123456", "0x1234567890abcdef", "[a-list-of-words]"):
+        monkeypatch.setenv("MOTSERVE_SERVING__ADMIN_TOKEN", token)
+        config = load_config()
+        found = config.serving.admin_token
+        assert found is not None
+        assert found.get_secret_value() == token
+        assert token not in f"{config!r} {config.model_dump_json()}"
+    monkeypatch.setenv("MOTSERVE_SERVING__ADMIN_TOKEN", "short")
+    with pytest.raises(InvalidConfig, match=r"serving\.admin_token"):
+        load_config()
 
 
 # --- running videos ---------------------------------------------------------------------------------------------------

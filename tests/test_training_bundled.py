@@ -67,7 +67,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def settings() -> MaterialConfig:
     return MaterialConfig(
-        scenes=(SceneSource(name="plaza", path=Path("mot/plaza"), every=2, left_out=True),),
+        scenes=(
+            SceneSource(name="plaza", path=Path("mot/plaza"), every=2, left_out=True),
+            SceneSource(name="clip", path=Path("plaza.mp4"), every=4),
+        ),
         teacher=TEACHER,
         detector=SetConfig(
             train_pictures=12,
@@ -430,6 +433,7 @@ def test_the_shipped_settings_are_valid() -> None:
         ("scenes: []", "scenes"),
         ("scenes: [{name: a, path: a}, {name: a, path: b}]", "two scenes have one name: a, a"),
         ("scenes: [{name: ../a, path: a}]", "name"),
+        ("scenes: [{name: a, path: a, left_out: true}]", "without the only scene, a"),
         ("scenes: [{name: a, path: a, often: 2}]", "often"),
     ],
 )

@@ -316,6 +316,33 @@ def test_losses_are_those_of_the_papers() -> None:
     torch.testing.assert_close(losses.total, identity + 2 * triplet)
 
 
+def test_the_contrastive_loss_is_that_of_the_paper() -> None:
+    torch.manual_seed(0)
+    labels = torch.arange(4).repeat_interleave(3)
+    embeddings = torch.randn(12, 8)
+    learned = Learned(torch.randn(12, 8), embeddings, torch.randn(12, 4), None)
+    settings = LossConfig(contrastive_weight=2, temperature=0.2)
+    losses, without = Criterion(settings)(learned, labels), Criterion(LossConfig())(learned, labels)
+    unit = functional.normalize(embeddings)
+    itself = torch.eye(12, dtype=torch.bool)
+    likely = (unit @ unit.T / 0.2).masked_fill(itself, -torch.inf).log_softmax(1)
+    same = (labels[:, None] == labels) & ~itself
+    torch.testing.assert_close(losses.contrastive, -likely[same].view(12, 2).mean())
+    torch.testing.assert_close(losses.total, without.total + 2 * losses.contrastive)
+    assert without.contrastive == 0
+
+
+def test_a_classifier_of_directions_knows_no_lengths() -> None:
+    learner = Learner(build_network(SMALL, CROPS), 3, centres=False, scale=16).eval()
+    labels = torch.tensor([0, 1, 2])
+    pictures = torch.randn(3, 3, CROPS.height, CROPS.width)
+    before = learner(pictures, labels).logits
+    assert before.abs().max() <= 16
+    with torch.no_grad():
+        learner.classifier.weight *= 7
+    torch.testing.assert_close(learner(pictures, labels).logits, before)
+
+
 def test_the_threshold_loss_moves_pairs_to_their_side_of_the_distance() -> None:
     torch.manual_seed(0)
     labels = torch.arange(6).repeat_interleave(3)

@@ -113,11 +113,25 @@ class BatchConfig(Section):
 
 
 class LossConfig(Section):
-    """What is minimised: cross-entropy, triplet loss and, if wanted, centre loss."""
+    """What is minimised: cross-entropy, triplet loss and, if wanted, others."""
 
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Label smoothing of the cross-entropy.")
     margin: float = Field(0.3, ge=0, le=100, description="Margin of the batch-hard triplet loss, Euclidean.")
     triplet_weight: float = Field(1.0, ge=0, le=1000, description="Weight of the triplet loss.")
+    cosine_scale: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="Scale of a classifier that compares directions alone (NormFace, Wang et al., 2017), which learns "
+        "sooner from random weights; null for the linear one.",
+    )
+    contrastive_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="Weight of the supervised contrastive loss (Khosla et al., 2020), on embeddings; 0 for none.",
+    )
+    temperature: float = Field(0.1, gt=0, le=10, description="Its temperature.")
     centre_weight: float = Field(
         0.0, ge=0, le=10, description="Weight of the centre loss; 0 for none. Luo et al. take 5e-4 where they use it."
     )

@@ -53,7 +53,7 @@ class Engine:
     def __init__(self, worker: Worker, settings: ReidTrainingConfig, network: EmbedderNetwork, classes: int) -> None:
         self._settings = settings
         self._device = worker.device
-        learner: nn.Module = Learner(network, classes, centres=settings.losses.centre_weight > 0)
+        learner: nn.Module = Learner(network, classes, settings.losses.centre_weight > 0, settings.losses.cosine_scale)
         if settings.network.sync_batch_norm and worker.count > 1:
             learner = nn.SyncBatchNorm.convert_sync_batchnorm(learner)  # type: ignore[no-untyped-call]
         assert isinstance(learner, Learner)

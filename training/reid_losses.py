@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 from pytorch_metric_learning.distances import LpDistance
-from pytorch_metric_learning.losses import TripletMarginLoss
+from pytorch_metric_learning.losses import SupConLoss, TripletMarginLoss
 from pytorch_metric_learning.miners import BatchHardMiner
 from pytorch_metric_learning.reducers import MeanReducer
 from torch import nn
@@ -44,6 +44,7 @@ class Losses(NamedTuple):
         identity: Cross-entropy.
         triplet: Batch-hard triplet loss.
         centre: Centre loss; 0 without centres.
+        contrastive: Supervised contrastive loss; 0 without a weight.
         threshold: How far the hardest pairs are from their side of the distance that decides; 0 without a weight.
         total: What is minimised.
     """
@@ -51,6 +52,7 @@ class Losses(NamedTuple):
     identity: torch.Tensor
     triplet: torch.Tensor
     centre: torch.Tensor
+    contrastive: torch.Tensor
     threshold: torch.Tensor
     total: torch.Tensor
 
@@ -62,6 +64,7 @@ class Learner(nn.Module):
         network: The embedder.
         classes: People to tell apart.
         centres: Whether each has a centre (Wen et al., ECCV 2016).
+        scale: Of a classifier that compares directions alone; None for a linear one.
 
     Attributes:
         network: The embedder; only this is kept in the end.
@@ -69,11 +72,12 @@ class Learner(nn.Module):
         centres: `(classes, dimension)`, or None.
     """
 
-    def __init__(self, network: EmbedderNetwork, classes: int, centres: bool) -> None:
+    def __init__(self, network: EmbedderNetwork, classes: int, centres: bool, scale: float | None = None) -> None:
         super().__init__()
         self.network = network
         self.classifier = nn.Linear(network.dimension, classes, bias=False)
-        nn.init.normal_(self.classifier.weight, std=_CLASSIFIER_DEVIATION)
+        nn.init.normal_(self.classifier.weight, std=_CLASSIFIER_DEVIATION if scale is None else 1.0)
+        self.scale = scale
         self.centres = nn.Parameter(torch.randn(classes, network.dimension)) if centres else None
 
     def forward(self, pictures: torch.Tensor, labels: torch.Tensor) -> Learned:
@@ -85,7 +89,11 @@ class Learner(nn.Module):
         """
         features = self.network.features(pictures)
         embeddings = self.network.norm(features)
-        logits = self.classifier(embeddings)
+        if self.scale is None:
+            logits = self.classifier(embeddings)
+        else:
+            cosines = functional.linear(functional.normalize(embeddings), functional.normalize(self.classifier.weight))
+            logits = self.scale * cosines
         spread = None
         if self.centres is not None:
             spread = (features.float() - self.centres[labels]).square().sum(dim=1).mean()
@@ -107,6 +115,7 @@ class Criterion:
         euclidean = LpDistance(normalize_embeddings=False)
         self._miner = BatchHardMiner(distance=euclidean)
         self._triplet = TripletMarginLoss(settings.margin, distance=euclidean, reducer=MeanReducer())
+        self._contrastive = SupConLoss(settings.temperature)
 
     def __call__(self, learned: Learned, labels: torch.Tensor) -> Losses:
         """Return the losses; call it outside of autocast.
@@ -119,12 +128,14 @@ class Criterion:
         identity = functional.cross_entropy(learned.logits, labels, label_smoothing=settings.label_smoothing)
         triplet = self._triplet(learned.features, labels, self._miner(learned.features, labels))
         centre = torch.zeros_like(identity) if learned.spread is None else learned.spread
-        threshold = torch.zeros_like(identity)
+        contrastive = threshold = torch.zeros_like(identity)
+        if settings.contrastive_weight:
+            contrastive = self._contrastive(learned.embeddings, labels)
         if settings.threshold_weight:
             threshold = threshold_loss(learned.embeddings, labels, settings.threshold, settings.threshold_gap)
         total = identity + settings.triplet_weight * triplet + settings.centre_weight * centre
-        total = total + settings.threshold_weight * threshold
-        return Losses(identity, triplet, centre, threshold, total)
+        total = total + settings.contrastive_weight * contrastive + settings.threshold_weight * threshold
+        return Losses(identity, triplet, centre, contrastive, threshold, total)
 
 
 def threshold_loss(embeddings: torch.Tensor, labels: torch.Tensor, distance: float, gap: float) -> torch.Tensor:

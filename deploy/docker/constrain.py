@@ -6,6 +6,7 @@ python deploy/docker/constrain.py > deploy/docker/constraints.txt
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
 
 from packaging.requirements import Requirement
@@ -14,13 +15,26 @@ from packaging.utils import canonicalize_name
 HEADER = "# Versions that the tests ran with; python deploy/docker/constrain.py writes them.\n"
 
 
-def constraints(name: str) -> list[str]:
-    """Return `name==version` of everything that a distribution needs, itself left out, sorted.
+@dataclass(slots=True)
+class Package:
+    """An installed distribution.
+
+    Attributes:
+        version: Its version, without what tells builds for CUDA from those without.
+        needs: Names of the installed distributions that it needs.
+    """
+
+    version: str
+    needs: set[str] = field(default_factory=set)
+
+
+def closure(name: str) -> dict[str, Package]:
+    """Return a distribution and everything that it needs, by name.
 
     Args:
         name: The distribution; extras that only development needs are not followed.
     """
-    found: dict[str, str] = {}
+    found: dict[str, Package] = {}
     waiting = [Requirement(name)]
     done: set[tuple[str, frozenset[str]]] = set()
     while waiting:
@@ -33,13 +47,22 @@ def constraints(name: str) -> list[str]:
             installed = distribution(wanted.name)
         except PackageNotFoundError:  # needed on other systems alone
             continue
-        found[key[0]] = installed.version.partition("+")[0]  # without what tells builds for CUDA from those without
+        package = found.setdefault(key[0], Package(installed.version.partition("+")[0]))
         for text in installed.requires or ():
             needed = Requirement(text)
             if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *wanted.extras)):
                 waiting.append(needed)
+                package.needs.add(canonicalize_name(needed.name))
+    for package in found.values():
+        package.needs &= found.keys()
+    return found
+
+
+def constraints(name: str) -> list[str]:
+    """Return `name==version` of everything that a distribution needs, itself left out, sorted."""
+    found = closure(name)
     del found[canonicalize_name(name)]
-    return sorted(f"{name}=={version}" for name, version in found.items())
+    return sorted(f"{name}=={package.version}" for name, package in found.items())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,20 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from motserve import __version__, errors
-from motserve.cli import benchmark, calibrate, compare, config, datasets, demo, evaluate, models, runs, track, tune
+from motserve.cli import (
+    benchmark,
+    calibrate,
+    compare,
+    config,
+    datasets,
+    demo,
+    evaluate,
+    models,
+    runs,
+    store,
+    track,
+    tune,
+)
 
 _EXIT_CODES: dict[type[errors.MotserveError], int] = {
     errors.InvalidConfig: 2,
@@ -22,6 +35,7 @@ _EXIT_CODES: dict[type[errors.MotserveError], int] = {
     errors.InvalidData: 3,
     errors.NotFound: 3,
     errors.Conflict: 3,
+    errors.IncompatibleStore: 3,
     errors.WeightsUnavailable: 4,
 }
 
@@ -57,6 +71,7 @@ app.command("track")(track.track)
 app.command("demo")(demo.demo)
 app.command("runs")(runs.runs)
 app.add_typer(models.app, name="models")
+app.add_typer(store.app, name="store")
 app.add_typer(config.app, name="config")
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(evaluate.app, name="evaluate")

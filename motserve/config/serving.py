@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from motserve.config.sections import Section
 
@@ -180,6 +180,12 @@ class ServingConfig(Section):
         5, ge=1, le=3600, description="Seconds a client is asked to wait when the service is full."
     )
     max_page_size: int = Field(100, ge=1, le=10_000, description="Most videos in one page of the list.")
+    admin_token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Token that the routes below `/v1/admin` ask for, as `Authorization: Bearer TOKEN`; null asks for "
+        "none. Give it by the environment, `MOTSERVE_SERVING__ADMIN_TOKEN`, so that it is in no file.",
+    )
     accelerator: Literal["auto", "cpu", "gpu"] = Field(
         "auto", description="`auto` takes the GPU shares below where the cluster has GPUs and CPUs where it has none."
     )

@@ -11,10 +11,11 @@ import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-from motserve.database import select_by_id, transaction
+from motserve.database import Migration, migrate, select_by_id, transaction
 from motserve.errors import NotFound
 from motserve.identities.portraits import Portrait
 from motserve.types import FloatArray
@@ -22,18 +23,20 @@ from motserve.types import FloatArray
 _REMOVALS_KEPT = 100_000
 """Removals a copy may be behind before it has to be made anew; 3 MB of the file."""
 
-_SCHEMA = """
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS identities (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, video_id TEXT NOT NULL, identity INTEGER NOT NULL,
-    first_seen_s REAL NOT NULL, last_seen_s REAL NOT NULL, model TEXT NOT NULL,
-    count INTEGER NOT NULL, embeddings BLOB NOT NULL, thumbnail BLOB NOT NULL, UNIQUE (video_id, identity));
-CREATE INDEX IF NOT EXISTS of_model ON identities (model, id);
-CREATE TABLE IF NOT EXISTS removals (sequence INTEGER PRIMARY KEY AUTOINCREMENT, id INTEGER NOT NULL);
-CREATE TRIGGER IF NOT EXISTS removal AFTER DELETE ON identities
-    BEGIN INSERT INTO removals (id) VALUES (old.id); END;
-COMMIT;
-"""
+IDENTITIES_FILE: Final = "identities.sqlite"
+IDENTITIES_STEPS: Final[tuple[Migration, ...]] = (
+    (
+        "CREATE TABLE IF NOT EXISTS identities ("
+        "id INTEGER PRIMARY KEY AUTOINCREMENT, video_id TEXT NOT NULL, identity INTEGER NOT NULL, "
+        "first_seen_s REAL NOT NULL, last_seen_s REAL NOT NULL, model TEXT NOT NULL, "
+        "count INTEGER NOT NULL, embeddings BLOB NOT NULL, thumbnail BLOB NOT NULL, UNIQUE (video_id, identity))",
+        "CREATE INDEX IF NOT EXISTS of_model ON identities (model, id)",
+        "CREATE TABLE IF NOT EXISTS removals (sequence INTEGER PRIMARY KEY AUTOINCREMENT, id INTEGER NOT NULL)",
+        "CREATE TRIGGER IF NOT EXISTS removal AFTER DELETE ON identities "
+        "BEGIN INSERT INTO removals (id) VALUES (old.id); END",
+    ),
+)
+"""Versions of the tables; a change is a step at the end, see `migrate`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +84,9 @@ class IdentityStore:
     """
 
     def __init__(self, root: Path, max_identities: int) -> None:
-        root.mkdir(parents=True, exist_ok=True)
-        self._path = root / "identities.sqlite"
+        self._path = root / IDENTITIES_FILE
         self._max_identities = max_identities
-        with transaction(self._path) as database:
-            database.executescript(_SCHEMA)
+        migrate(self._path, IDENTITIES_STEPS)
 
     def remember(self, video_id: str, model: str, portraits: Sequence[Portrait]) -> None:
         """Remember the people of a video, instead of those remembered of it before, in one transaction.

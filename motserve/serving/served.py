@@ -10,11 +10,20 @@ from typing import Final
 import orjson
 
 from motserve.config import Config
-from motserve.database import transaction
+from motserve.database import Migration, migrate, transaction
 from motserve.serving.shelf import Names
 from motserve.weights import Role, pin_weights
 
 _KEPT: Final = 100  # deployments; sessions of an older one may still run while the next starts
+
+SERVED_FILE: Final = "models.sqlite"
+SERVED_STEPS: Final[tuple[Migration, ...]] = (
+    (
+        "CREATE TABLE IF NOT EXISTS served (deployment TEXT NOT NULL, role TEXT NOT NULL, names TEXT NOT NULL, "
+        "since REAL NOT NULL, PRIMARY KEY (deployment, role))",
+    ),
+)
+"""Versions of the table; a new column is a step at the end, see `migrate`."""
 
 
 class ServedModels:
@@ -28,14 +37,9 @@ class ServedModels:
     """
 
     def __init__(self, root: Path, deployment: str) -> None:
-        root.mkdir(parents=True, exist_ok=True)
-        self._path = root / "models.sqlite"
+        self._path = root / SERVED_FILE
         self._deployment = deployment
-        with transaction(self._path) as database:
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS served (deployment TEXT NOT NULL, role TEXT NOT NULL, names TEXT NOT NULL, "
-                "since REAL NOT NULL, PRIMARY KEY (deployment, role))"
-            )
+        migrate(self._path, SERVED_STEPS)
 
     def names(self, role: Role, config: Config, pin: Callable[[Role, Config], Names] = pin_weights) -> Names:
         """Return what is current; where nobody has asked before, what the configuration means now becomes current.

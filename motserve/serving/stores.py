@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import orjson
 
-from motserve.database import select_by_id, transaction
+from motserve.database import Migration, migrate, select_by_id, transaction
 from motserve.errors import NotFound, Overloaded
 
 Status = Literal["queued", "running", "done", "failed"]
@@ -66,11 +66,24 @@ class Job:
 
 _COLUMNS = [field.name for field in fields(Job)]
 _JSON_COLUMNS = frozenset({"video", "models", "classes", "error"})
-_ADDED = {  # since the first release: tables of an older one get them
-    "attempt": "INTEGER NOT NULL DEFAULT 0",
-    "restarts": "INTEGER NOT NULL DEFAULT 0",
-    "heartbeat": "REAL NOT NULL DEFAULT 0",
-}
+
+VIDEOS_FOLDER: Final = "videos"
+JOBS_FILE: Final = "jobs.sqlite"
+JOBS_STEPS: Final[tuple[Migration, ...]] = (
+    (
+        "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL, "
+        "created_at REAL NOT NULL, status TEXT NOT NULL, frames_done INTEGER NOT NULL, frames_total INTEGER, "
+        "fps REAL NOT NULL, identities INTEGER NOT NULL, video TEXT, models TEXT, classes TEXT, "
+        "embeddings INTEGER NOT NULL, links INTEGER NOT NULL, error TEXT)",
+        "CREATE INDEX IF NOT EXISTS newest ON jobs (created_at DESC, id DESC)",
+    ),
+    (
+        "ALTER TABLE jobs ADD COLUMN attempt INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN restarts INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN heartbeat REAL NOT NULL DEFAULT 0",
+    ),
+)
+"""Versions of the table; a new column is a step at the end, see `migrate`."""
 
 
 class JobStore:
@@ -82,21 +95,9 @@ class JobStore:
     """
 
     def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
-        root.mkdir(parents=True, exist_ok=True)
-        self._path = root / "jobs.sqlite"
+        self._path = root / JOBS_FILE
         self._clock = clock
-        with transaction(self._path) as database:
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL, "
-                "created_at REAL NOT NULL, status TEXT NOT NULL, frames_done INTEGER NOT NULL, frames_total INTEGER, "
-                "fps REAL NOT NULL, identities INTEGER NOT NULL, video TEXT, models TEXT, classes TEXT, "
-                "embeddings INTEGER NOT NULL, links INTEGER NOT NULL, error TEXT)"
-            )
-            there = {row["name"] for row in database.execute("PRAGMA table_info(jobs)")}
-            for name, kind in _ADDED.items():
-                if name not in there:
-                    database.execute(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
-            database.execute("CREATE INDEX IF NOT EXISTS newest ON jobs (created_at DESC, id DESC)")
+        migrate(self._path, JOBS_STEPS)
 
     def add(self, job: Job, max_active: int, retry_after_s: int) -> None:
         """Add a job, unless as many as allowed are active.
@@ -217,7 +218,7 @@ class ArtifactStore:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root / "videos"
+        self._root = root / VIDEOS_FOLDER
 
     def create(self, video_id: str) -> Path:
         """Make the folder of a new video and return it."""
@@ -262,5 +263,6 @@ def _to_row(job: Job) -> dict[str, Any]:
 
 
 def _from_row(row: sqlite3.Row) -> Job:
-    values = {name: row[name] for name in _COLUMNS}  # a later release may have added some
+    # by name: a later release that works on the same file may have added columns
+    values = {name: row[name] for name in _COLUMNS}
     return Job(**{n: orjson.loads(v) if n in _JSON_COLUMNS and v is not None else v for n, v in values.items()})

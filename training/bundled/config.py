@@ -86,23 +86,24 @@ class CropSetConfig(Section):
     pictures: PictureConfig = Field(
         PictureConfig(
             per_place=2,
-            most_people=6,
+            most_people=4,
             empty=0.0,
-            clutter=0.2,
-            least_height=0.2,
+            clutter=0.1,
+            least_height=0.4,
             most_height=1.0,
+            blurred=0.1,
             colourless=0.0,
-            photographed_places=0.8,
-            most_things=2,
+            photographed_places=0.6,
+            most_things=1,
         ),
         description="Pictures that the crops come from; `most_people` of them appear together.",
     )
     least_height: int = Field(40, ge=8, le=1024, description="Lower crops are left out, in pixels.")
-    least_visibility: Share = Field(0.55, description="Crops that show less of a person are left out.")
+    least_visibility: Share = Field(0.75, description="Crops that show less of a person are left out.")
     jitter: float = Field(
         0.05, ge=0, le=0.5, description="Standard deviation of a crop's edges, as a share of the box."
     )
-    relit: Share = Field(0.7, description="Share that is seen in another light.")
+    relit: Share = Field(0.2, description="Share that is seen in another light.")
 
 
 class MaterialConfig(Section):
@@ -129,4 +130,6 @@ class MaterialConfig(Section):
         names = [scene.name for scene in self.scenes]
         if len(set(names)) < len(names):
             raise ValueError(f"two scenes have one name: {', '.join(names)}")
+        if len(self.scenes) == 1 and self.scenes[0].left_out:
+            raise ValueError(f"nothing is left to learn from without the only scene, {names[0]}: add another one")
         return self

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+import secrets
+from typing import Annotated
 
+from fastapi import APIRouter, Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from motserve.errors import Unauthorized
 from motserve.serving.ingress.problems import problem_responses
 from motserve.serving.ingress.service import ServiceDependency
 from motserve.serving.schemas import ModelDetails, Models, Reloaded, ReloadedModels
 
-router = APIRouter(prefix="/v1/admin", tags=["admin"])
+_bearer = HTTPBearer(auto_error=False, description="`serving.admin_token`, where the service has one.")
+
+
+async def _admitted(
+    service: ServiceDependency, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> None:
+    """Turn away who has not the token, where the service asks for one.
+
+    Raises:
+        Unauthorized: There is no token in the request, or another one.
+    """
+    wanted = service.config.serving.admin_token
+    if wanted is None:
+        return
+    token = given.credentials if given else ""
+    if not secrets.compare_digest(token.encode(), wanted.get_secret_value().encode()):
+        raise Unauthorized("this route asks for the token of `serving.admin_token`: Authorization: Bearer TOKEN")
+
+
+router = APIRouter(
+    prefix="/v1/admin", tags=["admin"], dependencies=[Depends(_admitted)], responses=problem_responses(401)
+)
 
 
 @router.get("/models", summary="Which models do new videos get?", responses=problem_responses(503))

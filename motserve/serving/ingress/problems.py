@@ -21,6 +21,7 @@ logger = logging.getLogger("motserve.ingress")
 
 _STATUS: dict[type[errors.MotserveError], int] = {
     errors.BadRequest: 400,
+    errors.Unauthorized: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
@@ -52,7 +53,11 @@ def install(app: FastAPI) -> None:
         status = _STATUS.get(type(error), 500)
         if status >= 500:
             logger.error("%s", error, extra={"path": request.url.path, "status": status})
-        headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Overloaded) else None
+        headers = None
+        if isinstance(error, errors.Overloaded):
+            headers = {"Retry-After": str(error.retry_after_s)}
+        elif isinstance(error, errors.Unauthorized):
+            headers = {"WWW-Authenticate": "Bearer"}
         return _problem(type(error).__name__, status, str(error), headers=headers)
 
     @app.exception_handler(RequestValidationError)

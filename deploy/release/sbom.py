@@ -1,0 +1,132 @@
+"""Writes what motserve is made of for machines: a software bill of materials, CycloneDX 1.6, as JSON.
+
+python deploy/release/sbom.py --output dist/motserve.cdx.json
+
+In it are all Python packages that the service runs with, in the versions of deploy/docker/constraints.txt, who needs
+whom, their licences as docs/licences.md has them, and the bundled weights with their checksums. What development and
+the extras need is not in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.metadata import distribution
+from pathlib import Path
+
+from constrain import closure
+from cyclonedx.model import HashAlgorithm, HashType
+from cyclonedx.model.bom import Bom
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.model.license import DisjunctiveLicense, LicenseExpression
+from cyclonedx.output.json import JsonV1Dot6
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from licences import Unknown, licence_of, parts_of, pinned
+from packageurl import PackageURL
+
+from motserve.weights import checksum
+
+ROOT = Path(__file__).parent.parent.parent
+WEIGHTS = {
+    "detector": "AGPL-3.0-only AND CC-BY-NC-SA-3.0",
+    "aflink": "AGPL-3.0-only AND CC-BY-NC-SA-3.0",
+    "embedder": "AGPL-3.0-only",
+}
+"""Licence of each file of bundled weights; that of the data they learned from is in it, see docs/licences.md."""
+
+
+def bill(version: str) -> Bom:
+    """Return the bill of materials of a release.
+
+    Args:
+        version: The release.
+
+    Raises:
+        Unknown: What is installed is not what constraints.txt has, or a licence is not known.
+    """
+    versions = pinned()
+    packages = closure("motserve")
+    components = {name: _package(name, pinned_version) for name, pinned_version in versions.items()}
+    itself = Component(
+        type=ComponentType.APPLICATION,
+        name="motserve",
+        version=version,
+        bom_ref=f"motserve@{version}",
+        purl=PackageURL("pypi", name="motserve", version=version),
+        licenses=[_licence("AGPL-3.0-only")],
+    )
+    weights = [_weights(role, licence, version) for role, licence in WEIGHTS.items()]
+    bom = Bom(components=[*components.values(), *weights])
+    bom.metadata.component = itself
+    for name, component in components.items():
+        if name not in packages or packages[name].version != versions[name]:
+            raise Unknown(f"{name} is not installed in version {versions[name]} of constraints.txt")
+        bom.register_dependency(component, [components[needed] for needed in sorted(packages[name].needs)])
+    direct = [components[needed] for needed in sorted(packages["motserve"].needs)]
+    bom.register_dependency(itself, [*direct, *weights])
+    return bom
+
+
+def write(bom: Bom) -> str:
+    """Return a bill as JSON that the published schema accepts.
+
+    Raises:
+        ValueError: The schema does not accept it.
+    """
+    text: str = JsonV1Dot6(bom).output_as_string(indent=1)
+    if fault := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):
+        raise ValueError(f"CycloneDX refuses the bill: {fault}")
+    return text
+
+
+def _package(name: str, version: str) -> Component:
+    package = distribution(name)
+    purl = PackageURL("pypi", name=name, version=version)
+    return Component(
+        name=name,
+        version=version,
+        bom_ref=str(purl),
+        purl=purl,
+        description=package.metadata["Summary"],
+        licenses=[_licence(licence_of(package).expression)],
+    )
+
+
+def _weights(role: str, licence: str, version: str) -> Component:
+    file = ROOT / "motserve" / "bundled" / f"{role}.safetensors"
+    return Component(
+        type=ComponentType.MACHINE_LEARNING_MODEL,
+        name=f"motserve/bundled/{file.name}",
+        version=version,
+        bom_ref=f"bundled/{file.name}",
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=checksum(file))],
+        licenses=[_licence(licence)],
+    )
+
+
+def _licence(expression: str) -> LicenseExpression | DisjunctiveLicense:
+    if parts_of(expression) != [expression] or " WITH " in expression:
+        return LicenseExpression(expression)
+    if expression.startswith("LicenseRef-"):
+        return DisjunctiveLicense(name=expression)
+    return DisjunctiveLicense(id=expression)
+
+
+def main() -> None:
+    """Read the command line and write the bill."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--version", default=distribution("motserve").version, help="the release")
+    asked = parser.parse_args()
+    try:
+        bom = bill(asked.version)
+    except Unknown as error:
+        sys.exit(f"error: {error}")
+    asked.output.parent.mkdir(parents=True, exist_ok=True)
+    asked.output.write_text(write(bom))
+    print(f"{asked.output}: {len(bom.components)} components of motserve {asked.version}")
+
+
+if __name__ == "__main__":
+    main()

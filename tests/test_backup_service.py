@@ -1,0 +1,130 @@
+"""A backup of the real service while it tracks a video, served again out of another folder."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import ray
+from ray import serve
+
+from motserve.config import Config
+from motserve.scenes import SceneConfig, render
+from motserve.serving.app import build
+from motserve.serving.arguments import ServeArgs
+from motserve.video import VideoWriter
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+PATIENCE_S = 600.0
+
+
+def command(*arguments: str | Path) -> str:
+    """The command line in a process of its own, which shares nothing with the service."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from motserve.cli import app; app()", *arguments],
+        capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def write_clip(path: Path, seconds: float) -> None:
+    scene = SceneConfig(seed=3, width=480, height=272, duration_s=seconds, people=5)
+    with VideoWriter(path, scene.width, scene.height, Config().video, scene.rate_hz) as writer:
+        for rendered in render(scene):
+            writer.write(rendered.frame.image, rendered.frame.timestamp)
+
+
+def deploy(storage: Path) -> None:
+    settings: dict[str, Any] = {
+        "detector": {"weights": "bundled", "image_size": 320},
+        "reid": {"weights": "bundled", "refresh_interval_s": 0.2},
+        "serving": {"storage_dir": str(storage)},
+    }
+    serve.run(build(ServeArgs(settings=settings)), name="motserve", route_prefix="/")
+
+
+def wait_for(client: httpx.Client, video: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        state: dict[str, Any] = client.get(f"/v1/videos/{video}").raise_for_status().json()
+        if reached(state):
+            return state
+        assert state["status"] != "failed", state
+        assert time.monotonic() < deadline, state
+        time.sleep(0.1)
+
+
+def post(client: httpx.Client, clip: Path) -> str:
+    with clip.open("rb") as file:
+        video: str = client.post("/v1/videos", files={"file": (clip.name, file)}).raise_for_status().json()["id"]
+    return video
+
+
+def people_in_frames(client: httpx.Client, video: str) -> list[list[str]]:
+    """Return frame and identity of each row; their boxes may differ by rounding."""
+    rows = client.get(f"/v1/videos/{video}/tracks?format=mot").raise_for_status().text.splitlines()
+    return [row.split(",")[:2] for row in rows]
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
+    # on a busy machine the proxy takes longer to start than the five seconds that it is given
+    for name in ("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S"):
+        monkeypatch.setenv(name, "60")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    try:
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=600) as client:
+            yield client
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def test_a_backup_of_a_service_at_work_serves_what_was_done(tmp_path: Path, client: httpx.Client) -> None:
+    short, long = tmp_path / "short.mp4", tmp_path / "long.mp4"
+    write_clip(short, 2)
+    write_clip(long, 40)
+    live, backup, restored = tmp_path / "live", tmp_path / "backup", tmp_path / "restored"
+
+    deploy(live)
+    done = post(client, short)
+    wait_for(client, done, lambda state: state["status"] == "done")
+    tracks = client.get(f"/v1/videos/{done}/tracks?format=mot").raise_for_status().text
+    assert tracks
+    working = post(client, long)
+    wait_for(client, working, lambda state: state["frames_done"] > 0)
+    assert "2 videos" in command("store", "backup", backup, "--set", f"serving.storage_dir={live}")
+    assert client.get(f"/v1/videos/{working}").json()["status"] == "running", "the clip is too short for this test"
+    frames = wait_for(client, working, lambda state: state["status"] == "done")["frames_done"]  # not disturbed by it
+    seen = people_in_frames(client, working)
+    serve.delete("motserve")
+
+    assert "2 videos" in command("store", "restore", backup, "--set", f"serving.storage_dir={restored}")
+    live.rename(tmp_path / "gone")  # nothing may be read from there
+    deploy(restored)
+    states = {video["id"]: video for video in client.get("/v1/videos").raise_for_status().json()["videos"]}
+    assert states[done]["status"] == "done"
+    assert states[working]["status"] in ("queued", "running")
+    assert client.get(f"/v1/videos/{done}/tracks?format=mot").raise_for_status().text == tracks
+    assert client.get(f"/v1/videos/{done}/annotated.mp4").raise_for_status().content[4:8] == b"ftyp"
+    person = {"video_id": done, "identity": int(tracks.split(",")[1])}
+    answer = client.post("/v1/identities/search", json=person)
+    assert answer.status_code == 200, answer.text
+    assert post(client, short)  # and it goes on
+    taken_up = wait_for(client, working, lambda state: state["status"] == "done")
+    assert (taken_up["resumed"], taken_up["frames_done"]) == (1, frames)
+    assert people_in_frames(client, working) == seen
