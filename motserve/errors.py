@@ -23,6 +23,10 @@ class InvalidData(MotserveError):
     """A file with detections, ground truth or results is malformed."""
 
 
+class UnfitCheckpoint(MotserveError):
+    """A checkpoint cannot be continued: it is damaged, or of another release, configuration or model."""
+
+
 class IncompatibleStore(MotserveError):
     """A store, or a backup of one, was written by a later release, is incomplete, or is something else."""
 

@@ -70,6 +70,12 @@ def post(client: httpx.Client, clip: Path) -> str:
     return video
 
 
+def people_in_frames(client: httpx.Client, video: str) -> list[list[str]]:
+    """Return frame and identity of each row; their boxes may differ by rounding."""
+    rows = client.get(f"/v1/videos/{video}/tracks?format=mot").raise_for_status().text.splitlines()
+    return [row.split(",")[:2] for row in rows]
+
+
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
     # on a busy machine the proxy takes longer to start than the five seconds that it is given
@@ -103,7 +109,8 @@ def test_a_backup_of_a_service_at_work_serves_what_was_done(tmp_path: Path, clie
     wait_for(client, working, lambda state: state["frames_done"] > 0)
     assert "2 videos" in command("store", "backup", backup, "--set", f"serving.storage_dir={live}")
     assert client.get(f"/v1/videos/{working}").json()["status"] == "running", "the clip is too short for this test"
-    wait_for(client, working, lambda state: state["status"] == "done")  # the backup has not disturbed it
+    frames = wait_for(client, working, lambda state: state["status"] == "done")["frames_done"]  # not disturbed by it
+    seen = people_in_frames(client, working)
     serve.delete("motserve")
 
     assert "2 videos" in command("store", "restore", backup, "--set", f"serving.storage_dir={restored}")
@@ -111,10 +118,13 @@ def test_a_backup_of_a_service_at_work_serves_what_was_done(tmp_path: Path, clie
     deploy(restored)
     states = {video["id"]: video for video in client.get("/v1/videos").raise_for_status().json()["videos"]}
     assert states[done]["status"] == "done"
-    assert (states[working]["status"], states[working]["error"]["type"]) == ("failed", "SessionLost")
+    assert states[working]["status"] in ("queued", "running")
     assert client.get(f"/v1/videos/{done}/tracks?format=mot").raise_for_status().text == tracks
     assert client.get(f"/v1/videos/{done}/annotated.mp4").raise_for_status().content[4:8] == b"ftyp"
     person = {"video_id": done, "identity": int(tracks.split(",")[1])}
     answer = client.post("/v1/identities/search", json=person)
     assert answer.status_code == 200, answer.text
     assert post(client, short)  # and it goes on
+    taken_up = wait_for(client, working, lambda state: state["status"] == "done")
+    assert (taken_up["resumed"], taken_up["frames_done"]) == (1, frames)
+    assert people_in_frames(client, working) == seen

@@ -52,7 +52,12 @@ def test_a_file_gets_the_steps_that_it_does_not_have_behind_it(tmp_path: Path) -
 
 
 def test_a_file_from_before_versions_were_counted_keeps_its_rows(tmp_path: Path) -> None:
-    JobStore(tmp_path).add(Job("a", "a.mp4", "/a.mp4", 1.0), 10, 5)
+    migrate(tmp_path / JOBS_FILE, JOBS_STEPS[:1])
+    with closing(sqlite3.connect(tmp_path / JOBS_FILE)) as database, database:
+        database.execute(
+            "INSERT INTO jobs (id, name, source, created_at, status, frames_done, fps, identities, embeddings, links) "
+            "VALUES ('a', 'a.mp4', '/a.mp4', 1.0, 'done', 0, 0.0, 0, 0, 0)"
+        )
     set_version(tmp_path / JOBS_FILE, 0)
     assert JobStore(tmp_path).get("a").name == "a.mp4"
     assert version(tmp_path / JOBS_FILE) == len(JOBS_STEPS)

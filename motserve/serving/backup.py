@@ -2,7 +2,8 @@
 
 The stores are copied by SQLite itself, page by page under its locks, so that a copy is the store at one moment. Jobs
 come first and people last: of a video that is `done` in the copy, files and people were complete before. A video that
-is in work is copied as far as it is, and has failed with `SessionLost` where the copy is served.
+is in work is copied as far as it is, a checkpoint before the tracks that it speaks of; where the copy is served, it is
+taken up from there.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Collection
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -179,13 +180,13 @@ def _copy_video(storage: Path, target: Path, video_id: str) -> bool:
     """Copy the files of a video; return whether it was still there when all of them were copied."""
     folder = storage / VIDEOS_FOLDER / video_id
     copy = target / VIDEOS_FOLDER / video_id
-    try:
-        copy.mkdir(parents=True)
-        for file in sorted(folder.iterdir()):
-            if file.is_file() and not file.name.startswith("."):  # those are being written and renamed when complete
-                shutil.copy2(file, copy / file.name)
-    except FileNotFoundError:
-        pass
+    copy.mkdir(parents=True)
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    for file in files:
+        if file.name.startswith("."):  # those are being written and renamed when complete
+            continue
+        with suppress(FileNotFoundError):  # a checkpoint goes when the video is done
+            shutil.copy2(file, copy / file.name)
     if folder.is_dir():
         return True
     shutil.rmtree(copy)  # deleted meanwhile, and nothing of it may stay

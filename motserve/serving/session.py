@@ -1,7 +1,8 @@
 """The actor that follows one video: it decodes, asks detector and embedder, tracks, and appends the results.
 
 It runs no network and imports no torch, so a session is small. When the video is done, failed or deleted, the actor
-is gone; what is left is the row in the job store and the result file.
+is gone; what is left is the row in the job store and the result file. Now and then it leaves a checkpoint, from which
+another session goes on where this one is lost, or leaves a machine that is to be taken away.
 """
 
 from __future__ import annotations
@@ -27,15 +28,21 @@ from motserve.identities.model import model_key
 from motserve.identities.portraits import PortraitBook
 from motserve.identities.store import IdentityStore
 from motserve.logs import setup_logging
-from motserve.pipeline import PipelineStats, track_frames
+from motserve.pipeline import Follower, PipelineStats, follow_frames
 from motserve.results import ResultWriter
+from motserve.serving.checkpoint import Checkpoint
 from motserve.serving.choice import DetectorChoice
+from motserve.serving.lease import Lease, Superseded
+from motserve.serving.nodes import is_draining
 from motserve.serving.replica import ModelInfo
+from motserve.serving.resume import Continuation
 from motserve.serving.served import ServedModels
 from motserve.serving.shelf import Names
 from motserve.serving.stores import ArtifactStore, Job, JobStore
+from motserve.state import joined, part
 from motserve.types import Sighting
 from motserve.video import VideoSource, open_video
+from motserve.weights import Role
 
 Result = TypeVar("Result")
 logger = logging.getLogger("motserve.session")
@@ -43,11 +50,15 @@ logger = logging.getLogger("motserve.session")
 _PROGRESS_INTERVAL_S = 0.5  # a row in the job store is written no more often than anybody polls it
 
 
+class _HandedOver(Exception):
+    """The video was given back for another machine."""
+
+
 class VideoSession:
-    """Tracks one video from its first to its last frame; `start_session` makes it an actor.
+    """Tracks one video, from its first frame or a checkpoint to its last; `SessionLauncher` makes it an actor.
 
     Args:
-        job: The video.
+        job: The video and the attempt that this session is.
         config: The configuration, paths absolute.
         deployment: ID of the deployment of the application.
         detector: Handle of the detector deployment.
@@ -71,8 +82,10 @@ class VideoSession:
         self._served = ServedModels(config.serving.storage_dir, deployment)
         self._embedder_names: Names = ()
         self._models: dict[str, Any] = {}
-        self._jobs = JobStore(config.serving.storage_dir)
         self._artifacts = ArtifactStore(config.serving.storage_dir)
+        self._lease = Lease(JobStore(config.serving.storage_dir), job, config.serving.session, is_draining)
+        asked = {"detector": self._ask_detector, "reid": self._ask_embedder}
+        self._continuation = Continuation(job, self._artifacts, config, asked)
         identities = config.serving.identities
         remembers = identities.enabled and config.reid.policy != "off"
         self._book = PortraitBook(identities) if remembers else None
@@ -80,21 +93,29 @@ class VideoSession:
         self._progress = asyncio.Condition()
         self._frames = 0
         self._finished = False
+        self._running = False
 
     async def run(self) -> None:
-        """Track the whole video. Whatever happens ends up in the job store; then the actor leaves."""
+        """Track the whole video. Whatever happens ends up in the job store; then the actor leaves.
+
+        It may be called again, by whoever does not know that it was.
+        """
+        if self._running:
+            return
+        self._running = True
+        extra = {"video_id": self._job.id, "attempt": self._job.attempt}
         try:
-            await self._track()
-        except MotserveError as error:
-            self._fail(error, str(error))
-        except asyncio.CancelledError as error:
-            self._fail(error, f"tracking was cancelled after frame {self._frames}")
-        except Exception as error:
-            logger.exception("video failed", extra={"video_id": self._job.id, "frame": self._frames})
-            self._fail(error, f"tracking stopped after frame {self._frames}: {error}")
-        await self._tell(finished=True)
-        # An orderly exit waits most of a minute for the threads of the Serve handles; everything is written by now.
-        ray.kill(ray.get_runtime_context().current_actor)
+            await self._track_while_ours()
+        except _HandedOver:
+            logger.info("video handed over", extra={**extra, "frame": self._frames})
+        except Superseded as error:  # whoever has the video now, its row and its files are theirs
+            logger.warning("the session stops: %s", error, extra={**extra, "frame": self._frames})
+        else:
+            await self._tell(finished=True)
+        finally:
+            # An orderly exit waits most of a minute for the threads of the Serve handles; everything is written by now.
+            # Whatever went wrong, an actor that does nothing must not pass for a session.
+            ray.kill(ray.get_runtime_context().current_actor)
 
     async def follow(self, frames_seen: int) -> bool:
         """Wait until more than `frames_seen` frames are in the result file; return whether they are the last."""
@@ -102,47 +123,95 @@ class VideoSession:
             await self._progress.wait_for(lambda: self._finished or self._frames > frames_seen)
         return self._finished
 
+    async def _track_while_ours(self) -> None:
+        work = asyncio.create_task(self._track_or_fail())
+        hold = asyncio.create_task(self._lease.keep())
+        try:
+            await asyncio.wait({work, hold}, return_when=asyncio.FIRST_COMPLETED)
+            await (work if work.done() else hold)  # the lease only ends by being lost
+        finally:
+            for task in (work, hold):
+                task.cancel()
+            await asyncio.gather(work, hold, return_exceptions=True)
+
+    async def _track_or_fail(self) -> None:
+        try:
+            await self._track()
+        except (Superseded, _HandedOver):
+            raise
+        except MotserveError as error:
+            self._fail(error, str(error))
+        except Exception as error:
+            logger.exception("video failed", extra={"video_id": self._job.id, "frame": self._frames})
+            self._fail(error, f"tracking stopped after frame {self._frames}: {error}")
+
     async def _track(self) -> None:
         job = self._job
-        names = await asyncio.to_thread(self._served.names, "detector", self._config)
+        resumed = await self._continuation.last()
+        names = await self._names("detector", resumed)
         detector = await self._ask_detector(names)
         follow = self._config.serving.reload.running_videos == "switch"
         choice = DetectorChoice(self._served, names, detector, self._ask_detector, follow, job.id)
         self._models = {"detector": detector.weights, "reid": None, "switches": choice.switches}
         if self._config.looks_at_people:
-            self._embedder_names = await asyncio.to_thread(self._served.names, "reid", self._config)
-            embedder: ModelInfo = await self._call(lambda: self._embedder.info.remote(self._embedder_names))
-            self._models["reid"] = embedder.weights
+            self._embedder_names = await self._names("reid", resumed)
+            self._models["reid"] = (await self._ask_embedder(self._embedder_names)).weights
         source = await asyncio.to_thread(open_video, job.source, self._config.video, job.name)
-        with source, ResultWriter(self._artifacts.results(job.id), detector.class_names) as results:
-            self._jobs.update(
-                job.id,
-                status="running",
-                models=self._models,
-                classes={str(index): name for index, name in detector.class_names.items()},
-                video=asdict(source.info),
-                frames_total=source.info.frame_count,
-            )
-            logger.info("session started", extra={"video_id": job.id, "frame": 0})
-            stats, seconds = await self._track_source(source, results, choice)
+        with source:
+            stats = PipelineStats()
+            follower = self._follower(source, stats)
+            if resumed is not None and not self._restore(follower, resumed):
+                stats, resumed = PipelineStats(), None
+                follower = self._follower(source, stats)
+            if resumed is not None:
+                choice.resume(stats.frames, resumed.models["switches"])
+                self._models["detector"] = resumed.models["detector"]
+                self._frames = resumed.frames_written
+            self._lease.write()  # a session that comes late must not touch the file of the one that has its video
+            with await asyncio.to_thread(self._continuation.open_results, resumed, detector.class_names) as results:
+                self._lease.write(
+                    status="running",
+                    models=self._models,
+                    classes={str(index): name for index, name in detector.class_names.items()},
+                    video=asdict(source.info),
+                    frames_total=source.info.frame_count,
+                )
+                extra = {"video_id": job.id, "frame": stats.frames, "attempt": job.attempt}
+                logger.info("session started", extra=extra)
+                seconds = await self._follow(source, follower, stats, results, choice, resumed)
         if self._book is not None:
             await asyncio.to_thread(self._remember, self._book, model_key(self._models["reid"], self._config.reid))
         self._report(stats, seconds, "done")
+        self._continuation.end()
         logger.info("session done", extra={"video_id": job.id, "frame": stats.frames})
 
-    async def _track_source(
-        self, source: VideoSource, results: ResultWriter, choice: DetectorChoice
-    ) -> tuple[PipelineStats, float]:
-        """Return what the video has cost, and the seconds it took."""
-        started = reported = time.monotonic()
-        stats = PipelineStats()
+    async def _names(self, role: Role, resumed: Checkpoint | None) -> Names:
+        """Return the names of the model that the video began with, or of what new videos get."""
+        if resumed is not None:
+            return resumed.names[role]
+        return await asyncio.to_thread(self._served.names, role, self._config)
+
+    def _follower(self, source: VideoSource, stats: PipelineStats) -> Follower:
         info = source.info
-        size = (info.width, info.height)
         witness = self._portray if self._book is not None else None
+        return Follower(self._config, stats, info.rate_hz, (info.width, info.height), witness)
+
+    async def _follow(
+        self,
+        source: VideoSource,
+        follower: Follower,
+        stats: PipelineStats,
+        results: ResultWriter,
+        choice: DetectorChoice,
+        resumed: Checkpoint | None,
+    ) -> float:
+        """Track to the end of the video; return the seconds of work, those of earlier attempts among them."""
+        started = time.monotonic() - (resumed.seconds if resumed else 0.0)
+        reported = saved = time.monotonic()
+        interval = self._config.serving.session.checkpoint_s
+        frames = source.frames(stats.frames)
         detect = partial(self._detect, choice)
-        async with aclosing(
-            track_frames(source.frames(), detect, self._embed, self._config, stats, info.rate_hz, size, witness)
-        ) as chunks:
+        async with aclosing(follow_frames(frames, detect, self._embed, self._config, follower)) as chunks:
             async for chunk in chunks:
                 results.append(chunk)
                 self._frames += len(chunk)
@@ -151,7 +220,43 @@ class VideoSession:
                 if now - reported >= _PROGRESS_INTERVAL_S:
                     reported = now
                     self._report(stats, now - started, "running")
-        return stats, time.monotonic() - started
+                if interval and follower.at_rest and (self._lease.leaving or now - saved >= interval):
+                    checkpoint = self._snapshot(follower, results, choice, stats.frames, now - started)
+                    written = await self._continuation.save(checkpoint, results, stats.frames)
+                    saved = time.monotonic()
+                    if written and self._lease.leaving:
+                        self._lease.release()
+                        raise _HandedOver
+        return time.monotonic() - started
+
+    def _snapshot(
+        self, follower: Follower, results: ResultWriter, choice: DetectorChoice, frame: int, seconds: float
+    ) -> Checkpoint:
+        names, weights, switches = choice.at(frame)
+        embedder = self._models["reid"]
+        parts = {"follower": follower.state_dict()}
+        if self._book is not None:
+            parts["book"] = self._book.state_dict()
+        return Checkpoint(
+            frames_written=self._frames,
+            bytes_written=results.size,
+            seconds=seconds,
+            names={"detector": names, "reid": self._embedder_names},
+            weights={"detector": weights} | ({"reid": embedder} if embedder else {}),
+            models={**self._models, "switches": switches},
+            state=joined(**parts),
+        )
+
+    def _restore(self, follower: Follower, checkpoint: Checkpoint) -> bool:
+        """Put follower and portraits where a checkpoint says; return whether that could be done."""
+        try:
+            follower.load_state_dict(part(checkpoint.state, "follower"))
+            if self._book is not None:
+                self._book.load_state_dict(part(checkpoint.state, "book"))
+        except ValueError as error:
+            self._continuation.begin_anew(error)
+            return False
+        return True
 
     def _portray(self, seen: Sighting) -> None:
         if self._book is not None:
@@ -170,6 +275,9 @@ class VideoSession:
 
     async def _ask_detector(self, names: Names) -> ModelInfo:
         return await self._call(lambda: self._detector.info.remote(names))
+
+    async def _ask_embedder(self, names: Names) -> ModelInfo:
+        return await self._call(lambda: self._embedder.info.remote(names))
 
     async def _detect(self, choice: DetectorChoice, images: list[Any]) -> list[Any]:
         names = await choice.next_chunk(len(images))
@@ -205,8 +313,7 @@ class VideoSession:
         raise NotReady(f"{limits.attempts} replicas of detector or embedder died, one after the other")
 
     def _report(self, stats: PipelineStats, seconds: float, status: str) -> None:
-        self._jobs.update(
-            self._job.id,
+        self._lease.write(
             status=status,
             models=self._models,
             frames_done=stats.frames,
@@ -217,10 +324,16 @@ class VideoSession:
         )
 
     def _fail(self, error: BaseException, message: str) -> None:
+        """Write down why the video failed.
+
+        Raises:
+            Superseded: It is another session's matter.
+        """
+        self._lease.write(status="failed", error={"type": type(error).__name__, "message": message})
+        logger.error("video failed: %s", message, extra={"video_id": self._job.id, "frame": self._frames})
         if isinstance(error, InvalidVideo):
             self._artifacts.delete(self._job.id)
-        logger.error("video failed: %s", message, extra={"video_id": self._job.id, "frame": self._frames})
-        self._jobs.update(self._job.id, status="failed", error={"type": type(error).__name__, "message": message})
+        self._continuation.end()
         if self._identities is not None:
             try:
                 self._identities.forget([self._job.id])

@@ -21,7 +21,7 @@ def build_http(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with service.reloader.polling():
+        async with service.reloader.polling(), service.watching():
             yield
 
     app = FastAPI(
