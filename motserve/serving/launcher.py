@@ -12,6 +12,7 @@ from ray.serve.handle import DeploymentHandle
 from motserve.config import Config
 from motserve.errors import Overloaded
 from motserve.identities.store import IdentityStore
+from motserve.serving.origin import Origin
 from motserve.serving.session import VideoSession
 from motserve.serving.stores import ACTIVE, ArtifactStore, Job, JobStore
 
@@ -32,6 +33,7 @@ class SessionLauncher:
         identities: The store of people of finished videos.
         detector: Handle of the detector deployment.
         embedder: Handle of the embedder deployment.
+        monitor: Handle of the deployment that counts.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class SessionLauncher:
         identities: IdentityStore,
         detector: DeploymentHandle[Any],
         embedder: DeploymentHandle[Any],
+        monitor: DeploymentHandle[Any],
     ) -> None:
         self._config = config
         self._deployment = deployment
@@ -51,10 +54,15 @@ class SessionLauncher:
         self._identities = identities
         self._detector = detector
         self._embedder = embedder
+        self._monitor = monitor
         self._actor: Any = ray.remote(VideoSession)
 
-    def start(self, job: Job) -> None:
+    def start(self, job: Job, origin: Origin) -> None:
         """Admit a video and start its session.
+
+        Args:
+            job: The video.
+            origin: The request that brought it.
 
         Raises:
             Overloaded: As many videos as allowed are in work.
@@ -69,7 +77,7 @@ class SessionLauncher:
             # Detached, because the ingress replica that starts a session may be gone before the video is done.
             actor = self._actor.options(
                 name=job.id, namespace=_NAMESPACE, lifetime="detached", num_cpus=limits.session.cpus
-            ).remote(job, self._config, self._deployment, self._detector, self._embedder)
+            ).remote(job, self._config, self._deployment, self._detector, self._embedder, self._monitor, origin)
             actor.run.remote()
         except BaseException:
             self._jobs.delete(job.id)

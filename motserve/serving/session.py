@@ -29,11 +29,16 @@ from motserve.identities.store import IdentityStore
 from motserve.logs import setup_logging
 from motserve.pipeline import PipelineStats, track_frames
 from motserve.results import ResultWriter
+from motserve.serving.activity import Activity
 from motserve.serving.choice import DetectorChoice
+from motserve.serving.metrics import Ending, VideoGauges
+from motserve.serving.monitor import keep_fresh
+from motserve.serving.origin import Origin
 from motserve.serving.replica import ModelInfo
 from motserve.serving.served import ServedModels
 from motserve.serving.shelf import Names
 from motserve.serving.stores import ArtifactStore, Job, JobStore
+from motserve.serving.tracing import Tracing
 from motserve.types import Sighting
 from motserve.video import VideoSource, open_video
 
@@ -52,6 +57,8 @@ class VideoSession:
         deployment: ID of the deployment of the application.
         detector: Handle of the detector deployment.
         embedder: Handle of the embedder deployment.
+        monitor: Handle of the deployment that counts.
+        origin: The request that brought the video.
     """
 
     def __init__(
@@ -61,6 +68,8 @@ class VideoSession:
         deployment: str,
         detector: DeploymentHandle[Any],
         embedder: DeploymentHandle[Any],
+        monitor: DeploymentHandle[Any],
+        origin: Origin,
     ) -> None:
         setup_logging(config.logging)
         cv2.setNumThreads(1)  # crops are small, and the cores belong to the networks
@@ -77,14 +86,30 @@ class VideoSession:
         remembers = identities.enabled and config.reid.policy != "off"
         self._book = PortraitBook(identities) if remembers else None
         self._identities = IdentityStore(config.serving.storage_dir, identities.max_identities) if remembers else None
+        self._origin = origin
+        self._tracing = Tracing(config.serving.tracing, "motserve-session")
+        gauges = VideoGauges(job.id) if config.serving.metrics.per_video else None
+        self._activity = Activity(job.id, monitor.record.remote, gauges, self._tracing)
         self._progress = asyncio.Condition()
         self._frames = 0
         self._finished = False
 
     async def run(self) -> None:
         """Track the whole video. Whatever happens ends up in the job store; then the actor leaves."""
+        with self._origin.logged():
+            ending = await self._run_to_the_end()
+            await self._tell(finished=True)
+            await self._activity.end(ending)
+            await asyncio.to_thread(self._tracing.flush)
+        # An orderly exit waits most of a minute for the threads of the Serve handles; everything is written by now.
+        ray.kill(ray.get_runtime_context().current_actor)
+
+    async def _run_to_the_end(self) -> Ending:
+        self._activity.report()
+        showing = asyncio.create_task(keep_fresh(self._show, self._config.serving.metrics.refresh_s))
         try:
-            await self._track()
+            with self._tracing.span("session", "internal", self._origin.trace, self._origin.about):
+                await self._track()
         except MotserveError as error:
             self._fail(error, str(error))
         except asyncio.CancelledError as error:
@@ -92,9 +117,14 @@ class VideoSession:
         except Exception as error:
             logger.exception("video failed", extra={"video_id": self._job.id, "frame": self._frames})
             self._fail(error, f"tracking stopped after frame {self._frames}: {error}")
-        await self._tell(finished=True)
-        # An orderly exit waits most of a minute for the threads of the Serve handles; everything is written by now.
-        ray.kill(ray.get_runtime_context().current_actor)
+        else:
+            return "done"
+        finally:
+            showing.cancel()
+        return "failed"
+
+    async def _show(self) -> None:
+        self._activity.show()
 
     async def follow(self, frames_seen: int) -> bool:
         """Wait until more than `frames_seen` frames are in the result file; return whether they are the last."""
@@ -137,20 +167,25 @@ class VideoSession:
         started = reported = time.monotonic()
         stats = PipelineStats()
         info = source.info
+        self._activity.follow(stats, info.frame_count)
         size = (info.width, info.height)
         witness = self._portray if self._book is not None else None
         detect = partial(self._detect, choice)
-        async with aclosing(
-            track_frames(source.frames(), detect, self._embed, self._config, stats, info.rate_hz, size, witness)
-        ) as chunks:
+        tracked = track_frames(
+            source.frames(), detect, self._embed, self._config, stats, info.rate_hz, size, witness,
+            observer=self._activity,
+        )  # fmt: skip
+        async with aclosing(tracked) as chunks:
             async for chunk in chunks:
-                results.append(chunk)
+                with self._activity.write():
+                    results.append(chunk)
                 self._frames += len(chunk)
                 await self._tell(finished=False)
                 now = time.monotonic()
                 if now - reported >= _PROGRESS_INTERVAL_S:
                     reported = now
                     self._report(stats, now - started, "running")
+                    self._activity.report()
         return stats, time.monotonic() - started
 
     def _portray(self, seen: Sighting) -> None:
@@ -175,10 +210,15 @@ class VideoSession:
         names = await choice.next_chunk(len(images))
         # one object in shared memory, which a second attempt uses again
         chunk = ray.put(images)
-        return await self._call(lambda: self._detector.detect.remote(chunk, names))
+        origin = self._here()
+        return await self._call(lambda: self._detector.detect.remote(chunk, names, origin))
 
     async def _embed(self, crops: Any) -> Any:
-        return await self._call(lambda: self._embedder.embed.remote(crops, self._embedder_names))
+        origin = self._here()
+        return await self._call(lambda: self._embedder.embed.remote(crops, self._embedder_names, origin))
+
+    def _here(self) -> Origin:
+        return Origin.here(self._tracing.headers(), self._job.id)
 
     async def _call(self, request: Callable[[], Awaitable[Result]]) -> Result:
         """Make a request, again where a replica died under it, within a time.
@@ -192,6 +232,8 @@ class VideoSession:
             try:
                 return await asyncio.wait_for(request(), limits.request_timeout_s)
             except RayActorError as error:
+                if attempt < limits.attempts:
+                    self._activity.repeated()
                 logger.warning(
                     "a replica died, attempt %d of %d",
                     attempt,
