@@ -106,7 +106,9 @@ class ServiceMetrics:
         own = _Made({})
         self._counts = {key: own.counter(name, about) for key, (name, about) in COUNTS.items()}
         self._dropped = own.counter(
-            "motserve_frames_dropped_total", "Frames decoded and never tracked, because their video ended before."
+            "motserve_frames_dropped_total",
+            "Frames decoded and never tracked, because their video ended before.",
+            ("status",),
         )
         self._stages = own.histogram(
             "motserve_stage_seconds", "Seconds that a chunk of frames took in a stage.", _SECONDS, ("stage",)
@@ -121,6 +123,7 @@ class ServiceMetrics:
             self._stage_total.inc(_NOTHING, {"stage": stage})
         for ending in get_args(Ending):
             self._videos.inc(_NOTHING, {"status": ending})
+            self._dropped.inc(_NOTHING, {"status": ending})
 
     def count(self, key: str, value: float) -> None:
         """Add to one of `COUNTS`."""
@@ -137,7 +140,7 @@ class ServiceMetrics:
         """Count a video that ended, and frames of it that were decoded in vain."""
         self._videos.inc(1, {"status": ending})
         if dropped > 0:
-            self._dropped.inc(dropped)
+            self._dropped.inc(dropped, {"status": ending})
 
     def sessions(self, queued: int, running: int, most: int) -> None:
         """Tell how many videos are in work."""
