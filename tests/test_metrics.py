@@ -17,10 +17,10 @@ from metric_fakes import Board, put_up
 from motserve.config import Config, MetricsConfig, TracingConfig, load_config
 from motserve.errors import InvalidConfig
 from motserve.pipeline import PipelineStats, track_frames
-from motserve.serving.activity import Activity, Report
+from motserve.serving.activity import Activity
 from motserve.serving.batching import GreedyBatcher, Pass
 from motserve.serving.metrics import ModelMetrics, ServiceMetrics, VideoGauges, gpu_memory
-from motserve.serving.monitor import Ledger, keep_fresh
+from motserve.serving.monitor import Ledger, Report, keep_fresh
 from motserve.serving.stores import Job, JobStore
 from motserve.serving.tracing import Tracing
 from motserve.types import Detections, Frame

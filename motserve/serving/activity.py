@@ -20,29 +20,13 @@ from opentelemetry import trace
 from motserve.observer import Stage
 from motserve.pipeline import PipelineStats
 from motserve.serving.metrics import Ending, VideoGauges
+from motserve.serving.monitor import Report
 from motserve.serving.tracing import Tracing
 
 logger = logging.getLogger("motserve.session")
 
 _KEPT: Final = 4096  # times of a stage, while the monitor does not take them
 _PATIENCE_S: Final = 5.0  # for which a session that is done waits for the monitor
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What has happened to one video since its report before.
-
-    Attributes:
-        video_id: The video.
-        counts: What to add to each of `motserve.serving.metrics.COUNTS`.
-        stages: Seconds that each chunk took in each stage.
-        ended: What became of the video; None while it is in work.
-    """
-
-    video_id: str
-    counts: dict[str, int]
-    stages: dict[Stage, list[float]]
-    ended: Ending | None = None
 
 
 Send = Callable[[Report], Awaitable[None]]

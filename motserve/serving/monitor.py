@@ -15,13 +15,30 @@ from typing import Final
 
 from motserve.config import Config
 from motserve.logs import setup_logging
-from motserve.serving.activity import Report
+from motserve.observer import Stage
 from motserve.serving.metrics import Ending, ServiceMetrics
 from motserve.serving.stores import ACTIVE, Job, JobStore
 
 logger = logging.getLogger("motserve.monitor")
 
 _SILENCE_S: Final = 15.0  # a session that is done reports at once; of one that was silent for longer nothing will come
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What has happened to one video since its report before.
+
+    Attributes:
+        video_id: The video.
+        counts: What to add to each of `motserve.serving.metrics.COUNTS`.
+        stages: Seconds that each chunk took in each stage.
+        ended: What became of the video; None while it is in work.
+    """
+
+    video_id: str
+    counts: dict[str, int]
+    stages: dict[Stage, list[float]]
+    ended: Ending | None = None
 
 
 class Monitor:
