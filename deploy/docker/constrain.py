@@ -18,7 +18,7 @@ def constraints(name: str) -> list[str]:
     """Return `name==version` of everything that a distribution needs, itself left out, sorted.
 
     Args:
-        name: The distribution; extras that only development needs are not followed.
+        name: The distribution, with those of its extras that are followed: `motserve[tracing]`.
     """
     found: dict[str, str] = {}
     waiting = [Requirement(name)]
@@ -38,9 +38,9 @@ def constraints(name: str) -> list[str]:
             needed = Requirement(text)
             if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *wanted.extras)):
                 waiting.append(needed)
-    del found[canonicalize_name(name)]
+    del found[canonicalize_name(Requirement(name).name)]
     return sorted(f"{name}=={version}" for name, version in found.items())
 
 
 if __name__ == "__main__":
-    sys.stdout.write(HEADER + "\n".join(constraints("motserve")) + "\n")
+    sys.stdout.write(HEADER + "\n".join(constraints("motserve[tracing]")) + "\n")
