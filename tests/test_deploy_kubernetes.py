@@ -802,7 +802,7 @@ def test_a_misspelt_field_of_a_custom_object_is_found() -> None:
 
 
 def test_every_component_is_offered_and_changes_what_it_should(everything: dict[str, list[Object]]) -> None:
-    assert COMPONENTS == ["gcs-fault-tolerance", "one-node", "pod-monitor", "s3"]
+    assert COMPONENTS == ["gcs-fault-tolerance", "one-node", "pod-monitor", "prometheus-rules", "s3"]
     objects = everything["overlays/prod"]
     (cluster,) = clusters(objects)
     assert cluster["gcsFaultToleranceOptions"]["redisPassword"]["valueFrom"]["secretKeyRef"]["name"] == "motserve-redis"
@@ -814,6 +814,10 @@ def test_every_component_is_offered_and_changes_what_it_should(everything: dict[
     (mlflow,) = the_only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
     assert [one for one in mlflow["args"] if one.startswith("--artifacts")] == ["--artifacts-destination=$(ARTIFACTS)"]
     assert len(mlflow["args"]) == 5
+    alerts = the_only(objects, "PrometheusRule")
+    prometheus = yaml.safe_load((ROOT / "deploy/observability/prometheus/rules/motserve.yml").read_text())
+    assert alerts["metadata"]["namespace"] == "motserve"
+    assert alerts["spec"] == prometheus
     monitor = the_only(objects, "PodMonitor")
     assert monitor["metadata"]["namespace"] == "motserve"
     ray = [template for name, template in templates(objects) if name in ("headgroup", "cpu", "gpu")]

@@ -16,18 +16,17 @@ from motserve.logs import setup_logging
 from motserve.serving.ingress import admin, health, identities, problems, videos
 from motserve.serving.ingress.requests import RequestObserver
 from motserve.serving.ingress.service import Service
-from motserve.serving.tracing import Tracing
 
 
 class _Http(FastAPI):
     """The application, with the observer of requests around it: around its handler of unexpected errors too."""
 
-    def __init__(self, tracing: Tracing, proxied: bool, **settings: Any) -> None:
-        self._tracing, self._proxied = tracing, proxied
+    def __init__(self, service: Service, proxied: bool, **settings: Any) -> None:
+        self._service, self._proxied = service, proxied
         super().__init__(**settings)
 
     def build_middleware_stack(self) -> ASGIApp:
-        return RequestObserver(super().build_middleware_stack(), self._tracing, self._proxied)
+        return RequestObserver(super().build_middleware_stack(), self._service.tracing, self._proxied)
 
 
 def build_http(service: Service, proxied: bool = False) -> FastAPI:
@@ -44,7 +43,7 @@ def build_http(service: Service, proxied: bool = False) -> FastAPI:
             yield
 
     app = _Http(
-        service.tracing,
+        service,
         proxied,
         title="motserve",
         version=motserve.__version__,
