@@ -522,6 +522,7 @@ def test_the_largest_cluster_has_room_for_all_replicas_and_sessions(built: dict[
     cpus = quantity(limits["cpu"]) * count
     wanted = serving.max_active_videos * Fraction(str(serving.session.cpus))
     wanted += serving.ingress.autoscaling.max_replicas * Fraction(str(serving.ingress.cpus))
+    wanted += Fraction(str(serving.metrics.cpus))
     models = [(each.autoscaling.max_replicas, Fraction(str(each.cpus)), Fraction(str(each.gpus))) for each in networks]
     if gpu:
         count, limits = room["gpu"]

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import re
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import ray
+from otlp_collector import Collector
 from ray import serve
 from test_observability import asked_for, eventually
 
@@ -34,45 +33,10 @@ ONLY_WITH_A_GPU = {"ray_motserve_gpu_memory_used_bytes", "ray_motserve_gpu_memor
 Series = tuple[str, dict[str, str], float]
 
 
-class Collector:
-    """Takes what is posted by OTLP over HTTP."""
-
-    def __init__(self) -> None:
-        service = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
-        self.spans: list[tuple[str, Any]] = []
-        collector = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                request = service.ExportTraceServiceRequest()
-                request.ParseFromString(self.rfile.read(int(self.headers["Content-Length"])))
-                for group in request.resource_spans:
-                    (name,) = (a.value.string_value for a in group.resource.attributes if a.key == "service.name")
-                    collector.spans += [(name, span) for scope in group.scope_spans for span in scope.spans]
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *values: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}/v1/traces"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def of(self, trace: str) -> list[tuple[str, Any]]:
-        return [(name, span) for name, span in list(self.spans) if span.trace_id.hex() == trace]
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.fixture(scope="module")
 def collector() -> Iterator[Collector]:
-    pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
-    collector = Collector()
-    yield collector
-    collector.close()
+    with Collector() as collector:
+        yield collector
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from otlp_collector import Collector
 
 from motserve.config import LoggingConfig, TracingConfig, load_config
 from motserve.errors import InvalidConfig
@@ -306,6 +307,18 @@ def test_without_an_endpoint_nothing_is_made() -> None:
     with tracing.span("a"), tracing.below(tracing.open("b"), "c"):
         assert tracing.headers() == {}
     tracing.flush()
+
+
+def test_spans_arrive_at_a_collector() -> None:
+    with Collector() as collector:
+        tracing = Tracing(TracingConfig(endpoint=collector.endpoint, sample_ratio=1.0), "motserve-test")
+        with tracing.span("outer"), tracing.span("inner", about={"video_id": "v"}):
+            pass
+        tracing.flush()
+    (service, inner), (_, outer) = collector.spans
+    assert (service, inner.name, outer.name) == ("motserve-test", "inner", "outer")
+    assert (inner.parent_span_id, inner.trace_id) == (outer.span_id, outer.trace_id)
+    assert [(a.key, a.value.string_value) for a in inner.attributes] == [("video_id", "v")]
 
 
 def test_an_endpoint_without_the_library_is_refused_before_anything_starts(

@@ -21,6 +21,7 @@ class MetricsConfig(Section):
         le=10.0,
         description="Seconds between two readings of gauges. Ray forgets a gauge that was not set for 20 s.",
     )
+    cpus: float = Field(0.05, ge=0, le=1024, description="CPUs that Ray reserves for the replica that counts.")
 
 
 class TracingConfig(Section):

@@ -97,8 +97,12 @@ class Activity:
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._deliver(self._news()))
 
-    async def end(self, ending: Ending) -> None:
-        """Report all that is left, and wait until it has arrived; for a while, then it is missing from the metrics."""
+    async def end(self, ending: Ending | None) -> None:
+        """Report all that is left, and wait until it has arrived; for a while, then it is missing from the metrics.
+
+        Args:
+            ending: What became of the video; None where another session goes on with it.
+        """
 
         async def finish() -> None:
             if self._sending is not None:

@@ -43,7 +43,8 @@ def compose(config: Config) -> Application:
     gpu = serving.accelerator == "gpu" or (serving.accelerator == "auto" and _cluster_has_gpus())
     models = _on(config, gpu)
     deployment = uuid.uuid4().hex
-    counting = serve.deployment(num_replicas=1, max_ongoing_requests=_REPORTS, ray_actor_options={"num_cpus": 0})
+    reserved = {"num_cpus": serving.metrics.cpus}
+    counting = serve.deployment(num_replicas=1, max_ongoing_requests=_REPORTS, ray_actor_options=reserved)
     return _deployment(serve.ingress()(Ingress), serving.ingress, {"num_cpus": serving.ingress.cpus}).bind(
         config,
         deployment,

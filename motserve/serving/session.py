@@ -121,6 +121,7 @@ class VideoSession:
             return "done"
         finally:
             showing.cancel()
+            self._activity.show()
         return "failed"
 
     async def _show(self) -> None:
