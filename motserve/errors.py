@@ -23,6 +23,10 @@ class InvalidData(MotserveError):
     """A file with detections, ground truth or results is malformed."""
 
 
+class UnfitCheckpoint(MotserveError):
+    """A checkpoint cannot be continued: it is damaged, or of another release, configuration or model."""
+
+
 class WeightsUnavailable(MotserveError):
     """None of the configured weights can be had."""
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from functools import partial
 from itertools import islice
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from motserve.observer import UNOBSERVED, ChunkObserver, PipelineObserver
 from motserve.reid.crops import cut_crops, trusted
 from motserve.reid.linker import IdentityLinker
 from motserve.reid.waiting import Settled, WaitingFrames
+from motserve.state import State, joined, part, take
 from motserve.tracking import build_tracker
 from motserve.tracking.camera import CameraMotion
 from motserve.types import Cues, Detections, FloatArray, Frame, Image, Sighting, TrackedFrame
@@ -75,6 +76,9 @@ class Follower:
         rate_hz: The video's nominal frame rate in Hz, None where it is not known.
         size: Width and height of the pictures in pixels, None where they are not known.
         witness: Told of everybody who was embedded, once it is known who that is; None for nobody to tell.
+
+    Attributes:
+        at_rest: Whether every frame that was begun was finished; only then is there a state to save.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class Follower:
         self._waiting = WaitingFrames()
         self._stats = stats
         self._now = 0.0
+        self.at_rest = True
         self._witness = witness
         self._config, self._size = config.reid, size
 
@@ -110,6 +115,7 @@ class Follower:
             The frames, in order, in which everybody's identity is known now: often this one alone, none while somebody
             in it is in doubt, several when the doubt ends. `finish` returns the rest.
         """
+        self.at_rest = False
         wanted = self._tracker.wants(detections)
         looks = await look(detections.boxes[wanted]) if len(wanted) else np.empty((0, 0), np.float32)
         camera = self._camera.advance(picture(), detections.boxes) if self._camera else None
@@ -137,12 +143,48 @@ class Follower:
             shown = np.flatnonzero(identities)
             tracks, identities = tracks.part(shown), identities[shown]
         frame = TrackedFrame(index, timestamp, tracks, identities)
-        return self._told(self._waiting.add(frame, self._linker.decisions(), sighting))
+        settled = self._told(self._waiting.add(frame, self._linker.decisions(), sighting))
+        self.at_rest = True
+        return settled
 
     def finish(self) -> list[TrackedFrame]:
         """Return the frames that are still held back; call it when the video has ended."""
         self._linker.finish(self._now)
         return self._told(self._waiting.settle(self._linker.decisions()))
+
+    def state_dict(self) -> State:
+        """Return a copy of the whole state, the counters among it; `load_state_dict` of it gives the same future.
+
+        Raises:
+            RuntimeError: A frame was begun and not finished.
+        """
+        if not self.at_rest:
+            raise RuntimeError(f"frame {self._stats.frames} is not finished, there is no state to save")
+        parts = {
+            "tracker": self._tracker.state_dict(),
+            "linker": self._linker.state_dict(),
+            "waiting": self._waiting.state_dict(),
+        }
+        if self._camera:
+            parts["camera"] = self._camera.state_dict()
+        numbers = {"now": np.array(self._now), "stats": np.array(astuple(self._stats), np.int64)}
+        return joined(**parts) | numbers
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Replace the state, that of the counters too, by one that `state_dict` returned.
+
+        Raises:
+            ValueError: It is not that of a follower with this configuration. What is left is of no use.
+        """
+        self._tracker.load_state_dict(part(state, "tracker"))
+        self._linker.load_state_dict(part(state, "linker"))
+        self._waiting.load_state_dict(part(state, "waiting"))
+        if self._camera:
+            self._camera.load_state_dict(part(state, "camera"))
+        self._now = float(take(state, "now", np.float64))
+        counters = [field.name for field in fields(self._stats)]
+        for name, count in zip(counters, take(state, "stats", np.int64, len(counters)).tolist(), strict=True):
+            setattr(self._stats, name, count)
 
     def _told(self, settled: list[Settled]) -> list[TrackedFrame]:
         """Count, and tell the witness of what is settled."""
@@ -190,6 +232,41 @@ async def track_frames(
         Exception: Whatever decoding (`InvalidVideo`), `detect` or `embed` raise; the frames before were yielded.
     """
     follower = Follower(config, stats, rate_hz, size, witness)
+    async with contextlib.aclosing(
+        follow_frames(frames, detect, embed, config, follower, embed_boxes, observer)
+    ) as chunks:
+        async for chunk in chunks:
+            yield chunk
+
+
+async def follow_frames(
+    frames: Iterator[Frame],
+    detect: Detect,
+    embed: Embed,
+    config: Config,
+    follower: Follower,
+    embed_boxes: EmbedBoxes | None = None,
+    observer: PipelineObserver = UNOBSERVED,
+) -> AsyncGenerator[list[TrackedFrame], None]:
+    """Track as `track_frames` does, with a follower of one's own, which may go on from where another one was.
+
+    Whenever frames are yielded, the follower has seen whole chunks only, unless it is not at rest.
+
+    Args:
+        frames: The decoded frames, from the first that the follower has not seen.
+        detect: Detects in a chunk of frames.
+        embed: Embeds crops of people.
+        config: The configuration; the sections `pipeline` and `reid` are used.
+        follower: Tracker and identities.
+        embed_boxes: See `track_frames`.
+        observer: See `track_frames`.
+
+    Yields:
+        The next tracked frames, in order, at least one.
+
+    Raises:
+        Exception: Whatever decoding (`InvalidVideo`), `detect` or `embed` raise; the frames before were yielded.
+    """
     in_flight: deque[tuple[list[Frame], asyncio.Task[list[Detections]], ChunkObserver]] = deque()
     failure: Exception | None = None
     exhausted = False

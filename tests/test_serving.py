@@ -31,13 +31,18 @@ from motserve.results import encode_frame
 from motserve.scenes import SceneConfig, render
 from motserve.serving.app import build
 from motserve.serving.arguments import ServeArgs
+from motserve.serving.stores import JobStore
 from motserve.video import VideoWriter, open_video
 
 MAX_UPLOAD = 4_000_000
 SETTINGS: dict[str, Any] = {
     "detector": {"weights": "bundled", "image_size": 320},
     "reid": {"weights": "bundled", "refresh_interval_s": 0.2},
-    "serving": {"max_upload_bytes": MAX_UPLOAD, "max_active_videos": 3},
+    "serving": {
+        "max_upload_bytes": MAX_UPLOAD,
+        "max_active_videos": 3,
+        "session": {"checkpoint_s": 0.2, "lease_s": 3, "watch_s": 0.3},
+    },
 }
 
 
@@ -411,10 +416,41 @@ def actor_alive(video_id: str) -> bool:
     return True
 
 
-def test_lost_session_is_a_failed_video(client: httpx.Client, clips: list[Path]) -> None:
+def test_a_lost_session_is_taken_up_from_its_checkpoint(
+    client: httpx.Client, clips: list[Path], folder: Path, local: list[list[dict[str, Any]]]
+) -> None:
+    """The reader of the tracks does not notice."""
+    with (
+        clips[0].open("rb") as file,
+        client.stream("POST", "/v1/videos", files={"file": file}, params={"wait": True}) as answer,
+    ):
+        state_at = answer.headers["location"]
+        video_id = state_at.rpartition("/")[2]
+        checkpoint = folder / "data" / "videos" / video_id / "checkpoint-0.npz"
+        eventually(checkpoint.exists, "a checkpoint")
+        ray.kill(ray.get_actor(video_id, namespace="motserve"))
+        lines = [json.loads(line) for line in answer.iter_lines()]
+    assert_same(lines, local[0])
+    state = client.get(state_at).json()
+    assert (state["status"], state["frames_done"], state["resumed"]) == ("done", 75, 1)
+    assert_same(client.get(f"{state_at}/tracks").json()["frames"], local[0])
+    eventually(
+        lambda: sorted(path.name for path in checkpoint.parent.iterdir()) == ["source", "tracks.ndjson"], "order"
+    )
+
+
+def lose(video_id: str, folder: Path) -> None:
+    """Take a video its session for the last time."""
+    JobStore(folder / "data").update(video_id, restarts=100)
+    ray.kill(ray.get_actor(video_id, namespace="motserve"))
+
+
+def test_a_video_whose_sessions_are_lost_again_and_again_fails(
+    client: httpx.Client, clips: list[Path], folder: Path
+) -> None:
     video_id = post(client, clips[0]).json()["id"]
     eventually(lambda: client.get(f"/v1/videos/{video_id}").json()["status"] == "running", "the start")
-    ray.kill(ray.get_actor(video_id, namespace="motserve"))
+    lose(video_id, folder)
     state = finished(client, video_id)
     assert (state["status"], state["error"]["type"]) == ("failed", "SessionLost")
     answer = client.get(f"/v1/videos/{video_id}/tracks")
@@ -493,7 +529,7 @@ def test_who_is_in_two_videos_is_found_from_one_in_the_other(
 def test_a_failed_video_leaves_nobody_in_the_index(client: httpx.Client, clips: list[Path], folder: Path) -> None:
     video_id = post(client, clips[0]).json()["id"]
     eventually(lambda: client.get(f"/v1/videos/{video_id}").json()["frames_done"] > 8, "some tracks")
-    ray.kill(ray.get_actor(video_id, namespace="motserve"))
+    lose(video_id, folder)
     assert finished(client, video_id)["status"] == "failed"
     assert video_id not in IdentityStore(folder / "data", 1).videos()
     assert client.post("/v1/identities/search", json={"video_id": video_id, "identity": 1}).status_code == 409

@@ -4,6 +4,7 @@ import multiprocessing
 import sqlite3
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from motserve.errors import NotFound, Overloaded
-from motserve.serving.stores import ArtifactStore, Job, JobStore
+from motserve.serving.stores import ArtifactStore, Job, JobStore, attempt_of
 
 
 def job(video_id: str, created_at: float = 0.0, **changes: Any) -> Job:
@@ -105,6 +106,97 @@ def test_active_jobs_are_counted_under_the_lock_that_adds_one(tmp_path: Path, mo
     monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Watched))
     store.add(job("a"), 1, 5)
     assert locked == [True]
+
+
+# --- attempts ---------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_attempt_that_has_a_video_writes(tmp_path: Path) -> None:
+    store = filled(tmp_path, job("a", heartbeat=1.0), job("b", heartbeat=1.0))
+    second = store.take_over(store.get("a"))
+    assert second is not None
+    assert (second.attempt, second.restarts) == (1, 1)
+    assert not store.write("a", 0, frames_done=5)
+    assert store.get("a") == second
+    assert store.write("a", 1, frames_done=7, models={"reid": None})
+    assert (store.get("a").frames_done, store.get("a").models) == (7, {"reid": None})
+    assert store.get("b") == job("b", heartbeat=1.0)
+
+
+@pytest.mark.parametrize("status", ["done", "failed"])
+def test_nobody_writes_to_a_video_that_has_ended(tmp_path: Path, status: str) -> None:
+    store = filled(tmp_path, job("a", heartbeat=1.0))
+    assert store.write("a", 0, status=status)
+    ended = store.get("a")
+    assert not store.write("a", 0, status="running")
+    assert store.take_over(ended) is None
+    assert store.get("a") == ended
+    store.delete("a")
+    assert not store.write("a", 0, status="running")
+
+
+def test_writing_is_a_sign_of_life_and_giving_back_is_none(tmp_path: Path) -> None:
+    store = JobStore(tmp_path, clock=lambda: 100.0)
+    store.add(job("a", heartbeat=50.0), 10, 5)
+    read = store.get("a")
+    assert store.write("a", 0)
+    assert store.get("a").heartbeat == 100
+    assert store.take_over(read) is None, "it has given a sign of life since"
+    assert store.write("a", 0, heartbeat=0.0)
+    taken = store.take_over(store.get("a"))
+    assert taken is not None
+    assert (taken.attempt, taken.restarts, taken.heartbeat) == (1, 0, 100), "it was given back and not lost"
+    assert store.get("a") == taken
+
+
+def _take_over(root: Path, barrier: threading.Barrier) -> bool:
+    store = JobStore(root)
+    read = store.get("a")
+    barrier.wait(60)
+    return store.take_over(read) is not None
+
+
+def test_of_all_who_see_that_a_session_is_lost_one_takes_over(tmp_path: Path) -> None:
+    for attempt in range(10):
+        root, barrier = tmp_path / str(attempt), threading.Barrier(4)
+        filled(root, job("a", heartbeat=1.0))
+        with ThreadPoolExecutor(4) as threads:
+            taken = [threads.submit(_take_over, root, barrier) for _ in range(4)]
+        assert sum(one.result(60) for one in taken) == 1
+        assert JobStore(root).get("a").attempt == 1
+
+
+def test_a_table_of_the_first_release_gets_the_columns_it_lacks(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as database, database:
+        database.execute(
+            "CREATE TABLE jobs (id TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL, created_at REAL NOT "
+            "NULL, status TEXT NOT NULL, frames_done INTEGER NOT NULL, frames_total INTEGER, fps REAL NOT NULL, "
+            "identities INTEGER NOT NULL, video TEXT, models TEXT, classes TEXT, embeddings INTEGER NOT NULL, links "
+            "INTEGER NOT NULL, error TEXT)"
+        )
+        database.execute(
+            "INSERT INTO jobs VALUES ('a', 'a.mp4', '/videos/a', 0.0, 'queued', 0, NULL, 0.0, 0, NULL, NULL, NULL, 0, "
+            "0, NULL)"
+        )
+    assert JobStore(tmp_path).get("a") == job("a")
+    assert JobStore(tmp_path).write("a", 0, status="running")
+
+
+def test_a_column_of_a_later_release_does_not_disturb(tmp_path: Path) -> None:
+    store = filled(tmp_path, job("a"))
+    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as database, database:
+        database.execute("ALTER TABLE jobs ADD COLUMN colour TEXT")
+    assert store.get("a") == job("a")
+
+
+def test_checkpoints_are_listed_from_the_latest_attempt_on(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    store.create("a")
+    assert store.checkpoints("a") == store.checkpoints("unknown") == []
+    for attempt in (2, 10, 0):
+        store.checkpoint("a", attempt).write_bytes(b"")
+    (tmp_path / "videos" / "a" / ".checkpoint-3.npz.1234.part").write_bytes(b"")
+    assert [attempt_of(path) for path in store.checkpoints("a")] == [10, 2, 0]
 
 
 def _add_some(root: Path, prefix: str, count: int, limit: int) -> int:

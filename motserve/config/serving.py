@@ -19,13 +19,23 @@ class AutoscalingConfig(Section):
     target_ongoing_requests: float = Field(
         4.0, gt=0, le=10_000, description="Requests in work or waiting per replica above which replicas are added."
     )
-    upscale_delay_s: float = Field(10.0, ge=0, le=3600, description="Seconds of load before replicas are added.")
+    upscale_delay_s: float = Field(5.0, ge=0, le=3600, description="Seconds of load before replicas are added.")
     downscale_delay_s: float = Field(300.0, ge=0, le=86400, description="Seconds of calm before replicas are removed.")
+    metrics_interval_s: float = Field(
+        2.0, gt=0, le=600, description="Seconds between two reports of how many requests there are."
+    )
+    look_back_period_s: float = Field(
+        10.0, gt=0, le=3600, description="Seconds over which the number of requests is averaged."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> AutoscalingConfig:
         if self.min_replicas > self.max_replicas:
             raise ValueError(f"min_replicas {self.min_replicas} exceeds max_replicas {self.max_replicas}")
+        if self.metrics_interval_s >= self.look_back_period_s:
+            raise ValueError(
+                f"look_back_period_s {self.look_back_period_s} must exceed metrics_interval_s {self.metrics_interval_s}"
+            )
         return self
 
 
@@ -62,6 +72,30 @@ class SessionConfig(Section):
         120.0, gt=0, le=86400, description="Seconds after which a request to detector or embedder is given up."
     )
     attempts: int = Field(3, ge=1, le=100, description="Times a request is made before the video fails.")
+    checkpoint_s: float = Field(
+        10.0,
+        ge=0,
+        le=3600,
+        description="Seconds between two checkpoints, the work that is done again when a session is lost; 0 for none: "
+        "the video then begins anew.",
+    )
+    restarts: int = Field(
+        3,
+        ge=0,
+        le=100,
+        description="Times that a video is taken up again after its session was lost, before it fails. Moves away from "
+        "a machine that is drained do not count.",
+    )
+    lease_s: float = Field(
+        15.0,
+        ge=1,
+        le=600,
+        description="Seconds without a sign of life after which a session is taken for lost; it gives one three times "
+        "as often. Clocks of the machines must not be apart by more than a part of it.",
+    )
+    watch_s: float = Field(
+        2.0, ge=0.1, le=60, description="Seconds between two looks of an ingress replica for lost sessions."
+    )
 
 
 class IdentitiesConfig(Section):

@@ -5,13 +5,16 @@ It lives on embeddings that are computed anyway and asks for none. It does no I/
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from motserve.config import IdentitiesConfig
+from motserve.state import State, cut, stacked, take
 from motserve.types import FloatArray, Image, IntArray
 
 
@@ -96,6 +99,37 @@ class PortraitBook:
             Portrait(identity, page.first_seen_s, page.last_seen_s, page.embeddings, page.thumbnail)
             for identity, page in sorted(self._pages.items())
         ]
+
+    def state_dict(self) -> State:
+        """Return a copy of the whole state; `load_state_dict` of it gives the same future."""
+        pages = list(self._pages.values())
+        times = np.array([(page.first_seen_s, page.last_seen_s, page.quality) for page in pages], np.float64)
+        counts = [(len(page.embeddings), len(page.thumbnail), page.sightings) for page in pages]
+        return {
+            "identities": np.array(list(self._pages), np.int64),
+            "times": times.reshape(-1, 3),
+            "counts": np.array(counts, np.int64).reshape(-1, 3),
+            "embeddings": stacked([page.embeddings for page in pages], np.empty((0, 0), np.float32)),
+            "thumbnails": np.frombuffer(b"".join(page.thumbnail for page in pages), np.uint8),
+            "dropped": np.array(self.dropped, np.int64),
+        }
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Replace the state by one that `state_dict` returned.
+
+        Raises:
+            ValueError: An array is missing or has another shape or type.
+        """
+        identities = take(state, "identities", np.int64, -1).tolist()
+        times = take(state, "times", np.float64, len(identities), 3)
+        counts = take(state, "counts", np.int64, len(identities), 3)
+        embeddings = cut(take(state, "embeddings", np.float32, -1, -1), counts[:, 0])
+        thumbnails = cut(take(state, "thumbnails", np.uint8, -1), counts[:, 1])
+        self.dropped = int(take(state, "dropped", np.int64))
+        self._pages = {
+            identity: _Page(first, last, embeddings[row], int(counts[row, 2]), quality, thumbnails[row].tobytes())
+            for row, (identity, (first, last, quality)) in enumerate(zip(identities, times.tolist(), strict=True))
+        }
 
     def _page_of(self, identity: int, embedding: FloatArray, timestamp: float) -> _Page:
         """Return the page of a person with the embedding taken in; somebody else's may go for it."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from motserve.state import State, take
 from motserve.types import BoolArray, FloatArray, IntArray
 
 _FIRST_ROWS = 16
@@ -116,6 +121,27 @@ class Gallery:
         there = self._added_at[looks] != _NEVER
         total = np.where(there[:, None, :], nearest, 0).sum(axis=2)
         return np.asarray(1 - total / np.count_nonzero(there, axis=1)[:, None], np.float32)
+
+    def state_dict(self) -> State:
+        """Return a copy of the whole state; `load_state_dict` of it gives the same future."""
+        return {
+            "embeddings": self._embeddings[: len(self)].copy(),  # what lies behind is room to grow
+            "added_at": self._added_at.copy(),
+            "tick": np.array(self._tick, np.int64),
+        }
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Replace the state by one that `state_dict` returned.
+
+        Raises:
+            ValueError: An array is missing or has another shape or type.
+        """
+        embeddings = take(state, "embeddings", np.float32, -1, self._size, -1)
+        added_at = take(state, "added_at", np.int64, -1, self._size)
+        if (added_at[len(embeddings) :] != _NEVER).any() or len(embeddings) > len(added_at):
+            raise ValueError(f"the state has embeddings of {len(embeddings)} of {len(added_at)} people")
+        self._embeddings, self._added_at = embeddings, added_at
+        self._tick = int(take(state, "tick", np.int64))
 
     def _oldest_twin(self, held: FloatArray, added_at: IntArray, embeddings: FloatArray) -> IntArray:
         """Return `(f,)` the place in each full row whose embedding is the older of the two that are most alike."""

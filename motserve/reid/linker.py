@@ -10,15 +10,19 @@ may be a return stays undecided until a few good looks agree, or a time is over.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from motserve.config import ReIDConfig
 from motserve.reid.crops import at_border, trusted
 from motserve.reid.gallery import Gallery
 from motserve.reid.people import NO_TRACK, UNDECIDED, People, distance_in_heights, reachable
+from motserve.state import State, joined, part, take
 from motserve.tracking.time import TOLERANCE_S
 from motserve.types import BoolArray, FloatArray, IntArray, Link, Tracks
 
@@ -134,6 +138,24 @@ class IdentityLinker:
             timestamp: Presentation time of the last frame in seconds.
         """
         self._decide(timestamp, final=True)
+
+    def state_dict(self) -> State:
+        """Return a copy of the whole state, once `decisions` were fetched; `load_state_dict` gives the same future."""
+        numbers = np.array([self._next_key, self._next_identity, self.links], np.int64)
+        return joined(people=self._people.to_arrays(), gallery=self._gallery.state_dict()) | {"numbers": numbers}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Replace the state by one that `state_dict` returned.
+
+        Raises:
+            ValueError: An array is missing or has another shape or type.
+        """
+        people, numbers = People.restored(part(state, "people")), take(state, "numbers", np.int64, 3)
+        self._gallery.load_state_dict(part(state, "gallery"))
+        if len(self._gallery) != len(people):
+            raise ValueError(f"the state remembers {len(self._gallery)} of {len(people)} people")
+        self._people, self._decisions = people, []
+        self._next_key, self._next_identity, self.links = numbers.tolist()
 
     def _link(self, tracks: Tracks, timestamp: float, embedded: IntArray, embeddings: FloatArray) -> IntArray:
         """Give rows that stand on detections their identities; see `link`."""

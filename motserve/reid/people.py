@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from motserve.state import State, take
 from motserve.types import BoolArray, FloatArray, IntArray
 
 NO_TRACK: Final = 0
@@ -89,6 +91,22 @@ class People:
             hidden=np.zeros(n, np.bool_),
             doubted=np.zeros(n, np.bool_),
         )
+
+    @classmethod
+    def restored(cls, state: Mapping[str, NDArray[Any]]) -> People:
+        """Return the rows that `to_arrays` was called on.
+
+        Raises:
+            ValueError: A column is missing or has another shape or type.
+        """
+        model = cls.nobody()
+        n = len(state.get("key", ()))
+        columns = {field.name: getattr(model, field.name) for field in fields(cls)}
+        return cls(**{name: take(state, name, like.dtype.type, n, *like.shape[1:]) for name, like in columns.items()})
+
+    def to_arrays(self) -> State:
+        """Return copies of the columns by name."""
+        return {field.name: getattr(self, field.name).copy() for field in fields(self)}
 
     def joined(self, others: People) -> People:
         """Return these rows and then others."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from motserve.reid.linker import Decision
-from motserve.types import IntArray, Link, Sighting, TrackedFrame
+from motserve.state import State, cut, joined, part, stacked, take
+from motserve.types import IntArray, Link, Sighting, TrackedFrame, Tracks
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class WaitingFrames:
         Returns:
             The frames that wait for nothing any more, in order.
         """
-        self._held.append(_Held(frame, sighting, set(frame.identities[frame.identities < 0].tolist())))
+        self._held.append(_held(frame, sighting))
         return self.settle(decisions)
 
     def settle(self, decisions: Sequence[Decision]) -> list[Settled]:
@@ -64,6 +67,44 @@ class WaitingFrames:
             held = self._held.popleft()
             done.append(Settled(held.frame, held.sighting))
         return done
+
+    def state_dict(self) -> State:
+        """Return a copy of the whole state; `load_state_dict` of it gives the same future."""
+        frames = [held.frame for held in self._held]
+        links = [(row, *astuple(link)) for row, frame in enumerate(frames) for link in frame.links]
+        tracks = [frame.tracks for frame in frames]
+        seen = [held.sighting for held in self._held if held.sighting is not None]
+        return {
+            "index": np.array([frame.index for frame in frames], np.int64),
+            "timestamp": np.array([frame.timestamp for frame in frames], np.float64),
+            "sighted": np.array([held.sighting is not None for held in self._held], np.bool_),
+            "count": np.array([len(of_frame) for of_frame in tracks], np.int64),
+            "identities": stacked([frame.identities for frame in frames], np.empty(0, np.int64)),
+            "links": np.array(links, np.float64).reshape(-1, 1 + len(fields(Link))),
+            **joined(tracks=_columns(tracks, Tracks.empty()), sightings=_sightings(seen)),
+        }
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Replace the state by one that `state_dict` returned.
+
+        Raises:
+            ValueError: An array is missing or has another shape or type.
+        """
+        index = take(state, "index", np.int64, -1).tolist()
+        n = len(index)
+        timestamp = take(state, "timestamp", np.float64, n).tolist()
+        count, sighted = take(state, "count", np.int64, n), take(state, "sighted", np.bool_, n)
+        identities = cut(take(state, "identities", np.int64, -1), count)
+        tracks = _tracks(part(state, "tracks"), count)
+        links = take(state, "links", np.float64, -1, 1 + len(fields(Link)))
+        seen = iter(_sightings_of(part(state, "sightings"), int(np.count_nonzero(sighted))))
+        self._held = deque(
+            _held(
+                TrackedFrame(index[row], timestamp[row], tracks[row], identities[row], _links(links, row)),
+                next(seen) if sighted[row] else None,
+            )
+            for row in range(n)
+        )
 
     def _apply(self, decision: Decision) -> None:
         link = decision.link
@@ -94,3 +135,52 @@ def _without(frame: TrackedFrame, identity: int) -> TrackedFrame:
 
 def _named(identities: IntArray, decision: Decision) -> IntArray:
     return np.where(identities == decision.provisional, decision.identity, identities)
+
+
+def _held(frame: TrackedFrame, sighting: Sighting | None) -> _Held:
+    return _Held(frame, sighting, set(frame.identities[frame.identities < 0].tolist()))
+
+
+def _columns(tracks: Sequence[Tracks], empty: Tracks) -> State:
+    return {
+        field.name: stacked([getattr(one, field.name) for one in tracks], getattr(empty, field.name))
+        for field in fields(Tracks)
+    }
+
+
+def _tracks(state: Mapping[str, NDArray[Any]], count: IntArray) -> list[Tracks]:
+    model = Tracks.empty()
+    columns = {field.name: getattr(model, field.name) for field in fields(Tracks)}
+    parts = {
+        name: cut(take(state, name, like.dtype.type, -1, *like.shape[1:]), count) for name, like in columns.items()
+    }
+    return [Tracks(**{name: parts[name][row] for name in parts}) for row in range(len(count))]
+
+
+def _links(rows: NDArray[np.float64], frame: int) -> tuple[Link, ...]:
+    mine = rows[rows[:, 0] == frame, 1:].tolist()
+    return tuple(Link(int(track), int(new), int(old), *numbers) for track, new, old, *numbers in mine)
+
+
+def _sightings(seen: Sequence[Sighting]) -> State:
+    return {
+        "timestamp": np.array([one.timestamp for one in seen], np.float64),
+        "count": np.array([len(one.identities) for one in seen], np.int64),
+        "identities": stacked([one.identities for one in seen], np.empty(0, np.int64)),
+        "boxes": stacked([one.boxes for one in seen], np.empty((0, 4), np.float32)),
+        "scores": stacked([one.scores for one in seen], np.empty(0, np.float32)),
+        "embeddings": stacked([one.embeddings for one in seen], np.empty((0, 0), np.float32)),
+        "crops": stacked([one.crops for one in seen], np.empty((0, 0, 0, 3), np.uint8)),
+    }
+
+
+def _sightings_of(state: Mapping[str, NDArray[Any]], n: int) -> list[Sighting]:
+    timestamp, count = take(state, "timestamp", np.float64, n).tolist(), take(state, "count", np.int64, n)
+    columns = [
+        take(state, "identities", np.int64, -1),
+        take(state, "boxes", np.float32, -1, 4),
+        take(state, "scores", np.float32, -1),
+        take(state, "embeddings", np.float32, -1, -1),
+        take(state, "crops", np.uint8, -1, -1, -1, 3),
+    ]
+    return [Sighting(*row) for row in zip(timestamp, *(cut(column, count) for column in columns), strict=True)]

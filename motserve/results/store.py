@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -10,8 +11,11 @@ from typing import BinaryIO
 import orjson
 
 from motserve.errors import InvalidData, NotFound
+from motserve.files import replacing
 from motserve.results.records import decode_frame, encode_frame
 from motserve.types import TrackedFrame
+
+_BLOCK_BYTES = 1 << 20
 
 
 class ResultWriter:
@@ -61,6 +65,15 @@ class ResultWriter:
         self._write(b"".join(lines))
         self._next = following
 
+    @property
+    def size(self) -> int:
+        """Length of what was written, in bytes."""
+        return self._file.tell()
+
+    def sync(self) -> None:
+        """Wait until what was written is on the disk."""
+        os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """Close the file. Calling it again does nothing."""
         self._file.close()
@@ -97,6 +110,29 @@ class ResultWriter:
                 f"{self._path.name} ends at frame {last} and cannot be continued at frame {resume_at}; start anew"
             )
         return end
+
+
+def keep_beginning(path: Path, length: int) -> None:
+    """Replace a result file by a new one with its beginning.
+
+    Whoever had the file open to write to it writes to the old one, which nobody reads any more.
+
+    Args:
+        path: The file; it may be missing where nothing of it is kept.
+        length: Bytes that are kept.
+
+    Raises:
+        InvalidData: The file is shorter, or that is not the end of a line.
+    """
+    with replacing(path) as partial, partial.open("wb") as copy:
+        left, last = length, b"\n"
+        if length and path.exists():
+            with path.open("rb") as file:
+                while left and (block := file.read(min(left, _BLOCK_BYTES))):
+                    copy.write(block)
+                    left, last = left - len(block), block[-1:]
+        if left or last != b"\n":
+            raise InvalidData(f"{path.name} does not hold whole lines of {length} bytes; start anew")
 
 
 def read_lines(path: str | Path) -> Iterator[bytes]:

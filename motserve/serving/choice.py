@@ -49,6 +49,7 @@ class DetectorChoice:
         self._served = served
         self._names = names
         self._info = info
+        self._past: list[tuple[int, Names, dict[str, str]]] = [(0, names, info.weights)]
         self._ask = ask
         self._follow = follow
         self._extra = {"video_id": video_id}
@@ -57,6 +58,21 @@ class DetectorChoice:
         self._frames = 0
         self._refused: Names | None = None
         self._in_turn = asyncio.Lock()
+
+    def resume(self, frame: int, switches: list[dict[str, Any]]) -> None:
+        """Go on at a frame where an earlier session was.
+
+        Args:
+            frame: The first frame that will be asked about.
+            switches: The changes before it.
+        """
+        self.switches.extend(switches)
+        self._frames = frame
+
+    def at(self, frame: int) -> tuple[Names, dict[str, str], list[dict[str, Any]]]:
+        """Return names and weights of the detector of a frame, and the changes up to it; later chunks are under way."""
+        _, names, weights = next(one for one in reversed(self._past) if one[0] <= frame)
+        return names, weights, [switch for switch in self.switches if switch["frame"] <= frame]
 
     async def next_chunk(self, frames: int) -> Names:
         """Return the detector for the next chunk of frames; call it once for each, in their order.
@@ -97,5 +113,6 @@ class DetectorChoice:
             )
             return
         self._names, self._info = wanted, info
+        self._past.append((self._frames, wanted, info.weights))
         self.switches.append({"frame": self._frames, "detector": info.weights})
         logger.info("the video goes on with a new detector", extra=extra)

@@ -1,25 +1,28 @@
-"""Starts, finds and ends the session actors, and notices the ones that were lost."""
+"""Starts, finds and ends the session actors, and starts others in the place of those that were lost."""
 
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import ray
 from ray.serve.handle import DeploymentHandle
 
 from motserve.config import Config
-from motserve.errors import Overloaded
 from motserve.identities.store import IdentityStore
+from motserve.serving.checkpoint import CheckpointStore
+from motserve.serving.nodes import all_draining
 from motserve.serving.origin import Origin
 from motserve.serving.session import VideoSession
-from motserve.serving.stores import ACTIVE, ArtifactStore, Job, JobStore
+from motserve.serving.stores import ArtifactStore, Job, JobStore
 
 logger = logging.getLogger("motserve.ingress")
 
 _NAMESPACE = "motserve"
-_START_GRACE_S = 60.0  # a row is there before its actor is; only an older row without an actor is a lost one
 
 
 class SessionLauncher:
@@ -34,6 +37,8 @@ class SessionLauncher:
         detector: Handle of the detector deployment.
         embedder: Handle of the embedder deployment.
         monitor: Handle of the deployment that counts.
+        clock: Seconds since the epoch.
+        all_draining: Tells whether the whole cluster is about to be taken away.
     """
 
     def __init__(
@@ -46,6 +51,8 @@ class SessionLauncher:
         detector: DeploymentHandle[Any],
         embedder: DeploymentHandle[Any],
         monitor: DeploymentHandle[Any],
+        clock: Callable[[], float] = time.time,
+        all_draining: Callable[[], bool] = all_draining,
     ) -> None:
         self._config = config
         self._deployment = deployment
@@ -55,6 +62,8 @@ class SessionLauncher:
         self._detector = detector
         self._embedder = embedder
         self._monitor = monitor
+        self._clock = clock
+        self._all_draining = all_draining
         self._actor: Any = ray.remote(VideoSession)
 
     def start(self, job: Job, origin: Origin) -> None:
@@ -68,17 +77,10 @@ class SessionLauncher:
             Overloaded: As many videos as allowed are in work.
         """
         limits = self._config.serving
+        job = replace(job, heartbeat=self._clock())  # its actor comes within a lease, or it is taken up by the watch
+        self._jobs.add(job, limits.max_active_videos, limits.retry_after_s)
         try:
-            self._jobs.add(job, limits.max_active_videos, limits.retry_after_s)
-        except Overloaded:
-            self.reconcile()
-            self._jobs.add(job, limits.max_active_videos, limits.retry_after_s)
-        try:
-            # Detached, because the ingress replica that starts a session may be gone before the video is done.
-            actor = self._actor.options(
-                name=job.id, namespace=_NAMESPACE, lifetime="detached", num_cpus=limits.session.cpus
-            ).remote(job, self._config, self._deployment, self._detector, self._embedder, self._monitor, origin)
-            actor.run.remote()
+            self._launch(job, origin)
         except BaseException:
             self._jobs.delete(job.id)
             raise
@@ -96,27 +98,60 @@ class SessionLauncher:
         if actor is not None:
             ray.kill(actor)
 
-    def refreshed(self, job: Job) -> Job:
-        """Return a job as it is now; one that is active without an actor has failed."""
-        if job.status not in ACTIVE or self.find(job.id) is not None:
-            return job
-        job = self._jobs.get(job.id)  # the session may have ended just now, as it should
-        if job.status not in ACTIVE or (job.status == "queued" and time.time() - job.created_at < _START_GRACE_S):
-            return job
-        message = f"the session was lost after frame {job.frames_done}; post the video again"
-        logger.error(message, extra={"video_id": job.id, "frame": job.frames_done})
-        self._jobs.update(job.id, status="failed", error={"type": "SessionLost", "message": message})
-        self._identities.forget([job.id])
-        return self._jobs.get(job.id)
+    def look_after(self) -> None:
+        """Take up the videos whose sessions were lost or have given them back; several replicas may do so at once.
+
+        A session of another cluster, which uses the same stores, has no actor here: what counts is its sign of life. A
+        cluster that goes as a whole leaves its videos to its successor.
+        """
+        lease_s = self._config.serving.session.lease_s
+        silent = [job for job in self._jobs.active() if self._clock() - job.heartbeat > lease_s]
+        lost = [job for job in silent if self.find(job.id) is None]
+        if lost and not self._all_draining():
+            for job in lost:
+                self._take_up(job)
 
     def reconcile(self) -> None:
-        """Put right what a restart of the cluster has left behind.
-
-        Active videos whose actors were lost are marked as failed; people of videos that are not there are forgotten.
-        """
-        for job in self._jobs.active():
-            self.refreshed(job)
+        """Forget people of videos that are not there any more or have failed."""
         videos = self._identities.videos()
         jobs = self._jobs.several(videos)
         if lost := [video for video in videos if video not in jobs or jobs[video].status == "failed"]:
             self._identities.forget(lost)
+
+    def _take_up(self, job: Job) -> None:
+        extra = {"video_id": job.id, "frame": job.frames_done, "attempt": job.attempt}
+        lost = job.heartbeat > 0
+        if lost and job.restarts >= self._config.serving.session.restarts:
+            self._give_up(job)
+            return
+        taken = self._jobs.take_over(job)
+        if taken is None:  # another replica was faster, or the session is alive
+            return
+        if lost:
+            logger.warning("the session was lost, the video is taken up again", extra=extra)
+        else:
+            logger.info("the session has left its machine, the video is taken up again", extra=extra)
+        try:
+            self._launch(taken, Origin(video_id=taken.id))
+        except ValueError:  # the name is taken: the actor of an earlier attempt is still on its way out
+            logger.exception("no session could be started; the next look tries again", extra=extra)
+
+    def _give_up(self, job: Job) -> None:
+        lost = f"{job.restarts + 1} sessions were" if job.restarts else "the session was"
+        message = f"{lost} lost, the last one after frame {job.frames_done}; post the video again"
+        error = {"type": "SessionLost", "message": message}
+        if not self._jobs.write(job.id, job.attempt, status="failed", error=error):
+            return
+        logger.error(message, extra={"video_id": job.id, "frame": job.frames_done})
+        CheckpointStore(self._artifacts, job.id, self._config).remove(job.attempt + 1)
+        try:
+            self._identities.forget([job.id])
+        except sqlite3.Error:  # a search forgets the people of failed videos as well
+            logger.exception("the people of this video are still in the index", extra={"video_id": job.id})
+
+    def _launch(self, job: Job, origin: Origin) -> None:
+        # Detached, because the ingress replica that starts a session may be gone before the video is done.
+        actor = self._actor.options(
+            name=job.id, namespace=_NAMESPACE, lifetime="detached", num_cpus=self._config.serving.session.cpus
+        ).remote(job, self._config, self._deployment, self._detector, self._embedder, self._monitor, origin)
+        actor.run.remote()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from motserve.config import Config
 from motserve.errors import Conflict, MotserveError, NotReady
+from motserve.serving.periodic import repeating
 from motserve.serving.replica import ModelInfo
 from motserve.serving.served import ServedModels
 from motserve.serving.shelf import Names
@@ -106,28 +106,9 @@ class Reloader:
         if not self._config.serving.reload.poll_s:
             yield
             return
-        ended = asyncio.Event()
-        task = asyncio.create_task(self._poll(ended))
-        try:
+        poll_s = self._config.serving.reload.poll_s
+        async with repeating(self.reload, poll_s, logger, "the models stay as they are"):
             yield
-        finally:
-            ended.set()
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-    async def _poll(self, ended: asyncio.Event) -> None:
-        told = ""
-        # up to Python 3.11, `wait_for` loses a cancellation that comes just as the answer does
-        while not ended.is_set():
-            await asyncio.sleep(self._config.serving.reload.poll_s)
-            try:
-                await self.reload()
-                told = ""
-            except Exception as error:
-                if str(error) != told:  # once, and not every few seconds until somebody looks
-                    logger.warning("the models stay as they are: %s", error)
-                told = str(error)
 
     async def _load(self, role: Role, names: Names) -> ModelInfo:
         limit = self._config.serving.reload.load_timeout_s

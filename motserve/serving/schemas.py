@@ -124,6 +124,7 @@ class VideoStatus(BaseModel):
     identities: int = Field(description="Different people so far.")
     embeddings: int = Field(description="Embeddings computed.")
     links_made: int = Field(description="Returning people who were given their old identity.")
+    resumed: int = Field(description="Times that another session took the video up, its machine drained or lost.")
     video: VideoDetails | None
     models: UsedModels | None
     error: Failure | None
@@ -147,6 +148,7 @@ class VideoStatus(BaseModel):
             identities=job.identities,
             embeddings=job.embeddings,
             links_made=job.links,
+            resumed=job.attempt,
             video=VideoDetails(**job.video) if job.video else None,
             models=UsedModels(**job.models) if job.models else None,
             error=Failure(**job.error) if job.error else None,

@@ -1,7 +1,8 @@
 """The actor that follows one video: it decodes, asks detector and embedder, tracks, and appends the results.
 
 It runs no network and imports no torch, so a session is small. When the video is done, failed or deleted, the actor
-is gone; what is left is the row in the job store and the result file.
+is gone; what is left is the row in the job store and the result file. Now and then it leaves a checkpoint, from which
+another session goes on where this one is lost, or leaves a machine that is to be taken away.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import asdict
 from functools import partial
@@ -18,29 +18,35 @@ from typing import Any, TypeVar
 
 import cv2
 import ray
-from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.handle import DeploymentHandle
 
 from motserve.config import Config
-from motserve.errors import InvalidVideo, MotserveError, NotReady
+from motserve.errors import InvalidVideo, MotserveError
 from motserve.identities.model import model_key
 from motserve.identities.portraits import PortraitBook
 from motserve.identities.store import IdentityStore
 from motserve.logs import setup_logging
-from motserve.pipeline import PipelineStats, track_frames
+from motserve.pipeline import Follower, PipelineStats, follow_frames
 from motserve.results import ResultWriter
 from motserve.serving.activity import Activity
+from motserve.serving.asking import Asking
+from motserve.serving.checkpoint import Checkpoint
 from motserve.serving.choice import DetectorChoice
+from motserve.serving.lease import Lease, Superseded
 from motserve.serving.metrics import Ending, VideoGauges
 from motserve.serving.monitor import keep_fresh
+from motserve.serving.nodes import is_draining
 from motserve.serving.origin import Origin
 from motserve.serving.replica import ModelInfo
+from motserve.serving.resume import Continuation
 from motserve.serving.served import ServedModels
 from motserve.serving.shelf import Names
 from motserve.serving.stores import ArtifactStore, Job, JobStore
 from motserve.serving.tracing import Tracing
+from motserve.state import joined, part
 from motserve.types import Sighting
 from motserve.video import VideoSource, open_video
+from motserve.weights import Role
 
 Result = TypeVar("Result")
 logger = logging.getLogger("motserve.session")
@@ -48,11 +54,15 @@ logger = logging.getLogger("motserve.session")
 _PROGRESS_INTERVAL_S = 0.5  # a row in the job store is written no more often than anybody polls it
 
 
+class _HandedOver(Exception):
+    """The video was given back for another machine."""
+
+
 class VideoSession:
-    """Tracks one video from its first to its last frame; `start_session` makes it an actor.
+    """Tracks one video, from its first frame or a checkpoint to its last; `SessionLauncher` makes it an actor.
 
     Args:
-        job: The video.
+        job: The video and the attempt that this session is.
         config: The configuration, paths absolute.
         deployment: ID of the deployment of the application.
         detector: Handle of the detector deployment.
@@ -80,8 +90,10 @@ class VideoSession:
         self._served = ServedModels(config.serving.storage_dir, deployment)
         self._embedder_names: Names = ()
         self._models: dict[str, Any] = {}
-        self._jobs = JobStore(config.serving.storage_dir)
         self._artifacts = ArtifactStore(config.serving.storage_dir)
+        self._lease = Lease(JobStore(config.serving.storage_dir), job, config.serving.session, is_draining)
+        asked = {"detector": self._ask_detector, "reid": self._ask_embedder}
+        self._continuation = Continuation(job, self._artifacts, config, asked)
         identities = config.serving.identities
         remembers = identities.enabled and config.reid.policy != "off"
         self._book = PortraitBook(identities) if remembers else None
@@ -90,39 +102,38 @@ class VideoSession:
         self._tracing = Tracing(config.serving.tracing, "motserve-session")
         gauges = VideoGauges(job.id) if config.serving.metrics.per_video else None
         self._activity = Activity(job.id, monitor.record.remote, gauges, self._tracing)
+        self._asking = Asking(config.serving.session, self._activity.repeated, lambda: self._frames)
         self._progress = asyncio.Condition()
         self._frames = 0
         self._finished = False
 
     async def run(self) -> None:
         """Track the whole video. Whatever happens ends up in the job store; then the actor leaves."""
+        extra = {"video_id": self._job.id, "attempt": self._job.attempt}
+        ending: Ending | None = None
+        self._activity.report()
         with self._origin.logged():
-            ending = await self._run_to_the_end()
-            await self._tell(finished=True)
+            try:
+                with self._tracing.span("session", "internal", self._origin.trace, self._origin.about):
+                    ending = await self._track_while_ours()
+            except _HandedOver:
+                logger.info("video handed over", extra={**extra, "frame": self._frames})
+            except Superseded as error:  # whoever has the video now, its row and its files are theirs
+                logger.warning("the session stops: %s", error, extra={**extra, "frame": self._frames})
+            else:
+                await self._tell(finished=True)
+            finally:
+                await self._leave(ending)
+
+    async def _leave(self, ending: Ending | None) -> None:
+        try:
+            self._activity.show()
             await self._activity.end(ending)
             await asyncio.to_thread(self._tracing.flush)
-        # An orderly exit waits most of a minute for the threads of the Serve handles; everything is written by now.
-        ray.kill(ray.get_runtime_context().current_actor)
-
-    async def _run_to_the_end(self) -> Ending:
-        self._activity.report()
-        showing = asyncio.create_task(keep_fresh(self._show, self._config.serving.metrics.refresh_s))
-        try:
-            with self._tracing.span("session", "internal", self._origin.trace, self._origin.about):
-                await self._track()
-        except MotserveError as error:
-            self._fail(error, str(error))
-        except asyncio.CancelledError as error:
-            self._fail(error, f"tracking was cancelled after frame {self._frames}")
-        except Exception as error:
-            logger.exception("video failed", extra={"video_id": self._job.id, "frame": self._frames})
-            self._fail(error, f"tracking stopped after frame {self._frames}: {error}")
-        else:
-            return "done"
         finally:
-            showing.cancel()
-            self._activity.show()
-        return "failed"
+            # An orderly exit waits most of a minute for the threads of the Serve handles; everything is written by now.
+            # Whatever went wrong, an actor that does nothing must not pass for a session.
+            ray.kill(ray.get_runtime_context().current_actor)
 
     async def _show(self) -> None:
         self._activity.show()
@@ -133,49 +144,102 @@ class VideoSession:
             await self._progress.wait_for(lambda: self._finished or self._frames > frames_seen)
         return self._finished
 
+    async def _track_while_ours(self) -> Ending:
+        work = asyncio.create_task(self._track_or_fail())
+        hold = asyncio.create_task(self._lease.keep())
+        show = asyncio.create_task(keep_fresh(self._show, self._config.serving.metrics.refresh_s))
+        try:
+            await asyncio.wait({work, hold}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                await hold  # the lease only ends by being lost
+            return await work
+        finally:
+            for task in (work, hold, show):
+                task.cancel()
+            await asyncio.gather(work, hold, show, return_exceptions=True)
+
+    async def _track_or_fail(self) -> Ending:
+        try:
+            await self._track()
+        except (Superseded, _HandedOver):
+            raise
+        except MotserveError as error:
+            self._fail(error, str(error))
+        except Exception as error:
+            logger.exception("video failed", extra={"video_id": self._job.id, "frame": self._frames})
+            self._fail(error, f"tracking stopped after frame {self._frames}: {error}")
+        else:
+            return "done"
+        return "failed"
+
     async def _track(self) -> None:
         job = self._job
-        names = await asyncio.to_thread(self._served.names, "detector", self._config)
+        resumed = await self._continuation.last()
+        names = await self._names("detector", resumed)
         detector = await self._ask_detector(names)
         follow = self._config.serving.reload.running_videos == "switch"
         choice = DetectorChoice(self._served, names, detector, self._ask_detector, follow, job.id)
         self._models = {"detector": detector.weights, "reid": None, "switches": choice.switches}
         if self._config.looks_at_people:
-            self._embedder_names = await asyncio.to_thread(self._served.names, "reid", self._config)
-            embedder: ModelInfo = await self._call(lambda: self._embedder.info.remote(self._embedder_names))
-            self._models["reid"] = embedder.weights
+            self._embedder_names = await self._names("reid", resumed)
+            self._models["reid"] = (await self._ask_embedder(self._embedder_names)).weights
         source = await asyncio.to_thread(open_video, job.source, self._config.video, job.name)
-        with source, ResultWriter(self._artifacts.results(job.id), detector.class_names) as results:
-            self._jobs.update(
-                job.id,
-                status="running",
-                models=self._models,
-                classes={str(index): name for index, name in detector.class_names.items()},
-                video=asdict(source.info),
-                frames_total=source.info.frame_count,
-            )
-            logger.info("session started", extra={"video_id": job.id, "frame": 0})
-            stats, seconds = await self._track_source(source, results, choice)
+        with source:
+            stats = PipelineStats()
+            follower = self._follower(source, stats)
+            if resumed is not None and not self._restore(follower, resumed):
+                stats, resumed = PipelineStats(), None
+                follower = self._follower(source, stats)
+            if resumed is not None:
+                choice.resume(stats.frames, resumed.models["switches"])
+                self._models["detector"] = resumed.models["detector"]
+                self._frames = resumed.frames_written
+            self._lease.write()  # a session that comes late must not touch the file of the one that has its video
+            with await asyncio.to_thread(self._continuation.open_results, resumed, detector.class_names) as results:
+                self._lease.write(
+                    status="running",
+                    models=self._models,
+                    classes={str(index): name for index, name in detector.class_names.items()},
+                    video=asdict(source.info),
+                    frames_total=source.info.frame_count,
+                )
+                extra = {"video_id": job.id, "frame": stats.frames, "attempt": job.attempt}
+                logger.info("session started", extra=extra)
+                seconds = await self._follow(source, follower, stats, results, choice, resumed)
         if self._book is not None:
             await asyncio.to_thread(self._remember, self._book, model_key(self._models["reid"], self._config.reid))
         self._report(stats, seconds, "done")
+        self._continuation.end()
         logger.info("session done", extra={"video_id": job.id, "frame": stats.frames})
 
-    async def _track_source(
-        self, source: VideoSource, results: ResultWriter, choice: DetectorChoice
-    ) -> tuple[PipelineStats, float]:
-        """Return what the video has cost, and the seconds it took."""
-        started = reported = time.monotonic()
-        stats = PipelineStats()
+    async def _names(self, role: Role, resumed: Checkpoint | None) -> Names:
+        """Return the names of the model that the video began with, or of what new videos get."""
+        if resumed is not None:
+            return resumed.names[role]
+        return await asyncio.to_thread(self._served.names, role, self._config)
+
+    def _follower(self, source: VideoSource, stats: PipelineStats) -> Follower:
         info = source.info
-        self._activity.follow(stats, info.frame_count)
-        size = (info.width, info.height)
         witness = self._portray if self._book is not None else None
+        return Follower(self._config, stats, info.rate_hz, (info.width, info.height), witness)
+
+    async def _follow(
+        self,
+        source: VideoSource,
+        follower: Follower,
+        stats: PipelineStats,
+        results: ResultWriter,
+        choice: DetectorChoice,
+        resumed: Checkpoint | None,
+    ) -> float:
+        """Track to the end of the video; return the seconds of work, those of earlier attempts among them."""
+        self._activity.follow(stats, source.info.frame_count)
+        started = time.monotonic() - (resumed.seconds if resumed else 0.0)
+        reported = saved = time.monotonic()
+        interval = self._config.serving.session.checkpoint_s
+        frames = source.frames(stats.frames)
         detect = partial(self._detect, choice)
-        tracked = track_frames(
-            source.frames(), detect, self._embed, self._config, stats, info.rate_hz, size, witness,
-            observer=self._activity,
-        )  # fmt: skip
+        tracked = follow_frames(frames, detect, self._embed, self._config, follower, observer=self._activity)
         async with aclosing(tracked) as chunks:
             async for chunk in chunks:
                 with self._activity.write():
@@ -187,7 +251,43 @@ class VideoSession:
                     reported = now
                     self._report(stats, now - started, "running")
                     self._activity.report()
-        return stats, time.monotonic() - started
+                if interval and follower.at_rest and (self._lease.leaving or now - saved >= interval):
+                    checkpoint = self._snapshot(follower, results, choice, stats.frames, now - started)
+                    written = await self._continuation.save(checkpoint, results, stats.frames)
+                    saved = time.monotonic()
+                    if written and self._lease.leaving:
+                        self._lease.release()
+                        raise _HandedOver
+        return time.monotonic() - started
+
+    def _snapshot(
+        self, follower: Follower, results: ResultWriter, choice: DetectorChoice, frame: int, seconds: float
+    ) -> Checkpoint:
+        names, weights, switches = choice.at(frame)
+        embedder = self._models["reid"]
+        parts = {"follower": follower.state_dict()}
+        if self._book is not None:
+            parts["book"] = self._book.state_dict()
+        return Checkpoint(
+            frames_written=self._frames,
+            bytes_written=results.size,
+            seconds=seconds,
+            names={"detector": names, "reid": self._embedder_names},
+            weights={"detector": weights} | ({"reid": embedder} if embedder else {}),
+            models={**self._models, "switches": switches},
+            state=joined(**parts),
+        )
+
+    def _restore(self, follower: Follower, checkpoint: Checkpoint) -> bool:
+        """Put follower and portraits where a checkpoint says; return whether that could be done."""
+        try:
+            follower.load_state_dict(part(checkpoint.state, "follower"))
+            if self._book is not None:
+                self._book.load_state_dict(part(checkpoint.state, "book"))
+        except ValueError as error:
+            self._continuation.begin_anew(error)
+            return False
+        return True
 
     def _portray(self, seen: Sighting) -> None:
         if self._book is not None:
@@ -205,51 +305,27 @@ class VideoSession:
             logger.info("people remembered", extra=extra)
 
     async def _ask_detector(self, names: Names) -> ModelInfo:
-        return await self._call(lambda: self._detector.info.remote(names))
+        return await self._asking.call(lambda: self._detector.info.remote(names))
+
+    async def _ask_embedder(self, names: Names) -> ModelInfo:
+        return await self._asking.call(lambda: self._embedder.info.remote(names))
 
     async def _detect(self, choice: DetectorChoice, images: list[Any]) -> list[Any]:
         names = await choice.next_chunk(len(images))
         # one object in shared memory, which a second attempt uses again
         chunk = ray.put(images)
         origin = self._here()
-        return await self._call(lambda: self._detector.detect.remote(chunk, names, origin))
+        return await self._asking.call(lambda: self._detector.detect.remote(chunk, names, origin))
 
     async def _embed(self, crops: Any) -> Any:
         origin = self._here()
-        return await self._call(lambda: self._embedder.embed.remote(crops, self._embedder_names, origin))
+        return await self._asking.call(lambda: self._embedder.embed.remote(crops, self._embedder_names, origin))
 
     def _here(self) -> Origin:
         return Origin.here(self._tracing.headers(), self._job.id)
 
-    async def _call(self, request: Callable[[], Awaitable[Result]]) -> Result:
-        """Make a request, again where a replica died under it, within a time.
-
-        Raises:
-            NotReady: No replica answered in time, or each that tried died.
-            Exception: Whatever the replica raises.
-        """
-        limits = self._config.serving.session
-        for attempt in range(1, limits.attempts + 1):
-            try:
-                return await asyncio.wait_for(request(), limits.request_timeout_s)
-            except RayActorError as error:
-                if attempt < limits.attempts:
-                    self._activity.repeated()
-                logger.warning(
-                    "a replica died, attempt %d of %d",
-                    attempt,
-                    limits.attempts,
-                    extra={"video_id": self._job.id, "frame": self._frames, "error": str(error)},
-                )
-            except RayTaskError as error:
-                raise error.cause from error  # the failure of the video names it, not its traceback
-            except asyncio.TimeoutError as error:
-                raise NotReady(f"detector or embedder did not answer within {limits.request_timeout_s} s") from error
-        raise NotReady(f"{limits.attempts} replicas of detector or embedder died, one after the other")
-
     def _report(self, stats: PipelineStats, seconds: float, status: str) -> None:
-        self._jobs.update(
-            self._job.id,
+        self._lease.write(
             status=status,
             models=self._models,
             frames_done=stats.frames,
@@ -260,10 +336,16 @@ class VideoSession:
         )
 
     def _fail(self, error: BaseException, message: str) -> None:
+        """Write down why the video failed.
+
+        Raises:
+            Superseded: It is another session's matter.
+        """
+        self._lease.write(status="failed", error={"type": type(error).__name__, "message": message})
+        logger.error("video failed: %s", message, extra={"video_id": self._job.id, "frame": self._frames})
         if isinstance(error, InvalidVideo):
             self._artifacts.delete(self._job.id)
-        logger.error("video failed: %s", message, extra={"video_id": self._job.id, "frame": self._frames})
-        self._jobs.update(self._job.id, status="failed", error={"type": type(error).__name__, "message": message})
+        self._continuation.end()
         if self._identities is not None:
             try:
                 self._identities.forget([self._job.id])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Collection
-from dataclasses import asdict, dataclass, fields
+import time
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +39,9 @@ class Job:
         embeddings: Embeddings computed.
         links: Returning people who were given their old identity.
         error: Why it failed: `type` and `message`; empty unless it did.
+        attempt: Number of the session that has the video, from 0. Only that one may write.
+        restarts: How often the video was taken from a session that was lost.
+        heartbeat: Last sign of life of the session in seconds since the epoch; 0 where it has given the video back.
     """
 
     id: str
@@ -55,10 +59,18 @@ class Job:
     embeddings: int = 0
     links: int = 0
     error: dict[str, str] | None = None
+    attempt: int = 0
+    restarts: int = 0
+    heartbeat: float = 0.0
 
 
 _COLUMNS = [field.name for field in fields(Job)]
 _JSON_COLUMNS = frozenset({"video", "models", "classes", "error"})
+_ADDED = {  # since the first release: tables of an older one get them
+    "attempt": "INTEGER NOT NULL DEFAULT 0",
+    "restarts": "INTEGER NOT NULL DEFAULT 0",
+    "heartbeat": "REAL NOT NULL DEFAULT 0",
+}
 
 
 class JobStore:
@@ -66,11 +78,13 @@ class JobStore:
 
     Args:
         root: Folder of the file; made where it does not exist.
+        clock: Seconds since the epoch.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self._path = root / "jobs.sqlite"
+        self._clock = clock
         with transaction(self._path) as database:
             database.execute(
                 "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL, "
@@ -78,6 +92,10 @@ class JobStore:
                 "fps REAL NOT NULL, identities INTEGER NOT NULL, video TEXT, models TEXT, classes TEXT, "
                 "embeddings INTEGER NOT NULL, links INTEGER NOT NULL, error TEXT)"
             )
+            there = {row["name"] for row in database.execute("PRAGMA table_info(jobs)")}
+            for name, kind in _ADDED.items():
+                if name not in there:
+                    database.execute(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
             database.execute("CREATE INDEX IF NOT EXISTS newest ON jobs (created_at DESC, id DESC)")
 
     def add(self, job: Job, max_active: int, retry_after_s: int) -> None:
@@ -122,6 +140,42 @@ class JobStore:
             database.execute(
                 f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in row)} WHERE id = ?", [*row.values(), video_id]
             )
+
+    def write(self, video_id: str, attempt: int, **changes: Any) -> bool:
+        """Change some columns as the session of an attempt, which is a sign of its life as well.
+
+        Returns:
+            Whether the attempt still has the video; where it was deleted or is another's, nothing was changed.
+        """
+        row = {"heartbeat": self._clock(), **changes}
+        row = {name: orjson.dumps(value) if name in _JSON_COLUMNS else value for name, value in row.items()}
+        with transaction(self._path) as database:
+            written = database.execute(
+                f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in row)} "
+                "WHERE id = ? AND attempt = ? AND status IN (?, ?)",
+                [*row.values(), video_id, attempt, *ACTIVE],
+            )
+        return written.rowcount == 1
+
+    def take_over(self, job: Job) -> Job | None:
+        """Give a video to its next attempt, unless somebody else has, or its session is alive after all.
+
+        Args:
+            job: The job as it was read.
+
+        Returns:
+            The job of the new attempt; None for whoever comes second.
+        """
+        lost, now = job.heartbeat > 0, self._clock()
+        with transaction(self._path) as database:
+            taken = database.execute(
+                "UPDATE jobs SET attempt = attempt + 1, restarts = restarts + ?, heartbeat = ? "
+                "WHERE id = ? AND attempt = ? AND heartbeat = ? AND status IN (?, ?)",
+                [lost, now, job.id, job.attempt, job.heartbeat, *ACTIVE],
+            )
+        if taken.rowcount != 1:
+            return None
+        return replace(job, attempt=job.attempt + 1, restarts=job.restarts + lost, heartbeat=now)
 
     def delete(self, video_id: str) -> None:
         """Remove a job.
@@ -179,6 +233,15 @@ class ArtifactStore:
         """Return the path of the tracks, one line of JSON a frame."""
         return self._root / video_id / "tracks.ndjson"
 
+    def checkpoint(self, video_id: str, attempt: int) -> Path:
+        """Return the path of the checkpoint that the session of an attempt writes."""
+        return self._root / video_id / f"checkpoint-{attempt}.npz"
+
+    def checkpoints(self, video_id: str) -> list[Path]:
+        """Return the checkpoints that are there, the latest attempt first."""
+        found = self._root.glob(f"{video_id}/checkpoint-*.npz")
+        return sorted(found, key=attempt_of, reverse=True)
+
     def annotated(self, video_id: str) -> Path:
         """Return the path of the annotated video."""
         return self._root / video_id / "annotated.mp4"
@@ -188,11 +251,16 @@ class ArtifactStore:
         shutil.rmtree(self._root / video_id, ignore_errors=True)
 
 
+def attempt_of(checkpoint: Path) -> int:
+    """Return the attempt that writes a checkpoint of this path."""
+    return int(checkpoint.stem.rpartition("-")[2])
+
+
 def _to_row(job: Job) -> dict[str, Any]:
     row = asdict(job)
     return {name: orjson.dumps(value) if name in _JSON_COLUMNS else value for name, value in row.items()}
 
 
 def _from_row(row: sqlite3.Row) -> Job:
-    values = dict(row)
+    values = {name: row[name] for name in _COLUMNS}  # a later release may have added some
     return Job(**{n: orjson.loads(v) if n in _JSON_COLUMNS and v is not None else v for n, v in values.items()})

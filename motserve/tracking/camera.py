@@ -6,11 +6,15 @@ Lucas and Kanade, "An Iterative Image Registration Technique", 1981; Shi and Tom
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from motserve.config import CameraConfig
+from motserve.state import State, take
 from motserve.types import FloatArray, Image
 
 _QUALITY = 0.01  # of a corner, as a share of the best one's
@@ -48,6 +52,22 @@ class CameraMotion:
             matrix = self._estimate(self._before, grey, self._corners)
         self._before, self._corners = grey, self._find_corners(grey, people)
         return matrix
+
+    def state_dict(self) -> State:
+        """Return a copy of the whole state; `load_state_dict` of it gives the same future."""
+        before = np.empty((0, 0), np.uint8) if self._before is None else self._before.copy()
+        corners = np.empty((0, 1, 2), np.float32) if self._corners is None else self._corners.copy()
+        return {"before": before, "corners": corners}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Replace the state by one that `state_dict` returned.
+
+        Raises:
+            ValueError: An array is missing or has another shape or type.
+        """
+        before, corners = take(state, "before", np.uint8, -1, -1), take(state, "corners", np.float32, -1, 1, 2)
+        self._before = before if before.size else None
+        self._corners = corners if corners.size else None
 
     def _reduce(self, image: Image) -> NDArray[np.uint8]:
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)

@@ -39,7 +39,7 @@ def build_http(service: Service, proxied: bool = False) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with service.reloader.polling():
+        async with service.reloader.polling(), service.watching():
             yield
 
     app = _Http(

@@ -68,7 +68,7 @@ def remembered(service: Service, identity_id: int) -> tuple[Identity, Job]:
 
 
 def _search_identity(service: Service, wanted: IdentitySearch) -> IdentityMatches:
-    job = service.sessions.refreshed(service.jobs.get(wanted.video_id))
+    job = service.jobs.get(wanted.video_id)
     if job.status != "done":
         raise Conflict(f"video {job.id} is {job.status}; its people can be searched for once it is done")
     number = wanted.identity if wanted.track is None else _identity_of_track(service, job, wanted.track)

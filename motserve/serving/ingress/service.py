@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -14,11 +16,14 @@ from motserve.errors import NotReady
 from motserve.identities.index import IdentityIndexes
 from motserve.identities.store import IdentityStore
 from motserve.serving.launcher import SessionLauncher
+from motserve.serving.periodic import repeating
 from motserve.serving.reloader import Reloader
 from motserve.serving.schemas import ModelDetails, Models
 from motserve.serving.served import ServedModels
 from motserve.serving.stores import ArtifactStore, JobStore
 from motserve.serving.tracing import Tracing
+
+logger = logging.getLogger("motserve.ingress")
 
 _READY_TIMEOUT_S = 5.0  # a probe wants an answer, even if it is no
 
@@ -45,7 +50,7 @@ class Service:
     """Annotated videos being written by this replica, so that two requests wait for one."""
 
     def __post_init__(self) -> None:
-        """Open the stores and mark as failed what a restart has lost."""
+        """Open the stores and forget people that nobody can ask for any more."""
         serving = self.config.serving
         self.jobs = JobStore(serving.storage_dir)
         self.artifacts = ArtifactStore(serving.storage_dir)
@@ -65,6 +70,15 @@ class Service:
         served = ServedModels(serving.storage_dir, self.deployment)
         self.reloader = Reloader(self.config, served, {"detector": self.detector, "reid": self.embedder})
         self.sessions.reconcile()
+
+    def watching(self) -> AbstractAsyncContextManager[None]:
+        """Look for lost sessions while the context is open."""
+        return repeating(
+            lambda: asyncio.to_thread(self.sessions.look_after),
+            self.config.serving.session.watch_s,
+            logger,
+            "nobody could look for lost sessions",
+        )
 
     async def models(self) -> Models:
         """Ask the deployments which weights they have.

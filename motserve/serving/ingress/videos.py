@@ -9,7 +9,6 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
@@ -23,16 +22,17 @@ from motserve.serving.ingress.annotation import annotated_file
 from motserve.serving.ingress.detached import submit_detached
 from motserve.serving.ingress.problems import problem_responses
 from motserve.serving.ingress.service import Service, ServiceDependency
+from motserve.serving.ingress.tail import ResultTail
 from motserve.serving.ingress.uploads import body_kind, describe_body, receive_form, receive_url
 from motserve.serving.origin import Origin
 from motserve.serving.schemas import VIDEOS, Links, VideoCreated, VideoList, VideoStatus, VideoUrl, summary_of
-from motserve.serving.stores import Job
+from motserve.serving.stores import ACTIVE, Job
 from motserve.video import probe_video
 
 logger = logging.getLogger("motserve.ingress")
 router = APIRouter(prefix=VIDEOS, tags=["videos"])
 
-_BLOCK_BYTES = 1 << 20
+_LOOK_AGAIN_S = 0.5
 
 _BODY = describe_body("The video.", VideoUrl)
 
@@ -75,14 +75,14 @@ async def list_videos(
     """Return videos, newest first, page by page."""
     limit = min(limit, service.config.serving.max_page_size)
     jobs = service.jobs.page(limit + 1, after)
-    shown = [VideoStatus.of(service.sessions.refreshed(job)) for job in jobs[:limit]]
+    shown = [VideoStatus.of(job) for job in jobs[:limit]]
     return VideoList(videos=shown, next=shown[-1].id if len(jobs) > limit else None)
 
 
 @router.get("/{video_id}", summary="State of a video", responses=problem_responses(404, 422))
 async def get_video(video_id: str, service: ServiceDependency) -> VideoStatus:
     """Return status, progress, speed, models and errors."""
-    return VideoStatus.of(_job(service, video_id))
+    return VideoStatus.of(service.jobs.get(video_id))
 
 
 @router.get(
@@ -97,7 +97,7 @@ async def get_tracks(
     format: Annotated[Format, Query(description="`mot` counts frames and pixels from 1, the others from 0.")] = "json",  # noqa: A002
 ) -> StreamingResponse:
     """Return the tracks; those so far while the video is in work."""
-    job = _job(service, video_id)
+    job = service.jobs.get(video_id)
     if job.status == "failed":
         raise Conflict(f"video {video_id} failed: {(job.error or {}).get('message', '')}")
     path = service.artifacts.results(video_id)
@@ -121,7 +121,7 @@ async def get_tracks(
 )
 async def get_annotated(video_id: str, service: ServiceDependency) -> FileResponse:
     """Return the video with every person boxed in the colour of their identity. It is drawn when first asked for."""
-    job = _job(service, video_id)
+    job = service.jobs.get(video_id)
     if job.status != "done":
         raise Conflict(f"video {video_id} is {job.status}; the annotated video is there once it is done")
     return FileResponse(await annotated_file(service, job), media_type="video/mp4")
@@ -159,26 +159,20 @@ async def _accept(request: Request, service: Service) -> Job:
     return job
 
 
-def _job(service: Service, video_id: str) -> Job:
-    return service.sessions.refreshed(service.jobs.get(video_id))
-
-
 async def _follow(service: Service, video_id: str) -> AsyncIterator[bytes]:
     """Yield the lines of the result file as they are appended; a failure is the last line."""
-    path = service.artifacts.results(video_id)
-    frames, offset, last = 0, 0, False
+    tail = ResultTail(service.artifacts.results(video_id))
+    last = False
     while True:
-        lines = await asyncio.to_thread(_read_from, path, offset)
+        lines = await asyncio.to_thread(tail.read)
         if lines:
-            offset += len(lines)
-            frames += lines.count(b"\n")
             yield lines
         elif last:
             break
         else:
-            last = await _wait_for_more(service, video_id, frames)
+            last = await _wait_for_more(service, video_id, tail.frames)
     with suppress(NotFound):  # deleted meanwhile, which is the reader's wish or somebody else's
-        job = _job(service, video_id)
+        job = service.jobs.get(video_id)
         if job.error:
             yield orjson.dumps({"error": job.error}, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -186,20 +180,15 @@ async def _follow(service: Service, video_id: str) -> AsyncIterator[bytes]:
 async def _wait_for_more(service: Service, video_id: str, frames: int) -> bool:
     """Wait until the session has appended more than `frames` frames; return whether no more will come."""
     session = service.sessions.find(video_id)
-    if session is None:
-        return True
+    if session is not None:
+        with suppress(RayActorError):
+            return bool(await session.follow.remote(frames))
+    # it has ended, is about to be taken up by another session, or is one of another cluster
     try:
-        return bool(await session.follow.remote(frames))
-    except RayActorError:
+        job = await asyncio.to_thread(service.jobs.get, video_id)
+    except NotFound:
         return True
-
-
-def _read_from(path: Path, offset: int) -> bytes:
-    """Return whole lines from a place in a file on, in a block that a slow reader cannot make grow."""
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read(_BLOCK_BYTES)
-    except FileNotFoundError:
-        return b""
-    return data[: data.rfind(b"\n") + 1]
+    if job.status not in ACTIVE:
+        return True
+    await asyncio.sleep(_LOOK_AGAIN_S)
+    return False

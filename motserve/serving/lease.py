@@ -1,0 +1,106 @@
+"""What makes a session the only one of its video: it gives signs of life, and sees when another one has taken over.
+
+A video belongs to the attempt that stands in its row of the job store. Whoever finds the row without a sign of life for
+`serving.session.lease_s` gives the video to the next attempt (`SessionLauncher.look_after`). A session whose attempt is
+no longer that of the row writes nothing more, and one that could not give a sign of life for so long that it may have
+been replaced stops before it knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from motserve.config.serving import SessionConfig
+from motserve.errors import MotserveError
+from motserve.serving.stores import Job, JobStore
+
+logger = logging.getLogger("motserve.session")
+
+_SIGNS: Final = 3  # of life in the time after which a session is taken for lost
+
+
+class Superseded(MotserveError):
+    """The video was deleted, or another session has it."""
+
+
+class Lease:
+    """A session's hold of its video.
+
+    Args:
+        jobs: The job store.
+        job: The job of the session's attempt.
+        config: How long a lease lasts.
+        is_draining: Tells whether the machine is to be left.
+        clock: Monotonic clock in seconds.
+
+    Attributes:
+        leaving: Whether the machine is to be left.
+    """
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        job: Job,
+        config: SessionConfig,
+        is_draining: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.leaving = False
+        self._jobs = jobs
+        self._job = job
+        self._lease_s = config.lease_s
+        self._is_draining = is_draining
+        self._clock = clock
+        self._renewed_at = clock()
+        self._extra = {"video_id": job.id, "attempt": job.attempt}
+
+    def write(self, **changes: Any) -> None:
+        """Change columns of the job, which renews the lease.
+
+        Raises:
+            Superseded: The video was deleted, is another's, or has ended.
+        """
+        now = self._clock()  # before it is written: whoever counts from the row counts from later
+        if not self._jobs.write(self._job.id, self._job.attempt, **changes):
+            raise Superseded(f"video {self._job.id} was deleted or taken over from attempt {self._job.attempt}")
+        self._renewed_at = now
+
+    def release(self) -> None:
+        """Give the video back, to be taken over at once.
+
+        Raises:
+            Superseded: See `write`.
+        """
+        self.write(heartbeat=0.0)
+
+    async def keep(self) -> None:
+        """Renew the lease until it is lost, and look whether the machine is to be left.
+
+        Raises:
+            Superseded: The video was deleted, another session has it, or may have.
+        """
+        while True:
+            try:
+                await asyncio.to_thread(self.write)
+            except sqlite3.Error as error:
+                logger.warning("no sign of life could be given: %s", error, extra=self._extra)
+                if self._clock() - self._renewed_at > self._lease_s:
+                    raise Superseded(f"no sign of life for {self._lease_s:g} s, another session may have it") from error
+            await self._look_at_machine()
+            await asyncio.sleep(self._lease_s / _SIGNS)
+
+    async def _look_at_machine(self) -> None:
+        if self.leaving:
+            return
+        try:
+            self.leaving = await asyncio.to_thread(self._is_draining)
+        except Exception as error:  # whatever Ray raises while its control plane is away, which ends no video
+            logger.warning("it cannot be told whether the machine is drained: %s", error, extra=self._extra)
+            return
+        if self.leaving:
+            logger.info("the machine is drained, the session leaves it", extra=self._extra)
