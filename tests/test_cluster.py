@@ -79,7 +79,7 @@ class Service:
         ray.init(address=self.cluster.address, log_to_driver=False)
         serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
         serve.run(app.compose(self.config), name="motserve", route_prefix="/")
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=180)
 
     def end(self) -> None:
         """Take the cluster away at once."""

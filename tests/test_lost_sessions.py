@@ -7,6 +7,7 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,6 +44,7 @@ class Launcher(SessionLauncher):
         self.jobs, self.artifacts = JobStore(root, clock=lambda: NOW), ArtifactStore(root)
         self.actors: list[str] = []
         self.started: list[tuple[str, int]] = []
+        self.called: list[str] = []
         self.error: Exception | None = None
         self.draining = False
         handle: Any = None
@@ -61,7 +63,8 @@ class Launcher(SessionLauncher):
         )
 
     def find(self, video_id: str) -> Any | None:
-        return video_id if video_id in self.actors else None
+        called = SimpleNamespace(remote=lambda: self.called.append(video_id))
+        return SimpleNamespace(run=called) if video_id in self.actors else None
 
     def _launch(self, job: Job, origin: Origin) -> None:
         if self.error:
@@ -94,6 +97,17 @@ def test_only_videos_without_actor_and_sign_of_life_are_taken_up(tmp_path: Path)
     assert sorted(launcher.started) == [("given-back", 1), ("lost", 1), ("never-started", 1)]
     assert {one: launcher.jobs.get(one).restarts for one in ("given-back", "lost")} == {"given-back": 0, "lost": 1}
     assert launcher.jobs.get("of-another-cluster").attempt == 0
+
+
+def test_an_actor_that_waits_or_was_never_called_is_called_again_once_in_a_lease(tmp_path: Path) -> None:
+    """Its caller may have died before the call reached it."""
+    launcher = launcher_with(tmp_path, job("a", NOW - 11), job("b", NOW - 9))
+    launcher.actors = ["a", "b"]
+    launcher.look_after()
+    launcher.look_after()
+    assert launcher.called == ["a"]
+    assert launcher.started == []
+    assert (launcher.jobs.get("a").attempt, launcher.jobs.get("a").heartbeat) == (0, NOW)
 
 
 def test_a_cluster_that_goes_takes_nothing_up(tmp_path: Path) -> None:

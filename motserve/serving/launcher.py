@@ -106,7 +106,14 @@ class SessionLauncher:
         """
         lease_s = self._config.serving.session.lease_s
         silent = [job for job in self._jobs.active() if self._clock() - job.heartbeat > lease_s]
-        lost = [job for job in silent if self.find(job.id) is None]
+        lost = []
+        for job in silent:
+            actor = self.find(job.id)
+            if actor is None:
+                lost.append(job)
+            elif self._jobs.write(job.id, job.attempt):  # which is its sign of life as long as it waits for a machine
+                # whoever started it may have died before the call reached it
+                actor.run.remote()
         if lost and not self._all_draining():
             for job in lost:
                 self._take_up(job)

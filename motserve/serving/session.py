@@ -106,9 +106,16 @@ class VideoSession:
         self._progress = asyncio.Condition()
         self._frames = 0
         self._finished = False
+        self._running = False
 
     async def run(self) -> None:
-        """Track the whole video. Whatever happens ends up in the job store; then the actor leaves."""
+        """Track the whole video. Whatever happens ends up in the job store; then the actor leaves.
+
+        It may be called again, by whoever does not know that it was.
+        """
+        if self._running:
+            return
+        self._running = True
         extra = {"video_id": self._job.id, "attempt": self._job.attempt}
         ending: Ending | None = None
         self._activity.report()
