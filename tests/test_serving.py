@@ -211,7 +211,7 @@ def batches_above(size: int) -> float:
     for labels, count in re.findall(r"motserve_model_batch_size_bucket{(.*?)} ([\d.e+]+)", text):
         if 'role="detector"' not in labels:
             continue
-        (bound,) = re.findall(r'le="([^"]+)"', labels)
+        (bound,) = re.findall(r'\ble="([^"]+)"', labels)
         counts[bound] = counts.get(bound, 0) + float(count)
     return counts.get("+Inf", 0) - counts.get(f"{size}.0", 0) if counts else 0
 
