@@ -39,7 +39,8 @@ WORKDIR /build
 # Two lists out of the metadata: a change elsewhere in pyproject.toml leaves them, and the layers below, as they are.
 FROM tools AS requirements
 COPY pyproject.toml ./
-RUN python3 -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+RUN python3 -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+        print(*project['dependencies'], *project['optional-dependencies']['tracing'], sep='\n')" \
         > requirements.txt \
     && grep '^torch' requirements.txt > torch.txt
 

@@ -29,8 +29,13 @@ def import_ultralytics() -> Any:
     return ultralytics
 
 
-def import_extra(module: str) -> Any:
-    """Return a module of the optional extra.
+def import_extra(module: str, extra: str = "detectors", wanted_by: str = "the configured detector") -> Any:
+    """Return a module of an optional extra.
+
+    Args:
+        module: The module.
+        extra: The extra that it comes with.
+        wanted_by: What asks for it, for the message.
 
     Raises:
         InvalidConfig: It is not installed; the message says how to install it.
@@ -42,5 +47,5 @@ def import_extra(module: str) -> Any:
             return importlib.import_module(module)
     except ImportError as error:
         raise InvalidConfig(
-            f"the configured detector needs {module.partition('.')[0]} ({error}): pip install 'motserve[detectors]'"
+            f"{wanted_by} needs {module.partition('.')[0]} ({error}): pip install 'motserve[{extra}]'"
         ) from error

@@ -1,6 +1,7 @@
 """Structured logs: one JSON object a line, a logger for each component (`motserve.detection`, …).
 
-Fields such as `video_id` and `frame` are given as `extra={"video_id": …, "frame": …}` at the call.
+Fields such as `video_id` and `frame` are given as `extra={"video_id": …, "frame": …}` at the call; those that belong to
+all that is done for one request are given once, with `log_fields`.
 """
 
 from __future__ import annotations
@@ -8,7 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime, timezone
+from types import MappingProxyType
 from typing import TextIO
 
 import orjson
@@ -16,6 +21,7 @@ import orjson
 from motserve.config import LoggingConfig
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_fields: ContextVar[Mapping[str, str]] = ContextVar("log_fields", default=MappingProxyType({}))
 
 
 class JsonFormatter(logging.Formatter):
@@ -44,6 +50,27 @@ class JsonFormatter(logging.Formatter):
             return json.dumps(line, default=str)
 
 
+@contextmanager
+def log_fields(**fields: str) -> Iterator[None]:
+    """Add fields to all lines that are written in this context, tasks that are begun in it included; empty ones not."""
+    token = _fields.set({**_fields.get(), **{key: value for key, value in fields.items() if value}})
+    try:
+        yield
+    finally:
+        _fields.reset(token)
+
+
+def current_log_fields() -> Mapping[str, str]:
+    """Return the fields that lines written here have."""
+    return _fields.get()
+
+
+def _add_fields(record: logging.LogRecord) -> bool:
+    for key, value in _fields.get().items():
+        vars(record).setdefault(key, value)  # what the call itself says wins
+    return True
+
+
 def setup_logging(config: LoggingConfig, stream: TextIO | None = None) -> None:
     """Send the logs of `motserve` and its components to a stream, standard error by default.
 
@@ -51,6 +78,7 @@ def setup_logging(config: LoggingConfig, stream: TextIO | None = None) -> None:
     what the call before set up.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
+    handler.addFilter(_add_fields)
     handler.setFormatter(
         JsonFormatter()
         if config.format == "json"

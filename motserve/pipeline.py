@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.config import Config, ReIDConfig
+from motserve.observer import UNOBSERVED, ChunkObserver, PipelineObserver
 from motserve.reid.crops import cut_crops, trusted
 from motserve.reid.linker import IdentityLinker
 from motserve.reid.waiting import Settled, WaitingFrames
@@ -56,12 +57,14 @@ class PipelineStats:
         identities: Different people so far.
         embeddings: Embeddings computed.
         links: Returning people who were given their old identity.
+        spared: Embeddings that `reid.policy: always` would have computed as well.
     """
 
     frames: int = 0
     identities: int = 0
     embeddings: int = 0
     links: int = 0
+    spared: int = 0
 
 
 class Follower:
@@ -120,6 +123,8 @@ class Follower:
         rows = self._linker.plan(tracks, timestamp)
         embeddings = await look(tracks.boxes[rows]) if len(rows) else np.empty((0, 0), np.float32)
         computed = len(rows) + len(wanted)
+        if self._config.policy != "off":
+            self._stats.spared += int(np.count_nonzero(tracks.measured)) - len(rows)
         finite = np.isfinite(embeddings).all(axis=1)  # half precision may overflow, and NaN is near to nobody for ever
         rows, embeddings = rows[finite], embeddings[finite]
         identities = self._linker.link(tracks, timestamp, rows, embeddings)
@@ -200,6 +205,7 @@ async def track_frames(
     size: tuple[int, int] | None = None,
     witness: Witness | None = None,
     embed_boxes: EmbedBoxes | None = None,
+    observer: PipelineObserver = UNOBSERVED,
 ) -> AsyncGenerator[list[TrackedFrame], None]:
     """Track every person through the frames of one video.
 
@@ -217,6 +223,7 @@ async def track_frames(
         witness: Told of everybody who was embedded, once it is known who that is; None for nobody to tell.
         embed_boxes: Cuts people out and embeds them in place of `embed`, where the network is in this process and may
             do both on its device; None where crops travel to it.
+        observer: Told of each chunk of frames and how long its stages take.
 
     Yields:
         The next tracked frames, in order, at least one.
@@ -225,7 +232,9 @@ async def track_frames(
         Exception: Whatever decoding (`InvalidVideo`), `detect` or `embed` raise; the frames before were yielded.
     """
     follower = Follower(config, stats, rate_hz, size, witness)
-    async with contextlib.aclosing(follow_frames(frames, detect, embed, config, follower, embed_boxes)) as chunks:
+    async with contextlib.aclosing(
+        follow_frames(frames, detect, embed, config, follower, embed_boxes, observer)
+    ) as chunks:
         async for chunk in chunks:
             yield chunk
 
@@ -237,6 +246,7 @@ async def follow_frames(
     config: Config,
     follower: Follower,
     embed_boxes: EmbedBoxes | None = None,
+    observer: PipelineObserver = UNOBSERVED,
 ) -> AsyncGenerator[list[TrackedFrame], None]:
     """Track as `track_frames` does, with a follower of one's own, which may go on from where another one was.
 
@@ -249,6 +259,7 @@ async def follow_frames(
         config: The configuration; the sections `pipeline` and `reid` are used.
         follower: Tracker and identities.
         embed_boxes: See `track_frames`.
+        observer: See `track_frames`.
 
     Yields:
         The next tracked frames, in order, at least one.
@@ -256,7 +267,7 @@ async def follow_frames(
     Raises:
         Exception: Whatever decoding (`InvalidVideo`), `detect` or `embed` raise; the frames before were yielded.
     """
-    in_flight: deque[tuple[list[Frame], asyncio.Task[list[Detections]]]] = deque()
+    in_flight: deque[tuple[list[Frame], asyncio.Task[list[Detections]], ChunkObserver]] = deque()
     failure: Exception | None = None
     exhausted = False
     loop = asyncio.get_running_loop()
@@ -264,23 +275,28 @@ async def follow_frames(
         try:
             while True:
                 while not exhausted and len(in_flight) < config.pipeline.window:
-                    chunk, failure = await loop.run_in_executor(decoder, _take, frames, config.pipeline.chunk_size)
-                    exhausted = len(chunk) < config.pipeline.chunk_size
+                    part = observer.chunk()
+                    wanted = config.pipeline.chunk_size
+                    chunk, failure = await loop.run_in_executor(decoder, _take, frames, wanted, part)
+                    exhausted = len(chunk) < wanted
+                    observer.decoded(len(chunk))
                     if chunk:
-                        request = asyncio.create_task(detect([frame.image for frame in chunk]))
-                        in_flight.append((chunk, request))
+                        request = asyncio.create_task(_detect(detect, chunk, part))
+                        in_flight.append((chunk, request, part))
                 if not in_flight:
                     break
-                chunk, request = in_flight.popleft()
+                chunk, request, part = in_flight.popleft()
                 tracked: list[TrackedFrame] = []
                 broken = False
                 try:
                     for frame, found in zip(chunk, await request, strict=True):
-                        look = _look_at(frame.image, embed, embed_boxes, config.reid)
+                        look = _look_at(frame.image, embed, embed_boxes, config.reid, part)
                         picture = partial(_image_of, frame)
-                        tracked += await follower.advance(frame.index, frame.timestamp, found, look, picture)
+                        with part.stage("track"):
+                            tracked += await follower.advance(frame.index, frame.timestamp, found, look, picture)
                 except Exception as error:  # raised once the frames before are out
                     failure, broken = error, True
+                part.ended(len(chunk))
                 if tracked:
                     yield tracked
                 if broken:
@@ -288,33 +304,44 @@ async def follow_frames(
             if rest := follower.finish():
                 yield rest
         finally:
-            for _, request in in_flight:
+            for _, request, _ in in_flight:
                 request.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(*(request for _, request in in_flight), return_exceptions=True)
+                await asyncio.gather(*(request for _, request, _ in in_flight), return_exceptions=True)
+            for chunk, _, part in in_flight:
+                part.ended(len(chunk))
     if failure is not None:
         raise failure
 
 
-def _take(frames: Iterator[Frame], count: int) -> tuple[list[Frame], Exception | None]:
+def _take(frames: Iterator[Frame], count: int, part: ChunkObserver) -> tuple[list[Frame], Exception | None]:
     """Decode up to `count` frames; what stops decoding is kept until the frames before it are tracked."""
     chunk: list[Frame] = []
     try:
-        for frame in islice(frames, count):
-            chunk.append(frame)  # noqa: PERF402  # each frame must be kept before the next may fail
+        with part.stage("decode"):
+            for frame in islice(frames, count):
+                chunk.append(frame)  # noqa: PERF402  # each frame must be kept before the next may fail
     except Exception as error:
         return chunk, error
     return chunk, None
+
+
+async def _detect(detect: Detect, chunk: list[Frame], part: ChunkObserver) -> list[Detections]:
+    with part.stage("detect"):
+        return await detect([frame.image for frame in chunk])
 
 
 def _image_of(frame: Frame) -> Image:
     return frame.image
 
 
-def _look_at(image: Image, embed: Embed, embed_boxes: EmbedBoxes | None, config: ReIDConfig) -> Look:
+def _look_at(
+    image: Image, embed: Embed, embed_boxes: EmbedBoxes | None, config: ReIDConfig, part: ChunkObserver
+) -> Look:
     async def look(boxes: FloatArray) -> FloatArray:
-        if embed_boxes is not None:
-            return await embed_boxes(image, boxes)
-        return await embed(cut_crops(image, boxes, config.crop_height, config.crop_width))
+        with part.stage("embed"):
+            if embed_boxes is not None:
+                return await embed_boxes(image, boxes)
+            return await embed(cut_crops(image, boxes, config.crop_height, config.crop_width))
 
     return look

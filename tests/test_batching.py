@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from motserve.serving.batching import GreedyBatcher
+from motserve.serving.batching import GreedyBatcher, Pass
 
 
 class Model:
@@ -28,7 +28,7 @@ class Model:
         return [2 * item for item in items]
 
 
-def ignore(size: int) -> None:
+def ignore(done: Pass) -> None:
     pass
 
 
@@ -51,7 +51,7 @@ def test_an_idle_model_answers_at_once() -> None:
     async def test() -> None:
         model = Model(gate_open=True)
         sizes: list[int] = []
-        batcher = GreedyBatcher(model, 8, sizes.append)
+        batcher = GreedyBatcher(model, 8, lambda done: sizes.append(done.items))
         assert await batcher.submit([1, 2, 3]) == [2, 4, 6]
         assert await batcher.submit([4]) == [8]
         assert model.batches == [[1, 2, 3], [4]]
@@ -64,7 +64,7 @@ def test_what_waits_is_merged_in_order_up_to_the_maximum() -> None:
     async def test() -> None:
         model = Model()
         sizes: list[int] = []
-        batcher = GreedyBatcher(model, 4, sizes.append)
+        batcher = GreedyBatcher(model, 4, lambda done: sizes.append(done.items))
         tasks = await while_busy(batcher, model, [[1], [2, 3], [4, 5], [6], [7]])
         model.gate.set()
         assert await asyncio.gather(*tasks) == [[0], [2], [4, 6], [8, 10], [12], [14]]

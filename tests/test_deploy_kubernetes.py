@@ -523,6 +523,7 @@ def test_the_largest_cluster_has_room_for_all_replicas_and_sessions(built: dict[
     cpus = quantity(limits["cpu"]) * count
     wanted = serving.max_active_videos * Fraction(str(serving.session.cpus))
     wanted += serving.ingress.autoscaling.max_replicas * Fraction(str(serving.ingress.cpus))
+    wanted += Fraction(str(serving.metrics.cpus))
     models = [(each.autoscaling.max_replicas, Fraction(str(each.cpus)), Fraction(str(each.gpus))) for each in networks]
     if gpu:
         count, limits = room["gpu"]
@@ -803,7 +804,7 @@ def test_a_misspelt_field_of_a_custom_object_is_found() -> None:
 
 
 def test_every_component_is_offered_and_changes_what_it_should(everything: dict[str, list[Object]]) -> None:
-    assert COMPONENTS == ["gcs-fault-tolerance", "one-node", "pod-monitor", "s3"]
+    assert COMPONENTS == ["gcs-fault-tolerance", "one-node", "pod-monitor", "prometheus-rules", "s3"]
     objects = everything["overlays/prod"]
     (cluster,) = clusters(objects)
     assert cluster["gcsFaultToleranceOptions"]["redisPassword"]["valueFrom"]["secretKeyRef"]["name"] == "motserve-redis"
@@ -815,6 +816,10 @@ def test_every_component_is_offered_and_changes_what_it_should(everything: dict[
     (mlflow,) = the_only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
     assert [one for one in mlflow["args"] if one.startswith("--artifacts")] == ["--artifacts-destination=$(ARTIFACTS)"]
     assert len(mlflow["args"]) == 5
+    alerts = the_only(objects, "PrometheusRule")
+    prometheus = yaml.safe_load((ROOT / "deploy/observability/prometheus/rules/motserve.yml").read_text())
+    assert alerts["metadata"]["namespace"] == "motserve"
+    assert alerts["spec"] == prometheus
     monitor = the_only(objects, "PodMonitor")
     assert monitor["metadata"]["namespace"] == "motserve"
     ray = [template for name, template in templates(objects) if name in ("headgroup", "cpu", "gpu")]

@@ -49,7 +49,7 @@ class EmbedderHandle:
 
     def __init__(self) -> None:
         self.info = Call(lambda _: ModelInfo({"name": "fake", "sha256": SHA, "fallback": ""}))
-        self.embed = Call(lambda crops, _: looks(crops))
+        self.embed = Call(lambda crops, *_: looks(crops))
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def service(tmp_path: Path) -> Service:
     limits = {"max_picture_bytes": 200_000, "max_picture_pixels": 500_000, "embed_timeout_s": 0.2, "max_results": 3}
     config = load_config([{"serving": {"storage_dir": str(tmp_path), "identities": limits}}])
     handle: Any = EmbedderHandle()
-    return Service(config, "deployment", handle, handle)
+    return Service(config, "deployment", handle, handle, handle)
 
 
 @pytest.fixture
@@ -188,7 +188,8 @@ def test_a_service_that_starts_forgets_people_of_lost_videos(service: Service) -
         add_video(service, video, "red")
     service.jobs.delete("a")
     service.jobs.update("b", status="failed")
-    assert Service(service.config, service.deployment, service.detector, service.embedder).identities.videos() == {"c"}
+    again = Service(service.config, service.deployment, service.detector, service.embedder, service.monitor)
+    assert again.identities.videos() == {"c"}
 
 
 def test_other_weights_are_not_compared(service: Service, client: httpx.Client) -> None:
@@ -281,6 +282,6 @@ def test_an_embedder_that_does_not_answer_is_said_so(service: Service, client: h
 def test_an_index_that_is_switched_off_says_so(tmp_path: Path) -> None:
     config = load_config([{"serving": {"storage_dir": str(tmp_path), "identities": {"enabled": False}}}])
     handle: Any = EmbedderHandle()
-    with TestClient(build_http(Service(config, "deployment", handle, handle))) as client:
+    with TestClient(build_http(Service(config, "deployment", handle, handle, handle))) as client:
         for answer in (search(client, encoded(crop("red"))), client.get("/v1/identities/1")):
             assert_problem(answer, 409, "serving.identities.enabled")

@@ -21,6 +21,7 @@ from motserve.serving.checkpoint import Checkpoint, CheckpointStore
 from motserve.serving.ingress.tail import ResultTail
 from motserve.serving.launcher import SessionLauncher
 from motserve.serving.lease import Lease, Superseded
+from motserve.serving.origin import Origin
 from motserve.serving.periodic import repeating
 from motserve.serving.stores import ArtifactStore, Job, JobStore
 
@@ -56,6 +57,7 @@ class Launcher(SessionLauncher):
             identities,
             handle,
             handle,
+            handle,
             lambda: NOW,
             lambda: self.draining,
         )
@@ -64,7 +66,7 @@ class Launcher(SessionLauncher):
         called = SimpleNamespace(remote=lambda: self.called.append(video_id))
         return SimpleNamespace(run=called) if video_id in self.actors else None
 
-    def _launch(self, job: Job) -> None:
+    def _launch(self, job: Job, origin: Origin) -> None:
         if self.error:
             raise self.error
         self.started.append((job.id, job.attempt))
@@ -170,7 +172,7 @@ def test_a_session_that_could_not_be_started_is_tried_again_after_a_lease(
 
 def test_a_new_video_has_a_lease_before_it_has_an_actor(tmp_path: Path) -> None:
     launcher = launcher_with(tmp_path)
-    launcher.start(job("a", 0.0))
+    launcher.start(job("a", 0.0), Origin())
     assert launcher.jobs.get("a").heartbeat == NOW
     launcher.actors.clear()
     launcher.look_after()
@@ -181,7 +183,7 @@ def test_of_a_video_whose_session_cannot_be_started_nothing_is_left(tmp_path: Pa
     launcher = launcher_with(tmp_path)
     launcher.error = RuntimeError("no cluster")
     with pytest.raises(RuntimeError, match="no cluster"):
-        launcher.start(job("a"))
+        launcher.start(job("a"), Origin())
     assert launcher.jobs.active() == []
 
 

@@ -295,7 +295,7 @@ def test_polling_reloads_and_survives(tmp_path: Path, caplog: pytest.LogCaptureF
 def test_the_routes(tmp_path: Path) -> None:
     pins = Pins(detector=OLD, reid=("bundled",))
     handle: Any = Handle({OLD: info_of(OLD), NEW: info_of(NEW), ("bundled",): info_of(("bundled",))})
-    service = Service(config_in(tmp_path), "a", handle, handle)
+    service = Service(config_in(tmp_path), "a", handle, handle, handle)
     handles: dict[Role, Any] = {"detector": handle, "reid": handle}
     service.reloader = Reloader(service.config, ServedModels(tmp_path, "a"), handles, pins)
     with TestClient(build_http(service)) as client:

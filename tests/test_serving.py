@@ -208,7 +208,10 @@ def batches_above(size: int) -> float:
     address = ray.nodes()[0]
     text = httpx.get(f"http://{address['NodeManagerAddress']}:{address['MetricsExportPort']}/metrics").text
     counts: dict[str, float] = {}
-    for bound, count in re.findall(r'motserve_detector_batch_size_bucket{.*?le="([^"]+)".*?} ([\d.e+]+)', text):
+    for labels, count in re.findall(r"motserve_model_batch_size_bucket{(.*?)} ([\d.e+]+)", text):
+        if 'role="detector"' not in labels:
+            continue
+        (bound,) = re.findall(r'\ble="([^"]+)"', labels)
         counts[bound] = counts.get(bound, 0) + float(count)
     return counts.get("+Inf", 0) - counts.get(f"{size}.0", 0) if counts else 0
 

@@ -32,7 +32,7 @@ def closure(name: str) -> dict[str, Package]:
     """Return a distribution and everything that it needs, by name.
 
     Args:
-        name: The distribution; extras that only development needs are not followed.
+        name: The distribution, with those of its extras that are followed: `motserve[tracing]`.
     """
     found: dict[str, Package] = {}
     waiting = [Requirement(name)]
@@ -61,9 +61,9 @@ def closure(name: str) -> dict[str, Package]:
 def constraints(name: str) -> list[str]:
     """Return `name==version` of everything that a distribution needs, itself left out, sorted."""
     found = closure(name)
-    del found[canonicalize_name(name)]
+    del found[canonicalize_name(Requirement(name).name)]
     return sorted(f"{name}=={package.version}" for name, package in found.items())
 
 
 if __name__ == "__main__":
-    sys.stdout.write(HEADER + "\n".join(constraints("motserve")) + "\n")
+    sys.stdout.write(HEADER + "\n".join(constraints("motserve[tracing]")) + "\n")

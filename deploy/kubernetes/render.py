@@ -1,7 +1,8 @@
 """Writes what the clusters serve: `serve_config.yaml` with the differences that an environment file names.
 
 KubeRay takes the configuration of Ray Serve as a text inside of a `RayService`. It is not written twice: this makes a
-patch of it for each overlay, and a test compares. `make kubernetes` runs it.
+patch of it for each overlay, and a test compares. `make kubernetes` runs it. The alerts of Prometheus' own file become
+an object of its operator in the same way.
 """
 
 from __future__ import annotations
@@ -21,22 +22,27 @@ from motserve.serving.arguments import ServeArgs
 ROOT: Final = Path(__file__).resolve().parents[2]
 OVERLAYS: Final = Path(__file__).resolve().parent / "overlays"
 ENVIRONMENTS: Final = ROOT / "configs" / "environments"
+RULES: Final = ROOT / "deploy" / "observability" / "prometheus" / "rules" / "motserve.yml"
+RULES_OBJECT: Final = Path(__file__).resolve().parent / "components" / "prometheus-rules" / "prometheus-rule.yaml"
 IN_IMAGE: Final = "/app"
 """Where the image has the checkout."""
 
 _NOTE: Final = """\
 # Written by `make kubernetes` from serve_config.yaml and configs/environments/{name}.yaml: change those.
 """
+_RULES_NOTE: Final = """\
+# Written by `make kubernetes` from deploy/observability/prometheus/rules/motserve.yml: change that.
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the patch of every overlay, or tell with `--check` which ones are not up to date."""
+    """Write the patch of every overlay and the alerts, or tell with `--check` which ones are not up to date."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a file would change")
     check = parser.parse_args(arguments).check
     stale = False
-    for overlay in overlays():
-        target, text = overlay / "serve-config.yaml", patch(overlay.name)
+    patches = [(overlay / "serve-config.yaml", patch(overlay.name)) for overlay in overlays()]
+    for target, text in [*patches, (RULES_OBJECT, rules())]:
         if target.is_file() and target.read_text(encoding="utf-8") == text:
             continue
         stale = True
@@ -64,6 +70,17 @@ def patch(name: str) -> str:
         "spec": {"serveConfigV2": yaml.dump(serve_config(name), sort_keys=False)},
     }
     return _NOTE.format(name=name) + yaml.dump(body, Dumper=_Readable, sort_keys=False)
+
+
+def rules() -> str:
+    """Return the alerts as an object of the Prometheus operator, as YAML."""
+    body = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "motserve", "labels": {"app.kubernetes.io/part-of": "motserve"}},
+        "spec": yaml.safe_load(RULES.read_text(encoding="utf-8")),
+    }
+    return _RULES_NOTE + yaml.dump(body, Dumper=_Readable, sort_keys=False)
 
 
 def serve_config(name: str) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def page() -> str:
         Unknown: A package is installed in another version than constraints.txt has, or its licence is not known.
     """
     versions = pinned()
-    installed = closure("motserve")
+    installed = closure("motserve[tracing]")
     other = [name for name, version in versions.items() if name not in installed or installed[name].version != version]
     if other:
         raise Unknown(f"not installed in the version of {CONSTRAINTS}: {', '.join(other)}")

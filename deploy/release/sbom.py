@@ -46,7 +46,7 @@ def bill(version: str) -> Bom:
         Unknown: What is installed is not what constraints.txt has, or a licence is not known.
     """
     versions = pinned()
-    packages = closure("motserve")
+    packages = closure("motserve[tracing]")
     components = {name: _package(name, pinned_version) for name, pinned_version in versions.items()}
     itself = Component(
         type=ComponentType.APPLICATION,

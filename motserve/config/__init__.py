@@ -8,6 +8,7 @@ from motserve.config.evaluation import (
     RerankConfig,
     TuningConfig,
 )
+from motserve.config.observability import MetricsConfig, TracingConfig
 from motserve.config.postprocessing import InterpolationConfig, LinkingConfig, RegroupingConfig
 from motserve.config.sections import (
     DetectorConfig,
@@ -61,6 +62,7 @@ __all__ = [
     "LevelConfig",
     "LinkingConfig",
     "LoggingConfig",
+    "MetricsConfig",
     "MlflowConfig",
     "OcSortConfig",
     "ParameterSpace",
@@ -74,6 +76,7 @@ __all__ = [
     "SortConfig",
     "StrongSortConfig",
     "TimedKalmanConfig",
+    "TracingConfig",
     "TrackerConfig",
     "TrustConfig",
     "TuningConfig",

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
+from motserve.config.observability import MetricsConfig, TracingConfig
 from motserve.config.sections import Section
 
 
@@ -195,3 +196,5 @@ class ServingConfig(Section):
     session: SessionConfig = Field(SessionConfig(), description="Session actors.")
     identities: IdentitiesConfig = Field(IdentitiesConfig(), description="Index of people across videos.")
     reload: ReloadConfig = Field(ReloadConfig(), description="New models without a restart.")
+    metrics: MetricsConfig = Field(MetricsConfig(), description="What Prometheus is told.")
+    tracing: TracingConfig = Field(TracingConfig(), description="What a collector of traces is told.")

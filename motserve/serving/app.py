@@ -15,6 +15,10 @@ from motserve.serving.arguments import ServeArgs
 from motserve.serving.detector import Detector
 from motserve.serving.embedder import Embedder
 from motserve.serving.ingress import Ingress
+from motserve.serving.monitor import Monitor
+from motserve.serving.tracing import otlp_exporter
+
+_REPORTS = 1000  # at a time; each takes well under a millisecond
 
 
 def build(args: ServeArgs) -> Application:
@@ -27,17 +31,26 @@ def build(args: ServeArgs) -> Application:
 
 
 def compose(config: Config) -> Application:
-    """Bind ingress, detector and embedder with the resources that a configuration and this cluster give them."""
+    """Bind all deployments with the resources that a configuration and this cluster give them.
+
+    Raises:
+        InvalidConfig: Traces are asked for without the library that sends them.
+    """
     config = _place(config)
     serving = config.serving
+    if serving.tracing.endpoint is not None:
+        otlp_exporter(serving.tracing.endpoint, serving.tracing.timeout_s).shutdown()  # said here, not by every replica
     gpu = serving.accelerator == "gpu" or (serving.accelerator == "auto" and _cluster_has_gpus())
     models = _on(config, gpu)
     deployment = uuid.uuid4().hex
+    reserved = {"num_cpus": serving.metrics.cpus}
+    counting = serve.deployment(num_replicas=1, max_ongoing_requests=_REPORTS, ray_actor_options=reserved)
     return _deployment(serve.ingress()(Ingress), serving.ingress, {"num_cpus": serving.ingress.cpus}).bind(
         config,
         deployment,
         _deployment(Detector, serving.detector, _resources(serving.detector, gpu)).bind(models, deployment),
         _deployment(Embedder, serving.embedder, _resources(serving.embedder, gpu)).bind(models, deployment),
+        counting(Monitor).bind(config),
     )
 
 

@@ -7,20 +7,43 @@ the model works, so the batch grows with the load by itself and an idle model an
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+logger = logging.getLogger("motserve.batching")
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One run of the model.
+
+    Attributes:
+        items: How many items it answered.
+        seconds: How long the model worked, and how long the items were on their way to its thread.
+        waited_s: Seconds from the arrival of each request to this run; of those alone that begin with it.
+        contexts: The contexts that the requests were made in.
+    """
+
+    items: int
+    seconds: float
+    waited_s: Sequence[float]
+    contexts: Sequence[Context]
 
 
 @dataclass(frozen=True, slots=True)
 class _Request(Generic[Item, Answer]):
     items: Sequence[Item]
     answer: asyncio.Future[list[Answer]]
+    context: Context = field(default_factory=copy_context)
+    arrived: float = field(default_factory=time.perf_counter)
 
 
 class GreedyBatcher(Generic[Item, Answer]):
@@ -29,11 +52,11 @@ class GreedyBatcher(Generic[Item, Answer]):
     Args:
         model: Answers a batch with one answer for each item; called from one thread, one batch at a time.
         max_batch: Most items in a batch. A request that is larger by itself is cut into several.
-        observe: Called with the number of items of each batch that ran.
+        observe: Called with each run of the model that gave answers.
     """
 
     def __init__(
-        self, model: Callable[[list[Item]], Sequence[Answer]], max_batch: int, observe: Callable[[int], None]
+        self, model: Callable[[list[Item]], Sequence[Answer]], max_batch: int, observe: Callable[[Pass], None]
     ) -> None:
         self._model = model
         self._max_batch = max_batch
@@ -53,7 +76,8 @@ class GreedyBatcher(Generic[Item, Answer]):
         request = _Request(items, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
         if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
+            # in a context of its own: the task outlives this request and works for others
+            self._worker = Context().run(asyncio.create_task, self._work())
         return await request.answer
 
     async def _work(self) -> None:
@@ -62,7 +86,7 @@ class GreedyBatcher(Generic[Item, Answer]):
             if not batch:
                 continue
             try:
-                answers = await self._run([item for request in batch for item in request.items])
+                answers = await self._run(batch, first=True)
             except Exception as error:
                 if len(batch) == 1:
                     _settle(batch[0], error)
@@ -88,23 +112,28 @@ class GreedyBatcher(Generic[Item, Answer]):
             self._waiting.popleft()
         return batch
 
-    async def _run(self, items: list[Item]) -> list[Answer]:
+    async def _run(self, batch: list[_Request[Item, Answer]], first: bool) -> list[Answer]:
+        """Run the model on what a batch holds. `first` says that its requests have waited until now."""
         loop = asyncio.get_running_loop()
+        items = [item for request in batch for item in request.items]
+        contexts = [request.context for request in batch]
         answers: list[Answer] = []
         for start in range(0, len(items), self._max_batch):
             part = items[start : start + self._max_batch]
+            began = time.perf_counter()
             answered = await loop.run_in_executor(self._thread, self._model, part)
             if len(answered) != len(part):
                 raise RuntimeError(f"the model gave {len(answered)} answers to {len(part)} items")
             answers.extend(answered)
-            self._observe(len(part))
+            waited = [began - request.arrived for request in batch] if first and not start else []
+            self._observe(Pass(len(part), time.perf_counter() - began, waited, contexts))
         return answers
 
     async def _run_alone(self, batch: list[_Request[Item, Answer]]) -> None:
         """One bad request must not fail its neighbours."""
         for request in batch:
             try:
-                answers = await self._run(list(request.items))
+                answers = await self._run([request], first=False)
             except Exception as error:
                 _settle(request, error)
             else:
@@ -115,6 +144,8 @@ def _settle(request: _Request[Item, Answer], outcome: list[Answer] | Exception) 
     if request.answer.done():
         return
     if isinstance(outcome, Exception):
+        # the context names the request and the video, which nothing else here knows
+        request.context.run(logger.error, "the model failed for a request of %d items: %s", len(request.items), outcome)
         request.answer.set_exception(outcome)
     else:
         request.answer.set_result(outcome)

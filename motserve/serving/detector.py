@@ -9,7 +9,8 @@ import numpy as np
 from motserve.config import Config, change_config
 from motserve.detection import build_detector
 from motserve.serving.batching import GreedyBatcher
-from motserve.serving.replica import ModelInfo, batch_metrics, prepare_replica
+from motserve.serving.origin import Origin
+from motserve.serving.replica import ModelInfo, ReplicaObserver, prepare_replica
 from motserve.serving.served import ServedModels
 from motserve.serving.shelf import ModelShelf, Names
 from motserve.types import Detections, Image
@@ -33,18 +34,25 @@ class Detector:
     def __init__(self, config: Config, deployment: str) -> None:
         prepare_replica(config, config.serving.detector)
         self._config = config
-        self._observe = batch_metrics("detector")
+        self._observer = ReplicaObserver("detector", config, config.serving.detector)
         self._shelf = ModelShelf("detector", self._load, config.serving.reload.kept_models)
-        names = ServedModels(config.serving.storage_dir, deployment).names("detector", config)
+        served = ServedModels(config.serving.storage_dir, deployment)
+        names = served.names("detector", config)
         self._shelf.put(names, self._load(names))
+        self._observer.keep_telling(served, self._known)
 
-    async def detect(self, images: list[Image], names: Names) -> list[Detections]:
+    async def detect(self, images: list[Image], names: Names, origin: Origin) -> list[Detections]:
         """Return the detections of each frame of a chunk, by the model of those names."""
-        return await (await self._shelf.get(names)).batcher.submit(images)
+        with self._observer.request(origin):
+            return await (await self._shelf.get(names)).batcher.submit(images)
 
     async def info(self, names: Names) -> ModelInfo:
         """Return which weights the names stand for and which classes these know; they are loaded where they are not."""
         return (await self._shelf.get(names)).info
+
+    def _known(self, names: Names) -> ModelInfo | None:
+        model = self._shelf.peek(names)
+        return None if model is None else model.info
 
     def _load(self, names: Names) -> _Model:
         config = change_config(self._config, {"detector": {"weights": list(names)}})
@@ -55,4 +63,4 @@ class Detector:
             [np.zeros((side, side, 3), np.uint8)]
         )  # the first pass is slow, and no video should wait for it
         info = ModelInfo(weights.describe(), dict(detector.class_names))
-        return _Model(info, GreedyBatcher(detector.detect, config.serving.detector.max_batch, self._observe))
+        return _Model(info, GreedyBatcher(detector.detect, config.serving.detector.max_batch, self._observer.passed))

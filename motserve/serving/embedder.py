@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from motserve.config import Config, change_config
 from motserve.reid import build_embedder
 from motserve.serving.batching import GreedyBatcher
-from motserve.serving.replica import ModelInfo, batch_metrics, prepare_replica
+from motserve.serving.origin import Origin
+from motserve.serving.replica import ModelInfo, ReplicaObserver, prepare_replica
 from motserve.serving.served import ServedModels
 from motserve.serving.shelf import ModelShelf, Names
 from motserve.types import FloatArray
@@ -35,18 +36,25 @@ class Embedder:
     def __init__(self, config: Config, deployment: str) -> None:
         prepare_replica(config, config.serving.embedder)
         self._config = config
-        self._observe = batch_metrics("reid")
+        self._observer = ReplicaObserver("reid", config, config.serving.embedder)
         self._shelf = ModelShelf("reid", self._load, config.serving.reload.kept_models)
-        names = ServedModels(config.serving.storage_dir, deployment).names("reid", config)
+        served = ServedModels(config.serving.storage_dir, deployment)
+        names = served.names("reid", config)
         self._shelf.put(names, self._load(names))
+        self._observer.keep_telling(served, self._known)
 
-    async def embed(self, crops: NDArray[np.uint8], names: Names) -> FloatArray:
+    async def embed(self, crops: NDArray[np.uint8], names: Names, origin: Origin) -> FloatArray:
         """Return `(k, d)` unit vectors for `(k, height, width, 3)` crops, k at least 1, by the model of those names."""
-        return np.stack(await (await self._shelf.get(names)).batcher.submit(list(crops)))
+        with self._observer.request(origin):
+            return np.stack(await (await self._shelf.get(names)).batcher.submit(list(crops)))
 
     async def info(self, names: Names) -> ModelInfo:
         """Return which weights the names stand for; they are loaded where they are not."""
         return (await self._shelf.get(names)).info
+
+    def _known(self, names: Names) -> ModelInfo | None:
+        model = self._shelf.peek(names)
+        return None if model is None else model.info
 
     def _load(self, names: Names) -> _Model:
         config = change_config(self._config, {"reid": {"weights": list(names)}})
@@ -57,5 +65,5 @@ class Embedder:
         def embed(crops: list[NDArray[np.uint8]]) -> Sequence[FloatArray]:
             return list(embedder.embed(np.stack(crops)))
 
-        batcher = GreedyBatcher(embed, config.serving.embedder.max_batch, self._observe)
+        batcher = GreedyBatcher(embed, config.serving.embedder.max_batch, self._observer.passed)
         return _Model(ModelInfo(weights.describe()), batcher)

@@ -16,6 +16,7 @@ from motserve.config import Config
 from motserve.identities.store import IdentityStore
 from motserve.serving.checkpoint import CheckpointStore
 from motserve.serving.nodes import all_draining
+from motserve.serving.origin import Origin
 from motserve.serving.session import VideoSession
 from motserve.serving.stores import ArtifactStore, Job, JobStore
 
@@ -35,6 +36,7 @@ class SessionLauncher:
         identities: The store of people of finished videos.
         detector: Handle of the detector deployment.
         embedder: Handle of the embedder deployment.
+        monitor: Handle of the deployment that counts.
         clock: Seconds since the epoch.
         all_draining: Tells whether the whole cluster is about to be taken away.
     """
@@ -48,6 +50,7 @@ class SessionLauncher:
         identities: IdentityStore,
         detector: DeploymentHandle[Any],
         embedder: DeploymentHandle[Any],
+        monitor: DeploymentHandle[Any],
         clock: Callable[[], float] = time.time,
         all_draining: Callable[[], bool] = all_draining,
     ) -> None:
@@ -58,12 +61,17 @@ class SessionLauncher:
         self._identities = identities
         self._detector = detector
         self._embedder = embedder
+        self._monitor = monitor
         self._clock = clock
         self._all_draining = all_draining
         self._actor: Any = ray.remote(VideoSession)
 
-    def start(self, job: Job) -> None:
+    def start(self, job: Job, origin: Origin) -> None:
         """Admit a video and start its session.
+
+        Args:
+            job: The video.
+            origin: The request that brought it.
 
         Raises:
             Overloaded: As many videos as allowed are in work.
@@ -72,7 +80,7 @@ class SessionLauncher:
         job = replace(job, heartbeat=self._clock())  # its actor comes within a lease, or it is taken up by the watch
         self._jobs.add(job, limits.max_active_videos, limits.retry_after_s)
         try:
-            self._launch(job)
+            self._launch(job, origin)
         except BaseException:
             self._jobs.delete(job.id)
             raise
@@ -130,7 +138,7 @@ class SessionLauncher:
         else:
             logger.info("the session has left its machine, the video is taken up again", extra=extra)
         try:
-            self._launch(taken)
+            self._launch(taken, Origin(video_id=taken.id))
         except ValueError:  # the name is taken: the actor of an earlier attempt is still on its way out
             logger.exception("no session could be started; the next look tries again", extra=extra)
 
@@ -147,9 +155,9 @@ class SessionLauncher:
         except sqlite3.Error:  # a search forgets the people of failed videos as well
             logger.exception("the people of this video are still in the index", extra={"video_id": job.id})
 
-    def _launch(self, job: Job) -> None:
+    def _launch(self, job: Job, origin: Origin) -> None:
         # Detached, because the ingress replica that starts a session may be gone before the video is done.
         actor = self._actor.options(
             name=job.id, namespace=_NAMESPACE, lifetime="detached", num_cpus=self._config.serving.session.cpus
-        ).remote(job, self._config, self._deployment, self._detector, self._embedder)
+        ).remote(job, self._config, self._deployment, self._detector, self._embedder, self._monitor, origin)
         actor.run.remote()

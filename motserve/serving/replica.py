@@ -1,18 +1,23 @@
-"""What the replicas that run a network have in common: threads, metrics, a word on their weights."""
+"""What the replicas that run a network have in common: threads, metrics and spans, a word on their weights."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-
-from ray.serve import metrics
 
 from motserve.config import Config, ReplicaConfig
 from motserve.logs import setup_logging
+from motserve.serving.batching import Pass
+from motserve.serving.metrics import ModelMetrics, gpu_memory
+from motserve.serving.monitor import keep_fresh
+from motserve.serving.origin import Origin
+from motserve.serving.served import ServedModels
+from motserve.serving.shelf import Names
+from motserve.serving.tracing import Tracing
 from motserve.weights import Role
-
-_BATCH_BOUNDARIES = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +41,48 @@ def prepare_replica(config: Config, replica: ReplicaConfig) -> None:
     torch.set_num_threads(replica.threads or os.cpu_count() or 1)
 
 
-def batch_metrics(role: Role) -> Callable[[int], None]:
-    """Return a function that counts batches.
+class ReplicaObserver:
+    """Tells of what a replica does: in metrics, in spans, in the log.
 
-    It feeds `motserve_<role>_batch_size`, a histogram of the pictures in a pass of the network, and
-    `motserve_<role>_items_total`, the pictures processed.
+    Args:
+        role: The part of its model.
+        config: The configuration.
+        replica: The part of it that is about this deployment.
     """
-    sizes = metrics.Histogram(
-        f"motserve_{role}_batch_size", description="Pictures in a pass of the network.", boundaries=_BATCH_BOUNDARIES
-    )
-    total = metrics.Counter(f"motserve_{role}_items_total", description="Pictures processed.")
 
-    def observe(size: int) -> None:
-        sizes.observe(size)
-        total.inc(size)
+    def __init__(self, role: Role, config: Config, replica: ReplicaConfig) -> None:
+        self._role = role
+        self._refresh_s = config.serving.metrics.refresh_s
+        self._metrics = ModelMetrics(role, replica.max_batch)
+        self._tracing = Tracing(config.serving.tracing, f"motserve-{role}")
+        self._refreshing: asyncio.Task[None] | None = None
 
-    return observe
+    def passed(self, done: Pass) -> None:
+        """Tell of one run of the model."""
+        self._metrics.passed(done)
+        self._tracing.passed("model", done)
+
+    @contextmanager
+    def request(self, origin: Origin) -> Iterator[None]:
+        """Work for somebody: their request and video are named in the log, and their trace goes on."""
+        with origin.logged(), self._tracing.span(self._role, "server", origin.trace, origin.about):
+            yield
+
+    def keep_telling(self, served: ServedModels, known: Callable[[Names], ModelInfo | None]) -> None:
+        """Set the gauges every few seconds from now on.
+
+        Args:
+            served: What new videos get.
+            known: Tells what a model is; None where it is not loaded.
+        """
+
+        async def refresh() -> None:
+            import torch
+
+            self._metrics.gpu(gpu_memory(torch.cuda))
+            names = await asyncio.to_thread(served.current, self._role)
+            info = None if names is None else known(names)
+            if info is not None:
+                self._metrics.model(info.weights)
+
+        self._refreshing = asyncio.create_task(keep_fresh(refresh, self._refresh_s))

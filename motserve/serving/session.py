@@ -11,7 +11,6 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import asdict
 from functools import partial
@@ -19,26 +18,31 @@ from typing import Any, TypeVar
 
 import cv2
 import ray
-from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.handle import DeploymentHandle
 
 from motserve.config import Config
-from motserve.errors import InvalidVideo, MotserveError, NotReady
+from motserve.errors import InvalidVideo, MotserveError
 from motserve.identities.model import model_key
 from motserve.identities.portraits import PortraitBook
 from motserve.identities.store import IdentityStore
 from motserve.logs import setup_logging
 from motserve.pipeline import Follower, PipelineStats, follow_frames
 from motserve.results import ResultWriter
+from motserve.serving.activity import Activity
+from motserve.serving.asking import Asking
 from motserve.serving.checkpoint import Checkpoint
 from motserve.serving.choice import DetectorChoice
 from motserve.serving.lease import Lease, Superseded
+from motserve.serving.metrics import Ending, VideoGauges
+from motserve.serving.monitor import keep_fresh
 from motserve.serving.nodes import is_draining
+from motserve.serving.origin import Origin
 from motserve.serving.replica import ModelInfo
 from motserve.serving.resume import Continuation
 from motserve.serving.served import ServedModels
 from motserve.serving.shelf import Names
 from motserve.serving.stores import ArtifactStore, Job, JobStore
+from motserve.serving.tracing import Tracing
 from motserve.state import joined, part
 from motserve.types import Sighting
 from motserve.video import VideoSource, open_video
@@ -63,6 +67,8 @@ class VideoSession:
         deployment: ID of the deployment of the application.
         detector: Handle of the detector deployment.
         embedder: Handle of the embedder deployment.
+        monitor: Handle of the deployment that counts.
+        origin: The request that brought the video.
     """
 
     def __init__(
@@ -72,6 +78,8 @@ class VideoSession:
         deployment: str,
         detector: DeploymentHandle[Any],
         embedder: DeploymentHandle[Any],
+        monitor: DeploymentHandle[Any],
+        origin: Origin,
     ) -> None:
         setup_logging(config.logging)
         cv2.setNumThreads(1)  # crops are small, and the cores belong to the networks
@@ -90,6 +98,11 @@ class VideoSession:
         remembers = identities.enabled and config.reid.policy != "off"
         self._book = PortraitBook(identities) if remembers else None
         self._identities = IdentityStore(config.serving.storage_dir, identities.max_identities) if remembers else None
+        self._origin = origin
+        self._tracing = Tracing(config.serving.tracing, "motserve-session")
+        gauges = VideoGauges(job.id) if config.serving.metrics.per_video else None
+        self._activity = Activity(job.id, monitor.record.remote, gauges, self._tracing)
+        self._asking = Asking(config.serving.session, self._activity.repeated, lambda: self._frames)
         self._progress = asyncio.Condition()
         self._frames = 0
         self._finished = False
@@ -104,18 +117,33 @@ class VideoSession:
             return
         self._running = True
         extra = {"video_id": self._job.id, "attempt": self._job.attempt}
+        ending: Ending | None = None
+        self._activity.report()
+        with self._origin.logged():
+            try:
+                with self._tracing.span("session", "internal", self._origin.trace, self._origin.about):
+                    ending = await self._track_while_ours()
+            except _HandedOver:
+                logger.info("video handed over", extra={**extra, "frame": self._frames})
+            except Superseded as error:  # whoever has the video now, its row and its files are theirs
+                logger.warning("the session stops: %s", error, extra={**extra, "frame": self._frames})
+            else:
+                await self._tell(finished=True)
+            finally:
+                await self._leave(ending)
+
+    async def _leave(self, ending: Ending | None) -> None:
         try:
-            await self._track_while_ours()
-        except _HandedOver:
-            logger.info("video handed over", extra={**extra, "frame": self._frames})
-        except Superseded as error:  # whoever has the video now, its row and its files are theirs
-            logger.warning("the session stops: %s", error, extra={**extra, "frame": self._frames})
-        else:
-            await self._tell(finished=True)
+            self._activity.show()
+            await self._activity.end(ending)
+            await asyncio.to_thread(self._tracing.flush)
         finally:
             # An orderly exit waits most of a minute for the threads of the Serve handles; everything is written by now.
             # Whatever went wrong, an actor that does nothing must not pass for a session.
             ray.kill(ray.get_runtime_context().current_actor)
+
+    async def _show(self) -> None:
+        self._activity.show()
 
     async def follow(self, frames_seen: int) -> bool:
         """Wait until more than `frames_seen` frames are in the result file; return whether they are the last."""
@@ -123,18 +151,21 @@ class VideoSession:
             await self._progress.wait_for(lambda: self._finished or self._frames > frames_seen)
         return self._finished
 
-    async def _track_while_ours(self) -> None:
+    async def _track_while_ours(self) -> Ending:
         work = asyncio.create_task(self._track_or_fail())
         hold = asyncio.create_task(self._lease.keep())
+        show = asyncio.create_task(keep_fresh(self._show, self._config.serving.metrics.refresh_s))
         try:
             await asyncio.wait({work, hold}, return_when=asyncio.FIRST_COMPLETED)
-            await (work if work.done() else hold)  # the lease only ends by being lost
+            if not work.done():
+                await hold  # the lease only ends by being lost
+            return await work
         finally:
-            for task in (work, hold):
+            for task in (work, hold, show):
                 task.cancel()
-            await asyncio.gather(work, hold, return_exceptions=True)
+            await asyncio.gather(work, hold, show, return_exceptions=True)
 
-    async def _track_or_fail(self) -> None:
+    async def _track_or_fail(self) -> Ending:
         try:
             await self._track()
         except (Superseded, _HandedOver):
@@ -144,6 +175,9 @@ class VideoSession:
         except Exception as error:
             logger.exception("video failed", extra={"video_id": self._job.id, "frame": self._frames})
             self._fail(error, f"tracking stopped after frame {self._frames}: {error}")
+        else:
+            return "done"
+        return "failed"
 
     async def _track(self) -> None:
         job = self._job
@@ -206,20 +240,24 @@ class VideoSession:
         resumed: Checkpoint | None,
     ) -> float:
         """Track to the end of the video; return the seconds of work, those of earlier attempts among them."""
+        self._activity.follow(stats, source.info.frame_count)
         started = time.monotonic() - (resumed.seconds if resumed else 0.0)
         reported = saved = time.monotonic()
         interval = self._config.serving.session.checkpoint_s
         frames = source.frames(stats.frames)
         detect = partial(self._detect, choice)
-        async with aclosing(follow_frames(frames, detect, self._embed, self._config, follower)) as chunks:
+        tracked = follow_frames(frames, detect, self._embed, self._config, follower, observer=self._activity)
+        async with aclosing(tracked) as chunks:
             async for chunk in chunks:
-                results.append(chunk)
+                with self._activity.write():
+                    results.append(chunk)
                 self._frames += len(chunk)
                 await self._tell(finished=False)
                 now = time.monotonic()
                 if now - reported >= _PROGRESS_INTERVAL_S:
                     reported = now
                     self._report(stats, now - started, "running")
+                    self._activity.report()
                 if interval and follower.at_rest and (self._lease.leaving or now - saved >= interval):
                     checkpoint = self._snapshot(follower, results, choice, stats.frames, now - started)
                     written = await self._continuation.save(checkpoint, results, stats.frames)
@@ -274,43 +312,24 @@ class VideoSession:
             logger.info("people remembered", extra=extra)
 
     async def _ask_detector(self, names: Names) -> ModelInfo:
-        return await self._call(lambda: self._detector.info.remote(names))
+        return await self._asking.call(lambda: self._detector.info.remote(names))
 
     async def _ask_embedder(self, names: Names) -> ModelInfo:
-        return await self._call(lambda: self._embedder.info.remote(names))
+        return await self._asking.call(lambda: self._embedder.info.remote(names))
 
     async def _detect(self, choice: DetectorChoice, images: list[Any]) -> list[Any]:
         names = await choice.next_chunk(len(images))
         # one object in shared memory, which a second attempt uses again
         chunk = ray.put(images)
-        return await self._call(lambda: self._detector.detect.remote(chunk, names))
+        origin = self._here()
+        return await self._asking.call(lambda: self._detector.detect.remote(chunk, names, origin))
 
     async def _embed(self, crops: Any) -> Any:
-        return await self._call(lambda: self._embedder.embed.remote(crops, self._embedder_names))
+        origin = self._here()
+        return await self._asking.call(lambda: self._embedder.embed.remote(crops, self._embedder_names, origin))
 
-    async def _call(self, request: Callable[[], Awaitable[Result]]) -> Result:
-        """Make a request, again where a replica died under it, within a time.
-
-        Raises:
-            NotReady: No replica answered in time, or each that tried died.
-            Exception: Whatever the replica raises.
-        """
-        limits = self._config.serving.session
-        for attempt in range(1, limits.attempts + 1):
-            try:
-                return await asyncio.wait_for(request(), limits.request_timeout_s)
-            except RayActorError as error:
-                logger.warning(
-                    "a replica died, attempt %d of %d",
-                    attempt,
-                    limits.attempts,
-                    extra={"video_id": self._job.id, "frame": self._frames, "error": str(error)},
-                )
-            except RayTaskError as error:
-                raise error.cause from error  # the failure of the video names it, not its traceback
-            except asyncio.TimeoutError as error:
-                raise NotReady(f"detector or embedder did not answer within {limits.request_timeout_s} s") from error
-        raise NotReady(f"{limits.attempts} replicas of detector or embedder died, one after the other")
+    def _here(self) -> Origin:
+        return Origin.here(self._tracing.headers(), self._job.id)
 
     def _report(self, stats: PipelineStats, seconds: float, status: str) -> None:
         self._lease.write(

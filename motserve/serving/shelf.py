@@ -42,6 +42,10 @@ class ModelShelf(Generic[Model]):
             put_away, _ = self._models.popitem(last=False)
             logger.info("model put away", extra={"role": self._role, "weights": put_away})
 
+    def peek(self, names: Names) -> Model | None:
+        """Return a model that is on the shelf, None where it is not. This is no use of it."""
+        return self._models.get(names)
+
     async def get(self, names: Names) -> Model:
         """Return a model; those who ask while it is being loaded wait for the same one.
 

@@ -8,23 +8,43 @@ from typing import Any
 
 from fastapi import FastAPI
 from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
 
 import motserve
 from motserve.config import Config
 from motserve.logs import setup_logging
 from motserve.serving.ingress import admin, health, identities, problems, videos
+from motserve.serving.ingress.requests import RequestObserver
 from motserve.serving.ingress.service import Service
 
 
-def build_http(service: Service) -> FastAPI:
-    """Return the HTTP application over a service."""
+class _Http(FastAPI):
+    """The application, with the observer of requests around it: around its handler of unexpected errors too."""
+
+    def __init__(self, service: Service, proxied: bool, **settings: Any) -> None:
+        self._service, self._proxied = service, proxied
+        super().__init__(**settings)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return RequestObserver(super().build_middleware_stack(), self._service.tracing, self._proxied)
+
+
+def build_http(service: Service, proxied: bool = False) -> FastAPI:
+    """Return the HTTP application over a service.
+
+    Args:
+        service: The service.
+        proxied: Whether Ray Serve's proxy is in front, which names requests in its answers by itself.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with service.reloader.polling(), service.watching():
             yield
 
-    app = FastAPI(
+    app = _Http(
+        service,
+        proxied,
         title="motserve",
         version=motserve.__version__,
         summary="Post a video, get every person tracked.",
@@ -48,14 +68,20 @@ class Ingress:
         deployment: ID of the deployment of the application.
         detector: Handle of the detector deployment.
         embedder: Handle of the embedder deployment.
+        monitor: Handle of the deployment that counts.
     """
 
     def __init__(
-        self, config: Config, deployment: str, detector: DeploymentHandle[Any], embedder: DeploymentHandle[Any]
+        self,
+        config: Config,
+        deployment: str,
+        detector: DeploymentHandle[Any],
+        embedder: DeploymentHandle[Any],
+        monitor: DeploymentHandle[Any],
     ) -> None:
         setup_logging(config.logging)
-        self._service = Service(config, deployment, detector, embedder)
+        self._service = Service(config, deployment, detector, embedder, monitor)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the application that this replica serves; Ray Serve calls it by this name."""
-        return build_http(self._service)
+        return build_http(self._service, proxied=True)

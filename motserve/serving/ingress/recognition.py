@@ -16,6 +16,7 @@ from motserve.identities.store import Identity
 from motserve.reid.crops import cut_crops
 from motserve.results import read_lines
 from motserve.serving.ingress.service import Service
+from motserve.serving.origin import Origin
 from motserve.serving.schemas import IdentityDetails, IdentityMatch, IdentityMatches, IdentitySearch, PictureSearch
 from motserve.serving.stores import Job
 from motserve.types import FloatArray, Image
@@ -113,7 +114,10 @@ async def _embed(service: Service, picture: Image) -> tuple[str, FloatArray]:
     try:
         names = await asyncio.to_thread(service.reloader.names, "reid")
         info = await asyncio.wait_for(service.embedder.info.remote(names), limits.embed_timeout_s)
-        embeddings = await asyncio.wait_for(service.embedder.embed.remote(crops, names), limits.embed_timeout_s)
+        with service.tracing.span("embed", "client"):
+            origin = Origin.here(service.tracing.headers())
+            answer = service.embedder.embed.remote(crops, names, origin)
+            embeddings = await asyncio.wait_for(answer, limits.embed_timeout_s)
     except asyncio.TimeoutError as error:
         raise NotReady(f"the embedder did not answer within {limits.embed_timeout_s:g} s") from error
     except RayActorError as error:

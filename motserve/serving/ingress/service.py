@@ -21,6 +21,7 @@ from motserve.serving.reloader import Reloader
 from motserve.serving.schemas import ModelDetails, Models
 from motserve.serving.served import ServedModels
 from motserve.serving.stores import ArtifactStore, JobStore
+from motserve.serving.tracing import Tracing
 
 logger = logging.getLogger("motserve.ingress")
 
@@ -36,6 +37,7 @@ class Service:
     """ID of the deployment of the application."""
     detector: DeploymentHandle[Any]
     embedder: DeploymentHandle[Any]
+    monitor: DeploymentHandle[Any]
     jobs: JobStore = field(init=False)
     artifacts: ArtifactStore = field(init=False)
     identities: IdentityStore = field(init=False)
@@ -43,6 +45,7 @@ class Service:
     """Copies of what the store of identities holds, made at the first search."""
     sessions: SessionLauncher = field(init=False)
     reloader: Reloader = field(init=False)
+    tracing: Tracing = field(init=False)
     rendering: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """Annotated videos being written by this replica, so that two requests wait for one."""
 
@@ -54,8 +57,16 @@ class Service:
         self.identities = IdentityStore(serving.storage_dir, serving.identities.max_identities)
         self.indexes = IdentityIndexes(self.identities)
         self.sessions = SessionLauncher(
-            self.config, self.deployment, self.jobs, self.artifacts, self.identities, self.detector, self.embedder
+            self.config,
+            self.deployment,
+            self.jobs,
+            self.artifacts,
+            self.identities,
+            self.detector,
+            self.embedder,
+            self.monitor,
         )
+        self.tracing = Tracing(serving.tracing, "motserve-ingress")
         served = ServedModels(serving.storage_dir, self.deployment)
         self.reloader = Reloader(self.config, served, {"detector": self.detector, "reid": self.embedder})
         self.sessions.reconcile()

@@ -24,6 +24,7 @@ from motserve.serving.ingress.problems import problem_responses
 from motserve.serving.ingress.service import Service, ServiceDependency
 from motserve.serving.ingress.tail import ResultTail
 from motserve.serving.ingress.uploads import body_kind, describe_body, receive_form, receive_url
+from motserve.serving.origin import Origin
 from motserve.serving.schemas import VIDEOS, Links, VideoCreated, VideoList, VideoStatus, VideoUrl, summary_of
 from motserve.serving.stores import ACTIVE, Job
 from motserve.video import probe_video
@@ -149,7 +150,8 @@ async def _accept(request: Request, service: Service) -> Job:
             name = source.name
         await asyncio.to_thread(probe_video, source, service.config.video, name)
         job = Job(video_id, name, str(source), time.time())
-        await submit_detached(partial(service.sessions.start, job))
+        origin = Origin.here(service.tracing.headers(), video_id)
+        await submit_detached(partial(service.sessions.start, job, origin))
         logger.info("video accepted", extra={"video_id": video_id, "source": name})
     except BaseException:
         service.artifacts.delete(video_id)
