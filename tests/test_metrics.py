@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
 from contextlib import aclosing
 from contextvars import copy_context
 from pathlib import Path
@@ -20,7 +19,7 @@ from motserve.pipeline import PipelineStats, track_frames
 from motserve.serving.activity import Activity
 from motserve.serving.batching import GreedyBatcher, Pass
 from motserve.serving.metrics import ModelMetrics, ServiceMetrics, VideoGauges, gpu_memory
-from motserve.serving.monitor import Ledger, Report, keep_fresh
+from motserve.serving.monitor import Ledger, Report
 from motserve.serving.stores import Job, JobStore
 from motserve.serving.tracing import Tracing
 from motserve.types import Detections, Frame
@@ -371,30 +370,6 @@ def test_videos_in_work_are_counted(board: Board, jobs: JobStore) -> None:
     assert board.latest("motserve_sessions", status="running") == 2
     assert board.latest("motserve_sessions", status="queued") == 1
     assert board.latest("motserve_sessions_max") == 8
-
-
-def test_gauges_go_on_after_a_failure_that_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    async def run() -> int:
-        calls = 0
-        enough = asyncio.Event()
-
-        async def refresh() -> None:
-            nonlocal calls
-            calls += 1
-            if calls == 5:
-                enough.set()
-            raise OSError("locked")
-
-        task = asyncio.create_task(keep_fresh(refresh, 0.001))
-        await enough.wait()
-        task.cancel()
-        return calls
-
-    def limited(work: Awaitable[int]) -> Any:
-        return asyncio.wait_for(work, 60)
-
-    assert asyncio.run(limited(run())) == 5
-    assert caplog.text.count("gauges were not set: locked") == 1
 
 
 def test_gauges_cannot_be_set_too_rarely_for_ray() -> None:

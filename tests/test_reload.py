@@ -331,7 +331,7 @@ TOKEN = "0123456789abcdef"
 def test_administration_asks_for_the_token(tmp_path: Path, header: str | None, status: int) -> None:
     config = change_config(config_in(tmp_path), {"serving": {"admin_token": TOKEN}})
     handle: Any = Handle({OLD: info_of(OLD), ("bundled",): info_of(("bundled",))})
-    service = Service(config, "a", handle, handle)
+    service = Service(config, "a", handle, handle, handle)
     service.reloader = Reloader(
         config, ServedModels(tmp_path, "a"), {"detector": handle, "reid": handle}, Pins(detector=OLD, reid=("bundled",))
     )

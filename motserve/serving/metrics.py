@@ -32,6 +32,9 @@ _SHARES: Final = [0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0]
 # 0, but this is lost in any sum.
 _NOTHING: Final = sys.float_info.min
 
+STALE: Final = "gauges were not set"
+"""What is said where they could not be set again in time."""
+
 Ending: TypeAlias = Literal["done", "failed", "lost", "deleted"]
 """What became of a video."""
 

@@ -9,14 +9,15 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from motserve.config import Config
 from motserve.logs import setup_logging
 from motserve.observer import Stage
-from motserve.serving.metrics import Ending, ServiceMetrics
+from motserve.serving.metrics import STALE, Ending, ServiceMetrics
+from motserve.serving.periodic import repeat
 from motserve.serving.stores import ACTIVE, Job, JobStore
 
 logger = logging.getLogger("motserve.monitor")
@@ -52,7 +53,7 @@ class Monitor:
         setup_logging(config.logging)
         serving = config.serving
         self._ledger = Ledger(JobStore(serving.storage_dir), ServiceMetrics(), serving.max_active_videos)
-        self._refreshing = asyncio.create_task(keep_fresh(self._ledger.look, serving.metrics.refresh_s))
+        self._refreshing = asyncio.create_task(repeat(self._ledger.look, serving.metrics.refresh_s, logger, STALE))
 
     async def record(self, report: Report) -> None:
         """Take what a session did since its report before."""
@@ -135,17 +136,3 @@ def ending_of(job: Job | None) -> Ending | None:
     if job.status == "done":
         return "done"
     return "lost" if (job.error or {}).get("type") == "SessionLost" else "failed"
-
-
-async def keep_fresh(refresh: Callable[[], Awaitable[None]], every_s: float) -> None:
-    """Call a function again and again; that one call fails is logged, and the next may do better."""
-    told = ""
-    while True:
-        try:
-            await refresh()
-            told = ""
-        except Exception as error:
-            if str(error) != told:  # once, and not every few seconds until somebody looks
-                logger.warning("gauges were not set: %s", error, exc_info=True)
-            told = str(error)
-        await asyncio.sleep(every_s)

@@ -23,7 +23,7 @@ async def repeating(
         complaint: What is said before the error.
     """
     ended = asyncio.Event()
-    task = asyncio.create_task(_repeat(work, interval_s, logger, complaint, ended))
+    task = asyncio.create_task(repeat(work, interval_s, logger, complaint, interval_s, ended))
     try:
         yield
     finally:
@@ -33,17 +33,29 @@ async def repeating(
             await task
 
 
-async def _repeat(
+async def repeat(
     work: Callable[[], Awaitable[object]],
     interval_s: float,
     logger: logging.Logger,
     complaint: str,
-    ended: asyncio.Event,
+    begin_s: float = 0.0,
+    ended: asyncio.Event | None = None,
 ) -> None:
-    told = ""
-    # up to Python 3.11, `wait_for` loses a cancellation that comes just as the answer does
-    while not ended.is_set():
-        await asyncio.sleep(interval_s)
+    """Work now and then until it is cancelled.
+
+    Args:
+        work: As for `repeating`, and so are the next three.
+        interval_s: Seconds.
+        logger: Where complaints go.
+        complaint: What is said before the error.
+        begin_s: Seconds before the first time.
+        ended: Set when it is cancelled: up to Python 3.11, `wait_for` loses a cancellation that comes just as the
+            answer does.
+    """
+    told, wait_s = "", begin_s
+    while ended is None or not ended.is_set():
+        await asyncio.sleep(wait_s)
+        wait_s = interval_s
         try:
             await work()
             told = ""

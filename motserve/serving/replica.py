@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,13 +12,15 @@ from dataclasses import dataclass, field
 from motserve.config import Config, ReplicaConfig
 from motserve.logs import setup_logging
 from motserve.serving.batching import Pass
-from motserve.serving.metrics import ModelMetrics, gpu_memory
-from motserve.serving.monitor import keep_fresh
+from motserve.serving.metrics import STALE, ModelMetrics, gpu_memory
 from motserve.serving.origin import Origin
+from motserve.serving.periodic import repeat
 from motserve.serving.served import ServedModels
 from motserve.serving.shelf import Names
 from motserve.serving.tracing import Tracing
 from motserve.weights import Role
+
+logger = logging.getLogger("motserve.models")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,4 +88,4 @@ class ReplicaObserver:
             if info is not None:
                 self._metrics.model(info.weights)
 
-        self._refreshing = asyncio.create_task(keep_fresh(refresh, self._refresh_s))
+        self._refreshing = asyncio.create_task(repeat(refresh, self._refresh_s, logger, STALE))

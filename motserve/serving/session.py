@@ -14,7 +14,7 @@ import time
 from contextlib import aclosing
 from dataclasses import asdict
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import ray
@@ -33,10 +33,10 @@ from motserve.serving.asking import Asking
 from motserve.serving.checkpoint import Checkpoint
 from motserve.serving.choice import DetectorChoice
 from motserve.serving.lease import Lease, Superseded
-from motserve.serving.metrics import Ending, VideoGauges
-from motserve.serving.monitor import keep_fresh
+from motserve.serving.metrics import STALE, Ending, VideoGauges
 from motserve.serving.nodes import is_draining
 from motserve.serving.origin import Origin
+from motserve.serving.periodic import repeat
 from motserve.serving.replica import ModelInfo
 from motserve.serving.resume import Continuation
 from motserve.serving.served import ServedModels
@@ -48,7 +48,6 @@ from motserve.types import Sighting
 from motserve.video import VideoSource, open_video
 from motserve.weights import Role
 
-Result = TypeVar("Result")
 logger = logging.getLogger("motserve.session")
 
 _PROGRESS_INTERVAL_S = 0.5  # a row in the job store is written no more often than anybody polls it
@@ -154,7 +153,7 @@ class VideoSession:
     async def _track_while_ours(self) -> Ending:
         work = asyncio.create_task(self._track_or_fail())
         hold = asyncio.create_task(self._lease.keep())
-        show = asyncio.create_task(keep_fresh(self._show, self._config.serving.metrics.refresh_s))
+        show = asyncio.create_task(repeat(self._show, self._config.serving.metrics.refresh_s, logger, STALE))
         try:
             await asyncio.wait({work, hold}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
