@@ -57,7 +57,7 @@ def stamp(
         {
             "motserve": {"version": __version__, **describe_checkout(Path(__file__).parent)},
             "date": clock().isoformat(timespec="seconds"),
-            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "command": [Path(sys.argv[0]).name, *(_masked(word, config) for word in sys.argv[1:])],
             "machine": describe_machine(),
             "libraries": {name: found for name in (*LIBRARIES, *libraries) if (found := _version(name)) is not None},
             "config": config.model_dump(mode="json", include=None if sections is None else set(sections)),
@@ -67,6 +67,11 @@ def stamp(
         }
     )
     return made
+
+
+def _masked(word: str, config: Config) -> str:
+    token = config.serving.admin_token
+    return word if token is None else word.replace(token.get_secret_value(), str(token))
 
 
 def write_stamp(result: Path, provenance: Mapping[str, Any]) -> None:

@@ -181,6 +181,16 @@ def _of_a_later_release(backup: Path) -> None:
         database.execute("PRAGMA user_version = 99")
 
 
+def _with_another_store(backup: Path) -> None:
+    manifest = json.loads((backup / "backup.json").read_text())
+    manifest["stores"]["../evil.sqlite"] = 0
+    (backup / "backup.json").write_text(json.dumps(manifest))
+
+
+def _with_a_link(backup: Path) -> None:
+    (backup / "videos" / "link").symlink_to("/etc")
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
@@ -189,6 +199,8 @@ def _of_a_later_release(backup: Path) -> None:
         (_without_people, "identities.sqlite is missing"),
         (_cut_off, "bytes were written|it is not whole"),
         (_damaged, "jobs.sqlite is damaged"),
+        (_with_another_store, r"names a store '\.\./evil\.sqlite'"),
+        (_with_a_link, "is a link"),
         (_of_a_later_release, "version 99.*restore with motserve 9.9.9 or later"),
     ],
 )

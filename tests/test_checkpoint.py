@@ -271,6 +271,11 @@ def test_damage_anywhere_is_told(tmp_path: Path) -> None:
         path.write_bytes(data[:length])
         with pytest.raises(UnfitCheckpoint, match=r"checkpoint-0\.npz is damaged"):
             checkpoints.load()
+    for flags in (1, 1 << 6):  # encrypted, strongly: what a single bit makes zipfile believe
+        entry = data.index(b"PK\x01\x02")
+        path.write_bytes(data[: entry + 8] + bytes([data[entry + 8] | flags]) + data[entry + 9 :])
+        with pytest.raises(UnfitCheckpoint, match="damaged"):
+            checkpoints.load()
     content = data.index(np.arange(5).tobytes())
     path.write_bytes(data[: content + 9] + b"\xff" + data[content + 10 :])
     with pytest.raises(UnfitCheckpoint, match="damaged"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -99,9 +101,9 @@ def test_only_videos_without_actor_and_sign_of_life_are_taken_up(tmp_path: Path)
     assert launcher.jobs.get("of-another-cluster").attempt == 0
 
 
-def test_an_actor_that_waits_or_was_never_called_is_called_again_once_in_a_lease(tmp_path: Path) -> None:
+def test_an_actor_that_waits_or_was_never_called_is_called_again_before_its_lease_is_over(tmp_path: Path) -> None:
     """Its caller may have died before the call reached it."""
-    launcher = launcher_with(tmp_path, job("a", NOW - 11), job("b", NOW - 9), job("on-its-way-out", 0.0))
+    launcher = launcher_with(tmp_path, job("a", NOW - 6), job("b", NOW - 4), job("on-its-way-out", 0.0))
     launcher.actors = ["a", "b", "on-its-way-out"]
     launcher.look_after()
     launcher.look_after()
@@ -152,6 +154,17 @@ def test_a_video_is_given_up_after_as_many_losses_as_are_allowed(tmp_path: Path)
         "message": "3 sessions were lost, the last one after frame 8; post the video again",
     }
     assert launcher.artifacts.checkpoints("a") == []
+
+
+def test_a_session_that_is_alive_after_all_is_not_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = launcher_with(tmp_path, job("a", NOW - 11, status="running"), restarts=0)
+
+    def alive(video_id: str) -> None:
+        launcher.jobs.write(video_id, 0)  # between the look and what follows from it
+
+    monkeypatch.setattr(launcher, "find", alive)
+    launcher.look_after()
+    assert launcher.jobs.get("a").status == "running"
 
 
 def test_a_session_that_could_not_be_started_is_tried_again_after_a_lease(
@@ -209,9 +222,12 @@ def lease_on(folder: Path, clock: Callable[[], float], draining: Callable[[], bo
 
 async def kept_until(lease: Lease, condition: Callable[[], bool]) -> asyncio.Task[None]:
     task = asyncio.create_task(lease.keep())
-    async with asyncio.timeout(30):
+
+    async def wait() -> None:
         while not (condition() or task.done()):
             await asyncio.sleep(0.005)
+
+    await asyncio.wait_for(wait(), 30)
     return task
 
 
@@ -254,7 +270,32 @@ def test_a_session_that_can_give_no_sign_of_life_stops_when_it_may_have_been_rep
     monkeypatch.setattr(jobs, "write", broken)
     with pytest.raises(Superseded, match="no sign of life"):
         asyncio.run(lease.keep())
-    assert failures == 4, "it stopped at the first, or waited longer than a lease"
+    assert failures == 3, "it stopped at the first, or waited longer than a lease"
+
+
+def test_a_session_whose_store_does_not_answer_stops_when_it_may_have_been_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease, jobs = lease_on(tmp_path, time.monotonic, lambda: False)
+    answer = threading.Event()
+    monkeypatch.setattr(jobs, "write", lambda *_, **__: answer.wait(60))
+
+    async def run() -> None:
+        task = asyncio.create_task(lease.keep())
+        try:
+            with pytest.raises(Superseded, match="no sign of life"):
+                await asyncio.wait_for(asyncio.shield(task), 30)
+        finally:
+            answer.set()
+
+    asyncio.run(run())
+
+
+def test_no_sign_of_life_undoes_that_a_video_was_given_back(tmp_path: Path) -> None:
+    lease, jobs = lease_on(tmp_path, Clock(), lambda: False)
+    lease.release()
+    lease.write()
+    assert jobs.get("a").heartbeat == 0
 
 
 def test_a_lease_tells_when_the_machine_is_drained(tmp_path: Path) -> None:
@@ -338,6 +379,18 @@ def test_a_reader_gets_each_line_once_over_a_move(tmp_path: Path, again: bytes) 
     with path.open("ab") as file:
         file.write(lines[4])
     assert (tail.read(), tail.frames) == (lines[4], 5)
+
+
+def test_a_reader_goes_on_in_a_file_that_was_begun_anew_and_is_shorter(tmp_path: Path) -> None:
+    path = tmp_path / "tracks.ndjson"
+    path.write_bytes(b'{"frame":0,"tracks":"many of them"}\n' * 9)
+    tail = ResultTail(path)
+    tail.read()
+    keep_beginning(path, 0)
+    path.write_bytes(b"{}\n" * 8)
+    assert tail.read() == b""
+    path.write_bytes(b"{}\n" * 9 + b'{"frame":9}\n')
+    assert (tail.read(), tail.frames) == (b'{"frame":9}\n', 10)
 
 
 def test_a_reader_gets_a_long_file_in_blocks(tmp_path: Path) -> None:

@@ -258,6 +258,13 @@ def test_credentials_stay_out(monkeypatch: pytest.MonkeyPatch, secret: str, publ
         assert "ret" not in json.dumps(made["candidates"])
 
 
+def test_the_token_of_administration_stays_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["motserve", "--set", "serving.admin_token=0123456789abcdef"])
+    made = stamp(load_config([{"serving": {"admin_token": "0123456789abcdef"}}]))
+    assert made["command"][-1] == "serving.admin_token=**********"
+    assert "0123456789abcdef" not in json.dumps(made)
+
+
 def test_a_stamp_lies_beside_a_result(tmp_path: Path) -> None:
     result = tmp_path / "tracks.txt"
     result.write_text("1,1\n")

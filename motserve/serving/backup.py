@@ -123,6 +123,8 @@ def _read(source: Path) -> Backup:
     except (orjson.JSONDecodeError, TypeError) as error:
         raise IncompatibleStore(f"{manifest} cannot be read: {error}") from error
     for name in backup.stores:
+        if name not in _STORES:
+            raise IncompatibleStore(f"{manifest} names a store {name!r}, of which this motserve knows nothing")
         if not (source / name).is_file():
             raise IncompatibleStore(f"{source / name} is missing: the backup is not whole")
         version, known = _version(source / name), len(_STORES.get(name, ()))
@@ -131,6 +133,9 @@ def _read(source: Path) -> Backup:
                 f"{source / name} has tables of version {version}, and this motserve knows them up to {known}: restore "
                 f"with motserve {backup.version} or later"
             )
+    for path in source.rglob("*"):
+        if path.is_symlink():
+            raise IncompatibleStore(f"{path} is a link, and backups have none")
     size = sum(file.stat().st_size for file in source.rglob("*") if file.is_file() and file != manifest)
     if size != backup.bytes:
         raise IncompatibleStore(f"{source} has {size:,} bytes, and {backup.bytes:,} were written: it is not whole")

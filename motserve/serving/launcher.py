@@ -105,12 +105,15 @@ class SessionLauncher:
         cluster that goes as a whole leaves its videos to its successor.
         """
         lease_s = self._config.serving.session.lease_s
-        silent = [job for job in self._jobs.active() if self._clock() - job.heartbeat > lease_s]
         lost = []
-        for job in silent:
+        for job in self._jobs.active():
+            silent_s = self._clock() - job.heartbeat
+            if silent_s <= lease_s / 2:
+                continue
             actor = self.find(job.id)
             if actor is None:
-                lost.append(job)
+                if silent_s > lease_s:
+                    lost.append(job)
             elif job.heartbeat and self._jobs.write(job.id, job.attempt):  # for one that has no room yet
                 actor.run.remote()  # whoever started it may have died before the call reached it
         if lost and not self._all_draining():
@@ -146,7 +149,7 @@ class SessionLauncher:
         lost = f"{job.restarts + 1} sessions were" if job.restarts else "the session was"
         message = f"{lost} lost, the last one after frame {job.frames_done}; post the video again"
         error = {"type": "SessionLost", "message": message}
-        if not self._jobs.write(job.id, job.attempt, status="failed", error=error):
+        if not self._jobs.give_up(job, error):
             return
         logger.error(message, extra={"video_id": job.id, "frame": job.frames_done})
         CheckpointStore(self._artifacts, job.id, self._config).remove(job.attempt + 1)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from motserve.config.serving import SessionConfig
@@ -58,17 +59,18 @@ class Lease:
         self._clock = clock
         self._renewed_at = clock()
         self._extra = {"video_id": job.id, "attempt": job.attempt}
+        self._released = False
+        self._in_turn = threading.Lock()
 
     def write(self, **changes: Any) -> None:
-        """Change columns of the job, which renews the lease.
+        """Change columns of the job, which renews the lease; nothing is changed once the video was given back.
 
         Raises:
             Superseded: The video was deleted, is another's, or has ended.
         """
-        now = self._clock()  # before it is written: whoever counts from the row counts from later
-        if not self._jobs.write(self._job.id, self._job.attempt, **changes):
-            raise Superseded(f"video {self._job.id} was deleted or taken over from attempt {self._job.attempt}")
-        self._renewed_at = now
+        with self._in_turn:
+            if not self._released:
+                self._write(changes)
 
     def release(self) -> None:
         """Give the video back, to be taken over at once.
@@ -76,7 +78,9 @@ class Lease:
         Raises:
             Superseded: See `write`.
         """
-        self.write(heartbeat=0.0)
+        with self._in_turn:  # a sign of life that comes later would undo it
+            self._write({"heartbeat": 0.0})
+            self._released = True
 
     async def keep(self) -> None:
         """Renew the lease until it is lost, and look whether the machine is to be left.
@@ -86,13 +90,22 @@ class Lease:
         """
         while True:
             try:
-                await asyncio.to_thread(self.write)
-            except sqlite3.Error as error:
-                logger.warning("no sign of life could be given: %s", error, extra=self._extra)
-                if self._clock() - self._renewed_at > self._lease_s:
+                await asyncio.wait_for(asyncio.to_thread(self.write), max(self._left_s(), 0.0))
+            except (sqlite3.Error, asyncio.TimeoutError) as error:  # a store may also not answer at all
+                logger.warning("no sign of life could be given: %s", error or "no answer", extra=self._extra)
+                if self._left_s() <= 0:
                     raise Superseded(f"no sign of life for {self._lease_s:g} s, another session may have it") from error
             await self._look_at_machine()
-            await asyncio.sleep(self._lease_s / _SIGNS)
+            await asyncio.sleep(max(min(self._lease_s / _SIGNS, self._left_s()), 0.0))
+
+    def _left_s(self) -> float:
+        return self._renewed_at + self._lease_s - self._clock()
+
+    def _write(self, changes: Mapping[str, Any]) -> None:
+        now = self._clock()  # before it is written: whoever counts from the row counts from later
+        if not self._jobs.write(self._job.id, self._job.attempt, **changes):
+            raise Superseded(f"video {self._job.id} was deleted or taken over from attempt {self._job.attempt}")
+        self._renewed_at = now
 
     async def _look_at_machine(self) -> None:
         if self.leaving:

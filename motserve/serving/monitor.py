@@ -85,6 +85,8 @@ class Ledger:
         self._most = most
         self._clock = clock
         self._videos: dict[str, _Video] = {}
+        self._ended: dict[str, float] = {}
+        """When videos ended, of late: sessions that were replaced may still report."""
 
     def record(self, report: Report) -> None:
         """Add a report."""
@@ -93,6 +95,8 @@ class Ledger:
         for stage, times in report.stages.items():
             for seconds in times:
                 self._metrics.stage(stage, seconds)
+        if report.video_id in self._ended:
+            return
         video = self._videos.setdefault(report.video_id, _Video(0, 0.0))
         video.pending += report.counts.get("decoded", 0) - report.counts.get("tracked", 0)
         video.heard = self._clock()
@@ -105,6 +109,7 @@ class Ledger:
         found = Counter(job.status for job in active)
         self._metrics.sessions(found["queued"], found["running"], self._most)
         now = self._clock()
+        self._ended = {video_id: at for video_id, at in self._ended.items() if now - at < 2 * _SILENCE_S}
         for video_id, video in list(self._videos.items()):
             if now - video.heard >= _SILENCE_S and video_id in rows:
                 ending = ending_of(rows[video_id])
@@ -117,9 +122,12 @@ class Ledger:
 
     def _end(self, video_id: str, ending: Ending) -> None:
         video = self._videos.pop(video_id)
-        self._metrics.ended(ending, video.pending)
-        if video.pending > 0:
-            extra = {"video_id": video_id, "status": ending, "frames": video.pending}
+        self._ended[video_id] = self._clock()
+        # what a lost session had decoded, the one after it decoded again
+        dropped = 0 if ending == "done" else video.pending
+        self._metrics.ended(ending, dropped)
+        if dropped > 0:
+            extra = {"video_id": video_id, "status": ending, "frames": dropped}
             logger.warning("frames were decoded and never tracked", extra=extra)
 
 

@@ -62,10 +62,18 @@ class Continuation:
         extra = {"video_id": self._job.id, "frame": 0, "attempt": self._job.attempt}
         logger.warning("the video begins anew, its checkpoint is of no use: %s", reason, extra=extra)
 
-    def open_results(self, resumed: Checkpoint | None, class_names: Mapping[int, str]) -> ResultWriter:
+    def open_results(
+        self, resumed: Checkpoint | None, class_names: Mapping[int, str], confirm: Callable[[], None]
+    ) -> ResultWriter:
         """Open the result file where it is to go on. An earlier attempt that is alive after all does not write to it.
 
+        Args:
+            resumed: The checkpoint; None for a video that begins at its first frame.
+            class_names: Name of each class index.
+            confirm: Raises where the video is another session's by now; asked right before the file is touched.
+
         Raises:
+            Superseded: It is another session's.
             InvalidData: The file does not hold what the checkpoint says.
             OSError: It cannot be written.
         """
@@ -73,8 +81,11 @@ class Continuation:
         if self._job.attempt:
             # first: should this session be lost now, the next must not take an older checkpoint for one of this file
             self._store.save(self._job.attempt, kept)
+            confirm()
             keep_beginning(self._path, kept.bytes_written)
             self._store.remove(self._job.attempt)
+        else:
+            confirm()
         return ResultWriter(self._path, class_names, kept.frames_written)
 
     async def save(self, checkpoint: Checkpoint, results: ResultWriter, frame: int) -> bool:

@@ -200,8 +200,11 @@ class VideoSession:
                 choice.resume(stats.frames, resumed.models["switches"])
                 self._models["detector"] = resumed.models["detector"]
                 self._frames = resumed.frames_written
-            self._lease.write()  # a session that comes late must not touch the file of the one that has its video
-            with await asyncio.to_thread(self._continuation.open_results, resumed, detector.class_names) as results:
+            # a session that comes late must not touch the file of the one that has its video
+            opened = asyncio.to_thread(
+                self._continuation.open_results, resumed, detector.class_names, self._lease.write
+            )
+            with await opened as results:
                 self._lease.write(
                     status="running",
                     models=self._models,

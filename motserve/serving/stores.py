@@ -178,6 +178,24 @@ class JobStore:
             return None
         return replace(job, attempt=job.attempt + 1, restarts=job.restarts + lost, heartbeat=now)
 
+    def give_up(self, job: Job, error: dict[str, str]) -> bool:
+        """Let a video fail whose session was lost, unless that is alive after all.
+
+        Args:
+            job: The job as it was read.
+            error: `type` and `message`.
+
+        Returns:
+            Whether it failed now.
+        """
+        with transaction(self._path) as database:
+            failed = database.execute(
+                "UPDATE jobs SET status = 'failed', error = ? "
+                "WHERE id = ? AND attempt = ? AND heartbeat = ? AND status IN (?, ?)",
+                [orjson.dumps(error), job.id, job.attempt, job.heartbeat, *ACTIVE],
+            )
+        return failed.rowcount == 1
+
     def delete(self, video_id: str) -> None:
         """Remove a job.
 

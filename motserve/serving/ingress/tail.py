@@ -33,13 +33,11 @@ class ResultTail:
             with self._path.open("rb") as file:
                 file.seek(self._offset - len(self._last))
                 before = file.read(len(self._last))
-                if len(before) < len(self._last):
-                    return b""  # cut back, and not there again
-                if before != self._last:
+                if before != self._last:  # cut back, or written anew
                     file.seek(0)
                     for _ in range(self.frames):
                         if not file.readline().endswith(b"\n"):
-                            return b""
+                            return b""  # not there again
                     self._offset = file.tell()
                 data = file.read(_BLOCK_BYTES)
         except FileNotFoundError:
