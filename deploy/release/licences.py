@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import Distribution, distribution
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -104,7 +105,8 @@ def licence_of(package: Distribution) -> Licence:
     classifiers = {
         text.rpartition(" :: ")[2] for text in metadata.get_all("Classifier") or [] if text.startswith("License :: ")
     }
-    field = metadata["License-Expression"] or metadata["License"] or ""
+    # not by subscript: whoever imports the backport `importlib_metadata` has it raise where a field is missing
+    field = next(chain.from_iterable(metadata.get_all(key) or () for key in ("License-Expression", "License")), "")
     said = [(field.strip().partition("\n")[0], "metadata")]  # some put the whole text there
     if len(classifiers) == 1:  # several may mean one or all of them
         said.append((*classifiers, "classifier"))

@@ -88,7 +88,7 @@ def _package(name: str, version: str) -> Component:
         version=version,
         bom_ref=str(purl),
         purl=purl,
-        description=package.metadata["Summary"],
+        description=next(iter(package.metadata.get_all("Summary") or ()), None),
         licenses=[_licence(licence_of(package).expression)],
     )
 
