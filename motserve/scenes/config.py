@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class SceneConfig(BaseModel):
-    """One rendered scene of walking people. The defaults are the demo clip.
+    """One rendered scene of walking people. The defaults are the demo clip, but for its seed.
 
     Two equal configurations give the same pictures, byte for byte, on the same OpenCV and NumPy.
     """
