@@ -16,6 +16,7 @@ import numpy as np
 from motserve.config import Config
 from motserve.errors import InvalidData
 from motserve.local import LocalModels
+from motserve.serving.origin import Origin
 from motserve.serving.replica import ModelInfo
 from motserve.types import Detections, FloatArray, Image
 
@@ -75,7 +76,7 @@ class Detector(_Recorded):
         self._busy = asyncio.Lock()
         self._counter = chunks_in(config.serving.storage_dir)
 
-    async def detect(self, images: list[Image], names: tuple[str, ...]) -> list[Detections]:
+    async def detect(self, images: list[Image], names: tuple[str, ...], origin: Origin) -> list[Detections]:
         async with self._busy:
             await asyncio.sleep(SECONDS_PER_CHUNK)
             with self._counter.open("ab") as file:
@@ -84,5 +85,5 @@ class Detector(_Recorded):
 
 
 class Embedder(_Recorded):
-    async def embed(self, crops: np.ndarray, names: tuple[str, ...]) -> FloatArray:
+    async def embed(self, crops: np.ndarray, names: tuple[str, ...], origin: Origin) -> FloatArray:
         return np.stack(self._answers(crops))
