@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,12 +14,10 @@ import httpx
 import pytest
 import ray
 from ray import serve
+from service_checks import free_port, write_clip
 
-from motserve.config import Config
-from motserve.scenes import SceneConfig, render
 from motserve.serving.app import build
 from motserve.serving.arguments import ServeArgs
-from motserve.video import VideoWriter
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -35,13 +32,6 @@ def command(*arguments: str | Path) -> str:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def write_clip(path: Path, seconds: float) -> None:
-    scene = SceneConfig(seed=3, width=480, height=272, duration_s=seconds, people=5)
-    with VideoWriter(path, scene.width, scene.height, Config().video, scene.rate_hz) as writer:
-        for rendered in render(scene):
-            writer.write(rendered.frame.image, rendered.frame.timestamp)
 
 
 def deploy(storage: Path) -> None:
@@ -81,9 +71,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
     # on a busy machine the proxy takes longer to start than the five seconds that it is given
     for name in ("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S"):
         monkeypatch.setenv(name, "60")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})

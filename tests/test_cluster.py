@@ -7,10 +7,10 @@ What the videos must become is what one process makes of them without Ray, byte 
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,19 @@ import httpx
 import pytest
 import ray
 import recorded_models
+import service_checks
 from ray import cloudpickle, serve
 from ray._private import state
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
+from service_checks import free_port, write_clip
 
 from motserve.config import Config, load_config
 from motserve.pipeline import PipelineStats, track_frames
 from motserve.results import encode_frame
-from motserve.scenes import SceneConfig, render
 from motserve.serving import app
 from motserve.serving.stores import Job, JobStore
-from motserve.video import VideoWriter, open_video
+from motserve.video import open_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -49,14 +50,7 @@ SETTINGS: dict[str, Any] = {
     },
 }
 
-
-def eventually(condition: Callable[[], Any], what: str, seconds: float = 300) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.2)
-    raise AssertionError(f"{what} did not happen within {seconds} s")
+eventually = partial(service_checks.eventually, seconds=300)
 
 
 class Service:
@@ -68,9 +62,7 @@ class Service:
         self.jobs = JobStore(self.storage)
 
     def begin(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.cluster = Cluster(
             initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "dashboard_port": 0}
         )
@@ -137,7 +129,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("cluster")
     storage = folder / "data"
     storage.mkdir()
-    clips = [make_clip(folder / f"clip{seed}.mp4", seed) for seed in (3, 4)]
+    clips = [write_clip(folder / f"clip{seed}.mp4", 4, seed) for seed in (3, 4)]
     config = load_config([SETTINGS, {"serving": {"storage_dir": str(storage), "allowed_roots": [str(folder)]}}])
     expected = tracked_alone(clips, config, storage)
     patched = pytest.MonkeyPatch()
@@ -153,14 +145,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         service.end()
         cloudpickle.unregister_pickle_by_value(recorded_models)
         patched.undo()
-
-
-def make_clip(path: Path, seed: int) -> Path:
-    scene = SceneConfig(seed=seed, width=480, height=272, duration_s=4, people=5)
-    with VideoWriter(path, scene.width, scene.height, Config().video, scene.rate_hz) as writer:
-        for rendered in render(scene):
-            writer.write(rendered.frame.image, rendered.frame.timestamp)
-    return path
 
 
 def tracked_alone(clips: list[Path], config: Config, storage: Path) -> list[bytes]:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import service_checks
 import yaml
 from metric_fakes import put_up
+from service_checks import free_port
 
 from motserve.serving.metrics import ModelMetrics, ServiceMetrics, VideoGauges
 
@@ -199,9 +200,7 @@ def prometheus(folder: Path, port: int) -> Iterator[httpx.Client]:
     config["scrape_configs"] = [one for one in config["scrape_configs"] if one["job_name"] == "ray"]
     config["scrape_configs"][0]["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        own = probe.getsockname()[1]
+    own = free_port()
     command = [
         binary,
         f"--config.file={folder / 'prometheus.yml'}",
@@ -218,13 +217,7 @@ def prometheus(folder: Path, port: int) -> Iterator[httpx.Client]:
         process.wait(30)
 
 
-def eventually(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.2)
-    raise AssertionError(f"{what} did not happen within {seconds} s")
+eventually = partial(service_checks.eventually, seconds=60)
 
 
 def firing(client: httpx.Client) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,12 @@ import pytest
 import ray
 from otlp_collector import Collector
 from ray import serve
+from service_checks import free_port, write_clip
 from test_observability import asked_for, eventually
 
 from motserve.config import Config
-from motserve.scenes import SceneConfig, render
 from motserve.serving.app import build
 from motserve.serving.arguments import ServeArgs
-from motserve.video import VideoWriter
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -41,12 +39,7 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    scene = SceneConfig(seed=3, width=480, height=272, duration_s=3, people=5)
-    with VideoWriter(path, scene.width, scene.height, Config().video, scene.rate_hz) as writer:
-        for rendered in render(scene):
-            writer.write(rendered.frame.image, rendered.frame.timestamp)
-    return path
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", 3)
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +60,7 @@ def logs() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory, collector: Collector, logs: Path) -> Iterator[httpx.Client]:
     """A client of the running service."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     settings = {
         "detector": {"weights": "bundled", "image_size": 320},
         "reid": {"weights": "bundled", "refresh_interval_s": 0.2},

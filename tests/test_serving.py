@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -22,17 +20,17 @@ import numpy as np
 import pytest
 import ray
 from ray import serve
+from service_checks import eventually, free_port, write_clip
 
-from motserve.config import Config, load_config
+from motserve.config import load_config
 from motserve.identities.store import IdentityStore
 from motserve.local import LocalModels
 from motserve.pipeline import PipelineStats, track_frames
 from motserve.results import encode_frame
-from motserve.scenes import SceneConfig, render
 from motserve.serving.app import build
 from motserve.serving.arguments import ServeArgs
 from motserve.serving.stores import JobStore
-from motserve.video import VideoWriter, open_video
+from motserve.video import open_video
 
 MAX_UPLOAD = 4_000_000
 SETTINGS: dict[str, Any] = {
@@ -54,15 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def clips(folder: Path) -> list[Path]:
     """Two rendered clips of the same size, 3 s each."""
-    paths = []
-    for seed in (3, 4):
-        scene = SceneConfig(seed=seed, width=480, height=272, duration_s=3, people=5)
-        path = folder / f"clip{seed}.mp4"
-        with VideoWriter(path, scene.width, scene.height, Config().video, scene.rate_hz) as writer:
-            for rendered in render(scene):
-                writer.write(rendered.frame.image, rendered.frame.timestamp)
-        paths.append(path)
-    return paths
+    return [write_clip(folder / f"clip{seed}.mp4", 3, seed) for seed in (3, 4)]
 
 
 def serving_settings(folder: Path) -> dict[str, Any]:
@@ -76,9 +66,7 @@ def deploy(settings: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def service(folder: Path) -> Iterator[str]:
     """The running service; the value is its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     serving = serving_settings(folder)
     (folder / "allowed").mkdir()
     ray.init(
@@ -104,15 +92,6 @@ def client(service: str) -> Iterator[httpx.Client]:
         yield client
         for video in client.get("/v1/videos", params={"limit": 100}).json()["videos"]:
             client.delete(f"/v1/videos/{video['id']}")
-
-
-def eventually(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.1)
-    raise AssertionError(f"{what} did not happen within {seconds} s")
 
 
 def post(client: httpx.Client, path: Path, **params: Any) -> httpx.Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,14 +14,13 @@ import ray
 import yaml
 from click.testing import Result
 from ray import serve
+from service_checks import free_port, write_clip
 from typer.testing import CliRunner
 
 from motserve.cli import app
-from motserve.config import Config, MlflowConfig
-from motserve.scenes import SceneConfig, render
+from motserve.config import MlflowConfig
 from motserve.serving.app import build
 from motserve.serving.arguments import ServeArgs
-from motserve.video import VideoWriter
 from training import detector
 from training.rendered import write_dataset
 from training.rendered_config import PictureConfig, RenderedPictures
@@ -51,12 +49,7 @@ def data(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def clip(folder: Path) -> Path:
-    path = folder / "clip.mp4"
-    scene = SceneConfig(seed=3, width=480, height=272, duration_s=2, people=5)
-    with VideoWriter(path, scene.width, scene.height, Config().video, scene.rate_hz) as writer:
-        for rendered in render(scene):
-            writer.write(rendered.frame.image, rendered.frame.timestamp)
-    return path
+    return write_clip(folder / "clip.mp4", 2)
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +98,7 @@ def models(store: MlflowConfig, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def start_service(store: MlflowConfig, folder: Path) -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     settings = {
         "detector": {"weights": [f"models:/{NAME}@production"], "image_size": 320, "confidence": 0.2},
         "reid": {"weights": "bundled"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -148,15 +148,7 @@ class JobStore:
         Returns:
             Whether the attempt still has the video; where it was deleted or is another's, nothing was changed.
         """
-        row = {"heartbeat": self._clock(), **changes}
-        row = {name: orjson.dumps(value) if name in _JSON_COLUMNS else value for name, value in row.items()}
-        with transaction(self._path) as database:
-            written = database.execute(
-                f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in row)} "
-                "WHERE id = ? AND attempt = ? AND status IN (?, ?)",
-                [*row.values(), video_id, attempt, *ACTIVE],
-            )
-        return written.rowcount == 1
+        return self._change(video_id, attempt, {"heartbeat": self._clock(), **changes})
 
     def take_over(self, job: Job) -> Job | None:
         """Give a video to its next attempt, unless somebody else has, or its session is alive after all.
@@ -167,16 +159,10 @@ class JobStore:
         Returns:
             The job of the new attempt; None for whoever comes second.
         """
-        lost, now = job.heartbeat > 0, self._clock()
-        with transaction(self._path) as database:
-            taken = database.execute(
-                "UPDATE jobs SET attempt = attempt + 1, restarts = restarts + ?, heartbeat = ? "
-                "WHERE id = ? AND attempt = ? AND heartbeat = ? AND status IN (?, ?)",
-                [lost, now, job.id, job.attempt, job.heartbeat, *ACTIVE],
-            )
-        if taken.rowcount != 1:
-            return None
-        return replace(job, attempt=job.attempt + 1, restarts=job.restarts + lost, heartbeat=now)
+        lost = job.heartbeat > 0
+        taken = replace(job, attempt=job.attempt + 1, restarts=job.restarts + lost, heartbeat=self._clock())
+        row = {"attempt": taken.attempt, "restarts": taken.restarts, "heartbeat": taken.heartbeat}
+        return taken if self._change(job.id, job.attempt, row, job.heartbeat) else None
 
     def give_up(self, job: Job, error: dict[str, str]) -> bool:
         """Let a video fail whose session was lost, unless that is alive after all.
@@ -188,13 +174,7 @@ class JobStore:
         Returns:
             Whether it failed now.
         """
-        with transaction(self._path) as database:
-            failed = database.execute(
-                "UPDATE jobs SET status = 'failed', error = ? "
-                "WHERE id = ? AND attempt = ? AND heartbeat = ? AND status IN (?, ?)",
-                [orjson.dumps(error), job.id, job.attempt, job.heartbeat, *ACTIVE],
-            )
-        return failed.rowcount == 1
+        return self._change(job.id, job.attempt, {"status": "failed", "error": error}, job.heartbeat)
 
     def delete(self, video_id: str) -> None:
         """Remove a job.
@@ -226,6 +206,19 @@ class JobStore:
         with transaction(self._path) as database:
             rows = database.execute("SELECT * FROM jobs WHERE status IN (?, ?)", ACTIVE).fetchall()
         return [_from_row(row) for row in rows]
+
+    def _change(self, video_id: str, attempt: int, changes: Mapping[str, Any], heartbeat: float | None = None) -> bool:
+        """Change columns of a job in work where it is still that of an attempt and, if given, silent since then."""
+        row = {name: orjson.dumps(value) if name in _JSON_COLUMNS else value for name, value in changes.items()}
+        condition, values = "id = ? AND attempt = ? AND status IN (?, ?)", [video_id, attempt, *ACTIVE]
+        if heartbeat is not None:
+            condition, values = f"{condition} AND heartbeat = ?", [*values, heartbeat]
+        with transaction(self._path) as database:
+            changed = database.execute(
+                f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in row)} WHERE {condition}",
+                [*row.values(), *values],
+            )
+        return changed.rowcount == 1
 
 
 class ArtifactStore:

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -96,21 +97,24 @@ def make_embedder(workshop: Workshop) -> None:
     Raises:
         MotserveError: Data are missing or a training failed.
     """
-    tiny = _train_embedder(workshop, "embedder-tiny")
-    small = _train_embedder(workshop, "embedder-small", tiny)
-    _train_embedder(workshop, "embedder", small)
+    crops = cache(lambda: _crops(workshop))  # only where something is left to train, and then once
+    tiny = _train_embedder(workshop, "embedder-tiny", crops)
+    small = _train_embedder(workshop, "embedder-small", crops, tiny)
+    _train_embedder(workshop, "embedder", crops, small)
 
 
-def _train_embedder(workshop: Workshop, name: str, beginning: Path | None = None) -> Path:
-    crops = workshop.work / "crops"
+def _crops(workshop: Workshop) -> Path:
+    scenes, pictures = _scenes(workshop), _pictures(workshop)
+    props = read_props(workshop.settings, list(scenes.values()), pictures)
+    return write_crops(workshop.settings, scenes, props, workshop.work / "crops")
 
+
+def _train_embedder(workshop: Workshop, name: str, crops: Callable[[], Path], beginning: Path | None = None) -> Path:
     def prepare() -> Job[ReidTrainingConfig]:
-        scenes, pictures = _scenes(workshop), _pictures(workshop)
-        write_crops(workshop.settings, scenes, read_props(workshop.settings, list(scenes.values()), pictures), crops)
         names = dict.fromkeys(("embedder", name))
         files = [workshop.configs / "reid.yaml", *(workshop.configs / "bundled" / f"{one}.yaml" for one in names)]
         test = {"root": str(workshop.data / "reid_images" / "PKU-Reid-74"), "protocol": "cross-camera"}
-        changes: dict[str, Any] = {"data": {"root": str(crops)}, "cross": [test]}
+        changes: dict[str, Any] = {"data": {"root": str(crops())}, "cross": [test]}
         if beginning is not None:
             changes["network"] = {"init": str(beginning)}
         return reid.make_job(layer_settings(files, changes, ReidTrainingConfig))
