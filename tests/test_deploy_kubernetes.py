@@ -324,19 +324,26 @@ def test_variables_of_image_and_pods_are_settings_that_exist(
     for _, template in templates(built[name]):
         for container in containers(template):
             if "/motserve:" in f"/{container['image']}":
-                set_variables(container, monkeypatch)
+                set_variables(container, built[service_of(name)], monkeypatch)
                 load_config()
 
 
-def set_variables(container: Object, monkeypatch: pytest.MonkeyPatch) -> None:
+def set_variables(container: Object, objects: list[Object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Set the settings that a container of our image finds: the image's, then those of the pod."""
     recipe = (ROOT / "Dockerfile").read_text()
     for variable, value in re.findall(r"\b(MOTSERVE_\w+)=(\S+)", recipe):
         monkeypatch.setenv(variable, value)
+    secrets = {one["metadata"]["name"]: one["stringData"] for one in of_kind(objects, "Secret")}
     for one in container.get("env", []):
-        if one["name"].startswith("MOTSERVE_"):
-            secret = "valueFrom" in one and "secretKeyRef" in one["valueFrom"]
-            monkeypatch.setenv(one["name"], "0123456789abcdef" if secret else one["value"])
+        if not one["name"].startswith("MOTSERVE_"):
+            continue
+        secret = one.get("valueFrom", {}).get("secretKeyRef")
+        if secret is None:
+            monkeypatch.setenv(one["name"], one["value"])
+        elif secret["name"] in secrets:
+            monkeypatch.setenv(one["name"], secrets[secret["name"]][secret["key"]])
+        else:
+            assert secret["optional"], one["name"]
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -348,7 +355,7 @@ def test_workers_have_the_folders_that_the_configuration_names(
     for group in cluster["workerGroupSpecs"]:
         (container,) = group["template"]["spec"]["containers"]
         assert container["env"] == head["env"], "the configuration is read on whichever pod builds the application"
-        set_variables(container, monkeypatch)
+        set_variables(container, built[f"overlays/{name}"], monkeypatch)
         _, config = served(built[f"overlays/{name}"])
         mounts = [Path(mount["mountPath"]) for mount in container["volumeMounts"]]
         for folder in (config.serving.storage_dir, config.models_dir, config.cache_dir):
@@ -566,7 +573,7 @@ def test_jobs_start_with_settings_that_load_and_fit_their_workers(
         mounts = [Path(mount["mountPath"]) for mount in container["volumeMounts"]]
         assert any(Path(settings.compute.storage).is_relative_to(mount) for mount in mounts)
         assert {"name": "PYTHONPATH", "value": "/app"} in container["env"]
-        set_variables(container, monkeypatch)
+        set_variables(container, built[service_of(name)], monkeypatch)
         assert any(load_config().cache_dir.is_relative_to(mount) for mount in mounts)
     (group,) = job["rayClusterSpec"]["workerGroupSpecs"]
     limits, compute = limits_of(group), settings.compute
