@@ -16,10 +16,10 @@ from typing import Any
 import orjson
 
 from motserve import __version__
+from motserve.checksums import checksum
 from motserve.config import Config
 from motserve.credentials import without_credentials
 from motserve.files import write_json
-from motserve.weights import checksum
 
 LIBRARIES = ("numpy", "scipy", "lap", "opencv-python", "av", "torch", "torchvision", "ultralytics", "onnxruntime")
 """Libraries whose versions can move any result; whoever uses others names them as well."""

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from motserve.checksums import checksum
 from motserve.config import MlflowConfig
+from motserve.config.sections import Role
 from motserve.registry import Card, Registry, Scores, Version, write_card
-from motserve.weights import Role, checksum
 from training.run_log import RunLog
 
 VAL = "v" * 64

@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from ray.exceptions import RayTaskError
 
 from motserve.config import Config, change_config, load_config
+from motserve.config.sections import Role
 from motserve.errors import Conflict, InvalidConfig, MotserveError, NotReady
 from motserve.serving.choice import DetectorChoice
 from motserve.serving.ingress.deployment import build_http
@@ -23,7 +24,6 @@ from motserve.serving.reloader import Reloader
 from motserve.serving.replica import ModelInfo
 from motserve.serving.served import ServedModels
 from motserve.serving.shelf import ModelShelf, Names
-from motserve.weights import Role
 
 OLD: Names = ("models:/people/1", "bundled")
 NEW: Names = ("models:/people/2", "bundled")

@@ -10,9 +10,10 @@ from urllib.error import URLError
 import pytest
 
 from motserve import downloads, weights
+from motserve.checksums import checksum
 from motserve.config import Config, load_config
 from motserve.errors import WeightsUnavailable
-from motserve.weights import checksum, find_weights, resolve_weights
+from motserve.weights import find_weights, resolve_weights
 
 Download = Callable[[Path], None]
 

@@ -13,11 +13,12 @@ from typing import Any, Final
 import torch
 import yaml
 
+from motserve.checksums import checksum
 from motserve.config import Config, change_config, load_config
 from motserve.experiments.measure import measure_detector
 from motserve.mlflow_store import placed
 from motserve.registry import Card, Scores, write_card
-from motserve.weights import checksum, resolve_weights
+from motserve.weights import resolve_weights
 from training.detector_config import DetectorTraining
 from training.halved import halved
 from training.job import MODEL

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import torch
 
+from motserve.checksums import checksum
 from motserve.config import Config, change_config
 from motserve.experiments.cache import open_cache
 from motserve.experiments.crops import embed_crops, load_crops
 from motserve.experiments.measure import measure_embedder
 from motserve.experiments.models import Models
 from motserve.registry.card import Card, write_card
-from motserve.weights import checksum
 from training.job_config import write_settings
 from training.reid_config import ReidTrainingConfig
 from training.reid_data import MeasuredSet

@@ -11,8 +11,9 @@ from rich.table import Table
 
 from motserve.cli import registry
 from motserve.cli.options import ConfigFiles, Overrides, read_config
+from motserve.config.sections import Role
 from motserve.registry import Registry
-from motserve.weights import Role, Weights, find_weights, resolve_weights
+from motserve.weights import Weights, find_weights, resolve_weights
 
 app = typer.Typer(no_args_is_help=True, help="The weights of detector and embedder, and the registry of trained ones.")
 console = Console()

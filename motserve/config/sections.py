@@ -25,6 +25,10 @@ Policy = Annotated[Literal["off", "on_demand", "interval", "always"], BeforeVali
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 
 
+Role = Literal["detector", "reid"]
+"""The sections that name weights."""
+
+
 class Section(BaseModel):
     """A part of the tree: immutable, every field described, unknown keys refused."""
 

@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
+from motserve.checksums import checksum
 from motserve.datasets.manifest import Entry, is_prepared
 from motserve.datasets.pictures import Picture
 from motserve.errors import InvalidData
-from motserve.weights import checksum
 
 Links = Literal["symlink", "hardlink", "copy"]
 

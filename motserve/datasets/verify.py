@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+from motserve.checksums import checksum
 from motserve.datasets.manifest import Entry, read_manifest
-from motserve.weights import checksum
 
 # What Ultralytics puts beside pictures when it is told to cache them.
 _CACHES = frozenset({".npy", ".cache"})

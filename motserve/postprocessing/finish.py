@@ -7,12 +7,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from motserve.checksums import checksum
 from motserve.config import Config
 from motserve.postprocessing.gaps import fill_gaps
 from motserve.postprocessing.linking import Score, link_identities
 from motserve.postprocessing.regrouping import LookBook, regroup
 from motserve.types import TrackedFrame
-from motserve.weights import Weights, checksum
+from motserve.weights import Weights
 
 _BUNDLED: Final = "bundled"
 

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import orjson
 
+from motserve.checksums import checksum
+from motserve.config.sections import Role
 from motserve.errors import InvalidData, WeightsUnavailable
 from motserve.files import write_json
-from motserve.weights import Role, checksum
 
 CARD: Final = "model.json"
 

@@ -9,10 +9,10 @@ from typing import Any, Final, cast, get_args
 
 import orjson
 
+from motserve.config.sections import Role
 from motserve.errors import NotFound
 from motserve.mlflow_store import plain_name
 from motserve.registry.card import Scores
-from motserve.weights import Role
 
 ARCHIVED: Final = "archived"
 """Tag of a version that is out of use."""

@@ -20,9 +20,9 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from ray.serve import metrics as serve_metrics
 from ray.util import metrics
 
+from motserve.config.sections import Role
 from motserve.observer import Stage
 from motserve.serving.batching import Pass
-from motserve.weights import Role
 
 _SECONDS: Final = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0]
 _SIZES: Final = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]

@@ -12,12 +12,13 @@ from typing import Any
 from ray.exceptions import RayActorError, RayTaskError
 
 from motserve.config import Config
+from motserve.config.sections import Role
 from motserve.errors import Conflict, MotserveError, NotReady
 from motserve.serving.periodic import repeating
 from motserve.serving.replica import ModelInfo
 from motserve.serving.served import ServedModels
 from motserve.serving.shelf import Names
-from motserve.weights import Role, is_alias, pin_weights, shown_name
+from motserve.weights import is_alias, pin_weights, shown_name
 
 logger = logging.getLogger("motserve.models")
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from motserve.config import Config, ReplicaConfig
+from motserve.config.sections import Role
 from motserve.logs import setup_logging
 from motserve.serving.batching import Pass
 from motserve.serving.metrics import STALE, ModelMetrics, gpu_memory
@@ -18,7 +19,6 @@ from motserve.serving.periodic import repeat
 from motserve.serving.served import ServedModels
 from motserve.serving.shelf import Names
 from motserve.serving.tracing import Tracing
-from motserve.weights import Role
 
 logger = logging.getLogger("motserve.models")
 

@@ -10,9 +10,10 @@ from typing import Final
 import orjson
 
 from motserve.config import Config
+from motserve.config.sections import Role
 from motserve.database import Migration, migrate, transaction
 from motserve.serving.shelf import Names
-from motserve.weights import Role, pin_weights
+from motserve.weights import pin_weights
 
 _KEPT: Final = 100  # deployments; sessions of an older one may still run while the next starts
 

@@ -21,6 +21,7 @@ import ray
 from ray.serve.handle import DeploymentHandle
 
 from motserve.config import Config
+from motserve.config.sections import Role
 from motserve.errors import InvalidVideo, MotserveError
 from motserve.identities.model import model_key
 from motserve.identities.portraits import PortraitBook
@@ -46,7 +47,6 @@ from motserve.serving.tracing import Tracing
 from motserve.state import joined, part
 from motserve.types import Sighting
 from motserve.video import VideoSource, open_video
-from motserve.weights import Role
 
 logger = logging.getLogger("motserve.session")
 
