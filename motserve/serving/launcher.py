@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +16,7 @@ from motserve.identities.store import IdentityStore
 from motserve.serving.checkpoint import CheckpointStore
 from motserve.serving.nodes import all_draining
 from motserve.serving.origin import Origin
+from motserve.serving.people import forget
 from motserve.serving.session import VideoSession
 from motserve.serving.stores import ArtifactStore, Job, JobStore
 
@@ -153,10 +153,7 @@ class SessionLauncher:
             return
         logger.error(message, extra={"video_id": job.id, "frame": job.frames_done})
         CheckpointStore(self._artifacts, job.id, self._config).remove(job.attempt + 1)
-        try:
-            self._identities.forget([job.id])
-        except sqlite3.Error:  # a search forgets the people of failed videos as well
-            logger.exception("the people of this video are still in the index", extra={"video_id": job.id})
+        forget(self._identities, job.id, logger)
 
     def _launch(self, job: Job, origin: Origin) -> None:
         # Detached, because the ingress replica that starts a session may be gone before the video is done.
