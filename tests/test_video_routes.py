@@ -57,3 +57,53 @@ def test_an_error_of_another_process_gets_the_status_of_its_cause(
     assert (answer.status_code, answer.json()["detail"]) == (status, str(error))
     assert answer.json()["title"] == {404: "Not found", 503: "Overloaded"}[status]
     assert answer.headers.get("retry-after") == {404: None, 503: "7"}[status]
+
+
+# --- what is posted ---------------------------------------------------------------------------------------------------
+
+
+FORM = {"content-type": "multipart/form-data; boundary=x"}
+FILE = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n'
+FIELD = b'--x\r\nContent-Disposition: form-data; name="note"\r\n\r\n'
+END = b"\r\n--x--\r\n"
+
+
+def pieces(*parts: bytes) -> Iterator[bytes]:
+    yield from parts
+
+
+@pytest.mark.parametrize("path", ["/v1/videos", "/v1/identities/search"])
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ([FIELD, bytes(100_000), b"\r\n", FILE, b"video", END], "more than 65536 bytes beside its file"),
+        ([FILE, b"video\r\n", *[FIELD + bytes(1000) + b"\r\n"] * 70, END], "more than 65536 bytes beside its file"),
+        ([FILE, b"video\r\n", *[FIELD + b"\r\n"] * 2000, END], "more than 65536 bytes beside its file"),
+        ([FILE, b"video\r\n", FILE, b"video", END], "exactly one file, it holds 2"),
+    ],
+    ids=["a large field", "many fields", "many empty fields", "two files"],
+)
+def test_a_form_holds_one_file_and_little_beside_it(
+    client: httpx.Client, tmp_path: Path, path: str, body: list[bytes], said: str
+) -> None:
+    answer = client.post(path, content=pieces(*body), headers=FORM)
+    assert answer.status_code == 400, answer.text
+    assert said in answer.json()["detail"]
+    assert list(tmp_path.glob("videos/*")) == []
+
+
+def test_a_second_file_is_refused_before_it_has_arrived(client: httpx.Client) -> None:
+    def body() -> Iterator[bytes]:
+        yield FILE + b"video\r\n" + FILE
+        for _ in range(20):
+            yield bytes(256 << 10)
+
+    answer = client.post("/v1/videos", content=body(), headers=FORM)
+    assert "it holds 2" in answer.json()["detail"]
+
+
+def test_a_file_of_any_size_is_taken_with_fields_beside_it(client: httpx.Client, service: Service, clip: Path) -> None:
+    data = clip.read_bytes() + bytes(100_000)
+    answer = client.post("/v1/videos", data={"note": "n" * 60_000}, files={"file": ("clip.mp4", data)})
+    assert answer.status_code == 202, answer.text
+    assert service.artifacts.source(answer.json()["id"]).read_bytes() == data
