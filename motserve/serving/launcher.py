@@ -23,6 +23,8 @@ from motserve.serving.stores import ArtifactStore, Job, JobStore
 logger = logging.getLogger("motserve.ingress")
 
 _NAMESPACE = "motserve"
+_ABANDONED_S = 86400.0
+"""Age at which files without a row are taken for those of an upload that was killed; the row is made at its end."""
 
 
 class SessionLauncher:
@@ -121,11 +123,16 @@ class SessionLauncher:
                 self._take_up(job)
 
     def reconcile(self) -> None:
-        """Forget people of videos that are not there any more or have failed."""
+        """Forget people of videos that are not there any more or have failed; remove what killed uploads have left."""
         videos = self._identities.videos()
         jobs = self._jobs.several(videos)
         if lost := [video for video in videos if video not in jobs or jobs[video].status == "failed"]:
             self._identities.forget(lost)
+        folders = self._artifacts.videos()
+        known = self._jobs.several(folders)  # asked after the folders, because a video has its folder first
+        for video in folders:
+            if video not in known and self._artifacts.remove_abandoned(video, self._clock() - _ABANDONED_S):
+                logger.warning("what was left of an upload is removed", extra={"video_id": video})
 
     def _take_up(self, job: Job) -> None:
         extra = {"video_id": job.id, "frame": job.frames_done, "attempt": job.attempt}
