@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -107,3 +108,16 @@ def test_a_file_of_any_size_is_taken_with_fields_beside_it(client: httpx.Client,
     answer = client.post("/v1/videos", data={"note": "n" * 60_000}, files={"file": ("clip.mp4", data)})
     assert answer.status_code == 202, answer.text
     assert service.artifacts.source(answer.json()["id"]).read_bytes() == data
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_an_upload_may_be_read_by_whom_other_files_may(
+    client: httpx.Client, service: Service, clip: Path, mask: int, mode: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        answer = client.post("/v1/videos", files={"file": ("clip.mp4", clip.read_bytes())})
+    finally:
+        os.umask(before)
+    folder = service.artifacts.source(answer.json()["id"]).parent
+    assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == {"source": mode}

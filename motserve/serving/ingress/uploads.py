@@ -6,6 +6,7 @@ What all request bodies need is here too: the kind of a body, its description, l
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,11 @@ async def receive_form(request: Request, folder: Path, target: Path, max_bytes: 
         raise BadRequest(f"the posted file {name} is empty")
     if files[0].actual_file_name is None:
         raise BadRequest(f"the posted file {name} did not arrive whole")
-    Path(files[0].actual_file_name.decode()).rename(target)
+    arrived = Path(files[0].actual_file_name.decode())
+    target.touch()
+    # the parser makes files that no other user may read, and whoever restores a backup may be another
+    shutil.copymode(target, arrived)
+    arrived.replace(target)
     return name
 
 
