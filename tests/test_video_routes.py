@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from service_checks import write_clip
 
 from motserve.config import load_config
 from motserve.errors import MotserveError, NotFound, Overloaded
-from motserve.serving.ingress import Service, build_http
+from motserve.serving.ingress import Service, build_http, videos
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +122,42 @@ def test_an_upload_may_be_read_by_whom_other_files_may(
         os.umask(before)
     folder = service.artifacts.source(answer.json()["id"]).parent
     assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == {"source": mode}
+
+
+# --- clients do not wait for each other, nor for those who leave ------------------------------------------------------
+
+
+def test_a_store_that_is_locked_is_not_waited_for_on_the_loop(
+    client: httpx.Client, service: Service, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, bool]] = []
+
+    def watched(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def watch(*values: Any) -> Any:
+            calls.append((name, on_a_loop()))
+            return call(*values)
+
+        return watch
+
+    for name in ("add", "get", "page", "delete"):
+        monkeypatch.setattr(service.jobs, name, watched(name, getattr(service.jobs, name)))
+    monkeypatch.setattr(service.artifacts, "delete", watched("delete files", service.artifacts.delete))
+    monkeypatch.setattr(service.sessions, "_launch", lambda job, _: service.jobs.write(job.id, 0, status="done"))
+    posted = client.post("/v1/videos", params={"wait": True}, files={"file": ("clip.mp4", clip.read_bytes())})
+    state = posted.headers["location"]
+    assert [posted.status_code, client.get("/v1/videos").status_code, client.get(state).status_code] == [200] * 3
+    assert client.get(f"{state}/tracks").status_code == 200
+    monkeypatch.setattr(videos, "annotated_file", raising(NotFound("it is not drawn here")))
+    assert client.get(f"{state}/annotated.mp4").status_code == 404
+    assert client.delete(state).status_code == 204
+    assert client.post("/v1/videos", files={"file": ("no.mp4", b"no video")}).status_code == 422
+    assert {name for name, _ in calls} == {"add", "get", "page", "delete", "delete files"}
+    assert [name for name, on_loop in calls if on_loop] == []
+
+
+def on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
