@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
 from ray.exceptions import RayTaskError
 from service_checks import write_clip
@@ -17,6 +20,9 @@ from service_checks import write_clip
 from motserve.config import load_config
 from motserve.errors import MotserveError, NotFound, Overloaded
 from motserve.serving.ingress import Service, build_http, videos
+from motserve.serving.ingress.detached import submit_detached
+from motserve.serving.origin import Origin
+from motserve.serving.stores import Job
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +167,78 @@ def on_a_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_a_client_who_leaves_while_a_session_starts_leaves_a_whole_video_or_none(
+    service: Service, clip: Path, monkeypatch: pytest.MonkeyPatch, starts: bool
+) -> None:
+    begun, goes_on, ended = threading.Event(), threading.Event(), threading.Event()
+    start = service.sessions.start
+
+    def slow_start(job: Job, origin: Origin) -> None:
+        begun.set()
+        goes_on.wait(30)
+        start(job, origin)
+
+    def launch(*_: Any) -> None:
+        if not starts:
+            raise RuntimeError("no cluster")
+
+    def finished(call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*values: Any) -> Any:
+            try:
+                return call(*values)
+            finally:
+                ended.set()
+
+        return run
+
+    monkeypatch.setattr(service.sessions, "start", slow_start)
+    monkeypatch.setattr(service.sessions, "_launch", launch)
+    monkeypatch.setattr(videos, "submit_detached", lambda call: submit_detached(finished(call)))
+
+    async def leave() -> None:
+        accepting = asyncio.create_task(videos._accept(posted(clip.read_bytes()), service))
+        await asyncio.to_thread(begun.wait, 30)
+        accepting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await accepting
+        goes_on.set()
+        await asyncio.to_thread(ended.wait, 30)
+
+    asyncio.run(leave())
+    rows = [job.id for job in service.jobs.page(10)]
+    assert len(rows) == int(starts)
+    assert service.artifacts.videos() == rows
+    assert all(service.artifacts.source(video).exists() for video in rows)
+
+
+def test_a_start_that_waits_for_a_thread_is_not_taken_back() -> None:
+    done = threading.Event()
+
+    async def leave() -> None:
+        free = threading.Event()
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        busy = asyncio.get_running_loop().run_in_executor(None, free.wait, 30)
+        submitting = asyncio.create_task(submit_detached(done.set))
+        await asyncio.sleep(0)
+        submitting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await submitting
+        free.set()
+        await busy
+        await asyncio.to_thread(done.wait, 0.0)
+
+    asyncio.run(leave())
+    assert done.is_set()
+
+
+def posted(video: bytes) -> Request:
+    """A request as it comes from the server."""
+    headers = [(b"content-type", FORM["content-type"].encode())]
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": FILE + video + END, "more_body": False}
+
+    return Request({"type": "http", "method": "POST", "path": "/v1/videos", "headers": headers}, receive)

@@ -137,7 +137,10 @@ async def delete_video(video_id: str, service: ServiceDependency) -> None:
 
 
 async def _accept(request: Request, service: Service) -> Job:
-    """Take the video in, check it, start its session; of a video that is refused nothing is left."""
+    """Take the video in, check it, start its session; of a video that is refused nothing is left.
+
+    A client who leaves before the start has its video removed; one who leaves during it finds the video in the list.
+    """
     kind = body_kind(request)
     video_id = uuid.uuid4().hex
     folder = service.artifacts.create(video_id)
@@ -149,14 +152,22 @@ async def _accept(request: Request, service: Service) -> Job:
             source = await receive_url(request, service.config.serving)
             name = source.name
         await asyncio.to_thread(probe_video, source, service.config.video, name)
-        job = Job(video_id, name, str(source), time.time())
-        origin = Origin.here(service.tracing.headers(), video_id)
-        await submit_detached(partial(service.sessions.start, job, origin))
-        logger.info("video accepted", extra={"video_id": video_id, "source": name})
     except BaseException:
         await asyncio.to_thread(service.artifacts.delete, video_id)
         raise
+    job = Job(video_id, name, str(source), time.time())
+    await submit_detached(partial(_start, service, job, Origin.here(service.tracing.headers(), video_id)))
+    logger.info("video accepted", extra={"video_id": video_id, "source": name})
     return job
+
+
+def _start(service: Service, job: Job, origin: Origin) -> None:
+    """Start the session of a video, or remove its files: here, because a client who leaves does not stop the start."""
+    try:
+        service.sessions.start(job, origin)
+    except BaseException:
+        service.artifacts.delete(job.id)
+        raise
 
 
 async def _follow(service: Service, video_id: str) -> AsyncIterator[bytes]:
