@@ -179,7 +179,7 @@ def test_a_session_that_could_not_be_started_is_tried_again_after_a_lease(
         "no session could be started; the next look tries again"
     ]
     launcher.error = None
-    launcher.jobs.update("a", heartbeat=NOW - 11)
+    assert launcher.jobs.write("a", 1, heartbeat=NOW - 11)
     launcher.look_after()
     assert launcher.started == [("a", 2)]
 
@@ -256,7 +256,7 @@ def test_a_lease_gives_signs_of_life_until_another_session_has_the_video(tmp_pat
     async def run() -> None:
         task = await kept_until(lease, lambda: jobs.get("a").heartbeat == NOW)
         assert not task.done()
-        jobs.update("a", attempt=1)
+        assert jobs.take_over(jobs.get("a")) is not None
         with pytest.raises(Superseded, match="taken over from attempt 0"):
             await asyncio.wait_for(task, 30)
         with pytest.raises(Superseded):

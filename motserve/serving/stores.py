@@ -134,14 +134,6 @@ class JobStore:
             rows = select_by_id(database, "SELECT * FROM jobs", video_ids)
         return {row["id"]: _from_row(row) for row in rows}
 
-    def update(self, video_id: str, **changes: Any) -> None:
-        """Change some columns of a job; a job that was deleted meanwhile stays deleted."""
-        row = {name: orjson.dumps(value) if name in _JSON_COLUMNS else value for name, value in changes.items()}
-        with transaction(self._path) as database:
-            database.execute(
-                f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in row)} WHERE id = ?", [*row.values(), video_id]
-            )
-
     def write(self, video_id: str, attempt: int, **changes: Any) -> bool:
         """Change some columns as the session of an attempt, which is a sign of its life as well.
 
