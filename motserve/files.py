@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+_PART = ".part"
+
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
@@ -21,12 +23,22 @@ def replacing(target: Path) -> Iterator[Path]:
     """
     if target.exists() and not target.is_file():
         raise FileExistsError(errno.EEXIST, "not a regular file", str(target))
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_PART}")
     try:
         yield partial
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def left_over(folder: Path, pattern: str) -> Iterator[Path]:
+    """Return what writers that were killed have left of `replacing` a target.
+
+    Args:
+        folder: Folder of the target.
+        pattern: Name of the target, `*` for anything.
+    """
+    return folder.glob(f".{pattern}.*{_PART}")
 
 
 def write_json(target: Path, document: Any) -> None:

@@ -37,7 +37,7 @@ def add_video(storage: Path, video_id: str, source: str | None = None) -> None:
     jobs = JobStore(storage)
     jobs.add(Job(video_id, f"{video_id}.mp4", source or str(artifacts.source(video_id)), 1.0), 10_000, 5)
     IdentityStore(storage, 1000).remember(video_id, "model", [person(1), person(2)])
-    jobs.update(video_id, status="done")
+    assert jobs.write(video_id, 0, status="done")
 
 
 @pytest.fixture

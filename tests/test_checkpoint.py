@@ -307,3 +307,13 @@ def test_the_checkpoint_before_stays_until_the_next_is_whole(tmp_path: Path, mon
     monkeypatch.undo()
     assert (checkpoints.load() or Checkpoint()).seconds == FULL.seconds
     assert [path.name for path in (tmp_path / "videos" / "a").iterdir()] == ["checkpoint-0.npz"]
+
+
+def test_what_is_left_of_a_save_that_was_killed_goes_with_the_checkpoints(tmp_path: Path) -> None:
+    checkpoints = store(tmp_path)
+    for attempt in (0, 1, 10):
+        checkpoints.save(attempt, FULL)
+        (tmp_path / "videos" / "a" / f".checkpoint-{attempt}.npz.1a2b3c4d.part").write_bytes(b"half of it")
+    checkpoints.remove(10)
+    left = {".checkpoint-10.npz.1a2b3c4d.part", "checkpoint-10.npz"}
+    assert {path.name for path in (tmp_path / "videos" / "a").iterdir()} == left

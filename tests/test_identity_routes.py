@@ -187,7 +187,8 @@ def test_a_service_that_starts_forgets_people_of_lost_videos(service: Service) -
     for video in "abc":
         add_video(service, video, "red")
     service.jobs.delete("a")
-    service.jobs.update("b", status="failed")
+    service.jobs.delete("b")
+    service.jobs.add(Job("b", "b.mp4", "", 0.0, status="failed"), 100, 5)
     again = Service(service.config, service.deployment, service.detector, service.embedder, service.monitor)
     assert again.identities.videos() == {"c"}
 

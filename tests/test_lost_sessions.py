@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -178,7 +179,7 @@ def test_a_session_that_could_not_be_started_is_tried_again_after_a_lease(
         "no session could be started; the next look tries again"
     ]
     launcher.error = None
-    launcher.jobs.update("a", heartbeat=NOW - 11)
+    assert launcher.jobs.write("a", 1, heartbeat=NOW - 11)
     launcher.look_after()
     assert launcher.started == [("a", 2)]
 
@@ -198,6 +199,24 @@ def test_of_a_video_whose_session_cannot_be_started_nothing_is_left(tmp_path: Pa
     with pytest.raises(RuntimeError, match="no cluster"):
         launcher.start(job("a"), Origin())
     assert launcher.jobs.active() == []
+
+
+def test_a_service_that_starts_removes_what_is_left_of_uploads_that_were_killed(tmp_path: Path) -> None:
+    day = 86400
+    launcher = launcher_with(tmp_path, job("a-video"), job("done", status="done"))
+    launcher.reconcile()
+    ages = {
+        "a-video": 2 * day, "done": 2 * day, "with-tracks": 2 * day, "under-way": day - 10, "just-written": 2 * day,
+        "killed": day + 10,
+    }  # fmt: skip
+    for video, age in ages.items():
+        source = launcher.artifacts.create(video) / ("tracks.ndjson" if video == "with-tracks" else "tmp1234")
+        source.write_bytes(b"half of a video")
+        for path in (source, source.parent):
+            os.utime(path, (NOW - age, NOW - age))
+    os.utime(tmp_path / "videos" / "just-written" / "tmp1234", (NOW - 5, NOW - 5))
+    launcher.reconcile()
+    assert set(launcher.artifacts.videos()) == set(ages) - {"killed"}
 
 
 # --- the lease --------------------------------------------------------------------------------------------------------
@@ -237,7 +256,7 @@ def test_a_lease_gives_signs_of_life_until_another_session_has_the_video(tmp_pat
     async def run() -> None:
         task = await kept_until(lease, lambda: jobs.get("a").heartbeat == NOW)
         assert not task.done()
-        jobs.update("a", attempt=1)
+        assert jobs.take_over(jobs.get("a")) is not None
         with pytest.raises(Superseded, match="taken over from attempt 0"):
             await asyncio.wait_for(task, 30)
         with pytest.raises(Superseded):

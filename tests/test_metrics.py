@@ -295,7 +295,7 @@ def jobs(tmp_path: Path) -> JobStore:
 def add(jobs: JobStore, video_id: str, **changes: Any) -> None:
     jobs.add(Job(video_id, "name", "source", 0.0), 100, 1)
     if changes:
-        jobs.update(video_id, **changes)
+        assert jobs.write(video_id, 0, **changes)
 
 
 def report(video_id: str, decoded: int, tracked: int, ended: Any = None) -> Report:
@@ -356,7 +356,7 @@ def test_a_session_that_ends_without_a_word_is_noticed(
     if row is None:
         jobs.delete("a")
     else:
-        jobs.update("a", **row)
+        assert jobs.write("a", 0, **row)
     asyncio.run(ledger.look())
     assert board.total("motserve_videos_total", status=status) < 1, "its last report may be on the way"
     clock.now = 60.0

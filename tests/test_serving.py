@@ -420,7 +420,8 @@ def test_a_lost_session_is_taken_up_from_its_checkpoint(
 
 def lose(video_id: str, folder: Path) -> None:
     """Take a video its session for the last time."""
-    JobStore(folder / "data").update(video_id, restarts=100)
+    jobs = JobStore(folder / "data")
+    assert jobs.write(video_id, jobs.get(video_id).attempt, restarts=100)
     ray.kill(ray.get_actor(video_id, namespace="motserve"))
 
 

@@ -36,10 +36,11 @@ def test_a_job_comes_back_as_it_was_added(tmp_path: Path) -> None:
     assert JobStore(tmp_path / "new" / "folder").get("b") == job("b")
 
 
-def test_an_update_changes_what_it_names(tmp_path: Path) -> None:
+def test_a_write_changes_what_it_names(tmp_path: Path) -> None:
     store = filled(tmp_path, job("a"), job("b"))
-    store.update("a", status="running", frames_done=7, models={"detector": {"name": "x"}})
-    assert store.get("a") == job("a", status="running", frames_done=7, models={"detector": {"name": "x"}})
+    changes: dict[str, Any] = {"status": "running", "frames_done": 7, "models": {"detector": {"name": "x"}}}
+    assert store.write("a", 0, heartbeat=3.0, **changes)
+    assert store.get("a") == job("a", heartbeat=3.0, **changes)
     assert store.get("b") == job("b")
 
 
@@ -53,7 +54,7 @@ def test_several_jobs_are_those_of_them_that_exist(tmp_path: Path) -> None:
 def test_a_deleted_job_stays_deleted(tmp_path: Path) -> None:
     store = filled(tmp_path, job("a"))
     store.delete("a")
-    store.update("a", status="done")
+    assert not store.write("a", 0, status="done")
     for call in (store.get, store.delete, lambda video_id: store.page(5, after=video_id)):
         with pytest.raises(NotFound, match="no video a"):
             call("a")
@@ -89,7 +90,7 @@ def test_beyond_the_limit_no_job_is_taken(tmp_path: Path) -> None:
     assert caught.value.retry_after_s == 7
     with pytest.raises(NotFound):
         store.get("c")
-    store.update("a", status="done")
+    assert store.write("a", 0, status="done")
     store.add(job("c"), max_active=2, retry_after_s=7)
 
 
@@ -208,7 +209,7 @@ def _add_some(root: Path, prefix: str, count: int, limit: int) -> int:
             taken += 1
         except Overloaded:
             continue
-        store.update(f"{prefix}-{number}", status="running", frames_done=number)
+        assert store.write(f"{prefix}-{number}", 0, status="running", frames_done=number)
     return taken
 
 

@@ -26,7 +26,7 @@ import orjson
 import motserve
 from motserve.config import Config
 from motserve.errors import UnfitCheckpoint
-from motserve.files import replacing
+from motserve.files import left_over, replacing
 from motserve.serving.shelf import Names
 from motserve.serving.stores import ArtifactStore, attempt_of
 from motserve.state import State, joined, part
@@ -106,9 +106,13 @@ class CheckpointStore:
         return checkpoint
 
     def remove(self, before: int) -> None:
-        """Remove the checkpoints of the attempts before one."""
+        """Remove the checkpoints of the attempts before one, and what was left of those that were never whole."""
         for path in self._artifacts.checkpoints(self._video_id):
             if attempt_of(path) < before:
+                path.unlink(missing_ok=True)
+        for attempt in range(before):
+            target = self._artifacts.checkpoint(self._video_id, attempt)
+            for path in left_over(target.parent, target.name):
                 path.unlink(missing_ok=True)
 
     def _written(self) -> int:

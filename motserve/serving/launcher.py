@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,12 +16,15 @@ from motserve.identities.store import IdentityStore
 from motserve.serving.checkpoint import CheckpointStore
 from motserve.serving.nodes import all_draining
 from motserve.serving.origin import Origin
+from motserve.serving.people import forget
 from motserve.serving.session import VideoSession
 from motserve.serving.stores import ArtifactStore, Job, JobStore
 
 logger = logging.getLogger("motserve.ingress")
 
 _NAMESPACE = "motserve"
+_ABANDONED_S = 86400.0
+"""Age at which files without a row are taken for those of an upload that was killed; the row is made at its end."""
 
 
 class SessionLauncher:
@@ -121,11 +123,16 @@ class SessionLauncher:
                 self._take_up(job)
 
     def reconcile(self) -> None:
-        """Forget people of videos that are not there any more or have failed."""
+        """Forget people of videos that are not there any more or have failed; remove what killed uploads have left."""
         videos = self._identities.videos()
         jobs = self._jobs.several(videos)
         if lost := [video for video in videos if video not in jobs or jobs[video].status == "failed"]:
             self._identities.forget(lost)
+        folders = self._artifacts.videos()
+        known = self._jobs.several(folders)  # asked after the folders, because a video has its folder first
+        for video in folders:
+            if video not in known and self._artifacts.remove_abandoned(video, self._clock() - _ABANDONED_S):
+                logger.warning("what was left of an upload is removed", extra={"video_id": video})
 
     def _take_up(self, job: Job) -> None:
         extra = {"video_id": job.id, "frame": job.frames_done, "attempt": job.attempt}
@@ -153,10 +160,7 @@ class SessionLauncher:
             return
         logger.error(message, extra={"video_id": job.id, "frame": job.frames_done})
         CheckpointStore(self._artifacts, job.id, self._config).remove(job.attempt + 1)
-        try:
-            self._identities.forget([job.id])
-        except sqlite3.Error:  # a search forgets the people of failed videos as well
-            logger.exception("the people of this video are still in the index", extra={"video_id": job.id})
+        forget(self._identities, job.id, logger)
 
     def _launch(self, job: Job, origin: Origin) -> None:
         # Detached, because the ingress replica that starts a session may be gone before the video is done.

@@ -18,11 +18,12 @@ from typing import Any, Final
 
 from motserve.config.serving import SessionConfig
 from motserve.errors import MotserveError
-from motserve.serving.stores import Job, JobStore
+from motserve.serving.stores import ACTIVE, Job, JobStore
 
 logger = logging.getLogger("motserve.session")
 
 _SIGNS: Final = 3  # of life in the time after which a session is taken for lost
+_AGAIN_S: Final = 0.2  # between two tries of a change that must not get lost
 
 
 class Superseded(MotserveError):
@@ -59,18 +60,20 @@ class Lease:
         self._clock = clock
         self._renewed_at = clock()
         self._extra = {"video_id": job.id, "attempt": job.attempt}
-        self._released = False
+        self._over = False
         self._in_turn = threading.Lock()
 
     def write(self, **changes: Any) -> None:
-        """Change columns of the job, which renews the lease; nothing is changed once the video was given back.
+        """Change columns of the job, which renews the lease; nothing is changed once it has ended or was given back.
 
         Raises:
-            Superseded: The video was deleted, is another's, or has ended.
+            Superseded: The video was deleted, is another's, or was ended by somebody else.
+            sqlite3.Error: The store could not be written to.
         """
         with self._in_turn:
-            if not self._released:
+            if not self._over:
                 self._write(changes)
+                self._over = changes.get("status", "running") not in ACTIVE
 
     def release(self) -> None:
         """Give the video back, to be taken over at once.
@@ -80,19 +83,44 @@ class Lease:
         """
         with self._in_turn:  # a sign of life that comes later would undo it
             self._write({"heartbeat": 0.0})
-            self._released = True
+            self._over = True
+
+    async def surely(self, change: Callable[..., None], **changes: Any) -> None:
+        """Make a change, again where the store fails, for as long as a lease lasts.
+
+        Not for as long as it is renewed: a store that takes signs of life and nothing else, as on a full disk, must
+        not hold the video for ever.
+
+        Args:
+            change: `write` or `release`.
+            changes: What it is called with.
+
+        Raises:
+            Superseded: See `write`; or it could not be made in this time, and is left to whoever takes the video up.
+        """
+        until = self._clock() + self._lease_s
+        while True:
+            try:
+                await asyncio.wait_for(asyncio.to_thread(change, **changes), max(until - self._clock(), 0.0))
+            except (sqlite3.Error, asyncio.TimeoutError) as error:  # a store may also not answer at all
+                logger.warning("the job store takes no change: %s", str(error) or "no answer", extra=self._extra)
+                if until <= self._clock():
+                    raise Superseded(f"the job store took no change for {self._lease_s:g} s") from error
+            else:
+                return
+            await asyncio.sleep(max(min(_AGAIN_S, until - self._clock()), 0.0))
 
     async def keep(self) -> None:
-        """Renew the lease until it is lost, and look whether the machine is to be left.
+        """Renew the lease until it is lost, or the session needs it no more; look whether the machine is to be left.
 
         Raises:
             Superseded: The video was deleted, another session has it, or may have.
         """
-        while True:
+        while not self._over:
             try:
                 await asyncio.wait_for(asyncio.to_thread(self.write), max(self._left_s(), 0.0))
-            except (sqlite3.Error, asyncio.TimeoutError) as error:  # a store may also not answer at all
-                logger.warning("no sign of life could be given: %s", error or "no answer", extra=self._extra)
+            except (sqlite3.Error, asyncio.TimeoutError) as error:
+                logger.warning("no sign of life could be given: %s", str(error) or "no answer", extra=self._extra)
                 if self._left_s() <= 0:
                     raise Superseded(f"no sign of life for {self._lease_s:g} s, another session may have it") from error
             await self._look_at_machine()

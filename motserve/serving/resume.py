@@ -62,8 +62,8 @@ class Continuation:
         extra = {"video_id": self._job.id, "frame": 0, "attempt": self._job.attempt}
         logger.warning("the video begins anew, its checkpoint is of no use: %s", reason, extra=extra)
 
-    def open_results(
-        self, resumed: Checkpoint | None, class_names: Mapping[int, str], confirm: Callable[[], None]
+    async def open_results(
+        self, resumed: Checkpoint | None, class_names: Mapping[int, str], confirm: Callable[[], Awaitable[None]]
     ) -> ResultWriter:
         """Open the result file where it is to go on. An earlier attempt that is alive after all does not write to it.
 
@@ -80,13 +80,13 @@ class Continuation:
         kept = resumed or Checkpoint()
         if self._job.attempt:
             # first: should this session be lost now, the next must not take an older checkpoint for one of this file
-            self._store.save(self._job.attempt, kept)
-            confirm()
-            keep_beginning(self._path, kept.bytes_written)
-            self._store.remove(self._job.attempt)
+            await asyncio.to_thread(self._store.save, self._job.attempt, kept)
+            await confirm()
+            await asyncio.to_thread(keep_beginning, self._path, kept.bytes_written)
+            await asyncio.to_thread(self._store.remove, self._job.attempt)
         else:
-            confirm()
-        return ResultWriter(self._path, class_names, kept.frames_written)
+            await confirm()
+        return await asyncio.to_thread(ResultWriter, self._path, class_names, kept.frames_written)
 
     async def save(self, checkpoint: Checkpoint, results: ResultWriter, frame: int) -> bool:
         """Leave a checkpoint and return whether that could be done: without, more is done again after a loss.

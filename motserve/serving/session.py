@@ -37,6 +37,7 @@ from motserve.serving.lease import Lease, Superseded
 from motserve.serving.metrics import STALE, Ending, VideoGauges
 from motserve.serving.nodes import is_draining
 from motserve.serving.origin import Origin
+from motserve.serving.people import forget, remember
 from motserve.serving.periodic import repeat
 from motserve.serving.replica import ModelInfo
 from motserve.serving.resume import Continuation
@@ -157,7 +158,7 @@ class VideoSession:
         try:
             await asyncio.wait({work, hold}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                await hold  # the lease only ends by being lost
+                await hold  # it raises where the lease was lost, and returns where it is needed no more
             return await work
         finally:
             for task in (work, hold, show):
@@ -170,10 +171,10 @@ class VideoSession:
         except (Superseded, _HandedOver):
             raise
         except MotserveError as error:
-            self._fail(error, str(error))
+            await self._fail(error, str(error))
         except Exception as error:
             logger.exception("video failed", extra={"video_id": self._job.id, "frame": self._frames})
-            self._fail(error, f"tracking stopped after frame {self._frames}: {error}")
+            await self._fail(error, f"tracking stopped after frame {self._frames}: {error}")
         else:
             return "done"
         return "failed"
@@ -201,11 +202,9 @@ class VideoSession:
                 self._models["detector"] = resumed.models["detector"]
                 self._frames = resumed.frames_written
             # a session that comes late must not touch the file of the one that has its video
-            opened = asyncio.to_thread(
-                self._continuation.open_results, resumed, detector.class_names, self._lease.write
-            )
-            with await opened as results:
-                self._lease.write(
+            confirm = partial(self._lease.surely, self._lease.write)
+            with await self._continuation.open_results(resumed, detector.class_names, confirm) as results:
+                await confirm(
                     status="running",
                     models=self._models,
                     classes={str(index): name for index, name in detector.class_names.items()},
@@ -215,10 +214,11 @@ class VideoSession:
                 extra = {"video_id": job.id, "frame": stats.frames, "attempt": job.attempt}
                 logger.info("session started", extra=extra)
                 seconds = await self._follow(source, follower, stats, results, choice, resumed)
-        if self._book is not None:
-            await asyncio.to_thread(self._remember, self._book, model_key(self._models["reid"], self._config.reid))
-        self._report(stats, seconds, "done")
-        self._continuation.end()
+        if self._book is not None and self._identities is not None:
+            model = model_key(self._models["reid"], self._config.reid)
+            await asyncio.to_thread(remember, self._identities, job.id, model, self._book, logger)
+        await confirm(status="done", **self._progress_of(stats, seconds))
+        await asyncio.to_thread(self._continuation.end)
         logger.info("session done", extra={"video_id": job.id, "frame": stats.frames})
 
     async def _names(self, role: Role, resumed: Checkpoint | None) -> Names:
@@ -258,14 +258,14 @@ class VideoSession:
                 now = time.monotonic()
                 if now - reported >= _PROGRESS_INTERVAL_S:
                     reported = now
-                    self._report(stats, now - started, "running")
+                    await self._report(stats, now - started)
                     self._activity.report()
                 if interval and follower.at_rest and (self._lease.leaving or now - saved >= interval):
                     checkpoint = self._snapshot(follower, results, choice, stats.frames, now - started)
                     written = await self._continuation.save(checkpoint, results, stats.frames)
                     saved = time.monotonic()
                     if written and self._lease.leaving:
-                        self._lease.release()
+                        await self._lease.surely(self._lease.release)
                         raise _HandedOver
         return time.monotonic() - started
 
@@ -302,17 +302,6 @@ class VideoSession:
         if self._book is not None:
             self._book.add(seen.identities, seen.embeddings, seen.crops, seen.boxes, seen.scores, seen.timestamp)
 
-    def _remember(self, book: PortraitBook, model: str) -> None:
-        """Put the people of the video into the index. That it cannot be written to does not undo the tracks."""
-        extra = {"video_id": self._job.id, "identities": len(book), "dropped": book.dropped}
-        try:
-            if self._identities is not None:
-                self._identities.remember(self._job.id, model, book.portraits())
-        except sqlite3.Error:
-            logger.exception("the people of this video cannot be searched for: the index was not written", extra=extra)
-        else:
-            logger.info("people remembered", extra=extra)
-
     async def _ask_detector(self, names: Names) -> ModelInfo:
         return await self._asking.call(lambda: self._detector.info.remote(names))
 
@@ -333,33 +322,42 @@ class VideoSession:
     def _here(self) -> Origin:
         return Origin.here(self._tracing.headers(), self._job.id)
 
-    def _report(self, stats: PipelineStats, seconds: float, status: str) -> None:
-        self._lease.write(
-            status=status,
-            models=self._models,
-            frames_done=stats.frames,
-            fps=round(stats.frames / max(seconds, 1e-9), 2),
-            identities=stats.identities,
-            embeddings=stats.embeddings,
-            links=stats.links,
-        )
+    def _progress_of(self, stats: PipelineStats, seconds: float) -> dict[str, Any]:
+        return {
+            "models": self._models,
+            "frames_done": stats.frames,
+            "fps": round(stats.frames / max(seconds, 1e-9), 2),
+            "identities": stats.identities,
+            "embeddings": stats.embeddings,
+            "links": stats.links,
+        }
 
-    def _fail(self, error: BaseException, message: str) -> None:
+    async def _report(self, stats: PipelineStats, seconds: float) -> None:
+        """Write down how far the video is. The next report says it as well, so a store that fails is let pass.
+
+        Raises:
+            Superseded: It is another session's matter.
+        """
+        try:
+            await asyncio.to_thread(self._lease.write, status="running", **self._progress_of(stats, seconds))
+        except sqlite3.Error as error:  # whether the video can be held is for the lease to say
+            extra = {"video_id": self._job.id, "frame": stats.frames}
+            logger.warning("progress could not be written: %s", error, extra=extra)
+
+    async def _fail(self, error: BaseException, message: str) -> None:
         """Write down why the video failed.
 
         Raises:
             Superseded: It is another session's matter.
         """
-        self._lease.write(status="failed", error={"type": type(error).__name__, "message": message})
+        failure = {"type": type(error).__name__, "message": message}
+        await self._lease.surely(self._lease.write, status="failed", error=failure)
         logger.error("video failed: %s", message, extra={"video_id": self._job.id, "frame": self._frames})
         if isinstance(error, InvalidVideo):
-            self._artifacts.delete(self._job.id)
-        self._continuation.end()
+            await asyncio.to_thread(self._artifacts.delete, self._job.id)
+        await asyncio.to_thread(self._continuation.end)
         if self._identities is not None:
-            try:
-                self._identities.forget([self._job.id])
-            except sqlite3.Error:  # a search forgets the people of failed videos as well
-                logger.exception("the people of this video are still in the index", extra={"video_id": self._job.id})
+            await asyncio.to_thread(forget, self._identities, self._job.id, logger)
 
     async def _tell(self, finished: bool) -> None:
         async with self._progress:

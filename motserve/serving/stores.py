@@ -134,14 +134,6 @@ class JobStore:
             rows = select_by_id(database, "SELECT * FROM jobs", video_ids)
         return {row["id"]: _from_row(row) for row in rows}
 
-    def update(self, video_id: str, **changes: Any) -> None:
-        """Change some columns of a job; a job that was deleted meanwhile stays deleted."""
-        row = {name: orjson.dumps(value) if name in _JSON_COLUMNS else value for name, value in changes.items()}
-        with transaction(self._path) as database:
-            database.execute(
-                f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in row)} WHERE id = ?", [*row.values(), video_id]
-            )
-
     def write(self, video_id: str, attempt: int, **changes: Any) -> bool:
         """Change some columns as the session of an attempt, which is a sign of its life as well.
 
@@ -257,6 +249,32 @@ class ArtifactStore:
     def annotated(self, video_id: str) -> Path:
         """Return the path of the annotated video."""
         return self._root / video_id / "annotated.mp4"
+
+    def videos(self) -> list[str]:
+        """Return the videos that have a folder."""
+        return [path.name for path in self._root.iterdir()] if self._root.exists() else []
+
+    def remove_abandoned(self, video_id: str, since: float) -> bool:
+        """Remove the files of a video that has no row, if they are what an upload leaves that was killed.
+
+        Files among which there are tracks stay: they had a row once, which may come back with a backup of the store.
+
+        Args:
+            video_id: The video.
+            since: Seconds since the epoch; files that were written to later may be of an upload that is under way.
+
+        Returns:
+            Whether they were removed.
+        """
+        folder = self._root / video_id
+        try:
+            changed = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+        except (FileNotFoundError, NotADirectoryError):  # it changes just now, or is somebody else's
+            return False
+        if changed >= since or self.results(video_id).exists():
+            return False
+        self.delete(video_id)
+        return True
 
     def delete(self, video_id: str) -> None:
         """Remove all files of a video; none is no error."""

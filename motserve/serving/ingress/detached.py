@@ -13,6 +13,7 @@ async def submit_detached(submit: Callable[[], Result]) -> Result:
     """Call a function that submits Ray tasks, so that they are nobody's children.
 
     When a client leaves, Ray Serve cancels the task of its request and with it every task submitted from there. A
-    thread of the pool carries no context of the request, so what it submits goes on.
+    thread of the pool carries no context of the request, so what it submits goes on. Nor is the call itself taken back
+    while it waits for a thread: whoever is cancelled here does not know whether it was made, so it always is.
     """
-    return await asyncio.get_running_loop().run_in_executor(None, submit)
+    return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, submit))

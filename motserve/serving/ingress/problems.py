@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from ray.exceptions import RayTaskError
 from ray.serve.exceptions import BackPressureError
 from starlette.exceptions import HTTPException
 
@@ -50,6 +51,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(errors.MotserveError)
     async def _ours(request: Request, error: errors.MotserveError) -> JSONResponse:
+        if isinstance(error, RayTaskError):  # it is of both classes, and its text is the traceback of another process
+            error = error.cause
         status = _STATUS.get(type(error), 500)
         if status >= 500:
             logger.error("%s", error, extra={"path": request.url.path, "status": status})

@@ -6,6 +6,7 @@ What all request bodies need is here too: the kind of a body, its description, l
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ from urllib.parse import unquote, urlsplit
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import Field, File, FormParser, parse_options_header
+from python_multipart.multipart import Field, File, FormParser, MultipartParser, parse_options_header
 
 from motserve.config import ServingConfig
 from motserve.errors import BadRequest, Forbidden, NotFound, TooLarge, UnsupportedMedia
 from motserve.serving.schemas import VideoUrl
 
-_FORM_OVERHEAD = 64 << 10  # what the wrapping of a form may add to the bytes of its file
+_FORM_OVERHEAD = 64 << 10  # what a form may hold beside the bytes of its file: its wrapping and other fields
 _MAX_JSON_BYTES = 64 << 10
 _BLOCK_BYTES = 256 << 10
 
@@ -39,7 +40,7 @@ async def receive_form(request: Request, folder: Path, target: Path, max_bytes: 
 
     Raises:
         TooLarge: The file is larger; the rest of the body is not read.
-        BadRequest: The form is malformed, empty, or does not hold exactly one file.
+        BadRequest: The form is malformed, empty, does not hold exactly one file, or much beside it.
     """
     files: list[File] = []
     settings = {"UPLOAD_DIR": str(folder), "UPLOAD_DELETE_TMP": False, "MAX_MEMORY_FILE_SIZE": 0}
@@ -61,7 +62,11 @@ async def receive_form(request: Request, folder: Path, target: Path, max_bytes: 
         raise BadRequest(f"the posted file {name} is empty")
     if files[0].actual_file_name is None:
         raise BadRequest(f"the posted file {name} did not arrive whole")
-    Path(files[0].actual_file_name.decode()).rename(target)
+    arrived = Path(files[0].actual_file_name.decode())
+    target.touch()
+    # the parser makes files that no other user may read, and whoever restores a backup may be another
+    shutil.copymode(target, arrived)
+    arrived.replace(target)
     return name
 
 
@@ -143,7 +148,10 @@ def form_parser(
     on_file: Callable[[File], None],
     on_field: Callable[[Field], None] | None = None,
 ) -> FormParser:
-    """Return a parser for the multipart form of a request.
+    """Return a parser for the multipart form of a request, which holds one file.
+
+    The parser raises BadRequest at a second file, and where a form holds more than a little beside its file: that would
+    be kept in memory.
 
     Args:
         request: The request.
@@ -157,7 +165,75 @@ def form_parser(
     kind, options = parse_options_header(request.headers["content-type"])
     if b"boundary" not in options:
         raise BadRequest("the form has no boundary in its Content-Type")
-    return FormParser(kind.decode(), on_field, on_file, boundary=options[b"boundary"], config=settings)
+    form = FormParser(kind.decode(), on_field, on_file, boundary=options[b"boundary"], config=settings)
+    if isinstance(form.parser, MultipartParser):
+        _Parts().watch(form.parser)
+    return form
+
+
+class _Parts:
+    """Counts what a form holds while it arrives; the parser tells of a part only when it has all of it."""
+
+    def __init__(self) -> None:
+        self._files = 0
+        self._in_file = False
+        self._beside = 0
+        self._name = b""
+        self._value = b""
+        self._disposition = b""
+
+    def watch(self, parser: MultipartParser) -> None:
+        """Be called before what the parser calls already."""
+        before: dict[str, Callable[..., None]] = {
+            "part_begin": self._begin,
+            "header_field": self._header_name,
+            "header_value": self._header_value,
+            "header_end": self._header_end,
+            "headers_finished": self._headers_finished,
+            "part_data": self._data,
+        }
+        callbacks: Mapping[str, Any] = dict(parser.callbacks)
+        for name, call in before.items():
+            parser.set_callback(name, _one_after_the_other(call, callbacks[f"on_{name}"]))  # type: ignore[arg-type]
+
+    def _begin(self) -> None:
+        self._disposition = b""
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._count(end - start)
+        self._name += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._count(end - start)
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._name.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._name = self._value = b""
+
+    def _headers_finished(self) -> None:
+        self._in_file = b"filename" in parse_options_header(self._disposition)[1]
+        self._files += self._in_file
+        if self._files > 1:
+            raise BadRequest(f"the form must hold exactly one file, it holds {self._files} or more")
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if not self._in_file:
+            self._count(end - start)
+
+    def _count(self, size: int) -> None:
+        self._beside += size
+        if self._beside > _FORM_OVERHEAD:
+            raise BadRequest(f"the form holds more than {_FORM_OVERHEAD} bytes beside its file")
+
+
+def _one_after_the_other(first: Callable[..., None], second: Callable[..., None]) -> Callable[..., None]:
+    def both(*values: Any) -> None:
+        first(*values)
+        second(*values)
+
+    return both
 
 
 async def capped(request: Request, max_bytes: int, setting: str) -> AsyncIterator[bytes]:

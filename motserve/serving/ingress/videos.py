@@ -74,7 +74,7 @@ async def list_videos(
 ) -> VideoList:
     """Return videos, newest first, page by page."""
     limit = min(limit, service.config.serving.max_page_size)
-    jobs = service.jobs.page(limit + 1, after)
+    jobs = await asyncio.to_thread(service.jobs.page, limit + 1, after)
     shown = [VideoStatus.of(job) for job in jobs[:limit]]
     return VideoList(videos=shown, next=shown[-1].id if len(jobs) > limit else None)
 
@@ -82,7 +82,7 @@ async def list_videos(
 @router.get("/{video_id}", summary="State of a video", responses=problem_responses(404, 422))
 async def get_video(video_id: str, service: ServiceDependency) -> VideoStatus:
     """Return status, progress, speed, models and errors."""
-    return VideoStatus.of(service.jobs.get(video_id))
+    return VideoStatus.of(await asyncio.to_thread(service.jobs.get, video_id))
 
 
 @router.get(
@@ -97,7 +97,7 @@ async def get_tracks(
     format: Annotated[Format, Query(description="`mot` counts frames and pixels from 1, the others from 0.")] = "json",  # noqa: A002
 ) -> StreamingResponse:
     """Return the tracks; those so far while the video is in work."""
-    job = service.jobs.get(video_id)
+    job = await asyncio.to_thread(service.jobs.get, video_id)
     if job.status == "failed":
         raise Conflict(f"video {video_id} failed: {(job.error or {}).get('message', '')}")
     path = service.artifacts.results(video_id)
@@ -121,7 +121,7 @@ async def get_tracks(
 )
 async def get_annotated(video_id: str, service: ServiceDependency) -> FileResponse:
     """Return the video with every person boxed in the colour of their identity. It is drawn when first asked for."""
-    job = service.jobs.get(video_id)
+    job = await asyncio.to_thread(service.jobs.get, video_id)
     if job.status != "done":
         raise Conflict(f"video {video_id} is {job.status}; the annotated video is there once it is done")
     return FileResponse(await annotated_file(service, job), media_type="video/mp4")
@@ -130,14 +130,17 @@ async def get_annotated(video_id: str, service: ServiceDependency) -> FileRespon
 @router.delete("/{video_id}", status_code=204, summary="Delete a video", responses=problem_responses(404, 422))
 async def delete_video(video_id: str, service: ServiceDependency) -> None:
     """Stop the work on a video and remove its row, its files and its people in the index."""
-    service.jobs.delete(video_id)
+    await asyncio.to_thread(service.jobs.delete, video_id)
     service.sessions.stop(video_id)
     await asyncio.to_thread(service.artifacts.delete, video_id)
     await asyncio.to_thread(service.identities.forget, [video_id])
 
 
 async def _accept(request: Request, service: Service) -> Job:
-    """Take the video in, check it, start its session; of a video that is refused nothing is left."""
+    """Take the video in, check it, start its session; of a video that is refused nothing is left.
+
+    A client who leaves before the start has its video removed; one who leaves during it finds the video in the list.
+    """
     kind = body_kind(request)
     video_id = uuid.uuid4().hex
     folder = service.artifacts.create(video_id)
@@ -149,14 +152,22 @@ async def _accept(request: Request, service: Service) -> Job:
             source = await receive_url(request, service.config.serving)
             name = source.name
         await asyncio.to_thread(probe_video, source, service.config.video, name)
-        job = Job(video_id, name, str(source), time.time())
-        origin = Origin.here(service.tracing.headers(), video_id)
-        await submit_detached(partial(service.sessions.start, job, origin))
-        logger.info("video accepted", extra={"video_id": video_id, "source": name})
     except BaseException:
-        service.artifacts.delete(video_id)
+        await asyncio.to_thread(service.artifacts.delete, video_id)
         raise
+    job = Job(video_id, name, str(source), time.time())
+    await submit_detached(partial(_start, service, job, Origin.here(service.tracing.headers(), video_id)))
+    logger.info("video accepted", extra={"video_id": video_id, "source": name})
     return job
+
+
+def _start(service: Service, job: Job, origin: Origin) -> None:
+    """Start the session of a video, or remove its files: here, because a client who leaves does not stop the start."""
+    try:
+        service.sessions.start(job, origin)
+    except BaseException:
+        service.artifacts.delete(job.id)
+        raise
 
 
 async def _follow(service: Service, video_id: str) -> AsyncIterator[bytes]:
@@ -172,7 +183,7 @@ async def _follow(service: Service, video_id: str) -> AsyncIterator[bytes]:
         else:
             last = await _wait_for_more(service, video_id, tail.frames)
     with suppress(NotFound):  # deleted meanwhile, which is the reader's wish or somebody else's
-        job = service.jobs.get(video_id)
+        job = await asyncio.to_thread(service.jobs.get, video_id)
         if job.error:
             yield orjson.dumps({"error": job.error}, option=orjson.OPT_APPEND_NEWLINE)
 
