@@ -12,14 +12,14 @@ from torch import nn
 from motserve.config import ReIDConfig
 from motserve.downloads import IMAGENET
 from motserve.errors import InvalidConfig, WeightsUnavailable
-from motserve.reid import build_embedder
+from motserve.reid import build_embedder, striped
 from motserve.reid.backbones import BACKBONES, tell_backbone
 from motserve.reid.network import EmbedderNetwork
 from motserve.reid.osnet import WIDTHS, OSNet
 from motserve.reid.torch_embedder import TorchEmbedder
 from motserve.weights import Weights
 
-OF_TORCHVISION = [name for name in BACKBONES if name not in WIDTHS]
+OF_TORCHVISION = [name for name in BACKBONES if name not in WIDTHS and name not in striped.WIDTHS]
 SIZE = (64, 32)
 
 
@@ -137,7 +137,7 @@ def test_an_osnet_is_trained_from_its_published_weights() -> None:
         assert network(pictures).shape == (2, 16)
 
 
-@pytest.mark.parametrize("name", ["efficientnet_b4", "mobilenet_v3_large", "osnet_x1_0", "osnet_x0_25"])
+@pytest.mark.parametrize("name", ["efficientnet_b4", "mobilenet_v3_large", "osnet_x1_0", "striped_resnet10_x0_25"])
 def test_a_file_of_motserve_tells_its_backbone(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
     network = EmbedderNetwork(name, 16).eval()
@@ -218,6 +218,32 @@ def test_the_network_returns_embeddings(backbone: str) -> None:
 
 def test_the_last_stage_of_the_resnet_keeps_its_resolution() -> None:
     assert EmbedderNetwork("resnet50").trunk(torch.zeros(1, 3, 64, 32)).shape == (1, 2048, 4, 2)
+
+
+def test_a_striped_network_tells_stripes_apart() -> None:
+    torch.manual_seed(0)
+    network = EmbedderNetwork("striped_resnet10_x0_25", 32).eval()
+    pictures = torch.randn(1, 3, 64, 32)
+    features = network.trunk(pictures)
+    assert features.shape == (1, BACKBONES["striped_resnet10_x0_25"].channels, 1, 1)
+    feet = pictures.clone()
+    feet[:, :, 56:] += 1
+    changed = (network.trunk(feet) != features).reshape(-1, striped.STRIPES).any(dim=0)
+    assert changed[-1]
+    assert not changed[0]  # the hair
+
+
+def test_a_striped_network_sees_the_same_however_finely_a_person_was_cut_out() -> None:
+    torch.manual_seed(0)
+    trunk = EmbedderNetwork("striped_resnet10_x0_5").trunk.eval()
+    coarse = torch.randn(2, 3, 64, 32)
+    fine = coarse.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    torch.testing.assert_close(trunk(fine), trunk(coarse))
+
+
+def test_an_unknown_width_is_named() -> None:
+    with pytest.raises(ValueError, match="striped_resnet10_x9"):
+        striped.StripedTrunk("striped_resnet10_x9")
 
 
 def test_the_resnet_takes_the_trunk_of_a_classifier() -> None:

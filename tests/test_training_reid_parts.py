@@ -12,6 +12,7 @@ from reid_training_data import tiny_settings, write_crops, write_market
 from safetensors import safe_open
 from torch.nn import functional
 
+from motserve.checksums import checksum
 from motserve.config import MlflowConfig, ReIDConfig
 from motserve.config.files import layer_settings
 from motserve.datasets.prepare import PrepareOptions, prepare
@@ -19,7 +20,7 @@ from motserve.errors import InvalidConfig, InvalidData, NotFound, WeightsUnavail
 from motserve.evaluation.reid_data import read_training
 from motserve.reid.loading import load_network
 from motserve.reid.network import EmbedderNetwork
-from motserve.weights import Weights, checksum
+from motserve.weights import Weights
 from training import reid
 from training.data_version import describe_data
 from training.reid_config import CropConfig, LossConfig, NetworkConfig, ReidTrainingConfig, ScheduleConfig
@@ -278,6 +279,18 @@ def test_a_draw_always_gives_the_same_crop(tmp_path: Path) -> None:
     assert torch.equal(first, dataset[Draw(7, 5)][0])
     assert not torch.equal(first, dataset[Draw(7, 6)][0])
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_another_light_follows_from_the_draw_too(tmp_path: Path) -> None:
+    paths = sorted(write_crops(tmp_path, [1, 2]).iterdir())
+    plain = CropConfig(height=32, width=16, flip=0, pad=0, erasing=0)
+    lit, unlit = (
+        CropDataset(paths, np.repeat([0, 1], 6), plain.model_copy(update={"relit": share})) for share in (1.0, 0.0)
+    )
+    assert torch.equal(lit[Draw(7, 5)][0], lit[Draw(7, 5)][0])
+    assert not torch.equal(lit[Draw(7, 5)][0], lit[Draw(7, 6)][0])
+    assert not torch.equal(lit[Draw(7, 5)][0], unlit[Draw(7, 5)][0])
+    assert torch.equal(unlit[Draw(7, 5)][0], unlit[Draw(7, 6)][0])
 
 
 def test_what_is_not_asked_for_does_not_change_a_crop() -> None:

@@ -61,7 +61,10 @@ def draw_person(props: Props, recoloured: float, rng: np.random.Generator) -> Cu
 def dress_person(props: Props, rng: np.random.Generator) -> Cutout:
     """Choose a person with all their views and put other clothes on them, the same in each."""
     views = props.people[int(rng.integers(len(props.people)))]
-    dyes, mirrored = draw_dye(rng), rng.random() < 0.5
+    dyes = draw_dye(rng)
+    while dyes.upper is None and dyes.lower is None:  # that would be the person as they were filmed
+        dyes = draw_dye(rng)
+    mirrored = rng.random() < 0.5
     dressed = (wear(view, dyes) for view in views)
     turned = tuple(np.ascontiguousarray(view[:, ::-1]) if mirrored else view for view in dressed)
     return Cutout(rng.uniform(_LEAST_METRES, _MOST_METRES), turned)

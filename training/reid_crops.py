@@ -13,7 +13,8 @@ from torchvision.transforms import v2
 
 from motserve.evaluation.reid_data import read_crops
 from motserve.reid.normalise import IMAGENET_MEAN, IMAGENET_STD
-from motserve.types import IntArray
+from motserve.types import Image, IntArray
+from training.light import relit
 from training.reid_config import CropConfig
 from training.reid_sampler import Draw, PKBatches
 
@@ -30,7 +31,7 @@ class CropDataset(Dataset[tuple[torch.Tensor, int]]):
     def __init__(self, paths: Sequence[Path], labels: IntArray, settings: CropConfig) -> None:
         self._paths = paths
         self._labels = labels
-        self._size = settings.height, settings.width
+        self._settings = settings
         self._vary = augmentation(settings)
 
     def __len__(self) -> int:
@@ -38,7 +39,11 @@ class CropDataset(Dataset[tuple[torch.Tensor, int]]):
 
     def __getitem__(self, draw: Draw) -> tuple[torch.Tensor, int]:
         """Return `(3, height, width)` uint8 RGB and the class."""
-        crop = read_crops([self._paths[draw.row]], *self._size)[0]
+        settings = self._settings
+        crop: Image = read_crops([self._paths[draw.row]], settings.height, settings.width)[0]
+        if settings.relit:
+            rng = np.random.default_rng(draw.seed)
+            crop = relit(crop, settings.light, rng) if rng.random() < settings.relit else crop
         pixels = torch.from_numpy(np.ascontiguousarray(crop[..., ::-1].transpose(2, 0, 1)))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(draw.seed)

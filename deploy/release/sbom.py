@@ -25,14 +25,10 @@ from cyclonedx.validation.json import JsonStrictValidator
 from licences import Unknown, licence_of, parts_of, pinned
 from packageurl import PackageURL
 
-from motserve.weights import checksum
+from motserve.checksums import checksum
 
 ROOT = Path(__file__).parent.parent.parent
-WEIGHTS = {
-    "detector": "AGPL-3.0-only AND CC-BY-NC-SA-3.0",
-    "aflink": "AGPL-3.0-only AND CC-BY-NC-SA-3.0",
-    "embedder": "AGPL-3.0-only",
-}
+WEIGHTS = dict.fromkeys(("detector", "embedder", "aflink"), "AGPL-3.0-only AND CC-BY-NC-SA-3.0")
 """Licence of each file of bundled weights; that of the data they learned from is in it, see docs/licences.md."""
 
 

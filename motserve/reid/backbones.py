@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import nn
 
-from motserve.reid import vit
+from motserve.reid import striped, vit
 from motserve.reid.osnet import WIDTHS, OSNetTrunk, bare_state
 
 
@@ -24,13 +24,14 @@ class Backbone:
         build: Makes it, untrained, for pictures of a height and a width in pixels; it answers
             `(n, channels, rows, columns)` for `(n, 3, height, width)`.
         translate: Turns a published state dict into the trunk's; what belongs to the classifier is left out.
-        mark: The tensor by which a published state dict is known: the first of its lengths is `channels`.
+        mark: The tensor by which a published state dict is known: the first of its lengths is `channels`; None where
+            nobody published any.
     """
 
     channels: int
     build: Callable[[int, int], nn.Module]
     translate: Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
-    mark: str
+    mark: str | None
 
 
 def tell_backbone(state: Mapping[str, Any]) -> str | None:
@@ -40,7 +41,7 @@ def tell_backbone(state: Mapping[str, Any]) -> str | None:
         state: A state dict of torchvision or torchreid, bare.
     """
     for name, backbone in BACKBONES.items():
-        tensor = state.get(backbone.mark)
+        tensor = None if backbone.mark is None else state.get(backbone.mark)
         if isinstance(tensor, torch.Tensor) and tensor.ndim and len(tensor) == backbone.channels:
             return name
     return None
@@ -73,6 +74,10 @@ def _osnet(name: str, *_: int) -> nn.Module:
     return OSNetTrunk(name)
 
 
+def _striped(name: str, *_: int) -> nn.Module:
+    return striped.StripedTrunk(name)
+
+
 def _from_osnet(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value for name, value in bare_state(state).items() if not name.startswith(("fc.", "classifier."))}
 
@@ -95,5 +100,6 @@ BACKBONES: Final[Mapping[str, Backbone]] = {
         name: Backbone(widths[-1], partial(_osnet, name), _from_osnet, "conv5.conv.weight")
         for name, widths in WIDTHS.items()
     },
+    **{name: Backbone(striped.channels(name), partial(_striped, name), dict, None) for name in striped.WIDTHS},
 }
 """Trunks by name. Those of torchvision bear its names, those of OSNet the paper's."""

@@ -75,8 +75,8 @@ class SetConfig(Section):
 class CropSetConfig(Section):
     """The crops that an embedder learns from."""
 
-    height: int = Field(256, ge=32, le=1024, description="Height of a crop in pixels.")
-    width: int = Field(128, ge=16, le=1024, description="Width of a crop in pixels.")
+    height: int = Field(128, ge=32, le=1024, description="Height of a crop in pixels.")
+    width: int = Field(64, ge=16, le=1024, description="Width of a crop in pixels.")
     filmed_views: int = Field(40, ge=2, le=1000, description="Crops of each person in footage, at the most.")
     least_views: int = Field(4, ge=2, le=1000, description="Who was seen less often is left out.")
     recoloured: int = Field(600, ge=0, le=9000, description="People of footage in other clothes.")

@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -92,34 +91,22 @@ def make_detector(workshop: Workshop) -> None:
 
 
 def make_embedder(workshop: Workshop) -> None:
-    """Train on tiny crops, then on larger ones, and then on whole ones.
+    """Train on crops.
 
     Raises:
-        MotserveError: Data are missing or a training failed.
+        MotserveError: Data are missing or the training failed.
     """
-    crops = cache(lambda: _crops(workshop))  # only where something is left to train, and then once
-    tiny = _train_embedder(workshop, "embedder-tiny", crops)
-    small = _train_embedder(workshop, "embedder-small", crops, tiny)
-    _train_embedder(workshop, "embedder", crops, small)
 
-
-def _crops(workshop: Workshop) -> Path:
-    scenes, pictures = _scenes(workshop), _pictures(workshop)
-    props = read_props(workshop.settings, list(scenes.values()), pictures)
-    return write_crops(workshop.settings, scenes, props, workshop.work / "crops")
-
-
-def _train_embedder(workshop: Workshop, name: str, crops: Callable[[], Path], beginning: Path | None = None) -> Path:
     def prepare() -> Job[ReidTrainingConfig]:
-        names = dict.fromkeys(("embedder", name))
-        files = [workshop.configs / "reid.yaml", *(workshop.configs / "bundled" / f"{one}.yaml" for one in names)]
+        scenes, pictures = _scenes(workshop), _pictures(workshop)
+        props = read_props(workshop.settings, list(scenes.values()), pictures)
+        crops = write_crops(workshop.settings, scenes, props, workshop.work / "crops")
+        files = [workshop.configs / "reid.yaml", workshop.configs / "bundled" / "embedder.yaml"]
         test = {"root": str(workshop.data / "reid_images" / "PKU-Reid-74"), "protocol": "cross-camera"}
-        changes: dict[str, Any] = {"data": {"root": str(crops())}, "cross": [test]}
-        if beginning is not None:
-            changes["network"] = {"init": str(beginning)}
+        changes: dict[str, Any] = {"data": {"root": str(crops)}, "cross": [test]}
         return reid.make_job(layer_settings(files, changes, ReidTrainingConfig))
 
-    return _run(workshop, name, prepare) / "embedder.safetensors"
+    _run(workshop, "embedder", prepare)
 
 
 def _train_beginning(workshop: Workshop) -> Path:

@@ -12,6 +12,7 @@ from motserve.scenes import Shot
 from motserve.types import FloatArray, Image
 from training.bundled.config import WindowConfig
 from training.bundled.footage import Labels
+from training.light import LightConfig, relit
 from training.rendered_config import PictureConfig
 from training.rendered_pictures import SHAPES, lens
 
@@ -46,28 +47,8 @@ def cut_window(
     inside = _inside(boxes, size)
     seen = np.where((inside >= settings.least_inside) & (labels.visibility >= settings.least_visibility), inside, 0)
     if rng.random() < 0.8:
-        picture = relit(picture, rng)
+        picture = relit(picture, LightConfig(), rng)
     return Shot(lens(picture, pictures, rng), np.asarray(boxes, np.float32), np.asarray(seen, np.float32))
-
-
-def relit(image: Image, rng: np.random.Generator) -> Image:
-    """Give a picture another exposure, contrast, tint and saturation, and now and then a shadow across it."""
-    levels = np.linspace(0, 1, 256)[:, None]
-    gain, gamma = np.exp(rng.normal(0, 0.22)), np.exp(rng.normal(0, 0.25))
-    tint = np.exp(rng.normal(0, 0.07, 3))
-    table = np.clip(rng.normal(0, 0.04) + gain * tint * levels**gamma, 0, 1)
-    relit_ = np.asarray(cv2.LUT(image, (table * 255).astype(np.uint8)[None]), np.uint8)
-    grey = cv2.cvtColor(cv2.cvtColor(relit_, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    saturation = rng.uniform(0.3, 1.5)
-    relit_ = np.asarray(cv2.addWeighted(relit_, saturation, grey, 1 - saturation, 0), np.uint8)
-    if rng.random() < 0.15:
-        height, width = image.shape[:2]
-        shade = np.full((height, width), 255, np.uint8)
-        corners = rng.uniform(-0.3, 1.3, (4, 2)) * (width, height)
-        cv2.fillConvexPoly(shade, cv2.convexHull(corners.astype(np.int32)), int(rng.uniform(90, 200)))
-        soft = cv2.GaussianBlur(shade, (0, 0), rng.uniform(1, 12))
-        relit_ = np.asarray(cv2.multiply(relit_, cv2.merge([soft] * 3), scale=1 / 255), np.uint8)
-    return relit_
 
 
 def _aim(
