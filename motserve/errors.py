@@ -75,5 +75,8 @@ class Overloaded(MotserveError):
     """
 
     def __init__(self, message: str, retry_after_s: int) -> None:
-        super().__init__(message)
+        super().__init__(message, retry_after_s)  # both, because errors travel between processes by their arguments
         self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -203,20 +203,32 @@ def test_of_a_video_whose_session_cannot_be_started_nothing_is_left(tmp_path: Pa
 
 def test_a_service_that_starts_removes_what_is_left_of_uploads_that_were_killed(tmp_path: Path) -> None:
     day = 86400
-    launcher = launcher_with(tmp_path, job("a-video"), job("done", status="done"))
+    video, done, tracked, under_way, written, killed = (f"{number:032x}" for number in range(6))
+    launcher = launcher_with(tmp_path, job(video), job(done, status="done"))
     launcher.reconcile()
     ages = {
-        "a-video": 2 * day, "done": 2 * day, "with-tracks": 2 * day, "under-way": day - 10, "just-written": 2 * day,
-        "killed": day + 10,
+        video: 2 * day, done: 2 * day, tracked: 2 * day, under_way: day - 10, written: 2 * day, killed: day + 10,
+        "lost+found": 2 * day,
     }  # fmt: skip
-    for video, age in ages.items():
-        source = launcher.artifacts.create(video) / ("tracks.ndjson" if video == "with-tracks" else "tmp1234")
+    for name, age in ages.items():
+        source = launcher.artifacts.create(name) / ("tracks.ndjson" if name == tracked else "tmp1234")
         source.write_bytes(b"half of a video")
         for path in (source, source.parent):
             os.utime(path, (NOW - age, NOW - age))
-    os.utime(tmp_path / "videos" / "just-written" / "tmp1234", (NOW - 5, NOW - 5))
+    os.utime(tmp_path / "videos" / written / "tmp1234", (NOW - 5, NOW - 5))
     launcher.reconcile()
-    assert set(launcher.artifacts.videos()) == set(ages) - {"killed"}
+    assert {path.name for path in (tmp_path / "videos").iterdir()} == set(ages) - {killed}
+
+
+def test_a_folder_that_cannot_be_read_stops_no_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = launcher_with(tmp_path)
+    launcher.artifacts.create(f"{1:032x}")
+
+    def refused(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refused)
+    assert not launcher.artifacts.remove_abandoned(f"{1:032x}", NOW)
 
 
 # --- the lease --------------------------------------------------------------------------------------------------------

@@ -163,6 +163,33 @@ def test_a_sign_of_life_that_comes_after_the_end_takes_nothing_back(
     assert track(session) == "done"
 
 
+def test_checkpoints_that_cannot_be_removed_do_not_undo_a_video(
+    session: VideoSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stale(*_: Any, **__: Any) -> None:
+        raise OSError(116, "Stale file handle")
+
+    session_any: Any = session
+    end = session_any._continuation.end
+
+    def failing_end() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", stale)
+            end()
+
+    monkeypatch.setattr(session_any._continuation, "end", failing_end)
+    assert track(session) == "done"
+    assert JobStore(tmp_path).get("a").status == "done"
+
+
+def test_who_fails_after_the_end_of_a_video_changes_nothing_of_it(session: VideoSession, tmp_path: Path) -> None:
+    lease: Any = session
+    assert track(session) == "done"
+    with pytest.raises(Superseded):
+        lease._lease.write(status="failed")
+    assert JobStore(tmp_path).get("a").status == "done"
+
+
 def test_the_store_is_not_waited_for_on_the_loop(session: VideoSession, monkeypatch: pytest.MonkeyPatch) -> None:
     def on_loop(_: dict[str, Any]) -> bool:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -58,7 +59,8 @@ def raising(error: BaseException) -> Callable[..., Any]:
 def test_an_error_of_another_process_gets_the_status_of_its_cause(
     service: Service, client: httpx.Client, monkeypatch: pytest.MonkeyPatch, error: MotserveError, status: int
 ) -> None:
-    failed = RayTaskError("draw", "Traceback (most recent call last):\n  File …", error).as_instanceof_cause()
+    arrived = pickle.loads(pickle.dumps(error))
+    failed = RayTaskError("draw", "Traceback (most recent call last):\n  File …", arrived).as_instanceof_cause()
     assert isinstance(failed, MotserveError)
     monkeypatch.setattr(service.jobs, "get", raising(failed))
     answer = client.get("/v1/videos/a")
@@ -212,6 +214,37 @@ def test_a_client_who_leaves_while_a_session_starts_leaves_a_whole_video_or_none
     assert len(rows) == int(starts)
     assert service.artifacts.videos() == rows
     assert all(service.artifacts.source(video).exists() for video in rows)
+
+
+def test_a_client_who_leaves_while_a_video_is_deleted_leaves_nothing_of_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.jobs.add(Job("a", "clip.mp4", "clip.mp4", 1.0), 10, 5)
+    (service.artifacts.create("a") / "tracks.ndjson").write_bytes(b"{}")
+    begun, goes_on, forgotten = threading.Event(), threading.Event(), threading.Event()
+    delete = service.jobs.delete
+
+    def slow_delete(video_id: str) -> None:
+        begun.set()
+        goes_on.wait(30)
+        delete(video_id)
+
+    monkeypatch.setattr(service.jobs, "delete", slow_delete)
+    monkeypatch.setattr(service.sessions, "stop", lambda _: None)
+    monkeypatch.setattr(service.identities, "forget", lambda _: forgotten.set())
+
+    async def leave() -> None:
+        deleting = asyncio.create_task(videos.delete_video("a", service))
+        await asyncio.to_thread(begun.wait, 30)
+        deleting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await deleting
+        goes_on.set()
+        assert await asyncio.to_thread(forgotten.wait, 30)
+
+    asyncio.run(leave())
+    assert service.jobs.page(10) == []
+    assert not service.artifacts.results("a").parent.exists()
 
 
 def test_a_start_that_waits_for_a_thread_is_not_taken_back() -> None:

@@ -64,16 +64,18 @@ class Lease:
         self._in_turn = threading.Lock()
 
     def write(self, **changes: Any) -> None:
-        """Change columns of the job, which renews the lease; nothing is changed once it has ended or was given back.
+        """Change columns of the job, which renews the lease; a sign of life after its end does nothing.
 
         Raises:
-            Superseded: The video was deleted, is another's, or was ended by somebody else.
+            Superseded: The video was deleted, is another's, or has ended.
             sqlite3.Error: The store could not be written to.
         """
         with self._in_turn:
             if not self._over:
                 self._write(changes)
                 self._over = changes.get("status", "running") not in ACTIVE
+            elif changes:
+                raise Superseded(f"attempt {self._job.attempt} of video {self._job.id} has ended, or given it back")
 
     def release(self) -> None:
         """Give the video back, to be taken over at once.

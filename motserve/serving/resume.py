@@ -109,8 +109,11 @@ class Continuation:
         return True
 
     def end(self) -> None:
-        """Remove the checkpoints: the video is done or has failed."""
-        self._store.remove(self._job.attempt + 1)
+        """Remove the checkpoints: the video is done or has failed. Those that stay go with the video."""
+        try:
+            self._store.remove(self._job.attempt + 1)
+        except OSError as error:
+            logger.warning("the checkpoints could not be removed: %s", error, extra={"video_id": self._job.id})
 
     async def _check_weights(self, checkpoint: Checkpoint) -> None:
         """See that a checkpoint's models are to be had again, and no others under their names.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import time
@@ -65,6 +66,7 @@ class Job:
 
 
 _COLUMNS = [field.name for field in fields(Job)]
+_VIDEO_ID: Final = re.compile("[0-9a-f]{32}")
 _JSON_COLUMNS = frozenset({"video", "models", "classes", "error"})
 
 VIDEOS_FOLDER: Final = "videos"
@@ -251,8 +253,9 @@ class ArtifactStore:
         return self._root / video_id / "annotated.mp4"
 
     def videos(self) -> list[str]:
-        """Return the videos that have a folder."""
-        return [path.name for path in self._root.iterdir()] if self._root.exists() else []
+        """Return the videos that have a folder; folders of other names are somebody else's."""
+        names = [path.name for path in self._root.iterdir()] if self._root.exists() else []
+        return [name for name in names if _VIDEO_ID.fullmatch(name)]
 
     def remove_abandoned(self, video_id: str, since: float) -> bool:
         """Remove the files of a video that has no row, if they are what an upload leaves that was killed.
@@ -269,12 +272,12 @@ class ArtifactStore:
         folder = self._root / video_id
         try:
             changed = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
-        except (FileNotFoundError, NotADirectoryError):  # it changes just now, or is somebody else's
-            return False
-        if changed >= since or self.results(video_id).exists():
+            if changed >= since or self.results(video_id).exists():
+                return False
+        except OSError:  # it changes just now, or cannot be read
             return False
         self.delete(video_id)
-        return True
+        return not folder.exists()
 
     def delete(self, video_id: str) -> None:
         """Remove all files of a video; none is no error."""

@@ -130,10 +130,7 @@ async def get_annotated(video_id: str, service: ServiceDependency) -> FileRespon
 @router.delete("/{video_id}", status_code=204, summary="Delete a video", responses=problem_responses(404, 422))
 async def delete_video(video_id: str, service: ServiceDependency) -> None:
     """Stop the work on a video and remove its row, its files and its people in the index."""
-    await asyncio.to_thread(service.jobs.delete, video_id)
-    service.sessions.stop(video_id)
-    await asyncio.to_thread(service.artifacts.delete, video_id)
-    await asyncio.to_thread(service.identities.forget, [video_id])
+    await submit_detached(partial(_delete, service, video_id))
 
 
 async def _accept(request: Request, service: Service) -> Job:
@@ -153,12 +150,20 @@ async def _accept(request: Request, service: Service) -> Job:
             name = source.name
         await asyncio.to_thread(probe_video, source, service.config.video, name)
     except BaseException:
-        await asyncio.to_thread(service.artifacts.delete, video_id)
+        await submit_detached(partial(service.artifacts.delete, video_id))
         raise
     job = Job(video_id, name, str(source), time.time())
     await submit_detached(partial(_start, service, job, Origin.here(service.tracing.headers(), video_id)))
     logger.info("video accepted", extra={"video_id": video_id, "source": name})
     return job
+
+
+def _delete(service: Service, video_id: str) -> None:
+    """Remove everything of a video: in one call, because without its row nobody finds the rest."""
+    service.jobs.delete(video_id)
+    service.sessions.stop(video_id)
+    service.artifacts.delete(video_id)
+    service.identities.forget([video_id])
 
 
 def _start(service: Service, job: Job, origin: Origin) -> None:
