@@ -13,8 +13,8 @@ import pytest
 import ray
 from otlp_collector import Collector
 from ray import serve
-from service_checks import free_port, write_clip
-from test_observability import asked_for, eventually
+from service_checks import eventually, free_port, write_clip
+from test_observability import asked_for
 
 from motserve.config import Config
 from motserve.serving.app import build
