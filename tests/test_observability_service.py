@@ -67,6 +67,7 @@ def client(tmp_path_factory: pytest.TempPathFactory, collector: Collector, logs:
         "serving": {
             "storage_dir": str(tmp_path_factory.mktemp("serving")),
             "metrics": {"refresh_s": 1.0},
+            "session": {"restarts": 0, "lease_s": 5},
             "tracing": {"endpoint": collector.endpoint, "sample_ratio": 0.0},
         },
     }
