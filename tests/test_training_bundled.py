@@ -31,7 +31,7 @@ from training.bundled.places import Pictures, prepare_pictures
 from training.bundled.plate import empty_place, unexplained
 from training.bundled.ship import ship
 from training.bundled.windows import cut_window
-from training.light import LightConfig, relit
+from training.light import relit
 from training.props import Dye, Dyes, Props, draw_dye, draw_place, dress_person, wear
 from training.rendered import labels_of, write_dataset
 from training.rendered_config import PictureConfig, RenderedPictures
@@ -287,7 +287,7 @@ def test_places_fill_the_picture_whatever_their_shape() -> None:
 
 def test_another_light_changes_colours_not_sizes() -> None:
     image = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
-    lit = [relit(image, LightConfig(), np.random.default_rng(seed)) for seed in range(8)]
+    lit = [relit(image, np.random.default_rng(seed)) for seed in range(8)]
     assert all(one.shape == image.shape and one.dtype == np.uint8 for one in lit)
     assert len({one.tobytes() for one in lit}) == 8
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from motserve.config.sections import Section
+from motserve.config.sections import Section, Share
 from training.job_config import JobConfig
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class AugmentationConfig(Section):

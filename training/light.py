@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Final
 
 import cv2
 import numpy as np
 from pydantic import Field, model_validator
 
-from motserve.config.sections import Section
+from motserve.config.sections import Section, Share
 from motserve.types import Image
-
-Deviation = Annotated[float, Field(ge=0, le=1)]
 
 
 class LightConfig(Section):
     """How far light and cameras differ."""
 
-    gain: Deviation = Field(0.22, description="Standard deviation of the exposure's logarithm.")
-    gamma: Deviation = Field(0.25, description="Standard deviation of the logarithm of the contrast curve's exponent.")
-    tint: Deviation = Field(0.07, description="Standard deviation of the logarithm of each channel's gain.")
-    offset: Deviation = Field(0.04, description="Standard deviation of the black level, as a share of white.")
-    cast: Deviation = Field(0.0, description="Standard deviation of each channel's black level, as a share of white.")
+    gain: Share = Field(0.22, description="Standard deviation of the exposure's logarithm.")
+    gamma: Share = Field(0.25, description="Standard deviation of the logarithm of the contrast curve's exponent.")
+    tint: Share = Field(0.07, description="Standard deviation of the logarithm of each channel's gain.")
+    offset: Share = Field(0.04, description="Standard deviation of the black level, as a share of white.")
+    cast: Share = Field(0.0, description="Standard deviation of each channel's black level, as a share of white.")
     saturation: tuple[float, float] = Field((0.3, 1.5), description="Least and largest factor of the saturation.")
-    shadow: float = Field(0.15, ge=0, le=1, description="Share with a shadow across the picture.")
+    shadow: Share = Field(0.15, description="Share with a shadow across the picture.")
 
     @model_validator(mode="after")
     def _ordered(self) -> LightConfig:
@@ -32,13 +30,16 @@ class LightConfig(Section):
         return self
 
 
-def relit(image: Image, light: LightConfig, rng: np.random.Generator) -> Image:
+USUAL: Final = LightConfig()
+
+
+def relit(image: Image, rng: np.random.Generator, light: LightConfig = USUAL) -> Image:
     """Give a picture another exposure, contrast, tint and saturation, and now and then a shadow across it.
 
     Args:
         image: `(height, width, 3)` uint8 BGR.
-        light: How much.
         rng: Everything random.
+        light: How much.
     """
     levels = np.linspace(0, 1, 256)[:, None]
     gain, gamma = np.exp(rng.normal(0, light.gain)), np.exp(rng.normal(0, light.gamma))

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from motserve.config.sections import Section
+from motserve.config.sections import Section, Share
 from motserve.evaluation.reid_data import Protocol
 from motserve.reid.backbones import BACKBONES
 from training.job_config import JobConfig
-from training.light import LightConfig
+from training.light import USUAL, LightConfig
 
 Epoch = Annotated[int, Field(ge=1, le=100_000)]
 
@@ -92,10 +92,8 @@ class CropConfig(Section):
     jitter: float = Field(
         0.0, ge=0, le=1, description="Largest relative change of brightness, contrast and saturation; 0 for none."
     )
-    relit: float = Field(
-        0.0, ge=0, le=1, description="Share that is seen in another light, by another camera; 0 for none."
-    )
-    light: LightConfig = Field(LightConfig(), description="How far light and cameras differ.")
+    relit: Share = Field(0.0, description="Share that is seen in another light, by another camera; 0 for none.")
+    light: LightConfig = Field(USUAL, description="How far light and cameras differ.")
     erasing: float = Field(
         0.5, ge=0, le=1, description="Share of which a rectangle is overpainted with the mean of ImageNet."
     )

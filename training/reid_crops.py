@@ -43,7 +43,7 @@ class CropDataset(Dataset[tuple[torch.Tensor, int]]):
         crop: Image = read_crops([self._paths[draw.row]], settings.height, settings.width)[0]
         if settings.relit:
             rng = np.random.default_rng(draw.seed)
-            crop = relit(crop, settings.light, rng) if rng.random() < settings.relit else crop
+            crop = relit(crop, rng, settings.light) if rng.random() < settings.relit else crop
         pixels = torch.from_numpy(np.ascontiguousarray(crop[..., ::-1].transpose(2, 0, 1)))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(draw.seed)

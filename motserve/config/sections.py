@@ -24,6 +24,8 @@ Policy = Annotated[Literal["off", "on_demand", "interval", "always"], BeforeVali
 
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A number from 0 to 1."""
 
 Role = Literal["detector", "reid"]
 """The sections that name weights."""

@@ -70,12 +70,8 @@ def _from_features(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
     return {name.removeprefix("features."): value for name, value in kept.items()}
 
 
-def _osnet(name: str, *_: int) -> nn.Module:
-    return OSNetTrunk(name)
-
-
-def _striped(name: str, *_: int) -> nn.Module:
-    return striped.StripedTrunk(name)
+def _of_any_size(trunk: Callable[[str], nn.Module], name: str, *_: int) -> nn.Module:
+    return trunk(name)
 
 
 def _from_osnet(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -97,9 +93,12 @@ BACKBONES: Final[Mapping[str, Backbone]] = {
         )
     },
     **{
-        name: Backbone(widths[-1], partial(_osnet, name), _from_osnet, "conv5.conv.weight")
+        name: Backbone(widths[-1], partial(_of_any_size, OSNetTrunk, name), _from_osnet, "conv5.conv.weight")
         for name, widths in WIDTHS.items()
     },
-    **{name: Backbone(striped.channels(name), partial(_striped, name), dict, None) for name in striped.WIDTHS},
+    **{
+        name: Backbone(striped.channels(name), partial(_of_any_size, striped.StripedTrunk, name), dict, None)
+        for name in striped.WIDTHS
+    },
 }
 """Trunks by name. Those of torchvision bear its names, those of OSNet the paper's."""

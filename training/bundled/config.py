@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from motserve.config.sections import Section
+from motserve.config.sections import Section, Share
 from training.rendered_config import PictureConfig
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class SceneSource(Section):

@@ -24,7 +24,7 @@ from training.bundled.config import CropSetConfig, MaterialConfig
 from training.bundled.material import Material
 from training.bundled.spread import spread
 from training.kept import make_once
-from training.light import LightConfig, relit
+from training.light import relit
 from training.props import Props, dress_person
 from training.rendered_pictures import pictures
 
@@ -101,8 +101,7 @@ def _write_filmed(
         for number, view, box in chosen[frame]:
             crop = _cut(image, box, settings, rng)
             if crop is not None:
-                lit = relit(crop, LightConfig(), rng) if rng.random() < settings.relit else crop
-                _write(folder, number, camera, view, lit)
+                _write(folder, number, camera, view, relit(crop, rng) if rng.random() < settings.relit else crop)
     return person
 
 
@@ -117,7 +116,7 @@ def _appear(
         have = np.zeros(len(looks), np.int64)
         shots = pictures(settings.pictures, int(rng.integers(1 << 31)), _MANY * settings.views, looks, props)
         for shot, rows in shots:
-            image = relit(shot.image, LightConfig(), rng) if rng.random() < settings.relit else shot.image
+            image = relit(shot.image, rng) if rng.random() < settings.relit else shot.image
             for index, row in enumerate(rows):
                 if have[row] == settings.views or shot.visibility[index] < settings.least_visibility:
                     continue

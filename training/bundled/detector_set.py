@@ -20,7 +20,7 @@ from training.bundled.material import Material, read_cut
 from training.bundled.places import Pictures
 from training.bundled.windows import cut_window
 from training.kept import make_once
-from training.light import LightConfig, relit
+from training.light import relit
 from training.props import Props
 from training.rendered import SEED_STEP, write_part
 from training.rendered_pictures import pictures
@@ -89,7 +89,7 @@ def _windows(settings: MaterialConfig, scenes: Sequence[Material], seed: int, co
 def _composed(settings: MaterialConfig, props: Props, seed: int, count: int) -> Iterator[Shot]:
     for index, (shot, _) in enumerate(pictures(settings.detector.pictures, seed, count, props=props)):
         rng = np.random.default_rng([seed, 2, index])
-        image = relit(shot.image, LightConfig(), rng) if rng.random() < _RELIT else shot.image
+        image = relit(shot.image, rng) if rng.random() < _RELIT else shot.image
         yield Shot(image, shot.boxes, shot.visibility)
 
 

@@ -12,7 +12,7 @@ from motserve.scenes import Shot
 from motserve.types import FloatArray, Image
 from training.bundled.config import WindowConfig
 from training.bundled.footage import Labels
-from training.light import LightConfig, relit
+from training.light import relit
 from training.rendered_config import PictureConfig
 from training.rendered_pictures import SHAPES, lens
 
@@ -47,7 +47,7 @@ def cut_window(
     inside = _inside(boxes, size)
     seen = np.where((inside >= settings.least_inside) & (labels.visibility >= settings.least_visibility), inside, 0)
     if rng.random() < 0.8:
-        picture = relit(picture, LightConfig(), rng)
+        picture = relit(picture, rng)
     return Shot(lens(picture, pictures, rng), np.asarray(boxes, np.float32), np.asarray(seen, np.float32))
 
 

@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 
 async def submit_detached(submit: Callable[[], Result]) -> Result:
-    """Call a function that submits Ray tasks, so that they are nobody's children.
+    """Call a function to its end, whatever its client does; Ray tasks that it submits are nobody's children.
 
     When a client leaves, Ray Serve cancels the task of its request and with it every task submitted from there. A
     thread of the pool carries no context of the request, so what it submits goes on. Nor is the call itself taken back
