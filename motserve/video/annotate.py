@@ -141,7 +141,7 @@ def annotate_video(
     done = 0
     with open_video(source, config) as video:
         info = video.info
-        with VideoWriter(target, info.width, info.height, config, info.rate_hz) as writer:
+        with VideoWriter(target, info.width, info.height, config, info.rate_hz, info.pixel_aspect) as writer:
             for frame in video.frames():
                 image = frame.image
                 if current is not None and current.index == frame.index:

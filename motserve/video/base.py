@@ -24,6 +24,8 @@ class VideoInfo:
         frame_count: Number of frames as far as it can be told without decoding; None where it cannot.
         duration_s: Duration in seconds as declared; None where it is not.
         codec: Name of the codec, such as `h264`; `images` for a folder.
+        pixel_aspect: Width of a pixel divided by its height, after rotation. Boxes are in pixels as they are stored:
+            where this is not 1, multiply horizontal lengths by it to compare them with vertical ones.
     """
 
     width: int
@@ -32,6 +34,7 @@ class VideoInfo:
     frame_count: int | None
     duration_s: float | None
     codec: str
+    pixel_aspect: float = 1.0
 
 
 class VideoSource(ABC):
@@ -41,6 +44,11 @@ class VideoSource(ABC):
     @abstractmethod
     def info(self) -> VideoInfo:
         """Size, rate and length of the video."""
+
+    @property
+    def frames_damaged(self) -> int:
+        """Frames so far that could not be decoded and are left out, or were decoded with damage."""
+        return 0
 
     @abstractmethod
     def frames(self, start: int = 0) -> Iterator[Frame]:

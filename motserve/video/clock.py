@@ -5,7 +5,10 @@ from __future__ import annotations
 from math import inf, isfinite
 
 RESTART_S = 1.0
-"""A step back in time of more than this is a clock that started anew (joined recordings), not a disordered stamp."""
+"""A step back in time of more than this is a clock that was restarted (joined recordings), not a disordered stamp."""
+
+MIN_STEP_S = 1e-6
+"""Two frames closer than this have the same time: results hold microseconds."""
 
 
 class FrameClock:
@@ -14,35 +17,47 @@ class FrameClock:
     Variable frame rate is kept. What is repaired, and how:
 
     * some writers store decoding order as presentation time, so that the times of a file with B-frames jump to and
-      fro while decoding times run evenly: whichever of the two has been out of order less often is used;
-    * a missing timestamp follows the one before by one nominal frame interval;
+      fro while decoding times run evenly: the one of the two that has been out of order less often is used. Each
+      counts from its own first value, because decoding times are ahead by a constant;
+    * a missing timestamp follows the one before by one nominal frame interval, also where the first frames have none:
+      the first timestamp that is there then stands for the time that its frame has by then;
     * a repeated or slightly earlier one follows by half an interval, so that the next good one still fits;
-    * one earlier by more than a second means the clock was restarted: it follows by one interval, and the
-      intervals after it are kept.
+    * one earlier by more than a second, or later by more than `max_jump_s`, is a clock that was restarted: it follows
+      by one interval, and the intervals after it are kept.
 
     >>> clock = FrameClock(0.1)
     >>> [round(clock.stamp(t), 3) for t in (5.0, 5.1, 5.1, 5.2, None, 5.45, 0.0, 0.2)]
     [0.0, 0.1, 0.15, 0.2, 0.3, 0.45, 0.55, 0.75]
     >>> clock = FrameClock(0.1)
     >>> [round(clock.stamp(*times), 3) for times in ((0.1, 0.0), (0.0, 0.2), (0.2, 0.3), (0.5, 0.4))]
-    [0.0, 0.1, 0.2, 0.3]
+    [0.0, 0.2, 0.3, 0.4]
+    >>> clock = FrameClock(0.1, max_jump_s=10)
+    >>> [round(clock.stamp(t), 3) for t in (None, None, 3600.0, 3600.1, 99999.0, 99999.1)]
+    [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
 
     Args:
         interval_s: Nominal time between two frames in seconds, greater than zero.
+        max_jump_s: Longest step forward that is a pause and not a restarted clock, in seconds. Ten intervals always
+            are a pause.
+        presentation_stored: Whether the container stores presentation times; where it does not, what is given as
+            such is a guess, and decoding times are used.
 
     Attributes:
-        repaired: Number of timestamps that had to be made up.
+        repaired: Number of timestamps that had to be made up, those after a restart among them.
+        restarts: Number of times that the clock was restarted.
     """
 
-    def __init__(self, interval_s: float) -> None:
+    def __init__(self, interval_s: float, max_jump_s: float = inf, presentation_stored: bool = True) -> None:
         if not (isfinite(interval_s) and interval_s > 0):
             raise ValueError(f"the interval between frames must be a positive number of seconds, got {interval_s}")
         self.repaired = 0
+        self.restarts = 0
         self._interval = interval_s
-        self._origin: float | None = None
-        self._last = 0.0
-        self._presentation = _Order()
-        self._decoding = _Order()
+        self._max_jump = max(max_jump_s, 10 * interval_s)
+        self._last: float | None = None
+        self._presentation = _Series()
+        self._decoding = _Series()
+        self._presentation_stored = presentation_stored
 
     def stamp(self, presentation: float | None, decoding: float | None = None) -> float:
         """Return the time of the next frame in display order.
@@ -54,41 +69,59 @@ class FrameClock:
         Returns:
             Seconds from the first frame.
         """
-        self._presentation.see(presentation)
-        self._decoding.see(decoding)
-        raw = presentation
-        if raw is None or (self._decoding.seen and self._decoding.faults < self._presentation.faults):
-            raw = decoding
-        if self._origin is None:
-            self._origin = raw if raw is not None else 0.0
-            self.repaired += raw is None
-            return 0.0
-        if raw is None:
-            time = self._last + self._interval
+        self._presentation.add(presentation)
+        self._decoding.add(decoding)
+        following = 0.0 if self._last is None else self._last + self._interval
+        time = self._choose().time(following)
+        if time is None:
+            time = following
             self.repaired += 1
-        else:
-            time = raw - self._origin
-            if time < self._last - RESTART_S:
-                self._origin += time - self._last - self._interval
-                time = self._last + self._interval
+        elif self._last is not None:
+            if not -RESTART_S <= time - self._last <= self._max_jump:
+                time = following
                 self.repaired += 1
-            elif time <= self._last:
+                self.restarts += 1
+                self._presentation.origin = self._decoding.origin = None
+            elif time < self._last + MIN_STEP_S:
                 time = self._last + self._interval / 2
                 self.repaired += 1
+        for series in (self._presentation, self._decoding):
+            series.begin(time)
         self._last = time
         return time
 
+    def _choose(self) -> _Series:
+        presentation, decoding = self._presentation, self._decoding
+        disordered = decoding.faults < presentation.faults or not self._presentation_stored
+        if decoding.is_used and (disordered or presentation.value is None):
+            return decoding
+        return presentation
 
-class _Order:
-    """Counts how often a series of times does not increase."""
+
+class _Series:
+    """One of the two times of a file: its latest value, its origin, and how often it did not increase."""
 
     def __init__(self) -> None:
+        self.value: float | None = None
+        self.origin: float | None = None
         self.faults = 0
-        self.seen = False
-        self._last = -inf
+        self.is_used = False
+        self._previous = -inf
 
-    def see(self, time: float | None) -> None:
-        if time is not None:
-            self.seen = True
-            self.faults += time <= self._last
-            self._last = time
+    def add(self, value: float | None) -> None:
+        self.value = value
+        if value is not None:
+            self.is_used = True
+            self.faults += value <= self._previous
+            self._previous = value
+
+    def time(self, following: float) -> float | None:
+        """Return the time of the latest value; `following` where the series has not begun, None without a value."""
+        if self.value is None:
+            return None
+        return following if self.origin is None else self.value - self.origin
+
+    def begin(self, time: float) -> None:
+        """Let the latest value stand for a time, where the series has not begun."""
+        if self.origin is None and self.value is not None:
+            self.origin = self.value - time

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from fractions import Fraction
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import cast
@@ -17,7 +17,11 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from motserve.config import VideoConfig
 from motserve.types import Image
 
-_TICKS_PER_S = 90_000  # the customary clock of video: 24, 25, 29.97, 30 and 60 Hz fall on whole ticks
+_CLOCKS = (90_000, 1000, 1)
+"""Ticks per second, the finest that fits: 24, 25, 29.97, 30 and 60 Hz fall on whole ticks of the first."""
+_MOST_TICKS = 2**30  # of one frame; MP4 has 32 bits for it, readers take the highest as a sign
+_ROOM = 8  # a frame may last that many nominal intervals before the clock is too fine for it
+_MOST_REPEATS = 100  # of a frame that lasts longer than MP4 can say: 14 days by the finest clock
 _FALLBACK_RATE_HZ = 30.0  # only the hint given to the encoder; timestamps decide
 _BT709 = 1  # the number of ITU-R BT.709 in H.264's tables of primaries, transfer and matrix
 _LIMITED_RANGE = 1
@@ -34,7 +38,9 @@ class VideoWriter:
         width: Width of the pictures in pixels.
         height: Height of the pictures in pixels.
         config: Quality and speed of the encoder.
-        rate_hz: Nominal frame rate in Hz, a hint for the encoder and the length of the last frame.
+        rate_hz: Nominal frame rate in Hz, a hint for the encoder and the length of the last frame. The slower, the
+            coarser the clock of the file; from one frame in 25 minutes on it counts milliseconds.
+        pixel_aspect: Width of a pixel divided by its height.
 
     Raises:
         OSError: The file cannot be made there.
@@ -42,25 +48,37 @@ class VideoWriter:
     """
 
     def __init__(
-        self, target: str | Path, width: int, height: int, config: VideoConfig, rate_hz: float | None = None
+        self,
+        target: str | Path,
+        width: int,
+        height: int,
+        config: VideoConfig,
+        rate_hz: float | None = None,
+        pixel_aspect: float = 1.0,
     ) -> None:
         if "libx264" not in av.codecs_available:
             raise RuntimeError("this build of PyAV has no libx264 encoder; install the wheel from PyPI")
         self._target = Path(target)
         self._partial = self._target.with_name(f".{self._target.name}.{secrets.token_hex(4)}.part")
         self._size = width, height
-        rate = Fraction(rate_hz or _FALLBACK_RATE_HZ).limit_denominator(1001)
-        self._interval = max(1, round(_TICKS_PER_S / rate))
-        self._last: int | None = None
+        interval_s = 1 / (rate_hz or _FALLBACK_RATE_HZ)
+        fitting = (ticks for ticks in _CLOCKS if _ROOM * interval_s * ticks <= _MOST_TICKS)
+        self._ticks_per_s = next(fitting, _CLOCKS[-1])
+        self._interval = min(max(1, round(self._ticks_per_s * interval_s)), _MOST_TICKS)
+        self._previous: VideoFrame | None = None
+        self._last = 0
+        self._last_time = -inf
         self._reformatter = VideoReformatter()
-        self._container = av.open(str(self._partial), "w", format="mp4", options={"movflags": "+faststart"})
+        container_options = {"movflags": "+faststart", "video_track_timescale": str(self._ticks_per_s)}
+        self._container = av.open(str(self._partial), "w", format="mp4", options=container_options)
         try:
             # Without B-frames decoding order is display order, so the durations in the file fit any frame rate.
             options = {"crf": str(config.crf), "preset": config.preset, "bf": "0"}
-            stream = self._container.add_stream("libx264", rate=rate, options=options)
+            stream = self._container.add_stream("libx264", rate=_simple(1 / interval_s), options=options)
             stream.width, stream.height = width + width % 2, height + height % 2
             stream.pix_fmt = "yuv420p"
-            stream.time_base = stream.codec_context.time_base = Fraction(1, _TICKS_PER_S)
+            stream.time_base = stream.codec_context.time_base = Fraction(1, self._ticks_per_s)
+            stream.codec_context.sample_aspect_ratio = _simple(pixel_aspect)
             # Untagged video leaves the matrix to the player's guess, and with it the colours.
             stream.codec_context.colorspace = stream.codec_context.color_primaries = _BT709
             stream.codec_context.color_trc = _BT709
@@ -74,6 +92,9 @@ class VideoWriter:
     def write(self, image: Image, timestamp: float) -> None:
         """Append a frame.
 
+        Frames closer to each other than a tick of the file's clock go to the next free tick. A frame that lasts
+        longer than MP4 can say, three hours by the finest clock, is repeated.
+
         Args:
             image: `(height, width, 3)` uint8 BGR, of the size given to the writer.
             timestamp: Presentation time in seconds, not less than zero and greater than that of the frame before.
@@ -86,13 +107,9 @@ class VideoWriter:
             raise ValueError(f"the video is {self._size[0]}x{self._size[1]}, the frame {width}x{height}")
         if not (isfinite(timestamp) and timestamp >= 0):
             raise ValueError(f"a timestamp is a number of seconds from zero on, got {timestamp}")
-        pts = round(timestamp * _TICKS_PER_S)
-        if self._last is not None and pts <= self._last:
-            raise ValueError(
-                f"timestamps must increase by at least {1 / _TICKS_PER_S:.6f} s: "
-                f"{timestamp} follows {self._last / _TICKS_PER_S}"
-            )
-        self._last = pts
+        if timestamp <= self._last_time:
+            raise ValueError(f"timestamps must increase: {timestamp} follows {self._last_time}")
+        self._last_time = timestamp
         if width % 2 or height % 2:
             border = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
             image = cast("Image", border)
@@ -103,8 +120,13 @@ class VideoWriter:
             dst_color_range=ColorRange.MPEG,
             threads=1,
         )
-        picture.pts, picture.time_base = pts, Fraction(1, _TICKS_PER_S)
-        self._mux(picture)
+        ticks = round(timestamp * self._ticks_per_s)
+        if self._previous is not None:
+            ticks = min(max(ticks, self._last + 1), self._last + (_MOST_REPEATS + 1) * _MOST_TICKS)
+            while ticks - self._last > _MOST_TICKS:
+                self._encode(self._previous, self._last + _MOST_TICKS)
+        self._encode(picture, ticks)
+        self._previous = picture
 
     def close(self) -> None:
         """Finish the file and move it to its place; nothing is left behind if that fails.
@@ -113,7 +135,7 @@ class VideoWriter:
             ValueError: No frame was written, so there is no video.
         """
         try:
-            if self._last is None:
+            if self._previous is None:
                 raise ValueError(f"no frame was written to {self._target}")
             self._mux(None)
             self._container.close()
@@ -133,6 +155,11 @@ class VideoWriter:
         else:
             self._discard()
 
+    def _encode(self, picture: VideoFrame, ticks: int) -> None:
+        picture.pts, picture.time_base = ticks, Fraction(1, self._ticks_per_s)
+        self._mux(picture)
+        self._last = ticks
+
     def _mux(self, picture: VideoFrame | None) -> None:
         for packet in self._stream.encode(picture):
             if not packet.duration:
@@ -144,3 +171,8 @@ class VideoWriter:
             self._container.close()
         finally:
             self._partial.unlink(missing_ok=True)
+
+
+def _simple(value: float) -> Fraction:
+    """Return a fraction with small numbers near a value greater than zero: 24000/1001, 40/33, 1/2400."""
+    return Fraction(value).limit_denominator(1001) if value >= 1 else 1 / Fraction(1 / value).limit_denominator(1001)

@@ -1,0 +1,99 @@
+"""Tells from the structure of a container whether a file is all there, where its header declares more than it holds.
+
+A header may declare too much in a complete file: a recorder wrote the length it expected, an editor cut the film and
+left the header. Containers are made of elements that state their size, so a file that was cut off ends inside one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+_EBML_SEGMENT, _EBML_CLUSTER = 0x18538067, 0x1F43B675
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_FLV_TAG = 11  # bytes of the head of a tag
+
+
+def is_cut_off(path: Path, container: str) -> bool:
+    """Return whether a file ends inside an element of its container.
+
+    Args:
+        path: The file.
+        container: FFmpeg's name of the container.
+
+    Returns:
+        True also where the structure cannot be told, because the header has declared more already.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    checks = {"matroska": _matroska_is_whole, "avi": _avi_is_whole, "flv": _flv_is_whole, "asf": _asf_is_whole}
+    check = checks.get(container.partition(",")[0])
+    if check is None:
+        return True
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        try:
+            return not check(file, size)
+        except (ValueError, IndexError):
+            return True
+
+
+def _matroska_is_whole(file: BinaryIO, size: int) -> bool:
+    """Walk from element to element; inside a segment or cluster of unknown size from child to child."""
+    at = 0
+    while at < size:
+        file.seek(at)
+        head = file.read(12)
+        id_length = _vint_length(head, 0)
+        length_length = _vint_length(head, id_length)
+        element = int.from_bytes(head[:id_length], "big")
+        at += id_length + length_length
+        mask = (1 << 7 * length_length) - 1
+        length = int.from_bytes(head[id_length : id_length + length_length], "big") & mask
+        if length == mask:
+            if element not in (_EBML_SEGMENT, _EBML_CLUSTER):
+                raise ValueError("an element of unknown size that holds no others")
+            continue
+        at += length
+    return at == size
+
+
+def _vint_length(head: bytes, at: int) -> int:
+    length = 9 - head[at].bit_length()
+    if length > 8 or at + length > len(head):
+        raise ValueError("not a number in EBML")
+    return length
+
+
+def _avi_is_whole(file: BinaryIO, size: int) -> bool:
+    """Walk over the RIFF chunks, of which a large file has several."""
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(8)
+        if head[:4] != b"RIFF":
+            break  # bytes behind the last chunk
+        at += 8 + int.from_bytes(head[4:], "little")
+    return 0 < at <= size + 1  # a chunk of odd length may lack the byte that fills it up
+
+
+def _flv_is_whole(file: BinaryIO, size: int) -> bool:
+    """Check that the file ends with a tag and the size of that tag."""
+    if size < _FLV_TAG + 4:
+        return False
+    file.seek(size - 4)
+    length = int.from_bytes(file.read(4), "big")
+    if not _FLV_TAG <= length <= size - 4:
+        return False
+    file.seek(size - 4 - length)
+    return int.from_bytes(file.read(4)[1:], "big") == length - _FLV_TAG
+
+
+def _asf_is_whole(file: BinaryIO, size: int) -> bool:
+    """Compare with the size that the header states."""
+    head = file.read(1 << 16)
+    at = head.index(_ASF_PROPERTIES)
+    return int.from_bytes(head[at + 40 : at + 48], "little") <= size

@@ -1,0 +1,160 @@
+"""Opens the container of a video file, picks the stream of moving pictures, and reads what is declared of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import av
+from av.format import Flags
+from av.stream import Disposition
+
+from motserve.config import VideoConfig
+from motserve.errors import InvalidVideo
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+# Containers of moving pictures. FFmpeg also opens playlists, which pull in other files and addresses, and turns any
+# text into a film of letters; an upload must do neither.
+_CONTAINERS = (
+    "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,gif,apng,ivf,h264,hevc,av1,obu,m4v,mpegvideo,mjpeg,"
+    "yuv4mpegpipe,dv,rm,3gp,wtv,gxf"
+)
+_WITH_INDEX = ("mov", "avi")  # containers that list every sample
+_LEAST_BYTES = 8  # of a frame with what the container needs for it; a length that asks for more frames is made up
+_MAX_PIXEL_ASPECT = 100  # wider or narrower pixels than any camera has are an error of the file
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a container says of its pictures.
+
+    Attributes:
+        samples: Samples with data that its index lists; None where it has no index of all samples.
+        duration_s: Length in seconds; None where it is not declared.
+        rate_hz: Average frame rate in Hz; None where it is not known.
+        frame_count: Number of frames; None where it is not known.
+        pixel_aspect: Width of a pixel divided by its height; 1 for square ones.
+        clock_restarts: Whether its clock may be restarted within the file, as in broadcast formats.
+        presentation_stored: Whether it stores presentation times; AVI stores decoding order alone.
+    """
+
+    samples: int | None
+    duration_s: float | None
+    rate_hz: float | None
+    frame_count: int | None
+    pixel_aspect: Fraction
+    clock_restarts: bool
+    presentation_stored: bool
+
+
+def open_container(path: Path, config: VideoConfig, name: str) -> InputContainer:
+    """Open a video file, and no other file that it names.
+
+    Args:
+        path: The file.
+        config: Limits; FFmpeg decodes a frame to find out what a stream is, within `max_pixels`.
+        name: What messages call it.
+
+    Raises:
+        InvalidVideo: It cannot be read, or is no video in a known container.
+    """
+    try:
+        # The prefix keeps a file called `http:x` or `concat:x` a file.
+        return av.open(
+            f"file:{path.absolute()}",
+            mode="r",
+            options={"max_pixels": str(_decoder_pixels(config))},
+            container_options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
+            metadata_errors="replace",
+        )
+    except (av.FFmpegError, OSError) as error:
+        if isinstance(error, OSError) and not isinstance(error, ValueError):
+            raise InvalidVideo(f"{name} cannot be read: {error.strerror}") from error
+        with path.open("rb") as file:
+            head = file.read(12)
+        if not head:
+            reason = f"{name} is empty"
+        elif head[4:8] == b"ftyp":
+            reason = f"{name} is an MP4 file without a readable index: it was cut off, damaged or never finished"
+        else:
+            reason = f"{name} is not a video in a container that is known here"
+        raise InvalidVideo(reason) from error
+
+
+def pick_stream(container: InputContainer, config: VideoConfig, name: str) -> VideoStream:
+    """Return the stream with the largest pictures, its decoder limited to what the configuration accepts.
+
+    A cover picture of a song is a video stream too, and some cameras add a small preview beside the film.
+
+    Raises:
+        InvalidVideo: There are no moving pictures, none that can be decoded, or they are too large.
+    """
+    films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not films:
+        held = " and ".join(sorted({str(s.type) for s in container.streams})) or "nothing"
+        raise InvalidVideo(f"{name} holds no moving pictures, only {held}")
+    stream = max(films, key=lambda s: s.width * s.height if _has_decoder(s) else -1)
+    if not _has_decoder(stream):
+        raise InvalidVideo(f"{name}: there is no decoder for its video codec; convert it to H.264")
+    refuse_size(stream.width, stream.height, config, name)
+    stream.thread_type = "AUTO"
+    stream.codec_context.options = {"max_pixels": str(_decoder_pixels(config))}
+    return stream
+
+
+def refuse_size(width: int, height: int, config: VideoConfig, name: str) -> None:
+    """Refuse pictures that are larger than the configuration accepts.
+
+    Raises:
+        InvalidVideo: They are.
+    """
+    if width * height > config.max_pixels:
+        raise InvalidVideo(
+            f"{name}: frames of {width}x{height} exceed the limit of {config.max_pixels} pixels (video.max_pixels)"
+        )
+
+
+def declared(container: InputContainer, stream: VideoStream) -> Declared:
+    """Read what a container says of its pictures, without decoding."""
+    form = container.format.name
+    is_avi = form == "avi"
+    duration = (
+        float(stream.duration * stream.time_base) if stream.duration and stream.time_base else duration_s(container)
+    )
+    samples = sum(entry.size > 0 for entry in stream.index_entries) if form.startswith(_WITH_INDEX) else None
+    rate = float(stream.average_rate or stream.guessed_rate or 0) or None
+    if is_avi and samples and duration:
+        rate = samples / duration  # AVI counts empty samples as frames
+    complete = samples is not None and (is_avi or len(stream.index_entries) == stream.frames)
+    count = samples if complete else round(duration * rate) if duration and rate else stream.frames
+    if count and container.size and count * _LEAST_BYTES > container.size:
+        duration = count = None  # made up by a clock that was restarted
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    plausible = Fraction(1, _MAX_PIXEL_ASPECT) <= aspect <= _MAX_PIXEL_ASPECT
+    return Declared(
+        samples=samples if form.startswith("mov") else None,
+        duration_s=duration,
+        rate_hz=rate,
+        frame_count=count or None,
+        pixel_aspect=aspect if plausible else Fraction(1),
+        clock_restarts=bool(container.format.flags & cast("int", Flags.ts_discont.value)),
+        presentation_stored=not is_avi,
+    )
+
+
+def duration_s(container: InputContainer) -> float | None:
+    """Return the length in seconds of the whole container as declared; None where it is not."""
+    return container.duration / av.time_base if container.duration else None
+
+
+def _decoder_pixels(config: VideoConfig) -> int:
+    return 2 * config.max_pixels  # the decoder refuses before it allocates, and counts pixels with padding
+
+
+def _has_decoder(stream: VideoStream) -> bool:
+    return cast("object", stream.codec_context) is not None

@@ -1,0 +1,186 @@
+"""Decodes the packets of one video stream; samples that are empty or damaged are passed over, the damaged counted."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Set
+from typing import TYPE_CHECKING, cast
+
+import av
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+_MOST_DELAYED = 64  # FFmpeg decodes up to 16 frames at a time, and codecs put off up to 16 frames
+_KEPT_BYTES = 64 << 20  # a long group of pictures in high quality
+
+
+class PacketReader:
+    """Reads the packets of one stream of an open container, and notes how far the container reaches.
+
+    Attributes:
+        packets: Packets of the stream with data, so far.
+        reached_s: Latest end of a packet of picture or sound in seconds, so far.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self.packets = 0
+        self.reached_s = 0.0
+        self._container = container
+        self._stream = stream
+
+    def read(self) -> Iterator[Packet[VideoStream]]:
+        """Yield the packets that hold data.
+
+        Empty ones are what a camera writes in place of a frame that it dropped; a decoder would take one for the end
+        of the stream.
+
+        Raises:
+            FFmpegError: The container is broken.
+        """
+        for packet in self._container.demux():
+            last = packet.pts if packet.pts is not None else packet.dts
+            if last is not None and packet.time_base and packet.stream.type in ("video", "audio"):
+                self.reached_s = max(self.reached_s, float((last + (packet.duration or 0)) * packet.time_base))
+            if packet.size and packet.stream.index == self._stream.index:
+                self.packets += 1
+                yield cast("Packet[VideoStream]", packet)
+
+
+class PacketDecoder:
+    """Turns packets into pictures in display order.
+
+    FFmpeg decodes on several threads, each with a frame of its own, and tells of a damaged sample when it hands out
+    its frame. At the end of a file PyAV loses the frames behind a damaged one; those are decoded a second time by one
+    thread, from the key frame before them.
+
+    Args:
+        context: Decoder of the stream.
+        single: Makes another decoder of the same stream that works on one thread.
+
+    Attributes:
+        decoded: Pictures so far.
+        lost: Samples so far that could not be decoded. Those before the first key frame do not count: a recording cut
+            out of a broadcast begins with some.
+        damaged: Pictures so far that were decoded with damage.
+    """
+
+    def __init__(self, context: VideoCodecContext, single: Callable[[], VideoCodecContext]) -> None:
+        self.decoded = 0
+        self.lost = 0
+        self.damaged = 0
+        self._context = context
+        self._single = single
+        self._key_seen = False
+        self._recent = _RecentPackets()
+        context.copy_opaque = True
+
+    def decode(self, packets: Iterable[Packet[VideoStream]]) -> Iterator[VideoFrame]:
+        """Yield the pictures of all packets.
+
+        Raises:
+            FFmpegError: The packets cannot be read; the pictures before were yielded.
+        """
+        failure: av.FFmpegError | None = None
+        packets = iter(packets)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError as error:
+                failure, packet = error, None
+            if packet is None:
+                break
+            self._key_seen |= packet.is_keyframe
+            self._recent.add(packet)
+            yield from self._pictures(packet)
+        yield from self._finish()
+        if failure is not None:
+            raise failure
+
+    def _pictures(self, packet: Packet[VideoStream]) -> Iterator[VideoFrame]:
+        try:
+            pictures = self._context.decode(packet)
+        except av.FFmpegError:
+            # frames come out as many packets later as there are threads beside the first
+            self._recent.remove(self._recent.number - self._context.delay)
+            self.lost += self._key_seen
+            return
+        yield from map(self._counted, pictures)
+
+    def _finish(self) -> Iterator[VideoFrame]:
+        failed = False
+        try:
+            yield from map(self._counted, self._context.decode(None))
+        except av.FFmpegError:
+            failed = True
+        missing = set(self._recent.missing)
+        if failed and len(missing) <= 1:
+            self.lost += 1
+        elif missing:
+            if failed:
+                self.lost += len(missing.difference(packet.opaque for packet in self._recent.packets))
+            yield from self._decode_again(missing)
+
+    def _decode_again(self, missing: Set[object]) -> Iterator[VideoFrame]:
+        context = self._single()
+        context.copy_opaque = True
+        for packet in (*self._recent.packets, None):
+            try:
+                pictures = context.decode(packet)
+            except av.FFmpegError:
+                self.lost += packet is not None and packet.opaque in missing
+                continue
+            yield from (self._counted(picture) for picture in pictures if picture.opaque in missing)
+
+    def _counted(self, picture: VideoFrame) -> VideoFrame:
+        self._recent.remove(cast("int", picture.opaque))
+        self.decoded += 1
+        self.damaged += picture.is_corrupt
+        return picture
+
+
+class _RecentPackets:
+    """The latest packets from a key frame on, and which of them have no picture yet.
+
+    Attributes:
+        packets: The packets, numbered in `opaque`; none where a group of pictures is too large to keep.
+        number: Number of the latest packet.
+        missing: Numbers of the latest packets that have no picture, in order.
+    """
+
+    def __init__(self) -> None:
+        self.packets: deque[Packet[VideoStream]] = deque()
+        self.number = -1
+        self.missing: dict[int, None] = {}
+        self._keys: deque[int] = deque()
+        self._bytes = 0
+
+    def add(self, packet: Packet[VideoStream]) -> None:
+        """Number a packet and keep it, with the key frame that it needs."""
+        self.number += 1
+        packet.opaque = self.number
+        self.missing[self.number] = None
+        if len(self.missing) > _MOST_DELAYED:
+            del self.missing[next(iter(self.missing))]
+        if packet.is_keyframe:
+            self._keys.append(self.number)
+        if self._keys:
+            self.packets.append(packet)
+            self._bytes += packet.size
+        while len(self._keys) > 1 and (self.number - self._keys[1] > _MOST_DELAYED or self._bytes > _KEPT_BYTES):
+            self._drop_group()
+        if self._bytes > _KEPT_BYTES:
+            self._drop_group()
+
+    def remove(self, number: int) -> None:
+        """Note that a packet has its picture, or is known to have none."""
+        self.missing.pop(number, None)
+
+    def _drop_group(self) -> None:
+        self._keys.popleft()
+        while self.packets and (not self._keys or self.packets[0].opaque != self._keys[0]):
+            self._bytes -= self.packets.popleft().size
