@@ -64,6 +64,7 @@ class VideoDetails(BaseModel):
     frame_count: int | None = Field(description="Number of frames as the container tells it.")
     duration_s: float | None = Field(description="Duration in seconds as the container tells it.")
     codec: str = Field(examples=["h264"])
+    pixel_aspect: float = Field(1.0, description="Width of a pixel divided by its height; boxes are in stored pixels.")
 
 
 class ModelDetails(BaseModel):
@@ -119,6 +120,7 @@ class VideoStatus(BaseModel):
     created_at: datetime
     frames_done: int = Field(description="Frames tracked.")
     frames_total: int | None = Field(description="Frames of the video as the container tells it.")
+    frames_damaged: int = Field(description="Frames that could not be decoded, or were decoded with damage.")
     progress: float | None = Field(description="Share of the frames that is tracked, in [0, 1].", ge=0, le=1)
     fps: float = Field(description="Frames tracked per second.")
     identities: int = Field(description="Different people so far.")
@@ -143,6 +145,7 @@ class VideoStatus(BaseModel):
             created_at=datetime.fromtimestamp(job.created_at, timezone.utc),
             frames_done=job.frames_done,
             frames_total=job.frames_total,
+            frames_damaged=job.frames_damaged,
             progress=progress,
             fps=job.fps,
             identities=job.identities,
@@ -265,6 +268,7 @@ def summary_of(job: Job) -> dict[str, Any]:
     return {
         "status": job.status,
         "frames": job.frames_done,
+        "frames_damaged": job.frames_damaged,
         "identities": job.identities,
         "embeddings": job.embeddings,
         "links": job.links,

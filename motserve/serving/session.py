@@ -104,6 +104,7 @@ class VideoSession:
         self._activity = Activity(job.id, monitor.record.remote, gauges, self._tracing)
         self._asking = Asking(config.serving.session, self._activity.repeated, lambda: self._frames)
         self._progress = asyncio.Condition()
+        self._source: VideoSource | None = None
         self._frames = 0
         self._finished = False
         self._running = False
@@ -191,6 +192,7 @@ class VideoSession:
             self._embedder_names = await self._names("reid", resumed)
             self._models["reid"] = (await self._ask_embedder(self._embedder_names)).weights
         source = await asyncio.to_thread(open_video, job.source, self._config.video, job.name)
+        self._source = source
         with source:
             stats = PipelineStats()
             follower = self._follower(source, stats)
@@ -326,11 +328,16 @@ class VideoSession:
         return {
             "models": self._models,
             "frames_done": stats.frames,
+            "frames_damaged": self._frames_damaged,
             "fps": round(stats.frames / max(seconds, 1e-9), 2),
             "identities": stats.identities,
             "embeddings": stats.embeddings,
             "links": stats.links,
         }
+
+    @property
+    def _frames_damaged(self) -> int:
+        return self._source.frames_damaged if self._source else 0
 
     async def _report(self, stats: PipelineStats, seconds: float) -> None:
         """Write down how far the video is. The next report says it as well, so a store that fails is let pass.
@@ -345,15 +352,16 @@ class VideoSession:
             logger.warning("progress could not be written: %s", error, extra=extra)
 
     async def _fail(self, error: BaseException, message: str) -> None:
-        """Write down why the video failed.
+        """Write down why the video failed. What was tracked before stays; a video without a tracked frame goes.
 
         Raises:
             Superseded: It is another session's matter.
         """
         failure = {"type": type(error).__name__, "message": message}
-        await self._lease.surely(self._lease.write, status="failed", error=failure)
+        done = {"frames_done": self._frames, "frames_damaged": self._frames_damaged}
+        await self._lease.surely(self._lease.write, status="failed", error=failure, **done)
         logger.error("video failed: %s", message, extra={"video_id": self._job.id, "frame": self._frames})
-        if isinstance(error, InvalidVideo):
+        if isinstance(error, InvalidVideo) and not self._frames:
             await asyncio.to_thread(self._artifacts.delete, self._job.id)
         await asyncio.to_thread(self._continuation.end)
         if self._identities is not None:

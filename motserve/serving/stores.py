@@ -39,6 +39,7 @@ class Job:
         classes: Name of each class index of the detector; empty until the session has asked.
         embeddings: Embeddings computed.
         links: Returning people who were given their old identity.
+        frames_damaged: Frames that could not be decoded, or were decoded with damage.
         error: Why it failed: `type` and `message`; empty unless it did.
         attempt: Number of the session that has the video, from 0. Only that one may write.
         restarts: How often the video was taken from a session that was lost.
@@ -59,6 +60,7 @@ class Job:
     classes: dict[str, str] | None = None
     embeddings: int = 0
     links: int = 0
+    frames_damaged: int = 0
     error: dict[str, str] | None = None
     attempt: int = 0
     restarts: int = 0
@@ -84,6 +86,7 @@ JOBS_STEPS: Final[tuple[Migration, ...]] = (
         "ALTER TABLE jobs ADD COLUMN restarts INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE jobs ADD COLUMN heartbeat REAL NOT NULL DEFAULT 0",
     ),
+    ("ALTER TABLE jobs ADD COLUMN frames_damaged INTEGER NOT NULL DEFAULT 0",),
 )
 """Versions of the table; a new column is a step at the end, see `migrate`."""
 
