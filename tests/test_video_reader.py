@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import os
 import random
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -17,6 +19,7 @@ from av.video.frame import VideoFrame
 from motserve.config import VideoConfig
 from motserve.errors import InvalidVideo, NotFound
 from motserve.video import FrameClock, open_video, probe_video
+from motserve.video.container import pick_stream
 from motserve.video.folder import image_size
 
 CONFIG = VideoConfig()
@@ -73,6 +76,14 @@ def encode(
 def noise(count: int, width: int = 64, height: int = 48) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(count)]
+
+
+def moving(count: int, width: int = 64, height: int = 48) -> list[np.ndarray]:
+    """A square on its way across noise, which an encoder with B-frames makes use of."""
+    images = [noise(1, width, height)[0].copy() for _ in range(count)]
+    for i, image in enumerate(images):
+        image[10:20, i % (width - 10) : i % (width - 10) + 10] = RED
+    return images
 
 
 def read(path: Path, config: VideoConfig = CONFIG) -> tuple[list[float], list[np.ndarray]]:
@@ -264,13 +275,224 @@ def test_a_matroska_file_that_ends_before_its_declared_duration_is_cut_off(tmp_p
         read(path)
 
 
-def test_damage_in_the_middle_is_refused(tmp_path: Path) -> None:
-    path = encode(tmp_path / "damaged.mp4", noise(40), movflags="+faststart")
+def damaged(path: Path, images: Sequence[np.ndarray], samples: Sequence[int], fill: int = 0xFF, **options: Any) -> Path:
+    """Encode a video and overwrite some of its samples."""
+    encode(path, images, **options)
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
     data = bytearray(path.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 9000] = bytes(9000)
+    for sample in samples:
+        start, size = packets[sample]
+        assert start is not None
+        data[start : start + size] = bytes([fill]) * size
     path.write_bytes(data)
-    with pytest.raises(InvalidVideo, match=r"damaged\.mp4 is broken.*after \d+ frames"):
+    return path
+
+
+@pytest.mark.parametrize("bframes", ["0", "3"])
+@pytest.mark.parametrize("sample", [1, 20, 29, 35, 44, 45, 46, 47, 48, 49])
+def test_frames_that_damage_costs_are_counted(tmp_path: Path, sample: int, bframes: str) -> None:
+    options = {"crf": "20", "bf": bframes, "g": "10", "b-adapt": "0", "b-pyramid": "none", "sc_threshold": "0"}
+    path = damaged(tmp_path / "damaged.mp4", moving(50), [sample], options=options)
+    with open_video(path, CONFIG) as video:
+        frames = list(video.frames())
+        lost = video.frames_damaged
+    assert len(frames) == 50 - lost
+    # without its key frame the decoder gives out no frame up to the next
+    assert 1 <= lost <= 10 if sample % 10 == 0 else lost == 1
+    assert all(b.timestamp > a.timestamp for a, b in pairwise(frames))
+
+
+def test_threads_lose_no_frame_behind_a_damaged_one_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = damaged(tmp_path / "damaged.mp4", noise(30), [26], options={"crf": "4", "bf": "0"})
+    counts = []
+    for threads in (1, 2, 4, 8):
+
+        def pick(*arguments: Any, threads: int = threads) -> Any:
+            stream = pick_stream(*arguments)
+            stream.thread_count = threads
+            return stream
+
+        monkeypatch.setattr("motserve.video.file.pick_stream", pick)
+        with open_video(path, CONFIG) as video:
+            counts.append((len(list(video.frames())), video.frames_damaged))
+    assert counts == [(29, 1)] * 4
+
+
+def test_damage_beyond_the_accepted_share_is_refused_once_the_frames_are_out(tmp_path: Path) -> None:
+    options = {"bf": "0", "sc_threshold": "0"}
+    path = damaged(tmp_path / "damaged.mp4", moving(20), [9, 10, 11, 12, 13], options=options)
+    with open_video(path, CONFIG) as video:
+        frames = video.frames()
+        assert len(list(islice(frames, 15))) == 15
+        with pytest.raises(InvalidVideo, match=r"damaged\.mp4 is damaged: 5 of 20 frames.*video\.max_damaged_share"):
+            next(frames)
+    assert len(read(path, VideoConfig(max_damaged_share=0.25))[0]) == 15
+
+
+def test_no_damage_may_be_accepted(tmp_path: Path) -> None:
+    path = damaged(tmp_path / "damaged.mp4", noise(40), [20])
+    with pytest.raises(InvalidVideo, match="1 of 40 frames"):
+        read(path, VideoConfig(max_damaged_share=0))
+
+
+def with_sound(path: Path, frames: int, bframes: int, video_first: bool, data_stream: bool = False) -> Path:
+    """A video of a picture track and a sound track, the sound ending first; a second, small picture track before."""
+    with av.open(str(path), "w") as container:
+        if video_first:
+            video = container.add_stream("libx264", rate=25, options={"bf": str(bframes)})
+            sound = container.add_stream("aac", rate=16000)
+        else:
+            sound = container.add_stream("aac", rate=16000)
+            video = container.add_stream("libx264", rate=25, options={"bf": str(bframes)})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        sample = AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+        sample.sample_rate = 16000
+        container.mux(sound.encode(sample))
+        container.mux(sound.encode(None))
+        for image in noise(frames):
+            container.mux(video.encode(VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(video.encode(None))
+    return path
+
+
+def count_by_opencv(path: Path) -> int:
+    """Count frames by OpenCV, which decodes with an FFmpeg of its own."""
+    capture = cv2.VideoCapture(str(path))
+    count = 0
+    while capture.grab():
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".avi", ".ts", ".flv", ".nut"])
+@pytest.mark.parametrize("video_first", [True, False])
+@pytest.mark.parametrize("bframes", [0, 2])
+def test_no_frame_is_lost_whatever_the_order_of_streams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, video_first: bool, bframes: int
+) -> None:
+    path = with_sound(tmp_path / f"clip{suffix}", 30, bframes, video_first)
+    assert count_by_opencv(path) == 30
+    for threads in (1, 3, 8):
+
+        def pick(*arguments: Any, threads: int = threads) -> Any:
+            stream = pick_stream(*arguments)
+            stream.thread_count = threads
+            return stream
+
+        monkeypatch.setattr("motserve.video.file.pick_stream", pick)
+        times, _ = read(path)
+        assert len(times) == 30
+        assert times == pytest.approx([i / 25 for i in range(30)], abs=2e-3)
+
+
+def test_streams_of_data_beside_the_video_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "camera.mkv"
+    with av.open(str(path), "w") as container:
+        container.add_attachment("font.ttf", "application/x-truetype-font", b"font")
+        video = container.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for image in noise(12):
+            container.mux(video.encode(VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(video.encode(None))
+    assert len(read(path)[0]) == 12
+
+
+def test_empty_samples_are_neither_counted_nor_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "dropped.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        packets = [p for image in noise(20) for p in stream.encode(VideoFrame.from_ndarray(image, format="bgr24"))]
+        packets += stream.encode(None)
+        for number, packet in enumerate(packets):
+            if number in (7, 19):
+                empty = av.Packet(b"")
+                empty.stream, empty.pts, empty.dts = stream, packet.pts, packet.dts
+                empty.time_base, empty.duration = packet.time_base, packet.duration
+                packet = empty
+            container.mux(packet)
+    with open_video(path, CONFIG) as video:
+        assert video.info.frame_count == 18
+        times = [frame.timestamp for frame in video.frames()]
+        assert video.frames_damaged == 0
+    assert times == pytest.approx([i / 10 for i in range(20) if i not in (7, 19)])
+
+
+def test_a_file_that_declares_more_than_it_holds_is_whole_if_its_structure_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = encode(tmp_path / "long.mkv", noise(30))
+    data = path.read_bytes()
+    at = data.index(b"\x44\x89\x88")  # the element Duration, eight bytes
+    path.write_bytes(data[: at + 3] + struct.pack(">d", 8000.0) + data[at + 11 :])
+    assert len(read(path)[0]) == 30
+    assert "long.mkv is complete, but its header is wrong: it declares 8.0 s and ends after 3.0 s" in caplog.text
+    path.write_bytes(path.read_bytes()[: len(data) * 2 // 3])
+    with pytest.raises(InvalidVideo, match=r"long\.mkv is cut off: it declares 8\.0 s"):
         read(path)
+
+
+def test_flash_video_that_declares_more_than_it_holds(tmp_path: Path) -> None:
+    path = encode(tmp_path / "long.flv", noise(30))
+    data = path.read_bytes()
+    at = data.index(b"duration\x00") + 9
+    path.write_bytes(data[:at] + struct.pack(">d", 9.0) + data[at + 8 :])
+    assert len(read(path)[0]) == 30
+    path.write_bytes(path.read_bytes()[: len(data) * 2 // 3])
+    with pytest.raises(InvalidVideo, match=r"long\.flv is cut off: it declares 9\.0 s"):
+        read(path)
+
+
+def test_a_joined_recording_has_one_interval_between_its_parts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = [
+        encode(tmp_path / f"{start}.ts", noise(10), [start + i / 10 for i in range(10)])
+        for start in (9000, 1800, 80000)
+    ]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with open_video(joined, CONFIG) as video:
+        times = [frame.timestamp for frame in video.frames()]
+        assert video.info.frame_count is None  # the clock says a day, the file holds seconds
+    assert times == pytest.approx([i / 10 for i in range(30)], abs=1e-3)
+    assert "restarts of the clock: 2" in caplog.text
+
+
+def test_a_real_pause_may_be_accepted_where_clocks_may_restart(tmp_path: Path) -> None:
+    path = encode(tmp_path / "pause.ts", noise(4), [0, 0.1, 60, 60.1])
+    assert read(path)[0] == pytest.approx([0, 0.1, 0.2, 0.3], abs=1e-3)
+    assert read(path, VideoConfig(max_clock_jump_s=100))[0] == pytest.approx([0, 0.1, 60, 60.1], abs=1e-3)
+    assert read(encode(tmp_path / "pause.mp4", noise(4), [0, 0.1, 60, 60.1]))[0][-1] == pytest.approx(60.1)
+
+
+@pytest.mark.parametrize(("codec", "bframes"), [("libx264", 2), ("mpeg4", 2), ("mpeg4", 0)])
+def test_avi_with_frames_out_of_order_keeps_even_times(tmp_path: Path, codec: str, bframes: int) -> None:
+    path = tmp_path / "clip.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options={"bf": str(bframes)})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for image in noise(25):
+            container.mux(stream.encode(VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(stream.encode(None))
+    with open_video(path, CONFIG) as video:
+        assert (video.info.rate_hz, video.info.frame_count) == (25, 25)
+        assert [f.timestamp for f in video.frames()] == pytest.approx([i / 25 for i in range(25)])
+
+
+def test_the_shape_of_pixels_is_told_upright(tmp_path: Path) -> None:
+    for rotation, size, aspect in ((0, (64, 48), 2.0), (90, (48, 64), 0.5)):
+        path = tmp_path / f"{rotation}.mp4"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.codec_context.sample_aspect_ratio = Fraction(2)
+            stream.set_display_rotation(rotation)
+            container.mux(stream.encode(VideoFrame.from_ndarray(quadrants(), format="bgr24")))
+            container.mux(stream.encode(None))
+        info = probe_video(path, CONFIG)
+        assert ((info.width, info.height), info.pixel_aspect) == (size, aspect)
 
 
 def test_the_video_goes_by_the_given_name_in_messages(tmp_path: Path) -> None:
@@ -377,6 +599,27 @@ def test_clock_with_good_times_of_any_spacing_changes_nothing() -> None:
     clock = FrameClock(0.04)
     assert [clock.stamp(t, t - 0.1) for t in times] == [t - 7.0 for t in times]
     assert clock.repaired == 0
+
+
+def test_clock_that_begins_late_goes_on_from_the_time_of_its_frame() -> None:
+    clock = FrameClock(0.04)
+    assert [clock.stamp(t) for t in (None, None, 3600.0, 3600.04)] == pytest.approx([0.0, 0.04, 0.08, 0.12])
+    assert clock.repaired == 2
+
+
+def test_clock_changes_to_decoding_times_without_a_step() -> None:
+    clock = FrameClock(1.0)
+    times = [clock.stamp(*t) for t in ((2, 4), (3, 5), (1, 6), (4, 7), (6, 8), (5, None))]
+    assert times == pytest.approx([0, 1, 2, 3, 4, 5])
+
+
+def test_clock_keeps_pauses_unless_told_what_is_none() -> None:
+    assert [FrameClock(0.1).stamp(t) for t in (0.0,)] == [0.0]
+    patient, strict, slow = FrameClock(0.1), FrameClock(0.1, max_jump_s=10), FrameClock(60, max_jump_s=10)
+    assert [patient.stamp(t) for t in (0.0, 5000.0)] == [0.0, 5000.0]
+    assert [strict.stamp(t) for t in (0.0, 10.0, 20.1, 20.2)] == pytest.approx([0.0, 10.0, 10.1, 10.2])
+    assert strict.restarts == 1
+    assert [slow.stamp(t) for t in (0.0, 60.0, 120.0)] == [0.0, 60.0, 120.0]
 
 
 def test_clock_without_any_time_runs_at_the_nominal_rate() -> None:

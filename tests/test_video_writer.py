@@ -86,6 +86,8 @@ def test_frames_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             writer.write(picture(32, 48, 1), 0.6)
         with pytest.raises(ValueError, match="must increase"):
             writer.write(picture(64, 48, 1), 0.5)
+        with pytest.raises(ValueError, match="must increase"):
+            writer.write(picture(64, 48, 1), 0.4)
         with pytest.raises(ValueError, match="from zero on"):
             writer.write(picture(64, 48, 1), float("nan"))
 
@@ -93,3 +95,45 @@ def test_frames_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         VideoWriter(tmp_path / "nowhere" / "out.mp4", 64, 48, CONFIG)
+
+
+def written(
+    path: Path, times: list[float], rate_hz: float | None, pixel_aspect: float = 1.0
+) -> tuple[list[float], float]:
+    """Write frames; return the times that are read back, and the length of the whole file."""
+    with VideoWriter(path, 64, 48, CONFIG, rate_hz, pixel_aspect) as writer:
+        for i, time in enumerate(times):
+            writer.write(picture(64, 48, i), time)
+    with open_video(path, CONFIG) as video:
+        assert video.info.pixel_aspect == pytest.approx(pixel_aspect)
+        assert video.info.duration_s is not None
+        return [frame.timestamp for frame in video.frames()], video.info.duration_s
+
+
+@pytest.mark.parametrize("interval_s", [2400.0, 14 * 3600.0, 30 * 86400.0])
+def test_slow_time_lapse(tmp_path: Path, interval_s: float) -> None:
+    times, length = written(tmp_path / "lapse.mp4", [0, interval_s, 2 * interval_s], 1 / interval_s)
+    assert times == pytest.approx([0, interval_s, 2 * interval_s])
+    assert length == pytest.approx(3 * interval_s)
+
+
+def test_a_frame_that_lasts_longer_than_the_clock_can_say_is_repeated(tmp_path: Path) -> None:
+    times, length = written(tmp_path / "gap.mp4", [0, 0.04, 50_000, 50_000.04], 25)
+    assert [times[0], times[1], *times[-2:]] == pytest.approx([0, 0.04, 50_000, 50_000.04], abs=1e-4)
+    assert len(times) == 8
+    assert length == pytest.approx(50_000.08, abs=1e-3)
+
+
+def test_an_absurd_gap_stays_bounded(tmp_path: Path) -> None:
+    assert len(written(tmp_path / "gap.mp4", [0, 9e9], 25)[0]) == 102
+
+
+def test_frames_closer_than_a_tick_go_to_the_next_free_one(tmp_path: Path) -> None:
+    times, _ = written(tmp_path / "near.mp4", [0, 0.04, 0.040003, 0.040004, 0.08], 25)
+    tick = 1 / 90_000
+    assert times == pytest.approx([0, 0.04, 0.04 + tick, 0.04 + 2 * tick, 0.08], abs=tick / 10)
+
+
+@pytest.mark.parametrize("pixel_aspect", [2.0, 0.5, 40 / 33, 16 / 11])
+def test_pixels_keep_their_shape(tmp_path: Path, pixel_aspect: float) -> None:
+    written(tmp_path / "wide.mp4", [0.0], 25, pixel_aspect)

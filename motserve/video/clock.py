@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from math import inf, isfinite
+from statistics import median_low
 
 RESTART_S = 1.0
 """A step back in time of more than this is a clock that was restarted (joined recordings), not a disordered stamp."""
@@ -19,11 +21,13 @@ class FrameClock:
     * some writers store decoding order as presentation time, so that the times of a file with B-frames jump to and
       fro while decoding times run evenly: the one of the two that has been out of order less often is used. Each
       counts from its own first value, because decoding times are ahead by a constant;
-    * a missing timestamp follows the one before by one nominal frame interval, also where the first frames have none:
-      the first timestamp that is there then stands for the time that its frame has by then;
+    * a missing timestamp follows the one before by one interval, also where the first frames have none: the first
+      timestamp that is there then stands for the time that its frame has by then;
     * a repeated or slightly earlier one follows by half an interval, so that the next good one still fits;
     * one earlier by more than a second, or later by more than `max_jump_s`, is a clock that was restarted: it follows
       by one interval, and the intervals after it are kept.
+
+    An interval is the median of the latest good ones, and the nominal one before there are any.
 
     >>> clock = FrameClock(0.1)
     >>> [round(clock.stamp(t), 3) for t in (5.0, 5.1, 5.1, 5.2, None, 5.45, 0.0, 0.2)]
@@ -52,7 +56,7 @@ class FrameClock:
             raise ValueError(f"the interval between frames must be a positive number of seconds, got {interval_s}")
         self.repaired = 0
         self.restarts = 0
-        self._interval = interval_s
+        self._steps = deque((interval_s,), maxlen=5)
         self._max_jump = max(max_jump_s, 10 * interval_s)
         self._last: float | None = None
         self._presentation = _Series()
@@ -71,7 +75,8 @@ class FrameClock:
         """
         self._presentation.add(presentation)
         self._decoding.add(decoding)
-        following = 0.0 if self._last is None else self._last + self._interval
+        interval = median_low(self._steps)
+        following = 0.0 if self._last is None else self._last + interval
         time = self._choose().time(following)
         if time is None:
             time = following
@@ -83,8 +88,10 @@ class FrameClock:
                 self.restarts += 1
                 self._presentation.origin = self._decoding.origin = None
             elif time < self._last + MIN_STEP_S:
-                time = self._last + self._interval / 2
+                time = self._last + interval / 2
                 self.repaired += 1
+            else:
+                self._steps.append(time - self._last)
         for series in (self._presentation, self._decoding):
             series.begin(time)
         self._last = time

@@ -34,7 +34,7 @@ class Declared:
     """What a container says of its pictures.
 
     Attributes:
-        samples: Samples with data that its index lists; None where it has no index of all samples.
+        samples: Samples with data that an index in front lists, all of which must come; 0 where there is none.
         duration_s: Length in seconds; None where it is not declared.
         rate_hz: Average frame rate in Hz; None where it is not known.
         frame_count: Number of frames; None where it is not known.
@@ -43,7 +43,7 @@ class Declared:
         presentation_stored: Whether it stores presentation times; AVI stores decoding order alone.
     """
 
-    samples: int | None
+    samples: int
     duration_s: float | None
     rate_hz: float | None
     frame_count: int | None
@@ -126,18 +126,21 @@ def declared(container: InputContainer, stream: VideoStream) -> Declared:
     duration = (
         float(stream.duration * stream.time_base) if stream.duration and stream.time_base else duration_s(container)
     )
-    samples = sum(entry.size > 0 for entry in stream.index_entries) if form.startswith(_WITH_INDEX) else None
+    listed = list(stream.index_entries) if form.startswith(_WITH_INDEX) else []
+    samples = sum(entry.size > 0 for entry in listed)
     rate = float(stream.average_rate or stream.guessed_rate or 0) or None
     if is_avi and samples and duration:
         rate = samples / duration  # AVI counts empty samples as frames
-    complete = samples is not None and (is_avi or len(stream.index_entries) == stream.frames)
-    count = samples if complete else round(duration * rate) if duration and rate else stream.frames
+    if samples and (is_avi or len(listed) == stream.frames):  # a fragmented file lists its first fragment
+        count = sum(entry.size > 0 and not entry.is_discard for entry in listed)
+    else:
+        count = round(duration * rate) if duration and rate else stream.frames
     if count and container.size and count * _LEAST_BYTES > container.size:
-        duration = count = None  # made up by a clock that was restarted
+        duration, count = None, 0  # made up by a clock that was restarted
     aspect = stream.sample_aspect_ratio or Fraction(1)
     plausible = Fraction(1, _MAX_PIXEL_ASPECT) <= aspect <= _MAX_PIXEL_ASPECT
     return Declared(
-        samples=samples if form.startswith("mov") else None,
+        samples=samples if form.startswith("mov") else 0,
         duration_s=duration,
         rate_hz=rate,
         frame_count=count or None,

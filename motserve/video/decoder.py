@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
 import av
@@ -64,8 +64,9 @@ class PacketDecoder:
 
     Attributes:
         decoded: Pictures so far.
-        lost: Samples so far that could not be decoded. Those before the first key frame do not count: a recording cut
-            out of a broadcast begins with some.
+        lost: Samples so far that could not be decoded, and those behind them up to the next key frame that the decoder
+            gave no picture of. Those before the first key frame do not count: a recording cut out of a broadcast
+            begins with some.
         damaged: Pictures so far that were decoded with damage.
     """
 
@@ -95,7 +96,7 @@ class PacketDecoder:
             if packet is None:
                 break
             self._key_seen |= packet.is_keyframe
-            self._recent.add(packet)
+            self.lost += self._recent.add(packet)
             yield from self._pictures(packet)
         yield from self._finish()
         if failure is not None:
@@ -106,10 +107,14 @@ class PacketDecoder:
             pictures = self._context.decode(packet)
         except av.FFmpegError:
             # frames come out as many packets later as there are threads beside the first
-            self._recent.remove(self._recent.number - self._context.delay)
-            self.lost += self._key_seen
+            self._note_damage(self._recent.number - self._context.delay)
             return
         yield from map(self._counted, pictures)
+
+    def _note_damage(self, number: int) -> None:
+        if self._key_seen:
+            self.lost += 1
+            self._recent.note_damage(number)
 
     def _finish(self) -> Iterator[VideoFrame]:
         failed = False
@@ -117,27 +122,27 @@ class PacketDecoder:
             yield from map(self._counted, self._context.decode(None))
         except av.FFmpegError:
             failed = True
-        missing = set(self._recent.missing)
-        if failed and len(missing) <= 1:
+        if failed and len(self._recent.missing) <= 1:
             self.lost += 1
-        elif missing:
-            if failed:
-                self.lost += len(missing.difference(packet.opaque for packet in self._recent.packets))
-            yield from self._decode_again(missing)
+        elif self._recent.missing:
+            yield from self._decode_again()
 
-    def _decode_again(self, missing: Set[object]) -> Iterator[VideoFrame]:
+    def _decode_again(self) -> Iterator[VideoFrame]:
         context = self._single()
         context.copy_opaque = True
+        wanted = set(self._recent.missing)
         for packet in (*self._recent.packets, None):
             try:
                 pictures = context.decode(packet)
             except av.FFmpegError:
-                self.lost += packet is not None and packet.opaque in missing
+                if packet is not None and _number_of(packet) in wanted:
+                    self._note_damage(_number_of(packet))
                 continue
-            yield from (self._counted(picture) for picture in pictures if picture.opaque in missing)
+            yield from (self._counted(picture) for picture in pictures if _number_of(picture) in wanted)
+        self.lost += sum(self._recent.missing.values())
 
     def _counted(self, picture: VideoFrame) -> VideoFrame:
-        self._recent.remove(cast("int", picture.opaque))
+        self._recent.remove(_number_of(picture))
         self.decoded += 1
         self.damaged += picture.is_corrupt
         return picture
@@ -149,25 +154,32 @@ class _RecentPackets:
     Attributes:
         packets: The packets, numbered in `opaque`; none where a group of pictures is too large to keep.
         number: Number of the latest packet.
-        missing: Numbers of the latest packets that have no picture, in order.
+        missing: Numbers of the latest packets that have no picture, in order, and whether a damaged one lies between
+            them and the key frame before.
     """
 
     def __init__(self) -> None:
         self.packets: deque[Packet[VideoStream]] = deque()
         self.number = -1
-        self.missing: dict[int, None] = {}
+        self.missing: dict[int, bool] = {}
         self._keys: deque[int] = deque()
         self._bytes = 0
+        self._behind_damage = False
 
-    def add(self, packet: Packet[VideoStream]) -> None:
-        """Number a packet and keep it, with the key frame that it needs."""
+    def add(self, packet: Packet[VideoStream]) -> bool:
+        """Number a packet and keep it, with the key frame that it needs.
+
+        Returns:
+            Whether an earlier packet is given up that has no picture because of damage before it.
+        """
         self.number += 1
-        packet.opaque = self.number
-        self.missing[self.number] = None
-        if len(self.missing) > _MOST_DELAYED:
-            del self.missing[next(iter(self.missing))]
+        packet.opaque = (
+            self.number,
+        )  # not the number: PyAV tells objects by their address, and small numbers share one
         if packet.is_keyframe:
             self._keys.append(self.number)
+            self._behind_damage = False
+        self.missing[self.number] = self._behind_damage
         if self._keys:
             self.packets.append(packet)
             self._bytes += packet.size
@@ -175,12 +187,27 @@ class _RecentPackets:
             self._drop_group()
         if self._bytes > _KEPT_BYTES:
             self._drop_group()
+        return len(self.missing) > _MOST_DELAYED and self.missing.pop(next(iter(self.missing)))
 
     def remove(self, number: int) -> None:
-        """Note that a packet has its picture, or is known to have none."""
+        """Note that a packet has its picture."""
         self.missing.pop(number, None)
+
+    def note_damage(self, number: int) -> None:
+        """Note that a packet is damaged, and with it those up to the next key frame."""
+        self.remove(number)
+        following = next((key for key in self._keys if key > number), None)
+        for behind in self.missing:
+            if behind > number and (following is None or behind < following):
+                self.missing[behind] = True
+        self._behind_damage |= following is None
 
     def _drop_group(self) -> None:
         self._keys.popleft()
-        while self.packets and (not self._keys or self.packets[0].opaque != self._keys[0]):
+        while self.packets and (not self._keys or _number_of(self.packets[0]) != self._keys[0]):
             self._bytes -= self.packets.popleft().size
+
+
+def _number_of(data: Packet[VideoStream] | VideoFrame) -> int:
+    """Return the number that a packet was given, -1 for a picture whose decoder does not say whose it is."""
+    return cast("tuple[int]", data.opaque or (-1,))[0]

@@ -62,7 +62,7 @@ class VideoFile(VideoSource):
             container = self._containers[0]
             self._stream = pick_stream(container, config, name)
             self._declared = declared(container, self._stream)
-            self._refuse_count(self._declared.samples or 0)
+            self._refuse_count(self._declared.samples)
             self._reader = PacketReader(container, self._stream)
             self._packets = self._reader.read()
             self._decoder = PacketDecoder(self._stream.codec_context, self._single_decoder)
@@ -177,7 +177,7 @@ class VideoFile(VideoSource):
         )
 
     def _refuse_truncated(self) -> None:
-        expected = self._declared.samples or 0
+        expected = self._declared.samples
         if self._reader.packets < expected:
             raise InvalidVideo(
                 f"{self._name} is cut off: it declares {expected} frames and ends after {self._decoder.decoded} frames"
