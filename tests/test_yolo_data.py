@@ -220,8 +220,8 @@ def test_what_is_no_picture_or_no_text_is_named(dataset: Path) -> None:
         broken.write_bytes(data)
         assert refusal(dataset) == f"{broken} is no complete JPEG or PNG image"
     broken.unlink()
-    broken.mkdir()
+    broken.symlink_to("gone.png")
     assert "cannot be read" in refusal(dataset)
-    broken.rmdir()
+    broken.unlink()
     label = put(dataset.parent / "labels/val/a.txt", b"\xff\xfe\x00")
     assert refusal(dataset) == f"{label} is not a text file"
