@@ -288,6 +288,7 @@ def test_detections_are_read_with_times_and_in_order_of_confidence(tmp_path: Pat
         "files": 1,
         "bytes": path.stat().st_size,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "scores": "as-is",
     }
 
 
@@ -324,9 +325,11 @@ def test_a_column_of_confidences_may_be_missing_and_a_file_empty(tmp_path: Path)
     ("row", "said"),
     [
         ("5,-1,1,1,10,20,0.9", "frame behind the end of walk, which has 4"),
-        ("1,-1,1,1,10,20,1.01", "confidence outside"),
-        ("1,-1,1,1,10,20,-0.1", "confidence outside"),
-        ("1,-1,1,1,10,20,24.5", "confidence outside"),
+        ("1,-1,1,1,10,20,1.01", "score 1.01 is no confidence"),
+        ("1,-1,1,1,10,20,-0.1", "score -0.1 is no confidence"),
+        ("1,-1,1,1,10,20,24.5", "score 24.5 is no confidence"),
+        ("1,-1,-1e8,-1e8,3e8,3e8,0.9", "the box reaches beyond 1000000 pixels"),
+        ("1,-1,999991,1,10.5,20,0.9", "the box reaches beyond 1000000 pixels"),
         ("1,-1,1,1,10,20,nan", ""),
         ("1,-1,inf,1,10,20,0.9", ""),
         ("0,-1,1,1,10,20,0.9", ""),
@@ -341,8 +344,9 @@ def test_a_column_of_confidences_may_be_missing_and_a_file_empty(tmp_path: Path)
 def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, row: str, said: str, place: int) -> None:
     lines = ["2,-1,1,1,10,20,0.9", "", "4,-1,1,1,10,20,0.9"]
     path = write(tmp_path / "det.txt", [*lines[:place], row, *lines[place:]])
+    config = load_config([{"evaluation": {"detection_scores": "as-is"}}])
     with pytest.raises(InvalidData, match=rf"det\.txt, line {place + 1}: .*{said}"):
-        read_detections(path, truth_of(path, frames=4), load_config())
+        read_detections(path, truth_of(path, frames=4), config)
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

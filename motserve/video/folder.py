@@ -99,6 +99,8 @@ class ImageFolder(VideoSource):
             data = file.read_bytes()
         except OSError as error:
             raise InvalidVideo(f"{self._name}: image {file.name} cannot be read: {error.strerror}") from error
+        if not data:
+            raise InvalidVideo(f"{self._name}: image {file.name} is empty")
         size = image_size(data)
         if size is None:
             raise InvalidVideo(f"{self._name}: {file.name} is no complete JPEG or PNG image")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from configparser import ConfigParser
 from configparser import Error as IniError
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final, TypeVar
 
@@ -17,6 +16,12 @@ from motserve.video.image_header import IMAGE_SUFFIXES
 SEQINFO: Final = "seqinfo.ini"
 IMAGE_DIR: Final = "img1"
 """Where the pictures of a sequence lie if its `seqinfo.ini` does not say."""
+
+MIN_RATE_HZ: Final = 1e-6
+"""One picture in twelve days; the times of a longer wait are no numbers to track by."""
+
+MAX_RATE_HZ: Final = 10_000.0
+"""Times of frames are written to the microsecond, and annotated video counts in parts of 1/90000 s."""
 
 _SECTION: Final = "sequence"
 _MAX_BYTES: Final = 1 << 20
@@ -60,11 +65,11 @@ class SequenceInfo:
         """Frame rate in Hz; None where the file does not say.
 
         Raises:
-            InvalidData: It is no positive number.
+            InvalidData: It is no number from `MIN_RATE_HZ` to `MAX_RATE_HZ`.
         """
         rate = self._number("frameRate", float)
-        if rate is not None and not (isfinite(rate) and rate > 0):
-            raise InvalidData(f"{self.path}: frameRate must be a positive number, got {rate}")
+        if rate is not None and not MIN_RATE_HZ <= rate <= MAX_RATE_HZ:
+            raise InvalidData(f"{self.path}: frameRate must be from {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g}, got {rate:g}")
         return rate
 
     @property
@@ -110,7 +115,7 @@ def read_seqinfo(folder: Path) -> SequenceInfo | None:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES)
         # a name that is not UTF-8 stays that of the folder
-        parser.read_string(data.decode("utf-8-sig", "surrogateescape"))
+        parser.read_string(data.decode("utf-8-sig", "surrogateescape"), SEQINFO)
     except OSError as error:
         raise InvalidData(f"{path} cannot be read: {error.strerror}") from error
     except IniError as error:
