@@ -283,11 +283,8 @@ def test_names_are_shown_as_they_are(motserve: Motserve, monkeypatch: pytest.Mon
 # --- evaluate mot: what it refuses
 
 
-LOST = b"".join(
-    export(
-        lines_of(TRUTH)[:7] + lines_of(TRUTH)[8:], "json", summary={"status": "done", "frames": len(lines_of(TRUTH))}
-    )
-)
+DONE = {"status": "done", "frames": len(lines_of(TRUTH))}
+LOST = b"".join(export(lines_of(TRUTH)[:7] + lines_of(TRUTH)[8:], "json", summary=DONE))
 TWICE = b"".join(export(lines_of(TRUTH)[:8] + lines_of(TRUTH)[7:], "json"))
 SHORT = b"".join(export(lines_of(TRUTH)[:15], "ndjson"))
 DOG = b"".join(export(lines_of(TRUTH), "csv")).replace(b"person", b"dog", 4).replace(b"dog", b"person", 3)

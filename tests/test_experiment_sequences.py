@@ -183,8 +183,47 @@ def test_the_checksum_of_a_folder_is_that_of_its_pictures_and_their_names(tmp_pa
     assert len(set(seen)) == len(seen)
 
 
-def test_pictures_with_a_gap_in_their_numbers_are_refused(folder: Path) -> None:
-    (folder / "img1" / "000003.png").rename(folder / "img1" / "000006.png")
+def test_what_systems_leave_beside_pictures_changes_neither_checksum_nor_count(folder: Path) -> None:
+    truth = TruthFile("grey", folder / "gt" / "gt.txt", 5, None)
+    before = Footage(folder, VideoConfig(), truth).sha256
+    for name in ("._000001.png", ".DS_Store", "Thumbs.db"):
+        (folder / "img1" / name).write_bytes(b"no picture")
+    assert Footage(folder, VideoConfig(), truth).sha256 == before
+    assert Footage(folder, VideoConfig(), truth).image(4)[0, 0, 0] == 40
+
+
+def test_pictures_lie_where_the_seqinfo_of_their_sequence_says(folder: Path) -> None:
+    truth = TruthFile("grey", folder / "gt" / "gt.txt", 5, None)
+    before = Footage(folder, VideoConfig(), truth).sha256
+    (folder / "img1").rename(folder / "images")
+    with pytest.raises(NotFound, match=r"no video of grey: looked for img1/"):
+        find_video(truth)
+    write(folder / "seqinfo.ini", ["[Sequence]", "imDir=images"])
+    assert find_video(truth) == folder
+    assert Footage(folder, VideoConfig(), truth).sha256 == before
+    assert Footage(folder, VideoConfig(), truth).image(4)[0, 0, 0] == 40
+    write(folder / "seqinfo.ini", ["[Sequence]", "imDir=frames"])
+    with pytest.raises(NotFound, match=r"looked for frames/"):
+        find_video(truth)
+    with pytest.raises(InvalidVideo, match="imDir='frames', is missing"):
+        Footage(folder, VideoConfig(), truth).image(0)
+    write(folder / "seqinfo.ini", ["[Sequence]", "imDir=../grey/images"])
+    with pytest.raises(InvalidData, match="imDir must be a folder inside"):
+        find_video(truth)
+
+
+def test_pictures_that_count_from_another_number_are_the_frames_of_a_sequence(folder: Path) -> None:
+    """The second half of a sequence, with ground truth of its own, counts from 1 as the whole does."""
+    for number in range(5, 0, -1):
+        (folder / "img1" / f"{number:06}.png").rename(folder / "img1" / f"{number + 300:06}.png")
+    with Footage(folder, VideoConfig()) as footage:
+        assert [footage.image(index)[0, 0, 0] for index in range(5)] == [0, 10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("prefix", ["", "frame_"])
+def test_pictures_with_a_gap_in_their_numbers_are_refused(folder: Path, prefix: str) -> None:
+    for number, name in ((1, 1), (2, 2), (3, 6), (4, 4), (5, 5)):
+        (folder / "img1" / f"{number:06}.png").rename(folder / "img1" / f"{prefix}{name:06}.png")
     with pytest.raises(InvalidVideo, match=r"grey/img1: picture 3 is missing between 2 and 4"):
         Footage(folder, VideoConfig()).image(0)
 
