@@ -121,7 +121,7 @@ def describe_files(paths: Iterable[Path], root: Path | None = None) -> dict[str,
     names = [Path(os.path.relpath(file, root)).as_posix() if root else file.name for file in files]
     lines = sorted(zip(names, map(checksum, files), strict=True))
     text = "".join(f"{sha256}  {name}\n" for name, sha256 in lines)
-    return {"files": len(files), "bytes": size, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    return {"files": len(files), "bytes": size, "sha256": hashlib.sha256(os.fsencode(text)).hexdigest()}
 
 
 def describe_checkout(package: Path) -> dict[str, Any]:

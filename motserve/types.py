@@ -83,6 +83,10 @@ class Cues:
     embeddings: FloatArray = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
 
+MAX_COORDINATE: Final = 1e6
+"""Edges of boxes in files lie at most so many pixels from the origin. No picture is as large, float32 still tells
+sixteenths of a pixel apart there, and the motion model has room to predict beyond."""
+
 NO_DETECTION: Final = -1
 """Stands for the row of a detection where there was none: the box is predicted."""
 

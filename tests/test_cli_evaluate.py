@@ -283,7 +283,9 @@ def test_names_are_shown_as_they_are(motserve: Motserve, monkeypatch: pytest.Mon
 # --- evaluate mot: what it refuses
 
 
-GAP = b"".join(export(lines_of(TRUTH)[:7] + lines_of(TRUTH)[8:], "json"))
+DONE = {"status": "done", "frames": len(lines_of(TRUTH))}
+LOST = b"".join(export(lines_of(TRUTH)[:7] + lines_of(TRUTH)[8:], "json", summary=DONE))
+TWICE = b"".join(export(lines_of(TRUTH)[:8] + lines_of(TRUTH)[7:], "json"))
 SHORT = b"".join(export(lines_of(TRUTH)[:15], "ndjson"))
 DOG = b"".join(export(lines_of(TRUTH), "csv")).replace(b"person", b"dog", 4).replace(b"dog", b"person", 3)
 
@@ -291,7 +293,8 @@ DOG = b"".join(export(lines_of(TRUTH), "csv")).replace(b"person", b"dog", 4).rep
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("A.json", GAP, "results/A.json, line 9: frame 8 stands where frame 7 is expected"),
+        ("A.json", LOST, "results/A.json has 19 frames where its summary says 20; it is not complete"),
+        ("A.json", TWICE, "results/A.json, line 10: frame 7 comes after frame 7; frames must increase"),
         ("A.ndjson", SHORT, "results/A.ndjson, line 16: frame 15 is missing"),
         ("A.csv", DOG, "results/A.csv, line 5: class 'dog' is unknown"),
         ("A.txt", "1,1,1,1,2,2,1\n1,2,1,1,2,x,1\n", "results/A.txt, line 2: a field is not a number"),
@@ -357,7 +360,7 @@ def test_errors_name_the_sequence_that_a_file_belongs_to(motserve: Motserve) -> 
     put("runs/B/tracks.txt", "1,1,1\n")
     assert_error(motserve(*call), 3, "runs/B/tracks.txt, line 1: 3 columns")
     put("gt/B/seqinfo.ini", "[Sequence]\nseqLength=many\n")
-    assert_error(motserve(*call), 3, "gt/B/seqinfo.ini is not a valid seqinfo.ini")
+    assert_error(motserve(*call), 3, "gt/B/seqinfo.ini: seqLength must be a whole number, got 'many'")
 
 
 @pytest.mark.parametrize("benchmark", ["mot16", "mot17", "mot20"])
@@ -509,6 +512,45 @@ def test_tracks_are_made_from_detections_written_and_scored_the_same_again(motse
     assert motserve(*MOT, "--results", "out", "--json", "again.json").exit_code == 0
     assert document("again.json")["sequences"] == made["sequences"]
     assert document("again.json")["provenance"]["tracks"]["B"]["config"] == made["provenance"]["config"]
+
+
+def test_public_detections_are_tracked_by_the_rank_of_their_scores_or_as_it_is_said(motserve: Motserve) -> None:
+    sequences("A", "B")
+    put("det/A.txt", [(row[0], -1, *row[2:6], 60 + row[0]) for row in TRUTH])
+    put("det/B.txt", [(row[0], -1, *row[2:6], 0.9) for row in TRUTH])
+    call = (*MOT, "--run", "--detections", "det", *NO_REID, "--json", "s.json")
+    result = motserve(*call)
+    assert result.exit_code == 0, result.output
+    said = "scores of A go from 61 to 80 and are replaced by their rank (rank); --scores chooses another way\n"
+    assert result.stderr == said
+    data = document("s.json")["provenance"]["data"]
+    assert (data["A"]["detections"]["scores"], data["B"]["detections"]["scores"]) == ("rank", "as-is")
+    assert data["A"]["detections"]["score_range"] == [61, 80]
+    result = motserve(*call, "--scores", "logistic")
+    assert result.stderr == (
+        "scores of A, B go from 0.9 to 80 and are taken for log-odds (logistic); --scores chooses another way\n"
+    )
+    assert document("s.json")["sequences"]["A"]["MOTA"] == 1
+    assert document("s.json")["provenance"]["data"]["B"]["detections"]["scores"] == "logistic"
+    assert_error(motserve(*call, "--scores", "as-is"), 3, "A.txt, line 1: score 61 is no confidence in [0, 1]")
+    assert_usage(motserve(*MOT, "--run", *NO_REID, "--scores", "rank"), "--scores goes with --detections")
+    detection = ("evaluate", "detection", "--gt", "gt", "--detections", "det")
+    assert "replaced by their rank" in motserve(*detection, "--scores", "rank").stderr
+
+
+def test_boxes_at_the_limit_are_tracked_written_and_scored(motserve: Motserve) -> None:
+    sequences("A")
+    places = [(1, -1e6, -1e6, 2e6, 2e6), (2, 999_990, 999_900, 10, 100), (3, -1e6, 999_999, 1, 1)]
+    rows = [(frame, *place) for frame in range(1, 21) for place in places]
+    put("gt/A/gt/gt.txt", "".join(f"{f},{i},{x},{y},{w},{h},1,-1,-1,-1\n" for f, i, x, y, w, h in rows))
+    put("det/A.txt", "".join(f"{f},-1,{x},{y},{w},{h},0.9\n" for f, _, x, y, w, h in rows))
+    for tracker in ("bytetrack", "ocsort", "sort"):
+        call = ("--run", "--detections", "det", *NO_REID, "--set", f"tracker.name={tracker}", "--results", "out")
+        assert motserve(*MOT, *call, "--json", "s.json").exit_code == 0
+        assert document("s.json")["combined"]["FP"] == 0
+        assert document("s.json")["combined"]["FN"] == 0
+        assert motserve(*MOT, "--results", "out", "--json", "again.json").exit_code == 0
+        assert document("again.json")["combined"] == document("s.json")["combined"]
 
 
 def test_scores_of_tracks_made_earlier_carry_the_stamp_on_the_tracks_and_no_other_configuration(
@@ -684,7 +726,7 @@ def test_detections_of_nobody_are_dashes(motserve: Motserve) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("1,-1,1,1,5,5,1.5\n", "A.txt, line 1: confidence outside [0, 1]"),
+        ("1,-1,1,1,4e8,5,0.5\n", "A.txt, line 1: the box reaches beyond 1000000 pixels"),
         ("1,-1,1,1,5,5,0.5\n21,-1,1,1,5,5,0.5\n", "A.txt, line 2: frame behind the end of A, which has 20"),
         ("1,-1,1,1,5\n", "A.txt, line 1: 5 columns"),
     ],

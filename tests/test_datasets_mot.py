@@ -281,6 +281,19 @@ def test_a_wrong_seqinfo_is_named(source: Path, tmp_path: Path, info: str | None
         prepare("mot17", source, tmp_path / "out")
 
 
+@pytest.mark.parametrize("mark", [";", "\t", " "])
+def test_ground_truth_may_be_separated_otherwise_and_is_written_with_commas(
+    source: Path, tmp_path: Path, mark: str
+) -> None:
+    prepare("mot17", source, tmp_path / "plain")
+    for path in source.glob("train/*/gt/gt.txt"):
+        path.write_text(path.read_text().replace(",", mark))
+    prepare("mot17", source, tmp_path / "out")
+    for path in (tmp_path / "plain").glob("sequences/*/*/gt/gt.txt"):
+        other = tmp_path / "out" / path.relative_to(tmp_path / "plain")
+        assert other.read_text() == path.read_text()
+
+
 def test_pictures_that_do_not_belong_are_named(source: Path, tmp_path: Path) -> None:
     folder = source / "train/MOT17-02-FRCNN/img1"
     for name in ("000006.jpg", "cover.png", "1.jpg"):

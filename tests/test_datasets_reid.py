@@ -63,6 +63,14 @@ def test_names(name: str, parsed: tuple[int, int] | None) -> None:
     assert parse_reid_name(name) == parsed
 
 
+def test_the_folder_that_macos_adds_to_archives_is_not_taken_for_the_data_set(source: Path, tmp_path: Path) -> None:
+    for folder in ("bounding_box_train", "query", "bounding_box_test"):
+        (source.parent / "__MACOSX" / folder).mkdir(parents=True)
+        (source / folder / "._0002_c1s1_000451_03.jpg").write_bytes(b"no picture")
+    manifest = prepare("market1501", source.parent, tmp_path / "index/out", PrepareOptions(held_out_share=0.25))
+    assert Path(manifest.root) == source
+
+
 @pytest.mark.parametrize("level", ["Market-1501-v15.09.15", "."])
 def test_the_index_names_every_crop(source: Path, tmp_path: Path, level: str) -> None:
     out = tmp_path / "index/out"

@@ -130,9 +130,9 @@ def test_frames_are_those_of_the_video_in_any_order(scene: Path, order: Sequence
 def test_going_forward_decodes_once(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
 
-    def counted(path: Path, config: VideoConfig) -> Any:
+    def counted(path: Path, config: VideoConfig, **options: bool) -> Any:
         opened.append(path)
-        return open_video(path, config)
+        return open_video(path, config, **options)
 
     monkeypatch.setattr("motserve.experiments.footage.open_video", counted)
     footage = Footage(scene / "plaza.mp4", VideoConfig())
@@ -183,8 +183,47 @@ def test_the_checksum_of_a_folder_is_that_of_its_pictures_and_their_names(tmp_pa
     assert len(set(seen)) == len(seen)
 
 
-def test_pictures_with_a_gap_in_their_numbers_are_refused(folder: Path) -> None:
-    (folder / "img1" / "000003.png").rename(folder / "img1" / "000006.png")
+def test_what_systems_leave_beside_pictures_changes_neither_checksum_nor_count(folder: Path) -> None:
+    truth = TruthFile("grey", folder / "gt" / "gt.txt", 5, None)
+    before = Footage(folder, VideoConfig(), truth).sha256
+    for name in ("._000001.png", ".DS_Store", "Thumbs.db"):
+        (folder / "img1" / name).write_bytes(b"no picture")
+    assert Footage(folder, VideoConfig(), truth).sha256 == before
+    assert Footage(folder, VideoConfig(), truth).image(4)[0, 0, 0] == 40
+
+
+def test_pictures_lie_where_the_seqinfo_of_their_sequence_says(folder: Path) -> None:
+    truth = TruthFile("grey", folder / "gt" / "gt.txt", 5, None)
+    before = Footage(folder, VideoConfig(), truth).sha256
+    (folder / "img1").rename(folder / "images")
+    with pytest.raises(NotFound, match=r"no video of grey: looked for img1/"):
+        find_video(truth)
+    write(folder / "seqinfo.ini", ["[Sequence]", "imDir=images"])
+    assert find_video(truth) == folder
+    assert Footage(folder, VideoConfig(), truth).sha256 == before
+    assert Footage(folder, VideoConfig(), truth).image(4)[0, 0, 0] == 40
+    write(folder / "seqinfo.ini", ["[Sequence]", "imDir=frames"])
+    with pytest.raises(NotFound, match=r"looked for frames/"):
+        find_video(truth)
+    with pytest.raises(InvalidVideo, match="imDir='frames', is missing"):
+        Footage(folder, VideoConfig(), truth).image(0)
+    write(folder / "seqinfo.ini", ["[Sequence]", "imDir=../grey/images"])
+    with pytest.raises(InvalidData, match="imDir must be a folder inside"):
+        find_video(truth)
+
+
+def test_pictures_that_count_from_another_number_are_the_frames_of_a_sequence(folder: Path) -> None:
+    """The second half of a sequence, with ground truth of its own, counts from 1 as the whole does."""
+    for number in range(5, 0, -1):
+        (folder / "img1" / f"{number:06}.png").rename(folder / "img1" / f"{number + 300:06}.png")
+    with Footage(folder, VideoConfig()) as footage:
+        assert [footage.image(index)[0, 0, 0] for index in range(5)] == [0, 10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("prefix", ["", "frame_"])
+def test_pictures_with_a_gap_in_their_numbers_are_refused(folder: Path, prefix: str) -> None:
+    for number, name in ((1, 1), (2, 2), (3, 6), (4, 4), (5, 5)):
+        (folder / "img1" / f"{number:06}.png").rename(folder / "img1" / f"{prefix}{name:06}.png")
     with pytest.raises(InvalidVideo, match=r"grey/img1: picture 3 is missing between 2 and 4"):
         Footage(folder, VideoConfig()).image(0)
 
@@ -288,6 +327,7 @@ def test_detections_are_read_with_times_and_in_order_of_confidence(tmp_path: Pat
         "files": 1,
         "bytes": path.stat().st_size,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "scores": "as-is",
     }
 
 
@@ -324,9 +364,11 @@ def test_a_column_of_confidences_may_be_missing_and_a_file_empty(tmp_path: Path)
     ("row", "said"),
     [
         ("5,-1,1,1,10,20,0.9", "frame behind the end of walk, which has 4"),
-        ("1,-1,1,1,10,20,1.01", "confidence outside"),
-        ("1,-1,1,1,10,20,-0.1", "confidence outside"),
-        ("1,-1,1,1,10,20,24.5", "confidence outside"),
+        ("1,-1,1,1,10,20,1.01", "score 1.01 is no confidence"),
+        ("1,-1,1,1,10,20,-0.1", "score -0.1 is no confidence"),
+        ("1,-1,1,1,10,20,24.5", "score 24.5 is no confidence"),
+        ("1,-1,-1e8,-1e8,3e8,3e8,0.9", "the box reaches beyond 1000000 pixels"),
+        ("1,-1,999991,1,10.5,20,0.9", "the box reaches beyond 1000000 pixels"),
         ("1,-1,1,1,10,20,nan", ""),
         ("1,-1,inf,1,10,20,0.9", ""),
         ("0,-1,1,1,10,20,0.9", ""),
@@ -341,8 +383,9 @@ def test_a_column_of_confidences_may_be_missing_and_a_file_empty(tmp_path: Path)
 def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, row: str, said: str, place: int) -> None:
     lines = ["2,-1,1,1,10,20,0.9", "", "4,-1,1,1,10,20,0.9"]
     path = write(tmp_path / "det.txt", [*lines[:place], row, *lines[place:]])
+    config = load_config([{"evaluation": {"detection_scores": "as-is"}}])
     with pytest.raises(InvalidData, match=rf"det\.txt, line {place + 1}: .*{said}"):
-        read_detections(path, truth_of(path, frames=4), load_config())
+        read_detections(path, truth_of(path, frames=4), config)
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

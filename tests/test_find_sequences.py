@@ -32,6 +32,15 @@ def refusal(call: Callable[..., object], *arguments: object) -> str:
     return str(caught.value)
 
 
+def test_what_systems_leave_beside_files_is_no_ground_truth(tmp_path: Path) -> None:
+    sequence(tmp_path / "A")
+    sequence(tmp_path / "__MACOSX")
+    assert list(find_truth(tmp_path)) == ["A"]
+    put(tmp_path / "texts" / "B.txt")
+    put(tmp_path / "texts" / "._B.txt")
+    assert list(find_truth(tmp_path / "texts")) == ["B"]
+
+
 def test_a_folder_of_sequences(tmp_path: Path) -> None:
     for name in ("B", "A"):
         sequence(tmp_path / name)

@@ -175,3 +175,20 @@ def test_real_tracks(data_dir: Path, tmp_path: Path, benchmark: Benchmark) -> No
         files[name] = (truth.path, path)
     lengths = {name: truth.frames or 0 for name, truth in truths.items()}
     assert_equal(tmp_path / "kit", files, lengths, benchmark)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [",", ";", "\t", " ", ", ", "; ", "   "])
+@pytest.mark.parametrize("trailing", [False, True])
+def test_fields_are_separated_as_trackeval_takes_them(tmp_path: Path, mark: str, trailing: bool, end: str) -> None:
+    truth, tracks = CRAFTED["a distractor beside a person"]
+    files = {}
+    for name, rows in (("gt", truth), ("tracks", tracks)):
+        plain, other = write(tmp_path / f"{name}.txt", rows), tmp_path / f"{name}-other.txt"
+        lines = (row.replace(",", mark) + (mark if trailing else "") for row in plain.read_text().splitlines())
+        other.write_bytes("".join(line + end for line in lines).encode())
+        ours, wanted = read_mot(other), read_mot(plain)
+        assert (ours.frames.tolist(), ours.ids.tolist()) == (wanted.frames.tolist(), wanted.ids.tolist())
+        assert (ours.ltwh.tolist(), ours.columns) == (wanted.ltwh.tolist(), wanted.columns)
+        files[name] = other
+    assert_equal(tmp_path / "kit", {"A": (files["gt"], files["tracks"])}, {"A": 8}, "mot17")

@@ -215,20 +215,40 @@ def without(frames: list[Record], *gone: int) -> list[Record]:
 @pytest.mark.parametrize(
     ("frames", "place", "said"),
     [
-        (without(records(8), 5), 6, "frame 6 stands where frame 5 is expected"),
-        (without(records(8), 0), 1, "frame 1 stands where frame 0 is expected"),
-        ([*records(3), *records(3)[2:]], 4, "frame 2 stands where frame 3 is expected"),
-        ([records(3)[i] for i in (0, 2, 1)], 2, "frame 2 stands where frame 1 is expected"),
-        ([{**frame, "frame": frame["frame"] + 1} for frame in records(3)], 1, "frame 1 stands where frame 0"),
+        ([*records(3), *records(3)[2:]], 4, "frame 2 comes after frame 2"),
+        ([records(3)[i] for i in (0, 2, 1)], 3, "frame 1 comes after frame 2"),
+        (without(records(8), 3)[::-1], 2, "frame 6 comes after frame 7"),
     ],
-    ids=["missing", "first missing", "twice", "out of order", "counted from 1"],
+    ids=["twice", "out of order", "backwards"],
 )
-def test_frames_that_do_not_follow_each_other_are_refused(
+def test_frames_that_do_not_increase_are_refused(
     tmp_path: Path, suffix: str, frames: list[Record], place: int, said: str
 ) -> None:
     path = write(tmp_path, suffix, NAMING_FRAMES[suffix](frames))
     line = place + (suffix == ".json")
     assert refusal(path).startswith(f"{path}, line {line}: {said}")
+
+
+@pytest.mark.parametrize("suffix", NAMING_FRAMES)
+@pytest.mark.parametrize("gone", [(5,), (0, 1), (2, 3, 6)])
+def test_frames_without_a_picture_leave_a_gap_and_the_others_keep_their_numbers(
+    tmp_path: Path, suffix: str, gone: tuple[int, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    table = read_tracks(write(tmp_path, suffix, NAMING_FRAMES[suffix](without(records(8), *gone))))
+    assert np.unique(table.frames).tolist() == [frame for frame in range(8) if frame not in gone]
+    assert (table.frame_count, table.last_line) == (8, 8 - len(gone) + (suffix == ".json"))
+    assert f"tracks{suffix} leaves out {len(gone)} frames before its last, 7" in caplog.text
+
+
+def test_a_document_that_lost_frames_says_so_itself(tmp_path: Path) -> None:
+    def document(frames: list[Record], status: str) -> str:
+        head = {"status": status, "frames": 8}
+        return b"".join(export((json.dumps(frame).encode() for frame in frames), "json", summary=head)).decode()
+
+    assert read_tracks(write(tmp_path, ".json", document(records(8), "done"))).frame_count == 8
+    path = write(tmp_path, ".json", document(without(records(8), 5), "done"))
+    assert refusal(path) == f"{path} has 7 frames where its summary says 8; it is not complete"
+    assert read_tracks(write(tmp_path, ".json", document(records(4), "running"))).frame_count == 4
 
 
 def test_rows_of_a_csv_may_come_in_any_order_and_leave_frames_out(tmp_path: Path) -> None:
@@ -275,7 +295,8 @@ def changed(path: list[str | int], value: object) -> list[Record]:
         (["tracks", 0, "box"], None, "not the tracks of a frame"),
         (["tracks", 0, "box"], [5, 5, 1, 9], "needs boxes with x1 <= x2"),
         (["tracks", 0, "box"], [5, 5, 9, 1], "needs boxes with x1 <= x2"),
-        (["tracks", 0, "box"], [0, 0, 1e300, 1e300], "needs boxes"),
+        (["tracks", 0, "box"], [0, 0, 1e300, 1e300], "beyond 1000000 pixels"),
+        (["tracks", 0, "box"], [-1e6 - 2, 0, 1, 1], "beyond 1000000 pixels"),
         (["tracks", 0, "confidence"], "high", "confidence must be made of numbers"),
         (["tracks", 0, "confidence"], ..., "'confidence' is missing"),
         (["tracks"], None, "not the tracks of a frame"),
@@ -288,6 +309,8 @@ def changed(path: list[str | int], value: object) -> list[Record]:
         (["frame"], 1.0, "frame must be a whole number"),
         (["frame"], True, "frame must be a whole number"),
         (["frame"], "1", "frame must be a whole number"),
+        (["frame"], -1, "frame must be from 0"),
+        (["frame"], 1_000_000, "frame must be from 0 to 999999"),
     ],
 )
 def test_a_malformed_frame_is_named(
@@ -376,18 +399,27 @@ def test_a_class_with_a_line_break_in_it_is_no_person(tmp_path: Path) -> None:
         ("1_0,1,1,1,2,2,1", "not a number"),
         ("\u0661,1,1,1,2,2,1", "not a number"),
         ("0x1,1,1,1,2,2,1", "not a number"),
-        ("1 1 1 1 2 2 1", "not a number"),
-        ("1,1,1,1,2,2,1,", "not a number"),
+        ("1 1 1 1 2 2 1", "separated by blanks where the lines before have commas"),
+        ("1;1;1;1;2;2;1", "separated by semicolons where the lines before have commas"),
+        ("1\t1\t1\t1\t2\t2\t1", "separated by tabs where the lines before have commas"),
+        ("1,1;1,1,2,2,1", "not a number"),
+        ("1,1,1,1,2,2,1,,", "not a number"),
         ("# a note", "not a number"),
+        ("frame,id,left,top,width,height,conf", "not a number"),
         ("1000001,1,1,1,2,2,1", "from 1 to 1000000"),
         ("1e18,1,1,1,2,2,1", "from 1 to 1000000"),
-        ("1,9007199254740992,1,1,2,2,1", "id a whole number below 2^53"),
-        ("1,1e19,1,1,2,2,1", "id a whole number below 2^53"),
-        ("1,1.5,1,1,2,2,1", "id a whole number"),
-        ("1,1,1e300,1,1e300,1e300,1", "all finite"),
-        ("1,1,-inf,1,2,2,1", "all finite"),
-        ("1,1,1,1,2,2,nan", "all finite"),
-        ("nan,1,1,1,2,2,1", "all finite"),
+        ("1,9007199254740992,1,1,2,2,1", "id must be a whole number below 2^53"),
+        ("1,1e19,1,1,2,2,1", "id must be a whole number below 2^53"),
+        ("1,1.5,1,1,2,2,1", "id must be a whole number"),
+        ("1,1,1e300,1,1e300,1e300,1", "beyond 1000000 pixels"),
+        ("1,1,1e308,1,1e308,1,1", "beyond 1000000 pixels"),
+        ("1,1,1,1,1,1000000,1", "beyond 1000000 pixels"),
+        ("1,1,1,-1000001,1,1,1", "beyond 1000000 pixels"),
+        ("1,1,-inf,1,2,2,1", "must be finite"),
+        ("1,1,1,1,2,2,nan", "must be finite"),
+        ("1,1,1,1,2,2,1e300", "below 2^53"),
+        ("nan,1,1,1,2,2,1", "must be finite"),
+        ("-1,1,1,1,2,2,1", "from 1 to 1000000"),
     ],
 )
 def test_a_malformed_row_of_text_is_named_after_blank_lines_and_form_feeds(tmp_path: Path, row: str, said: str) -> None:

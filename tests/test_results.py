@@ -295,13 +295,28 @@ def test_resuming_cuts_what_came_after_the_checkpoint(tmp_path: Path, tail: byte
     assert path.read_bytes() == b"".join(lines)
 
 
+def test_resuming_counts_frames_not_their_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "tracks.ndjson"
+    lines = [encode_frame(tracked(i, 2), NAMES) for i in (0, 1, 3, 6, 7)]
+    path.write_bytes(b"".join(lines))
+    with ResultWriter(path, NAMES, resume_at=3) as writer:
+        assert path.read_bytes() == b"".join(lines[:3])
+        with pytest.raises(ValueError, match="frame 3 was appended where 4 comes next"):
+            writer.append([tracked(3, 2)])
+        writer.append(tracked(i, 2) for i in (6, 7))
+    assert path.read_bytes() == b"".join(lines)
+    path.write_bytes(lines[1] + lines[0])
+    with pytest.raises(InvalidData, match="line 2: frame 0 comes after frame 1"):
+        ResultWriter(path, NAMES, resume_at=2)
+
+
 def test_resuming_without_the_frames_before_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "tracks.ndjson"
     path.write_bytes(LINES[0])
-    with pytest.raises(InvalidData, match="ends at frame 0 and cannot be continued at frame 3"):
+    with pytest.raises(InvalidData, match="holds 1 frames and cannot be continued after 3"):
         ResultWriter(path, NAMES, resume_at=3)
     assert path.read_bytes() == LINES[0]
-    with pytest.raises(InvalidData, match="ends at frame -1"):
+    with pytest.raises(InvalidData, match="holds 0 frames"):
         ResultWriter(tmp_path / "none", NAMES, resume_at=3)
 
 
@@ -328,7 +343,7 @@ def test_mot_columns(tmp_path: Path) -> None:
         ("2,1,5,5,10,10", "6 columns where the lines before have 7"),
         ("0,1,5,5,10,10,1", "whole number from 1"),
         ("1.5,1,5,5,10,10,1", "whole number from 1"),
-        ("2,1,5,5,-10,10,1", "not negative"),
+        ("2,1,5,5,-10,10,1", "not be negative"),
         ("2,1,5,nan,10,10,1", "finite"),
         ("2,1,5,,10,10,1", "not a number"),
     ],

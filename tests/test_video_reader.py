@@ -20,7 +20,7 @@ from motserve.config import VideoConfig
 from motserve.errors import InvalidVideo, NotFound
 from motserve.video import FrameClock, open_video, probe_video
 from motserve.video.container import pick_stream
-from motserve.video.folder import image_size
+from motserve.video.image_header import image_size
 
 CONFIG = VideoConfig()
 TICKS = 1000

@@ -54,6 +54,13 @@ def assert_two_pictures(read: YoloData, root: Path) -> None:
     assert [len(truth.classes) for truth in read.truth] == [2, 0]
 
 
+def test_what_systems_leave_beside_pictures_is_passed_over(dataset: Path) -> None:
+    for name in ("images/val/._a.jpg", "images/val/.DS_Store", "images/__MACOSX/val/c.webp", "images/.trash/c.jpg"):
+        put(dataset.parent / name, b"no picture")
+    put(dataset, f"val: images\n{NAMES}")
+    assert_two_pictures(read_yolo(dataset, "val"), dataset.parent)
+
+
 def test_boxes_are_in_pixels(dataset: Path) -> None:
     read = read_yolo(dataset, "val")
     assert_two_pictures(read, dataset.parent)
@@ -220,8 +227,8 @@ def test_what_is_no_picture_or_no_text_is_named(dataset: Path) -> None:
         broken.write_bytes(data)
         assert refusal(dataset) == f"{broken} is no complete JPEG or PNG image"
     broken.unlink()
-    broken.mkdir()
+    broken.symlink_to("gone.png")
     assert "cannot be read" in refusal(dataset)
-    broken.rmdir()
+    broken.unlink()
     label = put(dataset.parent / "labels/val/a.txt", b"\xff\xfe\x00")
     assert refusal(dataset) == f"{label} is not a text file"

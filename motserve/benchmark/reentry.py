@@ -20,12 +20,14 @@ from pydantic import Field
 from motserve.config import VideoConfig
 from motserve.config.sections import Section
 from motserve.errors import InvalidData, NotFound
-from motserve.evaluation.reid_data import IMAGE_SUFFIXES, read_image
+from motserve.evaluation.reid_data import read_image
 from motserve.evaluation.reid_names import parse_reid_name
 from motserve.files import replacing
+from motserve.folders import visible_files
 from motserve.scenes import Cutout, RenderedFrame, SceneConfig, Truth, cutout_of, ground_truth_rows, render
 from motserve.types import FloatArray, Image
 from motserve.video import VideoWriter
+from motserve.video.image_header import IMAGE_SUFFIXES
 
 VIEWS = 8
 """Views of a person round the clock that a scene with real people needs."""
@@ -171,8 +173,8 @@ def read_people(folder: Path, only: frozenset[int] | None = None) -> dict[int, d
     if not folder.is_dir():
         raise NotFound(f"there is no folder {folder}")
     views: dict[int, dict[int, list[Path]]] = {}
-    for file in sorted(folder.rglob("*"), key=lambda path: path.name):
-        named = parse_reid_name(file.name) if file.suffix.lower() in IMAGE_SUFFIXES else None
+    for file in sorted(visible_files(folder, IMAGE_SUFFIXES, below=True), key=lambda path: path.name):
+        named = parse_reid_name(file.name)
         if named is not None and named[0] > 0 and (only is None or named[0] in only):
             views.setdefault(named[1], {}).setdefault(named[0], []).append(file)
     whole = {

@@ -17,7 +17,7 @@ from motserve.cli.benchmark_reentry import reentry
 from motserve.cli.benchmark_reid import reid
 from motserve.cli.compare_trackers import COMPARED, NO_PEERS, contenders_of
 from motserve.cli.compared import OutputFolder, conclude
-from motserve.cli.labelled import DetectionFiles, Rules, Videos, labelled_sequences, note
+from motserve.cli.labelled import DetectionFiles, Rules, Scores, Videos, labelled_sequences, note, with_scores
 from motserve.cli.options import ConfigFiles, Overrides, SequenceNames, names_of, read_config, sizes_of
 from motserve.cli.progress import sequence_progress
 from motserve.config import Config
@@ -59,6 +59,7 @@ def tracker(
         Path | None, typer.Option(help="Ground truth: measure accuracy and time on real sequences instead of a crowd.")
     ] = None,
     detections: DetectionFiles = None,
+    scores: Scores = None,
     videos: Videos = None,
     sequences: SequenceNames = None,
     trackers: Annotated[
@@ -76,7 +77,7 @@ def tracker(
     overrides: Overrides = None,
 ) -> None:
     """Time one update of the tracker in a made-up crowd, beside Ultralytics'; or every tracker on real sequences."""
-    settings = read_config(config, overrides)
+    settings = with_scores(read_config(config, overrides), scores, detections)
     if gt is not None:
         _on_sequences(gt, detections, videos, sequences, trackers or ALL, peers, every, rules, output, settings)
         return

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from motserve.cli.compared import OutputFolder, conclude
-from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Videos, labelled_sequences
+from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Scores, Videos, labelled_sequences, with_scores
 from motserve.cli.options import ConfigFiles, Overrides, SequenceNames, UseMlflow, names_of, read_config
 from motserve.cli.progress import sequence_progress
 from motserve.experiments.cache import open_cache
@@ -24,6 +24,7 @@ def identities(
         str, typer.Option(help="Policies, separated by commas: off, on_demand, interval, always.")
     ] = "off,on_demand,always",
     detections: DetectionFiles = None,
+    scores: Scores = None,
     videos: Videos = None,
     sequences: SequenceNames = None,
     rules: Rules = None,
@@ -33,7 +34,7 @@ def identities(
     overrides: Overrides = None,
 ) -> None:
     """Compare policies: identity scores, links right and wrong, and the embeddings that they take."""
-    settings = read_config(config, overrides)
+    settings = with_scores(read_config(config, overrides), scores, detections)
     candidates = policies_of(names_of(policies), settings)
     if not candidates:
         raise typer.BadParameter("name at least one policy", param_hint="--policies")

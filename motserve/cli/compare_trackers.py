@@ -10,7 +10,16 @@ import typer
 
 from motserve.benchmark.peers import LIBRARIES
 from motserve.cli.compared import OutputFolder, conclude
-from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Videos, labelled_sequences, note
+from motserve.cli.labelled import (
+    DetectionFiles,
+    GroundTruth,
+    Rules,
+    Scores,
+    Videos,
+    labelled_sequences,
+    note,
+    with_scores,
+)
 from motserve.cli.options import (
     CandidatesFile,
     ConfigFiles,
@@ -44,6 +53,7 @@ COMPARED = ("tracker", "reid", "regrouping", "linking", "interpolation")
 def trackers(
     gt: GroundTruth,
     detections: DetectionFiles = None,
+    scores: Scores = None,
     videos: Videos = None,
     peers: Annotated[
         str, typer.Option(help="Trackers of other packages, separated by commas; `all` or `none`.")
@@ -57,7 +67,7 @@ def trackers(
     overrides: Overrides = None,
 ) -> None:
     """Compare trackers: motserve's as configured, without and with identities, and those of other packages."""
-    settings = read_config(config, overrides)
+    settings = with_scores(read_config(config, overrides), scores, detections)
     cache, models = open_cache(settings), Models(settings)
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
     configs = read_candidates(candidates, settings, COMPARED) if candidates else own_variants(settings, loaded)

@@ -11,11 +11,13 @@ from motserve.cli.labelled import (
     DetectionFiles,
     MaybeGroundTruth,
     Rules,
+    Scores,
     Split,
     Videos,
     YoloFile,
     announce_confidence,
     labelled_pictures,
+    with_scores,
 )
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, UseMlflow, read_config
 from motserve.cli.tables import number_table
@@ -34,6 +36,7 @@ console = Console()
 def detection(
     gt: MaybeGroundTruth = None,
     detections: DetectionFiles = None,
+    scores: Scores = None,
     videos: Videos = None,
     data: YoloFile = None,
     split: Split = "val",
@@ -45,12 +48,12 @@ def detection(
     overrides: Overrides = None,
 ) -> None:
     """Score the configured detector, or detections in files: mAP50, mAP50-95, recall at fixed false positives."""
-    configured = read_config(config, overrides)
+    configured = with_scores(read_config(config, overrides), scores, detections)
     settings = for_scoring(configured)
     announce_confidence(configured)
     models = Models(settings)
     parts = labelled_pictures(models, open_cache(settings), gt, data, split, sequences, detections, videos, benchmark)
-    scores = {name: scored.as_dict() for name, scored in score_pictures(parts, settings).items()}
+    scored = {name: one.as_dict() for name, one in score_pictures(parts, settings).items()}
     weights = None if detections else models.detector_weights.describe()
     provenance = stamp(
         settings,
@@ -59,20 +62,20 @@ def detection(
         libraries=DETECTION_LIBRARIES,
         sections=["detector", "evaluation", "video"],
     )
-    combined = scores.pop(COMBINED)
+    combined = scored.pop(COMBINED)
     ratios = [name for name in combined if name not in DETECTION_COUNTS]
     rows = []
-    for name, row in {**scores, **({COMBINED: combined} if len(scores) > 1 else {})}.items():
+    for name, row in {**scored, **({COMBINED: combined} if len(scored) > 1 else {})}.items():
         numbers = percent(row, ratios)
         rows.append([name, *(_cell(value, 1 if key in ratios else 0) for key, value in numbers.items())])
     console.print(number_table(["pictures", *combined], rows))
     if weights and weights["fallback"]:
         console.print(f"[yellow]{escape(weights['fallback'])}[/]", highlight=False)
     if json is not None:
-        write_json(json, {"sequences": scores, "combined": combined, "provenance": provenance})
+        write_json(json, {"sequences": scored, "combined": combined, "provenance": provenance})
     if mlflow:
         metrics = percent(combined, ratios)
-        for name, row in scores.items():
+        for name, row in scored.items():
             metrics |= {f"{name}/{key}": value for key, value in percent(row, ratios).items()}
         run = log_run(settings.mlflow, "detection", metrics, provenance, [json] if json else [])
         console.print(f"MLflow run {run}", style="dim", highlight=False)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Videos
+from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Scores, Videos, announce_scores, with_scores
 from motserve.cli.options import (
     ConfigFiles,
     JsonFile,
@@ -47,6 +47,7 @@ def mot(
     ] = None,
     run: Annotated[bool, typer.Option("--run", help="Track first, as configured.")] = False,
     detections: DetectionFiles = None,
+    scores: Scores = None,
     videos: Videos = None,
     benchmark: Rules = None,
     sequences: SequenceNames = None,
@@ -63,7 +64,7 @@ def mot(
         raise typer.BadParameter("give the tracks to score, or --run to make them", param_hint="--results")
     if not run and (detections or videos):
         raise typer.BadParameter("--detections and --videos go with --run, which tracks first", param_hint="--run")
-    settings = read_config(config, overrides)
+    settings = with_scores(read_config(config, overrides), scores, detections)
     truths = find_truth(gt, names_of(sequences))
     if run and results is not None:
         _check_target(results, truths, detections)
@@ -76,6 +77,7 @@ def mot(
                 truths, settings, cache, detections=detections, videos=videos, benchmark=benchmark,
                 ask_again=second_opinion, progress=tell,
             )  # fmt: skip
+        announce_scores({name: data["detections"] for name, data in evaluation.data.items()})
         if results is not None:
             written = evaluation.write_tracks(results)
     benchmarks = {name: task.rules.benchmark for name, task in evaluation.tasks.items()}
@@ -102,8 +104,8 @@ def mot(
         console.print(_second_table(evaluation))
     if mlflow:
         metrics = percent(document["combined"], RATIO_NAMES)
-        for name, scores in document["sequences"].items():
-            metrics |= {f"{name}/{score}": value for score, value in percent(scores, RATIO_NAMES).items()}
+        for name, scored in document["sequences"].items():
+            metrics |= {f"{name}/{score}": value for score, value in percent(scored, RATIO_NAMES).items()}
         logged = log_run(settings.mlflow, "mot", metrics, provenance, [json] if json else [])
         console.print(f"MLflow run {logged}", style="dim", highlight=False)
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from motserve.cli.options import SequenceNames, names_of
 from motserve.cli.progress import sequence_progress
-from motserve.config import Config, DetectorConfig
+from motserve.config import Config, DetectorConfig, change_config
+from motserve.config.evaluation import ScoreScale
 from motserve.errors import NotFound
 from motserve.evaluation import Benchmark
 from motserve.evaluation.sequences import find_truth
 from motserve.experiments.cache import Cache
 from motserve.experiments.models import Models
 from motserve.experiments.pictures import LabelledPictures, detect_yolo, pictures_of
+from motserve.experiments.score_scales import READINGS
 from motserve.experiments.sequences import LabelledSequence, load_sequences
 
 _notes = Console(stderr=True)
@@ -38,6 +41,10 @@ MaybeGroundTruth = Annotated[
 DetectionFiles = Annotated[
     Path | None,
     typer.Option("--detections", help="MOTChallenge detections; without them the detector runs over the videos."),
+]
+Scores = Annotated[
+    ScoreScale | None,
+    typer.Option("--scores", help="With --detections: how scores become confidences; by default each file tells."),
 ]
 Videos = Annotated[
     Path | None,
@@ -64,6 +71,39 @@ def announce_confidence(settings: Config) -> None:
         )
 
 
+def with_scores(settings: Config, scores: Scores, detections: DetectionFiles) -> Config:
+    """Return the configuration that reads scores of detections as an option says.
+
+    Raises:
+        typer.BadParameter: There are no files of detections.
+    """
+    if scores is None:
+        return settings
+    if detections is None:
+        raise typer.BadParameter("--scores goes with --detections", param_hint="--scores")
+    return change_config(settings, {"evaluation": {"detection_scores": scores}})
+
+
+def announce_scores(sources: Mapping[str, Mapping[str, Any]]) -> None:
+    """Say how scores of files of detections that are no confidences are read.
+
+    Args:
+        sources: What the stamp says of the detections, by the name of the sequence.
+    """
+    for scale, reading in READINGS.items():
+        ranges = {
+            name: source["score_range"]
+            for name, source in sources.items()
+            if source.get("scores") == scale and "score_range" in source
+        }
+        if ranges:
+            low, high = min(low for low, _ in ranges.values()), max(high for _, high in ranges.values())
+            note(
+                f"scores of {', '.join(ranges)} go from {low:g} to {high:g} and are {reading} ({scale}); --scores "
+                "chooses another way"
+            )
+
+
 def labelled_sequences(
     models: Models,
     cache: Cache,
@@ -76,9 +116,11 @@ def labelled_sequences(
     """Load sequences, with a progress bar while the detector runs; see `load_sequences`."""
     truths = find_truth(gt, names_of(sequences))
     with sequence_progress("detecting") as tell:
-        return load_sequences(
+        loaded = load_sequences(
             truths, models, cache, detections=detections, videos=videos, benchmark=benchmark, progress=tell
         )
+    announce_scores({sequence.name: sequence.detected.source for sequence in loaded})
+    return loaded
 
 
 def labelled_pictures(

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Videos, labelled_sequences
+from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Scores, Videos, labelled_sequences, with_scores
 from motserve.cli.options import (
     ConfigFiles,
     Overrides,
@@ -51,6 +51,7 @@ def tuning() -> None:
 def tracker(
     gt: GroundTruth,
     detections: DetectionFiles = None,
+    scores: Scores = None,
     videos: Videos = None,
     sequences: SequenceNames = None,
     held_out: Annotated[
@@ -66,7 +67,7 @@ def tracker(
     overrides: Overrides = None,
 ) -> None:
     """Search the ranges of `tuning.space` for what tracks best, and report it on data the search never saw."""
-    settings = read_config(config, overrides)
+    settings = with_scores(read_config(config, overrides), scores, detections)
     cache, models = open_cache(settings), Models(settings)
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
     apart = names_of(held_out)

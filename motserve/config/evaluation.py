@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from motserve.config.sections import Section
 
+ScoreScale = Literal["auto", "as-is", "rank", "logistic"]
+"""How scores of a file of detections become confidences."""
+
 
 class RerankConfig(Section):
     """Re-ranking with k-reciprocal neighbours (Zhong et al., CVPR 2017)."""
@@ -49,6 +52,18 @@ class EvaluationConfig(Section):
         le=1,
         description="Lowest confidence of the detections that average precision is measured on; a curve that stops "
         "early loses its tail.",
+    )
+    detection_scores: ScoreScale = Field(
+        "auto",
+        description="How scores of files of detections become confidences: `as-is`, by their `rank` in the file, or as "
+        "log-odds by the `logistic` function. `auto` takes scores in [0, 1] as they are, log-odds where all lie around "
+        "zero, else the rank.",
+    )
+    largest_log_odds: float = Field(
+        10.0,
+        gt=0,
+        le=1000,
+        description="With `detection_scores: auto`: scores that lie at most so far from zero are taken for log-odds.",
     )
     false_positives_per_image: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (0.1, 1.0), min_length=1, description="False positives per image at which recall is reported."

@@ -19,6 +19,7 @@ from motserve.datasets.pictures import Picture, list_pictures, picture_size, som
 from motserve.datasets.survey import Survey
 from motserve.datasets.yolo import cut_boxes, data_yaml, label_text
 from motserve.errors import InvalidData
+from motserve.folders import is_hidden
 
 _FOLDERS = ("Images", "images")
 _PERSON, _MASK = "person", "mask"
@@ -82,7 +83,7 @@ def survey(source: Path, contents: CrowdHumanContents) -> Survey:
 
 def _find_pictures(source: Path) -> dict[str, Picture]:
     """Return every picture by its name without suffix."""
-    places = [source, *sorted(path for path in source.iterdir() if path.is_dir())]
+    places = [source, *sorted(path for path in source.iterdir() if path.is_dir() and not is_hidden(path.name))]
     folders = [place / name for place in places for name in _FOLDERS if (place / name).is_dir()]
     pictures = (picture for folder in folders for picture in list_pictures(folder))
     # a download that broke off leaves empty files

@@ -31,6 +31,7 @@ from motserve.datasets.survey import Survey
 from motserve.datasets.yolo import cut_boxes, data_yaml, label_text
 from motserve.errors import InvalidData
 from motserve.results import MotTable, read_mot
+from motserve.results.mot import split_row
 from motserve.types import BoolArray, IntArray
 
 _HALVES = ("train", "val")
@@ -203,9 +204,9 @@ def _renumbered(truth: _Truth, rows: slice, start: int) -> bytes:
     lines = truth.table.lines[rows]
     frames = truth.table.frames[rows]
     order = np.argsort(lines)
-    rest = (truth.lines[line - 1].partition(",")[2] for line in lines[order].tolist())
+    rest = (split_row(truth.lines[line - 1])[1:] for line in lines[order].tolist())
     numbers = (frames[order] - start + 1).tolist()
-    return "".join(f"{number},{text}\n" for number, text in zip(numbers, rest, strict=True)).encode()
+    return "".join(f"{number},{','.join(fields)}\n" for number, fields in zip(numbers, rest, strict=True)).encode()
 
 
 def _seqinfo(sequence: MotSequence, length: int) -> bytes:

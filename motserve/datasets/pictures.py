@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from motserve.video.folder import SUFFIXES, image_size
-
-# The header of nearly every JPEG file is shorter; a preview or a colour profile may make it longer.
-_HEAD_BYTES = 1 << 16
-_TAIL_BYTES = 64
+from motserve.folders import is_hidden
+from motserve.video.image_header import IMAGE_SUFFIXES, image_file_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +25,20 @@ class Picture:
 
 
 def list_pictures(folder: Path) -> list[Picture]:
-    """Return the pictures of a folder, sorted by name; hidden files, which some systems make up, are none."""
+    """Return the pictures of a folder, sorted by name; hidden files are none."""
     with os.scandir(folder) as entries:
         found = [
             Picture(folder / entry.name, entry.stat().st_size)
             for entry in entries
-            if not entry.name.startswith(".") and Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file()
+            if not is_hidden(entry.name) and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and entry.is_file()
         ]
     return sorted(found, key=lambda picture: picture.path.name)
 
 
 def picture_size(picture: Picture) -> tuple[int, int] | None:
-    """Return width and height in pixels, read from both ends of the file; None if it is no whole JPEG or PNG."""
+    """Return width and height in pixels, mostly without reading the whole file; None if it is no whole JPEG or PNG."""
     with picture.path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-        if len(head) < picture.bytes:
-            file.seek(max(_HEAD_BYTES, picture.bytes - _TAIL_BYTES))
-            size = image_size(head + file.read())
-        else:
-            size = image_size(head)
-    return size or image_size(picture.path.read_bytes())
+        return image_file_size(file, picture.bytes)
 
 
 def some(names: Sequence[str], most: int = 5, separator: str = ", ") -> str:
@@ -62,5 +53,6 @@ def some(names: Sequence[str], most: int = 5, separator: str = ", ") -> str:
 
 def what_is_in(folder: Path) -> str:
     """Say in a few names what a folder holds, for whoever named the wrong one."""
-    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
+    entries = (entry for entry in folder.iterdir() if not is_hidden(entry.name))
+    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in entries)
     return f"it holds {some(names, most=8)}" if names else "it is empty"

@@ -19,6 +19,7 @@ from motserve.datasets.pictures import Picture, list_pictures, what_is_in
 from motserve.datasets.survey import Survey
 from motserve.errors import InvalidData
 from motserve.evaluation.reid_names import DISTRACTOR, JUNK, parse_reid_name
+from motserve.folders import is_hidden
 
 COLUMNS = ("path", "identity", "camera", "label")
 
@@ -85,7 +86,7 @@ def held_out(identities: Iterable[int], seed: int, share: float) -> set[int]:
 
 
 def _find_root(source: Path, contents: ReidContents) -> Path:
-    places = [source, *sorted(path for path in source.iterdir() if path.is_dir())]
+    places = [source, *sorted(path for path in source.iterdir() if path.is_dir() and not is_hidden(path.name))]
     found = [sum((place / folder).is_dir() for folder in contents.folders) for place in places]
     if not any(found):
         raise InvalidData(

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from motserve.checksums import checksum
 from motserve.datasets.manifest import Entry, read_manifest
+from motserve.folders import is_hidden
 
 # What Ultralytics puts beside pictures when it is told to cache them.
 _CACHES = frozenset({".npy", ".cache"})
@@ -60,5 +61,5 @@ def _strangers(folder: Path, known: set[str]) -> Iterator[str]:
         place = folder / parent
         for entry in sorted(place.iterdir()) if place.is_dir() else []:
             name = f"{parent}/{entry.name}"
-            if not entry.is_dir() and entry.suffix not in _CACHES and name not in known:
+            if not entry.is_dir() and not is_hidden(entry.name) and entry.suffix not in _CACHES and name not in known:
                 yield name

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from motserve.errors import InvalidData, NotFound
 from motserve.evaluation.reid_names import JUNK, parse_reid_name
+from motserve.folders import is_hidden, visible_files
 from motserve.types import BoolArray, Image, IntArray
+from motserve.video.image_header import IMAGE_SUFFIXES, image_size
 
 Protocol = Literal["market1501", "dukemtmc", "msmt17", "cross-camera"]
-
-IMAGE_SUFFIXES: Final = (".jpeg", ".jpg", ".png")
-"""Suffixes of crops, in lower case."""
 
 _QUERY, _GALLERY, _TRAIN = "query", "bounding_box_test", "bounding_box_train"
 _MSMT_LISTS, _MSMT_TRAIN = ("list_query.txt", "list_gallery.txt"), "list_train.txt"
@@ -221,10 +220,7 @@ def read_image(path: Path) -> Image:
         raise NotFound(f"there is no file {path}") from error
     except OSError as error:
         raise InvalidData(f"{path} cannot be read: {error.strerror}") from error
-    # OpenCV decodes cut-off images to partly grey ones without a word
-    whole_jpeg = data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda") > 0
-    whole_png = data.startswith(b"\x89PNG\r\n\x1a\n") and data.rfind(b"IEND") > data.rfind(b"IDAT") > 0
-    if not (whole_jpeg or whole_png):
+    if image_size(data) is None:
         raise InvalidData(f"{path} is no whole JPEG or PNG image; replace it or remove it from the data set")
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
@@ -233,9 +229,7 @@ def read_image(path: Path) -> Image:
 
 
 def _read_folder(folder: Path) -> Iterator[_Row]:
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-            continue
+    for path in visible_files(folder, IMAGE_SUFFIXES):
         label = parse_reid_name(path.stem)
         if label is None:
             raise InvalidData(
@@ -291,7 +285,7 @@ def _table(rows: Iterable[_Row]) -> CropTable:
 
 def _has(folder: Path) -> str:
     """Say what is in a folder, for messages."""
-    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not is_hidden(path.name))
     if not names:
         return "it is empty"
     more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""

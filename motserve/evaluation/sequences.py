@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from configparser import ConfigParser
-from configparser import Error as IniError
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from motserve.errors import InvalidData, NotFound
+from motserve.folders import is_hidden
 from motserve.results import SUFFIXES
 from motserve.results.mot import MOST_FRAMES
+from motserve.video.seqinfo import read_seqinfo
 
 COMBINED: Final = "combined"
 """What stands in place of a sequence's name for all of them together."""
 
 _TRUTH = Path("gt") / "gt.txt"
-_INFO = "seqinfo.ini"
 _RUN = "tracks"  # what `motserve track` calls its result, whose folder has the name of the video
 _KIT = "data"  # subfolder of results in the layout of the benchmarks' kit
 _MOST_NAMED = 8
@@ -123,7 +122,8 @@ def _truth_below(path: Path, depth: int) -> list[Path]:
     if depth == 0:
         return [path / _TRUTH] if (path / _TRUTH).is_file() else []
     alone = path.glob("*.txt") if depth == 1 else ()
-    return sorted(file for file in [*path.glob(f"{'*/' * depth}{_TRUTH}"), *alone] if file.is_file())
+    files = (file for file in [*path.glob(f"{'*/' * depth}{_TRUTH}"), *alone] if file.is_file())
+    return sorted(file for file in files if not any(map(is_hidden, file.relative_to(path).parts)))
 
 
 def _with_name(folder: Path) -> Path:
@@ -139,28 +139,13 @@ def _result_files(path: Path, name: str, alone: bool) -> list[Path]:
 
 
 def _describe(name: str, path: Path) -> TruthFile:
-    ini = path.parent.parent / _INFO
-    if path.parts[-2:] != _TRUTH.parts or not ini.is_file():
+    info = read_seqinfo(path.parent.parent) if path.parts[-2:] == _TRUTH.parts else None
+    if info is None:
         return TruthFile(name, path, None, None)
-    parser = ConfigParser()
-    try:
-        parser.read_string(ini.read_text(encoding="utf-8-sig"))
-        frames = parser.getint("Sequence", "seqLength", fallback=None)
-        rate = parser.getfloat("Sequence", "frameRate", fallback=None)
-        sides = [parser.get("Sequence", key, fallback="") for key in ("imWidth", "imHeight")]
-    except (OSError, ValueError, IniError) as error:
-        raise InvalidData(f"{ini} is not a valid seqinfo.ini: {' '.join(str(error).split())}") from error
-    if (frames is not None and not 0 < frames <= MOST_FRAMES) or (rate is not None and not 0 < rate < float("inf")):
-        raise InvalidData(
-            f"{ini}: seqLength must be from 1 to {MOST_FRAMES} and frameRate positive, got {frames} and {rate}"
-        )
-    return TruthFile(name, path, frames, rate, _size(sides))
-
-
-def _size(sides: Sequence[str]) -> tuple[int, int] | None:
-    """Return width and height; None where they are no positive whole numbers, for nobody has to state them."""
-    width, height = (int(side) if side.isdecimal() else 0 for side in sides)
-    return (width, height) if width and height else None
+    frames = info.length
+    if frames is not None and not 0 < frames <= MOST_FRAMES:
+        raise InvalidData(f"{info.path}: seqLength must be from 1 to {MOST_FRAMES}, got {frames}")
+    return TruthFile(name, path, frames, info.rate_hz, info.size)
 
 
 def _require(wanted: Iterable[str], found: Mapping[str, object], what: str) -> None:

@@ -13,7 +13,8 @@ import yaml
 
 from motserve.errors import InvalidData, NotFound
 from motserve.evaluation.detection import ImageTruth
-from motserve.video.folder import SUFFIXES, image_size
+from motserve.folders import visible_files
+from motserve.video.image_header import IMAGE_SUFFIXES, image_size
 
 _COLUMNS = 5  # class, centre x, centre y, width, height
 _OTHER_PICTURES = frozenset({".avif", ".bmp", ".heic", ".tif", ".tiff", ".webp"})  # to pass over them moves the score
@@ -70,7 +71,7 @@ def read_yolo(data: Path, split: str) -> YoloData:
     # a picture that two sources name counts once
     images = list(dict.fromkeys(image for source in sources for image in _images(root / source, root)))
     if not images:
-        raise InvalidData(f"{data}: {split} has no pictures ({', '.join(sorted(SUFFIXES))}) in {sources}")
+        raise InvalidData(f"{data}: {split} has no pictures ({', '.join(IMAGE_SUFFIXES)}) in {sources}")
     labels = [_label_path(image) for image in images]
     truth = tuple(_read_truth(image, label, names) for image, label in zip(images, labels, strict=True))
     return YoloData(tuple(images), truth, names, tuple(label for label in labels if label.is_file()))
@@ -85,11 +86,11 @@ def _names(tree: Any, data: Path) -> dict[int, str]:
 
 def _images(source: Path, root: Path) -> list[Path]:
     if source.is_dir():
-        files = sorted(source.rglob("*"))
+        files = visible_files(source, (*IMAGE_SUFFIXES, *_OTHER_PICTURES), below=True)
         other = next((path for path in files if path.suffix.lower() in _OTHER_PICTURES), None)
         if other is not None:
-            raise InvalidData(f"{other}: pictures are read from {', '.join(sorted(SUFFIXES))}; convert it or remove it")
-        return [path for path in files if path.suffix.lower() in SUFFIXES]
+            raise InvalidData(f"{other}: pictures are read from {', '.join(IMAGE_SUFFIXES)}; convert it or remove it")
+        return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if source.suffix == ".txt" and source.is_file():
         return [root / line.strip() for line in _lines(source) if line.strip()]
     raise NotFound(f"there is no folder of pictures and no list of them at {source}")

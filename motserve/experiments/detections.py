@@ -17,6 +17,7 @@ from motserve.evaluation.sequences import TruthFile
 from motserve.experiments.cache import Cache
 from motserve.experiments.footage import Footage
 from motserve.experiments.models import Models
+from motserve.experiments.score_scales import choose_scale, to_confidences
 from motserve.provenance import describe_files
 from motserve.results import read_mot
 from motserve.types import Detections
@@ -72,34 +73,37 @@ def read_detections(path: Path, truth: TruthFile, config: Config, least: int = 0
         path: The file.
         truth: Ground truth of the sequence: its length and rate. Without a length it ends at the last row; without a
             rate it has that of an image folder.
-        config: `detector.confidence` is the least confidence that counts, as with a detector.
+        config: `evaluation.detection_scores` says how scores become confidences; `detector.confidence` is the least
+            confidence that counts, as with a detector.
         least: Frames that a sequence without a length has at least, because its ground truth speaks of them.
 
     Returns:
-        The detections, frame k at k / rate seconds.
+        The detections, frame k at k / rate seconds. Their `source` says how the scores were read.
 
     Raises:
         NotFound: There is no such file.
-        InvalidData: A row is malformed, a confidence is outside [0, 1], or a frame is behind the end.
+        InvalidData: A row is malformed, a score is no confidence though it is to be one, or a frame is behind the end.
     """
     table = read_mot(path)
     frames = truth.frames or max(least, int(table.frames.max()) + 1 if len(table) else 0)
-    for wrong, what in (
-        (table.frames >= frames, f"frame behind the end of {truth.name}, which has {frames}"),
-        ((table.scores < 0) | (table.scores > 1), "confidence outside [0, 1]"),
-    ):
-        if wrong.any():
-            raise InvalidData(f"{table.name}, line {table.lines[np.flatnonzero(wrong)[0]]}: {what}")
-    is_counted = (table.scores >= np.float32(config.detector.confidence)) & (table.ltwh[:, 2:] >= _LEAST_SIDE).all(1)
+    behind = np.flatnonzero(table.frames >= frames)
+    if len(behind):
+        line = table.lines[behind].min()
+        raise InvalidData(f"{table.name}, line {line}: frame behind the end of {truth.name}, which has {frames}")
+    scale = choose_scale(table.scores, config.evaluation)
+    scores = to_confidences(table, scale)
+    is_counted = (scores >= np.float32(config.detector.confidence)) & (table.ltwh[:, 2:] >= _LEAST_SIDE).all(1)
     boxes = table.boxes
     parts = np.split(np.arange(len(table)), np.searchsorted(table.frames, np.arange(1, frames)))
     detections = []
     for part in parts:
         rows = part[is_counted[part]]
-        rows = rows[np.argsort(-table.scores[rows], kind="stable")]
-        detections.append(Detections(boxes[rows], table.scores[rows], np.zeros(len(rows), np.int64)))
+        rows = rows[np.argsort(-scores[rows], kind="stable")]
+        detections.append(Detections(boxes[rows], scores[rows], np.zeros(len(rows), np.int64)))
     rate = truth.rate_hz or config.video.image_folder_rate_hz
-    source = {"file": path.name, **describe_files([path])}
+    source = {"file": path.name, **describe_files([path]), "scores": scale}
+    if scale != "as-is" and len(table):
+        source["score_range"] = [float(table.scores.min()), float(table.scores.max())]
     return DetectedVideo(truth.name, detections[:frames], np.arange(frames) / rate, rate, PERSON, source)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from itertools import pairwise
@@ -16,7 +16,9 @@ from motserve.evaluation.sequences import TruthFile
 from motserve.provenance import describe_files
 from motserve.types import Frame, Image
 from motserve.video import VideoSource, open_video
-from motserve.video.folder import SUFFIXES, folder_rate_hz
+from motserve.video.folder import folder_rate_hz, list_images
+from motserve.video.numbering import picture_numbers
+from motserve.video.seqinfo import IMAGE_DIR, read_seqinfo
 
 VIDEO_SUFFIXES: Final = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".ts")
 
@@ -25,7 +27,8 @@ def find_video(truth: TruthFile, videos: Path | None = None) -> Path:
     """Find the video of a sequence.
 
     Args:
-        truth: Its ground truth. Beside it are looked for the folder `img1` and a video with the sequence's name.
+        truth: Its ground truth. Beside it are looked for the folder of pictures, which is the `imDir` of its
+            `seqinfo.ini` or `img1`, and a video with the sequence's name.
         videos: Folder that holds `<sequence>.mp4` (or another container) or the folder `<sequence>`; where it is given,
             nothing beside the ground truth is looked at.
 
@@ -34,39 +37,38 @@ def find_video(truth: TruthFile, videos: Path | None = None) -> Path:
 
     Raises:
         NotFound: There is none; the message says where it was looked for.
+        InvalidData: The `seqinfo.ini` is malformed.
     """
     folder = videos or truth.folder or truth.path.parent
     is_own = truth.folder is not None and folder.resolve() == truth.folder.resolve()
-    if is_own and (folder / "img1").is_dir():
+    info = read_seqinfo(folder) if is_own else None
+    images = (info.image_dir if info else None) or IMAGE_DIR
+    if is_own and (folder / images).is_dir():
         return folder
     inner = folder / truth.name
     files = [place / f"{truth.name}{suffix}" for place in (folder, inner) for suffix in VIDEO_SUFFIXES]
     for place in (*files, inner):
         if place.exists():
             return place
-    beside = "img1/, " if is_own else ""
+    beside = f"{images}/, " if is_own else ""
     raise NotFound(
         f"no video of {truth.name}: looked for {beside}{truth.name}.mp4 and its like, and a folder {truth.name}/, in "
         f"{folder}; give --videos, or --detections to do without"
     )
 
 
-def image_folder(path: Path) -> Path:
-    """Return where the pictures of a folder lie: in its `img1`, if it has one."""
-    return path / "img1" if (path / "img1").is_dir() else path
-
-
-def _check_numbers(images: Path) -> None:
+def _check_numbers(images: Sequence[Path]) -> None:
     """Refuse numbered pictures with a gap: those behind it would be taken for other frames than they are.
 
     Numbers that count something else than frames, such as milliseconds, are no matter.
     """
-    names = [file.stem for file in images.iterdir() if file.suffix.lower() in SUFFIXES]
-    steps = list(pairwise(sorted(int(name) for name in names if name.isdecimal())))
+    names = [file.stem for file in images]
+    numbers = picture_numbers(names) or sorted(int(name) for name in names if name.isdecimal())
+    steps = list(pairwise(numbers))
     gaps = [(before, after) for before, after in steps if after > before + 1]
     if gaps and len(gaps) < len(steps) / 2:
         before, after = gaps[0]
-        raise InvalidVideo(f"{images}: picture {before + 1} is missing between {before} and {after}")
+        raise InvalidVideo(f"{images[0].parent}: picture {before + 1} is missing between {before} and {after}")
 
 
 class Footage:
@@ -94,7 +96,8 @@ class Footage:
         """Checksum of the file; of a folder, that of its pictures and their names."""
         if not self.path.is_dir():
             return str(describe_files([self.path])["sha256"])
-        return str(describe_files([image_folder(self.path)], image_folder(self.path))["sha256"])
+        images = list_images(self.path)
+        return str(describe_files(images, images[0].parent if images else self.path)["sha256"])
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -120,11 +123,13 @@ class Footage:
     def open(self) -> VideoSource:
         """Open the video for one walk through its frames.
 
+        Pictures of a folder are counted one after the other: ground truth speaks of a whole sequence.
+
         Raises:
             InvalidVideo: It is none, or a picture of a folder is missing by its number.
             InvalidData: It is not the one of its sequence: not as long, or of another size.
         """
-        source = open_video(self.path, self._config)
+        source = open_video(self.path, self._config, by_number=False)
         self._opened = True
         try:
             self.check((source.info.width, source.info.height))
@@ -169,14 +174,13 @@ class Footage:
             )
         if not self.path.is_dir():
             return
-        images = image_folder(self.path)
+        images = list_images(self.path)
         if truth is None or truth.frames is None:
             _check_numbers(images)
-            return
-        count = sum(file.suffix.lower() in SUFFIXES for file in images.iterdir())
-        if count != truth.frames:
+        elif len(images) != truth.frames:
+            place = images[0].parent if images else self.path
             raise InvalidData(
-                f"{images} has {count} pictures, {truth.name} has {truth.frames} frames; this is not its video"
+                f"{place} has {len(images)} pictures, {truth.name} has {truth.frames} frames; this is not its video"
             )
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.errors import InvalidData, NotFound
-from motserve.types import FloatArray, IntArray
+from motserve.types import MAX_COORDINATE, BoolArray, FloatArray, IntArray
 
 MOST_FRAMES: Final = 1_000_000
 """Frames of a sequence, at the most; a frame behind them is a mistake, for which memory would be taken."""
@@ -19,11 +19,12 @@ MOST_FRAMES: Final = 1_000_000
 MOST_ID: Final = 2**53
 """IDs lie below it: of larger ones, not every whole number can be told from the next in float64."""
 
-MOST_PIXELS: Final = 1e9
-"""Coordinates lie below it; areas of larger boxes are not finite."""
+BEYOND_LIMIT: Final = f"the box reaches beyond {MAX_COORDINATE:.0f} pixels"
+"""What an error says of a box that is not `within_limit`."""
 
 _LEAST_COLUMNS = 6  # frame, id, left, top, width, height
 _MOST_SHOWN = 80  # characters of a line
+_SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", " ": "blanks"}  # in order of preference
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,9 @@ class MotTable:
 def read_mot(path: str | Path) -> MotTable:
     """Read a MOTChallenge file: `frame,id,left,top,width,height[,conf[,class[,visibility[,…]]]]`.
 
+    Fields are separated by commas, semicolons, tabs or blanks, the same in all rows, and a row may end with one more
+    separator, as TrackEval takes it.
+
     Args:
         path: The file; an empty one has no rows.
 
@@ -101,54 +105,113 @@ def read_mot(path: str | Path) -> MotTable:
     lines = {number: line for number, line in enumerate(text.split("\n"), 1) if line.strip()}
     if not lines:
         return _table(str(path), np.empty((0, _LEAST_COLUMNS)), np.empty(0, np.int64))
+    separator = _separator(next(iter(lines.values())))
+    rows = _parse(list(lines.values()), separator)
+    if rows is None:
+        raise InvalidData(f"{path}, {_complaint(lines, separator)}")
+    numbers = np.array(list(lines))
+    faults = [(int(np.argmax(wrong)), what) for wrong, what in _faults(rows) if wrong.any()]
+    if faults:
+        row, what = min(faults)
+        raise InvalidData(f"{path}, line {numbers[row]}: {what}: {_shown(lines[int(numbers[row])])}")
+    return _table(str(path), rows, numbers)
+
+
+def split_row(line: str) -> list[str]:
+    """Split a row of a MOTChallenge file into its fields, whatever separates them.
+
+    >>> split_row("1, 2, 3,"), split_row("1 2  3")
+    (['1', '2', '3'], ['1', '2', '3'])
+    """
+    return _fields(line, _separator(line))
+
+
+def within_limit(ltwh: NDArray[np.float64]) -> BoolArray:
+    """Tell which boxes lie within `MAX_COORDINATE` pixels of the origin.
+
+    Args:
+        ltwh: `(n, 4)` float64, left, top, width and height in pixels, not negative.
+    """
+    with np.errstate(over="ignore"):
+        corners = np.concatenate([ltwh[:, :2], ltwh[:, :2] + ltwh[:, 2:]], axis=1)
+    return np.asarray((np.abs(corners) <= MAX_COORDINATE).all(axis=1))
+
+
+def _separator(row: str, default: str = ",") -> str:
+    """Return what separates the fields of a row."""
+    return next((mark for mark in _SEPARATORS if mark in row.strip()), default)
+
+
+def _fields(row: str, separator: str) -> list[str]:
+    """Split a row; blanks around a field are no matter, and one separator may follow the last field."""
+    text = row.strip()
+    if separator == " ":
+        return [field for field in text.split(" ") if field]
+    return [field.strip() for field in text.removesuffix(separator).split(separator)]
+
+
+def _parse(rows: list[str], separator: str) -> NDArray[np.float64] | None:
+    """Return the numbers of all rows; None if they do not parse as a whole: `_complaint` says why."""
+    if separator == " " and any("\t" in row.strip() for row in rows):
+        return None
+    texts = [row.strip().removesuffix(separator) for row in rows]
     try:
-        rows = np.loadtxt(list(lines.values()), delimiter=",", ndmin=2, comments=None)
+        table = np.loadtxt(texts, delimiter=None if separator == " " else separator, ndmin=2, comments=None)
     except ValueError:
-        rows = None
-    if rows is None or not _valid(rows).all():
-        raise InvalidData(f"{path}, {_complaint(lines)}")
-    return _table(str(path), rows, np.array(list(lines)))
+        return None
+    return table if table.shape[1] >= _LEAST_COLUMNS else None
 
 
-def _valid(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
-    if rows.shape[1] < _LEAST_COLUMNS:
-        return np.zeros(len(rows), np.bool_)
-    # a row that is not finite becomes zeros, which are no row either
-    numbers = np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, 0.0)
-    frames, ids, ltwh = numbers[:, 0], numbers[:, 1], numbers[:, 2:6]
-    whole = (numbers[:, :2] % 1 == 0).all(1) & (frames >= 1) & (frames <= MOST_FRAMES) & (np.abs(ids) < MOST_ID)
-    good: NDArray[np.bool_] = whole & (ltwh[:, 2:] >= 0).all(1) & (np.abs(ltwh) < MOST_PIXELS).all(1)
-    return good
-
-
-def _complaint(lines: Mapping[int, str]) -> str:
+def _complaint(lines: Mapping[int, str], separator: str) -> str:
     """Find the first bad line of a file that did not parse as a whole."""
     width = 0
     for number, line in lines.items():
-        fields = line.split(",")
+        fields = _fields(line, separator)
         width = width or len(fields)
-        shown = f"{line.strip()[:_MOST_SHOWN]!r}"
-        row = [_number(field) for field in fields]
-        if None in row:
-            return f"line {number}: a field is not a number: {shown}"
+        own = _separator(line, separator)
+        if own != separator and all(map(_is_number, _fields(line, own))):
+            return (
+                f"line {number}: fields are separated by {_SEPARATORS[own]} where the lines before have "
+                f"{_SEPARATORS[separator]}: {_shown(line)}"
+            )
+        if not all(map(_is_number, fields)):
+            return f"line {number}: a field is not a number: {_shown(line)}"
         if len(fields) < _LEAST_COLUMNS:
             return f"line {number}: {len(fields)} columns where at least {_LEAST_COLUMNS} are needed"
         if len(fields) != width:
             return f"line {number}: {len(fields)} columns where the lines before have {width}"
-        if not _valid(np.array([row], np.float64)).all():
-            return (
-                f"line {number}: frame must be a whole number from 1 to {MOST_FRAMES}, id a whole number below 2^53, "
-                f"width and height not negative, all finite: {shown}"
-            )
     return "a line of it is malformed"
 
 
-def _number(field: str) -> float | None:
-    """Read a number as NumPy does, which takes neither 1_000 nor digits of other scripts."""
+def _faults(rows: NDArray[np.float64]) -> list[tuple[BoolArray, str]]:
+    """Return what may be wrong with rows of numbers, each with the rows `(n,)` bool in which it is."""
+    is_finite = np.asarray(np.isfinite(rows).all(axis=1))
+    numbers = np.where(is_finite[:, None], rows, 1.0)
+    frames, ids, ltwh, others = numbers[:, 0], numbers[:, 1], numbers[:, 2:6], numbers[:, 6:]
+    return [
+        (~is_finite, "all numbers must be finite"),
+        (
+            (frames % 1 != 0) | (frames < 1) | (frames > MOST_FRAMES),
+            f"frame must be a whole number from 1 to {MOST_FRAMES}",
+        ),
+        ((ids % 1 != 0) | (np.abs(ids) >= MOST_ID), "id must be a whole number below 2^53"),
+        ((ltwh[:, 2:] < 0).any(axis=1), "width and height must not be negative"),
+        (~within_limit(ltwh), BEYOND_LIMIT),
+        ((np.abs(others) >= MOST_ID).any(axis=1), "numbers behind the box must be below 2^53"),
+    ]
+
+
+def _shown(line: str) -> str:
+    return f"{line.strip()[:_MOST_SHOWN]!r}"
+
+
+def _is_number(field: str) -> bool:
+    """Tell whether NumPy reads a field as a number, which takes neither 1_000 nor digits of other scripts."""
     try:
-        return float(field) if field.isascii() and "_" not in field else None
+        float(field)
     except ValueError:
-        return None
+        return False
+    return field.isascii() and "_" not in field
 
 
 def _table(name: str, rows: NDArray[np.float64], lines: IntArray) -> MotTable:

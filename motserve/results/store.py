@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -22,21 +23,21 @@ class ResultWriter:
     """Appends frames to a result file; readers may follow it meanwhile.
 
     Each call of `append` reaches the file as one write of whole lines. With `resume_at` the file of an earlier run
-    is continued: lines from that frame on, and a piece of a line that a crash left at its end, are cut away.
+    is continued: lines behind the first so many, and a piece of a line that a crash left at its end, are cut away.
 
     Args:
         path: The file; made if it is missing.
         class_names: Name of every class index that occurs.
-        resume_at: Index of the first frame that will be appended; 0 starts anew.
+        resume_at: Number of frames, which are lines, that are kept of the file; 0 starts with an empty one.
 
     Raises:
-        InvalidData: The file to continue does not hold every frame before `resume_at`, or a line is malformed.
+        InvalidData: The file to continue holds fewer frames, or a line is malformed or out of order.
     """
 
     def __init__(self, path: str | Path, class_names: Mapping[int, str], resume_at: int = 0) -> None:
         self._path = Path(path)
         self._names = class_names
-        self._next = resume_at
+        self._next = 0
         self._file: BinaryIO = self._path.open("r+b" if resume_at and self._path.exists() else "wb", buffering=0)
         try:
             if resume_at:
@@ -98,16 +99,18 @@ class ResultWriter:
             self._file.seek(end)
             raise
 
-    def _end_of_kept(self, resume_at: int) -> int:
-        end, last = 0, -1
-        for number, line in enumerate(read_lines(self._path), 1):
-            index = _frame_index(line, f"{self._path.name}, line {number}")
-            if index >= resume_at:
-                break
-            end, last = end + len(line), index
-        if last != resume_at - 1:
+    def _end_of_kept(self, count: int) -> int:
+        """Return the length of the first lines in bytes, and let the next frame come after the last of them."""
+        end = number = 0
+        for number, line in enumerate(islice(read_lines(self._path), count), 1):
+            where = f"{self._path.name}, line {number}"
+            index = _frame_index(line, where)
+            if index < self._next:
+                raise InvalidData(f"{where}: frame {index} comes after frame {self._next - 1}; start again")
+            end, self._next = end + len(line), index + 1
+        if number < count:
             raise InvalidData(
-                f"{self._path.name} ends at frame {last} and cannot be continued at frame {resume_at}; start anew"
+                f"{self._path.name} holds {number} frames and cannot be continued after {count}; start again"
             )
         return end
 

@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 from motserve.errors import InvalidData, NotFound
 from motserve.results.export import CSV_HEADER
 from motserve.results.formats import CONFIDENCE_DECIMALS, PIXEL_DECIMALS, SUFFIXES
-from motserve.results.mot import MOST_FRAMES, MOST_ID, MOST_PIXELS, MotTable, read_mot
+from motserve.results.mot import BEYOND_LIMIT, MOST_FRAMES, MOST_ID, MotTable, read_mot, within_limit
 from motserve.types import IntArray, TrackedFrame
+
+logger = logging.getLogger("motserve.results")
 
 PEOPLE = frozenset({"person", "pedestrian"})
 """Class names of the rows that can be scored."""
@@ -41,11 +44,12 @@ def read_tracks(path: str | Path) -> MotTable:
         path: The file.
 
     Returns:
-        The rows. From `.json` and `.ndjson`, which name every frame, `frame_count` is known.
+        The rows. From `.json` and `.ndjson`, which name every frame, `frame_count` is known. They leave out frames of
+        which there was no picture; a warning names those that another one follows.
 
     Raises:
         NotFound: There is no such file.
-        InvalidData: The file cannot be read, a row is malformed, a frame is missing between two others, or a class is
+        InvalidData: The file cannot be read or is cut off, a row is malformed, frames do not increase, or a class is
             not a person's; the message names file and line.
     """
     path = Path(path)
@@ -68,7 +72,7 @@ def to_table(frames: Sequence[TrackedFrame], name: str, class_names: Mapping[int
     """Return tracked frames as the table that their exported file would be read to.
 
     Args:
-        frames: Every frame of the video, in order.
+        frames: Every frame of which there is a picture, in order.
         name: What errors call them.
         class_names: Name of every class index that may occur.
 
@@ -82,10 +86,12 @@ def to_table(frames: Sequence[TrackedFrame], name: str, class_names: Mapping[int
     ids = np.concatenate([np.empty(0, np.int64), *(frame.identities for frame in frames)])
     boxes = np.concatenate([np.empty((0, 4)), *(frame.tracks.boxes.astype(np.float64) for frame in frames)])
     scores = np.concatenate([np.empty(0), *(frame.tracks.scores.astype(np.float64) for frame in frames)])
-    indices = np.repeat(np.array([frame.index for frame in frames], np.int64), counts)
+    numbers = np.array([frame.index for frame in frames], np.int64)
+    indices = np.repeat(numbers, counts)
     lines = np.repeat(np.arange(1, len(frames) + 1), counts)
     boxes, scores = np.round(boxes, PIXEL_DECIMALS), np.round(scores, CONFIDENCE_DECIMALS)
-    return _table(name, indices, ids, boxes, scores, lines, len(frames), len(frames))
+    length = int(numbers[-1]) + 1 if len(frames) else 0
+    return _table(name, indices, ids, boxes, scores, lines, length, len(frames))
 
 
 def _read_json(name: str, data: bytes) -> MotTable:
@@ -96,6 +102,12 @@ def _read_json(name: str, data: bytes) -> MotTable:
     frames = document.get("frames") if isinstance(document, dict) else None
     if not isinstance(frames, list):
         raise InvalidData(f"{name}, line 1: no list of `frames`; this is no result of motserve")
+    summary = document.get("summary")
+    if isinstance(summary, dict) and summary.get("status") == "done" and summary.get("frames") != len(frames):
+        raise InvalidData(
+            f"{name} has {len(frames)} frames where its summary says {str(summary.get('frames'))[:_MOST_SHOWN]}; it is "
+            "not complete"
+        )
     own = data.split(b"\n", 1)[0].rstrip().endswith(_HEAD_END) and data.rstrip().count(b"\n") == len(frames) + 1
     lines = range(2, len(frames) + 2) if own else _lines_of_frames(data.decode())
     return _from_records(name, list(zip(lines, frames, strict=True)))
@@ -148,14 +160,15 @@ def _read_ndjson(name: str, data: bytes) -> MotTable:
 
 def _from_records(name: str, records: Sequence[tuple[int, Any]]) -> MotTable:
     rows: list[_Row] = []
-    for expected, (line, record) in enumerate(records):
+    last, missing = -1, 0
+    for line, record in records:
         where = f"{name}, line {line}"
         try:
-            frame, tracks = _whole(record["frame"], "frame"), record["tracks"]
-            if frame != expected:
-                raise InvalidData(
-                    f"{where}: frame {frame} stands where frame {expected} is expected, which is missing or misplaced"
-                )
+            frame, tracks = _frame_in(record["frame"]), record["tracks"]
+            if frame <= last:
+                raise InvalidData(f"{where}: frame {frame} comes after frame {last}; frames must increase")
+            missing += frame - last - 1
+            last = frame
             for track in tracks:
                 _check_class(track["class"], where)
                 box = [_real(edge, "box") for edge in track["box"]]
@@ -164,7 +177,9 @@ def _from_records(name: str, records: Sequence[tuple[int, Any]]) -> MotTable:
             raise InvalidData(f"{where}: {error.args[0]!r} is missing") from error
         except (TypeError, ValueError) as error:
             raise InvalidData(f"{where}: not the tracks of a frame: {error}") from error
-    return _from_rows(name, rows, len(records), records[-1][0] if records else 0)
+    if missing:
+        logger.warning("%s leaves out %d frames before its last, %d; they count as without tracks", name, missing, last)
+    return _from_rows(name, rows, last + 1, records[-1][0] if records else 0)
 
 
 def _read_csv(name: str, data: bytes) -> MotTable:
@@ -187,9 +202,7 @@ def _read_csv(name: str, data: bytes) -> MotTable:
             row = dict(zip(header, fields, strict=True))
             _check_class(row["class"], where)
             box = [float(row[edge]) for edge in ("x1", "y1", "x2", "y2")]
-            frame, identity = (_whole(_whole_in(row[column]), column) for column in ("frame", "identity"))
-            if not 0 <= frame < MOST_FRAMES:
-                raise ValueError(f"frame must be from 0 to {MOST_FRAMES - 1}, not {frame}")
+            frame, identity = _frame_in(_whole_in(row["frame"])), _whole(_whole_in(row["identity"]), "identity")
             rows.append((reader.line_num, frame, identity, box, float(row["confidence"])))
     except (csv.Error, ValueError) as error:
         raise InvalidData(f"{name}, line {reader.line_num}: malformed row: {error}") from error
@@ -208,6 +221,13 @@ def _whole(value: object, what: str) -> int:
     return value
 
 
+def _frame_in(value: object) -> int:
+    frame = _whole(value, "frame")
+    if not 0 <= frame < MOST_FRAMES:
+        raise ValueError(f"frame must be from 0 to {MOST_FRAMES - 1}, not {frame}")
+    return frame
+
+
 def _real(value: object, what: str) -> float:
     if type(value) is not int and type(value) is not float:
         raise ValueError(f"{what} must be made of numbers, not {str(value)[:_MOST_SHOWN]!r}")
@@ -224,8 +244,7 @@ def _check_class(name: object, where: str) -> None:
 
 def _from_rows(name: str, rows: Sequence[_Row], frame_count: int | None, last_line: int = 0) -> MotTable:
     for line, frame, _, box, confidence in rows:
-        finite = np.isfinite([*box, confidence]).all() and max(map(abs, box), default=0) < MOST_PIXELS
-        if len(box) != 4 or not finite or box[2] < box[0] or box[3] < box[1]:
+        if len(box) != 4 or not np.isfinite([*box, confidence]).all() or box[2] < box[0] or box[3] < box[1]:
             raise InvalidData(
                 f"{name}, line {line}: frame {frame} needs boxes with x1 <= x2 and y1 <= y2 and a confidence, all "
                 f"finite, not {box} and {confidence}"
@@ -233,6 +252,10 @@ def _from_rows(name: str, rows: Sequence[_Row], frame_count: int | None, last_li
     lines, indices, ids = (np.array([row[column] for row in rows], np.int64) for column in range(3))
     boxes = np.array([row[3] for row in rows], np.float64).reshape(len(rows), 4)
     scores = np.array([row[4] for row in rows], np.float64)
+    is_within = within_limit(_ltwh(boxes))
+    if not is_within.all():
+        row = int(np.argmin(is_within))
+        raise InvalidData(f"{name}, line {lines[row]}: frame {indices[row]}: {BEYOND_LIMIT}: {boxes[row].tolist()}")
     order = np.argsort(indices, kind="stable")
     return _table(name, indices[order], ids[order], boxes[order], scores[order], lines[order], frame_count, last_line)
 
@@ -247,13 +270,11 @@ def _table(
     frame_count: int | None,
     last_line: int,
 ) -> MotTable:
-    # the numbers that the MOTChallenge export of these tracks holds
-    ltwh = np.round(np.concatenate([boxes[:, :2] + 1, boxes[:, 2:] - boxes[:, :2]], axis=1), PIXEL_DECIMALS)
     return MotTable(
         name=name,
         frames=frames,
         ids=ids,
-        ltwh=ltwh,
+        ltwh=_ltwh(boxes),
         scores=np.asarray(scores, np.float32),
         classes=np.full(len(frames), _NO_CLASS),
         visibility=np.full(len(frames), -1.0, np.float32),
@@ -263,3 +284,9 @@ def _table(
         first_frame=_FIRST_FRAME,
         last_line=last_line,
     )
+
+
+def _ltwh(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `(n, 4)` xyxy boxes as the numbers that the MOTChallenge export of these tracks holds."""
+    with np.errstate(over="ignore"):
+        return np.round(np.concatenate([boxes[:, :2] + 1, boxes[:, 2:] - boxes[:, :2]], axis=1), PIXEL_DECIMALS)

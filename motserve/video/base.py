@@ -55,11 +55,12 @@ class VideoSource(ABC):
         """Walk through the frames, once.
 
         Args:
-            start: Index of the first frame wanted. Those before it are decoded where the codec needs it but not
+            start: Number of frames to leave out at the beginning. They are decoded where the codec needs it but not
                 converted; indices and timestamps stay those of the whole video.
 
         Yields:
-            The frames in display order, with indices from `start` and strictly increasing timestamps in seconds.
+            The frames in display order, with strictly increasing indices and timestamps in seconds. Those of a
+            video file begin with `start` and have no gaps; those of a folder have one for each picture that is missing.
 
         Raises:
             InvalidVideo: The data is broken, cut off or larger than the configuration accepts.

@@ -2,55 +2,66 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
-from configparser import ConfigParser
-from configparser import Error as IniError
-from math import isfinite
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from motserve.config import VideoConfig
-from motserve.errors import InvalidVideo
+from motserve.errors import InvalidData, InvalidVideo
+from motserve.folders import visible_files
 from motserve.types import Frame, Image
 from motserve.video.base import VideoInfo, VideoSource
+from motserve.video.image_header import IMAGE_SUFFIXES, image_size
+from motserve.video.numbering import Numbering, number_frames
+from motserve.video.seqinfo import image_folder, is_sequence, read_seqinfo
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
-_PNG = b"\x89PNG\r\n\x1a\n"
-# Start-of-frame markers of JPEG, which carry the size; C4, C8 and CC are other things.
-_JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+logger = logging.getLogger("motserve.video")
 
 
 class ImageFolder(VideoSource):
     """A folder of images at a constant rate, all of one size.
 
     Args:
-        path: The folder; its `img1` is used where it has one, and the `frameRate` of its `seqinfo.ini`.
+        path: The folder; what its `seqinfo.ini` says of `imDir` and `frameRate` is used, and its `img1`.
         config: Limits and the rate to assume otherwise.
         name: What messages call it.
+        by_number: Let the numbers in the names of images say which frames they are; see `number_frames`.
 
     Raises:
         InvalidVideo: The folder has no images, too many, or a first one that cannot be read; the rate is not valid.
     """
 
-    def __init__(self, path: Path, config: VideoConfig, name: str) -> None:
+    def __init__(self, path: Path, config: VideoConfig, name: str, by_number: bool = True) -> None:
         self._config = config
         self._name = name
-        images = path / "img1" if (path / "img1").is_dir() else path
-        self._files = sorted(
-            (file for file in images.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file()), key=_natural
-        )
+        self._files = list_images(path)
         if not self._files:
-            raise InvalidVideo(f"{name}: no images ({', '.join(sorted(SUFFIXES))}) in {images}")
+            suffixes = ", ".join(IMAGE_SUFFIXES)
+            raise InvalidVideo(f"{name}: no images ({suffixes}) in {image_folder(path)}")
         if len(self._files) > config.max_frames:
             raise InvalidVideo(
                 f"{name} has {len(self._files)} images, more than the limit of {config.max_frames} (video.max_frames)"
             )
         rate = folder_rate_hz(path, config)
+        stems = [file.stem for file in self._files]
+        numbering = (
+            number_frames(stems, is_sequence(path), rate, config.max_frames)
+            if by_number
+            else Numbering(range(len(stems)), 0)
+        )
+        if numbering.missing:
+            logger.warning(
+                "%s: there are no pictures %s; the others keep their frame numbers and times", name, numbering.missing
+            )
         height, width = self._read(self._files[0]).shape[:2]
-        self._info = VideoInfo(width, height, rate, len(self._files), len(self._files) / rate, "images")
+        duration = (numbering.indices[-1] + 1) / rate
+        self._info = VideoInfo(width, height, rate, len(self._files), duration, "images")
+        self._indices = numbering.indices
         self._rate = rate
         self._walked = False
 
@@ -73,12 +84,12 @@ class ImageFolder(VideoSource):
         """Do nothing: no file stays open between two frames."""
 
     def _walk(self, start: int) -> Iterator[Frame]:
-        for index in range(start, len(self._files)):
-            image = self._read(self._files[index])
+        for index, file in islice(zip(self._indices, self._files, strict=True), start, None):
+            image = self._read(file)
             height, width = image.shape[:2]
             if (width, height) != (self._info.width, self._info.height):
                 raise InvalidVideo(
-                    f"{self._name}: {self._files[index].name} is {width}x{height}, the first image is "
+                    f"{self._name}: {file.name} is {width}x{height}, the first image is "
                     f"{self._info.width}x{self._info.height}; images of a sequence have one size"
                 )
             yield Frame(index, index / self._rate, image)
@@ -88,6 +99,8 @@ class ImageFolder(VideoSource):
             data = file.read_bytes()
         except OSError as error:
             raise InvalidVideo(f"{self._name}: image {file.name} cannot be read: {error.strerror}") from error
+        if not data:
+            raise InvalidVideo(f"{self._name}: image {file.name} is empty")
         size = image_size(data)
         if size is None:
             raise InvalidVideo(f"{self._name}: {file.name} is no complete JPEG or PNG image")
@@ -102,30 +115,6 @@ class ImageFolder(VideoSource):
         return np.asarray(image, np.uint8)
 
 
-def image_size(data: bytes) -> tuple[int, int] | None:
-    """Read width and height from the header of a whole JPEG or PNG file, before anything is decoded.
-
-    OpenCV has no way to ask, and decodes cut-off images to partly grey ones without a word.
-
-    Returns:
-        Width and height in pixels; None if the data is neither or its end is missing.
-    """
-    if data.startswith(_PNG):
-        whole = len(data) >= 33 and b"IEND" in data[-64:]
-        return (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")) if whole else None
-    if not data.startswith(b"\xff\xd8"):
-        return None
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker in _JPEG_SIZE_MARKERS:
-            height, width = int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
-            return (width, height) if data.rfind(b"\xff\xd9") > at else None
-        # A marker may be preceded by any number of fill bytes.
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return None
-
-
 def _natural(file: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.name)]
 
@@ -136,15 +125,23 @@ def folder_rate_hz(path: Path, config: VideoConfig) -> float:
     Raises:
         InvalidVideo: The file is broken, or its rate no positive number.
     """
-    ini = path / "seqinfo.ini"
-    if not ini.is_file():
-        return config.image_folder_rate_hz
-    parser = ConfigParser()
     try:
-        parser.read_string(ini.read_text(encoding="utf-8-sig"))
-        rate = parser.getfloat("Sequence", "frameRate", fallback=config.image_folder_rate_hz)
-    except (OSError, ValueError, IniError) as error:
-        raise InvalidVideo(f"{ini} is not a valid seqinfo.ini: {error}") from error
-    if not (isfinite(rate) and rate > 0):
-        raise InvalidVideo(f"{ini}: frameRate must be a positive number, got {rate}")
-    return rate
+        info = read_seqinfo(path)
+        return (info.rate_hz if info else None) or config.image_folder_rate_hz
+    except InvalidData as error:
+        raise InvalidVideo(str(error)) from error
+
+
+def list_images(path: Path) -> list[Path]:
+    """Return the pictures of a folder in natural order of their names; hidden files are none.
+
+    Args:
+        path: The folder, or that of a sequence, whose pictures lie in a folder below; see `image_folder`.
+
+    Raises:
+        InvalidVideo: The `seqinfo.ini` is malformed, or names a folder that is missing.
+    """
+    try:
+        return sorted(visible_files(image_folder(path), IMAGE_SUFFIXES), key=_natural)
+    except InvalidData as error:
+        raise InvalidVideo(str(error)) from error

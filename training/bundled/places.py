@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from motserve.config import load_config
 from motserve.detection import build_detector
 from motserve.errors import NotFound
+from motserve.folders import visible_files
 from motserve.scenes.cutout import premultiplied
 from motserve.types import Image
 from motserve.weights import resolve_weights
@@ -87,7 +88,7 @@ def _take(source: Path, settings: MaterialConfig, is_empty: Callable[[Image], bo
         raise NotFound(f"there is no folder of pictures {source}; `make pictures` fetches some, or leave it out")
     seen: list[NDArray[np.bool_]] = []
     chosen: list[NDArray[np.uint8]] = []
-    for file in sorted(path for path in source.rglob("*") if path.suffix.lower() in _SUFFIXES):
+    for file in visible_files(source, _SUFFIXES, below=True):
         picture = _read(file, settings.most_side)
         if picture is None:
             continue
