@@ -33,7 +33,7 @@ def identities(
     overrides: Overrides = None,
 ) -> None:
     """Compare policies: identity scores, links right and wrong, and the embeddings that they take."""
-    settings = read_config(config, overrides)
+    settings = read_config(config, overrides, writes=[output])
     candidates = policies_of(names_of(policies), settings)
     if not candidates:
         raise typer.BadParameter("name at least one policy", param_hint="--policies")

@@ -57,7 +57,7 @@ def trackers(
     overrides: Overrides = None,
 ) -> None:
     """Compare trackers: motserve's as configured, without and with identities, and those of other packages."""
-    settings = read_config(config, overrides)
+    settings = read_config(config, overrides, writes=[output])
     cache, models = open_cache(settings), Models(settings)
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
     configs = read_candidates(candidates, settings, COMPARED) if candidates else own_variants(settings, loaded)

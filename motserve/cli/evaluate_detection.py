@@ -45,7 +45,7 @@ def detection(
     overrides: Overrides = None,
 ) -> None:
     """Score the configured detector, or detections in files: mAP50, mAP50-95, recall at fixed false positives."""
-    configured = read_config(config, overrides)
+    configured = read_config(config, overrides, writes=[json])
     settings = for_scoring(configured)
     announce_confidence(configured)
     models = Models(settings)

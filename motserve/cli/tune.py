@@ -66,7 +66,7 @@ def tracker(
     overrides: Overrides = None,
 ) -> None:
     """Search the ranges of `tuning.space` for what tracks best, and report it on data the search never saw."""
-    settings = read_config(config, overrides)
+    settings = read_config(config, overrides, writes=[output])
     cache, models = open_cache(settings), Models(settings)
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
     apart = names_of(held_out)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from motserve.errors import InvalidData
+from motserve.text import encodable, readable
 from motserve.video.folder import SUFFIXES, image_size
 
 # The header of nearly every JPEG file is shorter; a preview or a colour profile may make it longer.
@@ -28,13 +30,20 @@ class Picture:
 
 
 def list_pictures(folder: Path) -> list[Picture]:
-    """Return the pictures of a folder, sorted by name; hidden files, which some systems make up, are none."""
+    """Return the pictures of a folder, sorted by name; hidden files, which some systems make up, are none.
+
+    Raises:
+        InvalidData: A name is not UTF-8: lists of pictures, which are JSON and text, could not hold it.
+    """
     with os.scandir(folder) as entries:
         found = [
             Picture(folder / entry.name, entry.stat().st_size)
             for entry in entries
             if not entry.name.startswith(".") and Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file()
         ]
+    for picture in found:
+        if encodable(picture.path.name) != picture.path.name:
+            raise InvalidData(f"{readable(picture.path)}: the name is not UTF-8; rename the file")
     return sorted(found, key=lambda picture: picture.path.name)
 
 
