@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -92,3 +93,13 @@ def select_by_id(database: sqlite3.Connection, query: str, ids: Collection[int |
         part = wanted[start : start + _VARIABLES]
         rows += database.execute(f"{query} WHERE id IN ({', '.join('?' * len(part))})", part)
     return rows
+
+
+def stored_path(path: str | Path) -> str | bytes:
+    """Return a path as a column takes it: a text, or the bytes of one that is not UTF-8; `os.fsdecode` reads both."""
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(text)
+    return text

@@ -63,6 +63,10 @@ class TooLarge(MotserveError):
     """The input is larger than the service accepts."""
 
 
+class DiskFull(MotserveError):
+    """A disk has no room for what is to be written."""
+
+
 class NotReady(MotserveError):
     """A part of the service does not answer yet, or no more."""
 

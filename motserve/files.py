@@ -11,6 +11,9 @@ from typing import Any
 
 import orjson
 
+from motserve.disk import is_full
+from motserve.text import to_json
+
 _PART = ".part"
 
 
@@ -27,6 +30,10 @@ def replacing(target: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(target)
+    except OSError as error:
+        if is_full(error):  # writers tell no name, or that of the temporary file
+            error.filename, error.filename2 = str(target), None
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -44,8 +51,9 @@ def left_over(folder: Path, pattern: str) -> Iterator[Path]:
 def write_json(target: Path, document: Any) -> None:
     """Write a document as indented JSON, its folder made where it is missing.
 
-    Numbers that are not finite, which JSON does not know, become null.
+    Numbers that are not finite, which JSON does not know, become null; so that any name of a file can be in it, see
+    `to_json`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as partial:
-        partial.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
+        partial.write_bytes(to_json(document, orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))

@@ -19,6 +19,7 @@ from typing import TextIO
 import orjson
 
 from motserve.config import LoggingConfig
+from motserve.text import encodable
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _fields: ContextVar[Mapping[str, str]] = ContextVar("log_fields", default=MappingProxyType({}))
@@ -47,7 +48,18 @@ class JsonFormatter(logging.Formatter):
         except TypeError:
             # orjson refuses file names that are not UTF-8, huge numbers and keys that are no text; a line must not be
             # lost for that
-            return json.dumps(line, default=str)
+            return json.dumps(encodable(line), default=lambda value: encodable(str(value)))
+
+
+class TextFormatter(logging.Formatter):
+    """Writes a record as text for people."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text for a record; a file name that is not UTF-8 must not cost the line."""
+        return str(encodable(super().format(record)))
 
 
 @contextmanager
@@ -79,11 +91,7 @@ def setup_logging(config: LoggingConfig, stream: TextIO | None = None) -> None:
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.addFilter(_add_fields)
-    handler.setFormatter(
-        JsonFormatter()
-        if config.format == "json"
-        else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    )
+    handler.setFormatter(JsonFormatter() if config.format == "json" else TextFormatter())
     logger = logging.getLogger("motserve")
     logger.handlers = [handler]
     logger.setLevel(config.level)

@@ -31,7 +31,7 @@ def connect(config: MlflowConfig) -> Any:
     quieten()
     from mlflow import MlflowClient
 
-    uri = store_uri(config)
+    uri = config.tracking_uri
     database = database_of(uri)
     if database is not None:
         database.parent.mkdir(parents=True, exist_ok=True)
@@ -46,14 +46,9 @@ def quieten() -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-def store_uri(config: MlflowConfig) -> str:
-    """Return the address of the store; databases know no home folder."""
-    return config.tracking_uri.replace(f"{_SQLITE}~", f"{_SQLITE}{Path.home()}", 1)
-
-
 def store_exists(config: MlflowConfig) -> bool:
     """Tell whether asking would not make the store: it is no SQLite file, or one that is there."""
-    database = database_of(store_uri(config))
+    database = database_of(config.tracking_uri)
     return database is None or database.is_file()
 
 
@@ -64,12 +59,12 @@ def database_of(uri: str) -> Path | None:
 
 def placed(config: MlflowConfig) -> MlflowConfig:
     """Return the configuration with absolute paths, for processes that work in another folder."""
-    uri = store_uri(config)
+    uri = config.tracking_uri
     database = database_of(uri)
     if database is not None:
         query = uri.partition("?")[1:]
-        uri = f"{_SQLITE}{database.expanduser().absolute()}{''.join(query)}"
-    artifacts = str(Path(config.artifact_dir).expanduser().absolute()) if config.artifact_dir else None
+        uri = f"{_SQLITE}{database.absolute()}{''.join(query)}"
+    artifacts = str(Path(config.artifact_dir).absolute()) if config.artifact_dir else None
     return config.model_copy(update={"tracking_uri": uri, "artifact_dir": artifacts})
 
 
@@ -103,7 +98,7 @@ def experiment_of(client: Any, config: MlflowConfig) -> str:
         return str(experiment.experiment_id)
     # a server keeps artifacts where others can fetch them; a folder of this machine is none such
     here = config.artifact_dir if not config.tracking_uri.startswith(("http://", "https://")) else None
-    place = Path(here).expanduser().absolute().as_uri() if here else None
+    place = Path(here).absolute().as_uri() if here else None
     return str(client.create_experiment(config.experiment, artifact_location=place))
 
 

@@ -20,6 +20,7 @@ from motserve.checksums import checksum
 from motserve.config import Config
 from motserve.credentials import without_credentials
 from motserve.files import write_json
+from motserve.text import encodable, readable
 
 LIBRARIES = ("numpy", "scipy", "lap", "opencv-python", "av", "torch", "torchvision", "ultralytics", "onnxruntime")
 """Libraries whose versions can move any result; whoever uses others names them as well."""
@@ -54,17 +55,21 @@ def stamp(
         `libraries`, `config`, `weights`, `data`, and the notes.
     """
     made: dict[str, Any] = without_credentials(
-        {
-            "motserve": {"version": __version__, **describe_checkout(Path(__file__).parent)},
-            "date": clock().isoformat(timespec="seconds"),
-            "command": [Path(sys.argv[0]).name, *(_masked(word, config) for word in sys.argv[1:])],
-            "machine": describe_machine(),
-            "libraries": {name: found for name in (*LIBRARIES, *libraries) if (found := _version(name)) is not None},
-            "config": config.model_dump(mode="json", include=None if sections is None else set(sections)),
-            "weights": weights or {},
-            "data": data or {},
-            **(notes or {}),
-        }
+        encodable(
+            {
+                "motserve": {"version": __version__, **describe_checkout(Path(__file__).parent)},
+                "date": clock().isoformat(timespec="seconds"),
+                "command": [Path(sys.argv[0]).name, *(_masked(word, config) for word in sys.argv[1:])],
+                "machine": describe_machine(),
+                "libraries": {
+                    name: found for name in (*LIBRARIES, *libraries) if (found := _version(name)) is not None
+                },
+                "config": config.model_dump(mode="json", include=None if sections is None else set(sections)),
+                "weights": weights or {},
+                "data": data or {},
+                **(notes or {}),
+            }
+        )
     )
     return made
 
@@ -98,7 +103,7 @@ def stamp_of(result: Path) -> dict[str, Any] | None:
 
 
 def _identify(result: Path) -> dict[str, str]:
-    return {"file": result.name, "sha256": checksum(result)}
+    return {"file": readable(result.name), "sha256": checksum(result)}
 
 
 def describe_files(paths: Iterable[Path], root: Path | None = None) -> dict[str, Any]:

@@ -18,10 +18,13 @@ from motserve.config import Config
 from motserve.config.sections import Role
 from motserve.downloads import HUB, cached_name, detector_download, embedder_download, fetch
 from motserve.errors import WeightsUnavailable
+from motserve.text import encodable, readable
 
 logger = logging.getLogger("motserve.weights")
 
 BUNDLED = "bundled"
+_PYTHON = frozenset({".pt", ".pth"})
+"""Weights that Python opens itself, by a name of any bytes."""
 REGISTRY = "models:/"
 _BUNDLED_FILES: Mapping[Role, str] = {"detector": "detector.safetensors", "reid": "embedder.safetensors"}
 
@@ -53,7 +56,7 @@ def shown_name(name: str) -> str:
     >>> shown_name("models:/yolov8_detector/7"), shown_name("/srv/models/yolov8s.pt")
     ('yolov8_detector/7', 'yolov8s.pt')
     """
-    return name.removeprefix(REGISTRY) if name.startswith(REGISTRY) else Path(name).name
+    return readable(name.removeprefix(REGISTRY) if name.startswith(REGISTRY) else Path(name).name)
 
 
 def is_alias(name: str) -> bool:
@@ -91,6 +94,8 @@ def resolve_weights(role: Role, config: Config) -> Weights:
             logger.warning(
                 "%s weights fall back to %s: %s", role, name, "; ".join(failures), extra={"role": role, "weights": name}
             )
+        if path.suffix not in _PYTHON and encodable(str(path)) != str(path):
+            raise WeightsUnavailable(f"{path}: the library for such weights opens no path that is not UTF-8; rename it")
         return Weights(found, path, checksum(path), "; ".join(failures))
     raise WeightsUnavailable(f"no {role} weights can be had: {'; '.join(failures)}")
 
@@ -114,11 +119,11 @@ def _configured(role: Role, config: Config) -> Sequence[str]:
 
 
 def _is_path(name: str) -> bool:
-    return name != BUNDLED and not name.startswith((HUB, REGISTRY)) and (os.sep in name or name.startswith("~"))
+    return name != BUNDLED and not name.startswith((HUB, REGISTRY)) and os.sep in name
 
 
 def _cache(config: Config) -> Path:
-    return config.cache_dir.expanduser() / "weights"
+    return config.cache_dir / "weights"
 
 
 def _find(role: Role, name: str, config: Config) -> tuple[str, Path] | None:
@@ -133,8 +138,8 @@ def _find(role: Role, name: str, config: Config) -> tuple[str, Path] | None:
             return resolve.fetch(name, config.mlflow, _cache(config) / "registry", offline=True)
         except WeightsUnavailable:
             return None
-    explicit, cached = Path(name).expanduser(), cached_name(name)
-    others = () if _is_path(name) else (config.models_dir.expanduser() / cached, _cache(config) / cached)
+    explicit, cached = Path(name), cached_name(name)
+    others = () if _is_path(name) else (config.models_dir / cached, _cache(config) / cached)
     return next(((name, place) for place in (explicit, *others) if place.exists()), None)
 
 

@@ -3,9 +3,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import Result
@@ -107,3 +108,43 @@ def mlflow_store(mlflow_database: Path, tmp_path: Path) -> MlflowConfig:
     path = tmp_path / "mlflow.db"
     path.write_bytes(mlflow_database.read_bytes())
     return MlflowConfig(tracking_uri=f"sqlite:///{path}", artifact_dir=str(tmp_path / "artifacts"))
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve frames of people walking; its name looks like markup."""
+    from motserve.config import VideoConfig
+    from motserve.scenes import SceneConfig, render
+    from motserve.video import VideoWriter
+
+    path = tmp_path_factory.mktemp("clip") / "clip[1].mp4"
+    scene = SceneConfig(seed=5, width=192, height=112, rate_hz=6, duration_s=2)
+    with VideoWriter(path, 192, 112, VideoConfig(), rate_hz=6) as writer:
+        for number, frame in enumerate(render(scene)):
+            writer.write(frame.frame.image, number / 6)
+    return path
+
+
+@cache
+def build_once(*arguments: Any) -> Any:
+    """Loading the network takes longer than tracking these clips with it."""
+    from motserve.detection import build_detector
+
+    return build_detector(*arguments)
+
+
+@pytest.fixture
+def untrained(untrained_detector: Path, untrained_embedder: Path, monkeypatch: pytest.MonkeyPatch) -> Sequence[str]:
+    """Settings for small networks that see people everywhere, few of them kept."""
+    monkeypatch.setattr("motserve.local.build_detector", build_once)
+    settings = {
+        "detector.weights": untrained_detector,
+        "detector.image_size": 96,
+        "detector.max_detections": 6,
+        "detector.nms_iou": 0.1,
+        "detector.device": "cpu",
+        "reid.weights": untrained_embedder,
+        "reid.device": "cpu",
+        "reid.policy": "always",
+    }
+    return [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]

@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import cv2
@@ -16,43 +15,8 @@ from cli_checks import assert_error, files_in
 from conftest import Motserve
 
 from motserve import __version__
-from motserve.config import Config, VideoConfig
-from motserve.detection import build_detector
+from motserve.config import Config
 from motserve.results import read_mot
-from motserve.scenes import SceneConfig, render
-from motserve.video import VideoWriter
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve frames of people walking; its name looks like markup."""
-    path = tmp_path_factory.mktemp("clip") / "clip[1].mp4"
-    scene = SceneConfig(seed=5, width=192, height=112, rate_hz=6, duration_s=2)
-    with VideoWriter(path, 192, 112, VideoConfig(), rate_hz=6) as writer:
-        for number, frame in enumerate(render(scene)):
-            writer.write(frame.frame.image, number / 6)
-    return path
-
-
-build_once = cache(build_detector)
-"""Loading the network takes longer than tracking these clips with it."""
-
-
-@pytest.fixture
-def untrained(untrained_detector: Path, untrained_embedder: Path, monkeypatch: pytest.MonkeyPatch) -> Sequence[str]:
-    """Settings for small networks that see people everywhere, few of them kept."""
-    monkeypatch.setattr("motserve.local.build_detector", build_once)
-    settings = {
-        "detector.weights": untrained_detector,
-        "detector.image_size": 96,
-        "detector.max_detections": 6,
-        "detector.nms_iou": 0.1,
-        "detector.device": "cpu",
-        "reid.weights": untrained_embedder,
-        "reid.device": "cpu",
-        "reid.policy": "always",
-    }
-    return [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
 
 
 def test_version(motserve: Motserve) -> None:
@@ -156,18 +120,20 @@ def test_gaps_are_filled_where_that_is_configured(motserve: Motserve, clip: Path
 
 def test_track_gives_the_same_tracks_in_every_format(motserve: Motserve, clip: Path, untrained: Sequence[str]) -> None:
     for format_ in ("json", "ndjson", "mot", "csv"):
-        result = motserve("track", clip, *untrained, "--output", "out", "--format", format_)
+        result = motserve("track", clip, *untrained, "--output", format_, "--format", format_)
         assert result.exit_code == 0, result.output
         assert "clip[1].mp4" in result.stderr
-    formats = ["tracks.csv", "tracks.json", "tracks.ndjson", "tracks.provenance.json", "tracks.txt"]
-    assert files_in(Path("out")) == formats
+    assert files_in() == [
+        "csv/tracks.csv", "csv/tracks.provenance.json", "json/tracks.json", "mot/tracks.provenance.json",
+        "mot/tracks.txt", "ndjson/tracks.ndjson", "ndjson/tracks.provenance.json",
+    ]  # fmt: skip
 
-    document = json.loads(Path("out/tracks.json").read_bytes())
+    document = json.loads(Path("json/tracks.json").read_bytes())
     assert document["video"]["name"] == "clip[1].mp4"
     assert (document["video"]["width"], document["video"]["height"]) == (192, 112)
     assert document["models"]["detector"]["name"] == "untrained.safetensors"
     assert len(document["models"]["reid"]["sha256"]) == 64
-    beside = json.loads(Path("out/tracks.provenance.json").read_bytes())
+    beside = json.loads(Path("csv/tracks.provenance.json").read_bytes())
     for provenance in (document["provenance"], beside):
         assert provenance["motserve"]["version"] == __version__
         assert provenance["weights"] == document["models"]
@@ -182,14 +148,14 @@ def test_track_gives_the_same_tracks_in_every_format(motserve: Motserve, clip: P
     assert summary["identities"] == len({track["id"] for *_, track in rows})
     assert summary["embeddings"] > 0
 
-    assert [json.loads(line) for line in Path("out/tracks.ndjson").read_text().splitlines()] == frames
+    assert [json.loads(line) for line in Path("ndjson/tracks.ndjson").read_text().splitlines()] == frames
 
-    mot = read_mot("out/tracks.txt")
+    mot = read_mot("mot/tracks.txt")
     assert list(zip(mot.frames.tolist(), mot.ids.tolist(), strict=True)) == [(f, t["id"]) for f, _, t in rows]
     np.testing.assert_allclose(mot.boxes, [t["box"] for *_, t in rows], atol=0.011)
     np.testing.assert_allclose(mot.scores, [t["confidence"] for *_, t in rows], atol=1e-4)
 
-    table = list(csv.DictReader(io.StringIO(Path("out/tracks.csv").read_text())))
+    table = list(csv.DictReader(io.StringIO(Path("csv/tracks.csv").read_text())))
     assert [
         (int(r["frame"]), float(r["timestamp"]), int(r["identity"]), int(r["track"]), r["class"]) for r in table
     ] == [(f, s, t["id"], t["track"], t["class"]) for f, s, t in rows]
@@ -255,10 +221,11 @@ def test_a_video_that_breaks_half_way_leaves_nothing_behind(motserve: Motserve, 
 def test_a_failure_leaves_older_results_alone(motserve: Motserve, clip: Path, untrained: Sequence[str]) -> None:
     Path("out").mkdir()
     Path("out/tracks.json").write_text("older")
-    assert motserve("track", clip, *untrained, "-s", "reid.weights=/none.onnx", "--output", "out").exit_code == 4
+    into = ("--output", "out", "--overwrite")
+    assert motserve("track", clip, *untrained, "-s", "reid.weights=/none.onnx", *into).exit_code == 4
     broken = Path("broken.mp4")
     broken.write_bytes(clip.read_bytes()[:-2000])
-    assert motserve("track", broken, *untrained, "--output", "out").exit_code == 3
+    assert motserve("track", broken, *untrained, *into).exit_code == 3
     assert files_in(Path("out")) == ["tracks.json"]
     assert Path("out/tracks.json").read_text() == "older"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -451,8 +451,8 @@ def test_an_interrupt_while_a_file_is_written_leaves_what_was_there(
     cache = Cache(tmp_path)
     cache.store_embeddings({"a": 1}, ["x"], np.ones((1, 3), np.float32))
 
-    def half(table: object, path: Path, **options: object) -> None:
-        Path(path).write_bytes(b"PAR1")
+    def half(table: object, file: BinaryIO, **options: object) -> None:
+        file.write(b"PAR1")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pq, "write_table", half)

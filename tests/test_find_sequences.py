@@ -240,7 +240,8 @@ def test_two_results_of_a_sequence_are_refused(tmp_path: Path) -> None:
     put(tmp_path / "A.txt")
     put(tmp_path / "A.json")
     assert refusal(find_results, tmp_path, ["A"]) == (
-        f"the file of A is there twice: {tmp_path}/A.json and {tmp_path}/A.txt"
+        f"the file of A is there twice: {tmp_path}/A.json and {tmp_path}/A.txt; remove what is not meant, or give the "
+        "folder of one run"
     )
 
 

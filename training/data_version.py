@@ -11,6 +11,7 @@ import yaml
 from motserve.datasets.manifest import is_prepared, read_manifest
 from motserve.errors import InvalidData
 from motserve.provenance import describe_files
+from motserve.yaml_reader import read_yaml
 
 _LOCK = "dvc.lock"
 
@@ -47,7 +48,7 @@ def _dvc_revision(root: Path) -> str | None:
 def _checksum(file: Path, root: Path) -> str | None:
     """Return the checksum that a file of DVC has of a folder; None where it is about others."""
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+        tree = read_yaml(file)
         parts = tree["stages"].values() if file.name == _LOCK else [tree]
         for out in (out for part in parts for out in part.get("outs") or ()):
             if file.parent / out["path"] == root:

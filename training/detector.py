@@ -30,7 +30,7 @@ def place(settings: DetectorTraining) -> tuple[DetectorTraining, dict[str, Any]]
         InvalidData: A label is malformed.
         WeightsUnavailable: The weights to start from cannot be had.
     """
-    data = settings.data.expanduser().absolute()
+    data = settings.data.absolute()
     parts = [read_yolo(data, split) for split in dict.fromkeys(("train", "val", settings.test or "val"))]
     # named one by one, because Ultralytics leaves files of its own between them
     files = [data, *(file for part in parts for file in (*part.images, *part.labels))]
@@ -41,7 +41,7 @@ def place(settings: DetectorTraining) -> tuple[DetectorTraining, dict[str, Any]]
     else:
         config = initial_config(settings)
         weights = resolve_weights("detector", config)
-        published = weights.path.is_relative_to(config.cache_dir.expanduser()) or weights.name == BUNDLED
+        published = weights.path.is_relative_to(config.cache_dir) or weights.name == BUNDLED
         # other nodes fetch for themselves what is published; a file is the same for all
         init = weights.name if published else str(weights.path.absolute())
         described["init"] = weights.describe()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
+from motserve.config.paths import LocalPath, NameOrPath
 from motserve.config.sections import Section, Share
 from training.job_config import JobConfig
 
@@ -28,7 +28,7 @@ class AugmentationConfig(Section):
 class DetectorTraining(JobConfig):
     """A YOLO on pictures of people."""
 
-    data: Path = Field(
+    data: LocalPath = Field(
         description="`data.yaml` of a data set in the layout of YOLO, with the splits `train` and `val`."
     )
     test: str | None = Field(
@@ -39,7 +39,7 @@ class DetectorTraining(JobConfig):
     architecture: str = Field(
         "yolov8s", pattern=r"^yolo[\w.-]*$", description="Network that is trained from scratch, by Ultralytics' name."
     )
-    init: str = Field(
+    init: NameOrPath = Field(
         "yolov8s.pt",
         min_length=1,
         description="Weights to start from, as in `detector.weights`: a release of Ultralytics, a file, `bundled`, "

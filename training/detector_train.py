@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-import yaml
 
 from motserve.checksums import checksum
 from motserve.config import Config, change_config, load_config
@@ -19,6 +18,7 @@ from motserve.experiments.measure import measure_detector
 from motserve.mlflow_store import placed
 from motserve.registry import Card, Scores, write_card
 from motserve.weights import resolve_weights
+from motserve.yaml_reader import read_yaml
 from training.detector_config import DetectorTraining
 from training.halved import halved
 from training.job import MODEL
@@ -236,7 +236,7 @@ def _finish(worker: Worker, settings: DetectorTraining, run: Path, folder: Path)
 
 
 def _measure(weights: Path, settings: DetectorTraining, worker: Worker) -> Scores:
-    names = yaml.safe_load(settings.data.read_text(encoding="utf-8"))["names"]
+    names = read_yaml(settings.data)["names"]
     changes = {
         "detector": {
             "weights": [str(weights)],

@@ -223,7 +223,7 @@ def _own_folder() -> tempfile.TemporaryDirectory[str]:
 
 def _placed(storage: str) -> str:
     """Make a folder absolute, for workers that are in another; buckets stay as they are."""
-    return storage if "://" in storage else str(Path(storage).expanduser().absolute())
+    return storage if "://" in storage else str(Path(storage).absolute())
 
 
 def _exists(place: str) -> bool:

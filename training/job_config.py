@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from motserve.config import MlflowConfig
+from motserve.config.paths import NameOrPath
 from motserve.config.sections import Section
 from motserve.credentials import without_credentials
 
@@ -39,7 +40,7 @@ class ComputeConfig(Section):
         3, ge=-1, le=1000, description="Times that lost workers are replaced and go on from the last checkpoint; -1 "
         "for as often as it takes."
     )  # fmt: skip
-    storage: str = Field(
+    storage: NameOrPath = Field(
         "runs/training",
         min_length=1,
         description="Folder or bucket (`s3://…`) of checkpoints; shared by all nodes. A job that was interrupted goes "

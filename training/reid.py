@@ -72,7 +72,7 @@ def _placed(settings: ReidTrainingConfig) -> ReidTrainingConfig:
 
 
 def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
+    return path.absolute()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

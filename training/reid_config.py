@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from motserve.config.paths import LocalPath, NameOrPath
 from motserve.config.sections import Section, Share
 from motserve.evaluation.reid_data import Protocol
 from motserve.reid.backbones import BACKBONES
@@ -19,7 +20,7 @@ Epoch = Annotated[int, Field(ge=1, le=100_000)]
 class ReidDataConfig(Section):
     """What is learned from, and who is kept apart to choose the model by."""
 
-    root: Path = Field(
+    root: LocalPath = Field(
         description="Folder of the data set, as downloaded or as `motserve datasets prepare` wrote it; then its lists "
         "say who is kept apart."
     )
@@ -33,7 +34,7 @@ class ReidDataConfig(Section):
         0.1, ge=0, lt=1, description="Share of the training people kept apart to choose the model by; 0 keeps the last."
     )
     validation_seed: int = Field(0, ge=0, le=2**31, description="Another number keeps others apart.")
-    validation_ids: Path | None = Field(
+    validation_ids: LocalPath | None = Field(
         None, description="File with the IDs of those who are kept apart, one a line, in place of a share."
     )
 
@@ -41,9 +42,9 @@ class ReidDataConfig(Section):
 class CrossConfig(Section):
     """Another data set, on which the result is measured without having seen any of it."""
 
-    root: Path = Field(description="Its folder.")
+    root: LocalPath = Field(description="Its folder.")
     protocol: Protocol = Field("market1501", description="Its layout, and what is compared with what.")
-    people: Path | None = Field(None, description="File with the IDs that count, one a line; null for all.")
+    people: LocalPath | None = Field(None, description="File with the IDs that count, one a line; null for all.")
 
 
 class NetworkConfig(Section):
@@ -53,14 +54,14 @@ class NetworkConfig(Section):
     dimension: int = Field(
         512, ge=2, le=8192, description="Length of an embedding: a linear layer maps the trunk's channels to it."
     )
-    init: str = Field(
+    init: NameOrPath = Field(
         "imagenet",
         min_length=1,
         description="`scratch`; `imagenet` for the trunk that torchvision trained; a trained embedder of the same "
         "backbone and dimension: `bundled`, a .safetensors file of motserve or `models:/NAME@ALIAS`; or a .pth file "
         "of torchvision or torchreid whose trunk is taken.",
     )
-    models_dir: Path = Field(Path("models"), description="Folder looked through first for weights by name.")
+    models_dir: LocalPath = Field(Path("models"), description="Folder looked through first for weights by name.")
     norm_momentum: float | None = Field(
         None,
         gt=0,

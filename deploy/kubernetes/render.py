@@ -18,6 +18,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from motserve.config import load_config
 from motserve.serving.arguments import ServeArgs
+from motserve.yaml_reader import read_yaml
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 OVERLAYS: Final = Path(__file__).resolve().parent / "overlays"
@@ -78,7 +79,7 @@ def rules() -> str:
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
         "metadata": {"name": "motserve", "labels": {"app.kubernetes.io/part-of": "motserve"}},
-        "spec": yaml.safe_load(RULES.read_text(encoding="utf-8")),
+        "spec": read_yaml(RULES),
     }
     return _RULES_NOTE + yaml.dump(body, Dumper=_Readable, sort_keys=False)
 
@@ -92,7 +93,7 @@ def serve_config(name: str) -> dict[str, Any]:
     Raises:
         InvalidConfig: A key of the file or of `serve_config.yaml` is unknown, or a value out of its bounds.
     """
-    config: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text(encoding="utf-8"))
+    config: dict[str, Any] = read_yaml(ROOT / "serve_config.yaml")
     file = ENVIRONMENTS / f"{name}.yaml"
     load_config([file])
     # A pod is reached at its own address, and by any of them: each with a replica takes requests.
@@ -101,7 +102,7 @@ def serve_config(name: str) -> dict[str, Any]:
     (application,) = config["applications"]
     args = ServeArgs(**application["args"])
     # Settings win over files. What the environment says must not be said by both.
-    settings = _without(args.settings, yaml.safe_load(file.read_text(encoding="utf-8")))
+    settings = _without(args.settings, read_yaml(file))
     files = [*args.config, file.relative_to(ROOT)]
     application["args"] = {"config": [f"{IN_IMAGE}/{path}" for path in files], "settings": settings}
     ServeDeploySchema(**config)

@@ -18,7 +18,7 @@ from motserve.cli.benchmark_reid import reid
 from motserve.cli.compare_trackers import COMPARED, NO_PEERS, contenders_of
 from motserve.cli.compared import OutputFolder, conclude
 from motserve.cli.labelled import DetectionFiles, Rules, Scores, Videos, labelled_sequences, note, with_scores
-from motserve.cli.options import ConfigFiles, Overrides, SequenceNames, names_of, read_config, sizes_of
+from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config, sizes_of
 from motserve.cli.progress import sequence_progress
 from motserve.config import Config
 from motserve.errors import InvalidConfig
@@ -54,7 +54,7 @@ def tracker(
     people: Annotated[str, typer.Option(help="Sizes of crowd, separated by commas.")] = "30,100,300",
     frames: Annotated[int, typer.Option(min=1, help="Frames measured at each size.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the made-up detections.")] = 0,
-    json: Annotated[Path | None, typer.Option(help="File for the rows.")] = None,
+    json: JsonFile = None,
     gt: Annotated[
         Path | None, typer.Option(help="Ground truth: measure accuracy and time on real sequences instead of a crowd.")
     ] = None,
@@ -77,14 +77,12 @@ def tracker(
     overrides: Overrides = None,
 ) -> None:
     """Time one update of the tracker in a made-up crowd, beside Ultralytics'; or every tracker on real sequences."""
-    settings = with_scores(read_config(config, overrides), scores, detections)
+    settings = with_scores(read_config(config, overrides, writes=[json if gt is None else output]), scores, detections)
     if gt is not None:
         _on_sequences(gt, detections, videos, sequences, trackers or ALL, peers, every, rules, output, settings)
         return
     if detections or videos or sequences or trackers or rules or every > 1:
         raise typer.BadParameter("sequences need their ground truth", param_hint="--gt")
-    if json is not None:
-        json.parent.mkdir(parents=True, exist_ok=True)
     rows = tracker_benchmark.run(sizes_of(people, "--people"), frames, seed, settings.tracker, _chosen_peers(peers))
     baseline = tracker_benchmark.baseline(settings.tracker)
     table = Table(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from motserve.benchmark import identities as identity_benchmark
-from motserve.cli.options import ConfigFiles, Overrides, read_config, sizes_of
+from motserve.cli.options import ConfigFiles, JsonFile, Overrides, read_config, sizes_of
 from motserve.cli.tables import number_table
 from motserve.files import write_json
 from motserve.provenance import stamp, write_stamp
@@ -19,12 +18,12 @@ from motserve.provenance import stamp, write_stamp
 def identities(
     count: Annotated[str, typer.Option("--identities", help="Sizes of the index, separated by commas.")] = "1000,10000",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the made-up people.")] = 0,
-    json: Annotated[Path | None, typer.Option(help="File for the rows.")] = None,
+    json: JsonFile = None,
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
     """Load an index of made-up people and search it."""
-    settings = read_config(config, overrides)
+    settings = read_config(config, overrides, writes=[json])
     rows = [identity_benchmark.run(size, settings.serving.identities, seed) for size in sizes_of(count, "--identities")]
     headings = ("identities", "embeddings", "load s", "search ms", "recall@10", "memory MB", "disk MB")
     cells = [
@@ -41,6 +40,5 @@ def identities(
     ]
     Console().print(number_table(headings, cells))
     if json is not None:
-        json.parent.mkdir(parents=True, exist_ok=True)
         write_json(json, [asdict(row) for row in rows])
         write_stamp(json, stamp(settings, libraries=["faiss-cpu"]))

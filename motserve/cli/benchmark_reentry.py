@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 
 from motserve.benchmark.reentry import Reentry, ReentryConfig, find_reentry, write_reentry
@@ -22,6 +21,7 @@ from motserve.experiments.models import Models
 from motserve.experiments.scoring import MOT_LIBRARIES
 from motserve.experiments.sequences import load_sequences
 from motserve.provenance import describe_files, stamp
+from motserve.text import to_json
 
 
 def reentry(
@@ -40,7 +40,7 @@ def reentry(
     overrides: Overrides = None,
 ) -> None:
     """Render scenes in which people leave for seconds and return, and track them with and without re-identification."""
-    settings = read_config(config, overrides)
+    settings = read_config(config, overrides, writes=[output])
     if people is not None and crops is None:
         raise typer.BadParameter("people are taken from crops; give --crops", param_hint="--people")
     wanted = read_settings(scenes, ReentryConfig) if scenes else ReentryConfig()
@@ -83,7 +83,7 @@ def _rendered(
         "crops": describe_files([crops])["sha256"] if crops else None,
         "people": sorted(wanted) if wanted is not None else None,
     }
-    key = orjson.dumps(content)
+    key = to_json(content)
     found = find_reentry(folder, key)
     if found is not None:
         return found

@@ -43,7 +43,7 @@ def reid(
 ) -> None:
     """Time embedders: every backbone that there is, and --weights for each file besides."""
     sizes = _sizes(batches)
-    settings = change_config(read_config(config, overrides), {"reid": {"batch_size": max(sizes)}})
+    settings = change_config(read_config(config, overrides, writes=[json]), {"reid": {"batch_size": max(sizes)}})
     names = [] if embedders.strip() == NO_PEERS else names_of(embedders)
     if not names and not weights:
         raise InvalidConfig("there is nothing to time; name --embedders or --weights")

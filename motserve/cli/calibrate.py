@@ -45,7 +45,7 @@ def reid(
     """Find the distance at which an embedder may link, for a share of false links that can be borne."""
     if (root is None) == (gt is None):
         raise typer.BadParameter("give a folder of crops, or ground truth of videos with --gt", param_hint="--root")
-    settings = read_config(config, overrides)
+    settings = read_config(config, overrides, writes=[json])
     models, cache = Models(settings), open_cache(settings)
     with sequence_progress("embedding") as tell:
         if root is not None:

@@ -48,7 +48,7 @@ def detectors(
     overrides: Overrides = None,
 ) -> None:
     """Compare detectors: --weights for each, or a file of candidates that also differ in other settings."""
-    settings = read_config(config, overrides)
+    settings = read_config(config, overrides, writes=[output])
     cache = open_cache(settings)
     configs = choose_candidates(settings, "detector", weights, candidates)
     for one in configs.values():

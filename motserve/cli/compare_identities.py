@@ -34,7 +34,7 @@ def identities(
     overrides: Overrides = None,
 ) -> None:
     """Compare policies: identity scores, links right and wrong, and the embeddings that they take."""
-    settings = with_scores(read_config(config, overrides), scores, detections)
+    settings = with_scores(read_config(config, overrides, writes=[output]), scores, detections)
     candidates = policies_of(names_of(policies), settings)
     if not candidates:
         raise typer.BadParameter("name at least one policy", param_hint="--policies")

@@ -37,7 +37,7 @@ def reid(
     overrides: Overrides = None,
 ) -> None:
     """Compare embedders: --weights for each, or a file of candidates that also differ in other settings."""
-    settings = read_config(config, overrides)
+    settings = read_config(config, overrides, writes=[output])
     configs = choose_candidates(settings, "reid", weights, candidates)
     crops = load_crops(root, protocol)
     with sequence_progress("embedding") as tell:

@@ -67,7 +67,7 @@ def trackers(
     overrides: Overrides = None,
 ) -> None:
     """Compare trackers: motserve's as configured, without and with identities, and those of other packages."""
-    settings = with_scores(read_config(config, overrides), scores, detections)
+    settings = with_scores(read_config(config, overrides, writes=[output]), scores, detections)
     cache, models = open_cache(settings), Models(settings)
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
     configs = read_candidates(candidates, settings, COMPARED) if candidates else own_variants(settings, loaded)

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from motserve.cli.options import SequenceNames, names_of
+from motserve.cli.terminal import say_error
 from motserve.datasets import Kind, Links, Manifest, PrepareOptions, verify
 from motserve.datasets import prepare as prepare_dataset
 
@@ -76,11 +77,7 @@ def verify_command(
         console.print(escape(change), highlight=False, soft_wrap=True)
     if len(changes) > _MOST_LINES:
         console.print(f"and {len(changes) - _MOST_LINES} more", highlight=False)
-    _errors.print(
-        f"[bold red]error:[/] {escape(str(folder))} is not as it was prepared: {len(changes)} differences; prepare it "
-        "again",
-        highlight=False,
-    )
+    say_error(f"{folder} is not as it was prepared: {len(changes)} differences; prepare it again")
     raise typer.Exit(3)
 
 

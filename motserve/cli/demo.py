@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +30,7 @@ from motserve.results import read_mot
 from motserve.scenes import SceneConfig, ground_truth_rows, render
 from motserve.serving.arguments import ServeArgs
 from motserve.video import VideoWriter
+from motserve.yaml_reader import read_yaml
 
 console = Console()
 
@@ -52,7 +53,8 @@ def demo(
 ) -> None:
     """Render a clip, post it to the real service, score the tracks, write the annotated video."""
     arguments = _application_arguments(serve_config)
-    settings = read_config([*arguments.config, arguments.settings, *(config or [])], overrides)
+    layers: list[Path | Mapping[str, Any]] = [*arguments.config, arguments.settings, *(config or [])]
+    settings = read_config(layers, overrides, writes=[output])
     serving = settings.serving.model_copy(update={"storage_dir": output.absolute() / "service"})
     settings = settings.model_copy(update={"serving": serving})
     output.mkdir(parents=True, exist_ok=True)
@@ -118,9 +120,14 @@ def _service(settings: Config) -> Iterator[str]:
 
 def _application_arguments(serve_config: Path) -> ServeArgs:
     try:
-        tree = yaml.safe_load(serve_config.read_text(encoding="utf-8"))
+        tree = read_yaml(serve_config)
+    except OSError as error:
+        raise InvalidConfig(f"cannot read {serve_config}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise InvalidConfig(f"{serve_config} is not valid: {error}") from error
+    try:
         return ServeArgs(**(tree["applications"][0].get("args") or {}))
-    except (OSError, yaml.YAMLError, ValidationError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (ValidationError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise InvalidConfig(f"{serve_config} is no Serve configuration with an application: {error!r}") from error
 
 

@@ -48,7 +48,7 @@ def detection(
     overrides: Overrides = None,
 ) -> None:
     """Score the configured detector, or detections in files: mAP50, mAP50-95, recall at fixed false positives."""
-    configured = with_scores(read_config(config, overrides), scores, detections)
+    configured = with_scores(read_config(config, overrides, writes=[json]), scores, detections)
     settings = for_scoring(configured)
     announce_confidence(configured)
     models = Models(settings)

@@ -64,7 +64,7 @@ def mot(
         raise typer.BadParameter("give the tracks to score, or --run to make them", param_hint="--results")
     if not run and (detections or videos):
         raise typer.BadParameter("--detections and --videos go with --run, which tracks first", param_hint="--run")
-    settings = with_scores(read_config(config, overrides), scores, detections)
+    settings = with_scores(read_config(config, overrides, writes=[results if run else None, json]), scores, detections)
     truths = find_truth(gt, names_of(sequences))
     if run and results is not None:
         _check_target(results, truths, detections)

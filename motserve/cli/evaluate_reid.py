@@ -34,7 +34,7 @@ def reid(
     overrides: Overrides = None,
 ) -> None:
     """Score the configured embedder: CMC, mAP and mINP."""
-    settings = read_config(config, overrides)
+    settings = read_config(config, overrides, writes=[json])
     models = Models(settings)
     weights = models.reid_weights.describe()
     crops = load_crops(root, protocol)

@@ -6,11 +6,10 @@ cannot be had, 5 a model that the gate refuses.
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from typer.core import TyperGroup
 
 from motserve import __version__, errors
@@ -28,6 +27,8 @@ from motserve.cli import (
     track,
     tune,
 )
+from motserve.cli.paths import read_paths
+from motserve.cli.terminal import accept_any_text, say_error
 
 _EXIT_CODES: dict[type[errors.MotserveError], int] = {
     errors.InvalidConfig: 2,
@@ -44,21 +45,18 @@ class _Commands(TyperGroup):
     """Says what went wrong in a line; a traceback is for defects only."""
 
     def invoke(self, ctx: Any) -> Any:
+        accept_any_text()
         try:
             return super().invoke(ctx)
         except errors.MotserveError as error:
-            _say(str(error))
+            say_error(str(error))
             raise typer.Exit(_EXIT_CODES.get(type(error), 1)) from error
         except OSError as error:
-            if error.filename is None or error.strerror is None:
+            if error.strerror is None or error.errno == errno.EPIPE:  # the reader of a pipe has left, which is no error
                 raise
-            _say(f"{error.filename2 or error.filename}: {error.strerror}")  # no space left, no right to write
+            place = error.filename2 or error.filename
+            say_error(f"{place}: {error.strerror}" if place else error.strerror)  # no space left, no right to write
             raise typer.Exit(1) from error
-
-
-def _say(message: str) -> None:
-    line = escape(" ".join(message.splitlines()))  # libraries give their reasons in several
-    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {line}", highlight=False)
 
 
 app = typer.Typer(
@@ -79,6 +77,7 @@ app.add_typer(compare.app, name="compare")
 app.add_typer(tune.app, name="tune")
 app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(datasets.app, name="datasets")
+read_paths(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from motserve.cli import registry
 from motserve.cli.options import ConfigFiles, Overrides, read_config
+from motserve.cli.terminal import say_error
 from motserve.config.sections import Role
 from motserve.registry import Registry
 from motserve.weights import Weights, find_weights, resolve_weights
@@ -54,9 +55,7 @@ def pull(config: ConfigFiles = None, overrides: Overrides = None) -> None:
             fallbacks.append(f"{role}: {weights.fallback}")
     console.print(table)
     if fallbacks:
-        Console(stderr=True, soft_wrap=True).print(
-            f"[bold red]error:[/] preferred weights cannot be had; {escape('; '.join(fallbacks))}"
-        )
+        say_error(f"preferred weights cannot be had; {'; '.join(fallbacks)}")
         raise typer.Exit(4)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +11,10 @@ import typer
 import yaml
 
 from motserve.config import Config, change_config, load_config, parse_overrides
+from motserve.disk import require_room
 from motserve.errors import InvalidConfig
 from motserve.logs import setup_logging
+from motserve.yaml_reader import read_yaml
 
 
 def writable_file(path: Path | None) -> Path | None:
@@ -133,8 +135,8 @@ def read_candidates(path: Path, settings: Config, sections: Collection[str]) -> 
         InvalidConfig: The file is no such mapping, or a change is not valid or not allowed.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        tree = read_yaml(path)
+    except (OSError, yaml.YAMLError) as error:
         raise InvalidConfig(f"cannot read candidates from {path}: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict) or not tree or not all(isinstance(changes, dict) for changes in tree.values()):
         raise InvalidConfig(f"{path} must name candidates, each with a mapping of what it changes: `name: {{key: …}}`")
@@ -153,8 +155,23 @@ def read_candidates(path: Path, settings: Config, sections: Collection[str]) -> 
     return candidates
 
 
-def read_config(layers: Sequence[Path | Mapping[str, Any]] | None, overrides: list[str] | None) -> Config:
-    """Build the configuration from files, or mappings, and settings, and set up the logs by it."""
+def read_config(
+    layers: Sequence[Path | Mapping[str, Any]] | None, overrides: list[str] | None, writes: Iterable[Path | None] = ()
+) -> Config:
+    """Build the configuration from files, or mappings, and settings, and set up the logs by it.
+
+    Args:
+        layers: The files and mappings; later ones win.
+        overrides: What `--set` says.
+        writes: Where the command writes its results, which may take hours to make.
+
+    Raises:
+        InvalidConfig: The configuration is not valid.
+        DiskFull: There is less room for the results than `disk.min_free_bytes`.
+    """
     config = load_config([_QUIET, *(layers or [])], parse_overrides(overrides or []))
     setup_logging(config.logging)
+    for place in writes:
+        if place is not None:
+            require_room(place, config.disk.min_free_bytes, "disk.min_free_bytes")
     return config

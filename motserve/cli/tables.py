@@ -13,6 +13,7 @@ from rich.table import Table
 
 from motserve.evaluation.sequences import COMBINED
 from motserve.experiments.comparison import Comparison
+from motserve.text import readable
 
 _GAP = 2  # characters that a column takes besides its content
 _LEAST_NAME = 8  # characters
@@ -58,7 +59,11 @@ class NumberTable:
 
     def _part(self, columns: Sequence[int], widths: Sequence[int], title: str | None) -> Table:
         table = Table(
-            title=title and escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+            title=title and escape(readable(title)),
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
         )
         for column in columns:
             table.add_column(
@@ -84,7 +89,7 @@ def number_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: 
         rows: The cells of each row; a row named `combined` stands out.
         title: What stands above the table.
     """
-    return NumberTable(headings, rows, title)
+    return NumberTable(headings, [list(map(readable, row)) for row in rows], title)
 
 
 def comparison_table(comparison: Comparison) -> NumberTable:

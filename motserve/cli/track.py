@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -18,15 +17,21 @@ from rich.table import Table
 
 from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.config import Config
+from motserve.disk import annotated_size, naming_full, require_room
+from motserve.errors import InvalidConfig
 from motserve.files import replacing
 from motserve.local import LocalModels
 from motserve.pipeline import PipelineStats, track_frames
 from motserve.postprocessing import Finisher, LookBook
 from motserve.provenance import describe_files, stamp, write_stamp
 from motserve.results import SUFFIXES, Format, ResultWriter, export, read_lines, read_results
+from motserve.results.run_folder import ANNOTATED, RUN_FILES, TRACKS, open_run_folder, run_name
+from motserve.text import readable
 from motserve.video import VideoInfo, annotate_video, open_video
 
 console = Console(stderr=True)
+
+_RUNS: Final = Path("runs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,50 +50,74 @@ def track(
     video: Annotated[Path, typer.Argument(help="Video file or image folder (MOTChallenge sequence).")],
     config: ConfigFiles = None,
     overrides: Overrides = None,
-    output: Annotated[Path | None, typer.Option(help="Folder for the results; runs/<name of the video>.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the results; by default one of its own, runs/<name of the video>, -2, -3, …"),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what an earlier run has left in --output, and nothing else.")
+    ] = False,
     format: Annotated[Format, typer.Option(help="Format of the tracks.")] = "json",  # noqa: A002
     save_video: Annotated[bool, typer.Option("--save-video", help="Write annotated.mp4 too.")] = False,
 ) -> None:
     """Track every person in VIDEO."""
     settings = read_config(config, overrides)
-    folder = output or Path("runs") / video.resolve().stem
-    target = folder / f"tracks{SUFFIXES[format]}"
-    with _progress() as progress:
-        models, lines, outcome = _track_to_lines(video, folder, settings, progress)
-        try:
-            head = {"name": video.name, **asdict(outcome.info)}
-            provenance = stamp(settings, weights=outcome.models, data={video.name: describe_files([video])})
-            with replacing(target) as partial, partial.open("wb") as file:
-                file.writelines(
-                    export(
-                        read_lines(lines),
-                        format,
-                        video=head,
-                        models=outcome.models,
-                        summary=outcome.summary,
-                        provenance=provenance,
-                    )
+    _check_places(video, output, save_video, settings)
+    with (
+        _progress() as progress,
+        naming_full(output or _RUNS),
+        open_run_folder(output, _RUNS, run_name(video), overwrite) as run,
+    ):
+        target = run.staging / f"{TRACKS}{SUFFIXES[format]}"
+        lines = run.staging / "lines.ndjson"
+        models, outcome = _track_to_lines(video, lines, settings, progress)
+        name = readable(video.name)
+        head = {"name": name, **asdict(outcome.info)}
+        provenance = stamp(settings, weights=outcome.models, data={name: describe_files([video])})
+        with target.open("wb") as file:
+            file.writelines(
+                export(
+                    read_lines(lines),
+                    format,
+                    video=head,
+                    models=outcome.models,
+                    summary=outcome.summary,
+                    provenance=provenance,
                 )
-            if format != "json":
-                write_stamp(target, provenance)
-            if save_video:
-                _draw(video, lines, folder / "annotated.mp4", models, settings, progress)
-        finally:
-            lines.unlink()
-    console.print(_table(video, outcome, target, folder / "annotated.mp4" if save_video else None))
+            )
+        if format != "json":
+            write_stamp(target, provenance)
+        if save_video:
+            try:
+                _draw(video, lines, run.staging / ANNOTATED, models, settings, progress)
+            except BaseException:
+                run.publish()  # the tracks are whole, and cost more than the picture of them
+                console.print(f"[yellow]tracks without video:[/] {escape(readable(run.path / target.name))}")
+                raise
+        run.publish()
+    console.print(_table(name, outcome, run.path / target.name, run.path / ANNOTATED if save_video else None))
 
 
-def _track_to_lines(
-    video: Path, folder: Path, settings: Config, progress: Progress
-) -> tuple[LocalModels, Path, _Outcome]:
-    """Track into a file of lines beside the result, which memory does not have to hold."""
+def _check_places(video: Path, output: Path | None, save_video: bool, settings: Config) -> None:
+    """Refuse before anything is loaded what could only fail in the end.
+
+    Raises:
+        InvalidConfig: The video is one of the files that the run would replace.
+        DiskFull: There is not room enough.
+    """
+    if output is not None and video.resolve() in [(output / name).resolve() for name in RUN_FILES]:
+        raise InvalidConfig(f"{video} is one of the results in {output}; choose another --output")
+    least, because = settings.disk.min_free_bytes, "disk.min_free_bytes"
+    if save_video:
+        least += annotated_size(video, settings.disk.annotated_share)
+        because += " and, for the annotated video, disk.annotated_share of the size of the video"
+    require_room(output or _RUNS, least, because)
+
+
+def _track_to_lines(video: Path, lines: Path, settings: Config, progress: Progress) -> tuple[LocalModels, _Outcome]:
+    """Track into a file of lines, which memory does not have to hold."""
     with open_video(video, settings.video) as source:
         models, finisher = LocalModels(settings), Finisher(settings)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise typer.BadParameter(f"{folder} cannot be made: {error.strerror}", param_hint="--output") from error
-        lines = folder / f".tracks.{secrets.token_hex(4)}.ndjson"
         stats, book = PipelineStats(), finisher.book((source.info.width, source.info.height))
         task = progress.add_task("tracking", total=source.info.frame_count, speed="")
 
@@ -107,19 +136,13 @@ def _track_to_lines(
                     progress.update(task, completed=stats.frames, speed=f"{stats.frames / seconds:.1f} frames/s")
             return time.monotonic() - started
 
-        try:
-            with ResultWriter(lines, models.class_names) as results:
-                seconds = asyncio.run(run())
-            if finisher:
-                stats.identities = _finish(lines, models, finisher, book)
-        except BaseException:
-            lines.unlink(missing_ok=True)
-            with suppress(OSError):  # a folder that holds something stays
-                folder.rmdir()
-            raise
+        with ResultWriter(lines, models.class_names) as results:
+            seconds = asyncio.run(run())
+        if finisher:
+            stats.identities = _finish(lines, models, finisher, book)
         progress.update(task, total=stats.frames)
         used = {**models.models, **finisher.weights}
-        return models, lines, _Outcome(source.info, used, stats, seconds)
+        return models, _Outcome(source.info, used, stats, seconds)
 
 
 def _finish(lines: Path, models: LocalModels, finisher: Finisher, book: LookBook | None) -> int:
@@ -154,8 +177,8 @@ def _progress() -> Progress:
     )
 
 
-def _table(video: Path, outcome: _Outcome, target: Path, annotated: Path | None) -> Table:
-    table = Table(title=escape(video.name), show_header=False)
+def _table(name: str, outcome: _Outcome, target: Path, annotated: Path | None) -> Table:
+    table = Table(title=escape(name), show_header=False)
     stats, info = outcome.stats, outcome.info
     table.add_row("video", f"{info.width}x{info.height}, {info.codec}")
     table.add_row("frames", f"{stats.frames} in {outcome.seconds:.1f} s, {outcome.summary['fps']} frames/s")
@@ -166,7 +189,7 @@ def _table(video: Path, outcome: _Outcome, target: Path, annotated: Path | None)
             table.add_row(role, f"{escape(weights['name'])} {weights['sha256'][:12]}")
             if weights["fallback"]:
                 table.add_row("", f"[yellow]fallback: {escape(weights['fallback'])}[/]")
-    table.add_row("tracks", escape(str(target)))
+    table.add_row("tracks", escape(readable(target)))
     if annotated:
-        table.add_row("video with tracks", escape(str(annotated)))
+        table.add_row("video with tracks", escape(readable(annotated)))
     return table

@@ -67,7 +67,7 @@ def tracker(
     overrides: Overrides = None,
 ) -> None:
     """Search the ranges of `tuning.space` for what tracks best, and report it on data the search never saw."""
-    settings = with_scores(read_config(config, overrides), scores, detections)
+    settings = with_scores(read_config(config, overrides, writes=[output]), scores, detections)
     cache, models = open_cache(settings), Models(settings)
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
     apart = names_of(held_out)

@@ -1,5 +1,6 @@
 """The one configuration tree: every field described and bounded, unknown keys refused."""
 
+from motserve.config.disk import DiskConfig
 from motserve.config.evaluation import (
     CalibrationConfig,
     EvaluationConfig,
@@ -54,6 +55,7 @@ __all__ = [
     "Config",
     "DeepSortConfig",
     "DetectorConfig",
+    "DiskConfig",
     "EvaluationConfig",
     "GalleryConfig",
     "IdentitiesConfig",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from motserve.config.paths import NameOrPath, StoreAddress
 from motserve.config.sections import Section
 
 ScoreScale = Literal["auto", "as-is", "rank", "logistic"]
@@ -82,10 +83,10 @@ class EvaluationConfig(Section):
 class MlflowConfig(Section):
     """Where runs are logged when `--mlflow` asks for it."""
 
-    tracking_uri: str = Field(
+    tracking_uri: StoreAddress = Field(
         "sqlite:///runs/mlflow.db", min_length=1, description="MLflow tracking store: a database or a server."
     )
-    artifact_dir: str | None = Field(
+    artifact_dir: NameOrPath | None = Field(
         "runs/mlflow",
         description="Folder for artifacts of a new experiment; null for the store's own default. A server, whose "
         "address begins with http, keeps them where it was told to.",

@@ -1,4 +1,4 @@
-"""Reading of YAML files that hold settings of one kind."""
+"""Reading of YAML files that hold settings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from motserve.config.sections import Section
 from motserve.errors import InvalidConfig
+from motserve.yaml_reader import read_yaml
 
 Settings = TypeVar("Settings", bound=Section)
 
@@ -43,7 +44,7 @@ def layer_settings(paths: Sequence[Path], overrides: Mapping[str, Any], kind: ty
     names = ", ".join(map(str, paths))
     try:
         for path in paths:
-            tree = merge(tree, _read(path))
+            tree = merge(tree, read_tree(path))
         return kind(**merge(tree, overrides))
     except (TypeError, ValidationError) as error:
         raise InvalidConfig(f"configuration file {names} is not valid: {' '.join(str(error).split())}") from error
@@ -71,13 +72,20 @@ def merge(
     return merged
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_tree(path: Path) -> dict[str, Any]:
+    """Read a mapping from a YAML file; an empty file is an empty one.
+
+    Raises:
+        InvalidConfig: The file cannot be read, or holds something else; see `parse_yaml` for what is refused.
+    """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        tree = read_yaml(path)
     except OSError as error:
         raise InvalidConfig(f"cannot read configuration file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise InvalidConfig(f"configuration file {path} is not valid: {' '.join(str(error).split())}") from error
+    if tree is None:
+        return {}
     if not isinstance(tree, dict):
         raise InvalidConfig(f"configuration file {path} must hold a mapping, not a {type(tree).__name__}")
     return tree

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from motserve.config.paths import NameOrPath
 from motserve.config.sections import Section
 
 
 class LinkingConfig(Section):
     """Joining of identities of which one begins where another ended, by motion (AFLink)."""
 
-    weights: str = Field("bundled", description="`bundled`, or a file that `training.linker` wrote.")
+    weights: NameOrPath = Field("bundled", description="`bundled`, or a file that `training.linker` wrote.")
     max_gap_s: float = Field(2.0, gt=0, le=600, description="Longest time in seconds between two that are joined.")
     max_distance: float = Field(
         1.5, gt=0, le=100, description="Farthest that somebody may have come in it, in heights of a person."

@@ -6,13 +6,25 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from motserve.config.paths import expand_names
+
 
 def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
-"""A list of names; a single name stands for a list of one."""
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many), expand_names]
+"""A list of names of weights, or paths to them; a single name stands for a list of one."""
+
+
+def _texts(value: object) -> object:
+    """YAML reads the name `0` as a number; whether there is such a class is for the weights to say."""
+    many = value if isinstance(value, list | tuple) else [value]
+    return [str(one) if isinstance(one, int | float) else one for one in many]
+
+
+ClassNames = Annotated[tuple[str, ...], BeforeValidator(_texts)]
+"""A list of names of classes; a single name stands for a list of one."""
 
 
 def _off(value: object) -> object:
@@ -54,7 +66,7 @@ class DetectorConfig(Section):
         description="Architecture of weights in a .pth or .safetensors file, such as `fasterrcnn_resnet50_fpn_v2` or "
         "`tf_efficientdet_d0`. null takes it from the file's metadata or name; other weights tell it themselves.",
     )
-    classes: Names = Field(
+    classes: ClassNames = Field(
         ("person",), min_length=1, description="Class names to follow; `all` for every class the weights know."
     )
     confidence: float = Field(

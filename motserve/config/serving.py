@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, model_validator
 
 from motserve.config.observability import MetricsConfig, TracingConfig
+from motserve.config.paths import LocalPath
 from motserve.config.sections import Section
 
 
@@ -166,11 +167,11 @@ class ReloadConfig(Section):
 class ServingConfig(Section):
     """The service as a whole."""
 
-    storage_dir: Path = Field(
+    storage_dir: LocalPath = Field(
         Path("data"),
         description="Folder of uploads, results and the stores of jobs and people; shared by all nodes of a cluster.",
     )
-    allowed_roots: tuple[Path, ...] = Field(
+    allowed_roots: tuple[LocalPath, ...] = Field(
         (), description="Folders below which `file://` URLs may be read; none by default."
     )
     max_upload_bytes: int = Field(2 << 30, ge=1, description="Largest upload in bytes; larger ones get 413.")

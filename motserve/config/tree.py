@@ -16,8 +16,10 @@ from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from motserve.config.disk import DiskConfig
 from motserve.config.evaluation import EvaluationConfig, MlflowConfig, TuningConfig
-from motserve.config.files import merge
+from motserve.config.files import merge, read_tree
+from motserve.config.paths import LocalPath, local_path
 from motserve.config.postprocessing import InterpolationConfig, LinkingConfig, RegroupingConfig
 from motserve.config.registry import RegistryConfig
 from motserve.config.sections import (
@@ -37,6 +39,7 @@ from motserve.config.tracker import (
     needs_embeddings,
 )
 from motserve.errors import InvalidConfig
+from motserve.yaml_reader import parse_yaml
 
 ENV_PREFIX = "MOTSERVE_"
 NESTING = "__"
@@ -51,8 +54,8 @@ class Config(BaseSettings):
         extra="forbid", frozen=True, validate_default=True, env_prefix=ENV_PREFIX, env_nested_delimiter=NESTING
     )
 
-    models_dir: Path = Field(Path("models"), description="Folder looked through first for weights by name.")
-    cache_dir: Path = Field(
+    models_dir: LocalPath = Field(Path("models"), description="Folder looked through first for weights by name.")
+    cache_dir: LocalPath = Field(
         Path("~/.cache/motserve"), description="Folder for downloaded weights; `~` is the home folder."
     )
     detector: DetectorConfig = Field(DetectorConfig(), description="Object detector.")
@@ -71,6 +74,7 @@ class Config(BaseSettings):
     )
     video: VideoConfig = Field(VideoConfig(), description="Video in and out.")
     pipeline: PipelineConfig = Field(PipelineConfig(), description="Flow of frames.")
+    disk: DiskConfig = Field(DiskConfig(), description="Room on disks.")
     serving: ServingConfig = Field(ServingConfig(), description="The service.")
     logging: LoggingConfig = Field(LoggingConfig(), description="Logs.")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="Measuring.")
@@ -125,7 +129,7 @@ def load_config(
     """
     tree: dict[str, Any] = {}
     for layer in layers:
-        tree = _merge(tree, layer if isinstance(layer, Mapping) else _read(Path(layer)))
+        tree = _merge(tree, layer if isinstance(layer, Mapping) else read_tree(local_path(layer)))
     _refuse_unknown_variables()
     tree = _merge(tree, _Environment(Config)())
     tree = _merge(tree, overrides or {})
@@ -186,23 +190,9 @@ def _validated(tree: Mapping[str, Any]) -> Config:
 
 def _parse(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return parse_yaml(text)
     except yaml.YAMLError as error:
         raise InvalidConfig(f"the value of {where} is not YAML: {text!r} ({error})") from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidConfig(f"cannot read configuration file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidConfig(f"configuration file {path} is not YAML: {error}") from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise InvalidConfig(f"configuration file {path} must hold a mapping of sections, not a {type(tree).__name__}")
-    return tree
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

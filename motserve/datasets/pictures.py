@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from motserve.errors import InvalidData
 from motserve.folders import is_hidden
+from motserve.text import encodable, readable
 from motserve.video.image_header import IMAGE_SUFFIXES, image_file_size
 
 
@@ -25,13 +27,20 @@ class Picture:
 
 
 def list_pictures(folder: Path) -> list[Picture]:
-    """Return the pictures of a folder, sorted by name; hidden files are none."""
+    """Return the pictures of a folder, sorted by name; hidden files are none.
+
+    Raises:
+        InvalidData: A name is not UTF-8: lists of pictures, which are JSON and text, could not hold it.
+    """
     with os.scandir(folder) as entries:
         found = [
             Picture(folder / entry.name, entry.stat().st_size)
             for entry in entries
             if not is_hidden(entry.name) and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and entry.is_file()
         ]
+    for picture in found:
+        if encodable(picture.path.name) != picture.path.name:
+            raise InvalidData(f"{readable(picture.path)}: the name is not UTF-8; rename the file")
     return sorted(found, key=lambda picture: picture.path.name)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,13 @@ from numpy.typing import NDArray
 from motserve.errors import InvalidConfig
 from motserve.types import Detections, Image
 from motserve.weights import Weights
+
+# of what a message about a class says
+_MOST_NAMED: Final = 12
+_NEAR: Final = 5
+_LEAST_LIKENESS: Final = 0.6
+_MOST_DIGITS: Final = 9
+_MOST_CHARACTERS: Final = 80
 
 
 def choose_classes(names: Mapping[int, str], wanted: Sequence[str], weights: Weights) -> dict[int, str]:
@@ -30,13 +38,25 @@ def choose_classes(names: Mapping[int, str], wanted: Sequence[str], weights: Wei
     """
     if "all" in wanted:
         return dict(names)
-    unknown = set(wanted) - set(names.values())
-    if unknown:
-        raise InvalidConfig(
-            f"detector.classes: {', '.join(sorted(unknown))} not among the classes of {weights.name}: "
-            f"{', '.join(names.values())}"
-        )
+    for name in wanted:
+        if name not in names.values():
+            raise InvalidConfig(
+                f"detector.classes: {name[:_MOST_CHARACTERS]!r} is no class of {weights.name}; {_hint(name, names)}"
+            )
     return {index: name for index, name in names.items() if name in wanted}
+
+
+def _hint(wrong: str, names: Mapping[int, str]) -> str:
+    """Say which classes there are: all where they are few, else those whose names come near."""
+    known = list(names.values())
+    if len(known) <= _MOST_NAMED:
+        return f"it has {', '.join(known)}"
+    if wrong.isdecimal() and len(wrong) <= _MOST_DIGITS and int(wrong) in names:
+        return f"classes are given by name, and number {int(wrong)} of its {len(known)} is {names[int(wrong)]!r}"
+    by_lower = {name.lower(): name for name in known}
+    near = get_close_matches(wrong[:_MOST_CHARACTERS].lower(), by_lower, _NEAR, _LEAST_LIKENESS)
+    shown = [by_lower[name] for name in near] or known[:_NEAR]
+    return f"{'near it' if near else 'some'} of its {len(known)} classes: {', '.join(shown)}"
 
 
 def group_by_shape(images: Sequence[Image]) -> list[list[int]]:

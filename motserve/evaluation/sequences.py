@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +11,10 @@ from typing import Final
 
 from motserve.errors import InvalidData, NotFound
 from motserve.folders import is_hidden
+from motserve.provenance import stamp_of
 from motserve.results import SUFFIXES
 from motserve.results.mot import MOST_FRAMES
+from motserve.results.run_folder import is_numbered_run
 from motserve.video.seqinfo import read_seqinfo
 
 COMBINED: Final = "combined"
@@ -20,6 +24,7 @@ _TRUTH = Path("gt") / "gt.txt"
 _RUN = "tracks"  # what `motserve track` calls its result, whose folder has the name of the video
 _KIT = "data"  # subfolder of results in the layout of the benchmarks' kit
 _MOST_NAMED = 8
+_NUMBER = re.compile(r"-\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ def find_results(path: Path, names: Collection[str]) -> dict[str, Path]:
 
     Args:
         path: A file, for a single sequence; or a folder that holds `<sequence>.txt`, `.json`, `.ndjson` or `.csv`, or
-            `<sequence>/tracks.*` as `motserve track` writes them.
+            `<sequence>/tracks.*` as `motserve track` writes them, `<sequence>-2/tracks.*` of a second run too.
         names: Names of the sequences.
 
     Returns:
@@ -114,7 +119,10 @@ def find_results(path: Path, names: Collection[str]) -> dict[str, Path]:
         )
     for name, files in found.items():
         if len(files) > 1:
-            raise InvalidData(f"the file of {name} is there twice: {files[0]} and {files[1]}")
+            raise InvalidData(
+                f"the file of {name} is there {'twice' if len(files) == 2 else f'{len(files)} times'}: "
+                f"{' and '.join(map(str, files[:2]))}; remove what is not meant, or give the folder of one run"
+            )
     return {name: files[0] for name, files in found.items()}
 
 
@@ -132,10 +140,27 @@ def _with_name(folder: Path) -> Path:
 
 
 def _result_files(path: Path, name: str, alone: bool) -> list[Path]:
-    stems = [path / name, path / _KIT / name, path / name / _RUN, *([path / _RUN] if alone else [])]
+    runs = [folder for folder in path.glob(f"{glob.escape(name)}-*") if folder.name.rpartition("-")[2].isdecimal()]
+    places = [path / name, path / _KIT / name, *([path / _RUN] if alone else [])]
     # a sequence may itself be named as motserve's own results are
-    files = dict.fromkeys(stem.with_name(stem.name + suffix) for stem in stems for suffix in SUFFIXES.values())
+    files = dict.fromkeys(file for place in places for file in _with_suffixes(place))
+    own = [file for file in _with_suffixes(path / name / _RUN) if not _is_later_run(file)]
+    later = [file for folder in runs for file in _with_suffixes(folder / _RUN) if _is_later_run(file)]
+    return [*files, *(file for file in (*own, *sorted(later)) if file not in files)]
+
+
+def _with_suffixes(place: Path) -> list[Path]:
+    files = (place.with_name(place.name + suffix) for suffix in SUFFIXES.values())
     return [file for file in files if file.is_file()]
+
+
+def _is_later_run(file: Path) -> bool:
+    """Tell whether tracks are in a folder that got a number because there was one of an earlier run already.
+
+    What the folder is called does not tell: `A-2` may be the second run of `A`, or the first of another sequence.
+    """
+    data = (stamp_of(file) or {}).get("data") if _NUMBER.search(file.parent.name) else None
+    return isinstance(data, dict) and any(is_numbered_run(file.parent.name, video) for video in data)
 
 
 def _describe(name: str, path: Path) -> TruthFile:

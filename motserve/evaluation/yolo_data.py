@@ -11,10 +11,12 @@ import cv2
 import numpy as np
 import yaml
 
+from motserve.config.paths import local_path
 from motserve.errors import InvalidData, NotFound
 from motserve.evaluation.detection import ImageTruth
 from motserve.folders import visible_files
 from motserve.video.image_header import IMAGE_SUFFIXES, image_size
+from motserve.yaml_reader import read_yaml
 
 _COLUMNS = 5  # class, centre x, centre y, width, height
 _OTHER_PICTURES = frozenset({".avif", ".bmp", ".heic", ".tif", ".tiff", ".webp"})  # to pass over them moves the score
@@ -55,10 +57,10 @@ def read_yolo(data: Path, split: str) -> YoloData:
         InvalidData: The file, a picture or a row of labels is malformed; the message names file and line.
     """
     try:
-        tree = yaml.safe_load(data.read_text(encoding="utf-8"))
+        tree = read_yaml(data)
     except FileNotFoundError as error:
         raise NotFound(f"there is no data set at {data}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError) as error:
         raise InvalidData(f"{data} is not a YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict) or "names" not in tree or split not in tree:
         has = ", ".join(map(str, tree)) if isinstance(tree, dict) else type(tree).__name__
@@ -67,9 +69,13 @@ def read_yolo(data: Path, split: str) -> YoloData:
     sources = tree[split] if isinstance(tree[split], list) else [tree[split]]
     if not all(isinstance(part, str) for part in (tree.get("path") or "", *sources)):
         raise InvalidData(f"{data}: `path` must be a folder, and `{split}` a folder, a text file or a list of them")
-    root = data.parent / (tree.get("path") or "")
+    try:
+        root = data.parent / local_path(tree.get("path") or ".")
+        places = [root / local_path(source) for source in sources]
+    except ValueError as error:
+        raise InvalidData(f"{data}: {error}") from error
     # a picture that two sources name counts once
-    images = list(dict.fromkeys(image for source in sources for image in _images(root / source, root)))
+    images = list(dict.fromkeys(image for place in places for image in _images(place, root)))
     if not images:
         raise InvalidData(f"{data}: {split} has no pictures ({', '.join(IMAGE_SUFFIXES)}) in {sources}")
     labels = [_label_path(image) for image in images]

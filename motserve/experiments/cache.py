@@ -97,7 +97,8 @@ class Cache:
         if not path.is_file():
             return None
         try:
-            return parse(pq.read_table(path, page_checksum_verification=True))
+            with path.open("rb") as file:  # Arrow takes no name that is not UTF-8
+                return parse(pq.read_table(file, page_checksum_verification=True))
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
             logger.warning("%s cannot be read and is made anew: %s", path, error)
             return None
@@ -107,8 +108,8 @@ class Cache:
         table = table.replace_schema_metadata({_METADATA: text.encode()})
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as partial:
-                pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
+            with replacing(path) as partial, partial.open("wb") as file:
+                pq.write_table(table, file, compression="zstd", write_page_checksum=True)
         except OSError as error:
             logger.warning("%s cannot be kept, so the next run computes it again: %s", path, error)
 
@@ -131,4 +132,4 @@ def _embeddings_in(table: Any) -> tuple[list[str], FloatArray]:
 
 def open_cache(config: Config) -> Cache:
     """Return the cache that a configuration names; its folder may be deleted at any time."""
-    return Cache(config.cache_dir.expanduser() / "experiments")
+    return Cache(config.cache_dir / "experiments")

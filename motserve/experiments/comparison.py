@@ -8,6 +8,8 @@ from math import isfinite
 from numbers import Real
 from typing import Any, Final, Literal
 
+from motserve.text import readable
+
 Kind = Literal["text", "percent", "count", "decimal", "millions"]
 Row = Mapping[str, Any]
 
@@ -39,7 +41,7 @@ class Column:
         if value is None or (isinstance(value, Real) and not is_finite(value)):
             return _UNKNOWN
         if self.kind == "text":
-            return str(value)
+            return readable(value)
         return f"{value * SCALE.get(self.kind, 1.0):.{_DIGITS[self.kind]}f}"
 
 
@@ -93,7 +95,7 @@ class Comparison:
         headings = [column.heading for column in self.columns]
         rules = ["---" if column.kind == "text" else "---:" for column in self.columns]
         lines = [headings, rules, *([_in_one_cell(cell) for cell in row] for row in self.cells())]
-        return f"## {self.title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        return f"## {readable(self.title)}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
     def metrics(self) -> dict[str, dict[str, float]]:
         """Return what each candidate scored, for a record of runs.

@@ -18,6 +18,7 @@ from motserve.experiments.cache import Cache
 from motserve.experiments.detections import Progress, silent
 from motserve.experiments.models import Models
 from motserve.provenance import describe_files
+from motserve.text import readable
 from motserve.types import FloatArray
 
 
@@ -111,7 +112,7 @@ def embed_crops(
         `(n, d)` float32 unit vectors, in the order of the table.
     """
     key = {"crops": sha256, **models.embedding_key()}
-    names = [path.name for path in table.paths]
+    names = [readable(path.name) for path in table.paths]
     kept = cache.load_embeddings(key)
     if kept is not None and kept[0] == names:
         return kept[1]

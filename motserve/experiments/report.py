@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from motserve.experiments.comparison import SCALE, Comparison, is_finite
 from motserve.files import replacing, write_json
+from motserve.text import readable
 
 _FIGURE_INCHES: Final = (8.0, 5.0)
 _DECADES_LABELLED = 20.0  # ratio of the ends of an axis beyond which the labels between powers of ten touch
@@ -59,7 +60,7 @@ def _draw(comparison: Comparison, path: Path) -> None:
     plot.margins(x=0.2, y=0.1)
     plot.set_xlabel(axes.x_title)
     plot.set_ylabel(f"{axes.y.heading}, %" if axes.y.kind == "percent" else axes.y.heading)
-    plot.set_title(comparison.title, parse_math=False)
+    plot.set_title(readable(comparison.title), parse_math=False)
     plot.grid(visible=True, alpha=0.3)
     # a legend, because names beside points that lie close together cover each other
     if marks:

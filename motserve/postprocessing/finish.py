@@ -42,7 +42,7 @@ class Finisher:
 
             name = config.linking.weights
             file = resources.files("motserve.bundled") / "aflink.safetensors" if name == _BUNDLED else name
-            path = Path(str(file)).expanduser()
+            path = Path(str(file))
             self._score = AFLinkScorer.load(path)
             self.weights["linking"] = Weights(name, path, checksum(path), fallback="").describe()
 

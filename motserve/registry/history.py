@@ -11,6 +11,7 @@ from typing import Final, Literal
 import orjson
 
 from motserve.config.registry import Alias
+from motserve.text import to_json
 
 Way = Literal["promote", "force", "rollback"]
 
@@ -54,7 +55,7 @@ def read_history(text: str) -> list[Move]:
 
 def write_history(moves: list[Move]) -> str:
     """Write moves as a tag, without the oldest where they would not fit."""
-    while len(text := orjson.dumps([asdict(one) for one in moves]).decode()) > _TAG_CHARACTERS:
+    while len(text := to_json([asdict(one) for one in moves]).decode()) > _TAG_CHARACTERS:
         moves = moves[1:]
     return text
 

@@ -13,7 +13,7 @@ from motserve.config import MlflowConfig
 from motserve.config.registry import Alias, RegistryConfig
 from motserve.credentials import without_credentials
 from motserve.errors import Conflict, NotFound, WeightsUnavailable
-from motserve.mlflow_store import connect, failures, refusals, store_exists, store_uri
+from motserve.mlflow_store import connect, failures, refusals, store_exists
 from motserve.registry.card import Scores, read_card
 from motserve.registry.gate import Verdict, judge
 from motserve.registry.history import HISTORY, MOST_REASON, Move, Way, read_history, user, version_before, write_history
@@ -204,7 +204,7 @@ class Registry:
         with refusals(self._config, f"the files of {version.uri}", WeightsUnavailable):
             source = self._client.get_model_version_download_uri(version.model, str(version.number))
             there = download_artifacts(
-                artifact_uri=source, dst_path=str(folder), tracking_uri=store_uri(self._config)
+                artifact_uri=source, dst_path=str(folder), tracking_uri=self._config.tracking_uri
             )  # fmt: skip
         card = read_card(Path(there))
         if card.sha256 != version.sha256:

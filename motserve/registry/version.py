@@ -13,6 +13,7 @@ from motserve.config.sections import Role
 from motserve.errors import NotFound
 from motserve.mlflow_store import plain_name
 from motserve.registry.card import Scores
+from motserve.text import to_json
 
 ARCHIVED: Final = "archived"
 """Tag of a version that is out of use."""
@@ -59,7 +60,7 @@ def score_tags(scores: Iterable[Scores]) -> dict[str, str]:
     """Write scores as tags: all of them by the key of their data, and the first data's also by their plain names."""
     tags: dict[str, str] = {}
     for one in scores:
-        tags[f"{_SCORES}{one.key[:_KEY_DIGITS]}"] = orjson.dumps(asdict(one)).decode()
+        tags[f"{_SCORES}{one.key[:_KEY_DIGITS]}"] = to_json(asdict(one)).decode()
         for name, value in one.metrics.items():
             tags.setdefault(plain_name(name), f"{value:.2f}")
     return tags

@@ -9,6 +9,7 @@ import orjson
 
 from motserve.errors import InvalidData
 from motserve.results.formats import CONFIDENCE_DECIMALS, PIXEL_DECIMALS, TIME_DECIMALS, Format
+from motserve.text import to_json
 
 CSV_HEADER = b"frame,timestamp,identity,track,class,confidence,x1,y1,x2,y2,state,reidentified_from,distance,gap_s\n"
 _BLOCK_BYTES = 65536  # large enough that the cost of handing a block over does not matter
@@ -52,9 +53,9 @@ def export(
     """
     if format == "json":
         origin = {"provenance": provenance} if provenance else {}
-        head = orjson.dumps(
+        head = to_json(
             {"video": video or {}, "models": models or {}, "summary": summary or {}, **origin},
-            option=orjson.OPT_SERIALIZE_NUMPY,
+            orjson.OPT_SERIALIZE_NUMPY,
         )
         pieces = _document(_parsed(lines, name), head)
     elif format == "ndjson":

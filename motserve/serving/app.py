@@ -75,12 +75,12 @@ def _cluster_has_gpus() -> bool:
 
 def _place(config: Config) -> Config:
     """Make paths absolute: replicas may have another working directory than whoever starts the service."""
-    serving = config.serving.model_copy(update={"storage_dir": config.serving.storage_dir.expanduser().absolute()})
+    serving = config.serving.model_copy(update={"storage_dir": config.serving.storage_dir.absolute()})
     return config.model_copy(
         update={
             "serving": serving,
-            "models_dir": config.models_dir.expanduser().absolute(),
-            "cache_dir": config.cache_dir.expanduser().absolute(),
+            "models_dir": config.models_dir.absolute(),
+            "cache_dir": config.cache_dir.absolute(),
             "mlflow": placed(config.mlflow),
         }
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from motserve.config.paths import LocalPath
 
 
 class ServeArgs(BaseModel):
@@ -13,5 +14,5 @@ class ServeArgs(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    config: list[Path] = Field([], description="YAML files with parts of the configuration; later ones win.")
+    config: list[LocalPath] = Field([], description="YAML files with parts of the configuration; later ones win.")
     settings: dict[str, Any] = Field({}, description="A part of the configuration; it wins over the files.")

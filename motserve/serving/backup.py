@@ -20,7 +20,8 @@ from typing import Final
 
 import orjson
 
-from motserve.database import migrate, transaction
+from motserve.database import migrate, stored_path, transaction
+from motserve.disk import require_room
 from motserve.errors import Conflict, IncompatibleStore, NotFound
 from motserve.files import write_json
 from motserve.identities.store import IDENTITIES_FILE, IDENTITIES_STEPS, IdentityStore
@@ -66,11 +67,13 @@ def back_up(storage: Path, target: Path, release: str) -> Backup:
     Raises:
         NotFound: There is no store of jobs in the storage.
         Conflict: The target holds something.
+        DiskFull: The target has not room enough.
         OSError: The target cannot be written to; it has no `backup.json` then, and is no backup.
     """
-    storage, target = storage.expanduser().absolute(), target.expanduser().absolute()
+    storage, target = storage.absolute(), target.absolute()
     if not (storage / JOBS_FILE).is_file():
         raise NotFound(f"{storage} is no storage of a service: it has no {JOBS_FILE}; is serving.storage_dir right?")
+    require_room(target, _size(storage), "the size of the storage")
     _make_empty(target)
     began = time.time()
     _copy_store(storage / JOBS_FILE, target / JOBS_FILE)
@@ -99,9 +102,11 @@ def restore(source: Path, storage: Path) -> Backup:
         NotFound: The source is no backup.
         IncompatibleStore: It is incomplete, or a later release made it; nothing is written then.
         Conflict: The storage holds something.
+        DiskFull: It has not room enough.
     """
-    source, storage = source.expanduser().absolute(), storage.expanduser().absolute()
+    source, storage = source.absolute(), storage.absolute()
     backup = _read(source)
+    require_room(storage, backup.bytes, "the size of the backup")
     _make_empty(storage)
     for name in backup.stores:
         _copy_store(source / name, storage / name)
@@ -140,6 +145,15 @@ def _read(source: Path) -> Backup:
     if size != backup.bytes:
         raise IncompatibleStore(f"{source} has {size:,} bytes, and {backup.bytes:,} were written: it is not whole")
     return backup
+
+
+def _size(storage: Path) -> int:
+    """Return about how large a storage is; the service may remove files meanwhile."""
+    size = 0
+    for file in storage.rglob("*"):
+        with suppress(OSError):
+            size += file.stat().st_size if file.is_file() else 0
+    return size
 
 
 def _make_empty(folder: Path) -> None:
@@ -214,5 +228,9 @@ def _move_sources(storage: Path, before: Path) -> None:
     old, new = ArtifactStore(before), ArtifactStore(storage)
     with transaction(storage / JOBS_FILE) as database:
         rows = [(row["id"], row["source"]) for row in database.execute("SELECT id, source FROM jobs")]
-        moved = [[str(new.source(video)), video] for video, source in rows if source == str(old.source(video))]
+        moved = [
+            [stored_path(new.source(video)), video]
+            for video, source in rows
+            if source == stored_path(old.source(video))
+        ]
         database.executemany("UPDATE jobs SET source = ? WHERE id = ?", moved)

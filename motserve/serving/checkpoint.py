@@ -30,6 +30,7 @@ from motserve.files import left_over, replacing
 from motserve.serving.shelf import Names
 from motserve.serving.stores import ArtifactStore, attempt_of
 from motserve.state import State, joined, part
+from motserve.text import to_json
 
 _FORMAT: Final = 1
 _HEADER: Final = "header"
@@ -80,7 +81,7 @@ class CheckpointStore:
             OSError: It cannot be written.
         """
         values = {one.name: getattr(checkpoint, one.name) for one in fields(checkpoint) if one.name != "state"}
-        header = np.frombuffer(orjson.dumps({**self._origin, **values}), np.uint8)
+        header = np.frombuffer(json.dumps({**self._origin, **values}).encode(), np.uint8)
         arrays: dict[str, Any] = {_HEADER: header, **joined(**{_STATE: checkpoint.state})}
         with replacing(self._artifacts.checkpoint(self._video_id, attempt)) as partial, partial.open("wb") as file:
             np.savez(file, **arrays)
@@ -145,4 +146,4 @@ def fingerprint(config: Config) -> str:
         for section in (config.detector, config.tracker, config.reid, config.video, config.pipeline)
     ]
     parts.append(config.serving.identities.model_dump(mode="json"))
-    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return hashlib.sha256(to_json(parts, orjson.OPT_SORT_KEYS)).hexdigest()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
-
-import orjson
 
 from motserve.config import Config
 from motserve.config.sections import Role
@@ -59,18 +58,18 @@ class ServedModels:
             row = database.execute(
                 "SELECT names FROM served WHERE deployment = ? AND role = ?", [self._deployment, role]
             ).fetchone()
-        return None if row is None else tuple(orjson.loads(row["names"]))
+        return None if row is None else tuple(json.loads(row["names"]))
 
     def change(self, role: Role, before: Names, names: Names) -> None:
         """Make other names current, unless somebody else has changed them since they were `before`."""
         with transaction(self._path) as database:
             database.execute(
                 "UPDATE served SET names = ?, since = ? WHERE deployment = ? AND role = ? AND names = ?",
-                [orjson.dumps(names), time.time(), self._deployment, role, orjson.dumps(before)],
+                [_written(names), time.time(), self._deployment, role, _written(before)],
             )
 
     def _begin(self, role: Role, names: Names) -> Names:
-        row = [self._deployment, role, orjson.dumps(names), time.time()]
+        row = [self._deployment, role, _written(names), time.time()]
         with transaction(self._path) as database:
             # another replica may have been faster
             database.execute("INSERT OR IGNORE INTO served VALUES (?, ?, ?, ?)", row)
@@ -80,3 +79,8 @@ class ServedModels:
                 [_KEPT],
             )
         return self.current(role) or names
+
+
+def _written(names: Names) -> str:
+    """Return names as JSON in ASCII, from which a path that is not UTF-8 comes back as it was."""
+    return json.dumps(names, separators=(",", ":"))

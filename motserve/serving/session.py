@@ -22,7 +22,7 @@ from ray.serve.handle import DeploymentHandle
 
 from motserve.config import Config
 from motserve.config.sections import Role
-from motserve.errors import InvalidVideo, MotserveError
+from motserve.errors import DiskFull, InvalidVideo, MotserveError
 from motserve.identities.model import model_key
 from motserve.identities.portraits import PortraitBook
 from motserve.identities.store import IdentityStore
@@ -41,6 +41,7 @@ from motserve.serving.people import forget, remember
 from motserve.serving.periodic import repeat
 from motserve.serving.replica import ModelInfo
 from motserve.serving.resume import Continuation
+from motserve.serving.room import as_disk_full, require_reserve
 from motserve.serving.served import ServedModels
 from motserve.serving.shelf import Names
 from motserve.serving.stores import ArtifactStore, Job, JobStore
@@ -175,7 +176,8 @@ class VideoSession:
             await self._fail(error, str(error))
         except Exception as error:
             logger.exception("video failed", extra={"video_id": self._job.id, "frame": self._frames})
-            await self._fail(error, f"tracking stopped after frame {self._frames}: {error}")
+            full = as_disk_full(error, self._frames)
+            await self._fail(full or error, str(full or f"tracking stopped after frame {self._frames}: {error}"))
         else:
             return "done"
         return "failed"
@@ -262,6 +264,7 @@ class VideoSession:
                     reported = now
                     await self._report(stats, now - started)
                     self._activity.report()
+                    await require_reserve(self._config, self._frames)
                 if interval and follower.at_rest and (self._lease.leaving or now - saved >= interval):
                     checkpoint = self._snapshot(follower, results, choice, stats.frames, now - started)
                     written = await self._continuation.save(checkpoint, results, stats.frames)
@@ -359,6 +362,8 @@ class VideoSession:
         """
         failure = {"type": type(error).__name__, "message": message}
         done = {"frames_done": self._frames, "frames_damaged": self._frames_damaged}
+        if isinstance(error, DiskFull):
+            await asyncio.to_thread(self._continuation.end)  # first: what is in the checkpoints is room for the row
         await self._lease.surely(self._lease.write, status="failed", error=failure, **done)
         logger.error("video failed: %s", message, extra={"video_id": self._job.id, "frame": self._frames})
         if isinstance(error, InvalidVideo) and not self._frames:

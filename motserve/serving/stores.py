@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sqlite3
@@ -13,8 +14,9 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from motserve.database import Migration, migrate, select_by_id, transaction
+from motserve.database import Migration, migrate, select_by_id, stored_path, transaction
 from motserve.errors import NotFound, Overloaded
+from motserve.text import to_json
 
 Status = Literal["queued", "running", "done", "failed"]
 ACTIVE: tuple[Status, ...] = ("queued", "running")
@@ -206,7 +208,7 @@ class JobStore:
 
     def _change(self, video_id: str, attempt: int, changes: Mapping[str, Any], heartbeat: float | None = None) -> bool:
         """Change columns of a job in work where it is still that of an attempt and, if given, silent since then."""
-        row = {name: orjson.dumps(value) if name in _JSON_COLUMNS else value for name, value in changes.items()}
+        row = {name: to_json(value) if name in _JSON_COLUMNS else value for name, value in changes.items()}
         condition, values = "id = ? AND attempt = ? AND status IN (?, ?)", [video_id, attempt, *ACTIVE]
         if heartbeat is not None:
             condition, values = f"{condition} AND heartbeat = ?", [*values, heartbeat]
@@ -293,11 +295,11 @@ def attempt_of(checkpoint: Path) -> int:
 
 
 def _to_row(job: Job) -> dict[str, Any]:
-    row = asdict(job)
-    return {name: orjson.dumps(value) if name in _JSON_COLUMNS else value for name, value in row.items()}
+    row = {**asdict(job), "source": stored_path(job.source)}
+    return {name: to_json(value) if name in _JSON_COLUMNS else value for name, value in row.items()}
 
 
 def _from_row(row: sqlite3.Row) -> Job:
     # by name: a later release that works on the same file may have added columns
-    values = {name: row[name] for name in _COLUMNS}
+    values = {name: row[name] for name in _COLUMNS} | {"source": os.fsdecode(row["source"])}
     return Job(**{n: orjson.loads(v) if n in _JSON_COLUMNS and v is not None else v for n, v in values.items()})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from motserve.config.paths import LocalPath
 from motserve.config.sections import Section, Share
 from training.rendered_config import PictureConfig
 
@@ -14,7 +15,7 @@ class SceneSource(Section):
     """Footage of one place."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$", description="What it is called: a folder of that name.")
-    path: Path = Field(
+    path: LocalPath = Field(
         description="Folder of a MOTChallenge sequence, whose ground truth is taken, or a video, which is labelled; in "
         "the data folder."
     )
@@ -108,8 +109,10 @@ class MaterialConfig(Section):
 
     seed: int = Field(2024, ge=0, description="Everything random follows from this number.")
     scenes: tuple[SceneSource, ...] = Field(min_length=1, description="Footage.")
-    teacher: Path = Field(Path("models/yolov8n.pt"), description="Detector that labels footage; in the data folder.")
-    pictures: tuple[Path, ...] = Field(
+    teacher: LocalPath = Field(
+        Path("models/yolov8n.pt"), description="Detector that labels footage; in the data folder."
+    )
+    pictures: tuple[LocalPath, ...] = Field(
         (),
         description="Folders of pictures without people. Those with transparent parts are things, others places. "
         "Each folder is chosen equally often.",

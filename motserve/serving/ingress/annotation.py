@@ -9,9 +9,11 @@ from typing import Any
 import ray
 
 from motserve.config import Config
+from motserve.disk import annotated_size
 from motserve.results import read_results
 from motserve.serving.ingress.detached import submit_detached
 from motserve.serving.ingress.service import Service
+from motserve.serving.room import require_room_for
 from motserve.serving.stores import Job
 from motserve.video import annotate_video
 
@@ -24,6 +26,10 @@ async def annotated_file(service: Service, job: Job) -> Path:
     target = service.artifacts.annotated(job.id)
     if not target.exists():
         drawing = service.rendering.get(job.id)
+        if drawing is None:
+            share = service.config.disk.annotated_share
+            await require_room_for(service.config, await asyncio.to_thread(annotated_size, Path(job.source), share))
+            drawing = service.rendering.get(job.id)  # another request may have begun it meanwhile
         if drawing is None:
             drawing = asyncio.create_task(_draw(service, job, target))
             service.rendering[job.id] = drawing

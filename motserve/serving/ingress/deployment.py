@@ -14,6 +14,7 @@ import motserve
 from motserve.config import Config
 from motserve.logs import setup_logging
 from motserve.serving.ingress import admin, health, identities, problems, videos
+from motserve.serving.ingress.methods import head_routes
 from motserve.serving.ingress.requests import RequestObserver
 from motserve.serving.ingress.service import Service
 
@@ -53,10 +54,9 @@ def build_http(service: Service, proxied: bool = False) -> FastAPI:
     )
     app.state.service = service
     problems.install(app)
-    app.include_router(videos.router)
-    app.include_router(identities.router)
-    app.include_router(health.router)
-    app.include_router(admin.router)
+    routers = (videos.router, identities.router, health.router, admin.router)
+    for router in (*routers, head_routes(routers)):
+        app.include_router(router)
     return app
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ValidationError
 
 from motserve.errors import BadRequest, Conflict
+from motserve.serving.ingress.conditional import NOT_MODIFIED, etag_of, unless_known
 from motserve.serving.ingress.pictures import receive_picture
 from motserve.serving.ingress.problems import problem_responses
 from motserve.serving.ingress.recognition import remembered, search_identity, search_picture
@@ -73,13 +75,14 @@ async def get_identity(identity_id: IdentityId, service: ServiceDependency) -> I
     "/{identity_id}/thumbnail.jpg",
     summary="Picture of a remembered person",
     response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}}}, **problem_responses(404, 409, 422)},
+    responses={200: {"content": {"image/jpeg": {}}}, **NOT_MODIFIED, **problem_responses(404, 409, 422)},
 )
-async def get_thumbnail(identity_id: IdentityId, service: ServiceDependency) -> Response:
+async def get_thumbnail(request: Request, identity_id: IdentityId, service: ServiceDependency) -> Response:
     """Return the best crop of the person, as the embedder saw it."""
     await asyncio.to_thread(remembered, service, identity_id)
     thumbnail = await asyncio.to_thread(service.identities.thumbnail, identity_id)
-    return Response(thumbnail, media_type="image/jpeg")
+    headers = {"ETag": etag_of(hashlib.sha256(thumbnail).hexdigest())}
+    return unless_known(request, Response(thumbnail, media_type="image/jpeg", headers=headers))
 
 
 def _checked(kind: type[Body], fields: dict[str, str]) -> Body:

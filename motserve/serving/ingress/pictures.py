@@ -17,7 +17,7 @@ from python_multipart.multipart import Field, File
 
 from motserve.config import IdentitiesConfig
 from motserve.errors import BadRequest, InvalidPicture, TooLarge
-from motserve.serving.ingress.uploads import capped, form_parser
+from motserve.serving.ingress.uploads import capped, display_name, form_parser
 from motserve.types import Image
 
 _READERS: dict[bytes, type[ImageFile]] = {b"\xff\xd8\xff": JpegImageFile, b"\x89PNG\r\n\x1a\n": PngImageFile}
@@ -50,7 +50,7 @@ async def receive_picture(request: Request, config: IdentitiesConfig) -> tuple[I
         parser.finalize()
         if len(files) != 1:
             raise BadRequest(f"the form must hold exactly one file, it holds {len(files)}")
-        name = (files[0].file_name or b"picture").decode(errors="replace")
+        name = display_name(files[0].file_name, "picture")
         files[0].file_object.seek(0)
         data = files[0].file_object.read()
     except FormParserError as error:

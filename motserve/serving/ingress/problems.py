@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sqlite3
 from http import HTTPStatus
 from typing import Any
 
@@ -16,7 +17,10 @@ from ray.serve.exceptions import BackPressureError
 from starlette.exceptions import HTTPException
 
 from motserve import errors
+from motserve.disk import is_full
+from motserve.serving.ingress.methods import allowed_methods
 from motserve.serving.schemas import Problem
+from motserve.text import readable
 
 logger = logging.getLogger("motserve.ingress")
 
@@ -33,6 +37,7 @@ _STATUS: dict[type[errors.MotserveError], int] = {
     errors.NotReady: 503,
     errors.WeightsUnavailable: 503,
     errors.Overloaded: 503,
+    errors.DiskFull: 507,
 }
 _MEDIA_TYPE = "application/problem+json"
 _SCHEMA = Problem.model_json_schema()
@@ -63,6 +68,14 @@ def install(app: FastAPI) -> None:
             headers = {"WWW-Authenticate": "Bearer"}
         return _problem(type(error).__name__, status, str(error), headers=headers)
 
+    @app.exception_handler(OSError)
+    @app.exception_handler(sqlite3.OperationalError)
+    async def _disk(request: Request, error: Exception) -> JSONResponse:
+        if not is_full(error.cause if isinstance(error, RayTaskError) else error):
+            raise error  # it is unexpected, see below
+        logger.error("the disk is full: %s", error, extra={"path": request.url.path, "status": 507})
+        return _problem("DiskFull", 507, "the disk of the service is full (serving.storage_dir); try again later")
+
     @app.exception_handler(RequestValidationError)
     async def _fields(request: Request, error: RequestValidationError) -> JSONResponse:
         fields = [
@@ -73,7 +86,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
-        return _problem("HttpError", error.status_code, str(error.detail), headers=error.headers)
+        headers = {"Allow": allowed_methods(request)} if error.status_code == 405 else error.headers
+        return _problem("HttpError", error.status_code, str(error.detail), headers=headers)
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> JSONResponse:
@@ -95,7 +109,7 @@ def _problem(
         type="urn:motserve:problem:" + "-".join(words).lower(),
         title=" ".join(words).capitalize(),
         status=status,
-        detail=detail,
+        detail=readable(detail),
         errors=fields,
     )
     return JSONResponse(body.model_dump(exclude_none=True), status, headers, media_type=_MEDIA_TYPE)

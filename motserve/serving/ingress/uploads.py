@@ -6,11 +6,12 @@ What all request bodies need is here too: the kind of a body, its description, l
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -18,12 +19,16 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, MultipartParser, parse_options_header
 
 from motserve.config import ServingConfig
+from motserve.credentials import without_credentials
 from motserve.errors import BadRequest, Forbidden, NotFound, TooLarge, UnsupportedMedia
 from motserve.serving.schemas import VideoUrl
+from motserve.text import readable
 
 _FORM_OVERHEAD = 64 << 10  # what a form may hold beside the bytes of its file: its wrapping and other fields
 _MAX_JSON_BYTES = 64 << 10
 _BLOCK_BYTES = 256 << 10
+_MOST_DIGITS = 19  # of a length
+_MOST_CHARACTERS = 255  # of a name
 
 
 async def receive_form(request: Request, folder: Path, target: Path, max_bytes: int) -> str:
@@ -57,12 +62,12 @@ async def receive_form(request: Request, folder: Path, target: Path, max_bytes: 
         parser.close()
     if len(files) != 1:
         raise BadRequest(f"the form must hold exactly one file, it holds {len(files)}")
-    name = Path((files[0].file_name or b"video").decode(errors="replace")).name or "video"
+    name = display_name(files[0].file_name, "video")
     if not files[0].size:
         raise BadRequest(f"the posted file {name} is empty")
     if files[0].actual_file_name is None:
         raise BadRequest(f"the posted file {name} did not arrive whole")
-    arrived = Path(files[0].actual_file_name.decode())
+    arrived = Path(os.fsdecode(files[0].actual_file_name))
     target.touch()
     # the parser makes files that no other user may read, and whoever restores a backup may be another
     shutil.copymode(target, arrived)
@@ -85,18 +90,48 @@ async def receive_url(request: Request, config: ServingConfig) -> Path:
         url = VideoUrl.model_validate_json(await read_json(request)).url
     except ValidationError as error:
         raise BadRequest(f'the body must be {{"url": "file:///…"}}: {error.errors()[0]["msg"]}') from error
-    parts = urlsplit(url)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        raise BadRequest(f"{url}: only file:// URLs of this service's own disk are known")
-    if "\0" in (decoded := unquote(parts.path)):
-        raise BadRequest("the URL holds a zero byte")
-    path = Path(decoded).resolve()
-    # resolved before it is compared, so that neither `..` nor a symbolic link leads out of the root
-    if not any(path.is_relative_to(root.expanduser().resolve()) for root in config.allowed_roots):
-        raise Forbidden(f"{url} is not below one of the folders that the service may read (serving.allowed_roots)")
-    if not path.exists():
-        raise NotFound(f"there is no video at {url}")
+    try:
+        # resolved before it is compared, so that neither `..` nor a symbolic link leads out of the root
+        path = _path_of(url).resolve()
+        if not any(path.is_relative_to(root.resolve()) for root in config.allowed_roots):
+            raise Forbidden(f"{url} is not below one of the folders that the service may read (serving.allowed_roots)")
+        if not path.exists():
+            raise NotFound(f"there is no video at {url}")
+    except (OSError, RuntimeError) as error:  # a name that is too long, links in a circle
+        raise NotFound(f"there is no video at {url}") from error
     return path
+
+
+def display_name(name: bytes | str | None, default: str) -> str:
+    """Return what a video or a picture is called in answers and logs, whatever bytes its client called it.
+
+    Args:
+        name: The name that was given, a path or not.
+        default: What it is called without one.
+    """
+    text = os.fsdecode(name or b"").replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return readable(text[:_MOST_CHARACTERS]) or default
+
+
+def _path_of(url: str) -> Path:
+    """Return the path in a `file://` URL, whose percent signs stand for any bytes.
+
+    Raises:
+        BadRequest: It is no such URL.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise BadRequest(f"{url} is no URL: {error}") from error
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        known = "only file:// URLs of this service's own disk are known"
+        raise BadRequest(f"{without_credentials(url)}: {known}; live sources are not read yet")
+    if parts.query or parts.fragment:
+        raise BadRequest(f"{url}: ? and # are written %3F and %23 in the path of a file")
+    decoded = unquote_to_bytes(parts.path)
+    if b"\0" in decoded:
+        raise BadRequest("the URL holds a zero byte")
+    return Path(os.fsdecode(decoded))
 
 
 def body_kind(request: Request) -> str:
@@ -112,6 +147,18 @@ def body_kind(request: Request) -> str:
             f"the body is {content_type or 'of no type'}; post multipart/form-data with a file, or application/json"
         )
     return kinds[content_type]
+
+
+def declared_length(request: Request) -> int:
+    """Return the bytes that a request says its body has; 0 where it does not say.
+
+    Raises:
+        BadRequest: What it says is no number.
+    """
+    text = request.headers.get("content-length", "0").strip()
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
+        raise BadRequest("the Content-Length is no number of bytes")
+    return int(text)
 
 
 def describe_body(file: str, json: type[BaseModel], fields: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -248,7 +295,7 @@ async def capped(request: Request, max_bytes: int, setting: str) -> AsyncIterato
         TooLarge: The body is larger, or says so beforehand; the rest of it is not read.
     """
     refusal = TooLarge(f"the upload is larger than {max_bytes} bytes, the limit of this service ({setting})")
-    if int(request.headers.get("content-length") or 0) > max_bytes + _FORM_OVERHEAD:
+    if declared_length(request) > max_bytes + _FORM_OVERHEAD:
         raise refusal
     received = 0
     block = bytearray()

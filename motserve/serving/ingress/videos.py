@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
@@ -16,15 +18,26 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from ray.exceptions import RayActorError
 
+import motserve
+from motserve.disk import is_full
 from motserve.errors import Conflict, NotFound
 from motserve.results import MEDIA_TYPES, SUFFIXES, Format, export, read_lines
 from motserve.serving.ingress.annotation import annotated_file
+from motserve.serving.ingress.conditional import NOT_MODIFIED, etag_of, headers_only, http_date, unless_known
 from motserve.serving.ingress.detached import submit_detached
 from motserve.serving.ingress.problems import problem_responses
 from motserve.serving.ingress.service import Service, ServiceDependency
 from motserve.serving.ingress.tail import ResultTail
-from motserve.serving.ingress.uploads import body_kind, describe_body, receive_form, receive_url
+from motserve.serving.ingress.uploads import (
+    body_kind,
+    declared_length,
+    describe_body,
+    display_name,
+    receive_form,
+    receive_url,
+)
 from motserve.serving.origin import Origin
+from motserve.serving.room import require_room_for
 from motserve.serving.schemas import VIDEOS, Links, VideoCreated, VideoList, VideoStatus, VideoUrl, summary_of
 from motserve.serving.stores import ACTIVE, Job
 from motserve.video import probe_video
@@ -45,7 +58,7 @@ _BODY = describe_body("The video.", VideoUrl)
     openapi_extra=_BODY,
     responses={
         200: {"content": {"application/x-ndjson": {}}, "description": "With `wait`: a line of tracks for each frame."},
-        **problem_responses(400, 403, 404, 413, 415, 422, 503),
+        **problem_responses(400, 403, 404, 413, 415, 422, 503, 507),
     },
 )
 async def post_video(
@@ -89,42 +102,59 @@ async def get_video(video_id: str, service: ServiceDependency) -> VideoStatus:
     "/{video_id}/tracks",
     summary="Tracks of a video",
     response_class=StreamingResponse,
-    responses={200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}}, **problem_responses(404, 409, 422)},
+    responses={
+        200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}},
+        **NOT_MODIFIED,
+        **problem_responses(404, 409, 422),
+    },
 )
 async def get_tracks(
+    request: Request,
     video_id: str,
     service: ServiceDependency,
     format: Annotated[Format, Query(description="`mot` counts frames and pixels from 1, the others from 0.")] = "json",  # noqa: A002
-) -> StreamingResponse:
-    """Return the tracks; those so far while the video is in work."""
+) -> Response:
+    """Return the tracks; those so far while the video is in work. Those of a finished video have an `ETag`."""
     job = await asyncio.to_thread(service.jobs.get, video_id)
     if job.status == "failed":
         raise Conflict(f"video {video_id} failed: {(job.error or {}).get('message', '')}")
     path = service.artifacts.results(video_id)
-    content = export(
-        read_lines(path) if path.exists() else (),
-        format,
-        video={"name": job.name, **(job.video or {})},
-        models=job.models,
-        summary=summary_of(job),
-        name=video_id,
-    )
-    disposition = f'inline; filename="{video_id}{SUFFIXES[format]}"'
-    return StreamingResponse(content, media_type=MEDIA_TYPES[format], headers={"Content-Disposition": disposition})
+    head: dict[str, Any] = {
+        "video": {"name": job.name, **(job.video or {})},
+        "models": job.models,
+        "summary": summary_of(job),
+    }
+    headers = {"Content-Disposition": f'inline; filename="{video_id}{SUFFIXES[format]}"'}
+    if job.status == "done":
+        headers |= await asyncio.to_thread(_validators, path, format, head)
+    if request.method == "HEAD":
+        return unless_known(request, headers_only(MEDIA_TYPES[format], headers))
+    content = export(read_lines(path) if path.exists() else (), format, **head, name=video_id)
+    return unless_known(request, StreamingResponse(content, media_type=MEDIA_TYPES[format], headers=headers))
 
 
 @router.get(
     "/{video_id}/annotated.mp4",
     summary="Annotated video",
     response_class=FileResponse,
-    responses={200: {"content": {"video/mp4": {}}}, **problem_responses(404, 409, 422)},
+    responses={200: {"content": {"video/mp4": {}}}, **NOT_MODIFIED, **problem_responses(404, 409, 422, 507)},
 )
-async def get_annotated(video_id: str, service: ServiceDependency) -> FileResponse:
-    """Return the video with every person boxed in the colour of their identity. It is drawn when first asked for."""
+async def get_annotated(request: Request, video_id: str, service: ServiceDependency) -> Response:
+    """Return the video with every person boxed in the colour of their identity. It is drawn when first asked for.
+
+    HEAD draws nothing: before the first GET its answer has neither length nor `ETag`.
+    """
     job = await asyncio.to_thread(service.jobs.get, video_id)
     if job.status != "done":
         raise Conflict(f"video {video_id} is {job.status}; the annotated video is there once it is done")
-    return FileResponse(await annotated_file(service, job), media_type="video/mp4")
+    if request.method == "HEAD" and not service.artifacts.annotated(video_id).exists():
+        return headers_only("video/mp4", {"Accept-Ranges": "bytes"})
+    path = await annotated_file(service, job)
+    try:
+        there = await asyncio.to_thread(path.stat)
+    except FileNotFoundError as error:  # deleted meanwhile
+        raise NotFound(f"there is no video {video_id}") from error
+    return unless_known(request, FileResponse(path, media_type="video/mp4", stat_result=there))
 
 
 @router.delete("/{video_id}", status_code=204, summary="Delete a video", responses=problem_responses(404, 422))
@@ -139,6 +169,7 @@ async def _accept(request: Request, service: Service) -> Job:
     A client who leaves before the start has its video removed; one who leaves during it finds the video in the list.
     """
     kind = body_kind(request)
+    await require_room_for(service.config, min(declared_length(request), service.config.serving.max_upload_bytes))
     video_id = uuid.uuid4().hex
     folder = service.artifacts.create(video_id)
     try:
@@ -147,7 +178,7 @@ async def _accept(request: Request, service: Service) -> Job:
             name = await receive_form(request, folder, source, service.config.serving.max_upload_bytes)
         else:
             source = await receive_url(request, service.config.serving)
-            name = source.name
+            name = display_name(source.name, "video")
         await asyncio.to_thread(probe_video, source, service.config.video, name)
     except BaseException:
         await submit_detached(partial(service.artifacts.delete, video_id))
@@ -158,9 +189,26 @@ async def _accept(request: Request, service: Service) -> Job:
     return job
 
 
+def _validators(path: Path, format: Format, head: Mapping[str, Any]) -> dict[str, str]:  # noqa: A002
+    """Return the headers by which a client tells later whether the tracks of a finished video are still the same."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return {}
+    etag = etag_of(motserve.__version__, format, head, there.st_size, there.st_mtime_ns)
+    return {"ETag": etag, "Last-Modified": http_date(there.st_mtime)}
+
+
 def _delete(service: Service, video_id: str) -> None:
     """Remove everything of a video: in one call, because without its row nobody finds the rest."""
-    service.jobs.delete(video_id)
+    try:
+        service.jobs.delete(video_id)
+    except sqlite3.OperationalError as error:
+        if not is_full(error):
+            raise
+        service.sessions.stop(video_id)
+        service.artifacts.delete(video_id)  # which makes room for the journal of the store
+        service.jobs.delete(video_id)
     service.sessions.stop(video_id)
     service.artifacts.delete(video_id)
     service.identities.forget([video_id])

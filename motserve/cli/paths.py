@@ -1,0 +1,66 @@
+"""How the command line reads paths: one way for every argument and option of every command."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, get_args, get_origin
+
+import typer
+from typer.models import ParameterInfo
+
+from motserve.config.paths import local_path
+from motserve.credentials import without_credentials
+from motserve.errors import InvalidConfig
+
+_ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_LIVE: Final = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp", "mms", "webrtc"})
+
+
+def read_path(text: str | Path) -> Path:
+    """Return the path that a word of the command line means, `~` replaced by the home folder.
+
+    Raises:
+        typer.BadParameter: It is empty, or begins with `~` and a user that is not known here.
+        InvalidConfig: It is the address of something that is not on this machine.
+    """
+    address = _ADDRESS.match(str(text))
+    if address is not None and not os.path.exists(text):  # noqa: PTH110 - Path.exists raises where a name is too long
+        raise InvalidConfig(f"{without_credentials(str(text))}: {_way_out(address[1].lower(), str(text))}")
+    try:
+        return local_path(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def read_paths(app: typer.Typer) -> None:
+    """Let every parameter of an application that is a path be read by `read_path`.
+
+    It is done here, over the commands that there are, so that no option can be forgotten.
+    """
+    for command in app.registered_commands:
+        function: Any = command.callback
+        hints = inspect.get_annotations(function, eval_str=True)
+        for hint in hints.values():
+            if get_origin(hint) is Annotated and _is_path(get_args(hint)[0]):
+                for info in hint.__metadata__:
+                    if isinstance(info, ParameterInfo):
+                        info.parser = read_path
+        function.__annotations__ = hints  # texts would be evaluated again, to parameters without the parser
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            read_paths(group.typer_instance)
+
+
+def _is_path(kind: Any) -> bool:
+    return bool(kind == Path) or any(_is_path(part) for part in get_args(kind))
+
+
+def _way_out(scheme: str, text: str) -> str:
+    if scheme in _LIVE:
+        return "live sources are not read yet; record it to a file, for example with FFmpeg, and give that"
+    if scheme == "file":
+        return f"give the path itself, {text[len('file://') :]}"
+    return "addresses are not read here; download it and give the path of the file"

@@ -1,0 +1,70 @@
+"""Paths as people write them: what a configuration, a command and a training job accept as one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator
+
+_SQLITE = "sqlite:///"
+
+
+def local_path(text: str | Path) -> Path:
+    """Return the path that a text means, `~` and `~user` at its beginning replaced by the home folder.
+
+    Args:
+        text: The path; `./~name` is a file of that name.
+
+    Returns:
+        The path. It does not begin with `~`, so nothing takes a file of that name for a home folder later.
+
+    Raises:
+        ValueError: The text is empty, holds a zero byte, or names a user that this machine does not know.
+    """
+    if not str(text):
+        raise ValueError("a path cannot be empty; the present folder is .")
+    if "\0" in str(text):
+        raise ValueError("a path cannot hold a zero byte")
+    if str(text).startswith("~"):
+        try:
+            return Path(text).expanduser()
+        except RuntimeError as error:
+            name = Path(text).parts[0]
+            raise ValueError(f"{name} is no home folder here; write ./{name} for a file of that name") from error
+    path = Path(text)
+    return Path.cwd() / path if str(path).startswith("~") else path
+
+
+def _path(value: Any) -> Any:
+    return local_path(value) if isinstance(value, str | Path) else value
+
+
+def _name_or_path(value: str) -> str:
+    return str(local_path(value)) if value.startswith("~") else value
+
+
+def _names_or_paths(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(_name_or_path, values))
+
+
+def _store(value: str) -> str:
+    """Expand the path of an SQLite address: databases know no home folder."""
+    path = value.removeprefix(_SQLITE)
+    if not path.startswith("~"):
+        return value
+    path, mark, query = path.partition("?")
+    return f"{value.removesuffix(value.removeprefix(_SQLITE))}{local_path(path)}{mark}{query}"
+
+
+LocalPath = Annotated[Path, BeforeValidator(_path)]
+"""A path on this machine."""
+
+NameOrPath = Annotated[str, AfterValidator(_name_or_path)]
+"""A text that may be a path on this machine: the name of weights, an address of storage."""
+
+expand_names = AfterValidator(_names_or_paths)
+"""For a field that holds several of these."""
+
+StoreAddress = Annotated[str, AfterValidator(_store)]
+"""The address of a store, `sqlite:///PATH` among them."""

@@ -1,0 +1,74 @@
+"""How texts that come from outside, names of files above all, are written where people and programs read them.
+
+A file name is bytes, and Python keeps those that are not UTF-8 as lone surrogates, which JSON, SQLite and terminals
+refuse. Files are opened by the name as it is; whatever is written about them goes through this module.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+
+_BYTES = range(0xDC80, 0xDD00)
+"""Surrogates that stand for one byte each (PEP 383)."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+# Besides surrogates: control characters, which move the cursor of a terminal or break a line, and marks that change
+# the direction of writing, with which a name looks like another one.
+_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def readable(text: object) -> str:
+    r"""Return a text on one line, with everything that cannot be shown written as an escape.
+
+    Args:
+        text: A name, a path or a message.
+
+    >>> readable(b"caf\xe9.mp4".decode(errors="surrogateescape")), readable("two\nlines")
+    ('caf\\xe9.mp4', 'two\\nlines')
+    """
+    return _HIDDEN.sub(_escape, str(text))
+
+
+def encodable(tree: Any) -> Any:
+    r"""Return a text, or a tree of texts, that can be encoded as UTF-8; line breaks stay.
+
+    Args:
+        tree: A text, or mappings, lists and tuples of texts. Other values are left as they are.
+
+    >>> encodable({"name": "caf\udce9", "frames": 3})
+    {'name': 'caf\\xe9', 'frames': 3}
+    """
+    if isinstance(tree, str):
+        return _SURROGATES.sub(_escape, tree)
+    if isinstance(tree, dict):
+        return {encodable(key): encodable(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [encodable(value) for value in tree]
+    return tree
+
+
+def to_json(document: Any, option: int = 0) -> bytes:
+    """Return a document as JSON; names that are not UTF-8 are written as `readable` shows them.
+
+    Args:
+        document: What `orjson.dumps` takes, with any texts.
+        option: The options of `orjson.dumps`.
+    """
+    try:
+        return orjson.dumps(document, option=option)
+    except TypeError:  # of a lone surrogate; nobody pays for a second walk through the document otherwise
+        return orjson.dumps(encodable(document), option=option)
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    if character in _SHORT:
+        return _SHORT[character]
+    code = ord(character)
+    if code in _BYTES:
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"
