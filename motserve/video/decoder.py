@@ -122,22 +122,22 @@ class PacketDecoder:
             self.lost += 1
         elif missing:
             if failed:
-                self.lost += len(missing.difference(packet.opaque for packet in self._recent.packets))
+                self.lost += len(missing.difference(map(_number, self._recent.packets)))
             yield from self._decode_again(missing)
 
-    def _decode_again(self, missing: Set[object]) -> Iterator[VideoFrame]:
+    def _decode_again(self, missing: Set[int]) -> Iterator[VideoFrame]:
         context = self._single()
         context.copy_opaque = True
         for packet in (*self._recent.packets, None):
             try:
                 pictures = context.decode(packet)
             except av.FFmpegError:
-                self.lost += packet is not None and packet.opaque in missing
+                self.lost += packet is not None and _number(packet) in missing
                 continue
-            yield from (self._counted(picture) for picture in pictures if picture.opaque in missing)
+            yield from (self._counted(picture) for picture in pictures if _number(picture) in missing)
 
     def _counted(self, picture: VideoFrame) -> VideoFrame:
-        self._recent.remove(cast("int", picture.opaque))
+        self._recent.remove(_number(picture))
         self.decoded += 1
         self.damaged += picture.is_corrupt
         return picture
@@ -162,7 +162,8 @@ class _RecentPackets:
     def add(self, packet: Packet[VideoStream]) -> None:
         """Number a packet and keep it, with the key frame that it needs."""
         self.number += 1
-        packet.opaque = self.number
+        # A new object each time: PyAV finds it by its address, in one table for all videos of the process.
+        packet.opaque = (self.number,)
         self.missing[self.number] = None
         if len(self.missing) > _MOST_DELAYED:
             del self.missing[next(iter(self.missing))]
@@ -176,11 +177,18 @@ class _RecentPackets:
         if self._bytes > _KEPT_BYTES:
             self._drop_group()
 
-    def remove(self, number: int) -> None:
+    def remove(self, number: int | None) -> None:
         """Note that a packet has its picture, or is known to have none."""
-        self.missing.pop(number, None)
+        if number is not None:
+            self.missing.pop(number, None)
 
     def _drop_group(self) -> None:
         self._keys.popleft()
-        while self.packets and (not self._keys or self.packets[0].opaque != self._keys[0]):
+        while self.packets and (not self._keys or _number(self.packets[0]) != self._keys[0]):
             self._bytes -= self.packets.popleft().size
+
+
+def _number(numbered: Packet[VideoStream] | VideoFrame) -> int | None:
+    """Return the number of a packet, or of the packet that a picture came from; None where a decoder drops it."""
+    mark = cast("tuple[int] | None", numbered.opaque)
+    return mark[0] if mark else None

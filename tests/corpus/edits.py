@@ -96,16 +96,22 @@ def drop_chunk(name: bytes) -> Edit:
 
 
 def empty_samples(*samples: int) -> Edit:
-    """Declare samples of an MP4 as empty; their bytes stay between the others."""
+    """Make samples of an MP4 empty whose samples all lie in one chunk in front of the index."""
 
     def edit(path: Path) -> None:
         data = bytearray(path.read_bytes())
         at = data.index(b"stsz") + 4
         if data[at + 4 : at + 8] != bytes(4):
             raise ValueError(f"{path.name} has samples of one size")
-        for number in samples:
-            entry = at + 12 + 4 * number
-            data[entry : entry + 4] = bytes(4)
+        start = int.from_bytes(data[(chunks := data.index(b"stco") + 12) : chunks + 4], "big")
+        sizes = struct.unpack_from(f">{struct.unpack_from('>I', data, at + 8)[0]}I", data, at + 12)
+        for number in sorted(samples, reverse=True):
+            struct.pack_into(">I", data, at + 12 + 4 * number, 0)
+            first = start + sum(sizes[:number])
+            del data[first : first + sizes[number]]
+            at -= sizes[number]
+        media = data.index(b"mdat") - 4
+        struct.pack_into(">I", data, media, struct.unpack_from(">I", data, media)[0] - sum(sizes[n] for n in samples))
         path.write_bytes(data)
 
     return edit

@@ -6,6 +6,7 @@ import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from motserve.config import VideoConfig
 from motserve.errors import InvalidVideo
 from motserve.types import Frame
 from motserve.video import open_video
+from motserve.video.container import pick_stream
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="the FFmpeg command line is not installed"
@@ -56,6 +58,28 @@ def test_motserve_reads_what_ffmpeg_reads(row: Row, corpus: Path) -> None:
         check_pixels(row, frames, reference)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("row", "threads"),
+    [pytest.param(row, n, id=f"{row.name}-{n}") for row in ROWS.values() for n in row.threads],
+)
+def test_any_number_of_threads_gives_the_same_frames(
+    row: Row, threads: int, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pick(*args: Any) -> Any:
+        stream = pick_stream(*args)
+        stream.codec_context.thread_count = threads
+        return stream
+
+    path = build(row, ROWS, corpus)
+    expected, refused = read(path)
+    monkeypatch.setattr("motserve.video.file.pick_stream", pick)
+    frames, refused_too = read(path)
+    assert refused_too == refused
+    assert [frame.timestamp for frame in frames] == [frame.timestamp for frame in expected]
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(frames, expected, strict=True))
+
+
 def check_counts(row: Row, frames: list[Frame], reference: Reference, refused: str | None) -> None:
     expected = {row.count} if row.count is not None else {len(reference.times), len(reference.images)}
     assert len(frames) in expected
@@ -71,11 +95,11 @@ def check_times(row: Row, frames: list[Frame], reference: Reference) -> None:
     if row.times is not None:
         expected = row.times(times)
     elif len(reference.times) == len(times):
-        assert None not in reference.times
-        expected = [time - reference.times[0] for time in reference.times]  # type: ignore[operator]
+        assert reference.times[0] is not None
+        expected = [time if said is None else said - reference.times[0] for time, said in zip(times, reference.times)]
     else:
         return
-    assert np.abs(np.subtract(times, expected)).max() <= max(reference.tick / 2, 0.0005) + 1e-9
+    assert times == pytest.approx(expected, abs=max(reference.tick / 2, 0.0005) + 1e-9)
 
 
 def check_pixels(row: Row, frames: list[Frame], reference: Reference) -> None:
@@ -84,3 +108,6 @@ def check_pixels(row: Row, frames: list[Frame], reference: Reference) -> None:
         difference = np.abs(frame.image.astype(np.int16) - image)
         assert difference.mean() <= row.pixels, f"frame {frame.index}"
         assert difference.max() <= row.peak, f"frame {frame.index}"
+        others = reference.images[max(0, frame.index - 1) : frame.index + 2]
+        nearest = min(np.abs(frame.image.astype(np.int16) - other).mean() for other in others)
+        assert difference.mean() <= nearest, f"frame {frame.index} is another one"
