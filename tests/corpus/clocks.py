@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from corpus.edits import both, cut_front, patch, prefix
 from corpus.formats import BFRAMES, FFV1, MPEG2, X264
-from corpus.row import Row, every
+from corpus.row import Row, Times, every
 
 RESTARTED = "a clock that was restarted goes on one frame later"
 PASS = "-fps_mode passthrough"
+
+
+def halfway(twin: int) -> Times:
+    """Return times at the usual rate, but for one frame that has the time of the one before."""
+    return lambda times: [(i - 0.5 * (i == twin)) / 25 for i in range(len(times))]
+
 
 CLOCKS = [
     Row("offset.mp4", f"{BFRAMES} -output_ts_offset 5"),
@@ -23,12 +31,15 @@ CLOCKS = [
     Row("edit-list-empty.mp4", "-itsoffset 0.4 -i {h264.mp4} -i {sound.m4a} -map 0:v -map 1:a -c copy"),
     Row("edit-list-short.mp4", "-i {h264.mp4} -t 0.6 -c copy"),
     Row("cut-at-no-key.mkv", "-ss 0.3 -noaccurate_seek -i {mpeg4.mkv} -c copy"),
-    Row("vfr.mp4", f"-vf settb=1/90000,setpts=N*N/60/TB {BFRAMES} {PASS}"),
-    Row("vfr.mkv", f"-vf settb=1/90000,setpts=N*N/60/TB {BFRAMES} {PASS}", quick=True),
-    Row("vfr.ts", f"-vf settb=1/90000,setpts=N*N/200/TB {BFRAMES} {PASS}"),
-    Row("vfr.webm", f"-vf settb=1/90000,setpts=N*N/60/TB -c:v libvpx -deadline realtime -cpu-used 8 {PASS}"),
-    Row("vfr.wmv", f"-vf settb=1/90000,setpts=N*N/60/TB -c:v wmv2 {PASS}"),
-    Row("vfr.flv", f"-vf settb=1/90000,setpts=N*N/60/TB -c:v flv1 {PASS}"),
+    Row("vfr.mp4", f"-vf settb=1/90000,setpts=N*N/60/TB {BFRAMES} -enc_time_base 1:90000 {PASS}"),
+    Row("vfr.mkv", f"-vf settb=1/90000,setpts=N*N/60/TB {BFRAMES} -enc_time_base 1:90000 {PASS}", quick=True),
+    Row("vfr.ts", f"-vf settb=1/90000,setpts=N*N/200/TB {BFRAMES} -enc_time_base 1:90000 {PASS}"),
+    Row(
+        "vfr.webm",
+        f"-vf settb=1/90000,setpts=N*N/60/TB -c:v libvpx -deadline realtime -cpu-used 8 -enc_time_base 1:90000 {PASS}",
+    ),
+    Row("vfr.wmv", f"-vf settb=1/1000,setpts=N*N/60/TB -c:v wmv2 -enc_time_base 1:1000 {PASS}"),
+    Row("vfr.flv", f"-vf settb=1/1000,setpts=N*N/60/TB -c:v flv1 -enc_time_base 1:1000 {PASS}"),
     Row("vfr-gaps.avi", f"-vf select='not(between(n\\,5\\,9)+eq(n\\,20))' -c:v mpeg4 {PASS}"),
     Row("vfr-gaps.mp4", f"-vf select='not(between(n\\,5\\,9)+eq(n\\,20))' {BFRAMES} {PASS}"),
     Row("dropped.ogv", "-vf loop=5:1:10 -c:v libtheora -q:v 5"),
@@ -67,10 +78,17 @@ CLOCKS = [
     Row("joined.ogv", joined=("theora.ogv", "theora.ogv"), times=every(1 / 25), count=60, pixels=None, why=RESTARTED),
     Row("joined.mkv", joined=("ffv1.mkv", "ffv1.mkv"), times=every(1 / 25), may_refuse=True),
     Row(
-        "near-twins.mkv",
-        f"-vf settb=1/1000000,setpts='(N-eq(N\\,10)*0.9999)/25/TB' {FFV1} -enc_time_base 1:1000000 {PASS}",
+        "near-twins.mp4",
+        f"-vf settb=1/1000000,setpts='(N-eq(N\\,10)*0.999995)/25/TB' {X264} -enc_time_base 1:1000000 {PASS} "
+        "-video_track_timescale 1000000",
     ),
-    Row("twins.mkv", f"-vf setpts='(N-eq(N\\,10))/25/TB' {FFV1} {PASS}", times=every(1 / 25)),
+    Row("twins.mkv", f"-vf setpts='(N-eq(N\\,10))/25/TB' {FFV1} {PASS}", times=halfway(10)),
+    Row(
+        "rounded.ts",
+        f"-vf settb=1/90000,setpts=N*N/200/TB {BFRAMES} {PASS}",
+        times=rounded,
+        why="repeated stamps follow by half an interval",
+    ),
     Row("stamps-missing.h264", "-i {h264.mp4} -c copy -f h264", times=every(1 / 25)),
     Row("swapped.avi", "-i {mpeg4.mp4} -c copy", times=every(1 / 25), why="AVI stores decoding order alone"),
     Row("duration-zero.mp4", BFRAMES, edit=patch(b"mvhd", 16, bytes(4))),

@@ -38,7 +38,12 @@ DAMAGE = [
         )
     ),
     *(
-        Row(f"empty-{'-'.join(map(str, samples))}.mp4", X264, edit=empty_samples(*samples))
+        Row(
+            f"empty-{'-'.join(map(str, samples))}.mp4",
+            X264,
+            edit=empty_samples(*samples),
+            refused="no frame that can be decoded" if samples == (0,) else None,
+        )
         for samples in ((0,), (7, 8), (29,))
     ),
     *(

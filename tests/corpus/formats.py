@@ -177,7 +177,7 @@ SHAPES = [
             f"odd-{width}x{height}.mkv",
             f"-f lavfi -i testsrc2=size={width}x{height}:duration=0.4 -pix_fmt {pixel} {FFV1}",
         )
-        for (width, height), pixel in zip([(51, 37), (16, 1), (17, 64), (640, 2), (3, 100)], ["yuv420p", "gray"] * 3)
+        for (width, height), pixel in zip([(51, 37), (18, 6), (17, 64), (640, 2), (3, 100)], ["yuv420p", "gray"] * 3)
     ),
     Row("odd-cropped.mp4", f"-f lavfi -i testsrc2=size=94x62:duration=0.4 {X264}"),
     Row("odd-51x37-444.mp4", f"-f lavfi -i testsrc2=size=51x37:duration=0.4 -pix_fmt yuv444p {X264}"),
