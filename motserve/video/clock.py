@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from math import inf, isfinite
+from math import inf, isfinite, nextafter
 from statistics import median_low
 
 RESTART_S = 1.0
@@ -11,6 +11,10 @@ RESTART_S = 1.0
 
 MIN_STEP_S = 1e-6
 """Two frames closer than this have the same time: results hold microseconds."""
+
+
+LATEST_S = 3e9
+"""No recording lasts a century; float64 holds the microseconds of times up to this one."""
 
 
 class FrameClock:
@@ -24,8 +28,8 @@ class FrameClock:
     * a missing timestamp follows the one before by one interval, also where the first frames have none: the first
       timestamp that is there then stands for the time that its frame has by then;
     * a repeated or slightly earlier one follows by half an interval, so that the next good one still fits;
-    * one earlier by more than a second, or later by more than `max_jump_s`, is a clock that was restarted: it follows
-      by one interval, and the intervals after it are kept.
+    * one earlier by more than a second, or later by more than `max_jump_s` or a century, is a clock that was restarted:
+      it follows by one interval, and the intervals after it are kept.
 
     An interval is the median of the latest good ones, and the nominal one before there are any.
 
@@ -82,16 +86,18 @@ class FrameClock:
             time = following
             self.repaired += 1
         elif self._last is not None:
-            if not -RESTART_S <= time - self._last <= self._max_jump:
+            if not (-RESTART_S <= time - self._last <= self._max_jump and time < LATEST_S):
                 time = following
                 self.repaired += 1
                 self.restarts += 1
                 self._presentation.origin = self._decoding.origin = None
             elif time < self._last + MIN_STEP_S:
-                time = self._last + interval / 2
+                time = self._last + interval / (1 if presentation is None else 2)
                 self.repaired += 1
             else:
                 self._steps.append(time - self._last)
+        if self._last is not None:
+            time = max(time, nextafter(self._last, inf))  # whatever the file says
         for series in (self._presentation, self._decoding):
             series.begin(time)
         self._last = time
@@ -106,21 +112,28 @@ class FrameClock:
 
 
 class _Series:
-    """One of the two times of a file: its latest value, its origin, and how often it did not increase."""
+    """One of the two times of a file: its latest value, its origin, and how often it was out of order."""
 
     def __init__(self) -> None:
         self.value: float | None = None
         self.origin: float | None = None
-        self.faults = 0
         self.is_used = False
         self._previous = -inf
+        self._values = self._repeated = self._earlier = 0
 
     def add(self, value: float | None) -> None:
         self.value = value
         if value is not None:
             self.is_used = True
-            self.faults += value <= self._previous
+            self._values += 1
+            self._repeated += value == self._previous
+            self._earlier += value < self._previous
             self._previous = value
+
+    @property
+    def faults(self) -> int:
+        """Steps back, and repetitions where most values repeat the one before; a few are but rounded."""
+        return self._earlier + (self._repeated if 2 * self._repeated > self._values else 0)
 
     def time(self, following: float) -> float | None:
         """Return the time of the latest value; `following` where the series has not begun, None without a value."""

@@ -10,8 +10,10 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+_MOST_ELEMENTS = 2_000_000  # as many a live recording of hours has
 _EBML_SEGMENT, _EBML_CLUSTER = 0x18538067, 0x1F43B675
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_BROADCAST = 1
 _FLV_TAG = 11  # bytes of the head of a tag
 
 
@@ -43,8 +45,10 @@ def is_cut_off(path: Path, container: str) -> bool:
 
 def _matroska_is_whole(file: BinaryIO, size: int) -> bool:
     """Walk from element to element; inside a segment or cluster of unknown size from child to child."""
-    at = 0
+    at = elements = 0
     while at < size:
+        if (elements := elements + 1) > _MOST_ELEMENTS:
+            raise ValueError("too many elements to look at")
         file.seek(at)
         head = file.read(12)
         id_length = _vint_length(head, 0)
@@ -93,7 +97,9 @@ def _flv_is_whole(file: BinaryIO, size: int) -> bool:
 
 
 def _asf_is_whole(file: BinaryIO, size: int) -> bool:
-    """Compare with the size that the header states."""
+    """Compare with the size that the header states, unless it was written for a broadcast, when none was known."""
     head = file.read(1 << 16)
     at = head.index(_ASF_PROPERTIES)
+    if head[at + 88] & _ASF_BROADCAST:
+        return True
     return int.from_bytes(head[at + 40 : at + 48], "little") <= size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -13,6 +14,7 @@ from av.stream import Disposition
 
 from motserve.config import VideoConfig
 from motserve.errors import InvalidVideo
+from motserve.video.boxes import refuse_made_up_samples
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
 # text into a film of letters; an upload must do neither.
 _CONTAINERS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,gif,apng,ivf,h264,hevc,av1,obu,m4v,mpegvideo,mjpeg,"
-    "yuv4mpegpipe,dv,rm,3gp,wtv,gxf"
+    "yuv4mpegpipe,dv,rm,3gp,wtv,gxf,mpjpeg,jpeg_pipe"
 )
+_PICTURES = "jpeg_pipe"  # pictures one behind the other in one file, and also a single one, which is no video
 _WITH_INDEX = ("mov", "avi")  # containers that list every sample
 _LEAST_BYTES = 8  # of a frame with what the container needs for it; a length that asks for more frames is made up
+_LOWEST_HZ, _HIGHEST_HZ = 1e-6, 1e6  # a frame every ten days; high-speed cameras
 _MAX_PIXEL_ASPECT = 100  # wider or narrower pixels than any camera has are an error of the file
 
 
@@ -64,14 +68,12 @@ def open_container(path: Path, config: VideoConfig, name: str) -> InputContainer
         InvalidVideo: It cannot be read, or is no video in a known container.
     """
     try:
-        # The prefix keeps a file called `http:x` or `concat:x` a file.
-        return av.open(
-            f"file:{path.absolute()}",
-            mode="r",
-            options={"max_pixels": str(_decoder_pixels(config))},
-            container_options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
-            metadata_errors="replace",
-        )
+        refuse_made_up_samples(path, config, name)
+        container = _open(path, config)
+        if container.format.name == _PICTURES and sum(1 for _ in islice(container.demux(), 2)) < 2:
+            container.close()
+            raise InvalidVideo(f"{name} is not a video but a picture")
+        return _open(path, config) if container.format.name == _PICTURES else container
     except (av.FFmpegError, OSError) as error:
         if isinstance(error, OSError) and not isinstance(error, ValueError):
             raise InvalidVideo(f"{name} cannot be read: {error.strerror}") from error
@@ -84,6 +86,17 @@ def open_container(path: Path, config: VideoConfig, name: str) -> InputContainer
         else:
             reason = f"{name} is not a video in a container that is known here"
         raise InvalidVideo(reason) from error
+
+
+def _open(path: Path, config: VideoConfig) -> InputContainer:
+    # The prefix keeps a file called `http:x` or `concat:x` a file.
+    return av.open(
+        f"file:{path.absolute()}",
+        mode="r",
+        options={"max_pixels": str(_decoder_pixels(config))},
+        container_options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
+        metadata_errors="replace",
+    )
 
 
 def pick_stream(container: InputContainer, config: VideoConfig, name: str) -> VideoStream:
@@ -131,10 +144,14 @@ def declared(container: InputContainer, stream: VideoStream) -> Declared:
     rate = float(stream.average_rate or stream.guessed_rate or 0) or None
     if is_avi and samples and duration:
         rate = samples / duration  # AVI counts empty samples as frames
+    if rate and not _LOWEST_HZ <= rate <= _HIGHEST_HZ:
+        rate = None
     if samples and (is_avi or len(listed) == stream.frames):  # a fragmented file lists its first fragment
         count = sum(entry.size > 0 and not entry.is_discard for entry in listed)
     else:
         count = round(duration * rate) if duration and rate else stream.frames
+    if duration and duration < 0:
+        duration, count = None, 0
     if count and container.size and count * _LEAST_BYTES > container.size:
         duration, count = None, 0  # made up by a clock that was restarted
     aspect = stream.sample_aspect_ratio or Fraction(1)

@@ -173,9 +173,8 @@ class _RecentPackets:
             Whether an earlier packet is given up that has no picture because of damage before it.
         """
         self.number += 1
-        packet.opaque = (
-            self.number,
-        )  # not the number: PyAV tells objects by their address, and small numbers share one
+        # A new object each time: PyAV finds it by its address, in one table for all videos of the process.
+        packet.opaque = (self.number,)
         if packet.is_keyframe:
             self._keys.append(self.number)
             self._behind_damage = False

@@ -183,21 +183,35 @@ class VideoFile(VideoSource):
                 f"{self._name} is cut off: it declares {expected} frames and ends after {self._decoder.decoded} frames"
             )
         container = self._containers[0]
-        length = duration_s(container)
-        if length is None or not container.format.name.startswith(_DECLARE_DURATION):
+        form = container.format.name
+        length = self._length_s()
+        if length is None or not form.startswith(_DECLARE_DURATION):
+            # FFmpeg passes on no length of an ASF that is not as large as its header says.
+            if form.startswith("asf") and is_cut_off(self._path, form):
+                raise InvalidVideo(
+                    f"{self._name} is cut off: its header declares more bytes than there are, and it ends after "
+                    f"{self._decoder.decoded} frames"
+                )
             return
         reached = self._reader.reached_s
         interval = 1 / float(self._stream.average_rate or _FALLBACK_RATE_HZ)
         if length - reached <= max(_MISSING_S, _MISSING_SHARE * length, 2 * interval):
             return
         ends = f"it declares {length:.1f} s and ends after {reached:.1f} s, {self._decoder.decoded} frames"
-        if is_cut_off(self._path, container.format.name):
+        if is_cut_off(self._path, form):
             raise InvalidVideo(f"{self._name} is cut off: {ends}")
         logger.warning("%s is complete, but its header is wrong: %s", self._name, ends)
 
+    def _length_s(self) -> float | None:
+        length = duration_s(self._containers[0])
+        if self._containers[0].format.name == "avi" and self._declared.rate_hz:
+            # where its index is cut off, FFmpeg guesses the length from that of the file
+            length = max(length or 0.0, self._stream.frames / self._declared.rate_hz)
+        return length
+
     def _refuse_damage(self) -> None:
         lost, total = self._decoder.lost, self._decoder.lost + self._decoder.decoded
-        if lost > self._config.max_damaged_share * total:
+        if self._decoder.decoded and lost > self._config.max_damaged_share * total:
             raise InvalidVideo(
                 f"{self._name} is damaged: {lost} of {total} frames cannot be decoded, more than the accepted share of "
                 f"{self._config.max_damaged_share} (video.max_damaged_share)"

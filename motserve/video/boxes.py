@@ -1,0 +1,79 @@
+"""Looks at the boxes of an MP4 before FFmpeg does, which takes memory for every sample that a header states.
+
+A few bytes state any number of samples of one size. FFmpeg lists them all, at some 70 bytes each, before it reads one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from motserve.config import VideoConfig
+from motserve.errors import InvalidVideo
+
+_FIRST = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"sidx", b"pnot"})
+_PARENTS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"})
+_MOST_BOXES = 5_000_000  # hours of fragments of one frame
+_SIZE_PRESENT = 0x200  # flag of a run of samples: each states its size
+
+
+def refuse_made_up_samples(path: Path, config: VideoConfig, name: str) -> None:
+    """Refuse an MP4 that states more samples than it can hold, or more frames than are accepted.
+
+    Args:
+        path: The file; any other container passes.
+        config: Limits.
+        name: What messages call it.
+
+    Raises:
+        InvalidVideo: It does.
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(4)
+        if file.read(4) not in _FIRST:
+            return
+        fragments = 0
+        handler = b""
+        for number, (kind, content) in enumerate(_boxes(file, 0, size)):
+            if number == _MOST_BOXES:
+                return
+            if kind == b"hdlr":
+                handler = content[8:12]
+            elif kind == b"stsz":
+                each, samples = int.from_bytes(content[4:8], "big"), int.from_bytes(content[8:12], "big")
+                if handler == b"vide" and samples > config.max_frames:
+                    raise InvalidVideo(f"{name} has more than {config.max_frames} frames, the limit (video.max_frames)")
+                if each * samples > size:
+                    raise InvalidVideo(f"{name} is broken: it declares {samples} samples of {each} bytes")
+            elif kind == b"trun" and not int.from_bytes(content[1:4], "big") & _SIZE_PRESENT:
+                fragments += int.from_bytes(content[4:8], "big")
+                if fragments > size:
+                    raise InvalidVideo(f"{name} is broken: it declares {fragments} samples, more than it has bytes")
+
+
+def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the kinds and first bytes of the boxes that hold no others, in order."""
+    ends = [end]
+    while ends:
+        if at + 8 > ends[-1]:
+            at = ends.pop()
+            continue
+        file.seek(at)
+        head = file.read(32)
+        length, kind, start = int.from_bytes(head[:4], "big"), head[4:8], 8
+        if length == 1:
+            length, start = int.from_bytes(head[8:16], "big"), 16
+        elif length == 0:
+            length = ends[-1] - at
+        if length < start:
+            at = ends.pop()
+        elif kind in _PARENTS:
+            ends.append(min(at + length, ends[-1]))
+            at += start
+        else:
+            yield kind, head[start:]
+            at += length
