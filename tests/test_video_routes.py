@@ -275,3 +275,19 @@ def posted(video: bytes) -> Request:
         return {"type": "http.request", "body": FILE + video + END, "more_body": False}
 
     return Request({"type": "http", "method": "POST", "path": "/v1/videos", "headers": headers}, receive)
+
+
+def test_tracks_of_a_failed_video_are_given_where_they_are_asked_for(client: httpx.Client, service: Service) -> None:
+    error = {"type": "InvalidVideo", "message": "clip.mp4 is cut off"}
+    job = Job("a" * 32, "clip.mp4", "", 0.0, status="failed", frames_done=1, frames_damaged=2, error=error)
+    service.jobs.add(job, 100, 5)
+    service.artifacts.create(job.id)
+    service.artifacts.results(job.id).write_text('{"frame":0,"timestamp":0.0,"tracks":[]}\n')
+    tracks = f"/v1/videos/{job.id}/tracks"
+    refused = client.get(tracks)
+    assert refused.status_code == 409
+    assert "failed after 1 frames: clip.mp4 is cut off; ?partial=true" in refused.json()["detail"]
+    answer = client.get(tracks, params={"partial": "true"}).json()
+    assert len(answer["frames"]) == 1
+    assert (answer["summary"]["status"], answer["summary"]["error"]) == ("failed", "clip.mp4 is cut off")
+    assert client.get(f"/v1/videos/{job.id}").json()["frames_damaged"] == 2

@@ -18,7 +18,7 @@ from rich.table import Table
 from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.config import Config
 from motserve.disk import annotated_size, naming_full, require_room
-from motserve.errors import InvalidConfig
+from motserve.errors import InvalidConfig, InvalidVideo
 from motserve.files import replacing
 from motserve.local import LocalModels
 from motserve.pipeline import PipelineStats, track_frames
@@ -40,10 +40,19 @@ class _Outcome:
     models: dict[str, Any]
     stats: PipelineStats
     seconds: float
+    frames_damaged: int
+    failure: InvalidVideo | None
 
     @property
     def summary(self) -> dict[str, Any]:
-        return {"status": "done", **asdict(self.stats), "fps": round(self.stats.frames / max(self.seconds, 1e-9), 2)}
+        counts = {
+            **asdict(self.stats),
+            "frames_damaged": self.frames_damaged,
+            "fps": round(self.stats.frames / max(self.seconds, 1e-9), 2),
+        }
+        if self.failure is None:
+            return {"status": "done", **counts}
+        return {"status": "incomplete", "error": str(self.failure), **counts}
 
 
 def track(
@@ -60,7 +69,10 @@ def track(
     format: Annotated[Format, typer.Option(help="Format of the tracks.")] = "json",  # noqa: A002
     save_video: Annotated[bool, typer.Option("--save-video", help="Write annotated.mp4 too.")] = False,
 ) -> None:
-    """Track every person in VIDEO."""
+    """Track every person in VIDEO.
+
+    Of a video that turns out to be broken, the tracks up to there are kept and marked; the exit code is 3.
+    """
     settings = read_config(config, overrides)
     _check_places(video, output, save_video, settings)
     with (
@@ -73,7 +85,8 @@ def track(
         models, outcome = _track_to_lines(video, lines, settings, progress)
         name = readable(video.name)
         head = {"name": name, **asdict(outcome.info)}
-        provenance = stamp(settings, weights=outcome.models, data={name: describe_files([video])})
+        notes = {"incomplete": str(outcome.failure)} if outcome.failure else None
+        provenance = stamp(settings, weights=outcome.models, data={name: describe_files([video])}, notes=notes)
         with target.open("wb") as file:
             file.writelines(
                 export(
@@ -89,13 +102,15 @@ def track(
             write_stamp(target, provenance)
         if save_video:
             try:
-                _draw(video, lines, run.staging / ANNOTATED, models, settings, progress)
+                _draw(video, lines, run.staging / ANNOTATED, models, settings, progress, outcome)
             except BaseException:
                 run.publish()  # the tracks are whole, and cost more than the picture of them
                 console.print(f"[yellow]tracks without video:[/] {escape(readable(run.path / target.name))}")
                 raise
         run.publish()
     console.print(_table(name, outcome, run.path / target.name, run.path / ANNOTATED if save_video else None))
+    if outcome.failure:
+        raise outcome.failure
 
 
 def _check_places(video: Path, output: Path | None, save_video: bool, settings: Config) -> None:
@@ -121,8 +136,7 @@ def _track_to_lines(video: Path, lines: Path, settings: Config, progress: Progre
         stats, book = PipelineStats(), finisher.book((source.info.width, source.info.height))
         task = progress.add_task("tracking", total=source.info.frame_count, speed="")
 
-        async def run() -> float:
-            started = time.monotonic()
+        async def run() -> None:
             info = source.info
             size = (info.width, info.height)
             chunks = track_frames(
@@ -134,15 +148,21 @@ def _track_to_lines(video: Path, lines: Path, settings: Config, progress: Progre
                     results.append(chunk)
                     seconds = time.monotonic() - started
                     progress.update(task, completed=stats.frames, speed=f"{stats.frames / seconds:.1f} frames/s")
-            return time.monotonic() - started
 
+        started, failure = time.monotonic(), None
         with ResultWriter(lines, models.class_names) as results:
-            seconds = asyncio.run(run())
+            try:
+                asyncio.run(run())
+            except InvalidVideo as error:
+                if not stats.frames:
+                    raise
+                failure = error
+        seconds = time.monotonic() - started
         if finisher:
             stats.identities = _finish(lines, models, finisher, book)
         progress.update(task, total=stats.frames)
         used = {**models.models, **finisher.weights}
-        return models, _Outcome(source.info, used, stats, seconds)
+        return models, _Outcome(source.info, used, stats, seconds, source.frames_damaged, failure)
 
 
 def _finish(lines: Path, models: LocalModels, finisher: Finisher, book: LookBook | None) -> int:
@@ -153,7 +173,15 @@ def _finish(lines: Path, models: LocalModels, finisher: Finisher, book: LookBook
     return len({identity for frame in frames for identity in frame.identities.tolist()})
 
 
-def _draw(video: Path, lines: Path, target: Path, models: LocalModels, settings: Config, progress: Progress) -> None:
+def _draw(
+    video: Path,
+    lines: Path,
+    target: Path,
+    models: LocalModels,
+    settings: Config,
+    progress: Progress,
+    outcome: _Outcome,
+) -> None:
     task: TaskID = progress.add_task("drawing", total=None, speed="")
     annotate_video(
         video,
@@ -162,6 +190,7 @@ def _draw(video: Path, lines: Path, target: Path, models: LocalModels, settings:
         settings.video,
         models.class_names,
         progress=lambda done, total: progress.update(task, completed=done, total=total),
+        most_frames=outcome.stats.frames if outcome.failure else None,
     )
 
 
@@ -182,6 +211,10 @@ def _table(name: str, outcome: _Outcome, target: Path, annotated: Path | None) -
     stats, info = outcome.stats, outcome.info
     table.add_row("video", f"{info.width}x{info.height}, {info.codec}")
     table.add_row("frames", f"{stats.frames} in {outcome.seconds:.1f} s, {outcome.summary['fps']} frames/s")
+    if outcome.frames_damaged:
+        table.add_row("", f"[yellow]{outcome.frames_damaged} more are damaged[/]")
+    if outcome.failure:
+        table.add_row("", "[yellow]incomplete, see the error[/]")
     table.add_row("identities", f"{stats.identities}, {stats.links} returns recognised")
     table.add_row("embeddings", str(stats.embeddings))
     for role, weights in outcome.models.items():

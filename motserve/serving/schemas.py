@@ -265,8 +265,10 @@ class Problem(BaseModel):
 
 def summary_of(job: Job) -> dict[str, Any]:
     """Return the counts that head a JSON document of tracks."""
+    failure = {"error": job.error["message"]} if job.error else {}
     return {
         "status": job.status,
+        **failure,
         "frames": job.frames_done,
         "frames_damaged": job.frames_damaged,
         "identities": job.identities,

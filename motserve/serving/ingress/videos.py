@@ -113,11 +113,17 @@ async def get_tracks(
     video_id: str,
     service: ServiceDependency,
     format: Annotated[Format, Query(description="`mot` counts frames and pixels from 1, the others from 0.")] = "json",  # noqa: A002
+    partial: Annotated[
+        bool, Query(description="Of a failed video, return what was tracked before; 409 otherwise.")
+    ] = False,
 ) -> Response:
-    """Return the tracks; those so far while the video is in work. Those of a finished video have an `ETag`."""
+    """Return the tracks; those so far while the video is tracked. Those of a finished video have an `ETag`."""
     job = await asyncio.to_thread(service.jobs.get, video_id)
-    if job.status == "failed":
-        raise Conflict(f"video {video_id} failed: {(job.error or {}).get('message', '')}")
+    if job.status == "failed" and not partial:
+        raise Conflict(
+            f"video {video_id} failed after {job.frames_done} frames: {(job.error or {}).get('message', '')}; "
+            "?partial=true gives the tracks of those frames"
+        )
     path = service.artifacts.results(video_id)
     head: dict[str, Any] = {
         "video": {"name": job.name, **(job.video or {})},
