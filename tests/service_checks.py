@@ -8,8 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from motserve.config import Config
+import pytest
+
+from motserve.config import Config, load_config
 from motserve.scenes import SceneConfig, render
+from motserve.serving.ingress import Service
 from motserve.video import VideoWriter
 
 
@@ -36,3 +39,19 @@ def eventually(condition: Callable[[], Any], what: str, seconds: float = 120) ->
             return value
         time.sleep(0.1)
     raise AssertionError(f"{what} did not happen within {seconds} s")
+
+
+def service_without_cluster(storage: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Service:
+    """The service over real stores; sessions are started in name only.
+
+    Args:
+        storage: Folder of the stores.
+        monkeypatch: Undoes it.
+        settings: Other sections of the configuration; of `serving` what stands beside `storage_dir`.
+    """
+    serving = {"storage_dir": str(storage), **settings.pop("serving", {})}
+    nobody: Any = None
+    service = Service(load_config([{"serving": serving, **settings}]), "d", nobody, nobody, nobody)
+    monkeypatch.setattr(service.sessions, "_launch", lambda *_: None)
+    monkeypatch.setattr(service.sessions, "find", lambda *_: None)
+    return service

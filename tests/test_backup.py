@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from conftest import Motserve
 
+from motserve import disk
 from motserve.config import Config
 from motserve.database import migrate
-from motserve.errors import Conflict, IncompatibleStore, NotFound
+from motserve.errors import Conflict, DiskFull, IncompatibleStore, NotFound
 from motserve.identities.portraits import Portrait
 from motserve.identities.store import IDENTITIES_FILE, IdentityStore
 from motserve.serving import backup as module
@@ -247,3 +248,16 @@ def test_the_commands(storage: Path, tmp_path: Path, motserve: Motserve) -> None
     refused = motserve("store", "restore", tmp_path / "backup", *there)
     assert refused.exit_code == 3
     assert "holds something already" in refused.output
+
+
+def test_a_disk_without_room_for_the_copy_is_told_before_any_is_made(
+    storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(storage, tmp_path / "backup", "1")
+    monkeypatch.setattr(disk, "free_bytes", lambda _: 1000)
+    with pytest.raises(DiskFull, match="the size of the storage"):
+        back_up(storage, tmp_path / "other", "1")
+    with pytest.raises(DiskFull, match="the size of the backup"):
+        restore(tmp_path / "backup", tmp_path / "restored")
+    assert not (tmp_path / "other").exists()
+    assert not (tmp_path / "restored").exists()

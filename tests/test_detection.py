@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from motserve.base import DetectorBase
 from motserve.config import DetectorConfig
 from motserve.detection import build_detector
+from motserve.detection.common import choose_classes
 from motserve.errors import InvalidConfig, WeightsUnavailable
 from motserve.types import Detections
 from motserve.weights import Weights
@@ -100,8 +102,31 @@ def test_boxes_that_the_border_left_without_an_area_are_dropped(
 
 def test_classes_are_chosen_by_name(untrained_detector: Path) -> None:
     assert build(untrained_detector, classes=["all"]).class_names == {0: "person"}
-    with pytest.raises(InvalidConfig, match=r"detector\.classes: dog, horse not among .*: person"):
+    with pytest.raises(InvalidConfig, match=r"detector\.classes: 'horse' is no class of .*; it has person"):
         build(untrained_detector, classes=["person", "horse", "dog"])
+    with pytest.raises(InvalidConfig, match=r"'0' is no class of .*; it has person"):
+        build(untrained_detector, classes=0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        (0, "'0' is no class of a.pt; classes are given by name, and number 0 of its 20 is 'person'"),
+        ("Class 3", "'Class 3' is no class of a.pt; near it of its 20 classes: class 3, "),
+        (
+            "unicorn",
+            "'unicorn' is no class of a.pt; some of its 20 classes: person, class 1, class 2, class 3, class 4",
+        ),
+        (99, "'99' is no class of a.pt; some of its 20 classes: "),
+        ("9" * 5000, "; some of its 20 classes: "),
+    ],
+)
+def test_a_class_that_is_none_gets_those_that_are_near(wrong: object, hint: str) -> None:
+    names = {0: "person", **{number: f"class {number}" for number in range(1, 20)}}
+    wanted = DetectorConfig.model_validate({"classes": wrong}).classes
+    with pytest.raises(InvalidConfig, match=re.escape(hint)) as caught:
+        choose_classes(names, wanted, Weights("a.pt", Path("a.pt"), "", ""))
+    assert len(str(caught.value)) < 300
 
 
 def test_parameters_are_those_before_layers_are_merged(detector: DetectorBase) -> None:

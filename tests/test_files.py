@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from motserve.files import replacing
+from motserve.files import replacing, write_json
 
 
 def test_the_file_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -56,3 +57,16 @@ def test_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="pipe"), replacing(device):
         raise AssertionError("must not be reached")
     assert list(tmp_path.iterdir()) == [device]
+
+
+def test_a_full_disk_names_the_file_and_not_its_temporary_one(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / ".a.json.1234.part"))
+    with pytest.raises(OSError, match="No space") as caught, replacing(tmp_path / "a.json"):
+        raise full
+    assert caught.value.filename == str(tmp_path / "a.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_documents_hold_names_of_any_bytes(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"video": os.fsdecode(b"caf\xe9")})
+    assert (tmp_path / "a.json").read_text() == '{\n  "video": "caf\\\\xe9"\n}'

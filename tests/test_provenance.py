@@ -245,6 +245,9 @@ def test_the_machine_is_described_and_gpus_only_where_torch_is_loaded(monkeypatc
         ("https://host/a@b", "https://host/a@b"),
         ("https://host:8080/mail/a@b", "https://host:8080/mail/a@b"),
         ("s3://bucket/folder", "s3://bucket/folder"),
+        ("https://host/a?api_key=secret&x=1#y", "https://host/a?api_key=***&x=1#y"),
+        ("rtsp://cam/?user=ann&password=secret", "rtsp://cam/?user=ann&password=***"),
+        ("a?token=beneath notice", "a?token=beneath notice"),
     ],
 )
 def test_credentials_stay_out(monkeypatch: pytest.MonkeyPatch, secret: str, public: str) -> None:

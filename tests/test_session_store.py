@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -202,3 +203,38 @@ def test_the_store_is_not_waited_for_on_the_loop(session: VideoSession, monkeypa
     failing(monkeypatch, lambda changes: on_the_loop.append(on_loop(changes)) or False)
     assert track(session) == "done"
     assert not any(on_the_loop)
+
+
+def test_a_video_ends_before_the_disk_is_so_full_that_nobody_could_say_so(
+    session: VideoSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("motserve.serving.room.free_bytes", lambda _: 1_000_000)
+    assert track(session) == "failed"
+    error = JobStore(tmp_path).get("a").error
+    assert error is not None
+    assert error["type"] == "DiskFull"
+    assert "the disk of the service (serving.storage_dir) has 1.0 MB left (disk.reserve_bytes)" in error["message"]
+    assert str(tmp_path) not in error["message"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_tracks_that_find_no_room_fail_the_video_and_make_room_for_the_reason(
+    session: VideoSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(number, "No space left on device")
+
+    def is_refused(changes: dict[str, Any]) -> bool:
+        return changes.get("status") == "failed" and bool(ArtifactStore(tmp_path).checkpoints("a"))
+
+    monkeypatch.setattr("motserve.results.store.ResultWriter._write", full)
+    CheckpointStore(ArtifactStore(tmp_path), "a", load_config()).save(1, Checkpoint())
+    tried = failing(monkeypatch, is_refused)
+    assert track(session) == "failed"
+    job = JobStore(tmp_path).get("a")
+    assert (job.status, (job.error or {})["type"]) == ("failed", "DiskFull")
+    assert (
+        "tracking stopped after frame 0: the disk of the service (serving.storage_dir) has no room left"
+        in (job.error or {})["message"]
+    )
+    assert [changes["status"] for changes in tried if "status" in changes].count("failed") == 1

@@ -16,9 +16,8 @@ import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
 from ray.exceptions import RayTaskError
-from service_checks import write_clip
+from service_checks import service_without_cluster, write_clip
 
-from motserve.config import load_config
 from motserve.errors import MotserveError, NotFound, Overloaded
 from motserve.serving.ingress import Service, build_http, videos
 from motserve.serving.ingress.detached import submit_detached
@@ -33,11 +32,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Service:
-    nobody: Any = None
-    service = Service(load_config([{"serving": {"storage_dir": str(tmp_path)}}]), "d", nobody, nobody, nobody)
-    monkeypatch.setattr(service.sessions, "_launch", lambda *_: None)
-    monkeypatch.setattr(service.sessions, "find", lambda *_: None)
-    return service
+    return service_without_cluster(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args, get_origin
+from typing import Any, Final, get_args
 
 import typer
 from typer.models import ParameterInfo
@@ -44,10 +44,10 @@ def read_paths(app: typer.Typer) -> None:
         function: Any = command.callback
         hints = inspect.get_annotations(function, eval_str=True)
         for hint in hints.values():
-            if get_origin(hint) is Annotated and _is_path(get_args(hint)[0]):
-                for info in hint.__metadata__:
-                    if isinstance(info, ParameterInfo):
-                        info.parser = read_path
+            kind, *metadata = get_args(hint) if hasattr(hint, "__metadata__") else (None,)  # what is Annotated
+            for info in metadata:
+                if isinstance(info, ParameterInfo) and _is_path(kind):
+                    info.parser = read_path
         function.__annotations__ = hints  # texts would be evaluated again, to parameters without the parser
     for group in app.registered_groups:
         if group.typer_instance is not None:

@@ -54,6 +54,8 @@ def headers_only(media_type: str, headers: Mapping[str, str]) -> Response:
 def _is_known(request: Request, etag: str | None, modified: str | None) -> bool:
     given = request.headers.getlist("if-none-match")
     if given:  # then the date does not count
+        if etag is None:
+            return False
         tags = [tag.strip().removeprefix("W/") for tag in ",".join(given).split(",")]
         return "*" in tags or etag in tags
     since = request.headers.get("if-modified-since")

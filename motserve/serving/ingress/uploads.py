@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
-from python_multipart.exceptions import FormParserError
+from python_multipart.exceptions import FileError, FormParserError
 from python_multipart.multipart import Field, File, FormParser, MultipartParser, parse_options_header
 
 from motserve.config import ServingConfig
@@ -54,6 +54,8 @@ async def receive_form(request: Request, folder: Path, target: Path, max_bytes: 
         async for block in capped(request, max_bytes, "serving.max_upload_bytes"):
             await asyncio.to_thread(parser.write, block)
         parser.finalize()
+    except FileError as error:  # its cause is the disk, not the form
+        raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
     except FormParserError as error:
         raise BadRequest(f"the form is malformed: {error}") from error
     finally:
