@@ -1,4 +1,5 @@
 # The developer's manual: `make demo`, `make test`, `make lint`, `make bench`; each sets up what it needs.
+# `make corpus` and `make fuzz SECONDS=600` try the reader of videos on files of every kind, whole and damaged.
 # `make kubernetes` writes what clusters serve after serve_config.yaml or configs/environments changed; see docs/deploy.md.
 # `make wheel`, `make check-wheel`, `make licences`, `make sbom` are for releases; see docs/releasing.md.
 # `make bundled DATA=FOLDER` trains the weights that the package ships, for hours; see docs/training.md.
@@ -8,12 +9,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+SECONDS ?= 600
 DATA ?= $(MOTSERVE_DATA)
 PICTURES := data/pictures
 PICTURE_PACKAGES := gnome-backgrounds lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 mate-backgrounds \
 	plasma-workspace-wallpapers ukui-wallpapers openarena-081-textures tuxpaint-stamps-default
 
-.PHONY: setup demo test lint bench kubernetes bundled pictures wheel check-wheel licences sbom
+.PHONY: setup demo test lint bench corpus fuzz kubernetes bundled pictures wheel check-wheel licences sbom
 
 setup: $(INSTALLED)
 
@@ -36,6 +38,14 @@ lint: setup
 
 bench: setup
 	$(BIN)/motserve benchmark tracker --people 30,100,300 --frames 300
+
+# some 370 small videos, read by motserve and by the FFmpeg command line, which has to be installed
+corpus: setup
+	$(BIN)/python -m pytest tests/corpus -m "slow or not slow"
+
+# damaged copies of such videos, which must give frames or a typed error
+fuzz: setup
+	cd tests && ../$(BIN)/python -m corpus.fuzz --seconds $(SECONDS)
 
 kubernetes: setup
 	$(BIN)/python deploy/kubernetes/render.py

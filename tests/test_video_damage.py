@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import gc
 import random
-from itertools import islice
+import struct
+from collections.abc import Iterator
+from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,6 +16,7 @@ from av.video.frame import VideoFrame
 from motserve.config import VideoConfig
 from motserve.errors import InvalidVideo
 from motserve.video import FrameClock, open_video
+from motserve.video.decoder import PacketReader
 
 CONFIG = VideoConfig()
 FRAMES = 30
@@ -22,8 +26,8 @@ def encode(
     path: Path, codec: str = "libx264", frames: int = FRAMES, size: tuple[int, int] = (64, 48), **options: str
 ) -> Path:
     rng = np.random.default_rng(0)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25, options=options)
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=25)
         stream.width, stream.height = size
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         for _ in range(frames):
@@ -60,3 +64,109 @@ def test_a_video_that_ends_takes_no_frames_from_another_that_is_read_at_the_same
         gc.collect()  # the packets of the other one
         assert len(first) + sum(1 for _ in frames) == FRAMES - 1
         assert video.frames_damaged == 1
+
+
+@pytest.mark.parametrize("samples", [(0,), (14, 15), (-1,)])
+def test_a_few_damaged_samples_cost_only_their_frames(tmp_path: Path, samples: tuple[int, ...]) -> None:
+    path = damage(encode(tmp_path / "clip.mov", "mjpeg"), *samples)
+    assert count(path) == (FRAMES - len(samples), len(samples))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6])
+@pytest.mark.parametrize("suffix", ["avi", "wmv"])
+def test_a_file_that_is_cut_off_with_its_index_is_refused(tmp_path: Path, suffix: str, share: float) -> None:
+    codec = {"avi": "mpeg4", "wmv": "wmv2"}[suffix]
+    path = encode(tmp_path / f"clip.{suffix}", codec, frames=75)
+    data = path.read_bytes()
+    assert count(path) == (75, 0)
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(InvalidVideo, match=rf"clip\.{suffix} is cut off.* ends after"):
+        count(path)
+
+
+def test_an_avi_without_its_index_keeps_its_rate(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.avi", "mpeg4")
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rindex(b"idx1")])
+    with open_video(path, CONFIG) as video:
+        assert (video.info.rate_hz, video.info.frame_count) == (25, FRAMES)
+        assert sum(1 for _ in video.frames()) == FRAMES
+
+
+class LateStreams:
+    """A container in which a stream comes up on the way, which PyAV does not know when it flushes all streams."""
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+
+    def demux(self) -> Iterator[Any]:
+        yield from self._container.demux()
+        raise IndexError("list index out of range")
+
+
+def test_streams_that_come_up_late_are_passed_over(tmp_path: Path) -> None:
+    with av.open(str(encode(tmp_path / "clip.ts"))) as container:
+        reader = PacketReader(LateStreams(container), container.streams.video[0])  # type: ignore[arg-type]
+        assert sum(1 for _ in reader.read()) == FRAMES
+
+
+def with_numbers(path: Path, box: bytes, offset: int, *numbers: int) -> Path:
+    """Overwrite numbers of 32 bits in the last box of a kind."""
+    data = bytearray(path.read_bytes())
+    struct.pack_into(f">{len(numbers)}I", data, data.rindex(box) + 4 + offset, *numbers)
+    path.write_bytes(data)
+    return path
+
+
+def test_an_index_of_millions_of_samples_in_a_small_file_takes_no_memory(tmp_path: Path) -> None:
+    path = with_numbers(encode(tmp_path / "many.mp4"), b"stsz", 4, 1, 80_000_000)
+    with pytest.raises(InvalidVideo, match=r"many\.mp4 has more than 1000000 frames, the limit \(video\.max_frames\)"):
+        open_video(path, CONFIG)
+    with pytest.raises(InvalidVideo, match=r"many\.mp4 is broken: it declares 80000000 samples of 1 bytes"):
+        open_video(path, VideoConfig(max_frames=1 << 40))
+
+
+def test_a_fragment_of_millions_of_samples_takes_no_memory(tmp_path: Path) -> None:
+    path = encode(tmp_path / "many.mp4", movflags="frag_keyframe+empty_moov")
+    assert count(path) == (FRAMES, 0)
+    with pytest.raises(InvalidVideo, match=r"many\.mp4 is broken: it declares 80000000 samples, more than"):
+        open_video(with_numbers(path, b"trun", 0, 1, 80_000_000), CONFIG)
+
+
+def test_pictures_in_a_row_are_a_video_and_a_single_one_is_none(tmp_path: Path) -> None:
+    path = encode(tmp_path / "row.mjpeg", "mjpeg", frames=5)
+    assert count(path) == (5, 0)
+    with pytest.raises(InvalidVideo, match=r"one\.mjpeg is not a video but a picture"):
+        open_video(encode(tmp_path / "one.mjpeg", "mjpeg", frames=1), CONFIG)
+
+
+def test_absurd_times_increase_and_stay_within_a_century() -> None:
+    rng = random.Random(0)
+    clock = FrameClock(1e6)
+    times = [clock.stamp(rng.choice([None, rng.uniform(-1e19, 1e19), 0.0, 9e18])) for _ in range(10_000)]
+    assert all(b > a for a, b in pairwise(times))
+    clock = FrameClock(0.04)
+    assert [clock.stamp(t) for t in (0.0, 4e18, 4e18 + 1024, 8e18)] == pytest.approx([0, 0.04, 1024, 1024.04])
+
+
+def test_stamps_that_were_rounded_to_the_same_do_not_make_decoding_times_better() -> None:
+    clock = FrameClock(0.04)
+    times = [clock.stamp(t, t + 0.3 * (i % 2)) for i, t in enumerate((0.0, 0.0, 0.04, 0.08, 0.08, 0.12))]
+    assert times == pytest.approx([0, 0.02, 0.04, 0.08, 0.1, 0.12])
+
+
+def test_stamps_that_never_move_give_way_to_decoding_times() -> None:
+    clock = FrameClock(0.04)
+    times = [clock.stamp(7.0, 0.04 * i) for i in range(20)]
+    assert times[5:] == pytest.approx([0.04 * i for i in range(5, 20)])
+
+
+def test_a_missing_stamp_follows_by_one_interval_where_its_decoding_time_stands_still() -> None:
+    clock = FrameClock(0.04)
+    assert [clock.stamp(*t) for t in ((0.0, 0.0), (0.04, 0.04), (None, 0.04))] == pytest.approx([0, 0.04, 0.08])
+
+
+def test_a_file_without_any_good_sample_has_no_frame(tmp_path: Path) -> None:
+    path = damage(encode(tmp_path / "clip.mkv", "mjpeg", frames=4), 0, 1, 2, 3)
+    with pytest.raises(InvalidVideo, match=r"clip\.mkv holds no frame that can be decoded"):
+        open_video(path, CONFIG)

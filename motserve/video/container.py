@@ -26,10 +26,10 @@ _CONTAINERS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,gif,apng,ivf,h264,hevc,av1,obu,m4v,mpegvideo,mjpeg,"
     "yuv4mpegpipe,dv,rm,3gp,wtv,gxf,mpjpeg,jpeg_pipe"
 )
-_PICTURES = "jpeg_pipe"  # pictures one behind the other in one file, and also a single one, which is no video
+_PICTURES = ("jpeg_pipe", "mjpeg")  # pictures one behind the other in a file; a single one is no video
 _WITH_INDEX = ("mov", "avi")  # containers that list every sample
 _LEAST_BYTES = 8  # of a frame with what the container needs for it; a length that asks for more frames is made up
-_LOWEST_HZ, _HIGHEST_HZ = 1e-6, 1e6  # a frame every ten days; high-speed cameras
+_LOWEST_HZ, _HIGHEST_HZ = 1e-6, 1e4  # a frame every ten days; ticks of a clock are taken for frames, too
 _MAX_PIXEL_ASPECT = 100  # wider or narrower pixels than any camera has are an error of the file
 
 
@@ -70,13 +70,13 @@ def open_container(path: Path, config: VideoConfig, name: str) -> InputContainer
     try:
         refuse_made_up_samples(path, config, name)
         container = _open(path, config)
-        if container.format.name == _PICTURES and sum(1 for _ in islice(container.demux(), 2)) < 2:
-            container.close()
-            raise InvalidVideo(f"{name} is not a video but a picture")
-        return _open(path, config) if container.format.name == _PICTURES else container
-    except (av.FFmpegError, OSError) as error:
-        if isinstance(error, OSError) and not isinstance(error, ValueError):
-            raise InvalidVideo(f"{name} cannot be read: {error.strerror}") from error
+        if container.format.name not in _PICTURES:
+            return container
+        with container:
+            if sum(packet.size > 0 for packet in islice(container.demux(), 2)) < 2:
+                raise InvalidVideo(f"{name} is not a video but a picture")
+        return _open(path, config)
+    except av.FFmpegError as error:  # also "operation not permitted" and the like, of demuxers about broken data
         with path.open("rb") as file:
             head = file.read(12)
         if not head:
@@ -86,6 +86,8 @@ def open_container(path: Path, config: VideoConfig, name: str) -> InputContainer
         else:
             reason = f"{name} is not a video in a container that is known here"
         raise InvalidVideo(reason) from error
+    except OSError as error:
+        raise InvalidVideo(f"{name} cannot be read: {error.strerror}") from error
 
 
 def _open(path: Path, config: VideoConfig) -> InputContainer:
@@ -140,12 +142,13 @@ def declared(container: InputContainer, stream: VideoStream) -> Declared:
         float(stream.duration * stream.time_base) if stream.duration and stream.time_base else duration_s(container)
     )
     listed = list(stream.index_entries) if form.startswith(_WITH_INDEX) else []
+    if is_avi and not _covers(stream):
+        listed = []
     samples = sum(entry.size > 0 for entry in listed)
-    rate = float(stream.average_rate or stream.guessed_rate or 0) or None
+    rates = (float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate)
+    rate = next((rate for rate in rates if _LOWEST_HZ <= rate <= _HIGHEST_HZ), None)
     if is_avi and samples and duration:
         rate = samples / duration  # AVI counts empty samples as frames
-    if rate and not _LOWEST_HZ <= rate <= _HIGHEST_HZ:
-        rate = None
     if samples and (is_avi or len(listed) == stream.frames):  # a fragmented file lists its first fragment
         count = sum(entry.size > 0 and not entry.is_discard for entry in listed)
     else:
@@ -165,6 +168,12 @@ def declared(container: InputContainer, stream: VideoStream) -> Declared:
         clock_restarts=bool(container.format.flags & cast("int", Flags.ts_discont.value)),
         presentation_stored=not is_avi,
     )
+
+
+def _covers(stream: VideoStream) -> bool:
+    """Return whether the index of an AVI is there; FFmpeg makes up one of what it has read."""
+    entries = stream.index_entries
+    return len(entries) > 0 and 2 * entries[len(entries) - 1].timestamp >= stream.frames - 1
 
 
 def duration_s(container: InputContainer) -> float | None:

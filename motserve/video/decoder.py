@@ -42,7 +42,14 @@ class PacketReader:
         Raises:
             FFmpegError: The container is broken.
         """
-        for packet in self._container.demux():
+        packets = self._container.demux()
+        while True:
+            try:
+                packet = next(packets, None)
+            except IndexError:  # PyAV flushes streams at the end that came up late and that it does not know
+                return
+            if packet is None:
+                return
             last = packet.pts if packet.pts is not None else packet.dts
             if last is not None and packet.time_base and packet.stream.type in ("video", "audio"):
                 self.reached_s = max(self.reached_s, float((last + (packet.duration or 0)) * packet.time_base))

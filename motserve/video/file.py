@@ -204,9 +204,10 @@ class VideoFile(VideoSource):
 
     def _length_s(self) -> float | None:
         length = duration_s(self._containers[0])
-        if self._containers[0].format.name == "avi" and self._declared.rate_hz:
+        rate = self._stream.average_rate
+        if self._containers[0].format.name == "avi" and rate:
             # where its index is cut off, FFmpeg guesses the length from that of the file
-            length = max(length or 0.0, self._stream.frames / self._declared.rate_hz)
+            length = max(length or 0.0, float(self._stream.frames / rate))
         return length
 
     def _refuse_damage(self) -> None:

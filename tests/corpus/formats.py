@@ -23,7 +23,7 @@ _COLOUR_PLACED = ("yuv420p10le", "yuv422p10le", "yuv410p", "yuv440p", "yuv420p16
 CONTAINERS = [
     *(
         Row(f"h264.{form}", BFRAMES, quick=form in ("mp4", "mkv", "ts"))
-        for form in "mp4 mov mkv m4v 3gp 3g2 ts".split()
+        for form in ("mp4", "mov", "mkv", "m4v", "3gp", "3g2", "ts")
     ),
     Row("h264.m2ts", f"{BFRAMES} -mpegts_m2ts_mode 1"),
     Row("h264.flv", BFRAMES),
@@ -38,7 +38,7 @@ CONTAINERS = [
     Row("h264-cmaf.mp4", f"{BFRAMES} -movflags +cmaf+negative_cts_offsets+frag_keyframe"),
     Row("h264-live.mkv", f"{BFRAMES} -f matroska -live 1 -cluster_time_limit 200"),
     Row("h264-cues-first.mkv", f"{BFRAMES} -cues_to_front 1 -reserve_index_space 2000"),
-    *(Row(f"mpeg2.{form}", f"{MPEG2} -bf 2") for form in "mpg vob ts m2ts mkv mov mxf wtv".split()),
+    *(Row(f"mpeg2.{form}", f"{MPEG2} -bf 2") for form in ("mpg", "vob", "ts", "m2ts", "mkv", "mov", "mxf", "wtv")),
     Row("mpeg2.gxf", "-vf scale=720:576,fps=25 -c:v mpeg2video -q:v 20 -frames:v 5 -f gxf"),
     Row("mpeg1.mpg", "-c:v mpeg1video -bf 2"),
     Row("mpeg4.mp4", "-c:v mpeg4 -bf 2", quick=True),
@@ -83,7 +83,7 @@ CONTAINERS = [
 ]
 
 CODECS = [
-    *(Row(f"vp8.{form}", "-c:v libvpx -deadline realtime -cpu-used 8") for form in "webm mkv".split()),
+    *(Row(f"vp8.{form}", "-c:v libvpx -deadline realtime -cpu-used 8") for form in ("webm", "mkv")),
     Row("vp8-hidden.webm", "-c:v libvpx -deadline good -cpu-used 5 -auto-alt-ref 1 -lag-in-frames 10"),
     Row("vp9.webm", "-c:v libvpx-vp9 -deadline realtime -cpu-used 8", quick=True),
     Row("vp9-hidden.webm", "-c:v libvpx-vp9 -deadline good -cpu-used 5 -auto-alt-ref 1 -lag-in-frames 12"),
@@ -96,7 +96,7 @@ CODECS = [
     Row("av1-10bit.mp4", "-pix_fmt yuv420p10le -c:v libaom-av1 -cpu-used 8 -frames:v 6"),
     *(
         Row(f"hevc.{form}", "-c:v libx265 -preset ultrafast -x265-params log-level=none:bframes=3")
-        for form in "mp4 mov mkv ts".split()
+        for form in ("mp4", "mov", "mkv", "ts")
     ),
     Row("hevc-hvc1.mp4", "-c:v libx265 -preset ultrafast -x265-params log-level=none -tag:v hvc1"),
     Row("hevc-open-gop.ts", "-c:v libx265 -preset veryfast -x265-params log-level=none:open-gop=1:keyint=10:bframes=4"),
@@ -152,10 +152,11 @@ _PIXELS = {
     "qtrle": "rgb24 argb gray rgb555be",
     "rawvideo": "yuyv422 pal8 rgb555le gray bgra",
 }
+_FORMS = {"rawvideo": "avi", "qtrle": "mov"}
 PIXELS = [
     *(
         Row(
-            f"{codec.removeprefix('lib')}-{pixel}.{'avi' if codec == 'rawvideo' else 'mov' if codec == 'qtrle' else 'mkv'}",
+            f"{codec.removeprefix('lib')}-{pixel}.{_FORMS.get(codec, 'mkv')}",
             f"-pix_fmt {pixel} -c:v {codec} {'-preset ultrafast' if '264' in codec else ''}",
             **(CHROMA if pixel in _COLOUR_PLACED else {}),
         )
@@ -177,7 +178,13 @@ SHAPES = [
             f"odd-{width}x{height}.mkv",
             f"-f lavfi -i testsrc2=size={width}x{height}:duration=0.4 -pix_fmt {pixel} {FFV1}",
         )
-        for (width, height), pixel in zip([(51, 37), (18, 6), (17, 64), (640, 2), (3, 100)], ["yuv420p", "gray"] * 3)
+        for (width, height), pixel in (
+            ((51, 37), "yuv420p"),
+            ((18, 6), "gray"),
+            ((17, 64), "yuv420p"),
+            ((640, 2), "gray"),
+            ((3, 100), "yuv420p"),
+        )
     ),
     Row("odd-cropped.mp4", f"-f lavfi -i testsrc2=size=94x62:duration=0.4 {X264}"),
     Row("odd-51x37-444.mp4", f"-f lavfi -i testsrc2=size=51x37:duration=0.4 -pix_fmt yuv444p {X264}"),

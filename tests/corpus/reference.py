@@ -12,6 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+_TIMES = shlex.split(
+    "-of json -show_frames -show_entries frame=best_effort_timestamp:stream=time_base:frame_side_data="
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:
@@ -37,8 +41,7 @@ def decode(path: Path, stream: str, reads: str = "") -> Reference:
     """
     options = ["-v", "quiet", *shlex.split(reads), "-i", str(path)]
     said = subprocess.run(
-        ["ffprobe", "-v", "quiet", *shlex.split(reads), "-select_streams", stream, "-of", "json", "-show_frames"]
-        + ["-show_entries", "frame=best_effort_timestamp,width,height:stream=time_base:frame_side_data=", str(path)],
+        ["ffprobe", "-v", "quiet", *shlex.split(reads), "-select_streams", stream, *_TIMES, str(path)],
         capture_output=True,
     )
     found = json.loads(said.stdout or "{}")

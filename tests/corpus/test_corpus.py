@@ -1,4 +1,4 @@
-"""Each file of the corpus read by motserve and by the FFmpeg command line, whose frames, times and pixels must agree."""
+"""Each file of the corpus, read by motserve and by the FFmpeg command line: frames, times and pixels must agree."""
 
 from __future__ import annotations
 
@@ -96,7 +96,10 @@ def check_times(row: Row, frames: list[Frame], reference: Reference) -> None:
         expected = row.times(times)
     elif len(reference.times) == len(times):
         assert reference.times[0] is not None
-        expected = [time if said is None else said - reference.times[0] for time, said in zip(times, reference.times)]
+        expected = [
+            time if said is None else said - reference.times[0]
+            for time, said in zip(times, reference.times, strict=True)
+        ]
     else:
         return
     assert times == pytest.approx(expected, abs=max(reference.tick / 2, 0.0005) + 1e-9)
