@@ -236,7 +236,7 @@ def test_small_boxes_far_away_keep_a_size(name: str, far: float) -> None:
     tracker = build_tracker(EVERY[name])
     with np.errstate(all="raise", under="ignore"):
         box = make([[0, far, 1, far + 1]], [0.9])
-        answers = follow(tracker, [box, box, box, Detections.empty(), box])
+        answers = follow(tracker, [box, box, box, *[Detections.empty()] * 2, box])
     assert all(np.isfinite(tracks.boxes).all() for tracks in answers)
 
 
