@@ -256,6 +256,17 @@ def test_what_is_no_seqinfo_is_named(tmp_path: Path, text: str) -> None:
         assert refusal(tmp_path / "clip").startswith(f"{tmp_path}/clip/seqinfo.ini is not a valid seqinfo.ini: ")
 
 
+def test_pictures_that_are_there_as_jpeg_and_png_are_read_once(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "clip", ["1.jpg", "2.jpg", "3.png", "1.png"])
+    assert refusal(folder).startswith("clip: 1.jpg and 1.png are one picture twice; remove the files of one kind")
+    (folder / "seqinfo.ini").write_text("[Sequence]\nimExt=PNG\n")
+    assert [(frame.index, int(frame.image[0, 0, 0])) for frame in frames(folder)] == [(0, 40), (2, 30)]
+    (folder / "seqinfo.ini").write_text("[Sequence]\nimExt=.bmp\n")
+    assert "twice" in refusal(folder)
+    (folder / "1.png").unlink()
+    assert indices(folder) == [0, 1, 2]
+
+
 # --- files
 
 
