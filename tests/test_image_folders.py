@@ -99,10 +99,19 @@ def test_many_missing_pictures_are_named_briefly(tmp_path: Path, caplog: pytest.
     assert "no pictures 4, 5, 6, 7, 8 and 399991 more;" in caplog.text
 
 
-def test_numbers_beyond_the_limit_of_frames_are_no_frames(tmp_path: Path) -> None:
+def test_numbers_beyond_the_limit_of_frames_are_no_frames(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = pictures(tmp_path / "clip", ["1.png", "2.png", "50.png"])
     assert indices(folder, VideoConfig(max_frames=50)) == [0, 1, 49]
+    caplog.clear()
     assert indices(folder, VideoConfig(max_frames=49)) == [0, 1, 2]
+    assert "seem to count no frames; the pictures are taken one after the other at 30 Hz" in caplog.text
+
+
+def test_whole_folders_say_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for place, names in (("img1", ["000001.png", "000002.png"]), ("a", ["7.png", "8.png"]), ("b", ["x.png", "y.png"])):
+        assert indices(pictures(tmp_path / place, names)) == [0, 1]
+    assert indices(pictures(tmp_path / "dates", ["20240131235958.png", "20240131235959.png"])) == [0, 1]
+    assert not caplog.text
 
 
 def person_of(image: Image) -> Detections:

@@ -58,6 +58,13 @@ class ImageFolder(VideoSource):
             logger.warning(
                 "%s: there are no pictures %s; the others keep their frame numbers and times", name, numbering.missing
             )
+        if numbering.is_guess:
+            logger.warning(
+                "%s: the numbers in the names of its pictures seem to count no frames; "
+                "the pictures are taken one after the other at %g Hz",
+                name,
+                rate,
+            )
         height, width = self._read(self._files[0]).shape[:2]
         duration = (numbering.indices[-1] + 1) / rate
         self._info = VideoInfo(width, height, rate, len(self._files), duration, "images")
