@@ -25,7 +25,7 @@ class Frame:
     """One decoded picture of a video.
 
     Attributes:
-        index: Position in the video, from 0, counted in display order.
+        index: Number of the frame in the video, from 0, counted in display order; a folder of pictures may lack some.
         timestamp: Presentation time in seconds from the first frame; strictly increasing.
         image: The picture, `(height, width, 3)` uint8 BGR, upright (rotation metadata applied).
     """
@@ -161,7 +161,7 @@ class TrackedFrame:
     """The answer for one frame.
 
     Attributes:
-        index: The frame's position in the video, from 0.
+        index: Number of the frame in the video, from 0, as in `Frame`.
         timestamp: Presentation time in seconds.
         tracks: The tracks seen in this frame.
         identities: `(n,)` int64, the lasting identity of each track, from 1, unique in a frame.

@@ -99,10 +99,19 @@ def test_many_missing_pictures_are_named_briefly(tmp_path: Path, caplog: pytest.
     assert "no pictures 4, 5, 6, 7, 8 and 399991 more;" in caplog.text
 
 
-def test_numbers_beyond_the_limit_of_frames_are_no_frames(tmp_path: Path) -> None:
+def test_numbers_beyond_the_limit_of_frames_are_no_frames(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = pictures(tmp_path / "clip", ["1.png", "2.png", "50.png"])
     assert indices(folder, VideoConfig(max_frames=50)) == [0, 1, 49]
+    caplog.clear()
     assert indices(folder, VideoConfig(max_frames=49)) == [0, 1, 2]
+    assert "seem to count no frames; the pictures are taken one after the other at 30 Hz" in caplog.text
+
+
+def test_whole_folders_say_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for place, names in (("img1", ["000001.png", "000002.png"]), ("a", ["7.png", "8.png"]), ("b", ["x.png", "y.png"])):
+        assert indices(pictures(tmp_path / place, names)) == [0, 1]
+    assert indices(pictures(tmp_path / "dates", ["20240131235958.png", "20240131235959.png"])) == [0, 1]
+    assert not caplog.text
 
 
 def person_of(image: Image) -> Detections:
@@ -254,6 +263,17 @@ def test_what_is_no_seqinfo_is_named(tmp_path: Path, text: str) -> None:
     for data in (text.encode(), text.encode("utf-16")):
         (tmp_path / "clip" / "seqinfo.ini").write_bytes(data)
         assert refusal(tmp_path / "clip").startswith(f"{tmp_path}/clip/seqinfo.ini is not a valid seqinfo.ini: ")
+
+
+def test_pictures_that_are_there_as_jpeg_and_png_are_read_once(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "clip", ["1.jpg", "2.jpg", "3.png", "1.png"])
+    assert refusal(folder).startswith("clip: 1.jpg and 1.png are one picture twice; remove the files of one kind")
+    (folder / "seqinfo.ini").write_text("[Sequence]\nimExt=PNG\n")
+    assert [(frame.index, int(frame.image[0, 0, 0])) for frame in frames(folder)] == [(0, 40), (2, 30)]
+    (folder / "seqinfo.ini").write_text("[Sequence]\nimExt=.bmp\n")
+    assert "twice" in refusal(folder)
+    (folder / "1.png").unlink()
+    assert indices(folder) == [0, 1, 2]
 
 
 # --- files

@@ -230,6 +230,16 @@ def test_nothing_valid_makes_the_state_less_than_finite(
         assert np.isfinite(tracker.state_dict()["motion"]).all()
 
 
+@ALL
+@pytest.mark.parametrize("far", [1e6, -1e6, 9_438_817.0])
+def test_small_boxes_far_away_keep_a_size(name: str, far: float) -> None:
+    tracker = build_tracker(EVERY[name])
+    with np.errstate(all="raise", under="ignore"):
+        box = make([[0, far, 1, far + 1]], [0.9])
+        answers = follow(tracker, [box, box, box, *[Detections.empty()] * 2, box])
+    assert all(np.isfinite(tracks.boxes).all() for tracks in answers)
+
+
 @pytest.mark.slow
 @ALL
 def test_a_hundred_thousand_frames_take_no_more_memory_or_time(name: str, capsys: pytest.CaptureFixture[str]) -> None:

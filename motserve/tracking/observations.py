@@ -13,7 +13,7 @@ from motserve.types import BoolArray, Cues, Detections, FloatArray, IntArray
 # Beyond this float32 cannot tell neighbouring pixels apart, and areas lose their meaning.
 _MAX_COORDINATE = float(2**24)
 # A box thinner than this has no area in practice, and its aspect ratio may overflow.
-_MIN_SIDE = 1e-3
+MIN_SIDE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def observe(detections: Detections, low: float, cues: Cues = NO_CUES) -> Observa
     corners = np.ascontiguousarray(np.asarray(detections.boxes, np.float32).take(rows, axis=0).T)
     size = corners[2:] - corners[:2]
     ok = np.abs(corners) <= _MAX_COORDINATE
-    ok[2:] &= size >= _MIN_SIDE
+    ok[2:] &= size >= MIN_SIDE
     if np.count_nonzero(ok) < ok.size:
         raise ValueError(_describe_bad_box(corners, rows, int(ok.all(axis=0).argmin())))
 

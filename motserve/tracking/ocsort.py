@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from motserve.config import OcSortConfig
 from motserve.tracking.association import Candidates, find_candidates, match
 from motserve.tracking.bytetrack import ByteTrack
-from motserve.tracking.observations import Observations
+from motserve.tracking.observations import MIN_SIDE, Observations
 from motserve.types import BoolArray, FloatArray, IntArray
 
 _NO_WAY = 1e-6  # pixels; a way shorter than this has no direction
@@ -144,7 +144,9 @@ class OcSort(ByteTrack):
                 if between.size:
                     alpha = (frame / gaps.take(now)).astype(np.float32)
                     virtual = (1 - alpha) * last.take(now, axis=1) + alpha * boxes.take(now, axis=1)
-                    measured = kalman.measure((virtual[:2] + virtual[2:]) / 2, virtual[2:] - virtual[:2])
+                    # far from the origin, rounding may bring the edges of a small box together
+                    size = np.maximum(virtual[2:] - virtual[:2], MIN_SIDE)
+                    measured = kalman.measure((virtual[:2] + virtual[2:]) / 2, size)
                     kalman.update(part, measured, gaps.take(now) > frame)
                 motion[:, now] = part
         table.motion[:, tracks] = motion

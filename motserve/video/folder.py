@@ -58,6 +58,13 @@ class ImageFolder(VideoSource):
             logger.warning(
                 "%s: there are no pictures %s; the others keep their frame numbers and times", name, numbering.missing
             )
+        if numbering.is_guess:
+            logger.warning(
+                "%s: the numbers in the names of its pictures seem to count no frames; "
+                "the pictures are taken one after the other at %g Hz",
+                name,
+                rate,
+            )
         height, width = self._read(self._files[0]).shape[:2]
         duration = (numbering.indices[-1] + 1) / rate
         self._info = VideoInfo(width, height, rate, len(self._files), duration, "images")
@@ -139,9 +146,22 @@ def list_images(path: Path) -> list[Path]:
         path: The folder, or that of a sequence, whose pictures lie in a folder below; see `image_folder`.
 
     Raises:
-        InvalidVideo: The `seqinfo.ini` is malformed, or names a folder that is missing.
+        InvalidVideo: The `seqinfo.ini` is malformed, or names a folder that is missing; or a picture is there both as
+            JPEG and as PNG, and no `imExt` says which counts.
     """
     try:
-        return sorted(visible_files(image_folder(path), IMAGE_SUFFIXES), key=_natural)
+        images = sorted(visible_files(image_folder(path), IMAGE_SUFFIXES), key=_natural)
+        info = read_seqinfo(path)
     except InvalidData as error:
         raise InvalidVideo(str(error)) from error
+    first_of = {image.stem: image for image in reversed(images)}
+    if len(first_of) == len(images):
+        return images
+    chosen = [image for image in images if info is not None and image.suffix.lower() == info.image_suffix]
+    if chosen:
+        return chosen
+    second = next(image for image in images if image != first_of[image.stem])
+    raise InvalidVideo(
+        f"{path.name}: {first_of[second.stem].name} and {second.name} are one picture twice; remove the files of one "
+        "kind, or let imExt in the seqinfo.ini say which count"
+    )

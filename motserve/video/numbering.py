@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice, pairwise
 from statistics import median_low
 from typing import Final
@@ -22,10 +22,12 @@ class Numbering:
     Attributes:
         indices: Frame of each picture, from 0, increasing.
         first: Number in the name of the picture that is frame 0.
+        is_guess: Whether the names have numbers with gaps that are taken for something else than frames.
     """
 
     indices: Sequence[int]
     first: int
+    is_guess: bool = False
 
     @property
     def missing(self) -> str:
@@ -84,5 +86,5 @@ def number_frames(stems: Sequence[str], is_sequence: bool, rate_hz: float, most:
     first = min(1, numbers[0]) if is_sequence else numbers[0]
     step = median_low([after - before for before, after in pairwise(numbers)] or [1])
     if numbers[-1] - first >= most or (not is_sequence and step * _SLOWEST_HZ > rate_hz):
-        return one_by_one
+        return replace(one_by_one, is_guess=numbers[-1] - numbers[0] >= len(numbers))
     return Numbering([number - first for number in numbers], first)

@@ -61,6 +61,12 @@ class SequenceInfo:
         return name
 
     @property
+    def image_suffix(self) -> str | None:
+        """Suffix of the pictures in lower case, its dot included; None where the file does not say."""
+        suffix = self.values.get("imext")
+        return None if suffix is None else f".{suffix.lower().removeprefix('.')}"
+
+    @property
     def rate_hz(self) -> float | None:
         """Frame rate in Hz; None where the file does not say.
 
