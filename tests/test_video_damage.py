@@ -15,7 +15,8 @@ from av.video.frame import VideoFrame
 
 from motserve.config import VideoConfig
 from motserve.errors import InvalidVideo
-from motserve.video import FrameClock, open_video
+from motserve.video import FrameClock, completeness, open_video
+from motserve.video.completeness import is_cut_off
 from motserve.video.decoder import PacketReader
 
 CONFIG = VideoConfig()
@@ -94,7 +95,7 @@ def test_an_avi_without_its_index_keeps_its_rate(tmp_path: Path) -> None:
 
 
 class LateStreams:
-    """A container in which a stream comes up on the way: PyAV does not know it, and fails when it flushes all streams."""
+    """A container in which a stream comes up on the way: PyAV, which does not know it, fails when it flushes them all."""
 
     def __init__(self, container: Any) -> None:
         self._container = container
@@ -131,6 +132,24 @@ def test_a_fragment_of_millions_of_samples_takes_no_memory(tmp_path: Path) -> No
     assert count(path) == (FRAMES, 0)
     with pytest.raises(InvalidVideo, match=r"many\.mp4 is broken: it declares 80000000 samples, more than"):
         open_video(with_numbers(path, b"trun", 0, 1, 80_000_000), CONFIG)
+
+
+def test_a_compressed_header_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "old.mov"
+    path.write_bytes(encode(tmp_path / "clip.mov").read_bytes().replace(b"mvhd", b"cmov"))
+    with pytest.raises(InvalidVideo, match=r"old\.mov has a compressed header"):
+        open_video(path, CONFIG)
+
+
+@pytest.mark.parametrize(("form", "element"), [("matroska,webm", b"\xec\x80"), ("avi", b"RIFF\0\0\0\0")])
+def test_no_more_elements_are_looked_at_than_a_recording_has(
+    tmp_path: Path, form: str, element: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "elements"
+    path.write_bytes(element * 50)
+    assert not is_cut_off(path, form)
+    monkeypatch.setattr(completeness, "_MOST_ELEMENTS", 49)
+    assert is_cut_off(path, form)
 
 
 def test_pictures_in_a_row_are_a_video_and_a_single_one_is_none(tmp_path: Path) -> None:
