@@ -95,7 +95,7 @@ def test_an_avi_without_its_index_keeps_its_rate(tmp_path: Path) -> None:
 
 
 class LateStreams:
-    """A container in which a stream comes up on the way: PyAV, which does not know it, fails when it flushes them all."""
+    """A container in which a stream comes up on the way: PyAV does not know it, and fails when it flushes them all."""
 
     def __init__(self, container: Any) -> None:
         self._container = container
@@ -183,6 +183,17 @@ def test_stamps_that_never_move_give_way_to_decoding_times() -> None:
 def test_a_missing_stamp_follows_by_one_interval_where_its_decoding_time_stands_still() -> None:
     clock = FrameClock(0.04)
     assert [clock.stamp(*t) for t in ((0.0, 0.0), (0.04, 0.04), (None, 0.04))] == pytest.approx([0, 0.04, 0.08])
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video", "mjpeg"])
+def test_pictures_that_the_decoder_refuses_for_their_size_are_refused_for_it(tmp_path: Path, codec: str) -> None:
+    suffix = "mjpeg" if codec == "mjpeg" else "ts"
+    small, large = (encode(tmp_path / f"{w}.{suffix}", codec, size=(w, 48)) for w in (64, 400))
+    path = tmp_path / f"grows.{suffix}"
+    path.write_bytes(small.read_bytes() + large.read_bytes())
+    refusal = pytest.raises(InvalidVideo, match=rf"grows\.{suffix}: frames of 400x48 exceed .* \(video\.max_pixels\)")
+    with refusal, open_video(path, VideoConfig(max_pixels=64 * 48)) as video:
+        list(video.frames())
 
 
 def test_a_file_without_any_good_sample_has_no_frame(tmp_path: Path) -> None:

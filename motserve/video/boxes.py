@@ -51,7 +51,7 @@ def refuse_made_up_samples(path: Path, config: VideoConfig, name: str) -> None:
                     raise InvalidVideo(f"{name} is broken: it declares {samples} samples of {each} bytes")
             elif kind == b"cmov":
                 raise InvalidVideo(
-                    f"{name} has a compressed header, which is not read; copy it with `ffmpeg -i {name} -c copy new.mov`"
+                    f"{name} has a compressed header, which is not read; rewrite it with `ffmpeg -c copy`"
                 )
             elif kind == b"trun" and not int.from_bytes(content[1:4], "big") & _SIZE_PRESENT:
                 fragments += int.from_bytes(content[4:8], "big")
