@@ -15,7 +15,8 @@ from av.video.frame import VideoFrame
 
 from motserve.config import VideoConfig
 from motserve.errors import InvalidVideo
-from motserve.video import FrameClock, open_video
+from motserve.video import FrameClock, completeness, open_video
+from motserve.video.completeness import is_cut_off
 from motserve.video.decoder import PacketReader
 
 CONFIG = VideoConfig()
@@ -133,6 +134,24 @@ def test_a_fragment_of_millions_of_samples_takes_no_memory(tmp_path: Path) -> No
         open_video(with_numbers(path, b"trun", 0, 1, 80_000_000), CONFIG)
 
 
+def test_a_compressed_header_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "old.mov"
+    path.write_bytes(encode(tmp_path / "clip.mov").read_bytes().replace(b"mvhd", b"cmov"))
+    with pytest.raises(InvalidVideo, match=r"old\.mov has a compressed header"):
+        open_video(path, CONFIG)
+
+
+@pytest.mark.parametrize(("form", "element"), [("matroska,webm", b"\xec\x80"), ("avi", b"RIFF\0\0\0\0")])
+def test_no_more_elements_are_looked_at_than_a_recording_has(
+    tmp_path: Path, form: str, element: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "elements"
+    path.write_bytes(element * 50)
+    assert not is_cut_off(path, form)
+    monkeypatch.setattr(completeness, "_MOST_ELEMENTS", 49)
+    assert is_cut_off(path, form)
+
+
 def test_pictures_in_a_row_are_a_video_and_a_single_one_is_none(tmp_path: Path) -> None:
     path = encode(tmp_path / "row.mjpeg", "mjpeg", frames=5)
     assert count(path) == (5, 0)
@@ -164,6 +183,17 @@ def test_stamps_that_never_move_give_way_to_decoding_times() -> None:
 def test_a_missing_stamp_follows_by_one_interval_where_its_decoding_time_stands_still() -> None:
     clock = FrameClock(0.04)
     assert [clock.stamp(*t) for t in ((0.0, 0.0), (0.04, 0.04), (None, 0.04))] == pytest.approx([0, 0.04, 0.08])
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video", "mjpeg"])
+def test_pictures_that_the_decoder_refuses_for_their_size_are_refused_for_it(tmp_path: Path, codec: str) -> None:
+    suffix = "mjpeg" if codec == "mjpeg" else "ts"
+    small, large = (encode(tmp_path / f"{w}.{suffix}", codec, size=(w, 48)) for w in (64, 400))
+    path = tmp_path / f"grows.{suffix}"
+    path.write_bytes(small.read_bytes() + large.read_bytes())
+    refusal = pytest.raises(InvalidVideo, match=rf"grows\.{suffix}: frames of 400x48 exceed .* \(video\.max_pixels\)")
+    with refusal, open_video(path, VideoConfig(max_pixels=64 * 48)) as video:
+        list(video.frames())
 
 
 def test_a_file_without_any_good_sample_has_no_frame(tmp_path: Path) -> None:

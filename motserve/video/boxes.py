@@ -28,7 +28,7 @@ def refuse_made_up_samples(path: Path, config: VideoConfig, name: str) -> None:
         name: What messages call it.
 
     Raises:
-        InvalidVideo: It does.
+        InvalidVideo: It does, or its header is compressed, so that a few bytes may state anything.
         OSError: The file cannot be read.
     """
     with path.open("rb") as file:
@@ -49,6 +49,10 @@ def refuse_made_up_samples(path: Path, config: VideoConfig, name: str) -> None:
                     raise InvalidVideo(f"{name} has more than {config.max_frames} frames, the limit (video.max_frames)")
                 if each * samples > size:
                     raise InvalidVideo(f"{name} is broken: it declares {samples} samples of {each} bytes")
+            elif kind == b"cmov":
+                raise InvalidVideo(
+                    f"{name} has a compressed header, which is not read; rewrite it with `ffmpeg -c copy`"
+                )
             elif kind == b"trun" and not int.from_bytes(content[1:4], "big") & _SIZE_PRESENT:
                 fragments += int.from_bytes(content[4:8], "big")
                 if fragments > size:

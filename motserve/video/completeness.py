@@ -74,8 +74,10 @@ def _vint_length(head: bytes, at: int) -> int:
 
 def _avi_is_whole(file: BinaryIO, size: int) -> bool:
     """Walk over the RIFF chunks, of which a large file has several."""
-    at = 0
+    at = chunks = 0
     while at + 8 <= size:
+        if (chunks := chunks + 1) > _MOST_ELEMENTS:
+            raise ValueError("too many chunks to look at")
         file.seek(at)
         head = file.read(8)
         if head[:4] != b"RIFF":

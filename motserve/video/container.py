@@ -111,8 +111,8 @@ def pick_stream(container: InputContainer, config: VideoConfig, name: str) -> Vi
     """
     films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not films:
-        held = " and ".join(sorted({str(s.type) for s in container.streams})) or "nothing"
-        raise InvalidVideo(f"{name} holds no moving pictures, only {held}")
+        held = " and ".join(sorted({str(s.type) for s in container.streams}))
+        raise InvalidVideo(f"{name} holds no moving pictures{', only ' * bool(held)}{held}")
     stream = max(films, key=lambda s: s.width * s.height if _has_decoder(s) else -1)
     if not _has_decoder(stream):
         raise InvalidVideo(f"{name}: there is no decoder for its video codec; convert it to H.264")

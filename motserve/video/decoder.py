@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from math import prod
 from typing import TYPE_CHECKING, cast
 
 import av
@@ -108,6 +110,25 @@ class PacketDecoder:
         yield from self._finish()
         if failure is not None:
             raise failure
+
+    def largest_size(self, max_pixels: int) -> tuple[int, int]:
+        """Return width and height of the largest of the latest pictures, among them those that are refused for it.
+
+        A decoder that refuses a size says no more than that the data is invalid.
+
+        Args:
+            max_pixels: Larger ones are not looked at.
+        """
+        decoder, headers = self._single(), self._single()
+        headers.skip_frame = "ALL"  # reads headers alone, but those of H.264
+        headers.options = {"max_pixels": str(max_pixels)}
+        sizes = [(0, 0)]
+        for packet in self._recent.packets:
+            for context in (decoder, headers):
+                with suppress(av.FFmpegError):
+                    context.decode(packet)
+                sizes.append((context.width, context.height))
+        return max(sizes, key=prod)
 
     def _pictures(self, packet: Packet[VideoStream]) -> Iterator[VideoFrame]:
         try:

@@ -33,6 +33,7 @@ logger = logging.getLogger("motserve.video")
 _DECLARE_DURATION = ("matroska", "avi", "flv", "asf")
 # A file that ends earlier than its header says by more than this is cut off; muxers round the last frame in many ways.
 _MISSING_S, _MISSING_SHARE = 0.5, 0.02
+_LOOKED_AT = 8  # times the largest picture that is accepted: the size of a larger one is not told
 _FALLBACK_RATE_HZ = 25.0  # only spaces frames without any timestamp in a file without any rate
 
 
@@ -212,7 +213,10 @@ class VideoFile(VideoSource):
 
     def _refuse_damage(self) -> None:
         lost, total = self._decoder.lost, self._decoder.lost + self._decoder.decoded
-        if self._decoder.decoded and lost > self._config.max_damaged_share * total:
+        if lost <= self._config.max_damaged_share * total:
+            return
+        refuse_size(*self._decoder.largest_size(_LOOKED_AT * self._config.max_pixels), self._config, self._name)
+        if self._decoder.decoded:
             raise InvalidVideo(
                 f"{self._name} is damaged: {lost} of {total} frames cannot be decoded, more than the accepted share of "
                 f"{self._config.max_damaged_share} (video.max_damaged_share)"

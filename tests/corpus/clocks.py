@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corpus.edits import both, cut_front, patch, prefix
+from corpus.edits import both, cut_front, drop_stamps, patch, prefix
 from corpus.formats import BFRAMES, FFV1, MPEG2, X264
 from corpus.row import Row, Times, every
 
@@ -86,6 +86,14 @@ CLOCKS = [
         f"-vf settb=1/90000,setpts=N*N/200/TB {BFRAMES} {PASS}",
         times=list,
         why="repeated stamps are moved",
+    ),
+    Row(
+        "stamps-missing-first.ts",
+        f"{X264} -output_ts_offset 3600",
+        edit=drop_stamps(3),
+        times=every(1 / 25),
+        why="the first frames lie before the first one with a time",
+        quick=True,
     ),
     Row("stamps-missing.h264", "-i {h264.mp4} -c copy -f h264", times=every(1 / 25)),
     Row("swapped.avi", "-i {mpeg4.mp4} -c copy", times=every(1 / 25), why="AVI stores decoding order alone"),

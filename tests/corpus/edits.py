@@ -133,6 +133,20 @@ def patch(after: bytes, offset: int, new: bytes) -> Edit:
     return edit
 
 
+def drop_stamps(first: int) -> Edit:
+    """Take the timestamps from the first pictures of a transport stream."""
+
+    def edit(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        at = -1
+        for _ in range(first):
+            at = data.index(b"\x00\x00\x01\xe0", at + 1)
+            data[at + 7] &= 0x3F
+        path.write_bytes(data)
+
+    return edit
+
+
 def matrix(a: int, b: int, c: int, d: int) -> bytes:
     """Return the matrix that an MP4 states for the picture of a track."""
     return struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
