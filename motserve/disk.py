@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,8 @@ def is_full(error: BaseException) -> bool:
 def free_bytes(place: Path) -> int:
     """Return the free space in bytes of the disk that a file or folder is on, or would be on."""
     there = next(parent for parent in (place.absolute(), *place.absolute().parents) if parent.exists())
-    return shutil.disk_usage(there).free
+    usage = shutil.disk_usage(there)
+    return usage.free if usage.total else sys.maxsize  # some network file systems do not tell
 
 
 def require_room(place: Path, least: int, setting: str) -> None:

@@ -16,6 +16,9 @@ from motserve.text import to_json
 
 _PART = ".part"
 
+LONGEST_NAME = 220
+"""Bytes that the name of a result may have: disks take 255, and its temporary name and its stamp's are longer."""
+
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:

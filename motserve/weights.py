@@ -140,7 +140,8 @@ def _find(role: Role, name: str, config: Config) -> tuple[str, Path] | None:
             return None
     explicit, cached = Path(name), cached_name(name)
     others = () if _is_path(name) else (config.models_dir / cached, _cache(config) / cached)
-    return next(((name, place) for place in (explicit, *others) if place.exists()), None)
+    there = (place for place in (explicit, *others) if place.is_file() or place.is_dir())  # a device may have no end
+    return next(((name, place) for place in there), None)
 
 
 def _locate(role: Role, name: str, config: Config) -> tuple[str, Path]:
@@ -154,7 +155,8 @@ def _locate(role: Role, name: str, config: Config) -> tuple[str, Path]:
     if found is not None:
         return found
     if _is_path(name):
-        raise WeightsUnavailable(f"{role} weights {name} do not exist")
+        what = "are a pipe or a device" if Path(name).exists() else "do not exist"
+        raise WeightsUnavailable(f"{role} weights {name} {what}")
     if name == BUNDLED:
         raise WeightsUnavailable(f"this installation of motserve has no bundled {role} weights")
     download = detector_download(name) if role == "detector" else embedder_download(name)

@@ -121,7 +121,9 @@ class _Check:
                 name = (str(key.tag), str(key.value))
                 if name in lines:
                     where = ".".join((*place, key.value))
-                    raise yaml.YAMLError(f"the key {where} is given twice, in lines {lines[name]} and {_line(key)}")
+                    first, second = lines[name], _line(key)
+                    place_of = f"in line {first}" if first == second else f"in lines {first} and {second}"
+                    raise yaml.YAMLError(f"the key {where} is given twice, {place_of}")
                 lines[name] = _line(key)
             else:
                 parts.append(("?", key))

@@ -70,6 +70,9 @@ def test_wrong_usage_is_exit_code_2(motserve: Motserve, clip: Path) -> None:
         ["track", clip, "--format", "xml"],
         ["benchmark", "tracker", "--people", "0"],
         ["benchmark", "identities", "--identities", "10,x"],
+        ["benchmark", "identities", "--identities", "9" * 30],
+        ["benchmark", "tracker", "--json", "n" * 240],
+        ["benchmark", "tracker", "--seed", "9" * 30],
     ):
         result = motserve(*arguments)
         assert result.exit_code == 2

@@ -246,3 +246,15 @@ def test_scores_and_rows_on_a_full_disk_are_one_line(
     assert measured.exit_code == 1
     assert "No space left on device" in measured.stderr.splitlines()[-1]
     assert not [name for name in files_in(small_disk) if name.endswith(".part")]
+
+
+def test_what_is_no_file_is_called_what_it_is(motserve: Motserve, clip: Path) -> None:
+    os.mkfifo("pipe.mp4")
+    Path("broken.mp4").symlink_to("none.mp4")
+    Path("circle.mp4").symlink_to("circle.mp4")
+    assert_error(motserve("track", "pipe.mp4"), 3, "pipe.mp4 is a pipe or a device")
+    assert_error(motserve("track", "/dev/zero"), 3, "/dev/zero is a pipe or a device")
+    assert_error(motserve("track", "broken.mp4"), 3, "it is a link to none.mp4, and nothing is there")
+    assert_error(motserve("track", "circle.mp4"), 3, "it is a link to circle.mp4")
+    assert motserve("track", "n" * 300).exit_code != 0
+    assert files_in() == []

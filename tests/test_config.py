@@ -55,6 +55,7 @@ def test_every_key_is_described_and_every_number_bounded(key: str, field: dict[s
     assert field.get("description", "").endswith("."), f"{key} has no description"
     if field.get("type") in ("integer", "number"):
         assert {"minimum", "exclusiveMinimum"} & set(field), f"{key} has no lower bound"
+        assert {"maximum", "exclusiveMaximum"} & set(field), f"{key} has no upper bound"
 
 
 NO_DEFAULTS = {"benchmark", "training", "compare", "environments", "tracker", "postprocessing"}

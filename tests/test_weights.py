@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -370,3 +371,10 @@ def test_the_checksum_of_a_graph_covers_the_files_that_hold_its_arrays(tmp_path:
     assert checksum(graph) == hashlib.sha256(graph.read_bytes() + b"arrays").hexdigest() != alone
     arrays.write_bytes(b"trained on")
     assert checksum(graph) == hashlib.sha256(graph.read_bytes() + b"trained on").hexdigest()
+
+
+def test_weights_without_an_end_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pt")
+    for path in ("/dev/zero", str(tmp_path / "pipe.pt")):
+        with pytest.raises(WeightsUnavailable, match=rf"{path} are a pipe or a device"):
+            resolve_weights("detector", load_config([{"detector": {"weights": path}}]))

@@ -24,7 +24,7 @@ LAUGHS = "a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha, ha]\n" + "".join(
     ("text", "said"),
     [
         ("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n", "the key b.c is given twice, in lines 3 and 5"),
-        ("- {x: 1}\n- {x: 1, x: 2}\n", "the key 1.x is given twice"),
+        ("- {x: 1}\n- {x: 1, x: 2}\n", "the key 1.x is given twice, in line 2"),
         ("x: 1\n'x': 2\n", "the key x is given twice, in lines 1 and 2"),
         (LAUGHS, "aliases repeat more than"),
         ("&a [*a]", "holds itself"),

@@ -27,7 +27,7 @@ class SightConfig(Section):
 class LinkerTraining(Section):
     """Pairs left over by trackers, and the network that tells them apart."""
 
-    seed: int = Field(2024, ge=0, description="Seed of all randomness.")
+    seed: int = Field(2024, ge=0, le=2**31, description="Seed of all randomness.")
     sequences: tuple[str, ...] = Field((), description="Sequences of the ground truth to learn from; none for all.")
     validation: tuple[str, ...] = Field((), description="Sequences to measure on, not learned from.")
     sight: SightConfig = Field(SightConfig(), description="The detector.")

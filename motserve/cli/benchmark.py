@@ -53,7 +53,7 @@ app.command("reid")(reid)
 def tracker(
     people: Annotated[str, typer.Option(help="Sizes of crowd, separated by commas.")] = "30,100,300",
     frames: Annotated[int, typer.Option(min=1, help="Frames measured at each size.")] = 300,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the made-up detections.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the made-up detections.")] = 0,
     json: JsonFile = None,
     gt: Annotated[
         Path | None, typer.Option(help="Ground truth: measure accuracy and time on real sequences instead of a crowd.")

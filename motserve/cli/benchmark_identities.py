@@ -17,7 +17,7 @@ from motserve.provenance import stamp, write_stamp
 
 def identities(
     count: Annotated[str, typer.Option("--identities", help="Sizes of the index, separated by commas.")] = "1000,10000",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the made-up people.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the made-up people.")] = 0,
     json: JsonFile = None,
     config: ConfigFiles = None,
     overrides: Overrides = None,

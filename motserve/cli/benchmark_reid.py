@@ -36,7 +36,7 @@ def reid(
     weights: CandidateWeights = None,
     batches: Annotated[str, typer.Option(help="Crops in a pass, separated by commas.")] = "1,8,32",
     rounds: Annotated[int, typer.Option(min=1, help="Passes measured of each, in turns.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the made-up crops.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the made-up crops.")] = 0,
     json: JsonFile = None,
     config: ConfigFiles = None,
     overrides: Overrides = None,

@@ -37,7 +37,7 @@ def prepare(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Go on with what is complete when something is missing.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Chooses the people to hold out (Re-ID).")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Chooses the people to hold out (Re-ID).")] = 0,
     held_out_share: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share of the training people to hold out for validation (Re-ID).")
     ] = 0.1,

@@ -48,7 +48,7 @@ def demo(
     ),
     serve_config: Annotated[Path, typer.Option(help="The service to start.")] = Path("serve_config.yaml"),
     seconds: Annotated[float, typer.Option(min=1, max=600, help="Length of the clip.")] = 12.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the clip.")] = _SEED,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the clip.")] = _SEED,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the service running until Ctrl-C.")] = False,
 ) -> None:
     """Render a clip, post it to the real service, score the tracks, write the annotated video."""

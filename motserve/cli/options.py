@@ -13,6 +13,7 @@ import yaml
 from motserve.config import Config, change_config, load_config, parse_overrides
 from motserve.disk import require_room
 from motserve.errors import InvalidConfig
+from motserve.files import LONGEST_NAME
 from motserve.logs import setup_logging
 from motserve.yaml_reader import read_yaml
 
@@ -28,6 +29,8 @@ def writable_file(path: Path | None) -> Path | None:
     """
     if path is None:
         return None
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise typer.BadParameter(f"{path.name[:_SHOWN]}… is a longer name than a file may have, {LONGEST_NAME} bytes")
     if path.exists() and not path.is_file():
         raise typer.BadParameter(f"{path} is a folder or a device, not a file")
     file = path.resolve() if path.is_symlink() else path
@@ -76,6 +79,12 @@ CandidatesFile = Annotated[
     ),
 ]
 
+_LARGEST = 10_000_000
+"""People and embeddings that a benchmark makes up, at the most; more fill the memory of most machines."""
+
+_SHOWN = 40
+"""Characters of a name that is too long to be shown."""
+
 _QUIET: dict[str, Any] = {"logging": {"level": "WARNING", "format": "text"}}
 """In a terminal the progress bar tells how it goes; files, environment and `--set` win over this."""
 
@@ -86,7 +95,7 @@ def names_of(text: str | None) -> list[str]:
 
 
 def sizes_of(text: str, option: str) -> list[int]:
-    """Return the sizes, at least 1, in a list separated by commas.
+    """Return the sizes, from 1 to ten million, in a list separated by commas.
 
     Raises:
         BadParameter: The text is no such list.
@@ -95,8 +104,8 @@ def sizes_of(text: str, option: str) -> list[int]:
         sizes = [int(size) for size in text.split(",")]
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is not a list of numbers such as 30,100", param_hint=option) from error
-    if min(sizes) < 1:
-        raise typer.BadParameter("each size must be at least 1", param_hint=option)
+    if min(sizes) < 1 or max(sizes) > _LARGEST:
+        raise typer.BadParameter(f"each size must be at least 1 and at most {_LARGEST:,}", param_hint=option)
     return sizes
 
 

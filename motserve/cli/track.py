@@ -18,7 +18,7 @@ from rich.table import Table
 from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.config import Config
 from motserve.disk import annotated_size, naming_full, require_room
-from motserve.errors import InvalidConfig, InvalidVideo
+from motserve.errors import InvalidConfig, InvalidVideo, NotFound
 from motserve.files import replacing
 from motserve.local import LocalModels
 from motserve.pipeline import PipelineStats, track_frames
@@ -117,9 +117,15 @@ def _check_places(video: Path, output: Path | None, save_video: bool, settings: 
     """Refuse before anything is loaded what could only fail in the end.
 
     Raises:
-        InvalidConfig: The video is one of the files that the run would replace.
+        NotFound: The video is a link that leads nowhere.
+        InvalidVideo: It is neither a file nor a folder.
+        InvalidConfig: It is one of the files that the run would replace.
         DiskFull: There is not room enough.
     """
+    if video.is_symlink() and not video.exists():
+        raise NotFound(f"there is no video at {video}: it is a link to {video.readlink()}, and nothing is there")
+    if video.exists() and not video.is_file() and not video.is_dir():
+        raise InvalidVideo(f"{video} is a pipe or a device; a video is a file or a folder of pictures")
     if output is not None and video.resolve() in [(output / name).resolve() for name in RUN_FILES]:
         raise InvalidConfig(f"{video} is one of the results in {output}; choose another --output")
     least, because = settings.disk.min_free_bytes, "disk.min_free_bytes"

@@ -13,12 +13,14 @@ class DiskConfig(Section):
     min_free_bytes: int = Field(
         32 << 20,
         ge=0,
+        le=1 << 50,
         description="Least free space in bytes with which work begins: a command that writes results, a video that is "
         "posted. 0 begins whatever is free.",
     )
     reserve_bytes: int = Field(
         8 << 20,
         ge=0,
+        le=1 << 50,
         description="Free space in bytes below which the service ends a running video as failed, while there is room "
         "to record why.",
     )

@@ -26,7 +26,7 @@ class RerankConfig(Section):
 class CalibrationConfig(Section):
     """How the distance at which an embedder may link is found."""
 
-    seed: int = Field(0, ge=0, description="Seed of all randomness.")
+    seed: int = Field(0, ge=0, le=2**31, description="Seed of all randomness.")
     trials: int = Field(20_000, ge=1, le=10_000_000, description="Returns that are played through.")
     remembered: int = Field(
         10, ge=1, le=100_000, description="People who are remembered when somebody comes; more make more false links."
@@ -118,7 +118,7 @@ class TuningConfig(Section):
         "HOTA", description="What is maximised: the combined score over the training split."
     )
     trials: int = Field(60, ge=1, le=1_000_000, description="Parameter sets tried, the starting point among them.")
-    seed: int = Field(0, ge=0, description="Seed of the sampler.")
+    seed: int = Field(0, ge=0, le=2**31, description="Seed of the sampler.")
     workers: int = Field(
         1, ge=1, le=10_000, description="Trials at a time; above 1 they run on Ray Tune, and their order is not fixed."
     )

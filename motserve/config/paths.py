@@ -23,7 +23,7 @@ def local_path(text: str | Path) -> Path:
         ValueError: The text is empty, holds a zero byte, or names a user that this machine does not know.
     """
     if not str(text):
-        raise ValueError("a path cannot be empty; the present folder is .")
+        raise ValueError("a path cannot be empty; . is the present folder")
     if "\0" in str(text):
         raise ValueError("a path cannot hold a zero byte")
     if str(text).startswith("~"):
@@ -37,10 +37,14 @@ def local_path(text: str | Path) -> Path:
 
 
 def _path(value: Any) -> Any:
-    return local_path(value) if isinstance(value, str | Path) else value
+    if not isinstance(value, str | Path):
+        raise ValueError("a path must be a text; YAML reads a bare ~ as nothing, ~/ is the home folder")
+    return local_path(value)
 
 
 def _name_or_path(value: str) -> str:
+    if not value:
+        raise ValueError("a name or a path cannot be empty")
     return str(local_path(value)) if value.startswith("~") else value
 
 

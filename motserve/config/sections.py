@@ -121,7 +121,7 @@ class GalleryConfig(Section):
 class TrustConfig(Section):
     """Which crops are good enough to tell who somebody is."""
 
-    min_height: float = Field(32.0, ge=1, description="Least height of a box in pixels.")
+    min_height: float = Field(32.0, ge=1, le=1 << 20, description="Least height of a box in pixels.")
     min_confidence: float = Field(0.3, ge=0, le=1, description="Least confidence of the detection.")
     max_overlap: float = Field(0.3, ge=0, le=1, description="Largest share of a box that another box covers.")
     border: float = Field(
@@ -236,9 +236,11 @@ class VideoConfig(Section):
     """Decoding and encoding."""
 
     max_pixels: int = Field(
-        3840 * 2160 * 4, ge=1024, description="Largest frame accepted, in pixels; larger ones are refused."
+        3840 * 2160 * 4, ge=1024, le=1 << 30, description="Largest frame accepted, in pixels; larger ones are refused."
     )
-    max_frames: int = Field(1_000_000, ge=1, description="Most frames of one video; longer ones are refused.")
+    max_frames: int = Field(
+        1_000_000, ge=1, le=1_000_000_000, description="Most frames of one video; longer ones are refused."
+    )
     max_damaged_share: float = Field(
         0.2,
         ge=0,

@@ -125,10 +125,10 @@ class IdentitiesConfig(Section):
     thumbnail_quality: int = Field(85, ge=1, le=100, description="JPEG quality of thumbnails; higher is better.")
     max_results: int = Field(100, ge=1, le=10_000, description="Most matches in the answer to a search.")
     max_picture_bytes: int = Field(
-        10 << 20, ge=1, description="Largest picture searched for in bytes; larger ones get 413."
+        10 << 20, ge=1, le=1 << 40, description="Largest picture searched for in bytes; larger ones get 413."
     )
     max_picture_pixels: int = Field(
-        4096 * 4096, ge=1024, description="Largest picture searched for in pixels; larger ones get 413."
+        4096 * 4096, ge=1024, le=1 << 30, description="Largest picture searched for in pixels; larger ones get 413."
     )
     embed_timeout_s: float = Field(
         20.0, gt=0, le=3600, description="Seconds that a search waits for the embedder before it answers 503."
@@ -174,7 +174,9 @@ class ServingConfig(Section):
     allowed_roots: tuple[LocalPath, ...] = Field(
         (), description="Folders below which `file://` URLs may be read; none by default."
     )
-    max_upload_bytes: int = Field(2 << 30, ge=1, description="Largest upload in bytes; larger ones get 413.")
+    max_upload_bytes: int = Field(
+        2 << 30, ge=1, le=1 << 50, description="Largest upload in bytes; larger ones get 413."
+    )
     max_active_videos: int = Field(
         8, ge=1, le=100_000, description="Videos in work at a time; one more gets 503 with Retry-After."
     )

@@ -182,7 +182,7 @@ def _validated(tree: Mapping[str, Any]) -> Config:
     try:
         return Config(**tree)
     except ValidationError as error:
-        lines = "; ".join(f"{_key(e['loc'])}: {e['msg']}" for e in error.errors())
+        lines = "; ".join(f"{_key(e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
         raise InvalidConfig(
             f"configuration not valid: {lines}. `motserve config schema` lists every key with its bounds."
         ) from error

@@ -115,7 +115,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         tree = orjson.loads(path.read_bytes())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(f"there is no {MANIFEST} in {folder}; `motserve datasets prepare` writes one") from error
     except orjson.JSONDecodeError as error:
         raise InvalidData(f"{path} is not JSON: {error}") from error

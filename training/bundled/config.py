@@ -107,7 +107,7 @@ class CropSetConfig(Section):
 class MaterialConfig(Section):
     """Everything that pictures and crops are made of."""
 
-    seed: int = Field(2024, ge=0, description="Everything random follows from this number.")
+    seed: int = Field(2024, ge=0, le=2**31, description="Everything random follows from this number.")
     scenes: tuple[SceneSource, ...] = Field(min_length=1, description="Footage.")
     teacher: LocalPath = Field(
         Path("models/yolov8n.pt"), description="Detector that labels footage; in the data folder."
