@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # text into a film of letters; an upload must do neither.
 _CONTAINERS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,gif,apng,ivf,h264,hevc,av1,obu,m4v,mpegvideo,mjpeg,"
-    "yuv4mpegpipe,dv,rm,3gp,wtv,gxf,mpjpeg,jpeg_pipe"
+    "yuv4mpegpipe,dv,rm,3gp,wtv,gxf,jpeg_pipe"
 )
 _PICTURES = ("jpeg_pipe", "mjpeg")  # pictures one behind the other in a file; a single one is no video
 _WITH_INDEX = ("mov", "avi")  # containers that list every sample
