@@ -95,6 +95,13 @@ def test_an_avi_without_its_index_keeps_its_rate(tmp_path: Path) -> None:
         assert sum(1 for _ in video.frames()) == FRAMES
 
 
+def test_joined_recordings_of_two_senders_are_one_film(tmp_path: Path) -> None:
+    first, second = encode(tmp_path / "a.ts"), encode(tmp_path / "b.ts", mpegts_start_pid="600")
+    path = tmp_path / "joined.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    assert count(path) == (2 * FRAMES, 0)
+
+
 class LateStreams:
     """A container in which a stream comes up on the way: PyAV does not know it, and fails when it flushes them all."""
 

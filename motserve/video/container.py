@@ -96,7 +96,11 @@ def _open(path: Path, config: VideoConfig) -> InputContainer:
         f"file:{path.absolute()}",
         mode="r",
         options={"max_pixels": str(_decoder_pixels(config))},
-        container_options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
+        container_options={
+            "format_whitelist": _CONTAINERS,
+            "protocol_whitelist": "file",
+            "merge_pmt_versions": "1",  # joined recordings of two senders are one stream of pictures
+        },
         metadata_errors="replace",
     )
 
