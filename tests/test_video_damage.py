@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 from motserve.config import VideoConfig
 from motserve.errors import InvalidVideo
 from motserve.video import FrameClock, completeness, open_video
+from motserve.video.boxes import refuse_made_up_samples
 from motserve.video.completeness import is_cut_off
 from motserve.video.decoder import PacketReader
 
@@ -94,6 +95,13 @@ def test_an_avi_without_its_index_keeps_its_rate(tmp_path: Path) -> None:
         assert sum(1 for _ in video.frames()) == FRAMES
 
 
+def test_joined_recordings_of_two_senders_are_one_film(tmp_path: Path) -> None:
+    first, second = encode(tmp_path / "a.ts"), encode(tmp_path / "b.ts", mpegts_start_pid="600")
+    path = tmp_path / "joined.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    assert count(path) == (2 * FRAMES, 0)
+
+
 class LateStreams:
     """A container in which a stream comes up on the way, which PyAV does not know when it flushes all streams."""
 
@@ -123,7 +131,9 @@ def test_an_index_of_millions_of_samples_in_a_small_file_takes_no_memory(tmp_pat
     path = with_numbers(encode(tmp_path / "many.mp4"), b"stsz", 4, 1, 80_000_000)
     with pytest.raises(InvalidVideo, match=r"many\.mp4 has more than 1000000 frames, the limit \(video\.max_frames\)"):
         open_video(path, CONFIG)
-    with pytest.raises(InvalidVideo, match=r"many\.mp4 is broken: it declares 80000000 samples of 1 bytes"):
+    with pytest.raises(
+        InvalidVideo, match=r"many\.mp4 is broken: it declares 80000000 samples, more than it has bytes for"
+    ):
         open_video(path, VideoConfig(max_frames=1 << 40))
 
 
@@ -132,6 +142,27 @@ def test_a_fragment_of_millions_of_samples_takes_no_memory(tmp_path: Path) -> No
     assert count(path) == (FRAMES, 0)
     with pytest.raises(InvalidVideo, match=r"many\.mp4 is broken: it declares 80000000 samples, more than"):
         open_video(with_numbers(path, b"trun", 0, 1, 80_000_000), CONFIG)
+
+
+def box(kind: bytes, *content: bytes) -> bytes:
+    data = b"".join(content)
+    return struct.pack(">I4s", 8 + len(data), kind) + data
+
+
+@pytest.mark.parametrize(("handler", "ticks", "refused"), [(b"soun", 1, False), (b"soun", 2, True), (b"text", 1, True)])
+def test_compressed_sound_of_old_films_may_count_more_samples_than_bytes(
+    tmp_path: Path, handler: bytes, ticks: int, refused: bool
+) -> None:
+    rhythm, sizes = struct.pack(">4I", 0, 1, 90_000, ticks), struct.pack(">3I", 0, 1, 90_000)
+    table = box(b"minf", box(b"stbl", box(b"stts", rhythm), box(b"stsz", sizes)))
+    track = box(b"trak", box(b"mdia", box(b"hdlr", bytes(8), handler, bytes(12)), table))
+    path = tmp_path / "old.mov"
+    path.write_bytes(box(b"ftyp", b"qt  ", bytes(4)) + box(b"moov", track))
+    if not refused:
+        refuse_made_up_samples(path, CONFIG, path.name)
+        return
+    with pytest.raises(InvalidVideo, match=r"old\.mov is broken: it declares 90000 samples"):
+        refuse_made_up_samples(path, CONFIG, path.name)
 
 
 def test_a_compressed_header_is_refused(tmp_path: Path) -> None:

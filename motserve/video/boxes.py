@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,27 +37,50 @@ def refuse_made_up_samples(path: Path, config: VideoConfig, name: str) -> None:
         file.seek(4)
         if file.read(4) not in _FIRST:
             return
+        tracks = [_Track()]
         fragments = 0
-        handler = b""
         for number, (kind, content) in enumerate(_boxes(file, 0, size)):
             if number == _MOST_BOXES:
-                return
+                break
+            track = tracks[-1]
+            first, second = int.from_bytes(content[4:8], "big"), int.from_bytes(content[8:12], "big")
             if kind == b"hdlr":
-                handler = content[8:12]
+                tracks.append(_Track(handler=content[8:12]))
+            elif kind == b"stts":
+                track.is_counted = track.is_counted and first == 1 and content[12:16] == b"\0\0\0\1"
             elif kind == b"stsz":
-                each, samples = int.from_bytes(content[4:8], "big"), int.from_bytes(content[8:12], "big")
-                if handler == b"vide" and samples > config.max_frames:
-                    raise InvalidVideo(f"{name} has more than {config.max_frames} frames, the limit (video.max_frames)")
-                if each * samples > size:
-                    raise InvalidVideo(f"{name} is broken: it declares {samples} samples of {each} bytes")
+                track.samples, track.bytes = max(track.samples, second), max(track.bytes, first * second)
+            elif kind == b"trun" and not int.from_bytes(content[1:4], "big") & _SIZE_PRESENT:
+                fragments += first
             elif kind == b"cmov":
                 raise InvalidVideo(
                     f"{name} has a compressed header, which is not read; rewrite it with `ffmpeg -c copy`"
                 )
-            elif kind == b"trun" and not int.from_bytes(content[1:4], "big") & _SIZE_PRESENT:
-                fragments += int.from_bytes(content[4:8], "big")
-                if fragments > size:
-                    raise InvalidVideo(f"{name} is broken: it declares {fragments} samples, more than it has bytes")
+    for track in tracks:
+        if track.handler == b"vide" and track.samples > config.max_frames:
+            raise InvalidVideo(f"{name} has more than {config.max_frames} frames, the limit (video.max_frames)")
+        if track.bytes > size and (track.handler != b"soun" or not track.is_counted):
+            raise InvalidVideo(f"{name} is broken: it declares {track.samples} samples, more than it has bytes for")
+    if fragments > size:
+        raise InvalidVideo(f"{name} is broken: it declares {fragments} samples, more than it has bytes for")
+
+
+@dataclass(slots=True)
+class _Track:
+    """What the boxes of a track state.
+
+    Attributes:
+        handler: Kind of the track.
+        samples: Number of its samples.
+        bytes: Their size, where it is the same for all.
+        is_counted: Whether each takes one tick: of compressed sound an old film counts more than it has bytes, and
+            FFmpeg does not list them.
+    """
+
+    handler: bytes = b""
+    samples: int = 0
+    bytes: int = 0
+    is_counted: bool = True
 
 
 def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, bytes]]:

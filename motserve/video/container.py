@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # text into a film of letters; an upload must do neither.
 _CONTAINERS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,gif,apng,ivf,h264,hevc,av1,obu,m4v,mpegvideo,mjpeg,"
-    "yuv4mpegpipe,dv,rm,3gp,wtv,gxf,mpjpeg,jpeg_pipe"
+    "yuv4mpegpipe,dv,rm,3gp,wtv,gxf,jpeg_pipe"
 )
 _PICTURES = ("jpeg_pipe", "mjpeg")  # pictures one behind the other in a file; a single one is no video
 _WITH_INDEX = ("mov", "avi")  # containers that list every sample
@@ -96,7 +96,11 @@ def _open(path: Path, config: VideoConfig) -> InputContainer:
         f"file:{path.absolute()}",
         mode="r",
         options={"max_pixels": str(_decoder_pixels(config))},
-        container_options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
+        container_options={
+            "format_whitelist": _CONTAINERS,
+            "protocol_whitelist": "file",
+            "merge_pmt_versions": "1",  # joined recordings of two senders are one stream of pictures
+        },
         metadata_errors="replace",
     )
 

@@ -20,9 +20,10 @@ DAMAGE = [
             args,
             edit=garble(number),
             threads=THREADS,
+            times=list if codec == "mpeg2" else None,  # its decoder then shows the last two in the wrong order
             pixels=None,
             why=SAMPLE,
-            refused="no frame that can be decoded" if number == 0 and codec in ("hevc", "vp9") else None,
+            refused="no frame that can be decoded" if number == 0 and codec in ("hevc", "vp9", "vp8", "av1") else None,
         )
         for (codec, form, args), number in product(
             [
@@ -33,6 +34,12 @@ DAMAGE = [
                 ("ffv1", "mkv", FFV1),
                 ("mjpeg", "avi", "-c:v mjpeg -q:v 3"),
                 ("png", "mov", "-c:v png"),
+                ("av1", "mp4", "-c:v libaom-av1 -cpu-used 8 -usage realtime"),
+                ("vp8", "webm", "-c:v libvpx -deadline realtime -cpu-used 8"),
+                ("mpeg4", "avi", "-c:v mpeg4 -bf 2"),
+                ("mpeg2", "mov", "-c:v mpeg2video -bf 2 -q:v 4"),
+                ("prores", "mov", "-c:v prores_ks"),
+                ("utvideo", "avi", "-c:v utvideo"),
             ],
             (0, 15, -2, -1),
         )

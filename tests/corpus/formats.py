@@ -72,7 +72,6 @@ CONTAINERS = [
     Row("mpeg4.m4v", "-c:v mpeg4 -f m4v", times=every(1 / 25)),
     Row("mpeg2.m2v", f"{MPEG2} -f mpeg2video", times=every(1 / 25)),
     Row("mjpeg.mjpeg", "-c:v mjpeg -q:v 3", times=every(1 / 25)),
-    Row("mjpeg.mpjpeg", "-c:v mjpeg -q:v 3 -f mpjpeg", times=every(1 / 25)),
     Row("dv.dv", "-f lavfi -i testsrc2=size=720x576:rate=25:duration=0.2 -c:v dvvideo -pix_fmt yuv420p", **CHROMA),
     Row("dv.avi", "-f lavfi -i testsrc2=size=720x576:rate=25:duration=0.2 -c:v dvvideo -pix_fmt yuv420p", **CHROMA),
     Row(

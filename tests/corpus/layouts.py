@@ -22,6 +22,10 @@ LAYOUTS = [
     Row("sound-first.wmv", f"{SOUND_FIRST} -c:v wmv2 -c:a wmav2"),
     Row("sound-first.ogv", f"{SOUND_FIRST} -c:v libtheora -q:v 8 -c:a libvorbis"),
     Row("sound-first.nut", f"{SOUND_FIRST} {FFV1} -c:a pcm_s16le"),
+    *(
+        Row(f"sound-{codec}.mov", f"SOUND SOUND PICTURE -map 0 -map 1 -map 2 {X264} -c:a {codec} -ar 48000 -ac 2")
+        for codec in ("adpcm_ima_qt", "pcm_mulaw", "pcm_s24le", "alac")
+    ),
     Row("sound-longer.mp4", f"-f lavfi -i sine=duration=6 PICTURE -map 0 -map 1 {BFRAMES} -c:a aac"),
     Row("sound-longer.mkv", f"-f lavfi -i sine=duration=6 PICTURE -map 0 -map 1 {BFRAMES} -c:a aac"),
     Row("sound-longer.avi", "-f lavfi -i sine=duration=6 PICTURE -map 0 -map 1 -c:v mpeg4 -c:a mp3"),
