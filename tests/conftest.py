@@ -3,19 +3,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from click.testing import Result
+from cli_checks import Motserve
 from typer.testing import CliRunner
 
 if TYPE_CHECKING:
     from motserve.config import MlflowConfig
-
-Motserve = Callable[..., Result]
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +56,7 @@ def untrained_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from motserve.libraries import import_ultralytics
+    from motserve.models.libraries import import_ultralytics
 
     import_ultralytics()
     from ultralytics.nn.tasks import DetectionModel
@@ -93,7 +91,7 @@ def untrained_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The database of an MLflow store with nothing in it; making one takes seconds."""
     from motserve.config import MlflowConfig
-    from motserve.mlflow_store import connect
+    from motserve.models.mlflow_store import connect
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     connect(MlflowConfig(tracking_uri=f"sqlite:///{path}")).search_experiments()
@@ -114,7 +112,7 @@ def mlflow_store(mlflow_database: Path, tmp_path: Path) -> MlflowConfig:
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve frames of people walking; its name looks like markup."""
     from motserve.config import VideoConfig
-    from motserve.scenes import SceneConfig, render
+    from motserve.lab.scenes import SceneConfig, render
     from motserve.video import VideoWriter
 
     path = tmp_path_factory.mktemp("clip") / "clip[1].mp4"
@@ -136,7 +134,7 @@ def build_once(*arguments: Any) -> Any:
 @pytest.fixture
 def untrained(untrained_detector: Path, untrained_embedder: Path, monkeypatch: pytest.MonkeyPatch) -> Sequence[str]:
     """Settings for small networks that see people everywhere, few of them kept."""
-    monkeypatch.setattr("motserve.local.build_detector", build_once)
+    monkeypatch.setattr("motserve.pipeline.local_models.build_detector", build_once)
     settings = {
         "detector.weights": untrained_detector,
         "detector.image_size": 96,

@@ -10,14 +10,14 @@ import torch
 
 from motserve.config import Config, load_config
 from motserve.detection import build_detector
+from motserve.lab.scenes import SceneConfig, render
+from motserve.models.weights import resolve_weights
 from motserve.reid import build_embedder
 from motserve.reid.backbones import BACKBONES
 from motserve.reid.network import EmbedderNetwork
 from motserve.reid.normalise import IMAGENET_MEAN, IMAGENET_STD
 from motserve.reid.torch_embedder import TorchEmbedder
-from motserve.scenes import SceneConfig, render
 from motserve.types import Image
-from motserve.weights import resolve_weights
 
 pytestmark = pytest.mark.gpu
 

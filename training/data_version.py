@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from motserve.datasets.manifest import is_prepared, read_manifest
 from motserve.errors import InvalidData
-from motserve.provenance import describe_files
-from motserve.yaml_reader import read_yaml
+from motserve.files.yaml_reader import read_yaml
+from motserve.lab.datasets.manifest import is_prepared, read_manifest
+from motserve.models.provenance import describe_files
 
 _LOCK = "dvc.lock"
 

@@ -18,13 +18,13 @@ from typing import Any, Final, Generic, TypeVar
 import torch
 
 from motserve.config import Config, LoggingConfig, MlflowConfig
+from motserve.config.logs import setup_logging
 from motserve.config.sections import Role
-from motserve.credentials import without_credentials
 from motserve.errors import InvalidConfig, MotserveError
-from motserve.logs import setup_logging
-from motserve.mlflow_store import placed
-from motserve.provenance import stamp
-from motserve.registry import Registry, Scores, read_card
+from motserve.models.credentials import without_credentials
+from motserve.models.mlflow_store import placed
+from motserve.models.provenance import stamp
+from motserve.models.registry import Registry, Scores, read_card
 from training.job_config import JobConfig
 from training.run_log import RunLog
 from training.worker import FolderExchange, RayExchange, Worker

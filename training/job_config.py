@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from motserve.config import MlflowConfig
 from motserve.config.paths import NameOrPath
 from motserve.config.sections import Section
-from motserve.credentials import without_credentials
+from motserve.models.credentials import without_credentials
 
 SCRATCH: Final = "scratch"
 """What `init` says for random weights."""

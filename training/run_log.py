@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from motserve.config import MlflowConfig
-from motserve.mlflow_store import BATCH, connect, experiment_of, failures, flat, plain_name, refusals
+from motserve.models.mlflow_store import BATCH, connect, experiment_of, failures, flat, plain_name, refusals
 
 _JOB = "job"
 _DIGEST = "job_digest"

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from motserve.config import VideoConfig
-from motserve.scenes import SceneConfig, render
+from motserve.lab.scenes import SceneConfig, render
 from motserve.video import VideoWriter
 
 PATIENCE_S = 300.0

@@ -17,8 +17,8 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from motserve.config import load_config
+from motserve.files.yaml_reader import read_yaml
 from motserve.serving.arguments import ServeArgs
-from motserve.yaml_reader import read_yaml
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 OVERLAYS: Final = Path(__file__).resolve().parent / "overlays"

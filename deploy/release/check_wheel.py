@@ -25,12 +25,12 @@ from typing import Any
 
 NEEDED = (
     "motserve/py.typed",
-    "motserve/bundled/detector.safetensors",
-    "motserve/bundled/detector.md",
-    "motserve/bundled/embedder.safetensors",
-    "motserve/bundled/embedder.md",
-    "motserve/bundled/aflink.safetensors",
-    "motserve/bundled/aflink.md",
+    "motserve/models/bundled/detector.safetensors",
+    "motserve/models/bundled/detector.md",
+    "motserve/models/bundled/embedder.safetensors",
+    "motserve/models/bundled/embedder.md",
+    "motserve/models/bundled/aflink.safetensors",
+    "motserve/models/bundled/aflink.md",
 )
 FITTING = (".py", "py.typed", ".safetensors", ".md")
 LIMIT_BYTES = 20_000_000
@@ -38,7 +38,7 @@ LIMIT_BYTES = 20_000_000
 
 SCENE = """
 from motserve.config import VideoConfig
-from motserve.scenes import SceneConfig, render
+from motserve.lab.scenes import SceneConfig, render
 from motserve.video import VideoWriter
 scene = SceneConfig(duration_s=4)
 with VideoWriter("clip.mp4", scene.width, scene.height, VideoConfig(), scene.rate_hz) as writer:

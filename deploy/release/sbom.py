@@ -25,7 +25,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from licences import Unknown, licence_of, parts_of, pinned
 from packageurl import PackageURL
 
-from motserve.checksums import checksum
+from motserve.models.checksums import checksum
 
 ROOT = Path(__file__).parent.parent.parent
 WEIGHTS = dict.fromkeys(("detector", "embedder", "aflink"), "AGPL-3.0-only AND CC-BY-NC-SA-3.0")
@@ -93,7 +93,7 @@ def _weights(role: str, licence: str, version: str) -> Component:
     file = ROOT / "motserve" / "bundled" / f"{role}.safetensors"
     return Component(
         type=ComponentType.MACHINE_LEARNING_MODEL,
-        name=f"motserve/bundled/{file.name}",
+        name=f"motserve/models/bundled/{file.name}",
         version=version,
         bom_ref=f"bundled/{file.name}",
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=checksum(file))],

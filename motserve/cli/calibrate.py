@@ -13,14 +13,14 @@ from motserve.cli.labelled import MaybeGroundTruth, Videos
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config
 from motserve.cli.progress import sequence_progress
 from motserve.cli.tables import number_table
-from motserve.evaluation.calibration import play_returns
-from motserve.evaluation.reid_data import read_ids
-from motserve.evaluation.sequences import find_truth
-from motserve.experiments.cache import open_cache
-from motserve.experiments.calibration import looks_in_folder, looks_in_videos
-from motserve.experiments.models import Models
-from motserve.files import write_json
-from motserve.provenance import stamp
+from motserve.files.atomic import write_json
+from motserve.lab.evaluation.calibration import play_returns
+from motserve.lab.evaluation.reid_data import read_ids
+from motserve.lab.evaluation.sequences import find_truth
+from motserve.lab.experiments.cache import open_cache
+from motserve.lab.experiments.calibration import looks_in_folder, looks_in_videos
+from motserve.lab.experiments.models import Models
+from motserve.models.provenance import stamp
 
 console = Console()
 app = typer.Typer(no_args_is_help=True, help="Settings that depend on a model, found on labelled data.")

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from motserve.cli.options import SequenceNames, names_of
 from motserve.cli.terminal import say_error
-from motserve.datasets import Kind, Links, Manifest, PrepareOptions, verify
-from motserve.datasets import prepare as prepare_dataset
+from motserve.lab.datasets import Kind, Links, Manifest, PrepareOptions, verify
+from motserve.lab.datasets import prepare as prepare_dataset
 
 app = typer.Typer(no_args_is_help=True, help="Data sets to train on and to measure with.")
 console = Console()

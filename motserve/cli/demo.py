@@ -24,13 +24,13 @@ from rich.table import Table
 from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.config import Config
 from motserve.errors import InvalidConfig, MotserveError
-from motserve.evaluation import MotScores, rules_for, score_sequence
-from motserve.files import replacing
+from motserve.files.atomic import replacing
+from motserve.files.yaml_reader import read_yaml
+from motserve.lab.evaluation import MotScores, rules_for, score_sequence
+from motserve.lab.scenes import SceneConfig, ground_truth_rows, render
 from motserve.results import read_mot
-from motserve.scenes import SceneConfig, ground_truth_rows, render
 from motserve.serving.arguments import ServeArgs
 from motserve.video import VideoWriter
-from motserve.yaml_reader import read_yaml
 
 console = Console()
 

@@ -14,13 +14,13 @@ from motserve.cli.progress import sequence_progress
 from motserve.config import Config, DetectorConfig, change_config
 from motserve.config.evaluation import ScoreScale
 from motserve.errors import NotFound
-from motserve.evaluation import Benchmark
-from motserve.evaluation.sequences import find_truth
-from motserve.experiments.cache import Cache
-from motserve.experiments.models import Models
-from motserve.experiments.pictures import LabelledPictures, detect_yolo, pictures_of
-from motserve.experiments.score_scales import READINGS
-from motserve.experiments.sequences import LabelledSequence, load_sequences
+from motserve.lab.evaluation import Benchmark
+from motserve.lab.evaluation.score_scales import READINGS
+from motserve.lab.evaluation.sequences import find_truth
+from motserve.lab.experiments.cache import Cache
+from motserve.lab.experiments.models import Models
+from motserve.lab.experiments.pictures import LabelledPictures, detect_yolo, pictures_of
+from motserve.lab.experiments.sequences import LabelledSequence, load_sequences
 
 _notes = Console(stderr=True)
 

@@ -11,11 +11,11 @@ import typer
 import yaml
 
 from motserve.config import Config, change_config, load_config, parse_overrides
-from motserve.disk import require_room
+from motserve.config.logs import setup_logging
 from motserve.errors import InvalidConfig
-from motserve.files import LONGEST_NAME
-from motserve.logs import setup_logging
-from motserve.yaml_reader import read_yaml
+from motserve.files.atomic import LONGEST_NAME
+from motserve.files.disk import require_room
+from motserve.files.yaml_reader import read_yaml
 
 
 def writable_file(path: Path | None) -> Path | None:

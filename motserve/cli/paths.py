@@ -12,8 +12,8 @@ import typer
 from typer.models import ParameterInfo
 
 from motserve.config.paths import local_path
-from motserve.credentials import without_credentials
 from motserve.errors import InvalidConfig
+from motserve.models.credentials import without_credentials
 
 _ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LIVE: Final = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp", "mms", "webrtc"})

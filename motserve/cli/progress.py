@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from motserve.experiments.detections import Progress as Tell
+from motserve.lab.experiments.detections import Progress as Tell
 
 _console = Console(stderr=True)
 

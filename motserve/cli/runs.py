@@ -12,9 +12,9 @@ from rich.markup import escape
 
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, names_of, read_config
 from motserve.cli.tables import number_table
-from motserve.evaluation import COUNT_NAMES
-from motserve.experiments.record import find_runs
-from motserve.files import write_json
+from motserve.files.atomic import write_json
+from motserve.lab.evaluation import COUNT_NAMES
+from motserve.lab.experiments.record import find_runs
 
 console = Console()
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from motserve import __version__
 from motserve.cli.options import ConfigFiles, Overrides, read_config
-from motserve.serving.backup import Backup, back_up, restore
+from motserve.serving.stores.backup import Backup, back_up, restore
 
 app = typer.Typer(no_args_is_help=True, help="What the service has stored: jobs, videos, people.")
 console = Console()

@@ -11,9 +11,9 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.table import Table
 
-from motserve.evaluation.sequences import COMBINED
-from motserve.experiments.comparison import Comparison
-from motserve.text import readable
+from motserve.files.names import readable
+from motserve.lab.compare.comparison import Comparison
+from motserve.lab.evaluation.sequences import COMBINED
 
 _GAP = 2  # characters that a column takes besides its content
 _LEAST_NAME = 8  # characters

@@ -10,7 +10,7 @@ from typing import Final
 from rich.console import Console
 from rich.markup import escape
 
-from motserve.text import readable
+from motserve.files.names import readable
 
 _ESCAPES: Final = "motserve.escapes"
 

@@ -17,16 +17,16 @@ from rich.table import Table
 
 from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.config import Config
-from motserve.disk import annotated_size, naming_full, require_room
 from motserve.errors import InvalidConfig, InvalidVideo, NotFound
-from motserve.files import replacing
-from motserve.local import LocalModels
+from motserve.files.atomic import replacing
+from motserve.files.disk import annotated_size, naming_full, require_room
+from motserve.files.names import readable
+from motserve.models.provenance import describe_files, stamp, write_stamp
 from motserve.pipeline import PipelineStats, track_frames
+from motserve.pipeline.local_models import LocalModels
 from motserve.postprocessing import Finisher, LookBook
-from motserve.provenance import describe_files, stamp, write_stamp
 from motserve.results import SUFFIXES, Format, ResultWriter, export, read_lines, read_results
 from motserve.results.run_folder import ANNOTATED, RUN_FILES, TRACKS, open_run_folder, run_name
-from motserve.text import readable
 from motserve.video import VideoInfo, annotate_video, open_video
 
 console = Console(stderr=True)

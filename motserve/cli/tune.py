@@ -25,15 +25,15 @@ from motserve.cli.options import (
 )
 from motserve.cli.tables import NumberTable, number_table
 from motserve.config import Config
-from motserve.evaluation import RATIO_NAMES
-from motserve.experiments.cache import open_cache
-from motserve.experiments.models import Models
-from motserve.experiments.record import log_run, percent
-from motserve.experiments.scoring import MOT_LIBRARIES
-from motserve.experiments.tuning import Tuned, by_name, halves, nested, tune
-from motserve.files import replacing, write_json
+from motserve.files.atomic import replacing, write_json
+from motserve.lab.evaluation import RATIO_NAMES
+from motserve.lab.experiments.cache import open_cache
+from motserve.lab.experiments.models import Models
+from motserve.lab.experiments.record import log_run, percent
+from motserve.lab.experiments.scoring import MOT_LIBRARIES
+from motserve.lab.tuning.search import Tuned, by_name, halves, nested, tune
+from motserve.models.provenance import stamp
 from motserve.postprocessing import Finisher
-from motserve.provenance import stamp
 
 app = typer.Typer(no_args_is_help=True, help="Search for parameters.")
 console = Console()

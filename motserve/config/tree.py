@@ -18,7 +18,6 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from motserve.config.disk import DiskConfig
 from motserve.config.evaluation import EvaluationConfig, MlflowConfig, TuningConfig
-from motserve.config.files import merge, read_tree
 from motserve.config.paths import LocalPath, local_path
 from motserve.config.postprocessing import InterpolationConfig, LinkingConfig, RegroupingConfig
 from motserve.config.registry import RegistryConfig
@@ -38,8 +37,9 @@ from motserve.config.tracker import (
     StrongSortConfig,
     needs_embeddings,
 )
+from motserve.config.yaml_files import merge, read_tree
 from motserve.errors import InvalidConfig
-from motserve.yaml_reader import parse_yaml
+from motserve.files.yaml_reader import parse_yaml
 
 ENV_PREFIX = "MOTSERVE_"
 NESTING = "__"

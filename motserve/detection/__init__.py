@@ -3,7 +3,7 @@
 from motserve.base import DetectorBase
 from motserve.config import DetectorConfig
 from motserve.detection.families import tell_family
-from motserve.weights import Weights
+from motserve.models.weights import Weights
 
 __all__ = ["build_detector"]
 

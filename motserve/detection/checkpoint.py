@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from motserve.detection.families import read_metadata
-from motserve.weights import Weights
+from motserve.models.weights import Weights
 
 _SHOWN = 3
 """Names of arrays in a message; a wrong file differs in hundreds."""

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.errors import InvalidConfig
+from motserve.models.weights import Weights
 from motserve.types import Detections, Image
-from motserve.weights import Weights
 
 # of what a message about a class says
 _MOST_NAMED: Final = 12

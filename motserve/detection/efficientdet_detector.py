@@ -10,8 +10,8 @@ from motserve.config import DetectorConfig
 from motserve.detection.checkpoint import coco_names, load_checkpoint, read_checkpoint
 from motserve.detection.torch_detector import Found, TorchDetector
 from motserve.errors import InvalidConfig, WeightsUnavailable
-from motserve.libraries import import_extra
-from motserve.weights import Weights
+from motserve.models.libraries import import_extra
+from motserve.models.weights import Weights
 
 _STRIDE = 128
 """Pixels of the input for one cell of the coarsest feature map."""

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from motserve.config import DetectorConfig
-from motserve.downloads import EFFICIENTDET, TORCHVISION
 from motserve.errors import InvalidConfig, WeightsUnavailable
-from motserve.weights import Weights
+from motserve.models.downloads import EFFICIENTDET, TORCHVISION
+from motserve.models.weights import Weights
 
 Family = Literal["ultralytics", "torchvision", "efficientdet", "transformers"]
 

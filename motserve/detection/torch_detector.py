@@ -12,9 +12,9 @@ import torch
 from motserve.base import DetectorBase
 from motserve.config import DetectorConfig
 from motserve.detection.common import choose_classes, group_by_shape, tidy
-from motserve.device import choose_device
+from motserve.models.device import choose_device
+from motserve.models.weights import Weights
 from motserve.types import Detections, Image
-from motserve.weights import Weights
 
 Found: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Boxes `(n, 4)` xyxy in pixels of the picture, scores `(n,)` and class indices `(n,)` of one picture."""

@@ -13,7 +13,7 @@ from motserve.config import DetectorConfig
 from motserve.detection.checkpoint import coco_names, load_checkpoint, read_checkpoint
 from motserve.detection.torch_detector import Found, TorchDetector
 from motserve.errors import WeightsUnavailable
-from motserve.weights import Weights
+from motserve.models.weights import Weights
 
 _WITHOUT_EPSILON = ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
 """Architectures whose published weights were trained with a batch norm that adds nothing to the variance."""

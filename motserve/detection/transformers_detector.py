@@ -9,8 +9,8 @@ import torch
 from motserve.config import DetectorConfig
 from motserve.detection.torch_detector import Found, TorchDetector
 from motserve.errors import InvalidConfig, WeightsUnavailable
-from motserve.libraries import import_extra
-from motserve.weights import Weights
+from motserve.models.libraries import import_extra
+from motserve.models.weights import Weights
 
 _NO_CLASS = "N/A"
 """Name that models for COCO give to labels which nothing has."""

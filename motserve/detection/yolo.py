@@ -9,11 +9,11 @@ from typing import Any
 from motserve.base import DetectorBase
 from motserve.config import DetectorConfig
 from motserve.detection.common import choose_classes, group_by_shape, tidy
-from motserve.device import choose_device
 from motserve.errors import WeightsUnavailable
-from motserve.libraries import import_ultralytics
+from motserve.models.device import choose_device
+from motserve.models.libraries import import_ultralytics
+from motserve.models.weights import Weights
 from motserve.types import Detections, Image
-from motserve.weights import Weights
 
 
 class YoloDetector(DetectorBase):

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from motserve.errors import WeightsUnavailable
-from motserve.postprocessing.piece import Piece
+from motserve.postprocessing.tracklet import Piece
 from motserve.types import FloatArray
 
 COORDINATES = 4

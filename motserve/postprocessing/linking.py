@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.config import LinkingConfig
-from motserve.postprocessing.piece import Piece
 from motserve.postprocessing.rows import Rows
+from motserve.postprocessing.tracklet import Piece
 from motserve.tracking.association import assign
 from motserve.tracking.time import TOLERANCE_S
 from motserve.types import NO_DETECTION, IntArray, TrackedFrame

@@ -17,7 +17,7 @@ from motserve.config import RegroupingConfig, ReIDConfig
 from motserve.postprocessing.rows import Rows
 from motserve.reid.crops import at_border
 from motserve.reid.gallery import Gallery
-from motserve.reid.people import reachable
+from motserve.reid.identity_table import reachable
 from motserve.types import NO_DETECTION, FloatArray, IntArray, Sighting, TrackedFrame
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from motserve.config import ReIDConfig
-from motserve.weights import Weights
+from motserve.models.weights import Weights
 
 if TYPE_CHECKING:
     from motserve.reid.embedder import CropEmbedder

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.state import State, take
+from motserve.base import State, take
 from motserve.types import BoolArray, FloatArray, IntArray
 
 _FIRST_ROWS = 16

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from motserve.base import State, joined, part, take
 from motserve.config import ReIDConfig
 from motserve.reid.crops import at_border, trusted
 from motserve.reid.gallery import Gallery
-from motserve.reid.people import NO_TRACK, UNDECIDED, People, distance_in_heights, reachable
-from motserve.state import State, joined, part, take
+from motserve.reid.identity_table import NO_TRACK, UNDECIDED, People, distance_in_heights, reachable
 from motserve.tracking.time import TOLERANCE_S
 from motserve.types import BoolArray, FloatArray, IntArray, Link, Tracks
 

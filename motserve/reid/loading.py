@@ -11,10 +11,10 @@ from safetensors import safe_open
 
 from motserve.config import ReIDConfig
 from motserve.errors import InvalidConfig, WeightsUnavailable
+from motserve.models.weights import Weights
 from motserve.reid.backbones import BACKBONES, tell_backbone
 from motserve.reid.network import EmbedderNetwork
 from motserve.reid.osnet import OSNet, bare_state, is_osnet, load_osnet
-from motserve.weights import Weights
 
 logger = logging.getLogger("motserve.reid")
 

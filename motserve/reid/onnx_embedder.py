@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from motserve.config import ReIDConfig
 from motserve.errors import InvalidConfig, WeightsUnavailable
+from motserve.models.weights import Weights
 from motserve.reid.embedder import CropEmbedder
 from motserve.reid.normalise import IMAGENET_MEAN, IMAGENET_STD, unit_length
 from motserve.types import FloatArray
-from motserve.weights import Weights
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"

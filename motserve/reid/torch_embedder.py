@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from motserve.config import ReIDConfig
-from motserve.device import choose_device
 from motserve.errors import InvalidConfig
+from motserve.models.device import choose_device
 from motserve.reid.device_crops import sample_crops
 from motserve.reid.embedder import CropEmbedder
 from motserve.reid.network import EmbedderNetwork

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from motserve.errors import InvalidData
+from motserve.files.names import to_json
 from motserve.results.formats import CONFIDENCE_DECIMALS, PIXEL_DECIMALS, TIME_DECIMALS, Format
-from motserve.text import to_json
 
 CSV_HEADER = b"frame,timestamp,identity,track,class,confidence,x1,y1,x2,y2,state,reidentified_from,distance,gap_s\n"
 _BLOCK_BYTES = 65536  # large enough that the cost of handing a block over does not matter

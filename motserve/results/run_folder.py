@@ -19,10 +19,10 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from motserve.disk import is_full
 from motserve.errors import Conflict, DiskFull, InvalidConfig, MotserveError
+from motserve.files.disk import is_full
+from motserve.files.names import encodable
 from motserve.results.formats import SUFFIXES
-from motserve.text import encodable
 
 TRACKS: Final = "tracks"
 """Name of the tracks, before the suffix of their format."""

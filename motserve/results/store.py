@@ -12,7 +12,7 @@ from typing import BinaryIO
 import orjson
 
 from motserve.errors import InvalidData, NotFound
-from motserve.files import replacing
+from motserve.files.atomic import replacing
 from motserve.results.records import decode_frame, encode_frame
 from motserve.types import TrackedFrame
 

@@ -10,13 +10,13 @@ from ray.serve import Application, Deployment
 
 from motserve.config import Config, load_config
 from motserve.config.serving import IngressConfig, ReplicaConfig
-from motserve.mlflow_store import placed
+from motserve.models.mlflow_store import placed
+from motserve.serving.api import Ingress
 from motserve.serving.arguments import ServeArgs
-from motserve.serving.detector import Detector
-from motserve.serving.embedder import Embedder
-from motserve.serving.ingress import Ingress
-from motserve.serving.monitor import Monitor
-from motserve.serving.tracing import otlp_exporter
+from motserve.serving.inference.detector import Detector
+from motserve.serving.inference.embedder import Embedder
+from motserve.serving.observability.monitor import Monitor
+from motserve.serving.observability.tracing import otlp_exporter
 
 _REPORTS = 1000  # at a time; each takes well under a millisecond
 

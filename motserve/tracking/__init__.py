@@ -2,12 +2,12 @@
 
 from motserve.base import TrackerBase
 from motserve.config import BotSortConfig, ByteTrackConfig, DeepSortConfig, OcSortConfig, SortConfig, TrackerConfig
-from motserve.tracking.botsort import BotSort
-from motserve.tracking.bytetrack import ByteTrack
-from motserve.tracking.deepsort import DeepSort
-from motserve.tracking.ocsort import OcSort
-from motserve.tracking.sort import Sort
-from motserve.tracking.strongsort import StrongSort
+from motserve.tracking.trackers.botsort import BotSort
+from motserve.tracking.trackers.bytetrack import ByteTrack
+from motserve.tracking.trackers.deepsort import DeepSort
+from motserve.tracking.trackers.ocsort import OcSort
+from motserve.tracking.trackers.sort import Sort
+from motserve.tracking.trackers.strongsort import StrongSort
 
 __all__ = ["BotSort", "ByteTrack", "DeepSort", "OcSort", "Sort", "StrongSort", "build_tracker"]
 

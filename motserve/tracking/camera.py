@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motserve.base import State, take
 from motserve.config import CameraConfig
-from motserve.state import State, take
 from motserve.types import FloatArray, Image
 
 _QUALITY = 0.01  # of a corner, as a share of the best one's

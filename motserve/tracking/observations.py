@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from motserve.base import NO_CUES
-from motserve.tracking.looks import looks_of
+from motserve.tracking.appearance import looks_of
 from motserve.types import BoolArray, Cues, Detections, FloatArray, IntArray
 
 # Beyond this float32 cannot tell neighbouring pixels apart, and areas lose their meaning.

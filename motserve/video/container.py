@@ -14,7 +14,7 @@ from av.stream import Disposition
 
 from motserve.config import VideoConfig
 from motserve.errors import InvalidVideo
-from motserve.video.boxes import refuse_made_up_samples
+from motserve.video.mp4_boxes import refuse_made_up_samples
 
 if TYPE_CHECKING:
     from av.container import InputContainer

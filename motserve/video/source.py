@@ -8,7 +8,7 @@ from motserve.config import VideoConfig
 from motserve.errors import NotFound
 from motserve.video.base import VideoSource
 from motserve.video.file import VideoFile
-from motserve.video.folder import ImageFolder
+from motserve.video.images.folder import ImageFolder
 
 
 def open_video(path: str | Path, config: VideoConfig, name: str | None = None, by_number: bool = True) -> VideoSource:

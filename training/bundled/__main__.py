@@ -10,9 +10,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import motserve.bundled
+import motserve.models.bundled
 from motserve.config import LoggingConfig
-from motserve.logs import setup_logging
+from motserve.config.logs import setup_logging
 from training.bundled.make import Workshop, make_detector, make_embedder, open_workshop
 from training.bundled.ship import ship
 from training.exit_code import exit_code
@@ -23,7 +23,7 @@ logger = logging.getLogger("motserve.training")
 STEPS: Mapping[str, Callable[[Workshop], object]] = {
     "detector": make_detector,
     "embedder": make_embedder,
-    "ship": lambda workshop: ship(workshop, Path(motserve.bundled.__file__).parent),
+    "ship": lambda workshop: ship(workshop, Path(motserve.models.bundled.__file__).parent),
 }
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from motserve.config.paths import LocalPath
 from motserve.config.sections import Section, Share
-from training.rendered_config import PictureConfig
+from training.rendered.config import PictureConfig
 
 
 class SceneSource(Section):

@@ -15,18 +15,18 @@ from typing import Final
 import cv2
 import numpy as np
 
-from motserve.evaluation.reid_data import read_image
+from motserve.lab.evaluation.reid_data import read_image
+from motserve.lab.scenes import Cutout
+from motserve.lab.scenes.clothing import Look, sample_look
 from motserve.reid.crops import whole_pixels
-from motserve.scenes import Cutout
-from motserve.scenes.looks import Look, sample_look
 from motserve.types import FloatArray, Image
 from training.bundled.config import CropSetConfig, MaterialConfig
 from training.bundled.material import Material
 from training.bundled.spread import spread
-from training.kept import make_once
-from training.light import relit
-from training.props import Props, dress_person
-from training.rendered_pictures import pictures
+from training.color_jitter import relit
+from training.dir_cache import make_once
+from training.overlays import Props, dress_person
+from training.rendered.pictures import pictures
 
 logger = logging.getLogger("motserve.training")
 

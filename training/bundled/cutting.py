@@ -7,11 +7,11 @@ from typing import Final
 import cv2
 import numpy as np
 
+from motserve.lab.scenes.cutout import largest_part, premultiplied, separate
 from motserve.reid.crops import whole_pixels
-from motserve.scenes.cutout import largest_part, premultiplied, separate
 from motserve.types import FloatArray, Image
-from training.bundled.plate import difference, enlarged
-from training.props import Cut
+from training.bundled.background import difference, enlarged
+from training.overlays import Cut
 
 _AROUND: Final = 0.15
 """What is looked at around a box, as a share of its size: GrabCut learns from it what the background is like."""

@@ -12,18 +12,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.datasets.yolo import data_yaml
-from motserve.evaluation.reid_data import read_image
-from motserve.scenes import Shot
+from motserve.lab.datasets.yolo import data_yaml
+from motserve.lab.evaluation.reid_data import read_image
+from motserve.lab.scenes import Shot
+from training.bundled.backdrops import Pictures
 from training.bundled.config import MaterialConfig
 from training.bundled.material import Material, read_cut
-from training.bundled.places import Pictures
 from training.bundled.windows import cut_window
-from training.kept import make_once
-from training.light import relit
-from training.props import Props
-from training.rendered import SEED_STEP, write_part
-from training.rendered_pictures import pictures
+from training.color_jitter import relit
+from training.dir_cache import make_once
+from training.overlays import Props
+from training.rendered.command import SEED_STEP, write_part
+from training.rendered.pictures import pictures
 
 logger = logging.getLogger("motserve.training")
 

@@ -10,14 +10,14 @@ import numpy as np
 
 from motserve.config import Config, load_config
 from motserve.errors import InvalidData
-from motserve.evaluation import rules_for
-from motserve.evaluation.preparation import counted_people, rows_by_frame
-from motserve.evaluation.sequences import TruthFile, find_truth
-from motserve.experiments.cache import open_cache
-from motserve.experiments.detections import detect_video
-from motserve.experiments.footage import Footage, find_video
-from motserve.experiments.models import Models
-from motserve.experiments.tracking import track_detections
+from motserve.lab.evaluation import rules_for
+from motserve.lab.evaluation.preparation import counted_people, rows_by_frame
+from motserve.lab.evaluation.sequences import TruthFile, find_truth
+from motserve.lab.experiments.cache import open_cache
+from motserve.lab.experiments.detections import detect_video
+from motserve.lab.experiments.footage import Footage, find_video
+from motserve.lab.experiments.models import Models
+from motserve.lab.experiments.tracking import track_detections
 from motserve.postprocessing import Finisher
 from motserve.reid.crops import covered_shares
 from motserve.results import read_mot

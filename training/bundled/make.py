@@ -13,26 +13,27 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from motserve.config import Config, change_config
-from motserve.config.files import layer_settings, read_settings
-from motserve.evaluation.sequences import find_truth
-from motserve.experiments.cache import open_cache
-from motserve.experiments.models import Models
-from motserve.experiments.pictures import for_scoring, pictures_of, score_pictures
-from motserve.experiments.sequences import load_sequences
-from motserve.files import write_json
-from motserve.registry import read_card
-from training import detector, reid
+from motserve.config.yaml_files import layer_settings, read_settings
+from motserve.files.atomic import write_json
+from motserve.lab.evaluation.sequences import find_truth
+from motserve.lab.experiments.cache import open_cache
+from motserve.lab.experiments.models import Models
+from motserve.lab.experiments.pictures import for_scoring, pictures_of, score_pictures
+from motserve.lab.experiments.sequences import load_sequences
+from motserve.models.registry import read_card
+from training.bundled.backdrops import Pictures, prepare_pictures
 from training.bundled.config import MaterialConfig, SceneSource
 from training.bundled.crops import write_crops
 from training.bundled.detector_set import read_props, write_set
 from training.bundled.material import Material, prepare_scene
-from training.bundled.places import Pictures, prepare_pictures
-from training.detector_config import DetectorTraining
+from training.detector import command as detector
+from training.detector.config import DetectorTraining
 from training.job import Job, run_job
 from training.job_config import JobConfig
-from training.reid_config import ReidTrainingConfig
-from training.rendered import write_dataset
-from training.rendered_config import RenderedConfig
+from training.reid import command as reid
+from training.reid.config import ReidTrainingConfig
+from training.rendered.command import write_dataset
+from training.rendered.config import RenderedConfig
 
 logger = logging.getLogger("motserve.training")
 

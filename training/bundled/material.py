@@ -12,15 +12,15 @@ from typing import Final
 import cv2
 import numpy as np
 
-from motserve.evaluation.reid_data import read_image
+from motserve.lab.evaluation.reid_data import read_image
 from motserve.types import FloatArray, Image
+from training.bundled.background import empty_place, unexplained
 from training.bundled.config import CutConfig, LabelConfig, MaterialConfig, SceneSource
 from training.bundled.cutting import cut_person
 from training.bundled.footage import Labels, open_scene
-from training.bundled.plate import empty_place, unexplained
 from training.bundled.spread import spread
-from training.kept import make_once
-from training.props import Cut
+from training.dir_cache import make_once
+from training.overlays import Cut
 
 logger = logging.getLogger("motserve.training")
 

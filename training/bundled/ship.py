@@ -14,10 +14,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from motserve.errors import InvalidData, NotFound
-from motserve.files import replacing
-from motserve.registry import Card, read_card
+from motserve.files.atomic import replacing
+from motserve.models.registry import Card, read_card
 from training.bundled.make import ALL, SCENES, Workshop
-from training.halved import halved
+from training.half_precision import halved
 
 logger = logging.getLogger("motserve.training")
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from motserve.scenes import Shot
+from motserve.lab.scenes import Shot
 from motserve.types import FloatArray, Image
 from training.bundled.config import WindowConfig
 from training.bundled.footage import Labels
-from training.light import relit
-from training.rendered_config import PictureConfig
-from training.rendered_pictures import SHAPES, lens
+from training.color_jitter import relit
+from training.rendered.config import PictureConfig
+from training.rendered.pictures import SHAPES, lens
 
 
 def cut_window(

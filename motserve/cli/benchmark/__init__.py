@@ -1,0 +1,23 @@
+"""`motserve benchmark`: how fast the parts are on this machine, beside their peers in the same run."""
+
+from __future__ import annotations
+
+import typer
+
+from motserve.cli.benchmark.identities import identities
+from motserve.cli.benchmark.reentry import reentry
+from motserve.cli.benchmark.reid import reid
+from motserve.cli.benchmark.tracker import tracker
+
+app = typer.Typer(no_args_is_help=True, help="Speed, measured on this machine.")
+
+
+@app.callback()
+def benchmark() -> None:
+    """Speed, measured on this machine."""
+
+
+app.command("identities")(identities)
+app.command("reentry")(reentry)
+app.command("reid")(reid)
+app.command("tracker")(tracker)

@@ -1,0 +1,91 @@
+"""`motserve benchmark reentry`: what re-identification gains where people leave and come back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from motserve.cli.compare.output import OutputFolder, conclude
+from motserve.cli.options import ConfigFiles, Overrides, read_config
+from motserve.cli.progress import sequence_progress
+from motserve.config import Config
+from motserve.config.yaml_files import read_settings
+from motserve.files.names import to_json
+from motserve.lab.benchmark.reentry import Reentry, ReentryConfig, find_reentry, write_reentry
+from motserve.lab.compare.identities import compare_identities, policies_of
+from motserve.lab.evaluation.reid_data import read_ids
+from motserve.lab.evaluation.sequences import find_truth
+from motserve.lab.experiments.cache import open_cache
+from motserve.lab.experiments.models import Models
+from motserve.lab.experiments.scoring import MOT_LIBRARIES
+from motserve.lab.experiments.sequences import load_sequences
+from motserve.models.provenance import describe_files, stamp
+
+
+def reentry(
+    crops: Annotated[
+        Path | None,
+        typer.Option(help="Crops named as in Market-1501, eight views of a person by each camera; none: drawn people."),
+    ] = None,
+    people: Annotated[Path | None, typer.Option(help="File of the people to take, an ID a line.")] = None,
+    scenes: Annotated[Path | None, typer.Option(help="YAML file: what the scenes are like.")] = None,
+    policies: Annotated[str, typer.Option(help="Policies, separated by commas.")] = "off,on_demand",
+    detector: Annotated[
+        bool, typer.Option("--detector", help="Detect with the configured detector instead of a made-up one.")
+    ] = False,
+    output: OutputFolder = Path("runs/benchmark/reentry"),
+    config: ConfigFiles = None,
+    overrides: Overrides = None,
+) -> None:
+    """Render scenes in which people leave for seconds and return, and track them with and without re-identification."""
+    settings = read_config(config, overrides, writes=[output])
+    if people is not None and crops is None:
+        raise typer.BadParameter("people are taken from crops; give --crops", param_hint="--people")
+    wanted = read_settings(scenes, ReentryConfig) if scenes else ReentryConfig()
+    candidates = policies_of([name.strip() for name in policies.split(",") if name.strip()], settings)
+    if not candidates:
+        raise typer.BadParameter("name at least one policy", param_hint="--policies")
+    rendered = _rendered(wanted, settings, output / "scenes", crops, people)
+    models, cache = Models(settings), open_cache(settings)
+    truths = find_truth(rendered.truth, rendered.names)
+    with sequence_progress("detecting") as tell:
+        loaded = load_sequences(
+            truths, models, cache, detections=None if detector else rendered.detections,
+            videos=rendered.truth, progress=tell,
+        )  # fmt: skip
+    with sequence_progress("tracking with") as tell:
+        comparison = compare_identities(loaded, candidates, cache, tell)
+    looks = any(candidate.looks_at_people for candidate in candidates.values())
+    provenance = stamp(
+        settings,
+        weights={
+            "detector": models.detector_weights.describe() if detector else None,
+            "reid": models.reid_weights.describe() if looks else None,
+        },
+        data={sequence.name: sequence.describe() for sequence in loaded},
+        libraries=MOT_LIBRARIES,
+        notes={"scenes": wanted.model_dump(mode="json"), "policies": list(candidates)},
+        sections=["tracker", "reid", "video", *(["detector"] if detector else [])],
+    )
+    conclude(comparison, "reentry", settings, provenance, output, mlflow=False)
+
+
+def _rendered(
+    scenes: ReentryConfig, settings: Config, folder: Path, crops: Path | None, people: Path | None
+) -> Reentry:
+    """Render the scenes, unless the very same lie there already."""
+    wanted = read_ids(people) if people else None
+    content = {
+        "scenes": scenes.model_dump(mode="json"),
+        "video": settings.video.model_dump(mode="json"),
+        "crops": describe_files([crops])["sha256"] if crops else None,
+        "people": sorted(wanted) if wanted is not None else None,
+    }
+    key = to_json(content)
+    found = find_reentry(folder, key)
+    if found is not None:
+        return found
+    with sequence_progress("rendering") as tell:
+        return write_reentry(scenes, settings.video, folder, crops, wanted, key, tell)

@@ -1,0 +1,65 @@
+"""`motserve compare identities`: policies of re-identification on the same detections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from motserve.cli.compare.output import OutputFolder, conclude
+from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Scores, Videos, labelled_sequences, with_scores
+from motserve.cli.options import ConfigFiles, Overrides, SequenceNames, UseMlflow, names_of, read_config
+from motserve.cli.progress import sequence_progress
+from motserve.lab.compare.identities import compare_identities, policies_of
+from motserve.lab.experiments.cache import open_cache
+from motserve.lab.experiments.models import Models
+from motserve.lab.experiments.scoring import MOT_LIBRARIES
+from motserve.models.provenance import stamp
+
+
+def identities(
+    gt: GroundTruth,
+    policies: Annotated[
+        str, typer.Option(help="Policies, separated by commas: off, on_demand, interval, always.")
+    ] = "off,on_demand,always",
+    detections: DetectionFiles = None,
+    scores: Scores = None,
+    videos: Videos = None,
+    sequences: SequenceNames = None,
+    rules: Rules = None,
+    output: OutputFolder = Path("runs/compare/identities"),
+    mlflow: UseMlflow = False,
+    config: ConfigFiles = None,
+    overrides: Overrides = None,
+) -> None:
+    """Compare policies: identity scores, links right and wrong, and the embeddings that they take."""
+    settings = with_scores(read_config(config, overrides, writes=[output]), scores, detections)
+    candidates = policies_of(names_of(policies), settings)
+    if not candidates:
+        raise typer.BadParameter("name at least one policy", param_hint="--policies")
+    models, cache = Models(settings), open_cache(settings)
+    loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, rules)
+    with sequence_progress("tracking with") as tell:
+        comparison = compare_identities(loaded, candidates, cache, tell)
+    looks = any(candidate.looks_at_people for candidate in candidates.values())
+    provenance = stamp(
+        settings,
+        weights={
+            "detector": None if detections else models.detector_weights.describe(),
+            "reid": models.reid_weights.describe() if looks else None,
+        },
+        data={sequence.name: sequence.describe() for sequence in loaded},
+        libraries=MOT_LIBRARIES,
+        notes={"policies": list(candidates)},
+        sections=[
+            "tracker",
+            "reid",
+            "regrouping",
+            "linking",
+            "interpolation",
+            "video",
+            *([] if detections else ["detector"]),
+        ],
+    )
+    conclude(comparison, "identities", settings, provenance, output, mlflow)

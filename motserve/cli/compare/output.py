@@ -1,0 +1,49 @@
+"""What every comparison ends with: its table in the terminal, its files, its runs in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from motserve.cli.options import writable_folder
+from motserve.cli.tables import comparison_table
+from motserve.config import Config
+from motserve.lab.compare.comparison import Comparison
+from motserve.lab.compare.report import write_comparison
+from motserve.lab.experiments.record import log_run
+
+OutputFolder = Annotated[
+    Path,
+    typer.Option("--output", help="Folder for table.md, results.json and plot.png.", callback=writable_folder),
+]
+
+_console = Console()
+
+
+def conclude(
+    comparison: Comparison, kind: str, settings: Config, provenance: Mapping[str, Any], folder: Path, mlflow: bool
+) -> None:
+    """Show and keep a comparison.
+
+    Args:
+        comparison: The comparison.
+        kind: What was compared, for the record of runs.
+        settings: The configuration; its section `mlflow` is used.
+        provenance: The stamp.
+        folder: Where the files go.
+        mlflow: Log a run for each candidate.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = write_comparison(comparison, folder, provenance)
+    _console.print(comparison_table(comparison))
+    written = f"written to {escape(str(folder))}: {', '.join(file.name for file in files)}"
+    _console.print(written, style="dim", highlight=False, soft_wrap=True)
+    if mlflow:
+        for candidate, metrics in comparison.metrics().items():
+            run = log_run(settings.mlflow, kind, metrics, provenance, files, candidate)
+            _console.print(f"MLflow run {run} {escape(candidate)}", style="dim", highlight=False)

@@ -1,0 +1,55 @@
+"""`motserve compare reid`: accuracy, speed and size of embedders on the same crops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from motserve.cli.compare.output import OutputFolder, conclude
+from motserve.cli.options import (
+    CandidatesFile,
+    CandidateWeights,
+    ConfigFiles,
+    Overrides,
+    UseMlflow,
+    choose_candidates,
+    read_config,
+)
+from motserve.cli.progress import sequence_progress
+from motserve.lab.compare.embedders import compare_embedders
+from motserve.lab.evaluation.reid_data import Protocol
+from motserve.lab.experiments.cache import open_cache
+from motserve.lab.experiments.crops import load_crops
+from motserve.models.provenance import stamp
+
+
+def reid(
+    root: Annotated[Path, typer.Option(help="Folder of the data set.")],
+    protocol: Annotated[Protocol, typer.Option(help="Its layout, and what is compared with what.")],
+    weights: CandidateWeights = None,
+    candidates: CandidatesFile = None,
+    rerank: Annotated[bool, typer.Option("--rerank", help="Score k-reciprocal re-ranking as well.")] = False,
+    output: OutputFolder = Path("runs/compare/reid"),
+    mlflow: UseMlflow = False,
+    config: ConfigFiles = None,
+    overrides: Overrides = None,
+) -> None:
+    """Compare embedders: --weights for each, or a file of candidates that also differ in other settings."""
+    settings = read_config(config, overrides, writes=[output])
+    configs = choose_candidates(settings, "reid", weights, candidates)
+    crops = load_crops(root, protocol)
+    with sequence_progress("embedding") as tell:
+        comparison, used = compare_embedders(crops, configs, open_cache(settings), rerank, tell)
+    provenance = stamp(
+        settings,
+        weights=used,
+        data=crops.data,
+        notes={
+            "protocol": protocol,
+            "candidates": {name: one.reid.model_dump(mode="json") for name, one in configs.items()},
+        },
+        sections=["evaluation"],
+    )
+    conclude(comparison, "reid", settings, provenance, output, mlflow)

@@ -1,0 +1,21 @@
+"""`motserve evaluate`: how good tracks, detections and embeddings are, measured against ground truth."""
+
+from __future__ import annotations
+
+import typer
+
+from motserve.cli.evaluate.detection import detection
+from motserve.cli.evaluate.mot import mot
+from motserve.cli.evaluate.reid import reid
+
+app = typer.Typer(no_args_is_help=True, help="Accuracy, measured against ground truth.")
+
+
+@app.callback()
+def evaluate() -> None:
+    """Accuracy, measured against ground truth."""
+
+
+app.command("mot")(mot)
+app.command("reid")(reid)
+app.command("detection")(detection)

@@ -1,0 +1,72 @@
+"""`motserve evaluate reid`: how well an embedder finds people again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from motserve.cli.options import ConfigFiles, JsonFile, Overrides, UseMlflow, read_config
+from motserve.cli.progress import sequence_progress
+from motserve.cli.tables import number_table
+from motserve.files.atomic import write_json
+from motserve.lab.evaluation.reid_data import Protocol
+from motserve.lab.evaluation.retrieval import RETRIEVAL_RATIOS, RetrievalScores
+from motserve.lab.experiments.cache import open_cache
+from motserve.lab.experiments.crops import load_crops, score_embedder
+from motserve.lab.experiments.models import Models
+from motserve.lab.experiments.record import log_run, percent
+from motserve.models.provenance import stamp
+
+console = Console()
+
+
+def reid(
+    root: Annotated[Path, typer.Option(help="Folder of the data set.")],
+    protocol: Annotated[Protocol, typer.Option(help="Its layout, and what is compared with what.")],
+    rerank: Annotated[bool, typer.Option("--rerank", help="Score k-reciprocal re-ranking as well.")] = False,
+    json: JsonFile = None,
+    mlflow: UseMlflow = False,
+    config: ConfigFiles = None,
+    overrides: Overrides = None,
+) -> None:
+    """Score the configured embedder: CMC, mAP and mINP."""
+    settings = read_config(config, overrides, writes=[json])
+    models = Models(settings)
+    weights = models.reid_weights.describe()
+    crops = load_crops(root, protocol)
+    with sequence_progress("embedding") as tell:
+        plain, reranked = score_embedder(crops, models, open_cache(settings), rerank, tell)
+    provenance = stamp(
+        settings,
+        weights={"reid": weights},
+        data=crops.data,
+        notes={"protocol": protocol},
+        sections=["reid", "evaluation"],
+    )
+    document = {
+        "scores": plain.as_dict(),
+        **({"reranked": reranked.as_dict()} if reranked else {}),
+        "provenance": provenance,
+    }
+    rows = [[weights["name"], *_cells(plain)], *([["  re-ranked", *_cells(reranked)]] if reranked else [])]
+    console.print(number_table(["weights", *plain.as_dict()], rows, f"{root.resolve().name}, {protocol}"))
+    if weights["fallback"]:
+        console.print(f"[yellow]{escape(weights['fallback'])}[/]", highlight=False)
+    if json is not None:
+        write_json(json, document)
+    if mlflow:
+        metrics = percent(plain.as_dict(), RETRIEVAL_RATIOS)
+        if reranked:
+            scores = percent(reranked.as_dict(), RETRIEVAL_RATIOS)
+            metrics |= {f"reranked/{name}": value for name, value in scores.items()}
+        run = log_run(settings.mlflow, "reid", metrics, provenance, [json] if json else [], weights["name"])
+        console.print(f"MLflow run {run}", style="dim", highlight=False)
+
+
+def _cells(scores: RetrievalScores) -> list[str]:
+    numbers = percent(scores.as_dict(), RETRIEVAL_RATIOS)
+    return [f"{value:.1f}" if name in RETRIEVAL_RATIOS else f"{value:.0f}" for name, value in numbers.items()]

@@ -1,0 +1,228 @@
+"""`motserve models show|measure|promote|rollback|archive`: the way of a model from training to production."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from motserve.cli.labelled import MaybeGroundTruth, Rules, Split, Videos, YoloFile
+from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config
+from motserve.cli.progress import sequence_progress
+from motserve.config import Config, change_config
+from motserve.config.registry import Alias
+from motserve.errors import InvalidConfig
+from motserve.files.atomic import write_json
+from motserve.lab.evaluation.reid_data import Protocol
+from motserve.lab.evaluation.sequences import find_truth
+from motserve.lab.experiments.measure import measure_detector, measure_embedder, measure_tracking
+from motserve.models.registry import Registry, Scores, Version
+
+console = Console()
+
+REFUSED = 5
+"""Exit code of a promotion that the gate refuses."""
+
+_PREFERRED = ("mAP50", "mAP50-95", "MOTA", "IDF1", "HOTA", "Rank-1", "mAP")
+
+ModelName = Annotated[str, typer.Argument(help="Name of the model in the registry.", metavar="NAME")]
+VersionNumber = Annotated[int, typer.Argument(help="Number of the version.", metavar="VERSION", min=1)]
+Reason = Annotated[str, typer.Option("--reason", help="A word on it for the history.")]
+CropFolder = Annotated[Path | None, typer.Option("--root", help="Of an embedder: folder of a data set of crops.")]
+CropProtocol = Annotated[Protocol, typer.Option("--protocol", help="With --root: its layout, and what is compared.")]
+
+
+def show(
+    name: ModelName,
+    version: Annotated[str | None, typer.Argument(help="A version or an alias; all of them by default.")] = None,
+    json: JsonFile = None,
+    config: ConfigFiles = None,
+    overrides: Overrides = None,
+) -> None:
+    """Show the versions of a model, or one of them with all its scores."""
+    settings = read_config(config, overrides)
+    registry = Registry(settings.mlflow, settings.registry)
+    if version is not None:
+        found = [registry.version(name, version)]
+        _show_version(found[0])
+    else:
+        found = registry.versions(name)
+        console.print(versions_table(found))
+        _show_history(registry, name)
+    if json is not None:
+        moves = [asdict(move) for move in registry.history(name)]
+        write_json(json, {"versions": [asdict(one) for one in found], "history": moves})
+
+
+def measure(
+    name: ModelName,
+    version: VersionNumber,
+    data: YoloFile = None,
+    split: Split = "val",
+    gt: MaybeGroundTruth = None,
+    videos: Videos = None,
+    sequences: SequenceNames = None,
+    benchmark: Rules = None,
+    root: CropFolder = None,
+    protocol: CropProtocol = "market1501",
+    config: ConfigFiles = None,
+    overrides: Overrides = None,
+) -> None:
+    """Score a version on data, and keep the scores with it: the gate compares what was measured on the same data."""
+    settings = read_config(config, overrides)
+    registry = Registry(settings.mlflow, settings.registry)
+    found = registry.version(name, version)
+    scores = _measure(settings, found, data, split, gt, videos, sequences, benchmark, root, protocol)
+    registry.add_scores(found, [scores])
+    console.print(f"{found.uri} on {escape(scores.data)}: {_metrics(scores)}", highlight=False)
+
+
+def promote(
+    name: ModelName,
+    version: VersionNumber,
+    to: Annotated[Alias, typer.Option("--to", help="What it shall be.")],
+    force: Annotated[bool, typer.Option("--force", help="Past the gate; the history and the log keep that.")] = False,
+    reason: Reason = "",
+    data: YoloFile = None,
+    split: Split = "val",
+    gt: MaybeGroundTruth = None,
+    videos: Videos = None,
+    sequences: SequenceNames = None,
+    benchmark: Rules = None,
+    root: CropFolder = None,
+    protocol: CropProtocol = "market1501",
+    config: ConfigFiles = None,
+    overrides: Overrides = None,
+) -> None:
+    """Make a version the one in production or staging, if it is no worse than the one in production.
+
+    With data (--data, --gt or --root) both are scored on them first; otherwise what was measured before must do.
+    """
+    settings = read_config(config, overrides)
+    registry = Registry(settings.mlflow, settings.registry)
+    candidate = registry.version(name, version)
+    if data is not None or gt is not None or root is not None:
+        present = [one for one in registry.versions(name) if "production" in one.aliases]
+        for one in {one.number: one for one in (candidate, *present)}.values():
+            scores = _measure(settings, one, data, split, gt, videos, sequences, benchmark, root, protocol)
+            registry.add_scores(one, [scores])
+    verdict = registry.promote(name, version, to, force=force, reason=reason)
+    for line in verdict.reasons:
+        console.print(f"  {escape(line)}", highlight=False)
+    if verdict.passed or force:
+        past = "" if verdict.passed else " past the gate"
+        console.print(f"{candidate.uri} is in {to} now{past}", highlight=False)
+        return
+    Console(stderr=True, soft_wrap=True).print(
+        f"[bold red]refused:[/] {candidate.uri} stays out of {to}; --force moves it all the same", highlight=False
+    )
+    raise typer.Exit(REFUSED)
+
+
+def rollback(
+    name: ModelName,
+    to: Annotated[Alias, typer.Option("--of", help="Which alias.")] = "production",
+    reason: Reason = "",
+    config: ConfigFiles = None,
+    overrides: Overrides = None,
+) -> None:
+    """Put back into production, or staging, the version that was there before."""
+    settings = read_config(config, overrides)
+    found = Registry(settings.mlflow, settings.registry).rollback(name, to, reason)
+    console.print(f"{found.uri} is in {to} again", highlight=False)
+
+
+def archive(
+    name: ModelName,
+    version: VersionNumber,
+    undo: Annotated[bool, typer.Option("--undo", help="Take it out of the archive.")] = False,
+    config: ConfigFiles = None,
+    overrides: Overrides = None,
+) -> None:
+    """Take a version out of use; its files stay."""
+    settings = read_config(config, overrides)
+    Registry(settings.mlflow, settings.registry).archive(name, version, undo)
+    console.print(f"models:/{name}/{version} is {'no longer ' if undo else ''}archived", highlight=False)
+
+
+def versions_table(versions: list[Version]) -> Table:
+    """Return versions as a table, one a row."""
+    table = Table()
+    for heading in ("version", "is", "registered"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("scores")
+    for one in versions:
+        state = ", ".join(one.aliases) or ("archived" if one.archived else "")
+        scores = "\n".join(f"{_metrics(each)} ({escape(each.data)})" for each in one.scores.values())
+        table.add_row(f"{one.model}/{one.number}", state, one.created.astimezone().strftime("%Y-%m-%d"), scores)
+    return table
+
+
+def _show_version(version: Version) -> None:
+    table = Table(show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    rows = {
+        "version": version.uri,
+        "is": ", ".join(version.aliases) or ("archived" if version.archived else "-"),
+        "role": version.role,
+        "architecture": version.architecture,
+        "registered": version.created.astimezone().isoformat(timespec="seconds"),
+        "run": version.run_id,
+        "sha256": version.sha256,
+    }
+    for key, value in rows.items():
+        table.add_row(key, escape(value))
+    for one in version.scores.values():
+        table.add_row(escape(one.data), "\n".join(f"{name} {value:.2f}" for name, value in one.metrics.items()))
+    console.print(table)
+
+
+def _show_history(registry: Registry, name: str) -> None:
+    moves = registry.history(name)
+    if not moves:
+        return
+    table = Table("when", "alias", "from", "to", "how", "by", "reason", title="moves")
+    for move in moves:
+        before = "" if move.before is None else str(move.before)
+        at = datetime.fromisoformat(move.at).astimezone().strftime("%Y-%m-%d %H:%M")
+        table.add_row(at, move.alias, before, str(move.after), move.way, escape(move.by), escape(move.reason))
+    console.print(table)
+
+
+def _measure(
+    settings: Config,
+    version: Version,
+    data: Path | None,
+    split: str,
+    gt: Path | None,
+    videos: Path | None,
+    sequences: str | None,
+    benchmark: Rules,
+    root: Path | None,
+    protocol: Protocol,
+) -> Scores:
+    """Score a version on the one set of data that is given."""
+    given = [option for option, value in (("--data", data), ("--gt", gt), ("--root", root)) if value is not None]
+    fitting = ("--root",) if version.role == "reid" else ("--data", "--gt")
+    if len(given) != 1 or given[0] not in fitting:
+        raise InvalidConfig(f"{version.uri} is a {version.role}: it is measured with one of {' and '.join(fitting)}")
+    chosen = change_config(settings, {version.role: {"weights": [version.uri]}})
+    with sequence_progress(f"measuring {version.model}/{version.number} on") as tell:
+        if root is not None:
+            return measure_embedder(chosen, root, protocol, tell)
+        if data is not None:
+            return measure_detector(chosen, data, split, tell)
+        assert gt is not None
+        return measure_tracking(chosen, find_truth(gt, names_of(sequences)), videos, benchmark, tell)
+
+
+def _metrics(scores: Scores) -> str:
+    shown = [name for name in _PREFERRED if name in scores.metrics]
+    return ", ".join(f"{name} {scores.metrics[name]:.2f}" for name in shown)

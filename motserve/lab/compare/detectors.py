@@ -1,0 +1,77 @@
+"""Detectors side by side on the same pictures: accuracy, speed on this machine, size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from motserve.config import Config
+from motserve.errors import InvalidData
+from motserve.lab.compare.comparison import Axes, Column, Comparison
+from motserve.lab.compare.timing import measure_speed
+from motserve.lab.evaluation.detection import DETECTION_COUNTS, recall_name
+from motserve.lab.evaluation.sequences import COMBINED
+from motserve.lab.experiments.models import Models
+from motserve.lab.experiments.pictures import LabelledPictures, for_scoring, score_pictures
+
+LookThrough: TypeAlias = Callable[[Models], Sequence[LabelledPictures]]
+"""Detects in the pictures of the comparison, or takes what the cache holds."""
+
+_DETECTOR: Final = Column("detector", "detector", "text")
+_MAP50: Final = Column("mAP50", "mAP50", "percent")
+_MEDIAN: Final = Column("median_ms", "ms", "count")
+
+
+def compare_detectors(candidates: Mapping[str, Config], look_through: LookThrough) -> tuple[Comparison, dict[str, Any]]:
+    """Score and time every candidate.
+
+    Args:
+        candidates: Configurations by the name of the candidate; their section `detector` is used.
+        look_through: Gets the pictures with what a candidate finds in them.
+
+    Returns:
+        A row for each candidate, over all pictures; and for the stamp the weights of each.
+
+    Raises:
+        InvalidData: There is no picture to time a detector on.
+        WeightsUnavailable: The weights of a candidate cannot be had; then nothing was run.
+    """
+    weights = {name: Models(config).detector_weights.describe() for name, config in candidates.items()}
+    rows = []
+    limits: tuple[float, ...] = ()
+    for name, config in candidates.items():
+        models = Models(for_scoring(config))
+        parts = look_through(models)
+        scores = score_pictures(parts, config)[COMBINED]
+        limits = tuple(scores.recalls)
+        wanted = config.evaluation.timed_images
+        images = parts[0].sample(wanted)
+        if not images:
+            raise InvalidData("there is no picture to time the detectors on")
+        # timed as it is used, not with the many unsure boxes that average precision is measured on
+        detector = Models(config).detector
+        speed = measure_speed(detector.detect, images, config.evaluation.detect_batch)
+        rows.append(
+            {
+                "detector": name,
+                **scores.as_dict(),
+                "median_ms": speed.median_ms,
+                "fps": speed.per_second,
+                "parameters": detector.parameters,
+                "image_size": config.detector.image_size,
+                "weights": weights[name]["name"],
+            }
+        )
+    columns = (
+        _DETECTOR,
+        _MAP50,
+        Column("mAP50-95", "50-95", "percent"),
+        *(Column(recall_name(limit), f"R@{limit:g}", "percent") for limit in limits),
+        _MEDIAN,
+        Column("fps", "frames/s", "decimal"),
+        Column("parameters", "M par.", "millions"),
+        Column("image_size", "pixels", "count"),
+    )
+    axes = Axes(_MEDIAN, _MAP50, _DETECTOR, "median time of a frame, ms")
+    ratios = tuple(key for key in scores.as_dict() if key not in DETECTION_COUNTS)
+    return Comparison("Detectors", columns, rows, axes, ratios), weights

@@ -1,0 +1,195 @@
+"""Trackers side by side on the same detections: accuracy, and time per frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from motserve.config import (
+    DEFAULT_TRACKER,
+    PUBLISHED,
+    TRACKERS,
+    BotSortConfig,
+    ByteTrackConfig,
+    Config,
+    change_config,
+)
+from motserve.errors import InvalidConfig
+from motserve.lab.benchmark.peers import Ultralytics, available_peers, equal_thresholds, without_equal
+from motserve.lab.compare.comparison import Axes, Column, Comparison
+from motserve.lab.evaluation import RATIO_NAMES, combine
+from motserve.lab.evaluation.mot import Scored, score_sequence
+from motserve.lab.evaluation.sequences import COMBINED
+from motserve.lab.experiments.cache import Cache
+from motserve.lab.experiments.sequences import LabelledSequence, track_sequence
+from motserve.lab.experiments.tracking import TrackedVideo, track_with
+from motserve.results import to_table
+
+EQUAL: Final = "ultralytics-bytetrack-equal"
+"""Ultralytics' ByteTrack with the thresholds of the configuration."""
+
+MEAN: Final = "mean"
+"""What stands for a sequence in a row of means."""
+
+ALL: Final = "all"
+"""Stands for every tracker there is."""
+_FALLBACK_RATE_HZ = 30.0  # what Ultralytics takes a video to have
+
+RunTracker: TypeAlias = Callable[[LabelledSequence], TrackedVideo]
+
+_TRACKER: Final = Column("tracker", "tracker", "text")
+_HOTA: Final = Column("HOTA", "HOTA", "percent")
+_MEDIAN: Final = Column("median_ms", "median ms", "decimal")
+_COLUMNS: Final = (
+    _TRACKER,
+    Column("sequence", "sequence", "text"),
+    _HOTA,
+    Column("MOTA", "MOTA", "percent"),
+    Column("IDF1", "IDF1", "percent"),
+    Column("IDSW", "IDSW", "count"),
+    _MEDIAN,
+    Column("p95_ms", "p95 ms", "decimal"),
+)
+
+
+def own_variants(config: Config, sequences: Sequence[LabelledSequence]) -> dict[str, Config]:
+    """Return the configured tracker by itself and, where people can be looked at, with identities above it.
+
+    Args:
+        config: The configuration; with `reid.policy` `off` there is the tracker alone.
+        sequences: What they will run on.
+    """
+    name: str = config.tracker.name
+    variants = {name: change_config(config, {"reid": {"policy": "off"}})}
+    if config.reid.policy != "off" and all(sequence.footage for sequence in sequences):
+        variants[f"{name} + identities"] = config
+    return variants
+
+
+def own_by_name(names: Sequence[str], config: Config) -> dict[str, Config]:
+    """Return motserve's trackers by name, each with its defaults and without identities above it.
+
+    Args:
+        names: Their names, or `all`. The one that is configured is taken as it is configured.
+        config: The configuration.
+
+    Raises:
+        InvalidConfig: There is no such tracker.
+    """
+    plain = change_config(config, {"reid": {"policy": "off"}})
+    known: dict[str, dict[str, Any]] = {}
+    for name in TRACKERS:
+        known[name] = {"name": name}
+        if name == DEFAULT_TRACKER:
+            known[f"{name}-published"] = {"name": name, **PUBLISHED}
+    unknown = [name for name in names if name not in (*known, ALL)]
+    if unknown:
+        raise InvalidConfig(f"unknown tracker {', '.join(unknown)}; there are {', '.join(known)} and {ALL}")
+    return {
+        name: change_config(plain, {"tracker": section})
+        for name, section in known.items()
+        if name in names or ALL in names
+    }
+
+
+def without_pictures(configs: Mapping[str, Config]) -> dict[str, Config]:
+    """Return configurations that need no pictures: the camera rests, and who goes by appearance is left out."""
+    blind = {"camera": None, "appearance": None}
+    return {
+        name: change_config(config, {"tracker": blind}) if isinstance(config.tracker, BotSortConfig) else config
+        for name, config in configs.items()
+        if isinstance(config.tracker, BotSortConfig) or not config.looks_at_people
+    }
+
+
+def own_candidates(configs: Mapping[str, Config], cache: Cache) -> dict[str, RunTracker]:
+    """Return what tracks as each configuration says, identities included unless `reid.policy` is `off`."""
+    return {name: _own(config, cache) for name, config in configs.items()}
+
+
+def peer_candidates(names: Sequence[str], config: Config) -> dict[str, RunTracker]:
+    """Return what tracks with each peer.
+
+    Args:
+        names: Peers, or `all` for every one that is installed and can be set up as configured.
+        config: The configuration whose thresholds the equalised one takes.
+
+    Raises:
+        InvalidConfig: A name is not known here, or the equalised one cannot be made equal.
+    """
+    fixed = without_equal(config.tracker)
+    if fixed and EQUAL in names:
+        raise InvalidConfig(
+            f"{EQUAL} needs the published algorithm, which tracker.{', tracker.'.join(fixed)} change; "
+            "configs/tracker/bytetrack-published.yaml is it"
+        )
+    known: dict[str, RunTracker] = {}
+    if not fixed:
+        known[EQUAL] = lambda sequence: track_with(sequence.detected, _equal(sequence, config))
+    for name, make in available_peers().items():
+        known[name] = lambda sequence, make=make: track_with(sequence.detected, make(sequence.detected.rate_hz))  # type: ignore[misc]
+    unknown = [name for name in names if name not in (*known, ALL)]
+    if unknown:
+        raise InvalidConfig(f"unknown tracker {', '.join(unknown)}; installed here are {', '.join(known)}")
+    if ALL in names:
+        return known
+    return {name: known[name] for name in names}
+
+
+def compare_trackers(
+    sequences: Sequence[LabelledSequence],
+    candidates: Mapping[str, RunTracker],
+    progress: Callable[[str, int, int | None], None],
+    with_mean: bool = False,
+) -> Comparison:
+    """Run every candidate over every sequence.
+
+    Args:
+        sequences: Ground truth and detections.
+        candidates: What tracks a sequence, by the name of the tracker.
+        progress: Told which tracker is in work and how many sequences are done.
+        with_mean: Add a row for each tracker with the mean of the ratios over sequences, in which a short sequence
+            counts for as much as a long one.
+
+    Returns:
+        A row for each tracker and sequence, and one for each tracker over all, where there are several.
+    """
+    rows: list[dict[str, Any]] = []
+    for tracker, track in candidates.items():
+        scored: dict[str, Scored] = {}
+        times = []
+        for done, sequence in enumerate(sequences):
+            progress(tracker, done, len(sequences))
+            tracked = track(sequence)
+            table = to_table(tracked.frames, sequence.name, sequence.detected.class_names)
+            scored[sequence.name] = score_sequence(sequence.table, table, sequence.rules, len(sequence.detected))
+            times.append(tracked.milliseconds)
+            rows.append(_row(tracker, sequence.name, scored[sequence.name], tracked.milliseconds))
+        progress(tracker, len(sequences), len(sequences))
+        if len(sequences) > 1 and with_mean:
+            each = [one.scores.as_dict() for one in scored.values()]
+            means = {name: float(np.mean([scores[name] for scores in each])) for name in RATIO_NAMES}
+            rows.append({"tracker": tracker, "sequence": MEAN, **means})
+        if len(sequences) > 1:
+            rows.append(_row(tracker, COMBINED, combine(scored), np.concatenate(times)))
+    whole = COMBINED if len(sequences) > 1 else sequences[0].name
+    axes = Axes(_MEDIAN, _HOTA, _TRACKER, "median time of a frame, ms")
+    return Comparison("Trackers", _COLUMNS, rows, axes, RATIO_NAMES, whole)
+
+
+def _own(config: Config, cache: Cache) -> RunTracker:
+    return lambda sequence: track_sequence(sequence, config, cache)
+
+
+def _equal(sequence: LabelledSequence, config: Config) -> Ultralytics:
+    rate = sequence.detected.rate_hz or _FALLBACK_RATE_HZ
+    assert isinstance(config.tracker, ByteTrackConfig)  # or it would not be offered
+    return Ultralytics("bytetrack", **equal_thresholds(config.tracker, rate))
+
+
+def _row(tracker: str, sequence: str, scored: Scored, milliseconds: np.ndarray[Any, Any]) -> dict[str, Any]:
+    median, p95 = np.percentile(milliseconds, [50, 95]) if len(milliseconds) else (np.nan, np.nan)
+    times = {"median_ms": float(median), "p95_ms": float(p95)}
+    return {"tracker": tracker, "sequence": sequence, **scored.scores.as_dict(), **times}

@@ -1,0 +1,9 @@
+"""Downloaded data sets: are they complete, and what training and evaluation read of them."""
+
+from motserve.lab.datasets.catalogue import Kind
+from motserve.lab.datasets.manifest import Manifest, read_manifest
+from motserve.lab.datasets.output import Links
+from motserve.lab.datasets.prepare import PrepareOptions, prepare
+from motserve.lab.datasets.verify import verify
+
+__all__ = ["Kind", "Links", "Manifest", "PrepareOptions", "prepare", "read_manifest", "verify"]

@@ -1,0 +1,67 @@
+"""Finds pictures on disk and reads their sizes without decoding one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from motserve.errors import InvalidData
+from motserve.files.folders import is_hidden
+from motserve.files.names import encodable, readable
+from motserve.video.images.image_header import IMAGE_SUFFIXES, image_file_size
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture file.
+
+    Attributes:
+        path: Where it is.
+        bytes: Its size on disk.
+    """
+
+    path: Path
+    bytes: int
+
+
+def list_pictures(folder: Path) -> list[Picture]:
+    """Return the pictures of a folder, sorted by name; hidden files are none.
+
+    Raises:
+        InvalidData: A name is not UTF-8: lists of pictures, which are JSON and text, could not hold it.
+    """
+    with os.scandir(folder) as entries:
+        found = [
+            Picture(folder / entry.name, entry.stat().st_size)
+            for entry in entries
+            if not is_hidden(entry.name) and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and entry.is_file()
+        ]
+    for picture in found:
+        if encodable(picture.path.name) != picture.path.name:
+            raise InvalidData(f"{readable(picture.path)}: the name is not UTF-8; rename the file")
+    return sorted(found, key=lambda picture: picture.path.name)
+
+
+def picture_size(picture: Picture) -> tuple[int, int] | None:
+    """Return width and height in pixels, mostly without reading the whole file; None if it is no whole JPEG or PNG."""
+    with picture.path.open("rb") as file:
+        return image_file_size(file, picture.bytes)
+
+
+def some(names: Sequence[str], most: int = 5, separator: str = ", ") -> str:
+    """List names for a message, not more than a few.
+
+    >>> some(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    more = len(names) - most
+    return separator.join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def what_is_in(folder: Path) -> str:
+    """Say in a few names what a folder holds, for whoever named the wrong one."""
+    entries = (entry for entry in folder.iterdir() if not is_hidden(entry.name))
+    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in entries)
+    return f"it holds {some(names, most=8)}" if names else "it is empty"

@@ -1,0 +1,65 @@
+"""Compares a prepared data set with its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+from motserve.files.folders import is_hidden
+from motserve.lab.datasets.manifest import Entry, read_manifest
+from motserve.models.checksums import checksum
+
+# What Ultralytics puts beside pictures when it is told to cache them.
+_CACHES = frozenset({".npy", ".cache"})
+
+
+def verify(folder: str | Path, progress: Callable[[int, int], None] | None = None) -> list[str]:
+    """Compare the files and pictures of a prepared data set with its manifest.
+
+    Args:
+        folder: The folder that `prepare` wrote.
+        progress: Called with the number of files looked at and their total.
+
+    Returns:
+        A line for everything that was changed, is missing or was added; empty if all is as it was.
+
+    Raises:
+        NotFound: The folder has no manifest.
+        InvalidData: The manifest is none, or was changed itself.
+    """
+    folder = Path(folder).resolve()
+    manifest = read_manifest(folder)
+    pictures = folder if manifest.pictures_in == "output" else Path(manifest.root)
+    wanted = [(folder, name, entry) for name, entry in manifest.files.items()]
+    wanted += [(pictures, name, entry) for name, entry in manifest.pictures.items()]
+    changes = []
+    for done, (root, name, entry) in enumerate(wanted, 1):
+        change = _compare(root / name, entry)
+        if change:
+            changes.append(f"{name} {change}")
+        if progress is not None:
+            progress(done, len(wanted))
+    return changes + [f"{name} was added" for name in _strangers(folder, {name for _, name, _ in wanted})]
+
+
+def _compare(path: Path, entry: Entry) -> str | None:
+    try:
+        size = path.stat().st_size
+        if size != entry.bytes:
+            return f"has {size} bytes where it had {entry.bytes}"
+        return "was changed" if entry.sha256 is not None and checksum(path) != entry.sha256 else None
+    except FileNotFoundError:
+        return f"leads to {path.readlink()}, which is gone" if path.is_symlink() else "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def _strangers(folder: Path, known: set[str]) -> Iterator[str]:
+    """Look for files beside those of the data set, which whoever reads whole folders would take for part of it."""
+    parents = {parent for name in known if (parent := PurePosixPath(name).parent.as_posix()) != "."}
+    for parent in sorted(parents):
+        place = folder / parent
+        for entry in sorted(place.iterdir()) if place.is_dir() else []:
+            name = f"{parent}/{entry.name}"
+            if not entry.is_dir() and not is_hidden(entry.name) and entry.suffix not in _CACHES and name not in known:
+                yield name

@@ -1,0 +1,135 @@
+"""Keeps what networks said of pictures in Parquet files, so that the next experiment takes seconds.
+
+A file is found by a key over everything that its content depends on: the pictures, the weights, the settings, the
+versions of the libraries. Nothing is ever overwritten by something else, so there is nothing to invalidate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from motserve.config import Config
+from motserve.files.atomic import replacing
+from motserve.types import Detections, FloatArray
+
+logger = logging.getLogger("motserve.lab.experiments")
+
+Content = TypeVar("Content")
+
+_FORMAT: Final = 2  # part of every key; raise it when the content of a file changes
+_METADATA: Final = b"motserve"
+_DETECTIONS: Final = pa.schema(
+    [
+        ("timestamp", pa.float64()),
+        ("boxes", pa.list_(pa.float32())),
+        ("scores", pa.list_(pa.float32())),
+        ("classes", pa.list_(pa.int64())),
+    ]
+)
+
+
+class Cache:
+    """Detections and embeddings on disk. What cannot be read or written is computed again, with a warning.
+
+    Args:
+        folder: Where the files lie; made when the first is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, kind: str, key: Mapping[str, Any]) -> Path:
+        """Return where the file of a key lies, whether it is there or not."""
+        text = json.dumps({"format": _FORMAT, "kind": kind, **key}, sort_keys=True)
+        return self._folder / kind / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.parquet"
+
+    def load_detections(self, key: Mapping[str, Any]) -> tuple[list[Detections], NDArray[np.float64], Any] | None:
+        """Return the detections of each frame, the timestamps in seconds and what was noted; None if not kept."""
+        return self._load(self.path("detections", key), _detections_in)
+
+    def store_detections(
+        self, key: Mapping[str, Any], detections: list[Detections], timestamps: NDArray[np.float64], notes: Any
+    ) -> None:
+        """Keep the detections of each frame of a video or of each picture of a set.
+
+        Args:
+            key: What they depend on.
+            detections: A `Detections` for each frame.
+            timestamps: `(n,)` float64, presentation time of each frame in seconds.
+            notes: Anything else to keep with them, as JSON can hold it.
+        """
+        columns = [
+            pa.array(timestamps),
+            *(
+                pa.array([np.ravel(getattr(found, name)) for found in detections], _DETECTIONS.field(name).type)
+                for name in ("boxes", "scores", "classes")
+            ),
+        ]
+        self._write(self.path("detections", key), pa.Table.from_arrays(columns, schema=_DETECTIONS), key, notes)
+
+    def load_embeddings(self, key: Mapping[str, Any]) -> tuple[list[str], FloatArray] | None:
+        """Return the names of crops and their embeddings `(n, d)`; None if not kept."""
+        return self._load(self.path("embeddings", key), _embeddings_in)
+
+    def store_embeddings(self, key: Mapping[str, Any], crops: list[str], embeddings: FloatArray) -> None:
+        """Keep embeddings.
+
+        Args:
+            key: What they depend on.
+            crops: A name for each crop.
+            embeddings: `(n, d)` float32, d at least 1.
+        """
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ravel(embeddings)), embeddings.shape[1])
+        table = pa.Table.from_arrays([pa.array(crops, pa.string()), vectors], names=["crop", "embedding"])
+        self._write(self.path("embeddings", key), table, key, None)
+
+    def _load(self, path: Path, parse: Callable[[Any], Content]) -> Content | None:
+        if not path.is_file():
+            return None
+        try:
+            with path.open("rb") as file:  # Arrow takes no name that is not UTF-8
+                return parse(pq.read_table(file, page_checksum_verification=True))
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+            logger.warning("%s cannot be read and is made anew: %s", path, error)
+            return None
+
+    def _write(self, path: Path, table: Any, key: Mapping[str, Any], notes: Any) -> None:
+        text = json.dumps({"key": dict(key), "notes": notes})
+        table = table.replace_schema_metadata({_METADATA: text.encode()})
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as partial, partial.open("wb") as file:
+                pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+        except OSError as error:
+            logger.warning("%s cannot be kept, so the next run computes it again: %s", path, error)
+
+
+def _detections_in(table: Any) -> tuple[list[Detections], NDArray[np.float64], Any]:
+    columns = (table.column(name).to_pylist() for name in ("boxes", "scores", "classes"))
+    detections = [
+        Detections(np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32), np.array(classes, int))
+        for boxes, scores, classes in zip(*columns, strict=True)
+    ]
+    notes = json.loads(table.schema.metadata[_METADATA])["notes"]
+    return detections, table.column("timestamp").to_numpy(), notes
+
+
+def _embeddings_in(table: Any) -> tuple[list[str], FloatArray]:
+    vectors = table.column("embedding").combine_chunks()
+    flat = np.asarray(vectors.flatten().to_numpy(), np.float32)
+    return table.column("crop").to_pylist(), flat.reshape(len(table), vectors.type.list_size)
+
+
+def open_cache(config: Config) -> Cache:
+    """Return the cache that a configuration names; its folder may be deleted at any time."""
+    return Cache(config.cache_dir / "experiments")

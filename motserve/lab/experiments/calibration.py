@@ -1,0 +1,133 @@
+"""Labelled embeddings to calibrate an embedder on: crops of a data set, or people in videos with ground truth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from motserve.config import Config
+from motserve.errors import InvalidData
+from motserve.lab.evaluation import Rules, rules_for
+from motserve.lab.evaluation.benchmarks import PEDESTRIAN
+from motserve.lab.evaluation.reid_data import CropTable, read_labelled
+from motserve.lab.evaluation.sequences import TruthFile
+from motserve.lab.experiments.appearance import Appearance
+from motserve.lab.experiments.cache import Cache
+from motserve.lab.experiments.crops import embed_crops
+from motserve.lab.experiments.detections import Progress
+from motserve.lab.experiments.footage import Footage, find_video
+from motserve.lab.experiments.models import Models
+from motserve.models.provenance import describe_files
+from motserve.pipeline import Look
+from motserve.reid.crops import trusted
+from motserve.results import MotTable, read_mot
+from motserve.types import BoolArray, FloatArray, IntArray, Tracks
+
+_FALLBACK_RATE_HZ = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledLooks:
+    """Embeddings whose people are known.
+
+    Attributes:
+        embeddings: `(n, d)` float32, unit vectors, in the order of time where there is one.
+        identities: `(n,)` int64.
+        places: `(n,)` int64, camera or video.
+        data: Checksums of what they come from, for the stamp on a result.
+    """
+
+    embeddings: FloatArray
+    identities: IntArray
+    places: IntArray
+    data: dict[str, Any]
+
+
+def looks_in_folder(
+    root: Path, people: frozenset[int] | None, models: Models, cache: Cache, progress: Progress
+) -> LabelledLooks:
+    """Embed the crops of a data set.
+
+    Args:
+        root: Folder of crops named as in Market-1501.
+        people: Whom to take; None for all.
+        models: The embedder.
+        cache: Where embeddings are kept.
+        progress: Told how embedding goes.
+
+    Raises:
+        NotFound: There is no such folder.
+        InvalidData: It holds no crops of these people, or one cannot be read.
+    """
+    table = read_labelled(root)
+    wanted = table.identities > 0
+    if people is not None:
+        wanted &= np.isin(table.identities, list(people))
+    rows = np.flatnonzero(wanted)
+    if not len(rows):
+        raise InvalidData(f"{root} holds no crops of the people asked for")
+    table = CropTable(tuple(table.paths[row] for row in rows), table.identities[rows], table.cameras[rows])
+    described = describe_files(table.paths, root)
+    embeddings = embed_crops(table, described["sha256"], models, cache, root.name, progress)
+    return LabelledLooks(embeddings, table.identities, table.cameras, {root.name: described})
+
+
+def looks_in_videos(
+    truths: Mapping[str, TruthFile], videos: Path | None, config: Config, cache: Cache, progress: Progress
+) -> LabelledLooks:
+    """Embed the people of videos now and then, where ground truth says that they can be seen well.
+
+    Args:
+        truths: Sequences.
+        videos: Folder of the videos, where they do not lie beside the ground truth.
+        config: `evaluation.calibration.every_s` and `reid` are used.
+        cache: Where embeddings are kept.
+        progress: Told how embedding goes.
+
+    Raises:
+        NotFound: There is no video of a sequence.
+        InvalidData: Nobody in them can be seen well.
+    """
+    embeddings, identities, places = [], [], []
+    data: dict[str, Any] = {}
+    for place, (name, truth) in enumerate(truths.items()):
+        footage = Footage(find_video(truth, videos), config.video, truth)
+        table = read_mot(truth.path)
+        people = table.part(_counted(table, rules_for(name, table)))
+        with footage.open() as source:
+            rate_hz = truth.rate_hz or source.info.rate_hz or _FALLBACK_RATE_HZ
+        step = max(1, round(rate_hz * config.evaluation.calibration.every_s))
+        wanted = range(0, int(people.frames.max(initial=-1)) + 1, step)
+        with Appearance(footage, Models(config), cache) as appearance:
+            for frame in wanted:
+                there = _tracks(people.part(people.frames == frame))
+                good = there.part(np.flatnonzero(trusted(there, config.reid.trust, footage.size)))
+                if len(good):
+                    embeddings.append(asyncio.run(_ask(appearance.at(frame), good.boxes)))
+                    identities.append(good.ids)
+                    places.append(np.full(len(good), place))
+                progress(name, frame + 1, wanted.stop)
+        data[name] = {"ground_truth": describe_files([truth.path]), "video": footage.sha256}
+    if not embeddings:
+        raise InvalidData("nobody in the videos can be seen well enough to be looked at (reid.trust)")
+    return LabelledLooks(np.concatenate(embeddings), np.concatenate(identities), np.concatenate(places), data)
+
+
+async def _ask(look: Look, boxes: FloatArray) -> FloatArray:
+    return await look(boxes)
+
+
+def _counted(table: MotTable, rules: Rules) -> BoolArray:
+    return (table.scores > 0) & ((table.classes == PEDESTRIAN) if rules.classes else True)
+
+
+def _tracks(people: MotTable) -> Tracks:
+    n = len(people)
+    # who is hidden cannot be seen well
+    scores = np.where(people.visibility < 0, 1.0, people.visibility).astype(np.float32)
+    return Tracks(people.ids, people.boxes, scores, np.zeros(n, np.int64), np.arange(n))

@@ -1,0 +1,129 @@
+"""Scores tracks that are there, or tracks first: the two ways to the numbers of `motserve evaluate mot`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from motserve.config import Config
+from motserve.files.atomic import replacing
+from motserve.lab.evaluation import Benchmark, rules_for
+from motserve.lab.evaluation.sequences import TruthFile, find_results
+from motserve.lab.experiments.cache import Cache
+from motserve.lab.experiments.detections import Progress, silent
+from motserve.lab.experiments.models import Models
+from motserve.lab.experiments.scoring import ScoredSet, Task, score_set
+from motserve.lab.experiments.sequences import LabelledSequence, load_sequences, track_sequence
+from motserve.models.provenance import describe_files, stamp_of
+from motserve.postprocessing import Finisher
+from motserve.results import SUFFIXES, encode_frame, export, read_mot, read_tracks, to_table
+from motserve.types import TrackedFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores, and what a stamp says of where they come from.
+
+    Attributes:
+        scored: The scores.
+        tasks: What was scored, by the name of the sequence.
+        data: Checksums of ground truth, tracks and detections, by the name of the sequence.
+        weights: The weights used; empty where nothing was run.
+        tracks: The tracks that were made, by the name of the sequence, in MOTChallenge text.
+        origins: The stamps on tracks that were read, by the name of the sequence; those that have one.
+    """
+
+    scored: ScoredSet
+    tasks: Mapping[str, Task]
+    data: Mapping[str, Mapping[str, Any]]
+    weights: Mapping[str, Mapping[str, str] | None] = field(default_factory=dict)
+    tracks: Mapping[str, bytes] = field(default_factory=dict)
+    origins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def write_tracks(self, folder: Path) -> list[Path]:
+        """Write `<sequence>.txt` for each sequence that was tracked, and return the files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        files = [folder / f"{name}{SUFFIXES['mot']}" for name in self.tracks]
+        for file, text in zip(files, self.tracks.values(), strict=True):
+            with replacing(file) as partial:
+                partial.write_bytes(text)
+        return files
+
+
+def score_files(
+    truths: Mapping[str, TruthFile], results: Path, benchmark: Benchmark | None = None, ask_again: bool = False
+) -> Evaluation:
+    """Score tracks that were written to files.
+
+    Args:
+        truths: Ground truth by the name of the sequence.
+        results: Folder or file of the tracks.
+        benchmark: Whose rules; None to tell by each file.
+        ask_again: Ask motmetrics as well.
+
+    Raises:
+        NotFound: A file is missing.
+        InvalidData: A file is malformed; the message names file and line.
+    """
+    files = find_results(results, list(truths))
+    tasks = {}
+    for name, truth in truths.items():
+        people = read_mot(truth.path)
+        tasks[name] = Task(people, read_tracks(files[name]), rules_for(name, people, benchmark), truth.frames)
+    data = {
+        name: {"ground_truth": describe_files([truth.path]), "results": describe_files([files[name]])}
+        for name, truth in truths.items()
+    }
+    origins = {name: found for name, file in files.items() if (found := stamp_of(file)) is not None}
+    return Evaluation(score_set(tasks, ask_again), tasks, data, origins=origins)
+
+
+def track_and_score(
+    truths: Mapping[str, TruthFile],
+    config: Config,
+    cache: Cache,
+    *,
+    detections: Path | None = None,
+    videos: Path | None = None,
+    benchmark: Benchmark | None = None,
+    ask_again: bool = False,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Track sequences as configured and score the tracks.
+
+    Args:
+        truths: Ground truth by the name of the sequence.
+        config: The configuration.
+        cache: Where detections and embeddings are kept.
+        detections: Folder or file of detections in MOTChallenge text; None to make them from the videos.
+        videos: Folder of the videos, where they do not lie beside the ground truth.
+        benchmark: Whose rules; None to tell by each file.
+        ask_again: Ask motmetrics as well.
+        progress: Told how detection goes.
+
+    Raises:
+        MotserveError: Data or weights are missing or not valid; see `load_sequences`.
+    """
+    models, linking = Models(config), Finisher(config).weights
+    sequences = load_sequences(
+        truths, models, cache, detections=detections, videos=videos, benchmark=benchmark, progress=progress
+    )
+    tasks, tracks = {}, {}
+    for sequence in sequences:
+        frames = track_sequence(sequence, config, cache).frames
+        table = to_table(frames, sequence.name, sequence.detected.class_names)
+        tasks[sequence.name] = Task(sequence.table, table, sequence.rules, len(sequence.detected))
+        tracks[sequence.name] = b"".join(export(_lines(frames, sequence), "mot", name=sequence.name))
+    weights = {
+        "detector": None if detections else models.detector_weights.describe(),
+        "reid": models.reid_weights.describe() if config.looks_at_people else None,
+        **linking,
+    }
+    data = {sequence.name: sequence.describe() for sequence in sequences}
+    return Evaluation(score_set(tasks, ask_again), tasks, data, weights, tracks)
+
+
+def _lines(frames: list[TrackedFrame], sequence: LabelledSequence) -> Iterator[bytes]:
+    return (encode_frame(frame, sequence.detected.class_names) for frame in frames)

@@ -1,0 +1,158 @@
+"""Everything that tracking and scoring need of a sequence, loaded once for any number of trackers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from motserve.config import Config
+from motserve.errors import InvalidData, NotFound
+from motserve.lab.evaluation import Benchmark, Rules, rules_for
+from motserve.lab.evaluation.sequences import TruthFile, find_results
+from motserve.lab.experiments.appearance import Appearance
+from motserve.lab.experiments.cache import Cache
+from motserve.lab.experiments.detections import DetectedVideo, Progress, detect_video, read_detections, silent
+from motserve.lab.experiments.footage import Footage, find_video
+from motserve.lab.experiments.models import Models
+from motserve.lab.experiments.tracking import TrackedVideo, track_detections
+from motserve.models.provenance import describe_files
+from motserve.pipeline import Witness
+from motserve.postprocessing import Finisher
+from motserve.results import MotTable, read_mot
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSequence:
+    """One sequence with its ground truth and what a detector saw in it.
+
+    Attributes:
+        truth: Where the ground truth lies.
+        table: The ground truth.
+        rules: How it is read.
+        detected: The detections.
+        footage: The pictures; None where there are detections only.
+    """
+
+    truth: TruthFile
+    table: MotTable
+    rules: Rules
+    detected: DetectedVideo
+    footage: Footage | None
+
+    @property
+    def name(self) -> str:
+        """Name of the sequence."""
+        return self.truth.name
+
+    def part(self, start: int, stop: int) -> LabelledSequence:
+        """Return the frames from `start` to before `stop` as a sequence of its own, counted from 0."""
+        return self._slice(slice(start, stop, 1))
+
+    def thinned(self, every: int) -> LabelledSequence:
+        """Return every second, third ... frame, as a camera of a lower rate would have taken it, counted from 0."""
+        return self if every == 1 else self._slice(slice(0, len(self.detected), every))
+
+    def _slice(self, frames: slice) -> LabelledSequence:
+        seen, (start, stop, every) = self.detected, frames.indices(len(self.detected))
+        rows = (self.table.frames >= start) & (self.table.frames < stop) & ((self.table.frames - start) % every == 0)
+        table = self.table.part(rows)
+        table = replace(table, frames=(table.frames - start) // every)
+        detected = replace(
+            seen,
+            detections=seen.detections[frames],
+            timestamps=seen.timestamps[frames] - (seen.timestamps[start] if start < len(seen) else 0),
+            rate_hz=seen.rate_hz and seen.rate_hz / every,
+            first=seen.frame_of(start),
+            every=seen.every * every,
+        )
+        return replace(self, table=table, detected=detected)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the stamp on a result says of the data that went into it so far."""
+        data = {"ground_truth": describe_files([self.truth.path]), "detections": dict(self.detected.source)}
+        if self.footage is not None and self.footage.looked_at:
+            data["video"] = {"file": self.footage.path.name, "sha256": self.footage.sha256}
+        return data
+
+
+def load_sequences(
+    truths: Mapping[str, TruthFile],
+    models: Models,
+    cache: Cache,
+    *,
+    detections: Path | None = None,
+    videos: Path | None = None,
+    benchmark: Benchmark | None = None,
+    progress: Progress = silent,
+) -> list[LabelledSequence]:
+    """Read ground truth, and read or make the detections.
+
+    Args:
+        truths: The sequences.
+        models: The detector, for sequences without a file of detections.
+        cache: Where detections are kept.
+        detections: Folder or file of detections in MOTChallenge text; None to make them from the videos.
+        videos: Folder of the videos, where they do not lie beside the ground truth.
+        benchmark: Whose rules; None to tell by each file.
+        progress: Told how detection goes.
+
+    Returns:
+        The sequences, in the order given.
+
+    Raises:
+        NotFound: A file is missing.
+        InvalidData: A row is malformed, or a video is not as long as its `seqinfo.ini` says.
+        InvalidVideo: A video cannot be decoded.
+        WeightsUnavailable: The detector's weights cannot be had.
+    """
+    files = find_results(detections, list(truths)) if detections else {}
+    sequences = []
+    for name, truth in truths.items():
+        table = read_mot(truth.path)
+        if name in files:
+            spoken_of = int(table.frames.max()) + 1 if len(table) else 0
+            detected = read_detections(files[name], truth, models.config, spoken_of)
+            footage = _footage_if_any(truth, videos, models.config)
+        else:
+            footage = Footage(find_video(truth, videos), models.config.video, truth)
+            detected = detect_video(name, footage, models, cache, progress)
+            if truth.frames is not None and truth.frames != len(detected):  # containers may declare no length
+                raise InvalidData(
+                    f"{footage.path} has {len(detected)} frames, {name} has {truth.frames}; this is not its video"
+                )
+        sequences.append(LabelledSequence(truth, table, rules_for(name, table, benchmark), detected, footage))
+    return sequences
+
+
+def track_sequence(sequence: LabelledSequence, config: Config, cache: Cache) -> TrackedVideo:
+    """Track a sequence as a configuration says, with all that is done once the end is known.
+
+    Args:
+        sequence: The sequence.
+        config: The configuration; its detector is not used.
+        cache: Where embeddings are kept.
+    """
+    finisher = Finisher(config)
+    book = finisher.book(sequence.footage.size if sequence.footage is not None else None)
+    tracked = _track(sequence, config, cache, book.add if book else None)
+    return replace(tracked, frames=finisher(tracked.frames, book))
+
+
+def _track(sequence: LabelledSequence, config: Config, cache: Cache, witness: Witness | None) -> TrackedVideo:
+    footage = sequence.footage
+    if footage is None or not (config.looks_at_people or config.camera):
+        return track_detections(sequence.detected, config)
+    if not config.looks_at_people:
+        with footage:
+            return track_detections(sequence.detected, config, footage=footage)
+    with Appearance(footage, Models(config), cache) as appearance:
+        return track_detections(sequence.detected, config, appearance, footage, witness=witness)
+
+
+def _footage_if_any(truth: TruthFile, videos: Path | None, config: Config) -> Footage | None:
+    try:
+        return Footage(find_video(truth, videos), config.video, truth)
+    except NotFound:
+        return None

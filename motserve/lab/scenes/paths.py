@@ -1,0 +1,145 @@
+"""Where everybody walks, and when: a plan that is evaluated at any time without stepping through the video."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from motserve.lab.scenes.body import STRIDE_PER_HEIGHT, Pose
+from motserve.lab.scenes.camera import Array, Camera
+from motserve.lab.scenes.clothing import Look
+from motserve.lab.scenes.config import SceneConfig
+from motserve.lab.scenes.cutout import Cutout
+from motserve.lab.scenes.stage import Placement
+
+OUTSIDE_M = 0.95
+"""How far beyond the edge of the picture a visit begins and ends: arms, bags and a shaking camera included."""
+
+SMOOTHING_S = 0.32
+"""People do not turn or stop on the spot: positions are averaged over this time to either side."""
+
+NORMAL_SPEED = 1.25
+"""Metres per second at which a stride has its full length."""
+
+OFFSETS = np.linspace(-SMOOTHING_S, SMOOTHING_S, 7)
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One stay in the picture: straight legs between points, some of them in no hurry.
+
+    Attributes:
+        times: `(k,)` seconds, ascending.
+        points: `(k, 2)` place on the floor in metres, `(x, z)`.
+        walked: `(k,)` metres walked since the start.
+    """
+
+    times: Array
+    points: Array
+    walked: Array
+
+    def place(self, look: Look | Cutout, time: float) -> Placement:
+        """Return where the person is at a time within the visit, and in which pose."""
+        around = time + OFFSETS
+        x, z = (np.interp(around, self.times, self.points[:, axis]) for axis in (0, 1))
+        walked = np.interp(around, self.times, self.walked)
+        speed = (walked[-1] - walked[0]) / (around[-1] - around[0])
+        stride = min(1.15, math.sqrt(max(speed, 0.0) / NORMAL_SPEED))
+        phase = 2 * math.pi * walked.mean() / (STRIDE_PER_HEIGHT * look.height)
+        return Placement(look, float(x.mean()), float(z.mean()), Pose(self._heading(time), float(phase), stride))
+
+    def _heading(self, time: float) -> float:
+        """Return the smoothed direction of walking; who stands looks where they walked last."""
+        moving = np.diff(self.walked) > 0
+        steps = np.diff(self.points, axis=0)
+        legs = np.clip(np.searchsorted(self.times, time + OFFSETS, side="right") - 1, 0, len(steps) - 1)
+        while not moving[legs].all():
+            legs = np.where(moving[legs], legs, legs - 1)
+        mean = (steps[legs] / np.linalg.norm(steps[legs], axis=1, keepdims=True)).mean(axis=0)
+        if np.hypot(*mean) < 1e-3:
+            mean = steps[legs[-1]]
+        return math.atan2(mean[0], -mean[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One identity: a look and its visits, in order, apart in time."""
+
+    id: int
+    look: Look | Cutout
+    visits: tuple[Visit, ...]
+
+    def at(self, time: float) -> Placement | None:
+        """Return where the person is, or None while they are away."""
+        for visit in self.visits:
+            if visit.times[0] <= time <= visit.times[-1]:
+                return visit.place(self.look, time)
+        return None
+
+
+def plan(config: SceneConfig, camera: Camera, looks: Sequence[Look | Cutout], rng: np.random.Generator) -> list[Person]:
+    """Plan the visits of everybody.
+
+    Args:
+        config: Length of the clip and habits of the people.
+        camera: What is in the picture.
+        looks: Appearance of each identity.
+        rng: Source of randomness.
+
+    Returns:
+        One person per look; identities count from 1.
+    """
+    returners = round(config.returning * len(looks))
+    return [Person(i + 1, look, _visits(config, camera, i < returners, rng)) for i, look in enumerate(looks)]
+
+
+def _visits(config: SceneConfig, camera: Camera, returns: bool, rng: np.random.Generator) -> tuple[Visit, ...]:
+    duration = config.duration_s
+    start = rng.uniform(-4.0, 0.08 * duration) if returns else rng.uniform(-4.0, 0.7 * duration)
+    speed = float(np.clip(rng.normal(NORMAL_SPEED, 0.15), 0.8, 1.8))
+    side = float(rng.choice([-1, 1]))
+    visits: list[Visit] = []
+    while start < duration:
+        visit, side = _visit(config, camera, start, side, speed, rng)
+        visits.append(visit)
+        if not returns:
+            break
+        start = float(visit.times[-1]) + rng.uniform(config.absence_min_s, config.absence_max_s)
+    return tuple(visits)
+
+
+def _visit(
+    config: SceneConfig, camera: Camera, start: float, side: float, speed: float, rng: np.random.Generator
+) -> tuple[Visit, float]:
+    """Plan one visit that begins on a side (-1 left, 1 right); return it with the side it ends on."""
+    entry = _edge(camera, side, rng)
+    turns = rng.random() < config.turning
+    leave = side if turns else -side
+    points = [entry]
+    pauses = [0.0]
+    if turns or rng.random() < config.stopping:
+        depth = rng.uniform(camera.near, camera.far)
+        reach = camera.half_width(depth) * (rng.uniform(-0.2, 0.7) * -side if turns else rng.uniform(-0.6, 0.6))
+        points.append((reach, depth))
+        pauses.append(rng.uniform(0.8, 2.2) if rng.random() < config.stopping else 0.0)
+    points.append(_edge(camera, leave, rng))
+    pauses.append(0.0)
+    times, places, walked = [start], [points[0]], [0.0]
+    for before, after, pause in zip(points, points[1:], pauses[1:], strict=False):
+        length = math.dist(before, after)
+        times.append(times[-1] + length / speed)
+        places.append(after)
+        walked.append(walked[-1] + length)
+        if pause:
+            times.append(times[-1] + pause)
+            places.append(after)
+            walked.append(walked[-1])
+    return Visit(np.array(times), np.array(places), np.array(walked)), leave
+
+
+def _edge(camera: Camera, side: float, rng: np.random.Generator) -> tuple[float, float]:
+    depth = rng.uniform(camera.near, camera.far)
+    return side * (camera.half_width(depth) + OUTSIDE_M), depth

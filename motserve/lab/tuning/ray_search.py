@@ -1,0 +1,96 @@
+"""The search for parameters on Ray Tune: several trials at a time, on as many cores as the cluster has."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from typing import Any, Final
+
+import optuna
+import ray
+from ray import tune
+from ray.tune.logger import JsonLoggerCallback
+from ray.tune.search import ConcurrencyLimiter
+from ray.tune.search.optuna import OptunaSearch
+
+from motserve.config import TuningConfig
+from motserve.lab.tuning.trials import Objective, Trial, TrialProgress, Values, distributions, inside
+
+_SCORE: Final = "score"
+_CONTRADICTION: Final = float("-inf")  # Ray Tune wants a number from every trial
+
+
+def search_on_ray(objective: Objective, settings: TuningConfig, start: Values, progress: TrialProgress) -> list[Trial]:
+    """Search with `settings.workers` trials at a time; which of them ends first is not fixed, so neither is the search.
+
+    Args:
+        objective: Scores a set of parameters; sent to the workers once.
+        settings: How the search goes.
+        start: The parameters tried first, if they lie in their ranges.
+        progress: Told of each trial that ended.
+
+    Returns:
+        Every set tried.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # of the logs that Ray Tune writes by itself it reads only the JSON, and the one for TensorBoard dislikes infinity
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    logging.getLogger("ray.tune").setLevel(logging.WARNING)
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)  # a cluster if RAY_ADDRESS names one
+    search = OptunaSearch(
+        space=distributions(settings.space),
+        metric=_SCORE,
+        mode="max",
+        seed=settings.seed,
+        points_to_evaluate=[dict(start)] if inside(start, settings.space) else None,
+    )
+    callbacks: list[tune.Callback] = [JsonLoggerCallback(), _Teller(progress)]  # type: ignore[no-untyped-call]
+    with tempfile.TemporaryDirectory(prefix="motserve-tune-") as folder:
+        tuner = tune.Tuner(
+            tune.with_resources(tune.with_parameters(_run, objective=objective), {"cpu": 1}),
+            tune_config=tune.TuneConfig(
+                search_alg=ConcurrencyLimiter(search, settings.workers), num_samples=settings.trials
+            ),
+            run_config=tune.RunConfig(storage_path=folder, verbose=0, callbacks=callbacks),
+        )
+        grid = tuner.fit()
+        outcomes = [grid[index] for index in range(len(grid))]
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+    return [_trial(outcome.config or {}, (outcome.metrics or {})[_SCORE]) for outcome in outcomes]
+
+
+class _Teller(tune.Callback):
+    """Counts the trials that ended."""
+
+    def __init__(self, progress: TrialProgress) -> None:
+        self._progress = progress
+        self._ended = 0
+        self._best = _CONTRADICTION
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """See `ray.tune.Callback`."""
+        self._ended += 1
+        self._best = max(self._best, (trial.last_result or {}).get(_SCORE, _CONTRADICTION))
+        self._progress(self._ended, self._best if self._best > _CONTRADICTION else None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave a progress bar behind: Ray Tune pickles callbacks to restore an experiment, which is not done here."""
+        return _Teller, (_nobody,)
+
+
+def _nobody(ended: int, best: float | None) -> None:
+    """Tell nobody."""
+
+
+def _run(values: dict[str, float], objective: Objective) -> None:
+    score = objective(values)
+    tune.report({_SCORE: _CONTRADICTION if score is None else score})
+
+
+def _trial(values: dict[str, float], score: float) -> Trial:
+    return Trial(values, score if score > _CONTRADICTION else None)

@@ -1,0 +1,209 @@
+"""Searches parameters of the tracker on one part of the data and reports on another that the search never saw.
+
+The search is Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), in this process or, with several
+workers, on Ray Tune.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from motserve.config import Config, ParameterSpace, TuningConfig, change_config
+from motserve.errors import InvalidConfig, InvalidData
+from motserve.lab.evaluation import Scored, combine, score_sequence
+from motserve.lab.experiments.cache import Cache
+from motserve.lab.experiments.sequences import LabelledSequence, track_sequence
+from motserve.lab.tuning.trials import Objective, Trial, TrialProgress, Values, distributions, inside
+from motserve.results import to_table
+
+logger = logging.getLogger("motserve.lab.experiments")
+
+_SEARCHED: Final = ("tracker", "reid")
+"""Sections that are used after detection, which is done before a search begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Sequences to search on and to report on, none of them in both.
+
+    Attributes:
+        train: What the search sees.
+        held_out: What it does not see.
+    """
+
+    train: Sequence[LabelledSequence]
+    held_out: Sequence[LabelledSequence]
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """The outcome of a search.
+
+    Attributes:
+        trials: Every set tried, in the order in which they ended.
+        best: The parameters with the best score on the training split.
+        scores: Scores by parameters (`start`, `best`), then by split (`train`, `held_out`).
+    """
+
+    trials: Sequence[Trial]
+    best: Values
+    scores: Mapping[str, Mapping[str, Scored]]
+
+
+def halves(sequences: Sequence[LabelledSequence]) -> Split:
+    """Search on the first half of every sequence and hold out the second, as the MOTChallenge's users do.
+
+    Of n frames the first n // 2 + 1 are for training (Zhou et al., ECCV 2020).
+
+    Raises:
+        InvalidData: A sequence has no second half.
+    """
+    ends = [(sequence, len(sequence.detected) // 2 + 1, len(sequence.detected)) for sequence in sequences]
+    short = [sequence.name for sequence, middle, end in ends if middle >= end]
+    if short:
+        raise InvalidData(f"{', '.join(short)} has too few frames to hold out the second half; name it in --held-out")
+    return Split(
+        [sequence.part(0, middle) for sequence, middle, _ in ends],
+        [sequence.part(middle, end) for sequence, middle, end in ends],
+    )
+
+
+def by_name(sequences: Sequence[LabelledSequence], held_out: Collection[str]) -> Split:
+    """Hold out whole sequences.
+
+    Raises:
+        InvalidData: A name is not there, there is no name, or nothing is left to search on.
+    """
+    names = [sequence.name for sequence in sequences]
+    unknown = [name for name in held_out if name not in names]
+    if unknown or not held_out or len(set(held_out)) == len(names):
+        raise InvalidData(
+            f"cannot hold out {', '.join(held_out) or 'nothing'} of {', '.join(names)} and have some left to search on"
+        )
+    return Split(
+        [sequence for sequence in sequences if sequence.name not in held_out],
+        [sequence for sequence in sequences if sequence.name in held_out],
+    )
+
+
+def tune(split: Split, config: Config, cache: Cache, progress: TrialProgress) -> Tuned:
+    """Search.
+
+    Args:
+        split: What is searched on and what is held out.
+        config: Where the search starts; its section `tuning` says how it goes.
+        cache: Where embeddings are kept.
+        progress: Told of each trial that ended.
+
+    Returns:
+        The best parameters and what they score, beside those of the start.
+
+    Raises:
+        InvalidConfig: A key of the search space is not in the configuration or cannot be searched.
+    """
+    settings = config.tuning
+    start = {key: _start(config, key, part) for key, part in settings.space.items()}
+    objective = partial(_objective, split.train, config, cache)
+    trials = _search(objective, settings, start, progress)
+    best = max(trials, key=_score_of)
+    if best.score is None:
+        raise InvalidConfig("no set of parameters that was tried is valid; look at the ranges in tuning.space")
+    scores = {
+        name: {
+            part: score_tracking(sequences, change_config(config, nested(values)), cache)
+            for part, sequences in (("train", split.train), ("held_out", split.held_out))
+        }
+        for name, values in (("start", start), ("best", best.values))
+    }
+    return Tuned(trials, best.values, scores)
+
+
+def score_tracking(sequences: Sequence[LabelledSequence], config: Config, cache: Cache) -> Scored:
+    """Track sequences as configured and score them together."""
+    scored = {}
+    for sequence in sequences:
+        frames = track_sequence(sequence, config, cache).frames
+        table = to_table(frames, sequence.name, sequence.detected.class_names)
+        scored[sequence.name] = score_sequence(sequence.table, table, sequence.rules, len(sequence.detected))
+    return combine(scored)
+
+
+def nested(values: Values) -> dict[str, Any]:
+    """Turn dotted keys into a part of the configuration tree.
+
+    >>> nested({"tracker.kalman.position_noise": 0.1, "tracker.match_distance": 0.9})
+    {'tracker': {'kalman': {'position_noise': 0.1}, 'match_distance': 0.9}}
+    """
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return tree
+
+
+def _objective(sequences: Sequence[LabelledSequence], config: Config, cache: Cache, values: Values) -> float | None:
+    """Return the objective, or None where the values contradict each other, such as a low limit above a high one."""
+    try:
+        candidate = change_config(config, nested(values))
+    except InvalidConfig as error:
+        logger.debug("not tried: %s", error)
+        return None
+    scores = score_tracking(sequences, candidate, cache).scores.as_dict()
+    return float(scores[config.tuning.objective])
+
+
+def _search(objective: Objective, settings: TuningConfig, start: Values, progress: TrialProgress) -> list[Trial]:
+    if settings.workers > 1:
+        from motserve.lab.tuning.ray_search import search_on_ray  # Ray Tune takes seconds to import
+
+        return search_on_ray(objective, settings, start, progress)
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=settings.seed))
+    space = distributions(settings.space)
+    if inside(start, settings.space):
+        study.enqueue_trial(dict(start))
+    trials: list[Trial] = []
+    for number in range(1, settings.trials + 1):
+        asked = study.ask(space)
+        score = objective(asked.params)
+        state = optuna.trial.TrialState.PRUNED if score is None else optuna.trial.TrialState.COMPLETE
+        study.tell(asked, score, state=state)
+        trials.append(Trial(dict(asked.params), score))
+        progress(number, max(trials, key=_score_of).score)
+    return trials
+
+
+def _start(config: Config, key: str, part: ParameterSpace) -> float:
+    """Return the value that a search of a key starts with; refuse keys that no search can make sense of."""
+    place: Any = config
+    for name in key.split("."):
+        if not isinstance(place, BaseModel) or name not in type(place).model_fields:
+            raise InvalidConfig(
+                f"tuning.space: {key} is not a key of the configuration, whose tracker is {config.tracker.name}"
+            )
+        place = getattr(place, name)
+    if isinstance(place, bool) or not isinstance(place, int | float):
+        what = "a section" if isinstance(place, BaseModel) else repr(place)
+        raise InvalidConfig(f"tuning.space: {key} is {what}; only numbers can be searched")
+    if key.partition(".")[0] not in _SEARCHED:
+        raise InvalidConfig(
+            f"tuning.space: {key} cannot change the tracks of given detections; {' and '.join(_SEARCHED)} can"
+        )
+    if isinstance(place, int) and (part.step is None or part.step % 1 or part.low % 1):
+        raise InvalidConfig(f"tuning.space: {key} is a whole number; its range needs a whole step and a whole low")
+    return float(place)
+
+
+def _score_of(trial: Trial) -> float:
+    return float("-inf") if trial.score is None else trial.score

@@ -1,0 +1,43 @@
+"""What a search for parameters tries: values in ranges, and what each set of them scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from motserve.config import ParameterSpace
+
+Values: TypeAlias = Mapping[str, float]
+"""A value for each key that is searched."""
+
+Objective: TypeAlias = Callable[[Values], float | None]
+"""Scores a set of parameters; None where its values contradict each other."""
+
+TrialProgress: TypeAlias = Callable[[int, float | None], None]
+"""Told how many trials have ended, and the best score so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One set of parameters.
+
+    Attributes:
+        values: The parameters.
+        score: The objective on the training split; None where the values contradict each other.
+    """
+
+    values: Values
+    score: float | None
+
+
+def distributions(space: Mapping[str, ParameterSpace]) -> dict[str, Any]:
+    """Return Optuna's distribution for each key."""
+    from optuna.distributions import FloatDistribution
+
+    return {key: FloatDistribution(part.low, part.high, log=part.log, step=part.step) for key, part in space.items()}
+
+
+def inside(values: Values, space: Mapping[str, ParameterSpace]) -> bool:
+    """Tell whether values lie in their ranges, so that a search can begin with them."""
+    return all(part.low <= values[key] <= part.high for key, part in space.items())

@@ -1,0 +1,241 @@
+"""The truth about remembered people, in one SQLite file that outlives every process of the service.
+
+A row for each identity holds its embeddings and its thumbnail. The number of a row is given once and never again, so
+it tells the latest rows from those known already, and a table of removals, numbered likewise, tells what went: with
+both, any number of processes can keep a copy in step (see `IdentityIndex`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from motserve.errors import NotFound
+from motserve.people.database import Migration, migrate, select_by_id, transaction
+from motserve.people.identity_summaries import Portrait
+from motserve.types import FloatArray
+
+_REMOVALS_KEPT = 100_000
+"""Removals a copy may be behind before it has to be made anew; 3 MB of the file."""
+
+IDENTITIES_FILE: Final = "identities.sqlite"
+IDENTITIES_STEPS: Final[tuple[Migration, ...]] = (
+    (
+        "CREATE TABLE IF NOT EXISTS identities ("
+        "id INTEGER PRIMARY KEY AUTOINCREMENT, video_id TEXT NOT NULL, identity INTEGER NOT NULL, "
+        "first_seen_s REAL NOT NULL, last_seen_s REAL NOT NULL, model TEXT NOT NULL, "
+        "count INTEGER NOT NULL, embeddings BLOB NOT NULL, thumbnail BLOB NOT NULL, UNIQUE (video_id, identity))",
+        "CREATE INDEX IF NOT EXISTS of_model ON identities (model, id)",
+        "CREATE TABLE IF NOT EXISTS removals (sequence INTEGER PRIMARY KEY AUTOINCREMENT, id INTEGER NOT NULL)",
+        "CREATE TRIGGER IF NOT EXISTS removal AFTER DELETE ON identities "
+        "BEGIN INSERT INTO removals (id) VALUES (old.id); END",
+    ),
+)
+"""Versions of the tables; a change is a step at the end, see `migrate`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A remembered person.
+
+    Attributes:
+        id: Number among the people of all videos; never given again.
+        video_id: The video.
+        identity: The video's own number of the person.
+        first_seen_s: Presentation time in seconds of the first embedded sighting.
+        last_seen_s: Presentation time in seconds of the last embedded sighting.
+        model: What made the embeddings; those of different models cannot be compared.
+    """
+
+    id: int
+    video_id: str
+    identity: int
+    first_seen_s: float
+    last_seen_s: float
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removals:
+    """What went since a point in time.
+
+    Attributes:
+        ids: The identities that went.
+        sequence: The point that this leads to.
+        complete: Whether nothing is missing; removals that are long past are not known any more.
+    """
+
+    ids: list[int]
+    sequence: int
+    complete: bool
+
+
+class IdentityStore:
+    """People of finished videos in one SQLite file, safe to use from several processes of one machine.
+
+    Args:
+        root: Folder of the file; made where it does not exist.
+        max_identities: Most identities kept; beyond it those of the oldest video go.
+    """
+
+    def __init__(self, root: Path, max_identities: int) -> None:
+        self._path = root / IDENTITIES_FILE
+        self._max_identities = max_identities
+        migrate(self._path, IDENTITIES_STEPS)
+
+    def remember(self, video_id: str, model: str, portraits: Sequence[Portrait]) -> None:
+        """Remember the people of a video, instead of those remembered of it before, in one transaction.
+
+        Args:
+            video_id: The video.
+            model: What made the embeddings.
+            portraits: The people, as many as the store may hold at most.
+        """
+        rows = [
+            (
+                video_id, p.identity, p.first_seen_s, p.last_seen_s, model,
+                len(p.embeddings), p.embeddings.astype(np.float16).tobytes(), p.thumbnail,
+            )
+            for p in portraits
+        ]  # fmt: skip
+        with transaction(self._path) as database:
+            _delete(database, [video_id])
+            database.executemany(
+                "INSERT INTO identities (video_id, identity, first_seen_s, last_seen_s, model, count, embeddings, "
+                "thumbnail) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+            self._evict(database)
+
+    def forget(self, video_ids: Iterable[str]) -> None:
+        """Remove all that is remembered of some videos; nothing is no error."""
+        with transaction(self._path) as database:
+            _delete(database, video_ids)
+
+    def get(self, identity_id: int) -> Identity:
+        """Return an identity.
+
+        Raises:
+            NotFound: There is none with this number.
+        """
+        found = self.several([identity_id])
+        if not found:
+            raise NotFound(f"there is no identity {identity_id} in the index; it may have been deleted with its video")
+        return found[identity_id]
+
+    def several(self, identity_ids: Collection[int]) -> dict[int, Identity]:
+        """Return identities by number; those that are not there any more are missing."""
+        with transaction(self._path) as database:
+            rows = select_by_id(database, f"SELECT {_COLUMNS} FROM identities", identity_ids)
+        return {row["id"]: Identity(*row) for row in rows}
+
+    def find(self, video_id: str, identity: int) -> Identity:
+        """Return an identity by the number it has in its video.
+
+        Raises:
+            NotFound: It is not remembered.
+        """
+        with transaction(self._path) as database:
+            row = database.execute(
+                f"SELECT {_COLUMNS} FROM identities WHERE video_id = ? AND identity = ?", [video_id, identity]
+            ).fetchone()
+        if row is None:
+            raise NotFound(
+                f"identity {identity} of video {video_id} is not in the index: the video has no such identity, it was "
+                "never seen well enough to be embedded, or it had to make room for others"
+            )
+        return Identity(*row)
+
+    def of_video(self, video_id: str) -> set[int]:
+        """Return the numbers of all who are remembered of a video."""
+        with transaction(self._path) as database:
+            return {row[0] for row in database.execute("SELECT id FROM identities WHERE video_id = ?", [video_id])}
+
+    def embeddings(self, identity_id: int) -> FloatArray:
+        """Return the `(k, d)` float32 embeddings of an identity.
+
+        Raises:
+            NotFound: There is none with this number.
+        """
+        with transaction(self._path) as database:
+            row = database.execute("SELECT count, embeddings FROM identities WHERE id = ?", [identity_id]).fetchone()
+        if row is None:
+            raise NotFound(f"there is no identity {identity_id} in the index")
+        return _embeddings(row)
+
+    def thumbnail(self, identity_id: int) -> bytes:
+        """Return the JPEG of an identity.
+
+        Raises:
+            NotFound: There is none with this number.
+        """
+        with transaction(self._path) as database:
+            row = database.execute("SELECT thumbnail FROM identities WHERE id = ?", [identity_id]).fetchone()
+        if row is None:
+            raise NotFound(f"there is no identity {identity_id} in the index")
+        return bytes(row[0])
+
+    def videos(self) -> set[str]:
+        """Return the videos of which somebody is remembered."""
+        with transaction(self._path) as database:
+            return {row[0] for row in database.execute("SELECT DISTINCT video_id FROM identities")}
+
+    def counts(self) -> dict[str, int]:
+        """Return how many identities are remembered of each model."""
+        with transaction(self._path) as database:
+            return dict(database.execute("SELECT model, count(*) FROM identities GROUP BY model").fetchall())
+
+    def added(self, model: str, after: int, limit: int) -> list[tuple[int, FloatArray]]:
+        """Return numbers and `(k, d)` float32 embeddings of up to `limit` identities, by rising number.
+
+        Args:
+            model: What made the embeddings.
+            after: Only numbers greater than this.
+            limit: Most identities returned.
+        """
+        with transaction(self._path) as database:
+            rows = database.execute(
+                "SELECT id, count, embeddings FROM identities WHERE model = ? AND id > ? ORDER BY id LIMIT ?",
+                [model, after, limit],
+            ).fetchall()
+        return [(row["id"], _embeddings(row)) for row in rows]
+
+    def removed(self, after: int) -> Removals:
+        """Return the identities of all models that went after a point in time, 0 for the beginning."""
+        with transaction(self._path) as database:
+            (oldest,) = database.execute("SELECT min(sequence) FROM removals").fetchone()
+            rows = database.execute("SELECT sequence, id FROM removals WHERE sequence > ?", [after]).fetchall()
+        complete = oldest is None or after >= oldest - 1
+        return Removals([row["id"] for row in rows], max((row["sequence"] for row in rows), default=after), complete)
+
+    def _evict(self, database: sqlite3.Connection) -> None:
+        """Remove the people of the oldest videos until there is room for the rest."""
+        (count,) = database.execute("SELECT count(*) FROM identities").fetchone()
+        while count > self._max_identities:
+            (oldest,) = database.execute("SELECT video_id FROM identities ORDER BY id LIMIT 1").fetchone()
+            count -= _delete(database, [oldest])
+
+
+_COLUMNS = ", ".join(Identity.__slots__)
+
+
+def _delete(database: sqlite3.Connection, video_ids: Iterable[str]) -> int:
+    """Remove what is remembered of videos, for good, and return how many identities that were."""
+    # without this, pictures of people would stay readable in free pages of the file
+    database.execute("PRAGMA secure_delete = ON")
+    count = 0
+    for video_id in video_ids:
+        count += database.execute("DELETE FROM identities WHERE video_id = ?", [video_id]).rowcount
+    database.execute(
+        "DELETE FROM removals WHERE sequence <= (SELECT max(sequence) FROM removals) - ?", [_REMOVALS_KEPT]
+    )
+    return count
+
+
+def _embeddings(row: sqlite3.Row) -> FloatArray:
+    return np.frombuffer(row["embeddings"], np.float16).reshape(row["count"], -1).astype(np.float32)

@@ -1,9 +1,0 @@
-"""Models as versions in MLflow's registry: what they are, what they score, which of them is in production."""
-
-from motserve.registry.card import CARD, Card, Scores, read_card, write_card
-from motserve.registry.gate import Verdict, judge
-from motserve.registry.history import Move
-from motserve.registry.store import Registry
-from motserve.registry.version import Version
-
-__all__ = ["CARD", "Card", "Move", "Registry", "Scores", "Verdict", "Version", "judge", "read_card", "write_card"]

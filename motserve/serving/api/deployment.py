@@ -1,0 +1,88 @@
+"""The ingress deployment and the FastAPI application it serves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
+
+import motserve
+from motserve.config import Config
+from motserve.config.logs import setup_logging
+from motserve.serving.api import problems
+from motserve.serving.api.head_routes import head_routes
+from motserve.serving.api.request_ids import RequestObserver
+from motserve.serving.api.routes import admin, health, identities, videos
+from motserve.serving.api.service import Service
+
+
+class _Http(FastAPI):
+    """The application, with the observer of requests around it: around its handler of unexpected errors too."""
+
+    def __init__(self, service: Service, proxied: bool, **settings: Any) -> None:
+        self._service, self._proxied = service, proxied
+        super().__init__(**settings)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return RequestObserver(super().build_middleware_stack(), self._service.tracing, self._proxied)
+
+
+def build_http(service: Service, proxied: bool = False) -> FastAPI:
+    """Return the HTTP application over a service.
+
+    Args:
+        service: The service.
+        proxied: Whether Ray Serve's proxy is in front, which names requests in its answers by itself.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with service.reloader.polling(), service.watching():
+            yield
+
+    app = _Http(
+        service,
+        proxied,
+        title="motserve",
+        version=motserve.__version__,
+        summary="Post a video, get every person tracked.",
+        license_info={"name": "AGPL-3.0", "identifier": "AGPL-3.0-only"},
+        lifespan=lifespan,
+    )
+    app.state.service = service
+    problems.install(app)
+    routers = (videos.router, identities.router, health.router, admin.router)
+    for router in (*routers, head_routes(routers)):
+        app.include_router(router)
+    return app
+
+
+class Ingress:
+    """Composes detector, embedder and session actors behind HTTP; stateless, so there may be many.
+
+    Args:
+        config: The configuration, paths absolute.
+        deployment: ID of the deployment of the application.
+        detector: Handle of the detector deployment.
+        embedder: Handle of the embedder deployment.
+        monitor: Handle of the deployment that counts.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        deployment: str,
+        detector: DeploymentHandle[Any],
+        embedder: DeploymentHandle[Any],
+        monitor: DeploymentHandle[Any],
+    ) -> None:
+        setup_logging(config.logging)
+        self._service = Service(config, deployment, detector, embedder, monitor)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Return the application that this replica serves; Ray Serve calls it by this name."""
+        return build_http(self._service, proxied=True)

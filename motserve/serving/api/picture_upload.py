@@ -1,0 +1,105 @@
+"""Takes in a posted picture: a form read into memory under a limit of size, decoded once its size is known."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from io import BytesIO
+
+import numpy as np
+from fastapi import Request
+from PIL import ImageOps
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import Field, File
+
+from motserve.config import IdentitiesConfig
+from motserve.errors import BadRequest, InvalidPicture, TooLarge
+from motserve.serving.api.video_upload import capped, display_name, form_parser
+from motserve.types import Image
+
+_READERS: dict[bytes, type[ImageFile]] = {b"\xff\xd8\xff": JpegImageFile, b"\x89PNG\r\n\x1a\n": PngImageFile}
+"""What reads a file, by its first bytes."""
+
+
+async def receive_picture(request: Request, config: IdentitiesConfig) -> tuple[Image, dict[str, str]]:
+    """Read a multipart form with one picture and fields beside it.
+
+    Args:
+        request: The request, its body not read yet.
+        config: Limits of size.
+
+    Returns:
+        The picture, and the other fields by name.
+
+    Raises:
+        TooLarge: The picture has too many bytes or pixels.
+        BadRequest: The form is malformed, empty, or does not hold exactly one file.
+        InvalidPicture: The file is no picture that can be decoded.
+    """
+    files: list[File] = []
+    fields: list[Field] = []
+    # twice the limit is never reached, so nothing is written to disk
+    settings = {"MAX_MEMORY_FILE_SIZE": 2 * config.max_picture_bytes + 1}
+    parser = form_parser(request, settings, on_file=files.append, on_field=fields.append)
+    try:
+        async for block in capped(request, config.max_picture_bytes, "serving.identities.max_picture_bytes"):
+            parser.write(block)
+        parser.finalize()
+        if len(files) != 1:
+            raise BadRequest(f"the form must hold exactly one file, it holds {len(files)}")
+        name = display_name(files[0].file_name, "picture")
+        files[0].file_object.seek(0)
+        data = files[0].file_object.read()
+    except FormParserError as error:
+        raise BadRequest(f"the form is malformed: {error}") from error
+    finally:
+        for file in files:
+            file.close()
+        parser.close()
+    values = {_text(field.field_name): _text(field.value) for field in fields}
+    return await asyncio.to_thread(decode_picture, data, name, config.max_picture_pixels), values
+
+
+def decode_picture(data: bytes, name: str, max_pixels: int) -> Image:
+    """Decode a JPEG or PNG, upright as its metadata say.
+
+    Pillow does it because it tells the size before it takes the memory for the pixels, and refuses a picture that is
+    cut off, where OpenCV fills up with grey.
+
+    Args:
+        data: The file.
+        name: What an error calls it.
+        max_pixels: Largest picture accepted.
+
+    Raises:
+        TooLarge: It has more pixels than that.
+        InvalidPicture: It is no such file, or damaged.
+    """
+    if not data:
+        raise InvalidPicture(f"the posted file {name} is empty")
+    reader = next((reader for start, reader in _READERS.items() if data.startswith(start)), None)
+    if reader is None:
+        raise InvalidPicture(f"{name} is neither JPEG nor PNG; post a picture of one person")
+    try:
+        # not by `PIL.Image.open`, which Ultralytics replaces in any process that imports it
+        with reader(BytesIO(data)) as picture:
+            width, height = picture.size
+            if width * height > max_pixels:
+                raise _too_many(name, max_pixels)
+            upright = ImageOps.exif_transpose(picture).convert("RGB")
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
+        raise InvalidPicture(f"{name} cannot be decoded: {error}") from error
+    return np.ascontiguousarray(np.asarray(upright)[..., ::-1])
+
+
+def _too_many(name: str, max_pixels: int) -> TooLarge:
+    return TooLarge(
+        f"{name} has more than {max_pixels} pixels, the limit of this service (serving.identities.max_picture_pixels)"
+    )
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode(errors="replace")

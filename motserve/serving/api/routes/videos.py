@@ -1,0 +1,281 @@
+"""Routes of the resource video: post, look at, fetch, delete."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
+from ray.exceptions import RayActorError
+
+import motserve
+from motserve.errors import Conflict, NotFound
+from motserve.files.disk import is_full
+from motserve.results import MEDIA_TYPES, SUFFIXES, Format, export, read_lines
+from motserve.serving.api.annotated_video import annotated_file
+from motserve.serving.api.conditional import NOT_MODIFIED, etag_of, headers_only, http_date, unless_known
+from motserve.serving.api.problems import problem_responses
+from motserve.serving.api.result_tail import ResultTail
+from motserve.serving.api.run_to_completion import submit_detached
+from motserve.serving.api.schemas import VIDEOS, Links, VideoCreated, VideoList, VideoStatus, VideoUrl, summary_of
+from motserve.serving.api.service import Service, ServiceDependency
+from motserve.serving.api.video_upload import (
+    body_kind,
+    declared_length,
+    describe_body,
+    display_name,
+    receive_form,
+    receive_url,
+)
+from motserve.serving.observability.request_context import Origin
+from motserve.serving.stores import ACTIVE, Job
+from motserve.serving.stores.room import require_room_for
+from motserve.video import probe_video
+
+logger = logging.getLogger("motserve.ingress")
+router = APIRouter(prefix=VIDEOS, tags=["videos"])
+
+_LOOK_AGAIN_S = 0.5
+_TRIES = 6  # to remove a row from a store on a full disk
+
+_BODY = describe_body("The video.", VideoUrl)
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=VideoCreated,
+    summary="Post a video",
+    openapi_extra=_BODY,
+    responses={
+        200: {"content": {"application/x-ndjson": {}}, "description": "With `wait`: a line of tracks for each frame."},
+        **problem_responses(400, 403, 404, 413, 415, 422, 503, 507),
+    },
+)
+async def post_video(
+    request: Request,
+    response: Response,
+    service: ServiceDependency,
+    wait: Annotated[
+        bool, Query(description="Stream the tracks as they come. The video is tracked to its end even if nobody reads.")
+    ] = False,
+) -> Any:
+    """Track a video. The answer comes when the video is checked and accepted; tracking goes on behind it."""
+    job = await _accept(request, service)
+    links = Links.of(job.id)
+    headers = {"Location": links.self}
+    if wait:
+        return StreamingResponse(_follow(service, job.id), media_type=MEDIA_TYPES["ndjson"], headers=headers)
+    response.headers.update(headers)
+    return VideoCreated(id=job.id, links=links)
+
+
+@router.get("", summary="List videos", responses=problem_responses(404, 422))
+async def list_videos(
+    service: ServiceDependency,
+    limit: Annotated[int, Query(ge=1, description="Most videos in the answer; the service may give fewer.")] = 20,
+    after: Annotated[str | None, Query(description="Start behind this video: `next` of the page before.")] = None,
+) -> VideoList:
+    """Return videos, newest first, page by page."""
+    limit = min(limit, service.config.serving.max_page_size)
+    jobs = await asyncio.to_thread(service.jobs.page, limit + 1, after)
+    shown = [VideoStatus.of(job) for job in jobs[:limit]]
+    return VideoList(videos=shown, next=shown[-1].id if len(jobs) > limit else None)
+
+
+@router.get("/{video_id}", summary="State of a video", responses=problem_responses(404, 422))
+async def get_video(video_id: str, service: ServiceDependency) -> VideoStatus:
+    """Return status, progress, speed, models and errors."""
+    return VideoStatus.of(await asyncio.to_thread(service.jobs.get, video_id))
+
+
+@router.get(
+    "/{video_id}/tracks",
+    summary="Tracks of a video",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}},
+        **NOT_MODIFIED,
+        **problem_responses(404, 409, 422),
+    },
+)
+async def get_tracks(
+    request: Request,
+    video_id: str,
+    service: ServiceDependency,
+    format: Annotated[Format, Query(description="`mot` counts frames and pixels from 1, the others from 0.")] = "json",  # noqa: A002
+    partial: Annotated[
+        bool, Query(description="Of a failed video, return what was tracked before; 409 otherwise.")
+    ] = False,
+) -> Response:
+    """Return the tracks; those so far while the video is tracked. Those of a finished video have an `ETag`."""
+    job = await asyncio.to_thread(service.jobs.get, video_id)
+    if job.status == "failed" and not partial:
+        raise Conflict(
+            f"video {video_id} failed after {job.frames_done} frames: {(job.error or {}).get('message', '')}; "
+            "?partial=true gives the tracks of those frames"
+        )
+    path = service.artifacts.results(video_id)
+    head: dict[str, Any] = {
+        "video": {"name": job.name, **(job.video or {})},
+        "models": job.models,
+        "summary": summary_of(job),
+    }
+    headers = {"Content-Disposition": f'inline; filename="{video_id}{SUFFIXES[format]}"'}
+    if job.status == "done":
+        headers |= await asyncio.to_thread(_validators, path, format, head)
+    if request.method == "HEAD":
+        return unless_known(request, headers_only(MEDIA_TYPES[format], headers))
+    content = export(read_lines(path) if path.exists() else (), format, **head, name=video_id)
+    return unless_known(request, StreamingResponse(content, media_type=MEDIA_TYPES[format], headers=headers))
+
+
+@router.get(
+    "/{video_id}/annotated.mp4",
+    summary="Annotated video",
+    response_class=FileResponse,
+    responses={200: {"content": {"video/mp4": {}}}, **NOT_MODIFIED, **problem_responses(404, 409, 422, 507)},
+)
+async def get_annotated(request: Request, video_id: str, service: ServiceDependency) -> Response:
+    """Return the video with every person boxed in the colour of their identity. It is drawn when first asked for.
+
+    HEAD draws nothing: before the first GET its answer has neither length nor `ETag`.
+    """
+    job = await asyncio.to_thread(service.jobs.get, video_id)
+    if job.status != "done":
+        raise Conflict(f"video {video_id} is {job.status}; the annotated video is there once it is done")
+    if request.method == "HEAD" and not service.artifacts.annotated(video_id).exists():
+        return headers_only("video/mp4", {"Accept-Ranges": "bytes"})
+    path = await annotated_file(service, job)
+    try:
+        there = await asyncio.to_thread(path.stat)
+    except FileNotFoundError as error:  # deleted meanwhile
+        raise NotFound(f"there is no video {video_id}") from error
+    return unless_known(request, FileResponse(path, media_type="video/mp4", stat_result=there))
+
+
+@router.delete("/{video_id}", status_code=204, summary="Delete a video", responses=problem_responses(404, 422))
+async def delete_video(video_id: str, service: ServiceDependency) -> None:
+    """Stop the work on a video and remove its row, its files and its people in the index."""
+    await submit_detached(partial(_delete, service, video_id))
+
+
+async def _accept(request: Request, service: Service) -> Job:
+    """Take the video in, check it, start its session; of a video that is refused nothing is left.
+
+    A client who leaves before the start has its video removed; one who leaves during it finds the video in the list.
+    """
+    kind = body_kind(request)
+    length = declared_length(request)
+    if length <= service.config.serving.max_upload_bytes:  # a larger one is too large wherever there is room for it
+        await require_room_for(service.config, length)
+    video_id = uuid.uuid4().hex
+    folder = service.artifacts.create(video_id)
+    try:
+        if kind == "form":
+            source = service.artifacts.source(video_id)
+            name = await receive_form(request, folder, source, service.config.serving.max_upload_bytes)
+        else:
+            source = await receive_url(request, service.config.serving)
+            name = display_name(source.name, "video")
+        await asyncio.to_thread(probe_video, source, service.config.video, name)
+    except BaseException:
+        await submit_detached(partial(service.artifacts.delete, video_id))
+        raise
+    job = Job(video_id, name, str(source), time.time())
+    await submit_detached(partial(_start, service, job, Origin.here(service.tracing.headers(), video_id)))
+    logger.info("video accepted", extra={"video_id": video_id, "source": name})
+    return job
+
+
+def _validators(path: Path, format: Format, head: Mapping[str, Any]) -> dict[str, str]:  # noqa: A002
+    """Return the headers by which a client tells later whether the tracks of a finished video are still the same."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return {}
+    etag = etag_of(motserve.__version__, format, head, there.st_size, there.st_mtime_ns)
+    return {"ETag": etag, "Last-Modified": http_date(there.st_mtime)}
+
+
+def _delete(service: Service, video_id: str) -> None:
+    """Remove everything of a video: in one call, because without its row nobody finds the rest."""
+    try:
+        service.jobs.delete(video_id)
+    except sqlite3.OperationalError as error:
+        if not is_full(error):
+            raise
+        service.sessions.stop(video_id)
+        service.artifacts.delete(video_id)  # which makes room for the journal of the store
+        _delete_row(service, video_id)
+    service.sessions.stop(video_id)
+    service.artifacts.delete(video_id)
+    service.identities.forget([video_id])
+
+
+def _delete_row(service: Service, video_id: str) -> None:
+    """Remove the row of a video whose files are gone; a session that is stopped holds their room for a moment more."""
+    for _ in range(_TRIES - 1):
+        try:
+            service.jobs.delete(video_id)
+        except sqlite3.OperationalError as error:
+            if not is_full(error):
+                raise
+            time.sleep(_LOOK_AGAIN_S)
+        else:
+            return
+    service.jobs.delete(video_id)
+
+
+def _start(service: Service, job: Job, origin: Origin) -> None:
+    """Start the session of a video, or remove its files: here, because a client who leaves does not stop the start."""
+    try:
+        service.sessions.start(job, origin)
+    except BaseException:
+        service.artifacts.delete(job.id)
+        raise
+
+
+async def _follow(service: Service, video_id: str) -> AsyncIterator[bytes]:
+    """Yield the lines of the result file as they are appended; a failure is the last line."""
+    tail = ResultTail(service.artifacts.results(video_id))
+    last = False
+    while True:
+        lines = await asyncio.to_thread(tail.read)
+        if lines:
+            yield lines
+        elif last:
+            break
+        else:
+            last = await _wait_for_more(service, video_id, tail.frames)
+    with suppress(NotFound):  # deleted meanwhile, which is the reader's wish or somebody else's
+        job = await asyncio.to_thread(service.jobs.get, video_id)
+        if job.error:
+            yield orjson.dumps({"error": job.error}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+async def _wait_for_more(service: Service, video_id: str, frames: int) -> bool:
+    """Wait until the session has appended more than `frames` frames; return whether no more will come."""
+    session = service.sessions.find(video_id)
+    if session is not None:
+        with suppress(RayActorError):
+            return bool(await session.follow.remote(frames))
+    # it has ended, is about to be taken up by another session, or is one of another cluster
+    try:
+        job = await asyncio.to_thread(service.jobs.get, video_id)
+    except NotFound:
+        return True
+    if job.status not in ACTIVE:
+        return True
+    await asyncio.sleep(_LOOK_AGAIN_S)
+    return False

@@ -1,0 +1,101 @@
+"""What every route works with: configuration, stores, sessions and the handles of the models."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from ray.serve.handle import DeploymentHandle
+
+from motserve.config import Config
+from motserve.errors import NotReady
+from motserve.people.identity_index import IdentityIndexes
+from motserve.people.identity_store import IdentityStore
+from motserve.serving.api.schemas import ModelDetails, Models
+from motserve.serving.inference.active_models import ServedModels
+from motserve.serving.inference.reload import Reloader
+from motserve.serving.observability.tracing import Tracing
+from motserve.serving.periodic import repeating
+from motserve.serving.session.launcher import SessionLauncher
+from motserve.serving.stores import ArtifactStore, JobStore
+
+logger = logging.getLogger("motserve.ingress")
+
+_READY_TIMEOUT_S = 5.0  # a probe wants an answer, even if it is no
+
+
+@dataclass(slots=True)
+class Service:
+    """The parts of the service behind the routes. What it holds is in the stores too; every replica makes one."""
+
+    config: Config
+    deployment: str
+    """ID of the deployment of the application."""
+    detector: DeploymentHandle[Any]
+    embedder: DeploymentHandle[Any]
+    monitor: DeploymentHandle[Any]
+    jobs: JobStore = field(init=False)
+    artifacts: ArtifactStore = field(init=False)
+    identities: IdentityStore = field(init=False)
+    indexes: IdentityIndexes = field(init=False)
+    """Copies of what the store of identities holds, made at the first search."""
+    sessions: SessionLauncher = field(init=False)
+    reloader: Reloader = field(init=False)
+    tracing: Tracing = field(init=False)
+    rendering: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """Annotated videos being written by this replica, so that two requests wait for one."""
+
+    def __post_init__(self) -> None:
+        """Open the stores and forget people that nobody can ask for any more."""
+        serving = self.config.serving
+        self.jobs = JobStore(serving.storage_dir)
+        self.artifacts = ArtifactStore(serving.storage_dir)
+        self.identities = IdentityStore(serving.storage_dir, serving.identities.max_identities)
+        self.indexes = IdentityIndexes(self.identities)
+        self.sessions = SessionLauncher(
+            self.config,
+            self.deployment,
+            self.jobs,
+            self.artifacts,
+            self.identities,
+            self.detector,
+            self.embedder,
+            self.monitor,
+        )
+        self.tracing = Tracing(serving.tracing, "motserve-ingress")
+        served = ServedModels(serving.storage_dir, self.deployment)
+        self.reloader = Reloader(self.config, served, {"detector": self.detector, "reid": self.embedder})
+        self.sessions.reconcile()
+
+    def watching(self) -> AbstractAsyncContextManager[None]:
+        """Look for lost sessions while the context is open."""
+        return repeating(
+            lambda: asyncio.to_thread(self.sessions.look_after),
+            self.config.serving.session.watch_s,
+            logger,
+            "nobody could look for lost sessions",
+        )
+
+    async def models(self) -> Models:
+        """Ask the deployments which weights they have.
+
+        Raises:
+            NotReady: One of them does not answer.
+        """
+        try:
+            found = {role: await self.reloader.info(role, _READY_TIMEOUT_S) for role in self.reloader.roles}
+        except Exception as error:
+            raise NotReady(f"detector or embedder does not answer ({type(error).__name__})") from error
+        return Models(**{role: ModelDetails(**info.weights) for role, info in found.items()})
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+ServiceDependency = Annotated[Service, Depends(_service)]

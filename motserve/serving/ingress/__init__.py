@@ -1,6 +1,0 @@
-"""The HTTP side of the service: a router for each resource, one place where errors become statuses."""
-
-from motserve.serving.ingress.deployment import Ingress, build_http
-from motserve.serving.ingress.service import Service
-
-__all__ = ["Ingress", "Service", "build_http"]

@@ -1,0 +1,227 @@
+"""Where the service keeps what outlives a request: a row for each video in SQLite, its files in a folder."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import orjson
+
+from motserve.errors import NotFound, Overloaded
+from motserve.files.names import to_json
+from motserve.people.database import Migration, migrate, select_by_id, stored_path, transaction
+
+Status = Literal["queued", "running", "done", "failed"]
+ACTIVE: tuple[Status, ...] = ("queued", "running")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is known of one video.
+
+    Attributes:
+        id: The video's ID.
+        name: File name that the client gave.
+        source: Path of the video.
+        created_at: Seconds since the epoch.
+        status: `queued`, `running`, `done` or `failed`.
+        frames_done: Frames tracked.
+        frames_total: Frames of the video, None where the container does not say.
+        fps: Frames tracked per second of work.
+        identities: Different people so far.
+        video: Width, height, rate and so on; empty until the session has opened it.
+        models: Which weights were used; empty until the session has asked.
+        classes: Name of each class index of the detector; empty until the session has asked.
+        embeddings: Embeddings computed.
+        links: Returning people who were given their old identity.
+        frames_damaged: Frames that could not be decoded, or were decoded with damage.
+        error: Why it failed: `type` and `message`; empty unless it did.
+        attempt: Number of the session that has the video, from 0. Only that one may write.
+        restarts: How often the video was taken from a session that was lost.
+        heartbeat: Last sign of life of the session in seconds since the epoch; 0 where it has given the video back.
+    """
+
+    id: str
+    name: str
+    source: str
+    created_at: float
+    status: Status = "queued"
+    frames_done: int = 0
+    frames_total: int | None = None
+    fps: float = 0.0
+    identities: int = 0
+    video: dict[str, Any] | None = None
+    models: dict[str, Any] | None = None
+    classes: dict[str, str] | None = None
+    embeddings: int = 0
+    links: int = 0
+    frames_damaged: int = 0
+    error: dict[str, str] | None = None
+    attempt: int = 0
+    restarts: int = 0
+    heartbeat: float = 0.0
+
+
+_COLUMNS = [field.name for field in fields(Job)]
+_JSON_COLUMNS = frozenset({"video", "models", "classes", "error"})
+
+JOBS_FILE: Final = "jobs.sqlite"
+JOBS_STEPS: Final[tuple[Migration, ...]] = (
+    (
+        "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL, "
+        "created_at REAL NOT NULL, status TEXT NOT NULL, frames_done INTEGER NOT NULL, frames_total INTEGER, "
+        "fps REAL NOT NULL, identities INTEGER NOT NULL, video TEXT, models TEXT, classes TEXT, "
+        "embeddings INTEGER NOT NULL, links INTEGER NOT NULL, error TEXT)",
+        "CREATE INDEX IF NOT EXISTS newest ON jobs (created_at DESC, id DESC)",
+    ),
+    (
+        "ALTER TABLE jobs ADD COLUMN attempt INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN restarts INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN heartbeat REAL NOT NULL DEFAULT 0",
+    ),
+    ("ALTER TABLE jobs ADD COLUMN frames_damaged INTEGER NOT NULL DEFAULT 0",),
+)
+"""Versions of the table; a new column is a step at the end, see `migrate`."""
+
+
+class JobStore:
+    """A table of jobs in one SQLite file, safe to use from several processes of one machine.
+
+    Args:
+        root: Folder of the file; made where it does not exist.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
+        self._path = root / JOBS_FILE
+        self._clock = clock
+        migrate(self._path, JOBS_STEPS)
+
+    def add(self, job: Job, max_active: int, retry_after_s: int) -> None:
+        """Add a job, unless as many as allowed are active.
+
+        Raises:
+            Overloaded: `max_active` jobs are queued or running.
+        """
+        row = _to_row(job)
+        with transaction(self._path) as database:
+            database.execute("BEGIN IMMEDIATE")  # by itself sqlite3 locks only at the INSERT, after the count
+            (active,) = database.execute("SELECT count(*) FROM jobs WHERE status IN (?, ?)", ACTIVE).fetchone()
+            if active >= max_active:
+                raise Overloaded(f"{active} videos are in work, which is all this service takes", retry_after_s)
+            database.execute(
+                f"INSERT INTO jobs ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})",
+                [row[name] for name in _COLUMNS],
+            )
+
+    def get(self, video_id: str) -> Job:
+        """Return a job.
+
+        Raises:
+            NotFound: There is none with this ID.
+        """
+        with transaction(self._path) as database:
+            row = database.execute("SELECT * FROM jobs WHERE id = ?", [video_id]).fetchone()
+        if row is None:
+            raise NotFound(f"there is no video {video_id}")
+        return _from_row(row)
+
+    def several(self, video_ids: Collection[str]) -> dict[str, Job]:
+        """Return jobs by ID; those that do not exist are missing."""
+        with transaction(self._path) as database:
+            rows = select_by_id(database, "SELECT * FROM jobs", video_ids)
+        return {row["id"]: _from_row(row) for row in rows}
+
+    def write(self, video_id: str, attempt: int, **changes: Any) -> bool:
+        """Change some columns as the session of an attempt, which is a sign of its life as well.
+
+        Returns:
+            Whether the attempt still has the video; where it was deleted or is another's, nothing was changed.
+        """
+        return self._change(video_id, attempt, {"heartbeat": self._clock(), **changes})
+
+    def take_over(self, job: Job) -> Job | None:
+        """Give a video to its next attempt, unless somebody else has, or its session is alive after all.
+
+        Args:
+            job: The job as it was read.
+
+        Returns:
+            The job of the new attempt; None for whoever comes second.
+        """
+        lost = job.heartbeat > 0
+        taken = replace(job, attempt=job.attempt + 1, restarts=job.restarts + lost, heartbeat=self._clock())
+        row = {"attempt": taken.attempt, "restarts": taken.restarts, "heartbeat": taken.heartbeat}
+        return taken if self._change(job.id, job.attempt, row, job.heartbeat) else None
+
+    def give_up(self, job: Job, error: dict[str, str]) -> bool:
+        """Let a video fail whose session was lost, unless that is alive after all.
+
+        Args:
+            job: The job as it was read.
+            error: `type` and `message`.
+
+        Returns:
+            Whether it failed now.
+        """
+        return self._change(job.id, job.attempt, {"status": "failed", "error": error}, job.heartbeat)
+
+    def delete(self, video_id: str) -> None:
+        """Remove a job.
+
+        Raises:
+            NotFound: There is none with this ID.
+        """
+        with transaction(self._path) as database:
+            if not database.execute("DELETE FROM jobs WHERE id = ?", [video_id]).rowcount:
+                raise NotFound(f"there is no video {video_id}")
+
+    def page(self, limit: int, after: str | None = None) -> list[Job]:
+        """Return up to `limit` jobs, newest first, that come after the job `after`.
+
+        Raises:
+            NotFound: The job `after` does not exist.
+        """
+        query, values = "SELECT * FROM jobs", list[Any]()
+        if after is not None:
+            last = self.get(after)
+            query += " WHERE (created_at, id) < (?, ?)"
+            values += [last.created_at, last.id]
+        with transaction(self._path) as database:
+            rows = database.execute(f"{query} ORDER BY created_at DESC, id DESC LIMIT ?", [*values, limit]).fetchall()
+        return [_from_row(row) for row in rows]
+
+    def active(self) -> list[Job]:
+        """Return the jobs that are queued or running."""
+        with transaction(self._path) as database:
+            rows = database.execute("SELECT * FROM jobs WHERE status IN (?, ?)", ACTIVE).fetchall()
+        return [_from_row(row) for row in rows]
+
+    def _change(self, video_id: str, attempt: int, changes: Mapping[str, Any], heartbeat: float | None = None) -> bool:
+        """Change columns of a job in work where it is still that of an attempt and, if given, silent since then."""
+        row = {name: to_json(value) if name in _JSON_COLUMNS else value for name, value in changes.items()}
+        condition, values = "id = ? AND attempt = ? AND status IN (?, ?)", [video_id, attempt, *ACTIVE]
+        if heartbeat is not None:
+            condition, values = f"{condition} AND heartbeat = ?", [*values, heartbeat]
+        with transaction(self._path) as database:
+            changed = database.execute(
+                f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in row)} WHERE {condition}",
+                [*row.values(), *values],
+            )
+        return changed.rowcount == 1
+
+
+def _to_row(job: Job) -> dict[str, Any]:
+    row = {**asdict(job), "source": stored_path(job.source)}
+    return {name: to_json(value) if name in _JSON_COLUMNS else value for name, value in row.items()}
+
+
+def _from_row(row: sqlite3.Row) -> Job:
+    # by name: a later release that works on the same file may have added columns
+    values = {name: row[name] for name in _COLUMNS} | {"source": os.fsdecode(row["source"])}
+    return Job(**{n: orjson.loads(v) if n in _JSON_COLUMNS and v is not None else v for n, v in values.items()})

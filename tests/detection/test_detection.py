@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from motserve.base import DetectorBase
+from motserve.config import DetectorConfig
+from motserve.detection import build_detector
+from motserve.detection.common import choose_classes
+from motserve.errors import InvalidConfig, WeightsUnavailable
+from motserve.models.weights import Weights
+from motserve.types import Detections
+
+
+def build(path: Path, **settings: object) -> DetectorBase:
+    config = DetectorConfig.model_validate({"device": "cpu", "image_size": 96, **settings})
+    return build_detector(config, Weights(path.name, path, "", ""))
+
+
+def picture(height: int, width: int, seed: int) -> np.ndarray:
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+    return cv2.resize(coarse, (width, height))
+
+
+def assert_same(found: Detections, expected: Detections) -> None:
+    np.testing.assert_array_equal(found.classes, expected.classes)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
+
+
+@pytest.fixture(scope="module")
+def detector(untrained_detector: Path) -> DetectorBase:
+    return build(untrained_detector, max_detections=20)
+
+
+def test_detections_are_well_formed_and_best_first(detector: DetectorBase) -> None:
+    (found,) = detector.detect([picture(72, 96, 0)])
+    assert 0 < len(found) <= 20
+    assert (found.boxes.dtype, found.scores.dtype, found.classes.dtype) == (np.float32, np.float32, np.int64)
+    assert all(a >= b for a, b in pairwise(found.scores))
+    assert (found.scores >= 0.1).all()
+    assert (found.scores <= 1).all()
+    assert (found.boxes[:, :2] < found.boxes[:, 2:]).all()
+    assert (found.boxes >= 0).all()
+    assert (found.boxes <= [96, 72, 96, 72]).all()
+    assert set(found.classes.tolist()) <= set(detector.class_names) == {0}
+
+
+def test_order_is_kept_and_neighbours_do_not_matter(detector: DetectorBase) -> None:
+    shapes = [(72, 96), (96, 72), (72, 96), (48, 96), (96, 72), (72, 96)]
+    pictures = [picture(height, width, seed) for seed, (height, width) in enumerate(shapes)]
+    together = detector.detect(pictures)
+    assert len({found.scores.tobytes() for found in together}) == len(pictures)
+    for image, found in zip(pictures, together, strict=True):
+        assert_same(found, detector.detect([image])[0])
+    for found, expected in zip(detector.detect(pictures[::-1])[::-1], together, strict=True):
+        assert_same(found, expected)
+
+
+def test_nothing_asked_is_nothing_answered(detector: DetectorBase) -> None:
+    assert detector.detect([]) == []
+
+
+def test_pictures_from_shared_memory_are_read_and_left_alone(detector: DetectorBase) -> None:
+    image = picture(72, 96, 0)
+    before = image.copy()
+    image.flags.writeable = False
+    assert_same(detector.detect([image])[0], detector.detect([before])[0])
+    np.testing.assert_array_equal(image, before)
+
+
+def test_a_picture_without_anything_sure_has_no_detections(untrained_detector: Path) -> None:
+    found = build(untrained_detector, confidence=1.0).detect([picture(72, 96, 0), picture(72, 96, 1)])
+    assert [len(detections) for detections in found] == [0, 0]
+    assert found[0].boxes.shape == (0, 4)
+
+
+def test_boxes_that_the_border_left_without_an_area_are_dropped(
+    detector: DetectorBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from ultralytics.engine.results import Results
+
+    rows = [[5, 5, 20, 40, 0.9, 0], [96, 5, 96, 40, 0.8, 0], [5, 0, 20, 0, 0.7, 0], [0, 0, 1, 1, 0.6, 0]]
+    rows += [[-9, 5, 0.5, 40, 0.95, 0], [90, -3, 99, 80, 0.5, 0]]  # RT-DETR does not clip
+    image = picture(72, 96, 0)
+    result = Results(image, path="", names={0: "person"}, boxes=torch.tensor(rows))
+
+    def predict(images: list[np.ndarray], **options: object) -> list[Results]:
+        return [result]
+
+    monkeypatch.setattr(detector._model, "predict", predict)
+    (found,) = detector.detect([image])
+    np.testing.assert_allclose(found.scores, [0.9, 0.6, 0.5])
+    np.testing.assert_array_equal(found.boxes, [[5, 5, 20, 40], [0, 0, 1, 1], [90, 0, 96, 72]])
+
+
+def test_classes_are_chosen_by_name(untrained_detector: Path) -> None:
+    assert build(untrained_detector, classes=["all"]).class_names == {0: "person"}
+    with pytest.raises(InvalidConfig, match=r"detector\.classes: 'horse' is no class of .*; it has person"):
+        build(untrained_detector, classes=["person", "horse", "dog"])
+    with pytest.raises(InvalidConfig, match=r"'0' is no class of .*; it has person"):
+        build(untrained_detector, classes=0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        (0, "'0' is no class of a.pt; classes are given by name, and number 0 of its 20 is 'person'"),
+        ("Class 3", "'Class 3' is no class of a.pt; near it of its 20 classes: class 3, "),
+        (
+            "unicorn",
+            "'unicorn' is no class of a.pt; some of its 20 classes: person, class 1, class 2, class 3, class 4",
+        ),
+        (99, "'99' is no class of a.pt; some of its 20 classes: "),
+        ("9" * 5000, "; some of its 20 classes: "),
+    ],
+)
+def test_a_class_that_is_none_gets_those_that_are_near(wrong: object, hint: str) -> None:
+    names = {0: "person", **{number: f"class {number}" for number in range(1, 20)}}
+    wanted = DetectorConfig.model_validate({"classes": wrong}).classes
+    with pytest.raises(InvalidConfig, match=re.escape(hint)) as caught:
+        choose_classes(names, wanted, Weights("a.pt", Path("a.pt"), "", ""))
+    assert len(str(caught.value)) < 300
+
+
+def test_parameters_are_those_before_layers_are_merged(detector: DetectorBase) -> None:
+    before = detector.parameters
+    detector.detect([picture(72, 96, 0)])
+    assert detector.parameters == before == 3_011_043
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "mps"])
+def test_a_device_that_is_not_there_is_an_error(device: str, untrained_detector: Path) -> None:
+    import torch
+
+    if device == "mps" and torch.backends.mps.is_available():
+        pytest.skip("this machine has the device")
+    with pytest.raises(InvalidConfig, match=device):
+        build(untrained_detector, device=device)
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.onnx", "a.safetensors", "a.txt"])
+@pytest.mark.parametrize("content", [b"", b"this is no model"])
+def test_broken_files_are_weights_that_cannot_be_had(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(WeightsUnavailable, match=name):
+        build(path)
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from ultralytics.nn import tasks
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "touched",)
+
+    torch.save({"model": Evil()}, tmp_path / "evil.pt")
+    monkeypatch.setattr(tasks, "SAFE_LOAD", False)  # as in a process that imported Ultralytics by itself
+    with pytest.raises(WeightsUnavailable):
+        build(tmp_path / "evil.pt")
+    assert not (tmp_path / "touched").exists()
+
+
+def test_a_state_dict_of_something_else_is_refused(tmp_path: Path, untrained_embedder: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    with pytest.raises(InvalidConfig, match=r"detector\.architecture is needed"):
+        build(untrained_embedder)
+    path = tmp_path / "other.safetensors"
+    save_file({"weight": torch.zeros(3)}, path, {"architecture": "yolov8n", "names": '{"0": "person"}'})
+    with pytest.raises(WeightsUnavailable, match=r"other\.safetensors"):
+        build(path)
+
+
+@pytest.fixture(scope="module")
+def street(data_dir: Path) -> list[np.ndarray]:
+    """Three frames of TUD-Campus; six or so people walk by."""
+    files = sorted((data_dir / "mot" / "TUD-Campus" / "img1").glob("*.jpg"))[:3]
+    return [cv2.imread(str(file)) for file in files]
+
+
+def test_a_real_model_finds_the_people_of_a_street(data_dir: Path, street: list[np.ndarray]) -> None:
+    detector = build(data_dir / "models" / "yolov8n.pt", image_size=640, confidence=0.5)
+    assert detector.class_names == {0: "person"}
+    truth = np.loadtxt(data_dir / "mot" / "TUD-Campus" / "gt" / "gt.txt", delimiter=",")
+    for number, found in enumerate(detector.detect(street), 1):
+        people = truth[truth[:, 0] == number, 2:6]
+        centres = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
+        inside = [((centres > p[:2]) & (centres < p[:2] + p[2:])).all(axis=1).any() for p in people]
+        assert len(found) >= 4
+        assert np.mean(inside) >= 0.6
+
+
+def test_all_classes_of_a_real_model(data_dir: Path) -> None:
+    path = data_dir / "models" / "yolov8n.pt"
+    assert len(build(path, classes=["all"]).class_names) == 80
+    assert build(path, classes=["dog", "person"]).class_names == {0: "person", 16: "dog"}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Converting a tensor to a Python boolean")
+def test_an_exported_model_of_batch_one_finds_the_same_people(
+    data_dir: Path, street: list[np.ndarray], tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx")
+    from ultralytics import YOLO
+
+    copy = tmp_path / "yolov8n.pt"
+    copy.write_bytes((data_dir / "models" / "yolov8n.pt").read_bytes())
+    exported = Path(YOLO(copy).export(format="onnx", imgsz=(480, 640), verbose=False))
+    settings = {"image_size": 640, "confidence": 0.4}
+    reference, detector = build(copy, **settings).detect(street), build(exported, **settings)
+    assert detector.parameters is None
+    for _ in range(2):
+        for found, expected in zip(detector.detect(street), reference, strict=True):
+            assert len(found) == len(expected)
+            np.testing.assert_allclose(found.scores, expected.scores, atol=0.02)
+            np.testing.assert_allclose(found.boxes, expected.boxes, atol=2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("half", [False, True])
+def test_a_gpu_finds_the_same_people(data_dir: Path, street: list[np.ndarray], half: bool) -> None:
+    path = data_dir / "models" / "yolov8n.pt"
+    settings = {"image_size": 640, "confidence": 0.4}
+    reference = build(path, **settings).detect(street)
+    for found, expected in zip(
+        build(path, **settings, device="cuda", half=half).detect(street), reference, strict=True
+    ):
+        assert len(found) == len(expected)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=0.02)
+        np.testing.assert_allclose(found.boxes, expected.boxes, atol=2)

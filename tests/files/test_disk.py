@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import errno
+import shutil
+import sqlite3
+from pathlib import Path
+
+import av
+import pytest
+
+from motserve.errors import DiskFull
+from motserve.files.disk import annotated_size, free_bytes, is_full, naming_full, require_room
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (OSError(errno.EFBIG, "File too large"), True),
+        (av.error.OSError(errno.ENOSPC, "No space left on device", "a.mp4"), True),
+        (sqlite3.OperationalError("database or disk is full"), True),
+        (OSError(errno.EACCES, "Permission denied"), False),
+        (OSError("odd"), False),
+        (sqlite3.OperationalError("database is locked"), False),
+        (ValueError("database or disk is full"), False),
+    ],
+)
+def test_a_full_disk_is_told_from_other_failures(error: Exception, full: bool) -> None:
+    assert is_full(error) is full
+
+
+def test_the_room_of_a_place_that_is_not_there_is_that_of_its_disk(tmp_path: Path) -> None:
+    free = free_bytes(tmp_path / "none" / "at" / "all")
+    assert abs(free - shutil.disk_usage(tmp_path).free) < 1 << 30
+    require_room(tmp_path / "none", 0, "nothing")
+    with pytest.raises(DiskFull, match=r"none: .* are free on its disk, and .* needed to begin \(disk\.x\)"):
+        require_room(tmp_path / "none", 1 << 60, "disk.x")
+
+
+def test_a_failure_in_a_block_names_its_place() -> None:
+    with pytest.raises(DiskFull, match=r"^out: No space left on device; make room"), naming_full(Path("out")):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(DiskFull, match=r"^out: database or disk is full"), naming_full(Path("out")):
+        raise sqlite3.OperationalError("database or disk is full")
+    with pytest.raises(PermissionError), naming_full(Path("out")):
+        raise OSError(errno.EACCES, "Permission denied")
+
+
+def test_an_annotated_video_is_expected_to_be_a_share_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(bytes(1000))
+    assert annotated_size(tmp_path / "a.mp4", 0.1) == 100
+    assert annotated_size(tmp_path, 0.1) == annotated_size(tmp_path / "none", 0.1) == 0

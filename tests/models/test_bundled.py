@@ -1,0 +1,109 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+import motserve.models.bundled
+from motserve.config import DetectorConfig, ReIDConfig
+from motserve.detection.yolo import YoloDetector
+from motserve.lab.scenes import SceneConfig, render
+from motserve.models.weights import Weights
+from motserve.reid import build_embedder
+from motserve.reid.crops import cut_crops
+
+FOLDER = Path(motserve.models.bundled.__file__).parent
+SCENE = SceneConfig(seed=90_001, rate_hz=2, duration_s=6, width=480, height=272)
+"""A seed that the training, which counts from 2024, never used."""
+
+
+def _weights(name: str) -> Weights:
+    return Weights(name="bundled", path=FOLDER / f"{name}.safetensors", sha256="", fallback="")
+
+
+@pytest.fixture(scope="module")
+def frames() -> list:
+    return list(render(SCENE))
+
+
+@pytest.fixture(scope="module")
+def detector() -> YoloDetector:
+    return YoloDetector(DetectorConfig(image_size=480, device="cpu"), _weights("detector"))
+
+
+def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    low, high = np.maximum(first[:, None, :2], second[None, :, :2]), np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=2)
+    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
+    return shared / (areas[0][:, None] + areas[1][None, :] - shared)
+
+
+def test_the_weights_are_small_and_say_what_they_are() -> None:
+    files = sorted(FOLDER.glob("*.safetensors"))
+    assert [file.stem for file in files] == ["aflink", "detector", "embedder"]
+    assert sum(file.stat().st_size for file in files) < 20_000_000
+    for file, keys in zip(files, (("shape",), ("architecture", "names"), ("backbone", "dimension")), strict=True):
+        with safe_open(file, framework="numpy") as weights:
+            assert {*keys, "command", "seed", "metrics"} <= set(weights.metadata())
+        assert file.with_suffix(".md").exists()
+
+
+def test_the_cards_give_the_metrics_of_the_weights_they_describe() -> None:
+    for name in ("detector", "embedder"):
+        card = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
+        with safe_open(FOLDER / f"{name}.safetensors", framework="numpy") as weights:
+            measured = json.loads(weights.metadata()["metrics"])
+        assert measured
+        for what, value in measured.items():
+            lower, upper = f"{value - 1e-9:.3f}", f"{value + 1e-9:.3f}"
+            assert lower in card or upper in card, f"{name}: {what}"
+
+
+def test_the_detector_finds_rendered_people_of_a_seed_it_never_saw(detector: YoloDetector, frames: list) -> None:
+    found = wanted = wrong = 0
+    for rendered, detections in zip(
+        frames, detector.detect([rendered.frame.image for rendered in frames]), strict=True
+    ):
+        truth = rendered.truth
+        boxes = np.clip(truth.boxes, 0, (SCENE.width, SCENE.height) * 2)
+        sure = detections.boxes[detections.scores > 0.5]
+        seen = truth.visibility > 0.4
+        wanted += int(seen.sum())
+        if seen.any() and len(detections):
+            found += int((_iou(boxes[seen], detections.boxes).max(axis=1) > 0.5).sum())
+        if len(sure):
+            overlap = _iou(sure, boxes).max(axis=1) if len(boxes) else np.zeros(len(sure))
+            wrong += int((overlap < 0.3).sum())
+    assert wanted > 20
+    assert found / wanted > 0.9
+    assert wrong <= 2
+
+
+def test_the_detector_sees_nobody_where_nobody_is(detector: YoloDetector) -> None:
+    empty = [
+        next(render(SceneConfig(seed=seed, people=0, width=480, height=272))).frame.image
+        for seed in range(91_000, 91_008)
+    ]
+    assert sum(int((detections.scores > 0.5).sum()) for detections in detector.detect(empty)) <= 1
+
+
+def test_the_embedder_tells_rendered_people_apart_at_the_default_distance(frames: list) -> None:
+    config = ReIDConfig(device="cpu")
+    embedder = build_embedder(config, _weights("embedder"))
+    crops, ids = [], []
+    for rendered in frames:
+        whole = rendered.truth.visibility > 0.7
+        boxes = rendered.truth.boxes[whole]
+        crops.append(cut_crops(rendered.frame.image, boxes, config.crop_height, config.crop_width))
+        ids.append(rendered.truth.ids[whole])
+    embeddings, labels = embedder.embed(np.concatenate(crops)), np.concatenate(ids)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+    distances = 1 - embeddings @ embeddings.T
+    same = labels[:, None] == labels[None, :]
+    other = ~same
+    np.fill_diagonal(same, False)
+    assert same.sum() > 50
+    # The card says how far these weights get; strangers must stay apart whatever else they miss.
+    assert (distances[same] <= config.max_distance).mean() > 0.5
+    assert (distances[other] <= config.max_distance).mean() < 0.01

@@ -1,0 +1,175 @@
+"""HEAD beside every GET, and 304 for who has the answer already, over real stores and without a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from service_checks import service_without_cluster
+
+from motserve.people.identity_summaries import Portrait
+from motserve.serving.api import Service, build_http
+from motserve.serving.api.routes import videos
+from motserve.serving.stores import Job
+
+VIDEO = "a" * 32
+PATH = f"/v1/videos/{VIDEO}"
+FRAME = b'{"frame":0,"timestamp":0.0,"tracks":[]}\n'
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """A finished video of one frame, not drawn yet."""
+    service = service_without_cluster(tmp_path, monkeypatch)
+    service.jobs.add(Job(VIDEO, "clip.mp4", str(tmp_path / "clip.mp4"), 1.0), 10, 5)
+    service.jobs.write(VIDEO, 0, status="done")
+    service.artifacts.create(VIDEO)
+    service.artifacts.results(VIDEO).write_bytes(FRAME)
+    return service
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[httpx.Client]:
+    with TestClient(build_http(service), raise_server_exceptions=False) as client:
+        yield client
+
+
+def headers_of(answer: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name != "x-request-id"}
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/healthz", 200),
+        ("/readyz", 503),
+        ("/v1/videos", 200),
+        ("/v1/videos?limit=0", 422),
+        (PATH, 200),
+        (f"{PATH}/tracks", 200),
+        (f"{PATH}/tracks?format=csv", 200),
+        (f"{PATH}/tracks?format=xml", 422),
+        ("/v1/videos/unknown/annotated.mp4", 404),
+        ("/v1/identities/1", 404),
+        ("/v1/identities/1/thumbnail.jpg", 404),
+        ("/v1/admin/models", 503),
+        ("/docs", 200),
+        ("/openapi.json", 200),
+        ("/none", 404),
+    ],
+)
+def test_head_is_get_without_a_body(client: httpx.Client, path: str, status: int) -> None:
+    head, get = client.head(path), client.get(path)
+    assert (head.status_code, get.status_code) == (status, status)
+    assert headers_of(head) == headers_of(get)
+    assert head.content == b""
+
+
+def test_every_route_with_get_has_head_and_the_schema_has_each_operation_once(client: httpx.Client) -> None:
+    schema = client.get("/openapi.json").json()
+    operations = [(path, method) for path, methods in schema["paths"].items() for method in methods]
+    assert {method for _, method in operations} == {"get", "post", "delete"}
+    for path, method in operations:
+        if method == "get":
+            assert client.head(path.format(video_id=VIDEO, identity_id=1)).status_code != 405, path
+
+
+def test_a_method_that_is_not_there_gets_those_that_are(client: httpx.Client) -> None:
+    for path, allowed in (("/healthz", "GET, HEAD"), ("/v1/videos", "GET, HEAD, POST"), (PATH, "GET, HEAD, DELETE")):
+        answer = client.put(path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_head_draws_nothing(client: httpx.Client, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def draw(*_: Any) -> Path:
+        path = service.artifacts.annotated(VIDEO)
+        if not path.exists():
+            path.write_bytes(b"drawn")
+        return path
+
+    monkeypatch.setattr(videos, "annotated_file", draw)
+    before = client.head(f"{PATH}/annotated.mp4")
+    assert before.status_code == 200
+    assert headers_of(before) == {"content-type": "video/mp4", "accept-ranges": "bytes"}
+    assert not service.artifacts.annotated(VIDEO).exists()
+    get = client.get(f"{PATH}/annotated.mp4")
+    after = client.head(f"{PATH}/annotated.mp4")
+    assert headers_of(after) == headers_of(get)
+    assert after.headers["content-length"] == "5"
+
+
+# --- what the client has already --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def drawn(service: Service) -> Path:
+    path = service.artifacts.annotated(VIDEO)
+    path.write_bytes(bytes(1000))
+    return path
+
+
+@pytest.fixture
+def identity(service: Service) -> int:
+    service.identities.remember(VIDEO, "model", [Portrait(1, 0.0, 1.0, np.eye(1, 4, dtype=np.float32), b"jpeg")])
+    (number,) = service.identities.of_video(VIDEO)
+    return number
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("part", ["annotated.mp4", "tracks", "tracks?format=mot", "thumbnail"])
+def test_who_has_it_already_gets_304(client: httpx.Client, drawn: Path, identity: int, method: str, part: str) -> None:
+    path = f"/v1/identities/{identity}/thumbnail.jpg" if part == "thumbnail" else f"{PATH}/{part}"
+    etag = client.get(path).headers["etag"]
+    assert etag.startswith('"')
+    for tags in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        answer = client.request(method, path, headers={"If-None-Match": tags})
+        assert (answer.status_code, answer.content) == (304, b"")
+        assert answer.headers["etag"] == etag
+        assert "content-length" not in answer.headers
+    assert client.request(method, path, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_a_date_does_where_there_is_no_tag(client: httpx.Client, drawn: Path) -> None:
+    for path in (f"{PATH}/annotated.mp4", f"{PATH}/tracks"):
+        modified = client.get(path).headers["last-modified"]
+        assert client.get(path, headers={"If-Modified-Since": modified}).status_code == 304
+        assert client.get(path, headers={"If-Modified-Since": formatdate(0, usegmt=True)}).status_code == 200
+        both = {"If-Modified-Since": modified, "If-None-Match": '"other"'}
+        assert client.get(path, headers=both).status_code == 200
+        for nonsense in ("yesterday", "", "Thu, 99 Foo 99999 99:99:99 GMT"):
+            assert client.get(path, headers={"If-Modified-Since": nonsense}).status_code == 200
+
+
+def test_tags_tell_formats_and_changes_apart(client: httpx.Client, service: Service) -> None:
+    tags = {client.get(f"{PATH}/tracks", params={"format": name}).headers["etag"] for name in ("json", "mot", "csv")}
+    assert len(tags) == 3
+    results = service.artifacts.results(VIDEO)
+    os.utime(results, (1, 1))
+    assert client.get(f"{PATH}/tracks").headers["etag"] not in tags
+
+
+def test_tracks_that_still_grow_have_no_tag(client: httpx.Client, service: Service) -> None:
+    service.jobs.add(Job("b" * 32, "clip.mp4", "clip.mp4", 2.0), 10, 5)
+    answer = client.get(f"/v1/videos/{'b' * 32}/tracks", headers={"If-None-Match": "*"})
+    assert answer.status_code == 200
+    assert "etag" not in answer.headers
+
+
+def test_ranges_are_as_before(client: httpx.Client, drawn: Path) -> None:
+    path = f"{PATH}/annotated.mp4"
+    part = client.get(path, headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part.headers["content-range"], len(part.content)) == (206, "bytes 10-19/1000", 10)
+    assert client.get(path, headers={"Range": "bytes=2000-"}).status_code == 416
+    etag = part.headers["etag"]
+    assert client.get(path, headers={"Range": "bytes=0-9", "If-None-Match": etag}).status_code == 304
+    assert client.get(path, headers={"Range": "bytes=0-9", "If-Range": etag}).status_code == 206
+    head = client.head(path, headers={"Range": "bytes=10-19"})
+    assert (head.status_code, head.headers["content-length"], head.content) == (206, "10", b"")

@@ -1,0 +1,458 @@
+"""Who notices that a session is gone, who goes on with its video, and what its readers see; without a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from motserve.config import Config, load_config
+from motserve.config.serving import SessionConfig
+from motserve.errors import InvalidData
+from motserve.people.identity_store import IdentityStore
+from motserve.results import keep_beginning
+from motserve.serving.api.result_tail import ResultTail
+from motserve.serving.observability.request_context import Origin
+from motserve.serving.periodic import repeating
+from motserve.serving.session.checkpoint import Checkpoint, CheckpointStore
+from motserve.serving.session.launcher import SessionLauncher
+from motserve.serving.session.lease import Lease, Superseded
+from motserve.serving.stores import ArtifactStore, Job, JobStore
+
+NOW = 1_000_000.0
+
+
+def job(video_id: str, heartbeat: float = NOW, **changes: Any) -> Job:
+    return Job(video_id, f"{video_id}.mp4", f"/videos/{video_id}", 0.0, heartbeat=heartbeat, **changes)
+
+
+def config_in(folder: Path, **session: Any) -> Config:
+    return load_config([{"serving": {"storage_dir": str(folder), "session": {"lease_s": 10, **session}}}])
+
+
+class Launcher(SessionLauncher):
+    """Has actors in a list in place of a cluster."""
+
+    def __init__(self, config: Config) -> None:
+        root = config.serving.storage_dir
+        self.jobs, self.artifacts = JobStore(root, clock=lambda: NOW), ArtifactStore(root)
+        self.actors: list[str] = []
+        self.started: list[tuple[str, int]] = []
+        self.called: list[str] = []
+        self.error: Exception | None = None
+        self.draining = False
+        handle: Any = None
+        identities = IdentityStore(root, 100)
+        super().__init__(
+            config,
+            "deployment",
+            self.jobs,
+            self.artifacts,
+            identities,
+            handle,
+            handle,
+            handle,
+            lambda: NOW,
+            lambda: self.draining,
+        )
+
+    def find(self, video_id: str) -> Any | None:
+        called = SimpleNamespace(remote=lambda: self.called.append(video_id))
+        return SimpleNamespace(run=called) if video_id in self.actors else None
+
+    def _launch(self, job: Job, origin: Origin) -> None:
+        if self.error:
+            raise self.error
+        self.started.append((job.id, job.attempt))
+        self.actors.append(job.id)
+
+
+def launcher_with(folder: Path, *jobs: Job, **session: Any) -> Launcher:
+    launcher = Launcher(config_in(folder, **session))
+    for one in jobs:
+        launcher.jobs.add(one, 100, 5)
+    return launcher
+
+
+def test_only_videos_without_actor_and_sign_of_life_are_taken_up(tmp_path: Path) -> None:
+    launcher = launcher_with(
+        tmp_path,
+        job("lost", NOW - 11, status="running"),
+        job("never-started", NOW - 11),
+        job("given-back", 0.0, status="running"),
+        job("of-another-cluster", NOW - 9, status="running"),
+        job("here", NOW - 99, status="running"),
+        job("done", NOW - 99, status="done"),
+        job("failed", NOW - 99, status="failed"),
+    )
+    launcher.actors = ["here"]
+    launcher.look_after()
+    launcher.look_after()
+    assert sorted(launcher.started) == [("given-back", 1), ("lost", 1), ("never-started", 1)]
+    assert {one: launcher.jobs.get(one).restarts for one in ("given-back", "lost")} == {"given-back": 0, "lost": 1}
+    assert launcher.jobs.get("of-another-cluster").attempt == 0
+
+
+def test_an_actor_that_waits_or_was_never_called_is_called_again_before_its_lease_is_over(tmp_path: Path) -> None:
+    """Its caller may have died before the call reached it."""
+    launcher = launcher_with(tmp_path, job("a", NOW - 6), job("b", NOW - 4), job("on-its-way-out", 0.0))
+    launcher.actors = ["a", "b", "on-its-way-out"]
+    launcher.look_after()
+    launcher.look_after()
+    assert launcher.called == ["a"]
+    assert launcher.started == []
+    assert (launcher.jobs.get("a").attempt, launcher.jobs.get("a").heartbeat) == (0, NOW)
+    launcher.actors.remove("on-its-way-out")
+    launcher.look_after()
+    assert launcher.started == [("on-its-way-out", 1)]
+    assert launcher.jobs.get("on-its-way-out").restarts == 0, "a move was taken for a loss"
+
+
+def test_a_cluster_that_goes_takes_nothing_up(tmp_path: Path) -> None:
+    launcher = launcher_with(tmp_path, job("a", 0.0))
+    launcher.draining = True
+    launcher.look_after()
+    assert launcher.started == []
+    launcher.draining = False
+    launcher.look_after()
+    assert launcher.started == [("a", 1)]
+
+
+def test_two_replicas_that_look_at_once_start_one_session(tmp_path: Path) -> None:
+    one, other = launcher_with(tmp_path, job("a", NOW - 11)), launcher_with(tmp_path)
+    active = other.jobs.active()
+    one.look_after()
+    other.jobs.active = lambda: active  # type: ignore[method-assign]  # what it read before the other was faster
+    other.look_after()
+    assert one.started == [("a", 1)]
+    assert other.started == []
+
+
+def test_a_video_is_given_up_after_as_many_losses_as_are_allowed(tmp_path: Path) -> None:
+    launcher = launcher_with(tmp_path, job("a", NOW - 11), job("b", NOW - 11), restarts=2)
+    launcher.artifacts.create("a")
+    CheckpointStore(launcher.artifacts, "a", Config()).save(2, Checkpoint())
+    for _ in range(3):
+        launcher.look_after()
+        launcher.actors.clear()
+        for one in launcher.jobs.active():
+            lost = {"a": NOW - 11, "b": 0.0}[one.id]  # b moves about and is never lost
+            launcher.jobs.write(one.id, one.attempt, heartbeat=lost, frames_done=8)
+    assert launcher.jobs.get("b").attempt == 3
+    failed = launcher.jobs.get("a")
+    assert (failed.status, failed.attempt) == ("failed", 2)
+    assert failed.error == {
+        "type": "SessionLost",
+        "message": "3 sessions were lost, the last one after frame 8; post the video again",
+    }
+    assert launcher.artifacts.checkpoints("a") == []
+
+
+def test_a_session_that_is_alive_after_all_is_not_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = launcher_with(tmp_path, job("a", NOW - 11, status="running"), restarts=0)
+
+    def alive(video_id: str) -> None:
+        launcher.jobs.write(video_id, 0)  # between the look and what follows from it
+
+    monkeypatch.setattr(launcher, "find", alive)
+    launcher.look_after()
+    assert launcher.jobs.get("a").status == "running"
+
+
+def test_a_session_that_could_not_be_started_is_tried_again_after_a_lease(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    launcher = launcher_with(tmp_path, job("a", NOW - 11))
+    launcher.error = ValueError("the name a is taken")
+    launcher.look_after()
+    launcher.look_after()
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [
+        "no session could be started; the next look tries again"
+    ]
+    launcher.error = None
+    assert launcher.jobs.write("a", 1, heartbeat=NOW - 11)
+    launcher.look_after()
+    assert launcher.started == [("a", 2)]
+
+
+def test_a_new_video_has_a_lease_before_it_has_an_actor(tmp_path: Path) -> None:
+    launcher = launcher_with(tmp_path)
+    launcher.start(job("a", 0.0), Origin())
+    assert launcher.jobs.get("a").heartbeat == NOW
+    launcher.actors.clear()
+    launcher.look_after()
+    assert launcher.started == [("a", 0)]
+
+
+def test_of_a_video_whose_session_cannot_be_started_nothing_is_left(tmp_path: Path) -> None:
+    launcher = launcher_with(tmp_path)
+    launcher.error = RuntimeError("no cluster")
+    with pytest.raises(RuntimeError, match="no cluster"):
+        launcher.start(job("a"), Origin())
+    assert launcher.jobs.active() == []
+
+
+def test_a_service_that_starts_removes_what_is_left_of_uploads_that_were_killed(tmp_path: Path) -> None:
+    day = 86400
+    video, done, tracked, under_way, written, killed = (f"{number:032x}" for number in range(6))
+    launcher = launcher_with(tmp_path, job(video), job(done, status="done"))
+    launcher.reconcile()
+    ages = {
+        video: 2 * day, done: 2 * day, tracked: 2 * day, under_way: day - 10, written: 2 * day, killed: day + 10,
+        "lost+found": 2 * day,
+    }  # fmt: skip
+    for name, age in ages.items():
+        source = launcher.artifacts.create(name) / ("tracks.ndjson" if name == tracked else "tmp1234")
+        source.write_bytes(b"half of a video")
+        for path in (source, source.parent):
+            os.utime(path, (NOW - age, NOW - age))
+    os.utime(tmp_path / "videos" / written / "tmp1234", (NOW - 5, NOW - 5))
+    launcher.reconcile()
+    assert {path.name for path in (tmp_path / "videos").iterdir()} == set(ages) - {killed}
+
+
+def test_a_folder_that_cannot_be_read_stops_no_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = launcher_with(tmp_path)
+    launcher.artifacts.create(f"{1:032x}")
+
+    def refused(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refused)
+    assert not launcher.artifacts.remove_abandoned(f"{1:032x}", NOW)
+
+
+# --- the lease --------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def lease_on(folder: Path, clock: Callable[[], float], draining: Callable[[], bool]) -> tuple[Lease, JobStore]:
+    jobs = JobStore(folder, clock=lambda: NOW)
+    jobs.add(job("a", 1.0), 10, 5)
+    lease = Lease(jobs, jobs.get("a"), SessionConfig(lease_s=1), draining, clock)
+    lease_any: Any = lease
+    lease_any._lease_s = 0.03  # below what may be configured, so that a test does not wait
+    return lease, jobs
+
+
+async def kept_until(lease: Lease, condition: Callable[[], bool]) -> asyncio.Task[None]:
+    task = asyncio.create_task(lease.keep())
+
+    async def wait() -> None:
+        while not (condition() or task.done()):
+            await asyncio.sleep(0.005)
+
+    await asyncio.wait_for(wait(), 30)
+    return task
+
+
+def test_a_lease_gives_signs_of_life_until_another_session_has_the_video(tmp_path: Path) -> None:
+    lease, jobs = lease_on(tmp_path, Clock(), lambda: False)
+
+    async def run() -> None:
+        task = await kept_until(lease, lambda: jobs.get("a").heartbeat == NOW)
+        assert not task.done()
+        assert jobs.take_over(jobs.get("a")) is not None
+        with pytest.raises(Superseded, match="taken over from attempt 0"):
+            await asyncio.wait_for(task, 30)
+        with pytest.raises(Superseded):
+            lease.write(status="done")
+        assert jobs.get("a").status == "queued"
+
+    asyncio.run(run())
+
+
+def test_a_lease_of_a_deleted_video_is_lost(tmp_path: Path) -> None:
+    lease, jobs = lease_on(tmp_path, Clock(), lambda: False)
+    jobs.delete("a")
+    with pytest.raises(Superseded, match="video a was deleted"):
+        asyncio.run(lease.keep())
+
+
+def test_a_session_that_can_give_no_sign_of_life_stops_when_it_may_have_been_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    lease, jobs = lease_on(tmp_path, clock, lambda: False)
+    failures = 0
+
+    def broken(*values: Any, **changes: Any) -> bool:
+        nonlocal failures
+        failures += 1
+        clock.now += 0.01
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(jobs, "write", broken)
+    with pytest.raises(Superseded, match="no sign of life"):
+        asyncio.run(lease.keep())
+    assert failures == 3, "it stopped at the first, or waited longer than a lease"
+
+
+def test_a_session_whose_store_does_not_answer_stops_when_it_may_have_been_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease, jobs = lease_on(tmp_path, time.monotonic, lambda: False)
+    answer = threading.Event()
+    monkeypatch.setattr(jobs, "write", lambda *_, **__: answer.wait(60))
+
+    async def run() -> None:
+        task = asyncio.create_task(lease.keep())
+        try:
+            with pytest.raises(Superseded, match="no sign of life"):
+                await asyncio.wait_for(asyncio.shield(task), 30)
+        finally:
+            answer.set()
+
+    asyncio.run(run())
+
+
+def test_no_sign_of_life_undoes_that_a_video_was_given_back(tmp_path: Path) -> None:
+    lease, jobs = lease_on(tmp_path, Clock(), lambda: False)
+    lease.release()
+    lease.write()
+    assert jobs.get("a").heartbeat == 0
+
+
+def test_a_lease_tells_when_the_machine_is_drained(tmp_path: Path) -> None:
+    draining = False
+    answers = iter([RuntimeError("the control plane is away")])
+
+    def is_draining() -> bool:
+        if error := next(answers, None):
+            raise error
+        return draining
+
+    lease, jobs = lease_on(tmp_path, Clock(), is_draining)
+
+    async def run() -> None:
+        nonlocal draining
+        task = await kept_until(lease, lambda: jobs.get("a").heartbeat == NOW)
+        assert not lease.leaving
+        draining = True
+        task.cancel()
+        task = await kept_until(lease, lambda: lease.leaving)
+        assert not task.done()
+        task.cancel()
+
+    asyncio.run(run())
+    lease.release()
+    assert jobs.get("a").heartbeat == 0
+
+
+# --- the result file --------------------------------------------------------------------------------------------------
+
+
+def test_whoever_had_the_file_open_does_not_write_to_what_was_kept_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "tracks.ndjson"
+    with path.open("wb", buffering=0) as old:
+        old.write(b"first\nsecond\nthi")
+        keep_beginning(path, 6)
+        old.write(b"rd\n")
+        assert path.read_bytes() == b"first\n"
+        keep_beginning(path, 0)
+        assert path.read_bytes() == b""
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("length", [5, 7, 13, 14])
+def test_what_is_kept_are_whole_lines_that_are_there(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "tracks.ndjson"
+    path.write_bytes(b"first\nsecond")
+    with pytest.raises(InvalidData, match=rf"tracks.ndjson does not hold whole lines of {length} bytes"):
+        keep_beginning(path, length)
+    assert path.read_bytes() == b"first\nsecond"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_is_not_there_can_be_begun(tmp_path: Path) -> None:
+    keep_beginning(tmp_path / "tracks.ndjson", 0)
+    with pytest.raises(InvalidData):
+        keep_beginning(tmp_path / "other.ndjson", 3)
+    assert [path.name for path in tmp_path.iterdir()] == ["tracks.ndjson"]
+
+
+@pytest.mark.parametrize("again", [b'{"frame":2,"x":0.5}\n', b'{"frame":2,"x":0.4999}\n'])
+def test_a_reader_gets_each_line_once_over_a_move(tmp_path: Path, again: bytes) -> None:
+    """Also where a number that is tracked again is written with another number of digits."""
+    path = tmp_path / "tracks.ndjson"
+    tail = ResultTail(path)
+    assert tail.read() == b""
+    lines = [b'{"frame":0}\n', b'{"frame":1,"x":1.25}\n', b'{"frame":2,"x":0.5}\n', b'{"frame":3}\n', b'{"frame":4}\n']
+    path.write_bytes(b"".join(lines[:3]) + lines[3][:5])
+    assert tail.read() == b"".join(lines[:3])
+    assert (tail.read(), tail.frames) == (b"", 3)
+    for cut in (2, 1, 0):
+        keep_beginning(path, len(b"".join(lines[:cut])))
+        assert (tail.read(), tail.frames) == (b"", 3)
+    for line in (lines[0], lines[1], again):
+        with path.open("ab") as file:
+            file.write(line)
+        assert (tail.read(), tail.frames) == (b"", 3)
+    with path.open("ab") as file:
+        file.write(lines[3])
+    assert (tail.read(), tail.frames) == (lines[3], 4)
+    with path.open("ab") as file:
+        file.write(lines[4])
+    assert (tail.read(), tail.frames) == (lines[4], 5)
+
+
+def test_a_reader_goes_on_in_a_file_that_was_begun_anew_and_is_shorter(tmp_path: Path) -> None:
+    path = tmp_path / "tracks.ndjson"
+    path.write_bytes(b'{"frame":0,"tracks":"many of them"}\n' * 9)
+    tail = ResultTail(path)
+    tail.read()
+    keep_beginning(path, 0)
+    path.write_bytes(b"{}\n" * 8)
+    assert tail.read() == b""
+    path.write_bytes(b"{}\n" * 9 + b'{"frame":9}\n')
+    assert (tail.read(), tail.frames) == (b'{"frame":9}\n', 10)
+
+
+def test_a_reader_gets_a_long_file_in_blocks(tmp_path: Path) -> None:
+    path = tmp_path / "tracks.ndjson"
+    path.write_bytes(b"".join(b'{"frame":%d}%s\n' % (index, b" " * 1000) for index in range(3000)))
+    tail = ResultTail(path)
+    blocks = []
+    while block := tail.read():
+        blocks.append(block)
+    assert len(blocks) > 2
+    assert max(map(len, blocks)) <= 1 << 20
+    assert b"".join(blocks) == path.read_bytes()
+
+
+# --- the watch --------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_repeated_goes_on_after_errors_and_says_each_once(caplog: pytest.LogCaptureFixture) -> None:
+    outcomes = iter(["a", "a", None, "a", "b", None])
+    done = asyncio.Event()
+
+    async def work() -> None:
+        outcome = next(outcomes, "end")
+        if outcome == "end":
+            done.set()
+        elif outcome:
+            raise RuntimeError(outcome)
+
+    async def run() -> None:
+        async with repeating(work, 0.001, logging.getLogger("motserve.test"), "it failed"):
+            await asyncio.wait_for(done.wait(), 30)
+
+    asyncio.run(run())
+    assert [record.getMessage() for record in caplog.records] == [f"it failed: {what}" for what in ("a", "a", "b")]

@@ -1,0 +1,89 @@
+"""Detector and embedder that say again what the bundled networks said once: the service without waiting for networks.
+
+What they answer depends on the picture alone, so results can be compared byte by byte, and a replica is up in seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from motserve.config import Config
+from motserve.errors import InvalidData
+from motserve.pipeline.local_models import LocalModels
+from motserve.serving.inference.replica import ModelInfo
+from motserve.serving.observability.request_context import Origin
+from motserve.types import Detections, FloatArray, Image
+
+SECONDS_PER_CHUNK = 1.0
+"""A detector takes this long over a chunk, and does one at a time."""
+
+
+def key(picture: Image) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(picture).tobytes(), digest_size=16).digest()
+
+
+def chunks_in(storage: Path) -> Path:
+    """Return the file with a byte for each chunk that was detected in."""
+    return storage / "chunks"
+
+
+class Recorder:
+    """Asks the networks and writes down what they say."""
+
+    def __init__(self, config: Config) -> None:
+        self._models = LocalModels(config)
+        self._said: dict[bytes, Any] = {}
+        self.class_names = self._models.class_names
+
+    async def detect(self, images: list[Image]) -> list[Detections]:
+        found = await self._models.detect(images)
+        self._said |= zip(map(key, images), found, strict=True)
+        return found
+
+    async def embed(self, crops: np.ndarray) -> FloatArray:
+        embeddings = await self._models.embed(crops)
+        self._said |= zip(map(key, crops), embeddings, strict=True)
+        return embeddings
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(pickle.dumps((dict(self.class_names), self._said)))
+
+
+class _Recorded:
+    def __init__(self, config: Config, deployment: str) -> None:
+        self.class_names, self._said = pickle.loads((config.serving.storage_dir / "recorded").read_bytes())
+
+    def _answers(self, pictures: Any) -> list[Any]:
+        answers = [self._said.get(key(picture)) for picture in pictures]
+        if any(answer is None for answer in answers):
+            raise InvalidData("a picture was shown that the networks had not seen: decoding or cutting out has changed")
+        return answers
+
+    async def info(self, names: tuple[str, ...]) -> ModelInfo:
+        weights = {"name": names[0], "sha256": hashlib.sha256(repr(names).encode()).hexdigest(), "fallback": ""}
+        return ModelInfo(weights, self.class_names)
+
+
+class Detector(_Recorded):
+    def __init__(self, config: Config, deployment: str) -> None:
+        super().__init__(config, deployment)
+        self._busy = asyncio.Lock()
+        self._counter = chunks_in(config.serving.storage_dir)
+
+    async def detect(self, images: list[Image], names: tuple[str, ...], origin: Origin) -> list[Detections]:
+        async with self._busy:
+            await asyncio.sleep(SECONDS_PER_CHUNK)
+            with self._counter.open("ab") as file:
+                file.write(b".")
+            return self._answers(images)
+
+
+class Embedder(_Recorded):
+    async def embed(self, crops: np.ndarray, names: tuple[str, ...], origin: Origin) -> FloatArray:
+        return np.stack(self._answers(crops))

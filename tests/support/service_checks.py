@@ -1,0 +1,57 @@
+"""What tests that start a program of their own have in common: a port, a clip to post, and patience."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from motserve.config import Config, load_config
+from motserve.lab.scenes import SceneConfig, render
+from motserve.serving.api import Service
+from motserve.video import VideoWriter
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def write_clip(path: Path, seconds: float, seed: int = 3) -> Path:
+    """Five people at 480x272."""
+    scene = SceneConfig(seed=seed, width=480, height=272, duration_s=seconds, people=5)
+    with VideoWriter(path, scene.width, scene.height, Config().video, scene.rate_hz) as writer:
+        for rendered in render(scene):
+            writer.write(rendered.frame.image, rendered.frame.timestamp)
+    return path
+
+
+def eventually(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
+    """Wait until something holds, and return what it says then."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.1)
+    raise AssertionError(f"{what} did not happen within {seconds} s")
+
+
+def service_without_cluster(storage: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Service:
+    """The service over real stores; sessions are started in name only.
+
+    Args:
+        storage: Folder of the stores.
+        monkeypatch: Undoes it.
+        settings: Other sections of the configuration; of `serving` what stands beside `storage_dir`.
+    """
+    serving = {"storage_dir": str(storage), **settings.pop("serving", {})}
+    nobody: Any = None
+    service = Service(load_config([{"serving": serving, **settings}]), "d", nobody, nobody, nobody)
+    monkeypatch.setattr(service.sessions, "_launch", lambda *_: None)
+    monkeypatch.setattr(service.sessions, "find", lambda *_: None)
+    return service

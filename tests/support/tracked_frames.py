@@ -1,0 +1,32 @@
+"""Tracked frames written by hand, a tuple for each box."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from motserve.types import TrackedFrame, Tracks
+
+Sighting = tuple[int, float, float]
+"""Identity, left of a box 40 wide and 100 high, and confidence."""
+
+
+def video(frames: Sequence[Sequence[Sighting]], times: Sequence[float] | None = None) -> list[TrackedFrame]:
+    answer = []
+    for index, sightings in enumerate(frames):
+        identities = np.array([identity for identity, _, _ in sightings], np.int64)
+        left = np.array([left for _, left, _ in sightings], np.float32)
+        boxes = np.stack([left, 0 * left + 10, left + 40, 0 * left + 110], axis=1).reshape(-1, 4)
+        scores = np.array([score for _, _, score in sightings], np.float32)
+        tracks = Tracks(identities + 100, boxes, scores, identities * 0, np.arange(len(identities)))
+        answer.append(TrackedFrame(index, times[index] if times else index / 10, tracks, identities))
+    return answer
+
+
+def lefts(frames: Sequence[TrackedFrame], identity: int) -> Mapping[int, float]:
+    return {
+        frame.index: float(frame.tracks.boxes[row, 0])
+        for frame in frames
+        for row in np.flatnonzero(frame.identities == identity)
+    }

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+from tracker_streams import HARD, RATE, assert_same, follow, follow_looking, make, person
+
+from motserve.config import AppearanceConfig, BotSortConfig, load_config
+from motserve.lab.benchmark.streams import crowd_stream
+from motserve.pipeline import Follower, PipelineStats
+from motserve.tracking import BotSort
+from motserve.types import Cues, Detections, FloatArray, Image
+
+LOOKING = BotSortConfig(appearance=AppearanceConfig())
+RED, BLUE = np.eye(2, 4, dtype=np.float32)
+
+
+def shift(x: float, y: float = 0.0) -> Cues:
+    return Cues(np.array([[1.0, 0, x], [0, 1, y]]))
+
+
+def looks(*embeddings: FloatArray) -> Cues:
+    return Cues(rows=np.arange(len(embeddings)), embeddings=np.stack(embeddings))
+
+
+# --- camera -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_jerk_of_the_camera_is_survived_where_it_is_known() -> None:
+    for cues, expected in ((Cues(), 2), (shift(90), 1)):
+        tracker = BotSort(BotSortConfig())
+        follow(tracker, [person(100)] * 10)
+        tracker.update(person(190), 10 / RATE, cues)
+        assert tracker.update(person(190), 11 / RATE).ids.tolist() == [expected]
+
+
+def test_lost_and_unconfirmed_tracks_move_along_too() -> None:
+    tracker = BotSort(BotSortConfig())
+    follow(tracker, [person(100)] * 10)
+    for frame in range(10, 20):
+        tracker.update(Detections.empty(), frame / RATE, shift(30))
+    assert tracker.update(person(400), 20 / RATE).ids.tolist() == [1]
+
+    tracker = BotSort(BotSortConfig())
+    follow(tracker, [Detections.empty(), person(100)])
+    assert tracker.update(person(190), 2 / RATE, shift(90)).ids.tolist() == [1]
+
+
+def test_a_camera_that_rests_changes_nothing() -> None:
+    stream = crowd_stream(15, 60, 3, HARD)
+    still, moved = BotSort(BotSortConfig()), BotSort(BotSortConfig())
+    answers = [moved.update(seen, index / RATE, shift(0)) for index, seen in enumerate(stream)]
+    assert_same(answers, follow(still, stream))
+
+
+# --- appearance -------------------------------------------------------------------------------------------------------
+
+
+def pair(x: float, gap: float = 10) -> Detections:
+    """Two people side by side, each nearer than half a box to the other."""
+    return make([[x, 100, x + 40, 200], [x + gap, 100, x + gap + 40, 200]], [0.9, 0.9])
+
+
+def test_who_looks_alike_is_matched_although_the_other_is_nearer() -> None:
+    """Two people trade places between two frames; motion alone keeps each where it was."""
+    for config, expected in ((BotSortConfig(), [1, 2]), (LOOKING, [2, 1])):
+        tracker = BotSort(config)
+        for index in range(10):
+            tracker.update(pair(100), index / RATE, looks(RED, BLUE))
+        tracks = tracker.update(pair(100), 10 / RATE, looks(BLUE, RED))
+        assert tracks.ids[np.argsort(tracks.detections)].tolist() == expected
+
+
+@pytest.mark.parametrize("change", [{"max_distance": 0.0}, {"max_iou_distance": 0.1}])
+def test_appearance_counts_only_for_who_is_near_and_alike(change: dict[str, float]) -> None:
+    other = np.array([0.6, 0.8, 0, 0], np.float32)
+    tracker = BotSort(BotSortConfig(appearance=AppearanceConfig(**change)))
+    for index in range(10):
+        tracker.update(pair(100), index / RATE, looks(RED, BLUE))
+    tracks = tracker.update(pair(100), 10 / RATE, looks(other, RED))
+    assert tracks.ids[np.argsort(tracks.detections)].tolist() == [1, 2]
+
+
+def test_only_confident_detections_are_asked_about_and_only_where_it_is_configured() -> None:
+    seen = make([[0, 0, 9, 9]] * 4, [0.9, 0.3, 0.6, 0.59])
+    assert BotSort(LOOKING).wants(seen).tolist() == [0, 2]
+    assert BotSort(BotSortConfig()).wants(seen).tolist() == []
+
+
+@pytest.mark.parametrize("cut", [0, 1, 37])
+def test_a_restored_state_remembers_what_people_look_like(cut: int) -> None:
+    stream = crowd_stream(20, 60, 4, HARD)
+    original = BotSort(LOOKING)
+    follow_looking(original, stream[:cut])
+    state = original.state_dict()
+    future = follow_looking(original, stream[cut:], cut)
+    restored = BotSort(LOOKING)
+    restored.update(pair(100), 0.0, looks(RED, BLUE))
+    restored.load_state_dict(state)
+    assert_same(follow_looking(restored, stream[cut:], cut), future)
+
+
+def test_embeddings_stay_of_unit_length() -> None:
+    tracker = BotSort(LOOKING)
+    follow_looking(tracker, crowd_stream(20, 60, 5, HARD))
+    kept = tracker.state_dict()["looks"]
+    length = np.linalg.norm(kept[:, ~np.isnan(kept[0])], axis=0)
+    assert length.size
+    np.testing.assert_allclose(length, 1, rtol=1e-5)
+
+
+# --- through the pipeline ---------------------------------------------------------------------------------------------
+
+
+def test_the_pipeline_hands_over_pictures_and_embeddings() -> None:
+    config = load_config([{"tracker": {"name": "botsort", "appearance": {}}, "reid": {"policy": "off"}}])
+    assert config.looks_at_people
+    stats = PipelineStats()
+    follower = Follower(config, stats, RATE)
+    texture = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    asked: list[Any] = []
+
+    async def look(boxes: FloatArray) -> FloatArray:
+        asked.append(boxes)
+        return np.stack([RED] * len(boxes))
+
+    def picture(offset: int) -> Image:
+        return np.ascontiguousarray(texture[:, offset : offset + 400])
+
+    async def walk() -> list[int]:
+        for index in range(10):
+            await follower.advance(index, index / RATE, person(200), look, lambda: picture(0))
+        # the camera turns to the right: everything moves 45 pixels to the left
+        (frame,) = await follower.advance(10, 10 / RATE, person(155), look, lambda: picture(45))
+        return frame.tracks.ids.tolist()
+
+    assert asyncio.run(walk()) == [1]
+    assert len(asked) == stats.embeddings == 11
+
+
+def test_half_of_the_cosine_distance_is_set_against_overlap() -> None:
+    """A distance of 0.2 counts as 0.1: less than another's cost by overlap of 0.15, which 0.2 would not be."""
+    a, detection, b = ([left, 100.0, left + 40, 200.0] for left in (100.0, 103.24, 114.85))
+    near_blue = np.array([0, 0.8, 0.6, 0], np.float32)
+    tracker = BotSort(BotSortConfig(appearance=AppearanceConfig(), fuse_score=False))
+    for index in range(30):
+        tracker.update(make([a, b], [0.9, 0.9]), index / RATE, looks(RED, BLUE))
+    tracks = tracker.update(make([detection], [0.9]), 30 / RATE, looks(near_blue))
+    assert tracks.ids.tolist() == [2]

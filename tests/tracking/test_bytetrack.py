@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tracker_streams import HARD, PUBLISHED, RATE, assert_same, follow, make, person
+
+from motserve.config import ByteTrackConfig, LevelConfig, RecoveryConfig, TimedKalmanConfig, load_config
+from motserve.lab.benchmark.streams import crowd_stream
+from motserve.tracking import ByteTrack, build_tracker
+from motserve.types import Detections, Tracks
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("rate", [7.0, 25.0, 30.0, 60.0, 1000 / 33])
+def test_the_lost_buffer_is_in_seconds(rate: float) -> None:
+    config = ByteTrackConfig(lost_buffer_s=1.0)
+    for pause, expected in ((0.9, [1]), (1.0 + 4 / rate, [2])):
+        tracker = ByteTrack(config)
+        frames = round(pause * rate)
+        follow(tracker, [person(100)] * 5, rate)
+        follow(tracker, [Detections.empty()] * frames, rate, start=5)
+        answers = follow(tracker, [person(100)] * 2, rate, start=5 + frames)
+        assert answers[-1].ids.tolist() == expected
+
+
+@pytest.mark.parametrize("skipped", [0, 3, 8, 12])
+def test_the_prediction_spans_the_real_interval(skipped: int) -> None:
+    # 5 pixels a frame: after 8 skipped frames the box has moved by more than its width.
+    tracker = ByteTrack(ByteTrackConfig())
+    follow(tracker, [person(5 * index) for index in range(40)])
+    frame = 40 + skipped
+    tracks = tracker.update(person(5 * frame), frame / RATE)
+    assert tracks.ids.tolist() == [1]
+    np.testing.assert_allclose(tracks.boxes[0], person(5 * frame).boxes[0], atol=2)
+
+
+def test_a_birth_is_confirmed_by_the_next_frame_only() -> None:
+    tracker = ByteTrack(ByteTrackConfig())
+    answers = follow(tracker, [Detections.empty(), person(100), Detections.empty(), person(100), person(101)])
+    assert [tracks.ids.tolist() for tracks in answers] == [[], [], [], [], [2]]
+
+
+def test_a_low_score_keeps_a_track_but_starts_none() -> None:
+    tracker = ByteTrack(ByteTrackConfig())
+    answers = follow(tracker, [person(100), person(100, 0.2), person(100, 0.1), person(100, 0.2)])
+    assert [tracks.ids.tolist() for tracks in answers] == [[1], [1], [], []]
+
+
+def test_the_configuration_builds_the_tracker() -> None:
+    config = load_config([ROOT / "configs" / "tracker" / "bytetrack.yaml"])
+    assert config.tracker == ByteTrackConfig()
+    assert isinstance(build_tracker(config.tracker), ByteTrack)
+
+
+def test_the_reference_rate_is_a_setting() -> None:
+    stream = crowd_stream(15, 60, 6, HARD)
+    at_thirty = follow(ByteTrack(PUBLISHED.model_copy(update={"lost_buffer_s": 1.0})), stream)
+    changes = {"kalman": TimedKalmanConfig(reference_rate_hz=10.0), "lost_buffer_s": 3.0}
+    config = PUBLISHED.model_copy(update=changes)
+    assert_same(follow(ByteTrack(config), stream, rate=10), at_thirty)
+
+
+def test_the_published_algorithm_has_a_file() -> None:
+    assert load_config([ROOT / "configs" / "tracker" / "bytetrack-published.yaml"]).tracker == PUBLISHED
+
+
+# --- thresholds that follow the detector ------------------------------------------------------------------------------
+
+
+def with_only(**changes: object) -> ByteTrackConfig:
+    return ByteTrackConfig(**{**PUBLISHED.model_dump(), **changes})
+
+
+def births(level: float, score: float, config: ByteTrackConfig) -> int:
+    """Whether somebody is followed whose confidence is `score`, among nine who are seen at a level."""
+    tracker = ByteTrack(config)
+    people = [[100 * place, 100, 100 * place + 40, 200] for place in range(10)]
+    follow(tracker, [make(people[:9], [level] * 9)] * 1200)
+    answers = follow(tracker, [make(people, [level] * 9 + [score])] * 5, start=1200)
+    return len(answers[-1]) - 9
+
+
+@pytest.mark.parametrize(("level", "least"), [(0.775, 0.7), (0.95, 0.86), (0.55, 0.5)])
+def test_thresholds_follow_the_level_of_the_detector(level: float, least: float) -> None:
+    config = with_only(level=LevelConfig())
+    assert births(level, least + 0.02, config) == 1
+    assert births(level, least - 0.02, config) == 0
+    assert births(level, 0.72, PUBLISHED) == 1 or level < 0.7
+
+
+def test_false_alarms_alone_lower_the_thresholds_no_further_than_is_said() -> None:
+    tracker = ByteTrack(with_only(level=LevelConfig(memory_s=1.0, least=0.5)))
+    answers = follow(tracker, [person(100, 0.4)] * 600)
+    assert not any(len(tracks) for tracks in answers)
+    eager = ByteTrack(with_only(level=LevelConfig(memory_s=1.0, least=0.3)))
+    assert any(len(tracks) for tracks in follow(eager, [person(100, 0.4)] * 600))
+
+
+def test_the_level_goes_by_time_and_not_by_frames() -> None:
+    config = with_only(level=LevelConfig())
+    states = []
+    for rate in (10, 30):
+        tracker = ByteTrack(config)
+        follow(tracker, [person(100, 0.9)] + [Detections.empty()] * (rate * 60), rate)
+        states.append(tracker.state_dict()["level"])
+    np.testing.assert_allclose(states[0], states[1], rtol=1e-9)
+
+
+# --- recovery with enlarged boxes -------------------------------------------------------------------------------------
+
+
+def ids_after_a_jump(jump: float, config: ByteTrackConfig, height: float = 100, pause: int = 6) -> list[int]:
+    """Who is there after a person stood still, was not seen for some frames and then stands elsewhere."""
+    tracker = ByteTrack(config)
+    follow(tracker, [person(100)] * 10)
+    follow(tracker, [Detections.empty()] * pause, start=10)
+    back = make([[100 + jump, 100, 140 + jump, 100 + height]], [0.9])
+    return follow(tracker, [back] * 2, start=10 + pause)[-1].ids.tolist()
+
+
+def test_who_jumped_further_than_boxes_overlap_is_recovered() -> None:
+    recovering = with_only(recovery=RecoveryConfig())
+    assert ids_after_a_jump(42, PUBLISHED) == [2]
+    assert ids_after_a_jump(42, recovering) == [1]
+    assert ids_after_a_jump(90, recovering) == [2]
+
+
+def test_the_heights_must_agree() -> None:
+    assert ids_after_a_jump(30, PUBLISHED, height=130) == [2]
+    assert ids_after_a_jump(30, with_only(recovery=RecoveryConfig()), height=130) == [2]
+    assert ids_after_a_jump(30, with_only(recovery=RecoveryConfig(height_ratio=1.4)), height=130) == [1]
+
+
+def test_boxes_grow_with_the_time_since_the_track_was_seen() -> None:
+    slow = with_only(recovery=RecoveryConfig(speed=1.0))
+    assert ids_after_a_jump(42, slow, pause=1) == [2]
+    assert ids_after_a_jump(42, slow, pause=20) == [1]
+
+
+def test_recovery_leaves_alone_what_the_first_association_matches() -> None:
+    """Nearer to the other's detection once boxes are enlarged, but matched already."""
+    stream = [make([[100, 100, 140, 200], [150, 100, 190, 200]], [0.9, 0.9])] * 20
+    for config in (PUBLISHED, with_only(recovery=RecoveryConfig(expansion=3, speed=100))):
+        assert {tuple(tracks.ids.tolist()) for tracks in follow(ByteTrack(config), stream)} == {(1, 2)}
+
+
+# --- returned boxes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])
+def test_returned_boxes_lie_between_motion_model_and_detection(weight: float) -> None:
+    stream = crowd_stream(10, 60, 2, HARD)
+    plain = follow(ByteTrack(PUBLISHED), stream)
+    mixed = follow(ByteTrack(with_only(detection_weight=weight)), stream)
+    for seen, a, b in zip(stream, plain, mixed, strict=True):
+        np.testing.assert_array_equal(a.ids, b.ids)
+        expected = (1 - weight) * a.boxes + weight * seen.boxes[a.detections]
+        np.testing.assert_allclose(b.boxes, expected, atol=1e-3)
+
+
+# --- what is reported -------------------------------------------------------------------------------------------------
+
+
+def test_a_lost_track_is_reported_with_its_predicted_box_for_as_long_as_is_asked_for() -> None:
+    walking = [person(100 + 4 * index) for index in range(20)]
+    config = ByteTrackConfig(report_lost_s=0.5, kalman=TimedKalmanConfig(reference_rate_hz=None))
+    answers = follow(ByteTrack(config), [*walking, *[Detections.empty()] * 40, person(100 + 4 * 60)])
+    assert [len(tracks) for tracks in answers[20:60]] == [1] * 15 + [0] * 25
+    for index, tracks in enumerate(answers[20:35], 20):
+        assert (tracks.ids.tolist(), tracks.scores.tolist(), tracks.detections.tolist()) == ([1], [0], [-1])
+        assert not tracks.measured.any()
+        assert tracks.boxes[0, 0] == pytest.approx(100 + 4 * index, abs=3)
+    plain = follow(
+        ByteTrack(config.model_copy(update={"report_lost_s": 0.0})),
+        [*walking, *[Detections.empty()] * 40, person(100 + 4 * 60)],
+    )
+    assert all(tracks.measured.all() for tracks in plain)
+    assert plain[-1].ids.tolist() == answers[-1].ids.tolist() == [1]
+    np.testing.assert_array_equal(plain[-1].boxes, answers[-1].boxes)
+
+
+def test_seen_and_lost_tracks_are_reported_side_by_side() -> None:
+    stream = crowd_stream(15, 80, 8, HARD)
+    plain = follow(ByteTrack(ByteTrackConfig()), stream)
+    both = follow(ByteTrack(ByteTrackConfig(report_lost_s=1.0)), stream)
+    assert sum(int((~tracks.measured).sum()) for tracks in both) > 100
+    for a, b in zip(plain, both, strict=True):
+        assert b.ids.tolist() == sorted(set(b.ids.tolist()))
+        seen = b.measured
+        assert_same([a], [Tracks(b.ids[seen], b.boxes[seen], b.scores[seen], b.classes[seen], b.detections[seen])])
+
+
+def test_unconfirmed_tracks_are_reported_where_asked_for() -> None:
+    stream = [Detections.empty(), person(100), Detections.empty(), person(100), person(101)]
+    answers = follow(ByteTrack(ByteTrackConfig(report_unconfirmed=True)), stream)
+    assert [tracks.ids.tolist() for tracks in answers] == [[], [1], [], [2], [2]]
+
+
+def test_somebody_new_is_confirmed_though_a_frame_took_the_boxes_apart() -> None:
+    """At two frames a second nobody overlaps with the place they were first seen at."""
+    nobody, frames = Detections.empty(), [person(100 + 42 * index) for index in range(6)]
+    tracker = ByteTrack(ByteTrackConfig(), rate_hz=2.0)
+    answers = [tracker.update(seen, index / 2) for index, seen in enumerate([nobody, *frames])]
+    assert [tracks.ids.tolist() for tracks in answers] == [[], [], [1], [1], [1], [1], [1]]

@@ -1,0 +1,487 @@
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import product
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import motserve.models.bundled
+from motserve.config.yaml_files import merge, read_settings
+from motserve.errors import InvalidConfig, InvalidData, NotFound
+from motserve.lab.scenes import SceneConfig, ground_truth_rows, render
+from motserve.models.checksums import checksum
+from motserve.models.registry import Card, Scores, write_card
+from training.bundled import __main__ as command
+from training.bundled.backdrops import Pictures, prepare_pictures
+from training.bundled.background import empty_place, unexplained
+from training.bundled.config import CropSetConfig, LabelConfig, MaterialConfig, SceneSource, SetConfig
+from training.bundled.crops import write_crops
+from training.bundled.cutting import cut_person
+from training.bundled.detector_set import read_props, write_set
+from training.bundled.footage import Labels, hidden_by, open_scene
+from training.bundled.make import Workshop, make_detector, make_embedder
+from training.bundled.material import Material, prepare_scene, read_cut
+from training.bundled.ship import ship
+from training.bundled.windows import cut_window
+from training.color_jitter import relit
+from training.overlays import Dye, Dyes, Props, draw_dye, draw_place, dress_person, wear
+from training.rendered.command import labels_of, write_dataset
+from training.rendered.config import PictureConfig, RenderedPictures
+from training.rendered.pictures import pictures
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "training"
+TEACHER = Path(motserve.models.bundled.__file__).parent / "detector.safetensors"
+TINY = PictureConfig(longer_side=128, most_people=3, empty=0.0, least_height=0.3)
+PLACE = SceneConfig(seed=5, width=480, height=272, duration_s=6, rate_hz=5, people=3, shake=0, shake_degrees=0,
+                    pillars=0, furniture=0, returning=0)  # fmt: skip
+SIZE = (PLACE.width, PLACE.height)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with one fixed camera: once with ground truth, once as a video alone."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "mot" / "plaza" / "img1").mkdir(parents=True)
+    (folder / "mot" / "plaza" / "gt").mkdir()
+    rows: list[str] = []
+    video = cv2.VideoWriter(str(folder / "plaza.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), PLACE.rate_hz, SIZE)
+    for number, rendered in enumerate(render(PLACE), 1):
+        cv2.imwrite(str(folder / "mot" / "plaza" / "img1" / f"{number:06d}.jpg"), rendered.frame.image)
+        video.write(rendered.frame.image)
+        rows += ground_truth_rows([rendered])
+    video.release()
+    (folder / "mot" / "plaza" / "gt" / "gt.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    (folder / "mot" / "plaza" / "seqinfo.ini").write_text(
+        f"[Sequence]\nname=plaza\nframeRate={PLACE.rate_hz}\nseqLength={PLACE.frames}\nimWidth={SIZE[0]}\n"
+        f"imHeight={SIZE[1]}\n", encoding="utf-8")  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings() -> MaterialConfig:
+    return MaterialConfig(
+        scenes=(
+            SceneSource(name="plaza", path=Path("mot/plaza"), every=2, left_out=True),
+            SceneSource(name="clip", path=Path("plaza.mp4"), every=4),
+        ),
+        teacher=TEACHER,
+        detector=SetConfig(
+            train_pictures=12,
+            validation_pictures=4,
+            pictures=PictureConfig(longer_side=128, photographed=1, photographed_places=1, most_things=2, empty=0),
+        ),
+        embedder=CropSetConfig(height=64, width=32, recoloured=2, rendered=2, validation=2, views=4, filmed_views=6),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def material(data: Path, settings: MaterialConfig, tmp_path_factory: pytest.TempPathFactory) -> Material:
+    return prepare_scene(settings.scenes[0], data, settings, tmp_path_factory.mktemp("material") / "plaza")
+
+
+# --- footage ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_scene_is_taken_apart_into_frames_labels_place_and_people(
+    material: Material, settings: MaterialConfig
+) -> None:
+    assert [int(file.stem) % 2 for file in material.frames] == [0] * len(material.frames)
+    assert len(material.labels) == len(material.frames) > 5
+    assert material.place().shape == (PLACE.height, PLACE.width, 3)
+    empty = next(render(PLACE.model_copy(update={"people": 0}))).frame.image
+    assert np.abs(material.place().astype(int) - empty).mean() < 4, "nobody is in the empty place"
+    views = [view for person in material.views() for view in person]
+    assert len(views) > 5
+    for view in views:
+        assert 0.15 < (view[..., 3] > 127).mean() < 0.85
+        assert (view[..., :3] <= view[..., 3:]).all(), "colours are multiplied by the coverage"
+
+
+def test_what_was_taken_apart_is_kept_until_settings_change(
+    material: Material, data: Path, settings: MaterialConfig
+) -> None:
+    before = (material.folder / "place.png").stat().st_mtime_ns
+    prepare_scene(settings.scenes[0], data, settings, material.folder)
+    assert (material.folder / "place.png").stat().st_mtime_ns == before
+
+
+def test_footage_without_ground_truth_is_labelled_by_tracks_that_persist(data: Path) -> None:
+    source = SceneSource(name="clip", path=Path("plaza.mp4"))
+    made = open_scene(source, data, TEACHER, LabelConfig(sure_confidence=0.5, least_frames=5)).labels
+    true = open_scene(SceneSource(name="plaza", path=Path("mot/plaza")), data, TEACHER, LabelConfig()).labels
+    found = wanted = 0
+    for frame, labels in true.items():
+        inside = (labels.boxes[:, :2] > 4).all(1) & (labels.boxes[:, 2:] < np.array(SIZE) - 4).all(1)
+        seen = labels.boxes[inside & (labels.visibility > 0.6)]
+        wanted += len(seen)
+        if len(seen) and len(made[frame].boxes):
+            found += int((_iou(seen, made[frame].boxes).max(axis=1) > 0.5).sum())
+    assert wanted > 20
+    assert found / wanted > 0.7
+
+
+def test_a_video_in_which_nobody_is_sure_is_refused_by_name(data: Path) -> None:
+    source = SceneSource(name="clip", path=Path("plaza.mp4"))
+    with pytest.raises(InvalidData, match=r"plaza\.mp4: nobody is there for 10000 frames"):
+        open_scene(source, data, TEACHER, LabelConfig(least_frames=10_000))
+
+
+def test_footage_that_is_not_there_is_named(settings: MaterialConfig, tmp_path: Path) -> None:
+    with pytest.raises((NotFound, InvalidData), match="plaza"):
+        prepare_scene(settings.scenes[0], tmp_path, settings, tmp_path / "out")
+    assert not (tmp_path / "out" / "settings.json").exists(), "what was not finished is done again"
+
+
+def test_who_stands_lower_in_the_picture_hides_the_others() -> None:
+    boxes = np.array([[0, 0, 10, 20], [5, 0, 15, 30], [100, 0, 110, 20]], np.float32)
+    np.testing.assert_allclose(hidden_by(boxes), [0.5, 0, 0])
+    assert hidden_by(np.empty((0, 4), np.float32)).shape == (0,)
+
+
+def test_the_empty_place_is_seen_through_people_who_move_on() -> None:
+    place = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    images, boxes = [], []
+    for x in range(0, 60, 10):
+        image = place.copy()
+        image[10:50, x : x + 12] = (0, 0, 255)
+        images.append(image)
+        boxes.append(np.array([[x, 10, x + 12, 50]], np.float32))
+    plate = empty_place(images, boxes)
+    np.testing.assert_array_equal(plate, place)
+    assert unexplained(images[0], plate, boxes[0], 30) == 0
+    assert unexplained(images[0], plate, np.empty((0, 4), np.float32), 30) > 0.03
+
+
+def test_a_person_is_cut_out_where_they_differ_from_the_place_and_given_up_where_not() -> None:
+    rng = np.random.default_rng(0)
+    plate = np.asarray(cv2.GaussianBlur(rng.integers(60, 120, (200, 160, 3), dtype=np.uint8), (0, 0), 3))
+    image = plate.copy()
+    cv2.ellipse(image, (80, 100), (24, 60), 0, 0, 360, (20, 40, 220), cv2.FILLED)
+    box = np.array([56, 40, 104, 160], np.float32)
+    cut = cut_person(image, plate, box, 80)
+    assert cut is not None
+    assert cut.shape[0] == 80, "no higher than asked for"
+    assert (cut[..., 3] > 127).mean() == pytest.approx(np.pi / 4, abs=0.08)
+    assert cut_person(plate, plate, box, 80) is None
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def test_windows_keep_people_in_their_boxes() -> None:
+    image = np.full((200, 300, 3), 60, np.uint8)
+    box = np.array([[120, 50, 160, 150]], np.float32)
+    image[50:150, 120:160] = 255
+    labels = Labels(np.array([1]), box, np.ones(1, np.float32), np.empty((0, 4), np.float32))
+    plain = PictureConfig(longer_side=128, blurred=0, colourless=0)
+    bright = checked = 0
+    for seed in range(30):
+        shot = cut_window(image, labels, MaterialConfig.model_fields["windows"].default, plain,
+                          np.random.default_rng(seed))  # fmt: skip
+        assert max(shot.image.shape[:2]) == 128
+        if shot.visibility[0] > 0.9:
+            x1, y1, x2, y2 = np.clip(shot.boxes[0], 0, 128).round().astype(int)
+            inside = shot.image[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1].mean()
+            checked += 1
+            bright += inside > shot.image.mean()
+    assert checked > 10
+    assert bright == checked
+
+
+def test_a_set_of_pictures_has_windows_and_people_in_other_places(
+    material: Material, settings: MaterialConfig, tmp_path: Path
+) -> None:
+    data = write_set(settings, {"plaza": material}, Pictures([], []), tmp_path / "set")
+    images = sorted((tmp_path / "set" / "images" / "train").glob("*.jpg"))
+    labels = sorted((tmp_path / "set" / "labels" / "train").glob("*.txt"))
+    assert len(images) == len(labels) == 12
+    rows = [line.split() for file in labels for line in file.read_text(encoding="utf-8").splitlines()]
+    assert rows
+    values = np.array(rows, float)
+    assert (values[:, 0] == 0).all()
+    assert ((values[:, 1:] >= 0) & (values[:, 1:] <= 1)).all()
+    before = data.stat().st_mtime_ns
+    assert write_set(settings, {"plaza": material}, Pictures([], []), tmp_path / "set").stat().st_mtime_ns == before
+
+
+def test_pictures_of_packages_become_places_and_things_none_twice(tmp_path: Path, settings: MaterialConfig) -> None:
+    source, rng = tmp_path / "source", np.random.default_rng(0)
+    source.mkdir()
+    coarse = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    place = cv2.resize(coarse, (2000, 1200), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(source / "place.jpg"), place)
+    cv2.imwrite(str(source / "the same.png"), place)
+    thing = np.zeros((200, 200, 4), np.uint8)
+    cv2.circle(thing, (100, 100), 60, (0, 200, 50, 255), cv2.FILLED)
+    cv2.imwrite(str(source / "thing.png"), thing)
+    (source / "broken.png").write_bytes(b"no picture")
+    chosen = settings.model_copy(update={"pictures": (source,)})
+    found = prepare_pictures(chosen, TEACHER, tmp_path / "out")
+    ((kept,), (round_,)) = (found.places[0], found.things[0])
+    assert max(cv2.imread(str(kept)).shape) == settings.most_side
+    cut = read_cut(round_)
+    assert cut.shape[:2] == (121, 121), "cut to what is covered"
+    with pytest.raises(NotFound, match="nowhere"):
+        prepare_pictures(settings.model_copy(update={"pictures": (tmp_path / "nowhere",)}), TEACHER, tmp_path / "no")
+
+
+def test_rendered_pictures_take_people_and_places_from_photographs_and_label_only_people() -> None:
+    person = np.zeros((60, 24, 4), np.uint8)
+    person[2:58, 3:21] = (0, 0, 255, 255)
+    thing = np.full((20, 20, 4), 255, np.uint8)
+    place = np.full((200, 200, 3), (0, 255, 0), np.uint8)
+    config = TINY.model_copy(
+        update={
+            "photographed": 1.0,
+            "recoloured": 0.0,
+            "photographed_places": 1.0,
+            "most_things": 3,
+            "blurred": 0.0,
+            "colourless": 0.0,
+        }
+    )
+    props = Props([[person]], [[thing]], [[place]])
+    for shot, rows in pictures(config, 3, 6, props=props):
+        assert len(shot.boxes) == len(shot.visibility) == len(rows) <= config.most_people
+        green = (shot.image[..., 1].astype(int) > shot.image[..., 0].astype(int) + 30).mean()
+        assert green > 0.2, "the place is the photograph"
+
+
+def test_clothes_get_other_colours_and_heads_keep_theirs() -> None:
+    person = np.full((100, 40, 4), 255, np.uint8)
+    person[..., :3] = (90, 90, 90)
+    dyed = wear(person, Dyes(0.5, Dye(0, True, (0, 200), (1, 0)), Dye(60, True, (0, 200), (1, 0))))
+    np.testing.assert_array_equal(dyed[:12], person[:12])
+    np.testing.assert_array_equal(dyed[97:], person[97:])
+    assert dyed[30, 20, 2] > dyed[30, 20, 1], "red above"
+    assert dyed[70, 20, 1] > dyed[70, 20, 2], "green below"
+    np.testing.assert_array_equal(dyed[..., 3], person[..., 3])
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        half = person // 2
+        assert (wear(half, draw_dye(rng))[..., :3] <= half[..., 3:]).all()
+
+
+def test_whoever_is_dressed_anew_is_somebody_else() -> None:
+    person = np.full((60, 20, 4), (40, 90, 140, 255), np.uint8)
+    for seed in range(100):
+        (view,) = dress_person(Props(people=[[person]]), np.random.default_rng(seed)).views
+        assert not np.array_equal(view, person)
+
+
+def test_places_fill_the_picture_whatever_their_shape() -> None:
+    rng = np.random.default_rng(0)
+    props = Props(places=[[np.zeros((100, 400, 3), np.uint8)], [np.zeros((64, 64, 3), np.uint8)]])
+    for _ in range(30):
+        place = draw_place(props, 320, 180, rng)
+        assert place.shape[1] / place.shape[0] == pytest.approx(320 / 180, rel=0.15)
+
+
+def test_another_light_changes_colours_not_sizes() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    lit = [relit(image, np.random.default_rng(seed)) for seed in range(8)]
+    assert all(one.shape == image.shape and one.dtype == np.uint8 for one in lit)
+    assert len({one.tobytes() for one in lit}) == 8
+
+
+# --- crops ------------------------------------------------------------------------------------------------------------
+
+
+def test_crops_show_people_of_footage_the_same_in_other_clothes_and_rendered_ones(
+    material: Material, settings: MaterialConfig, tmp_path: Path
+) -> None:
+    props = read_props(settings, [material], Pictures([], []))
+    folder = write_crops(settings, {"plaza": material}, props, tmp_path / "crops")
+    train = sorted((folder / "bounding_box_train").glob("*.jpg"))
+    people = {file.name[:4]: [] for file in train}
+    for file in train:
+        people[file.name[:4]].append(file)
+        assert cv2.imread(str(file)).shape == (64, 32, 3)
+    made = settings.embedder.recoloured + settings.embedder.rendered
+    filmed = len(people) - made
+    assert 1 <= filmed <= PLACE.people
+    assert [len(files) for files in people.values()][filmed:] == [settings.embedder.views] * made
+    others = {file.name[:4] for part in ("query", "bounding_box_test") for file in (folder / part).glob("*.jpg")}
+    assert len(others) == settings.embedder.validation
+    assert not others & set(people)
+
+
+def test_ids_that_stand_for_one_person_are_one_person(
+    material: Material, settings: MaterialConfig, tmp_path: Path
+) -> None:
+    ids = sorted({int(one) for labels in material.labels for one in labels.ids})
+    few = settings.embedder.model_copy(update={"recoloured": 0, "rendered": 0, "least_views": 2})
+
+    def count(same: tuple[tuple[int, ...], ...], folder: str) -> int:
+        scene = settings.scenes[0].model_copy(update={"same": same})
+        changed = settings.model_copy(update={"scenes": (scene,), "embedder": few})
+        out = write_crops(changed, {"plaza": material}, Props(), tmp_path / folder)
+        return len({file.name[:4] for file in (out / "bounding_box_train").glob("*.jpg")})
+
+    assert count((tuple(ids),), "one") == 1
+    assert count((), "apart") > 1
+
+
+# --- trained weights --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workshop(settings: MaterialConfig, data: Path, tmp_path: Path) -> Workshop:
+    """Finished models of one scene that was left out; they hold a single value."""
+    shop = Workshop(data, CONFIGS, tmp_path / "work", settings)
+    found = Scores("PKU-Reid-74, cross-camera, 3 queries", "key", {"Rank-1": 45.0, "mAP": 30.0, "mINP": 10.0})
+    for name, role, scores in (
+        ("all", "detector", ()),
+        ("without-plaza", "detector", ()),
+        ("embedder", "reid", (found,)),
+    ):
+        folder = shop.model(name)
+        folder.mkdir(parents=True)
+        save_file({"weight": torch.ones(2), "count": torch.tensor(3)}, folder / "weights.safetensors", {"kind": role})
+        write_card(
+            folder, Card(role, "weights.safetensors", checksum(folder / "weights.safetensors"), "net", {}, scores)
+        )
+    score = {"mAP50": 0.61234, "mAP50-95": 0.3, "images": 9}
+    (shop.model("without-plaza") / "scenes.json").write_text(json.dumps({"plaza": score}), encoding="utf-8")
+    return shop
+
+
+def test_weights_are_shipped_in_half_precision_with_what_they_score_on_what_they_have_not_seen(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    detector, embedder = ship(workshop, tmp_path)
+    with safe_open(detector, framework="pt") as weights:
+        metadata = weights.metadata()
+        assert weights.get_tensor("weight").dtype == torch.float16
+        assert weights.get_tensor("count").dtype == torch.int64
+    assert (metadata["kind"], metadata["command"], metadata["seed"]) == ("detector", "make bundled", "2024")
+    measured = {"plaza/mAP50": 0.6123, "plaza/mAP50-95": 0.3, "mean/mAP50": 0.6123, "mean/mAP50-95": 0.3}
+    assert json.loads(metadata["metrics"]) == measured
+    with safe_open(embedder, framework="pt") as weights:
+        assert json.loads(weights.metadata()["metrics"]) == {"PKU-Reid-74/Rank-1": 0.45, "PKU-Reid-74/mAP": 0.3}
+
+
+def test_nothing_is_shipped_before_every_scene_was_left_out(workshop: Workshop, tmp_path: Path) -> None:
+    shutil.rmtree(workshop.model("without-plaza"))
+    with pytest.raises(NotFound, match="without-plaza"):
+        ship(workshop, tmp_path)
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_values_that_half_precision_cannot_hold_are_named(workshop: Workshop, tmp_path: Path) -> None:
+    folder = workshop.model("all")
+    save_file({"norm.running_var": torch.tensor([1e6])}, folder / "weights.safetensors", {})
+    sha256 = checksum(folder / "weights.safetensors")
+    write_card(folder, Card("detector", "weights.safetensors", sha256, "net"))
+    with pytest.raises(InvalidData, match=r"norm\.running_var"):
+        ship(workshop, tmp_path)
+
+
+@pytest.mark.slow
+def test_everything_is_trained_and_shipped_and_nothing_is_done_twice(
+    settings: MaterialConfig, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    configs = tmp_path / "configs"
+    shutil.copytree(CONFIGS, configs)
+    crops = data / "reid_images" / "PKU-Reid-74"
+    crops.mkdir(parents=True, exist_ok=True)
+    for person, camera in product((1, 2), (1, 2)):
+        pixels = np.full((64, 32, 3), 90 * person, np.uint8)
+        cv2.imwrite(str(crops / f"{person:04d}_c{camera}s1_000001_00.jpg"), pixels)
+    quick = {"epochs": 1, "image_size": 64, "batch_size": 4, "nominal_batch": 4, "compute": {"workers": 0}}
+    for name, changes in (
+        ("rendered", {"seed": 1, "train_pictures": 4, "validation_pictures": 4}),
+        ("detector-rendered", quick),
+        ("detector", quick),
+        ("embedder", {"schedule": {"epochs": 1, "warmup_epochs": 0}, "batch": {"identities": 2, "views": 2},
+                      "compute": {"workers": 0}, "crops": {"pad": 0}}),
+    ):  # fmt: skip
+        file = configs / "bundled" / f"{name}.yaml"
+        tree = merge(yaml.safe_load(file.read_text(encoding="utf-8")), changes)
+        file.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    shop = Workshop(data, configs, tmp_path / "work", settings)
+    make_detector(shop)
+    make_embedder(shop)
+    detector, embedder = ship(shop, tmp_path)
+    with safe_open(detector, framework="pt") as weights:
+        assert set(json.loads(weights.metadata()["metrics"])) == {
+            "plaza/mAP50", "plaza/mAP50-95", "mean/mAP50", "mean/mAP50-95"
+        }  # fmt: skip
+    with safe_open(embedder, framework="pt") as weights:
+        assert "PKU-Reid-74/Rank-1" in json.loads(weights.metadata()["metrics"])
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "work").rglob("*") if file.is_file()}
+    make_detector(shop)
+    make_embedder(shop)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+# --- settings and shipped weights -------------------------------------------------------------------------------------
+
+
+def test_the_shipped_settings_are_valid() -> None:
+    settings = read_settings(CONFIGS / "bundled" / "material.yaml", MaterialConfig)
+    assert [scene.name for scene in settings.scenes if scene.left_out] == ["MOT17-09", "PETS09-S2L1", "TUD-Campus"]
+    assert not any("Single1" in str(scene.path) or "reid_images" in str(scene.path) for scene in settings.scenes)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("scenes: []", "scenes"),
+        ("scenes: [{name: a, path: a}, {name: a, path: b}]", "two scenes have one name: a, a"),
+        ("scenes: [{name: ../a, path: a}]", "name"),
+        ("scenes: [{name: a, path: a, left_out: true}]", "without the only scene, a"),
+        ("scenes: [{name: a, path: a, often: 2}]", "often"),
+    ],
+)
+def test_wrong_settings_are_refused_with_the_file_named(
+    tmp_path: Path, text: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "bundled" / "material.yaml"
+    file.parent.mkdir()
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidConfig, match=said):
+        read_settings(file, MaterialConfig)
+    assert command.main(["detector", "--data", str(tmp_path), "--configs", str(tmp_path)]) == 2
+
+
+def test_pictures_follow_from_the_seed() -> None:
+    first, again, other = ([shot for shot, _ in pictures(TINY, seed, 3)] for seed in (1, 1, 2))
+    for one, two in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.image, two.image)
+        np.testing.assert_array_equal(one.boxes, two.boxes)
+    assert any(
+        one.image.shape != two.image.shape or (one.image != two.image).any()
+        for one, two in zip(first, other, strict=True)
+    )
+
+
+def test_labels_are_fractions_of_the_picture_and_leave_out_the_hidden(tmp_path: Path) -> None:
+    settings = RenderedPictures(pictures=TINY, train_pictures=6, validation_pictures=2, least_visibility=0.5)
+    data = write_dataset(settings, 3, tmp_path / "set")
+    labels = sorted((tmp_path / "set" / "labels" / "train").glob("*.txt"))
+    assert len(labels) == 6
+    shots = [shot for shot, _ in pictures(TINY, 6, 6)]
+    for file, shot in zip(labels, shots, strict=True):
+        assert file.read_text(encoding="utf-8") == labels_of(shot, 0.5)
+        rows = np.array([[float(v) for v in line.split()] for line in file.read_text().splitlines()]).reshape(-1, 5)
+        assert len(rows) <= (shot.visibility >= 0.5).sum()
+        assert ((rows >= 0) & (rows <= 1)).all()
+    stamp = data.stat().st_mtime_ns
+    assert write_dataset(settings, 3, tmp_path / "set").stat().st_mtime_ns == stamp, "a finished set is kept"
+
+
+def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    low, high = np.maximum(first[:, None, :2], second[None, :, :2]), np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=2)
+    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
+    return np.asarray(shared / (areas[0][:, None] + areas[1][None, :] - shared))

@@ -1,0 +1,153 @@
+"""Pictures of packages as places and things: without people, none twice."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from motserve.config import load_config
+from motserve.detection import build_detector
+from motserve.errors import NotFound
+from motserve.files.folders import visible_files
+from motserve.lab.scenes.cutout import premultiplied
+from motserve.models.weights import resolve_weights
+from motserve.types import Image
+from training.bundled.config import MaterialConfig
+from training.bundled.spread import spread
+from training.dir_cache import make_once
+from training.overlays import Cut
+
+logger = logging.getLogger("motserve.training")
+
+_PLACES: Final = "places"
+_THINGS: Final = "things"
+_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
+_LEAST_SIDE: Final = 100  # pixels
+_PERSON: Final = "person"
+_CONFIDENCE: Final = 0.1
+_HASH_SIDE: Final = 8
+_ALIKE: Final = 4
+"""Bits of 64 by which two pictures differ at the most that show the same."""
+
+_MOST_SOLID: Final = 0.97
+_LEAST_SOLID: Final = 0.03
+"""Share of a picture that is covered; of things, in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Files, in the groups that they came in.
+
+    Attributes:
+        places: Pictures without anybody.
+        things: With coverage, their colours multiplied by it.
+    """
+
+    places: Sequence[Sequence[Path]]
+    things: Sequence[Sequence[Path]]
+
+
+def prepare_pictures(settings: MaterialConfig, teacher: Path, folder: Path) -> Pictures:
+    """Take places, and things with transparent surroundings, out of folders of pictures.
+
+    What was taken with these settings before is kept.
+
+    Args:
+        settings: The folders, and how large and how many.
+        teacher: Weights of a detector; pictures in which it sees people are left out.
+        folder: Where they go; anything in it is replaced.
+
+    Raises:
+        NotFound: A folder is not there.
+    """
+    stamp = json.dumps([[str(path) for path in settings.pictures], settings.most_side, settings.most_pictures])
+
+    def take_all() -> None:
+        is_empty = _tells_empty(teacher)
+        for number, source in enumerate(settings.pictures):
+            _take(source, settings, is_empty, folder / f"{number:02d}")
+
+    make_once(folder, stamp, take_all)
+    groups = sorted(path for path in folder.iterdir() if path.is_dir())
+    return Pictures([sorted((group / _PLACES).iterdir()) for group in groups],
+                    [sorted((group / _THINGS).iterdir()) for group in groups])  # fmt: skip
+
+
+def _take(source: Path, settings: MaterialConfig, is_empty: Callable[[Image], bool], folder: Path) -> None:
+    """Take what is of use out of one folder, spread over it."""
+    if not source.is_dir():
+        raise NotFound(f"there is no folder of pictures {source}; `make pictures` fetches some, or leave it out")
+    seen: list[NDArray[np.bool_]] = []
+    chosen: list[NDArray[np.uint8]] = []
+    for file in visible_files(source, _SUFFIXES, below=True):
+        picture = _read(file, settings.most_side)
+        if picture is None:
+            continue
+        mark = _hash(picture)
+        if all(int((mark != other).sum()) > _ALIKE for other in seen):
+            seen.append(mark)
+            chosen.append(picture)
+    for kind in (_PLACES, _THINGS):
+        (folder / kind).mkdir(parents=True)
+    counts = Counter[str]()
+    for number in spread(len(chosen), settings.most_pictures):
+        picture = chosen[number]
+        is_thing = picture.shape[2] == 4
+        if is_empty(_on_grey(picture) if is_thing else picture):
+            kind = _THINGS if is_thing else _PLACES
+            cv2.imwrite(str(folder / kind / f"{number:05d}.png"), picture)
+            counts[kind] += 1
+    logger.info("pictures", extra={"folder": source.name, **counts, "of": len(chosen)})
+
+
+def _read(file: Path, longer_side: int) -> NDArray[np.uint8] | None:
+    """Read a picture, with coverage where it is a thing; None where it is of no use."""
+    picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    if picture is None or picture.ndim != 3 or picture.dtype != np.uint8 or min(picture.shape[:2]) < _LEAST_SIDE:
+        return None
+    scale = longer_side / max(picture.shape[:2])
+    if scale < 1:
+        size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    if picture.shape[2] == 3:
+        return np.asarray(picture, np.uint8)
+    solid = float((picture[..., 3] >= 128).mean())
+    if solid > _MOST_SOLID:
+        return np.ascontiguousarray(picture[..., :3])
+    if solid < _LEAST_SOLID:
+        return None
+    x, y, wide, tall = cv2.boundingRect(np.asarray(picture[..., 3] >= 128, np.uint8))
+    thing = picture[y : y + tall, x : x + wide]
+    return premultiplied(np.ascontiguousarray(thing[..., :3]), np.ascontiguousarray(thing[..., 3]))
+
+
+def _hash(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return bits that say which parts are brighter than the whole (average hash)."""
+    small = cv2.resize(picture[..., :3].mean(axis=2).astype(np.float32), (_HASH_SIDE, _HASH_SIDE),
+                       interpolation=cv2.INTER_AREA)  # fmt: skip
+    return np.asarray(small > small.mean()).ravel()
+
+
+def _tells_empty(teacher: Path) -> Callable[[Image], bool]:
+    config = load_config(overrides={"detector": {"weights": [str(teacher)], "confidence": _CONFIDENCE}})
+    detector = build_detector(config.detector, resolve_weights("detector", config))
+    people = {index for index, name in detector.class_names.items() if name == _PERSON}
+
+    def is_empty(picture: Image) -> bool:
+        (found,) = detector.detect([picture])
+        return not people.intersection(found.classes.tolist())
+
+    return is_empty
+
+
+def _on_grey(thing: Cut) -> Image:
+    return np.asarray(thing[..., :3] + (255 - thing[..., 3:]) // 2, np.uint8)

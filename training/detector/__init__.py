@@ -1,0 +1,1 @@
+"""Training of detectors: `python -m training.detector`."""

@@ -1,0 +1,70 @@
+"""Trains a detector: `python -m training.detector --config FILE`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from motserve.errors import InvalidConfig
+from motserve.lab.evaluation.yolo_data import read_yolo
+from motserve.models.libraries import import_ultralytics
+from motserve.models.weights import BUNDLED, resolve_weights
+from training.command import run_command
+from training.data_version import describe_data
+from training.detector.config import DetectorTraining
+from training.detector.train import initial_config, train_detector
+from training.job import Job
+from training.job_config import SCRATCH
+
+
+def place(settings: DetectorTraining) -> tuple[DetectorTraining, dict[str, Any]]:
+    """Find everything that is learned from, so that what is wrong is found before workers start.
+
+    Returns:
+        The settings for workers, which are in other folders: with absolute paths, and the exact version of a model of
+        the registry. And a description of pictures, labels and initial weights, for the record.
+
+    Raises:
+        NotFound: A file is missing.
+        InvalidConfig: Ultralytics knows no network of that name.
+        InvalidData: A label is malformed.
+        WeightsUnavailable: The weights to start from cannot be had.
+    """
+    data = settings.data.absolute()
+    parts = [read_yolo(data, split) for split in dict.fromkeys(("train", "val", settings.test or "val"))]
+    # named one by one, because Ultralytics leaves files of its own between them
+    files = [data, *(file for part in parts for file in (*part.images, *part.labels))]
+    described: dict[str, Any] = {"data": describe_data(data.parent, files)}
+    init = settings.init
+    if init == SCRATCH:
+        _check_architecture(settings.architecture)
+    else:
+        config = initial_config(settings)
+        weights = resolve_weights("detector", config)
+        published = weights.path.is_relative_to(config.cache_dir) or weights.name == BUNDLED
+        # other nodes fetch for themselves what is published; a file is the same for all
+        init = weights.name if published else str(weights.path.absolute())
+        described["init"] = weights.describe()
+    return settings.model_copy(update={"data": data, "init": init}), described
+
+
+def _check_architecture(name: str) -> None:
+    import_ultralytics()
+    from ultralytics.nn import tasks
+
+    untyped: Any = tasks
+    try:
+        untyped.yaml_model_load(f"{name}.yaml")
+    except FileNotFoundError as error:
+        raise InvalidConfig(f"architecture: Ultralytics knows no network {name}; yolov8s is one") from error
+
+
+def make_job(settings: DetectorTraining) -> Job[DetectorTraining]:
+    """Return the job for its settings; see `place`."""
+    found, described = place(settings)
+    return Job("detector", found, train_detector, described)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train; return the exit code."""
+    return run_command("python -m training.detector", __doc__, DetectorTraining, make_job, arguments)

@@ -1,0 +1,1 @@
+"""Training of AFLink: `python -m training.linker`."""

@@ -1,0 +1,127 @@
+"""Trains AFLink on the ground truth of tracking: `python -m training.linker --gt FOLDER --config FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from motserve.errors import InvalidData
+from motserve.files.atomic import replacing
+from motserve.lab.evaluation.sequences import find_truth
+from motserve.postprocessing.aflink import AFLink, Shape
+from training.exit_code import exit_code
+from training.half_precision import halved
+from training.linker.config import LinkerTraining, load_linker_config
+from training.linker.pairs import Pairs, collect_pairs, varied
+
+logger = logging.getLogger("motserve.training.linker")
+
+_COMMAND = "python -m training.linker --gt FOLDER --config configs/training/linker.yaml"
+_THRESHOLDS = (0.5, 0.8, 0.9, 0.95)
+
+
+def train_linker(gt: Path, settings: LinkerTraining, target: Path) -> dict[str, float]:
+    """Train the network and write its weights.
+
+    Args:
+        gt: Folder of ground truth.
+        settings: The settings.
+        target: File for the weights; what was measured stands in its metadata.
+
+    Returns:
+        What was measured on the sequences kept for validation, if any.
+
+    Raises:
+        NotFound: A sequence is not there.
+        InvalidData: The ground truth is malformed or has too few people.
+    """
+    torch.manual_seed(settings.seed)
+    torch.set_num_threads(settings.threads)
+    rng = np.random.default_rng(settings.seed)
+    shape = Shape(settings.span_s, settings.points, settings.channels)
+    kept = find_truth(gt, settings.validation) if settings.validation else {}
+    learned = {name: one for name, one in find_truth(gt, settings.sequences).items() if name not in kept}
+    if not learned:
+        raise InvalidData(f"{gt}: nothing is left to learn from besides the sequences of validation")
+    pairs = collect_pairs(list(learned.values()), settings.runs, settings, shape, rng)
+    logger.info("%d pairs, %d of the same person", len(pairs.same), int(pairs.same.sum()))
+    network = AFLink(shape, settings.dropout)
+    _fit(network, pairs, settings, rng)
+    metrics: dict[str, float] = {}
+    if kept:
+        metrics = _measure(network, collect_pairs(list(kept.values()), settings.validation_runs, settings, shape, rng))
+        logger.info("measured: %s", metrics)
+    metadata = {
+        "shape": asdict(shape),
+        "command": _COMMAND,
+        "seed": settings.seed,
+        "metrics": metrics,
+        "learned": sorted(learned),
+        "settings": settings.model_dump(mode="json"),
+    }
+    with replacing(target) as partial:
+        save_file(halved(network.state_dict()), partial, {key: json.dumps(value) for key, value in metadata.items()})
+    return metrics
+
+
+def _fit(network: AFLink, pairs: Pairs, settings: LinkerTraining, rng: np.random.Generator) -> None:
+    batches = -(-len(pairs.same) // settings.batch_size)
+    optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, settings.epochs * batches)
+    network.train()
+    for epoch in range(settings.epochs):
+        started, total = time.monotonic(), 0.0
+        for rows in np.array_split(rng.permutation(len(pairs.same)), batches):
+            inputs, same = (
+                torch.from_numpy(varied(pairs.inputs[rows], settings, rng)),
+                torch.from_numpy(pairs.same[rows]),
+            )
+            loss = binary_cross_entropy_with_logits(network(inputs), same)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            total += float(loss.detach()) * len(rows)
+        logger.info("epoch %d: loss %.4f, %.1f s", epoch + 1, total / len(pairs.same), time.monotonic() - started)
+
+
+def _measure(network: AFLink, pairs: Pairs) -> dict[str, float]:
+    """Return how many of the same are found, and of those found are the same, at some thresholds."""
+    network.eval()
+    with torch.inference_mode():
+        scores = network(torch.from_numpy(pairs.inputs)).sigmoid().numpy()
+    same = pairs.same > 0
+    metrics = {"pairs": float(len(same)), "same": float(same.sum())}
+    for least in _THRESHOLDS:
+        found = scores >= least
+        metrics[f"recall_{least}"] = round(float(found[same].mean()), 4)
+        metrics[f"precision_{least}"] = round(float(same[found].mean()), 4) if found.any() else 1.0
+    return metrics
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m training.linker", description=__doc__)
+    parser.add_argument("--gt", type=Path, required=True, help="folder of ground truth")
+    parser.add_argument("--config", type=Path, default=Path("configs/training/linker.yaml"), help="settings, YAML")
+    parser.add_argument("--output", type=Path, default=Path("runs/linker/aflink.safetensors"), help="file for weights")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+
+    def run() -> None:
+        settings = load_linker_config(chosen.config)
+        chosen.output.parent.mkdir(parents=True, exist_ok=True)
+        train_linker(chosen.gt, settings, chosen.output)
+        logger.info("written: %s", chosen.output)
+
+    return exit_code(run, logger)

@@ -1,0 +1,156 @@
+"""Pairs of pieces of tracks as a tracker leaves them, from ground truth that is seen through a made-up detector.
+
+What a linker has to judge are the pairs that the tracker itself could not join, and these are no fair sample of all
+pairs: the easy ones are gone. So trackers run first, on detections made up from the ground truth: in turn the default,
+which waits long for people and leaves hard pairs, and others that wait less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+from motserve.base import TrackerBase
+from motserve.config import ByteTrackConfig, LinkingConfig, SortConfig, TrackerConfig
+from motserve.errors import InvalidData
+from motserve.lab.evaluation.sequences import TruthFile
+from motserve.postprocessing import PossibleJoints, find_joints
+from motserve.postprocessing.aflink import COORDINATES, Shape, encode
+from motserve.results import MotTable, read_mot
+from motserve.tracking import build_tracker
+from motserve.types import Detections, FloatArray, IntArray, TrackedFrame
+from training.linker.config import LinkerTraining, SightConfig
+
+_PEDESTRIAN = 1
+_CLASSED_COLUMNS = 9  # of ground truth that says what a row is and how much of it is seen
+_FALLBACK_RATE_HZ = 30.0
+_TRACKERS: Final[Sequence[TrackerConfig]] = (
+    ByteTrackConfig(),
+    ByteTrackConfig(lost_buffer_s=0.5),
+    SortConfig(),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """What the network sees of pairs, and the truth.
+
+    Attributes:
+        inputs: `(n, 2, points, 4)` float32.
+        same: `(n,)` float32, 1 where both pieces are the same person.
+    """
+
+    inputs: FloatArray
+    same: FloatArray
+
+
+def collect_pairs(
+    truths: list[TruthFile], runs: int, settings: LinkerTraining, shape: Shape, rng: np.random.Generator
+) -> Pairs:
+    """Return the pairs that trackers leave over.
+
+    Args:
+        truths: The sequences.
+        runs: How often each is seen, every time by another detector.
+        settings: What the detectors are like, and which pairs count.
+        shape: How the network samples a piece.
+        rng: Randomness.
+
+    Raises:
+        InvalidData: A file is malformed, does not say how much is seen of people, or there is no pair.
+    """
+    inputs, same = [np.empty((0, 2, shape.points, COORDINATES), np.float32)], [np.empty(0, np.float32)]
+    for truth in truths:
+        table, rate = read_mot(truth.path), truth.rate_hz or _FALLBACK_RATE_HZ
+        if table.columns != _CLASSED_COLUMNS:
+            raise InvalidData(f"{truth.path} does not say how much of people is seen; MOT17 and MOT20 do")
+        for run in range(runs):
+            tracker = _TRACKERS[run % len(_TRACKERS)]
+            left = _left_over(_people(table), truth.frames, build_tracker(tracker, rate), rate, settings, rng)
+            inputs.extend(encode(*pair, shape)[None] for pair in left[0].pieces())
+            same.append(left[1])
+    pairs = Pairs(np.concatenate(inputs), np.concatenate(same))
+    if not pairs.same.any():
+        raise InvalidData("the ground truth leaves no pair of the same person; it has too few people or frames")
+    return pairs
+
+
+def varied(inputs: FloatArray, settings: LinkerTraining, rng: np.random.Generator) -> FloatArray:
+    """Return pairs as other cameras may have seen them: mirrored, in other tempo, and from cameras that drift.
+
+    The ground truth has few cameras and few people; what is the same for both pieces must not matter.
+    """
+    count, inputs = len(inputs), inputs.copy()
+    inputs[:, :, :, 1] *= np.where(rng.random(count) < 0.5, -1, 1).astype(np.float32)[:, None, None]
+    inputs[:, :, :, 0] *= np.exp(rng.normal(0, settings.tempo, count)).astype(np.float32)[:, None, None]
+    drift = rng.normal(0, settings.drift, (count, 2)).astype(np.float32)
+    inputs[:, :, :, 1:3] += inputs[:, :, :, :1] * drift[:, None, None]
+    return inputs
+
+
+def _people(table: MotTable) -> MotTable:
+    return table.part((table.scores > 0) & (table.classes == _PEDESTRIAN))
+
+
+def _left_over(
+    people: MotTable,
+    frames: int | None,
+    tracker: TrackerBase,
+    rate: float,
+    settings: LinkerTraining,
+    rng: np.random.Generator,
+) -> tuple[PossibleJoints, FloatArray]:
+    """Track what a made-up detector sees, and return the pairs left to judge and whether they are the same person."""
+    tracked: list[TrackedFrame] = []
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for index, (seen, persons) in enumerate(_seen(people, frames, settings.sight, rng)):
+        tracks = tracker.update(seen, index / rate)
+        tracked.append(TrackedFrame(index, index / rate, tracks, tracks.ids))
+        for identity, row in zip(tracks.ids.tolist(), tracks.detections.tolist(), strict=True):
+            last[identity] = int(persons[row])
+            first.setdefault(identity, last[identity])
+    gates = LinkingConfig(max_gap_s=settings.max_gap_s, max_distance=settings.max_distance)
+    joints = find_joints(tracked, gates)
+    ended = np.array([last[identity] for identity in joints.identities[joints.before].tolist()], np.int64)
+    began = np.array([first[identity] for identity in joints.identities[joints.after].tolist()], np.int64)
+    return joints, (ended == began).astype(np.float32)
+
+
+def _seen(
+    people: MotTable, frames: int | None, sight: SightConfig, rng: np.random.Generator
+) -> list[tuple[Detections, IntArray]]:
+    """Return what a detector sees in each frame, and whom each of its detections shows."""
+    count = frames or int(people.frames.max(initial=-1)) + 1
+    order = np.lexsort((people.frames, people.ids))
+    boxes = people.ltwh[order]
+    boxes[:, 2:] += boxes[:, :2]
+    height = (boxes[:, 3] - boxes[:, 1])[:, None]
+    boxes += height * sight.jitter * np.stack([_wander(len(order), sight.memory, rng) for _ in range(4)], axis=1)
+    clarity = people.visibility[order] + sight.whim * _wander(len(order), sight.memory, rng)
+    confidence = np.clip(sight.sureness * clarity / (clarity.clip(0) + sight.half_seen), 0, 1)
+    visible = np.flatnonzero((confidence > sight.least) & (boxes[:, 2:] > boxes[:, :2] + 1).all(axis=1))
+    when = people.frames[order][visible]
+    visible, when = visible[np.argsort(when, kind="stable")], np.sort(when, kind="stable")
+    parts = np.split(visible, np.searchsorted(when, np.arange(1, count)))
+    return [
+        (
+            Detections(
+                boxes[part].astype(np.float32), confidence[part].astype(np.float32), np.zeros(len(part), np.int64)
+            ),
+            people.ids[order][part],
+        )
+        for part in parts
+    ]
+
+
+def _wander(count: int, memory: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return noise of variance 1 that changes slowly along the rows."""
+    noise = rng.normal(0, np.sqrt(1 - memory**2), count)
+    noise[:1] = rng.normal(0, 1)
+    return np.asarray(lfilter([1.0], [1.0, -memory], noise))

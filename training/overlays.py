@@ -1,0 +1,180 @@
+"""What is put into rendered pictures besides rendered people: people, things and places out of photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from motserve.lab.scenes import Cutout
+from motserve.types import Image
+
+Cut: TypeAlias = NDArray[np.uint8]
+"""Something cut out of a photograph: `(h, w, 4)` uint8, BGR multiplied by the coverage, and the coverage."""
+
+_STRETCH: Final = 0.08
+"""Standard deviation of a person's width against the height, as a share."""
+
+_LEAST_METRES, _MOST_METRES = 1.5, 1.95
+_LEAST_THING, _MOST_THING = 0.2, 2.2
+_LEAST_PART: Final = 0.25
+"""Smallest part of a photograph that is a place, as a share of its sides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Props:
+    """What there is to choose from.
+
+    Attributes:
+        people: Views of each person.
+        things: Whatever is nobody, in groups of which each is chosen equally often.
+        places: Pictures without anybody, in groups of which each is chosen equally often.
+    """
+
+    people: Sequence[Sequence[Cut]] = ()
+    things: Sequence[Sequence[Cut]] = ()
+    places: Sequence[Sequence[Image]] = ()
+
+
+def draw_person(props: Props, recoloured: float, rng: np.random.Generator) -> Cutout:
+    """Choose a person, a view of them and perhaps other colours for the clothes.
+
+    Args:
+        props: What there is to choose from; people at the least.
+        recoloured: Share of people whose clothes get other colours.
+        rng: Everything random.
+    """
+    view = _one_of(props.people, rng)
+    if rng.random() < 0.5:
+        view = np.ascontiguousarray(view[:, ::-1])
+    if rng.random() < recoloured:
+        view = wear(view, draw_dye(rng))
+    width = max(4, round(view.shape[1] * float(np.exp(rng.normal(0, _STRETCH)))))
+    view = np.asarray(cv2.resize(view, (width, view.shape[0]), interpolation=cv2.INTER_AREA), np.uint8)
+    return Cutout(rng.uniform(_LEAST_METRES, _MOST_METRES), (_lit(view, rng),))
+
+
+def dress_person(props: Props, rng: np.random.Generator) -> Cutout:
+    """Choose a person with all their views and put other clothes on them, the same in each."""
+    views = props.people[int(rng.integers(len(props.people)))]
+    dyes = draw_dye(rng)
+    while dyes.upper is None and dyes.lower is None:  # that would be the person as they were filmed
+        dyes = draw_dye(rng)
+    mirrored = rng.random() < 0.5
+    dressed = (wear(view, dyes) for view in views)
+    turned = tuple(np.ascontiguousarray(view[:, ::-1]) if mirrored else view for view in dressed)
+    return Cutout(rng.uniform(_LEAST_METRES, _MOST_METRES), turned)
+
+
+def draw_thing(props: Props, rng: np.random.Generator) -> Cutout:
+    """Choose a thing, turned and mirrored as it comes."""
+    thing = np.rot90(_one_of(props.things, rng), rng.choice(4, p=(0.7, 0.1, 0.1, 0.1)))
+    if rng.random() < 0.5:
+        thing = thing[:, ::-1]
+    return Cutout(rng.uniform(_LEAST_THING, _MOST_THING), (_lit(np.ascontiguousarray(thing), rng),))
+
+
+def draw_place(props: Props, width: int, height: int, rng: np.random.Generator) -> Image:
+    """Cut a part out of a photograph, of the proportions that are asked for, and perhaps mirror it."""
+    picture = _one_of(props.places, rng)
+    rows, columns = picture.shape[:2]
+    share = rng.uniform(_LEAST_PART, 1) * min(columns / width, rows / height)
+    wide, tall = max(8, int(share * width)), max(8, int(share * height))
+    x, y = rng.integers(0, max(1, columns - wide + 1)), rng.integers(0, max(1, rows - tall + 1))
+    part = picture[y : y + tall, x : x + wide]
+    return np.ascontiguousarray(part[:, ::-1] if rng.random() < 0.5 else part)
+
+
+def _one_of(groups: Sequence[Sequence[NDArray[np.uint8]]], rng: np.random.Generator) -> NDArray[np.uint8]:
+    group = groups[int(rng.integers(len(groups)))]
+    return group[int(rng.integers(len(group)))]
+
+
+@dataclass(frozen=True, slots=True)
+class Dye:
+    """Colours for one part of the clothes.
+
+    Attributes:
+        hue: Half degrees; the new hue, or what the old one is turned by.
+        new: Whether all of it gets one hue: what is grey or black has none to turn.
+        saturation: Factor and summand, of 255.
+        value: Factor and summand, of 255.
+    """
+
+    hue: float
+    new: bool
+    saturation: tuple[float, float]
+    value: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Dyes:
+    """Colours for the clothes of a person; None leaves a part as it is.
+
+    Attributes:
+        waist: Where the upper part ends, as a share of the height from the top.
+        upper: Above the waist.
+        lower: Below.
+    """
+
+    waist: float
+    upper: Dye | None
+    lower: Dye | None
+
+
+def draw_dye(rng: np.random.Generator) -> Dyes:
+    """Choose colours for the upper and the lower part, each its own."""
+
+    def one() -> Dye | None:
+        if rng.random() < 0.2:
+            return None
+        value = rng.uniform(0.5, 1.6), rng.uniform(-40, 90)
+        if rng.random() < 0.5:
+            return Dye(rng.uniform(0, 180), True, (0.3, rng.uniform(0, 200)), value)
+        return Dye(rng.uniform(-90, 90), False, (rng.uniform(0.4, 1.6), 0), value)
+
+    return Dyes(rng.uniform(0.46, 0.56), one(), one())
+
+
+def wear(person: Cut, dyes: Dyes) -> Cut:
+    """Give the upper and the lower half of the clothes other colours; head and feet keep theirs.
+
+    Where the one ends and the other begins is guessed from how people are built.
+    """
+    at = np.linspace(0, 1, len(person), dtype=np.float32)[:, None]
+    above = 1 - _ramp(at, dyes.waist - 0.02, dyes.waist + 0.02)
+    parts = (_ramp(at, 0.14, 0.18) * above, (1 - above) * (1 - _ramp(at, 0.9, 0.95)))
+    changed = person.astype(np.float32)
+    for part, dye in zip(parts, (dyes.upper, dyes.lower), strict=True):
+        if dye is not None:
+            changed += part[..., None] * (_dyed(person, dye) - changed)
+    return np.asarray(np.clip(changed, 0, person[..., 3:]).round(), np.uint8)
+
+
+def _dyed(person: Cut, dye: Dye) -> NDArray[np.float32]:
+    """Return the whole person in other colours."""
+    colours = cv2.cvtColor(np.ascontiguousarray(person[..., :3]), cv2.COLOR_BGR2HSV).astype(np.float32)
+    coverage = person[..., 3].astype(np.float32)
+    hue, saturation, value = (colours[..., channel] for channel in range(3))
+    hue[:] = dye.hue if dye.new else (hue + dye.hue) % 180
+    saturation[:] = dye.saturation[0] * saturation + dye.saturation[1]
+    value[:] = dye.value[0] * value + dye.value[1] * coverage / 255
+    limits = np.stack([np.full_like(coverage, 179), np.full_like(coverage, 255), coverage], axis=-1)
+    bounded = np.clip(colours, 0, limits).astype(np.uint8)
+    return np.dstack([cv2.cvtColor(bounded, cv2.COLOR_HSV2BGR).astype(np.float32), coverage])
+
+
+def _lit(cut: Cut, rng: np.random.Generator) -> Cut:
+    """Change light and tint, as another lamp and another camera would."""
+    gain = np.exp(rng.normal(0, 0.22)) * np.exp(rng.normal(0, 0.05, 3))
+    lit = cut.astype(np.float32)
+    lit[..., :3] = lit[..., :3] * gain + rng.normal(0, 8) * (lit[..., 3:] / 255)
+    return np.asarray(np.clip(lit, 0, lit[..., 3:]).round(), np.uint8)
+
+
+def _ramp(at: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+    return np.asarray(np.clip((at - low) / (high - low), 0, 1), np.float32)

@@ -1,0 +1,1 @@
+"""Training of embedders: `python -m training.reid`."""

@@ -1,0 +1,80 @@
+"""Trains an embedder on crops of people: `python -m training.reid --config configs/training/reid.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from motserve.errors import InvalidConfig
+from motserve.models.mlflow_store import placed
+from motserve.models.weights import BUNDLED, REGISTRY
+from training.command import run_command
+from training.job import Job
+from training.reid.config import ReidTrainingConfig
+from training.reid.data import describe_training_data, list_tests, read_training_data
+from training.reid.network import IMAGENET, build_network, load_start
+from training.reid.train import train_reid
+
+
+def make_job(settings: ReidTrainingConfig) -> Job[ReidTrainingConfig]:
+    """Return the job, once data and settings were found to fit together: workers are not started in vain.
+
+    Args:
+        settings: Everything that was set.
+
+    Raises:
+        NotFound: A folder or a file is not there.
+        InvalidConfig: Settings do not fit the data, or the backbone the crops.
+        InvalidData: Data are malformed or too few.
+        WeightsUnavailable: The weights to start from cannot be had.
+    """
+    settings = _placed(settings)
+    found = read_training_data(settings.data)
+    if found.classes < settings.batch.identities:
+        raise InvalidConfig(
+            f"{settings.data.root} has {found.classes} people to learn from; batch.identities must not be above that"
+        )
+    list_tests(settings)
+    described = describe_training_data(settings.data)
+    network = build_network(settings.network, settings.crops)
+    start = load_start(network, settings.network, settings.crops, settings.mlflow)
+    if start is not None:
+        described["init"] = start.describe()
+        init = settings.network.init
+        if start.name.startswith(REGISTRY):
+            init = start.name  # the version that an alias stands for now
+        elif init not in (IMAGENET, BUNDLED):
+            init = str(start.path.absolute())
+        network_settings = settings.network.model_copy(update={"init": init})
+        settings = settings.model_copy(update={"network": network_settings})
+    return Job("reid", settings, train_reid, described)
+
+
+def _placed(settings: ReidTrainingConfig) -> ReidTrainingConfig:
+    """Make paths absolute, for workers that are in another folder."""
+    data = settings.data
+    apart = None if data.validation_ids is None else _absolute(data.validation_ids)
+    cross = tuple(
+        one.model_copy(
+            update={"root": _absolute(one.root), "people": None if one.people is None else _absolute(one.people)}
+        )
+        for one in settings.cross
+    )
+    network = settings.network.model_copy(update={"models_dir": _absolute(settings.network.models_dir)})
+    return settings.model_copy(
+        update={
+            "data": data.model_copy(update={"root": _absolute(data.root), "validation_ids": apart}),
+            "cross": cross,
+            "mlflow": placed(settings.mlflow),
+            "network": network,
+        }
+    )
+
+
+def _absolute(path: Path) -> Path:
+    return path.absolute()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train; return the exit code."""
+    return run_command("python -m training.reid", __doc__, ReidTrainingConfig, make_job, arguments)

@@ -1,0 +1,146 @@
+"""Builds the network that is trained, with the weights that it starts from, and writes it to a file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from motserve.config import Config, MlflowConfig, ReIDConfig, change_config
+from motserve.errors import InvalidConfig, WeightsUnavailable
+from motserve.files.atomic import replacing
+from motserve.models.downloads import IMAGENET as PUBLISHED
+from motserve.models.weights import Weights, resolve_weights
+from motserve.reid.backbones import tell_backbone
+from motserve.reid.loading import load_network
+from motserve.reid.network import EmbedderNetwork
+from motserve.reid.osnet import bare_state
+from training.job_config import SCRATCH
+from training.reid.config import CropConfig, NetworkConfig
+
+logger = logging.getLogger("motserve.training.reid")
+
+IMAGENET: Final = "imagenet"
+"""The `network.init` of the trunk that torchvision trained."""
+
+
+def build_network(settings: NetworkConfig, crops: CropConfig) -> EmbedderNetwork:
+    """Return the network with random weights.
+
+    Raises:
+        InvalidConfig: The backbone cannot take crops of that size.
+    """
+    network = EmbedderNetwork(settings.backbone, settings.dimension, (crops.height, crops.width))
+    if settings.norm_momentum is not None:
+        for module in network.trunk.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = settings.norm_momentum
+    return network
+
+
+def load_start(
+    network: EmbedderNetwork, settings: NetworkConfig, crops: CropConfig, mlflow: MlflowConfig
+) -> Weights | None:
+    """Put the weights into a network that it starts from.
+
+    Args:
+        network: From `build_network`.
+        settings: Which weights.
+        crops: The size of the crops.
+        mlflow: The registry of `models:/…`.
+
+    Returns:
+        The weights; None for `scratch`.
+
+    Raises:
+        InvalidConfig: The weights are those of another network.
+        WeightsUnavailable: They cannot be had.
+    """
+    if settings.init == SCRATCH:
+        return None
+    weights = _find(settings, mlflow)
+    if weights.path.suffix == ".safetensors":
+        network.load_state_dict(_same(settings, crops, weights).state_dict())
+    else:
+        _load_trunk(network, settings, weights)
+    logger.info("starts from weights", extra={"weights": weights.name, "sha256": weights.sha256})
+    return weights
+
+
+def save_network(state: Mapping[str, torch.Tensor], settings: NetworkConfig, crops: CropConfig, path: Path) -> None:
+    """Write the weights of an embedder as motserve loads them.
+
+    They are in single precision: a training may go on from them, and variances of batch norms can leave the range of
+    half precision. Services halve them on the device if they want to.
+
+    Args:
+        state: State of an `EmbedderNetwork`.
+        settings: Which network it is.
+        crops: The size of its crops.
+        path: The file.
+    """
+    metadata = {
+        "backbone": settings.backbone,
+        "dimension": str(settings.dimension),
+        "crop_height": str(crops.height),
+        "crop_width": str(crops.width),
+        "command": "python -m training.reid",
+    }
+    with replacing(path) as partial:
+        save_file({name: value.cpu().contiguous() for name, value in state.items()}, partial, metadata)
+
+
+def _find(settings: NetworkConfig, mlflow: MlflowConfig) -> Weights:
+    name = settings.init
+    if name == IMAGENET:
+        name = f"{settings.backbone}-imagenet"
+        if name not in PUBLISHED:
+            raise InvalidConfig(
+                f"network.init imagenet: there are weights for {', '.join(PUBLISHED.values())}, not for "
+                f"{settings.backbone}; give a .pth file of torchreid, or scratch"
+            )
+    changes = {"reid": {"weights": [name]}, "models_dir": settings.models_dir, "mlflow": mlflow.model_dump()}
+    return resolve_weights("reid", change_config(Config(), changes))
+
+
+def _same(settings: NetworkConfig, crops: CropConfig, weights: Weights) -> EmbedderNetwork:
+    """Load an embedder of motserve, which must be the network that is trained."""
+    with safe_open(weights.path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    theirs = metadata.get("backbone"), metadata.get("dimension")
+    if theirs != (settings.backbone, str(settings.dimension)):
+        raise InvalidConfig(
+            f"network.init {weights.name} is {theirs[0]} with {theirs[1]} dimensions, but network.backbone is "
+            f"{settings.backbone} and network.dimension {settings.dimension}; set them alike, or start from something "
+            "else"
+        )
+    network = load_network(ReIDConfig(crop_height=crops.height, crop_width=crops.width), weights)
+    assert isinstance(network, EmbedderNetwork)
+    return network
+
+
+def _load_trunk(network: EmbedderNetwork, settings: NetworkConfig, weights: Weights) -> None:
+    """Take the trunk of a published classifier or OSNet; the rest of the network stays as it is."""
+    try:
+        state = bare_state(torch.load(weights.path, map_location="cpu", weights_only=True))
+        backbone = tell_backbone(state)
+        if backbone == settings.backbone:
+            missing, unexpected = network.load_trunk(state)
+            if missing or unexpected:
+                raise ValueError(f"misses {missing[:3]}, has {unexpected[:3]}")
+    except Exception as error:
+        raise WeightsUnavailable(
+            f"network.init {weights.name} is nothing that a {settings.backbone} can start from "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    if backbone != settings.backbone:
+        raise InvalidConfig(
+            f"network.init {weights.name} is {backbone or 'of an unknown network'}, but network.backbone is "
+            f"{settings.backbone}; set them alike, or start from something else"
+        )

@@ -1,0 +1,230 @@
+"""What every worker of the training of an embedder does, epoch by epoch and from checkpoint to checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from motserve.errors import MotserveError
+from motserve.lab.evaluation.retrieval import RETRIEVAL_RATIOS
+from motserve.lab.experiments.record import percent
+from training.job import MODEL
+from training.reid.config import ReidTrainingConfig
+from training.reid.crops import CropDataset, load_batches
+from training.reid.data import TrainingData, list_tests, read_training_data
+from training.reid.engine import Engine
+from training.reid.losses import Learner, Losses
+from training.reid.network import build_network, load_start
+from training.reid.result import write_result
+from training.reid.sampler import PKBatches, Share
+from training.reid.validation import validate
+from training.worker import Worker, WorkerStep
+
+logger = logging.getLogger("motserve.training.reid")
+
+_STATE: Final = "state.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class Step(WorkerStep):
+    """A step of an embedder.
+
+    Attributes:
+        losses: The losses on the worker's part of the batch.
+        learner: What has learned from it.
+    """
+
+    losses: Losses
+    learner: Learner
+
+
+Observe = Callable[[Step], None]
+"""Is told of every step of a worker, once it is done."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the training has come.
+
+    Attributes:
+        epoch: The last epoch that is done; 0 before the first.
+        ended: Whether no other follows.
+        best_epoch: The epoch that did best at validation, or the last where there is none; 0 before the first.
+        scores: What it did there, in per cent.
+        network: Its weights, on rank 0.
+    """
+
+    epoch: int = 0
+    ended: bool = False
+    best_epoch: int = 0
+    scores: dict[str, float] = field(default_factory=dict)
+    network: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+def silent(_: Step) -> None:
+    """Observe nothing."""
+
+
+def train_reid(worker: Worker, settings: ReidTrainingConfig, observe: Observe = silent) -> None:
+    """Train the embedder, go on from the last checkpoint if there is one, and leave the result in the last.
+
+    Args:
+        worker: Where this runs.
+        settings: Everything that was set.
+        observe: Is told of every step.
+
+    Raises:
+        MotserveError: Data or weights are missing or not valid, or the losses are no longer finite.
+    """
+    last = worker.exchange.latest()
+    if last is not None and (last / MODEL).is_dir():
+        return
+    data = read_training_data(settings.data)
+    engine = _engine(worker, settings, data, fresh=last is None)
+    progress = Progress()
+    if last is not None:
+        state = torch.load(last / _STATE, map_location="cpu", weights_only=True)
+        engine.restore(state["engine"])
+        progress = Progress(**state["progress"])
+        logger.info("goes on", extra={"epoch": progress.epoch, "rank": worker.rank})
+    batches = PKBatches(
+        data.labels,
+        settings.batch.identities,
+        settings.batch.views,
+        settings.seed,
+        Share(worker.rank, worker.count),
+    )
+    dataset = CropDataset(data.train.paths, data.labels, settings.crops)
+    loader = load_batches(dataset, batches, settings.compute.loaders, worker.device.type == "cuda")
+    while not progress.ended:
+        epoch = batches.epoch = progress.epoch + 1
+        metrics = _learn(worker, settings, engine, loader, epoch, observe)
+        progress.epoch = epoch
+        if worker.leads:
+            metrics |= _judge(settings, engine, data, progress)
+        progress.ended = _agreed(worker, progress.ended)
+        if worker.log is not None:
+            worker.log.metrics(epoch, metrics)
+            logger.info("epoch is done", extra={"job": settings.name, "epoch": epoch, **metrics})
+        worker.report(metrics, partial(_write_state, engine, progress))
+    _conclude(worker, settings, progress)
+
+
+def _engine(worker: Worker, settings: ReidTrainingConfig, data: TrainingData, fresh: bool) -> Engine:
+    torch.manual_seed(settings.seed)
+    network = build_network(settings.network, settings.crops)
+    if fresh and worker.leads:  # the others get them from rank 0
+        load_start(network, settings.network, settings.crops, settings.mlflow)
+    return Engine(worker, settings, network, data.classes)
+
+
+def _learn(
+    worker: Worker, settings: ReidTrainingConfig, engine: Engine, loader: Any, epoch: int, observe: Observe
+) -> dict[str, float]:
+    """Learn for one epoch and return its metrics, over all workers."""
+    # what the network itself draws, such as dropped paths, must not depend on what was drawn before
+    torch.manual_seed(int(np.random.SeedSequence([settings.seed, epoch, worker.rank]).generate_state(1)[0]))
+    rate = engine.begin(epoch)
+    started = time.monotonic()
+    sums = torch.zeros(len(Losses._fields) + 1, dtype=torch.float64, device=worker.device)
+    crops = steps = 0
+    for number, (pixels, labels) in enumerate(loader, 1):
+        losses, recognised = engine.step(pixels, labels)
+        sums += torch.stack([*losses, recognised.float()])  # stays on the device, which is not waited for
+        crops, steps = crops + len(labels), number
+        observe(Step(worker, epoch, number, losses, engine.learner))
+    if worker.count > 1:
+        torch.distributed.all_reduce(sums)
+    *totals, known = sums.tolist()
+    # all workers have equally many steps with equally many crops
+    means = {name: total / (steps * worker.count) for name, total in zip(Losses._fields, totals, strict=True)}
+    if not np.isfinite(means["total"]):
+        raise MotserveError(
+            f"the losses of epoch {epoch} are not finite: {means}; lower schedule.learning_rate, set "
+            "schedule.clip_norm, or train in another precision"
+        )
+    return {
+        **{f"loss/{name}": value for name, value in means.items()},
+        "learning_rate": rate,
+        "accuracy": 100 * known / (crops * worker.count),
+        "images_per_s": crops * worker.count / (time.monotonic() - started),
+    }
+
+
+def _judge(settings: ReidTrainingConfig, engine: Engine, data: TrainingData, progress: Progress) -> dict[str, float]:
+    """Validate where it is time to, keep the best network, and decide whether the training ends."""
+    epoch, validation = progress.epoch, settings.validation
+    network = engine.learner.network
+    progress.ended = epoch >= settings.schedule.epochs
+    if not len(data.validation):
+        if progress.ended:
+            _keep(progress, network.state_dict(), {})
+        return {}
+    if epoch % validation.every and not progress.ended:
+        return {}
+    found = validate(network, data.validation, settings.crops, validation.batch_size, engine.normalise)
+    scores = percent({name: found.as_dict()[name] for name in RETRIEVAL_RATIOS}, RETRIEVAL_RATIOS)
+    if not progress.best_epoch or scores["mAP"] > progress.scores["mAP"]:
+        _keep(progress, network.state_dict(), scores)
+    elif validation.patience and epoch - progress.best_epoch >= validation.patience:
+        logger.info("no better for long, ends here", extra={"epoch": epoch, "best": progress.best_epoch})
+        progress.ended = True
+    return {f"validation/{name}": value for name, value in scores.items()}
+
+
+def _keep(progress: Progress, network: Mapping[str, torch.Tensor], scores: Mapping[str, float]) -> None:
+    progress.best_epoch = progress.epoch
+    progress.scores = dict(scores)
+    progress.network = {name: value.detach().to("cpu", copy=True) for name, value in network.items()}
+
+
+def _agreed(worker: Worker, ended: bool) -> bool:
+    """Return what rank 0 has decided."""
+    if worker.count == 1:
+        return ended
+    decision = torch.tensor([int(ended)], device=worker.device)
+    torch.distributed.broadcast(decision, src=0)
+    return bool(decision.item())
+
+
+def _write_state(engine: Engine, progress: Progress, folder: Path) -> None:
+    kept = {name: getattr(progress, name) for name in Progress.__dataclass_fields__}
+    torch.save({"engine": engine.state(), "progress": kept}, folder / _STATE)
+
+
+def _conclude(worker: Worker, settings: ReidTrainingConfig, progress: Progress) -> None:
+    """Measure the best network once on the tests, and hand it in. The other workers wait."""
+    folder = worker.folder / MODEL
+    metrics: dict[str, float] = {}
+    if worker.log is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        training = {
+            "job": settings.name,
+            "seed": settings.seed,
+            "epochs": progress.epoch,
+            "epoch": progress.best_epoch,
+            "init": settings.network.init,
+            "data": settings.data.root.name,
+            "validation": progress.scores,
+        }
+        metrics = write_result(
+            progress.network, settings, list_tests(settings), training, folder, worker.folder, str(worker.device)
+        )
+        worker.log.summary(metrics)
+        worker.log.artifacts(worker.folder / "pictures", "pictures")
+        worker.log.artifacts(worker.folder / "settings.yaml")
+    worker.report(metrics, partial(_write_model, folder))
+
+
+def _write_model(model: Path, folder: Path) -> None:
+    shutil.copytree(model, folder / MODEL)

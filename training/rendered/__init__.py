@@ -1,0 +1,1 @@
+"""Rendered pictures of people with labels: `python -m training.rendered`."""

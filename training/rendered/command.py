@@ -1,0 +1,104 @@
+"""Renders pictures of people with labels, in the layout of YOLO: `python -m training.rendered --output FOLDER`.
+
+A data set for whoever has none at hand: what is learned from it finds rendered people.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+
+from motserve.config import LoggingConfig
+from motserve.config.logs import setup_logging
+from motserve.config.yaml_files import read_settings
+from motserve.lab.scenes import Shot
+from training.dir_cache import make_once
+from training.exit_code import exit_code
+from training.rendered.config import RenderedConfig, RenderedPictures
+from training.rendered.pictures import pictures
+
+logger = logging.getLogger("motserve.training")
+
+NAMES = {0: "person"}
+SEED_STEP = {"train": 0, "val": 1}
+"""Added to the seed: what is measured on is of another seed than what is learned from."""
+
+DATA_SETTINGS = {"pictures", "train_pictures", "validation_pictures", "least_visibility"}
+"""Settings that decide what the pictures and labels look like."""
+
+SMALLEST_PIXELS = 6
+"""A label whose clipped box is lower or narrower than half of this is left out: nothing of it survives the stride."""
+
+
+def write_dataset(settings: RenderedPictures, seed: int, folder: Path) -> Path:
+    """Render the pictures in the layout of Ultralytics; a folder that was finished with these settings is kept.
+
+    Returns:
+        The YAML file that describes the data set.
+    """
+    stamp = json.dumps([settings.model_dump(include=DATA_SETTINGS), seed], sort_keys=True)
+    data = folder / "data.yaml"
+
+    def render() -> None:
+        for part, count in (("train", settings.train_pictures), ("val", settings.validation_pictures)):
+            shots = pictures(settings.pictures, 2 * seed + SEED_STEP[part], count)
+            write_part(folder, part, ((shot, settings.least_visibility) for shot, _ in shots))
+        description = {"path": str(folder.resolve()), "train": "images/train", "val": "images/val", "names": NAMES}
+        data.write_text(yaml.safe_dump(description), encoding="utf-8")
+
+    make_once(folder, stamp, render)
+    return data
+
+
+def write_part(folder: Path, part: str, shots: Iterable[tuple[Shot, float]]) -> None:
+    """Write pictures and labels of a split in the layout of Ultralytics.
+
+    Args:
+        folder: Folder of the data set.
+        part: Name of the split.
+        shots: Pictures, each with the share of a person that can be seen where they are labelled, at the least.
+    """
+    for kind in ("images", "labels"):
+        (folder / kind / part).mkdir(parents=True)
+    for index, (shot, least_visibility) in enumerate(shots):
+        name = f"{index:06d}"
+        cv2.imwrite(str(folder / "images" / part / f"{name}.jpg"), shot.image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        (folder / "labels" / part / f"{name}.txt").write_text(labels_of(shot, least_visibility), encoding="utf-8")
+
+
+def labels_of(shot: Shot, least_visibility: float) -> str:
+    """Write `class x y w h`, centre and size as fractions of the picture, of everybody who can be seen.
+
+    Args:
+        shot: The picture and who is in it.
+        least_visibility: Share of a person that can be seen, at the least.
+    """
+    height, width = shot.image.shape[:2]
+    boxes = np.clip(shot.boxes, 0, (width, height, width, height))
+    size = boxes[:, 2:] - boxes[:, :2]
+    seen = (shot.visibility >= least_visibility) & (size[:, 1] >= SMALLEST_PIXELS)
+    seen &= size[:, 0] >= SMALLEST_PIXELS / 2
+    rows = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, size], axis=1)[seen] / (width, height, width, height)
+    return "".join("0 " + " ".join(f"{value:.6f}" for value in row) + "\n" for row in rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Render; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m training.rendered", description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path("configs/training/rendered.yaml"), help="settings, YAML")
+    parser.add_argument("--output", type=Path, default=Path("data/rendered"), help="folder of the data set")
+    chosen = parser.parse_args(arguments)
+    setup_logging(LoggingConfig())
+
+    def run() -> None:
+        settings = read_settings(chosen.config, RenderedConfig)
+        logger.info("rendered: %s", write_dataset(settings, settings.seed, chosen.output))
+
+    return exit_code(run, logger)

@@ -1,0 +1,145 @@
+"""Single rendered pictures for training: places, light, people and lenses drawn anew again and again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+
+from motserve.lab.scenes import Cutout, Placement, SceneConfig, Shot, Stage
+from motserve.lab.scenes.body import Pose
+from motserve.lab.scenes.clothing import Look, sample_hue, sample_look
+from motserve.types import Image
+from training.overlays import Props, draw_person, draw_place, draw_thing
+from training.rendered.config import PictureConfig
+
+NOTHING = Props()
+
+SHAPES = ((1.0, 0.5625), (1.0, 0.75), (1.0, 1.0), (0.75, 1.0))
+"""Width and height of the pictures as multiples of the longer side."""
+
+
+def pictures(
+    config: PictureConfig, seed: int, count: int, cast: Sequence[Look | Cutout] = (), props: Props = NOTHING
+) -> Iterator[tuple[Shot, list[int]]]:
+    """Take pictures of people standing and walking in random places.
+
+    Args:
+        config: What the pictures show.
+        seed: Everything random follows from this number.
+        count: How many pictures.
+        cast: People to choose from; without any, everybody is new in every picture.
+        props: What photographs offer besides, as often as the settings say.
+
+    Yields:
+        The picture, and the row of the cast of each person in it (counted through for new people).
+    """
+    stage: Stage | None = None
+    for index in range(count):
+        rng = np.random.default_rng([seed, index])
+        if stage is None or index % config.per_place == 0:
+            stage = _stage(config, props, rng)
+        people = 0 if rng.random() < config.empty else _crowd(config, rng)
+        if cast:
+            rows = rng.permutation(len(cast))[:people].tolist()
+            looks: list[Look | Cutout] = [cast[row] for row in rows]
+        else:
+            rows = list(range(people))
+            looks = [_anybody(config, props, rng) for _ in rows]
+        if props.things and config.most_things:
+            looks += [draw_thing(props, rng) for _ in range(int(rng.integers(config.most_things + 1)))]
+        shot = stage.shoot(_places(stage, looks, rng), stage.shake.at(rng.uniform(0, 1e4)), index)
+        yield Shot(lens(shot.image, config, rng), shot.boxes[:people], shot.visibility[:people]), rows
+
+
+def _anybody(config: PictureConfig, props: Props, rng: np.random.Generator) -> Look | Cutout:
+    if props.people and rng.random() < config.photographed:
+        return draw_person(props, config.recoloured, rng)
+    return sample_look(rng)
+
+
+def _crowd(config: PictureConfig, rng: np.random.Generator) -> int:
+    """Draw a number of people; few are more common than many."""
+    return 1 + int(config.most_people * rng.random() ** 1.6)
+
+
+def _stage(config: PictureConfig, props: Props, rng: np.random.Generator) -> Stage:
+    wide, tall = SHAPES[rng.integers(len(SHAPES))]
+    least, most = math.log(config.least_height), math.log(config.most_height)
+    far, near = sorted(np.exp(rng.uniform(least, most, 2)))
+    scene = SceneConfig(
+        seed=int(rng.integers(1 << 31)),
+        width=round(wide * config.longer_side),
+        height=round(tall * config.longer_side),
+        far_height=far,
+        near_height=max(near, 1.15 * far),
+        pillars=int(rng.choice(3, p=(0.55, 0.35, 0.1))),
+        furniture=int(rng.integers(0, 5)),
+        shake=0.02,
+        shake_degrees=3.0,
+        noise=float(rng.uniform(0, 3) if rng.random() < 0.7 else rng.uniform(3, 14)),
+        exposure=float(rng.uniform(0.5, 1.35)),
+    )
+    if props.places and rng.random() < config.photographed_places:
+        return Stage(scene, draw_place(props, scene.width, scene.height, rng))
+    clutter = _clutter(scene, rng) if rng.random() < config.clutter else None
+    return Stage(scene, clutter)
+
+
+def _clutter(scene: SceneConfig, rng: np.random.Generator) -> Image:
+    """Paint shapes that are no people, so that the network learns what people are and not what shops are."""
+    size = (scene.height, scene.width)
+    coarse = rng.uniform(30, 225, (int(rng.integers(2, 7)), int(rng.integers(2, 7)), 3)).astype(np.float32)
+    picture = np.clip(cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)
+    for _ in range(int(rng.integers(0, 40))):
+        colour = sample_hue(rng, (0.0, 0.8), (0.1, 0.95))
+        x, y = (int(value) for value in rng.uniform((0, 0), size[::-1]))
+        w, h = (int(value) for value in np.exp(rng.uniform(1.4, 5.0, 2)))
+        match rng.integers(4):
+            case 0:
+                cv2.rectangle(picture, (x, y), (x + w, y + h), colour, cv2.FILLED)
+            case 1:
+                cv2.ellipse(picture, (x, y), (w // 2, h // 2), float(rng.uniform(0, 180)), 0, 360, colour, cv2.FILLED)
+            case 2:
+                cv2.line(picture, (x, y), (x + w, y - h), colour, int(rng.integers(1, 14)), cv2.LINE_AA)
+            case _:
+                corners = (x, y) + rng.uniform(-0.5, 0.5, (4, 2)) * (w, h)
+                cv2.fillPoly(picture, [corners.astype(np.int32)], colour, cv2.LINE_AA)
+    return picture
+
+
+def _places(stage: Stage, looks: Sequence[Look | Cutout], rng: np.random.Generator) -> list[Placement]:
+    camera = stage.camera
+    placements: list[Placement] = []
+    for look in looks:
+        # Even in 1/z, which is even over the rows of the picture.
+        z = 1 / rng.uniform(1 / camera.far, 1 / camera.near)
+        x = rng.uniform(-1, 1) * (camera.half_width(z) + 0.3)
+        if placements and rng.random() < 0.25:
+            beside = placements[rng.integers(len(placements))]
+            z = float(np.clip(beside.z + rng.uniform(-0.6, 0.6), camera.near, camera.far))
+            x = beside.x + rng.normal(0, 0.4)
+        stride = 0.0 if rng.random() < 0.25 else rng.uniform(0.6, 1.15)
+        placements.append(Placement(look, x, z, Pose(rng.uniform(0, 2 * math.pi), rng.uniform(0, 2 * math.pi), stride)))
+    return placements
+
+
+def lens(image: Image, config: PictureConfig, rng: np.random.Generator) -> Image:
+    """Put focus, motion blur, compression and now and then a black-and-white camera on a picture."""
+    if rng.random() < config.blurred:
+        if rng.random() < 0.6:
+            image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.6)), np.uint8)
+        else:
+            kernel = np.zeros((7, 7), np.float32)
+            reach, angle = rng.uniform(1, 3), rng.uniform(-0.4, 0.4)
+            step = (round(reach * math.cos(angle)), round(reach * math.sin(angle)))
+            cv2.line(kernel, (3 - step[0], 3 - step[1]), (3 + step[0], 3 + step[1]), 1.0)
+            image = np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum()), np.uint8)
+    if rng.random() < config.colourless:
+        image = np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR), np.uint8)
+    if rng.random() < 0.7:
+        _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])
+        image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+    return image
