@@ -110,26 +110,26 @@ State: TypeAlias = dict[str, NDArray[Any]]
 """Arrays by name; parts of parts are told apart by a `/`."""
 
 
-def joined(**parts: Mapping[str, NDArray[Any]]) -> State:
+def merge_states(**parts: Mapping[str, NDArray[Any]]) -> State:
     """Put the states of parts together, each below its name.
 
-    >>> joined(tracker={"ids": np.array([1])})
+    >>> merge_states(tracker={"ids": np.array([1])})
     {'tracker/ids': array([1])}
     """
     return {f"{part}/{name}": values for part, state in parts.items() for name, values in state.items()}
 
 
-def part(state: Mapping[str, NDArray[Any]], name: str) -> State:
+def substate(state: Mapping[str, NDArray[Any]], name: str) -> State:
     """Return the state of one part; nothing where there is none of that name.
 
-    >>> part({"tracker/ids": np.array([1]), "now": np.array(0.5)}, "tracker")
+    >>> substate({"tracker/ids": np.array([1]), "now": np.array(0.5)}, "tracker")
     {'ids': array([1])}
     """
     start = f"{name}/"
     return {key.removeprefix(start): values for key, values in state.items() if key.startswith(start)}
 
 
-def take(state: Mapping[str, NDArray[Any]], name: str, dtype: type[np.generic], *shape: int) -> NDArray[Any]:
+def load_array(state: Mapping[str, NDArray[Any]], name: str, dtype: type[np.generic], *shape: int) -> NDArray[Any]:
     """Return a copy of one array.
 
     Args:

@@ -142,7 +142,7 @@ class Link:
     Attributes:
         track: The track that begins.
         identity: The identity it was given.
-        former: The track that held the identity before.
+        previous_track: The track that held the identity before.
         distance: Cosine distance between the looks of both, in [0, 2].
         gap_s: Seconds between the last sight of the one and the first of the other.
         moved: Distance between both places in body heights.
@@ -150,7 +150,7 @@ class Link:
 
     track: int
     identity: int
-    former: int
+    previous_track: int
     distance: float
     gap_s: float
     moved: float
@@ -176,7 +176,7 @@ class TrackedFrame:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class EmbeddedCrops:
     """The people of one frame whose embeddings were computed to tell who they are, crops that tell nothing left out.
 
     Attributes:

@@ -18,7 +18,7 @@ from motserve.lab.evaluation.calibration import play_returns
 from motserve.lab.evaluation.reid_data import read_ids
 from motserve.lab.evaluation.sequences import find_truth
 from motserve.lab.experiments.cache import open_cache
-from motserve.lab.experiments.calibration import looks_in_folder, looks_in_videos
+from motserve.lab.experiments.calibration import embeddings_in_folder, embeddings_in_videos
 from motserve.lab.experiments.models import Models
 from motserve.models.provenance import stamp
 
@@ -49,10 +49,10 @@ def reid(
     models, cache = Models(settings), open_cache(settings)
     with sequence_progress("embedding") as tell:
         if root is not None:
-            looks = looks_in_folder(root, read_ids(people) if people else None, models, cache, tell)
+            looks = embeddings_in_folder(root, read_ids(people) if people else None, models, cache, tell)
         else:
             assert gt is not None
-            looks = looks_in_videos(find_truth(gt, names_of(sequences)), videos, settings, cache, tell)
+            looks = embeddings_in_videos(find_truth(gt, names_of(sequences)), videos, settings, cache, tell)
     rates = settings.evaluation.calibration.rates
     returns = play_returns(
         looks.embeddings, looks.identities, looks.places, settings.reid, settings.evaluation.calibration

@@ -24,7 +24,7 @@ from motserve.files.names import readable
 from motserve.models.provenance import describe_files, stamp, write_stamp
 from motserve.pipeline import PipelineStats, track_frames
 from motserve.pipeline.local_models import LocalModels
-from motserve.postprocessing import Finisher, LookBook
+from motserve.postprocessing import EmbeddingHistory, PostProcessor
 from motserve.results import SUFFIXES, Format, ResultWriter, export, read_lines, read_results
 from motserve.results.run_folder import ANNOTATED, RUN_FILES, TRACKS, open_run_folder, run_name
 from motserve.video import VideoInfo, annotate_video, open_video
@@ -138,7 +138,7 @@ def _check_places(video: Path, output: Path | None, save_video: bool, settings: 
 def _track_to_lines(video: Path, lines: Path, settings: Config, progress: Progress) -> tuple[LocalModels, _Outcome]:
     """Track into a file of lines, which memory does not have to hold."""
     with open_video(video, settings.video) as source:
-        models, finisher = LocalModels(settings), Finisher(settings)
+        models, finisher = LocalModels(settings), PostProcessor(settings)
         stats, book = PipelineStats(), finisher.book((source.info.width, source.info.height))
         task = progress.add_task("tracking", total=source.info.frame_count, speed="")
 
@@ -147,7 +147,7 @@ def _track_to_lines(video: Path, lines: Path, settings: Config, progress: Progre
             size = (info.width, info.height)
             chunks = track_frames(
                 source.frames(), models.detect, models.embed, settings, stats, info.rate_hz, size,
-                witness=book.add if book else None, embed_boxes=models.embed_boxes,
+                on_embedded=book.add if book else None, embed_boxes=models.embed_boxes,
             )  # fmt: skip
             async with aclosing(chunks):
                 async for chunk in chunks:
@@ -171,7 +171,7 @@ def _track_to_lines(video: Path, lines: Path, settings: Config, progress: Progre
         return models, _Outcome(source.info, used, stats, seconds, source.frames_damaged, failure)
 
 
-def _finish(lines: Path, models: LocalModels, finisher: Finisher, book: LookBook | None) -> int:
+def _finish(lines: Path, models: LocalModels, finisher: PostProcessor, book: EmbeddingHistory | None) -> int:
     """Finish a file of lines in place, and return how many identities are left in it."""
     frames = finisher(list(read_results(lines, models.class_names)), book)
     with replacing(lines) as partial, ResultWriter(partial, models.class_names) as results:

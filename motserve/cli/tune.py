@@ -33,7 +33,7 @@ from motserve.lab.experiments.record import log_run, percent
 from motserve.lab.experiments.scoring import MOT_LIBRARIES
 from motserve.lab.tuning.search import Tuned, by_name, halves, nested, tune
 from motserve.models.provenance import stamp
-from motserve.postprocessing import Finisher
+from motserve.postprocessing import PostProcessor
 
 app = typer.Typer(no_args_is_help=True, help="Search for parameters.")
 console = Console()
@@ -78,8 +78,8 @@ def tracker(
         settings,
         weights={
             "detector": None if detections else models.detector_weights.describe(),
-            "reid": models.reid_weights.describe() if settings.looks_at_people else None,
-            **Finisher(settings).weights,
+            "reid": models.reid_weights.describe() if settings.needs_embeddings else None,
+            **PostProcessor(settings).weights,
         },
         data={sequence.name: sequence.describe() for sequence in loaded},
         libraries=(*MOT_LIBRARIES, "optuna", "ray"),

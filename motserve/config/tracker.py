@@ -263,7 +263,7 @@ class SortConfig(TrackerSection):
     )
 
 
-class ByLooksConfig(TrackerSection):
+class AppearanceFirstConfig(TrackerSection):
     """What the trackers share that go by appearance first and by overlap then."""
 
     confidence: float = Field(0.6, ge=0, le=1, description="Detections above this one count.")
@@ -277,7 +277,7 @@ class ByLooksConfig(TrackerSection):
     kalman: KalmanConfig = Field(KalmanConfig(), description="Motion model.")
 
 
-class DeepSortConfig(ByLooksConfig):
+class DeepSortConfig(AppearanceFirstConfig):
     """DeepSORT (Wojke et al., "Simple Online and Realtime Tracking with a Deep Association Metric", ICIP 2017)."""
 
     name: Literal["deepsort"] = Field("deepsort", description=_NAME)
@@ -287,7 +287,7 @@ class DeepSortConfig(ByLooksConfig):
     gallery: int = Field(100, ge=1, le=1000, description="Embeddings kept of each track, the latest ones.")
 
 
-class StrongSortConfig(ByLooksConfig):
+class StrongSortConfig(AppearanceFirstConfig):
     """StrongSORT (Du et al., "StrongSORT: Make DeepSORT Great Again", IEEE Transactions on Multimedia, 2023)."""
 
     name: Literal["strongsort"] = Field("strongsort", description=_NAME)
@@ -337,7 +337,7 @@ def needs_embeddings(config: TrackerConfig) -> bool:
     """Tell whether a tracker is to be told what people look like."""
     if isinstance(config, BotSortConfig):
         return config.appearance is not None
-    return isinstance(config, ByLooksConfig)
+    return isinstance(config, AppearanceFirstConfig)
 
 
 AnyTracker = Annotated[TrackerConfig, Field(discriminator="name"), BeforeValidator(_named)]

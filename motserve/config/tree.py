@@ -83,7 +83,7 @@ class Config(BaseSettings):
     registry: RegistryConfig = Field(RegistryConfig(), description="What models must reach to be promoted.")
 
     @property
-    def looks_at_people(self) -> bool:
+    def needs_embeddings(self) -> bool:
         """Whether embeddings are needed, for the tracker or for identities above it."""
         return self.reid.policy != "off" or needs_embeddings(self.tracker)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from motserve.errors import NotFound
 from motserve.people.database import Migration, migrate, select_by_id, transaction
-from motserve.people.identity_summaries import Portrait
+from motserve.people.identity_summaries import IdentitySummary
 from motserve.types import FloatArray
 
 _REMOVALS_KEPT = 100_000
@@ -88,7 +88,7 @@ class IdentityStore:
         self._max_identities = max_identities
         migrate(self._path, IDENTITIES_STEPS)
 
-    def remember(self, video_id: str, model: str, portraits: Sequence[Portrait]) -> None:
+    def remember(self, video_id: str, model: str, portraits: Sequence[IdentitySummary]) -> None:
         """Remember the people of a video, instead of those remembered of it before, in one transaction.
 
         Args:

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.base import State, cut, stacked, take
+from motserve.base import State, cut, load_array, stacked
 from motserve.config import IdentitiesConfig
 from motserve.types import FloatArray, Image, IntArray
 
 
 @dataclass(frozen=True, slots=True)
-class Portrait:
+class IdentitySummary:
     """What is remembered of one person of a video.
 
     Attributes:
@@ -49,8 +49,8 @@ class _Page:
     thumbnail: bytes = b""
 
 
-class PortraitBook:
-    """Portraits of the people of one video.
+class IdentitySummaries:
+    """Summaries of the people of one video.
 
     Args:
         config: How many people and embeddings are kept, and the quality of thumbnails.
@@ -93,10 +93,10 @@ class PortraitBook:
             if quality > page.quality:
                 page.quality, page.thumbnail = quality, self._encode(crops[row])
 
-    def portraits(self) -> list[Portrait]:
+    def portraits(self) -> list[IdentitySummary]:
         """Return the portraits, by rising identity."""
         return [
-            Portrait(identity, page.first_seen_s, page.last_seen_s, page.embeddings, page.thumbnail)
+            IdentitySummary(identity, page.first_seen_s, page.last_seen_s, page.embeddings, page.thumbnail)
             for identity, page in sorted(self._pages.items())
         ]
 
@@ -120,12 +120,12 @@ class PortraitBook:
         Raises:
             ValueError: An array is missing or has another shape or type.
         """
-        identities = take(state, "identities", np.int64, -1).tolist()
-        times = take(state, "times", np.float64, len(identities), 3)
-        counts = take(state, "counts", np.int64, len(identities), 3)
-        embeddings = cut(take(state, "embeddings", np.float32, -1, -1), counts[:, 0])
-        thumbnails = cut(take(state, "thumbnails", np.uint8, -1), counts[:, 1])
-        self.dropped = int(take(state, "dropped", np.int64))
+        identities = load_array(state, "identities", np.int64, -1).tolist()
+        times = load_array(state, "times", np.float64, len(identities), 3)
+        counts = load_array(state, "counts", np.int64, len(identities), 3)
+        embeddings = cut(load_array(state, "embeddings", np.float32, -1, -1), counts[:, 0])
+        thumbnails = cut(load_array(state, "thumbnails", np.uint8, -1), counts[:, 1])
+        self.dropped = int(load_array(state, "dropped", np.int64))
         self._pages = {
             identity: _Page(first, last, embeddings[row], int(counts[row, 2]), quality, thumbnails[row].tobytes())
             for row, (identity, (first, last, quality)) in enumerate(zip(identities, times.tolist(), strict=True))

@@ -1,17 +1,17 @@
 """One video through detector, tracker and identities: the code path of the command line and of the service alike."""
 
-from motserve.pipeline.loop import Detect, Embed, EmbedBoxes, follow_frames, track_frames
-from motserve.pipeline.video_tracker import Follower, Look, Picture, PipelineStats, Witness
+from motserve.pipeline.loop import Detect, Embed, EmbedBoxes, track_frames, track_frames_with
+from motserve.pipeline.video_tracker import Look, OnEmbedded, Picture, PipelineStats, VideoTracker
 
 __all__ = [
     "Detect",
     "Embed",
     "EmbedBoxes",
-    "Follower",
     "Look",
+    "OnEmbedded",
     "Picture",
     "PipelineStats",
-    "Witness",
-    "follow_frames",
+    "VideoTracker",
     "track_frames",
+    "track_frames_with",
 ]

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.base import State, cut, joined, part, stacked, take
+from motserve.base import State, cut, load_array, merge_states, stacked, substate
 from motserve.reid.linker import Decision
-from motserve.types import IntArray, Link, Sighting, TrackedFrame, Tracks
+from motserve.types import EmbeddedCrops, IntArray, Link, TrackedFrame, Tracks
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class ResolvedFrame:
     """A frame in which everybody's identity is known.
 
     Attributes:
@@ -25,26 +25,26 @@ class Settled:
     """
 
     frame: TrackedFrame
-    sighting: Sighting | None
+    sighting: EmbeddedCrops | None
 
 
 @dataclass(slots=True)
 class _Held:
     frame: TrackedFrame
-    sighting: Sighting | None
+    sighting: EmbeddedCrops | None
     open: set[int]
     """Provisional identities in the frame, all below 0."""
 
 
-class WaitingFrames:
+class FrameBuffer:
     """Frames that wait for decisions; there are no more of them than a decision takes."""
 
     def __init__(self) -> None:
         self._held: deque[_Held] = deque()
 
     def add(
-        self, frame: TrackedFrame, decisions: Sequence[Decision], sighting: Sighting | None = None
-    ) -> list[Settled]:
+        self, frame: TrackedFrame, decisions: Sequence[Decision], sighting: EmbeddedCrops | None = None
+    ) -> list[ResolvedFrame]:
         """Take in the next frame and what was decided with it.
 
         Args:
@@ -58,14 +58,14 @@ class WaitingFrames:
         self._held.append(_held(frame, sighting))
         return self.settle(decisions)
 
-    def settle(self, decisions: Sequence[Decision]) -> list[Settled]:
+    def settle(self, decisions: Sequence[Decision]) -> list[ResolvedFrame]:
         """Apply decisions, and return the frames that wait for nothing any more, in order."""
         for decision in decisions:
             self._apply(decision)
         done = []
         while self._held and not self._held[0].open:
             held = self._held.popleft()
-            done.append(Settled(held.frame, held.sighting))
+            done.append(ResolvedFrame(held.frame, held.sighting))
         return done
 
     def state_dict(self) -> State:
@@ -81,7 +81,7 @@ class WaitingFrames:
             "count": np.array([len(of_frame) for of_frame in tracks], np.int64),
             "identities": stacked([frame.identities for frame in frames], np.empty(0, np.int64)),
             "links": np.array(links, np.float64).reshape(-1, 1 + len(fields(Link))),
-            **joined(tracks=_columns(tracks, Tracks.empty()), sightings=_sightings(seen)),
+            **merge_states(tracks=_columns(tracks, Tracks.empty()), sightings=_sightings(seen)),
         }
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -90,14 +90,14 @@ class WaitingFrames:
         Raises:
             ValueError: An array is missing or has another shape or type.
         """
-        index = take(state, "index", np.int64, -1).tolist()
+        index = load_array(state, "index", np.int64, -1).tolist()
         n = len(index)
-        timestamp = take(state, "timestamp", np.float64, n).tolist()
-        count, sighted = take(state, "count", np.int64, n), take(state, "sighted", np.bool_, n)
-        identities = cut(take(state, "identities", np.int64, -1), count)
-        tracks = _tracks(part(state, "tracks"), count)
-        links = take(state, "links", np.float64, -1, 1 + len(fields(Link)))
-        seen = iter(_sightings_of(part(state, "sightings"), int(np.count_nonzero(sighted))))
+        timestamp = load_array(state, "timestamp", np.float64, n).tolist()
+        count, sighted = load_array(state, "count", np.int64, n), load_array(state, "sighted", np.bool_, n)
+        identities = cut(load_array(state, "identities", np.int64, -1), count)
+        tracks = _tracks(substate(state, "tracks"), count)
+        links = load_array(state, "links", np.float64, -1, 1 + len(fields(Link)))
+        seen = iter(_sightings_of(substate(state, "sightings"), int(np.count_nonzero(sighted))))
         self._held = deque(
             _held(
                 TrackedFrame(index[row], timestamp[row], tracks[row], identities[row], _links(links, row)),
@@ -137,7 +137,7 @@ def _named(identities: IntArray, decision: Decision) -> IntArray:
     return np.where(identities == decision.provisional, decision.identity, identities)
 
 
-def _held(frame: TrackedFrame, sighting: Sighting | None) -> _Held:
+def _held(frame: TrackedFrame, sighting: EmbeddedCrops | None) -> _Held:
     return _Held(frame, sighting, set(frame.identities[frame.identities < 0].tolist()))
 
 
@@ -152,7 +152,8 @@ def _tracks(state: Mapping[str, NDArray[Any]], count: IntArray) -> list[Tracks]:
     model = Tracks.empty()
     columns = {field.name: getattr(model, field.name) for field in fields(Tracks)}
     parts = {
-        name: cut(take(state, name, like.dtype.type, -1, *like.shape[1:]), count) for name, like in columns.items()
+        name: cut(load_array(state, name, like.dtype.type, -1, *like.shape[1:]), count)
+        for name, like in columns.items()
     }
     return [Tracks(**{name: parts[name][row] for name in parts}) for row in range(len(count))]
 
@@ -162,7 +163,7 @@ def _links(rows: NDArray[np.float64], frame: int) -> tuple[Link, ...]:
     return tuple(Link(int(track), int(new), int(old), *numbers) for track, new, old, *numbers in mine)
 
 
-def _sightings(seen: Sequence[Sighting]) -> State:
+def _sightings(seen: Sequence[EmbeddedCrops]) -> State:
     return {
         "timestamp": np.array([one.timestamp for one in seen], np.float64),
         "count": np.array([len(one.identities) for one in seen], np.int64),
@@ -174,13 +175,13 @@ def _sightings(seen: Sequence[Sighting]) -> State:
     }
 
 
-def _sightings_of(state: Mapping[str, NDArray[Any]], n: int) -> list[Sighting]:
-    timestamp, count = take(state, "timestamp", np.float64, n).tolist(), take(state, "count", np.int64, n)
+def _sightings_of(state: Mapping[str, NDArray[Any]], n: int) -> list[EmbeddedCrops]:
+    timestamp, count = load_array(state, "timestamp", np.float64, n).tolist(), load_array(state, "count", np.int64, n)
     columns = [
-        take(state, "identities", np.int64, -1),
-        take(state, "boxes", np.float32, -1, 4),
-        take(state, "scores", np.float32, -1),
-        take(state, "embeddings", np.float32, -1, -1),
-        take(state, "crops", np.uint8, -1, -1, -1, 3),
+        load_array(state, "identities", np.int64, -1),
+        load_array(state, "boxes", np.float32, -1, 4),
+        load_array(state, "scores", np.float32, -1),
+        load_array(state, "embeddings", np.float32, -1, -1),
+        load_array(state, "crops", np.uint8, -1, -1, -1, 3),
     ]
-    return [Sighting(*row) for row in zip(timestamp, *(cut(column, count) for column in columns), strict=True)]
+    return [EmbeddedCrops(*row) for row in zip(timestamp, *(cut(column, count) for column in columns), strict=True)]

@@ -35,7 +35,7 @@ class LocalModels:
         self._config = config
         detector_weights = resolve_weights("detector", config)
         self._detector = build_detector(config.detector, detector_weights)
-        self._reid_weights: Weights | None = resolve_weights("reid", config) if config.looks_at_people else None
+        self._reid_weights: Weights | None = resolve_weights("reid", config) if config.needs_embeddings else None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self.models = {
             "detector": detector_weights.describe(),

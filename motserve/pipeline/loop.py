@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from motserve.config import Config, ReIDConfig
 from motserve.pipeline.observer import UNOBSERVED, ChunkObserver, PipelineObserver
-from motserve.pipeline.video_tracker import Follower, Look, PipelineStats, Witness
+from motserve.pipeline.video_tracker import Look, OnEmbedded, PipelineStats, VideoTracker
 from motserve.reid.crops import cut_crops
 from motserve.types import Detections, FloatArray, Frame, Image, TrackedFrame
 
@@ -42,7 +42,7 @@ async def track_frames(
     stats: PipelineStats,
     rate_hz: float | None = None,
     size: tuple[int, int] | None = None,
-    witness: Witness | None = None,
+    on_embedded: OnEmbedded | None = None,
     embed_boxes: EmbedBoxes | None = None,
     observer: PipelineObserver = UNOBSERVED,
 ) -> AsyncGenerator[list[TrackedFrame], None]:
@@ -59,7 +59,7 @@ async def track_frames(
         stats: Counters that are kept up to date.
         rate_hz: The video's nominal frame rate in Hz, None where it is not known.
         size: Width and height of the pictures in pixels, None where they are not known.
-        witness: Told of everybody who was embedded, once it is known who that is; None for nobody to tell.
+        on_embedded: Told of everybody who was embedded, once it is known who that is; None for nobody to tell.
         embed_boxes: Cuts people out and embeds them in place of `embed`, where the network is in this process and may
             do both on its device; None where crops travel to it.
         observer: Told of each chunk of frames and how long its stages take.
@@ -70,33 +70,33 @@ async def track_frames(
     Raises:
         Exception: Whatever decoding (`InvalidVideo`), `detect` or `embed` raise; the frames before were yielded.
     """
-    follower = Follower(config, stats, rate_hz, size, witness)
+    video_tracker = VideoTracker(config, stats, rate_hz, size, on_embedded)
     async with contextlib.aclosing(
-        follow_frames(frames, detect, embed, config, follower, embed_boxes, observer)
+        track_frames_with(frames, detect, embed, config, video_tracker, embed_boxes, observer)
     ) as chunks:
         async for chunk in chunks:
             yield chunk
 
 
-async def follow_frames(
+async def track_frames_with(
     frames: Iterator[Frame],
     detect: Detect,
     embed: Embed,
     config: Config,
-    follower: Follower,
+    video_tracker: VideoTracker,
     embed_boxes: EmbedBoxes | None = None,
     observer: PipelineObserver = UNOBSERVED,
 ) -> AsyncGenerator[list[TrackedFrame], None]:
-    """Track as `track_frames` does, with a follower of one's own, which may go on from where another one was.
+    """Track as `track_frames` does, with a video_tracker of one's own, which may go on from where another one was.
 
-    Whenever frames are yielded, the follower has seen whole chunks only, unless it is not at rest.
+    Whenever frames are yielded, the video_tracker has seen whole chunks only, unless it is not at rest.
 
     Args:
-        frames: The decoded frames, from the first that the follower has not seen.
+        frames: The decoded frames, from the first that the video_tracker has not seen.
         detect: Detects in a chunk of frames.
         embed: Embeds crops of people.
         config: The configuration; the sections `pipeline` and `reid` are used.
-        follower: Tracker and identities.
+        video_tracker: Tracker and identities.
         embed_boxes: See `track_frames`.
         observer: See `track_frames`.
 
@@ -132,7 +132,7 @@ async def follow_frames(
                         look = _look_at(frame.image, embed, embed_boxes, config.reid, part)
                         picture = partial(_image_of, frame)
                         with part.stage("track"):
-                            tracked += await follower.advance(frame.index, frame.timestamp, found, look, picture)
+                            tracked += await video_tracker.advance(frame.index, frame.timestamp, found, look, picture)
                 except Exception as error:  # raised once the frames before are out
                     failure, broken = error, True
                 part.ended(len(chunk))
@@ -140,7 +140,7 @@ async def follow_frames(
                     yield tracked
                 if broken:
                     break
-            if rest := follower.finish():
+            if rest := video_tracker.finish():
                 yield rest
         finally:
             for _, request, _ in in_flight:

@@ -9,14 +9,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.base import State, joined, part, take
+from motserve.base import State, load_array, merge_states, substate
 from motserve.config import Config
-from motserve.pipeline.frame_buffer import Settled, WaitingFrames
+from motserve.pipeline.frame_buffer import FrameBuffer, ResolvedFrame
 from motserve.reid.crops import cut_crops, trusted
 from motserve.reid.linker import IdentityLinker
 from motserve.tracking import build_tracker
 from motserve.tracking.camera import CameraMotion
-from motserve.types import Cues, Detections, FloatArray, Image, Sighting, TrackedFrame
+from motserve.types import Cues, Detections, EmbeddedCrops, FloatArray, Image, TrackedFrame
 
 Look: TypeAlias = Callable[[FloatArray], Awaitable[FloatArray]]
 """Embeds what is in `(k, 4)` boxes of a frame, xyxy in pixels; answers `(k, d)` unit vectors."""
@@ -24,7 +24,7 @@ Look: TypeAlias = Callable[[FloatArray], Awaitable[FloatArray]]
 Picture: TypeAlias = Callable[[], Image]
 """Answers the picture of a frame."""
 
-Witness: TypeAlias = Callable[[Sighting], None]
+OnEmbedded: TypeAlias = Callable[[EmbeddedCrops], None]
 """Told of each frame in which people were embedded to tell who they are."""
 
 
@@ -47,7 +47,7 @@ class PipelineStats:
     spared: int = 0
 
 
-class Follower:
+class VideoTracker:
     """Tracker and identities of one video: what happens to a frame once its detections are there.
 
     Args:
@@ -55,10 +55,10 @@ class Follower:
         stats: Counters that are kept up to date.
         rate_hz: The video's nominal frame rate in Hz, None where it is not known.
         size: Width and height of the pictures in pixels, None where they are not known.
-        witness: Told of everybody who was embedded, once it is known who that is; None for nobody to tell.
+        on_embedded: Told of everybody who was embedded, once it is known who that is; None for nobody to tell.
 
     Attributes:
-        at_rest: Whether every frame that was begun was finished; only then is there a state to save.
+        is_idle: Whether every frame that was begun was finished; only then is there a state to save.
     """
 
     def __init__(
@@ -67,16 +67,16 @@ class Follower:
         stats: PipelineStats,
         rate_hz: float | None = None,
         size: tuple[int, int] | None = None,
-        witness: Witness | None = None,
+        on_embedded: OnEmbedded | None = None,
     ) -> None:
         self._tracker = build_tracker(config.tracker, rate_hz)
         self._camera = CameraMotion(config.camera) if config.camera else None
         self._linker = IdentityLinker(config.reid, size)
-        self._waiting = WaitingFrames()
+        self._waiting = FrameBuffer()
         self._stats = stats
         self._now = 0.0
-        self.at_rest = True
-        self._witness = witness
+        self.is_idle = True
+        self._witness = on_embedded
         self._config, self._size = config.reid, size
 
     async def advance(
@@ -89,13 +89,13 @@ class Follower:
             timestamp: Presentation time in seconds, greater than that of the frame before.
             detections: What was seen in the frame.
             look: Asked for the appearance of the people in doubt; not called where nobody is.
-            picture: Asked for the picture where the camera's motion is estimated or the witness is told.
+            picture: Asked for the picture where the camera's motion is estimated or the on_embedded is told.
 
         Returns:
             The frames, in order, in which everybody's identity is known now: often this one alone, none while somebody
             in it is in doubt, several when the doubt ends. `finish` returns the rest.
         """
-        self.at_rest = False
+        self.is_idle = False
         wanted = self._tracker.wants(detections)
         looks = await look(detections.boxes[wanted]) if len(wanted) else np.empty((0, 0), np.float32)
         camera = self._camera.advance(picture(), detections.boxes) if self._camera else None
@@ -118,13 +118,13 @@ class Follower:
             good = rows[np.isin(rows, good)]
             crops = cut_crops(picture(), tracks.boxes[good], self._config.crop_height, self._config.crop_width)
             found = embeddings[np.isin(rows, good)]
-            sighting = Sighting(timestamp, identities[good], tracks.boxes[good], tracks.scores[good], found, crops)
+            sighting = EmbeddedCrops(timestamp, identities[good], tracks.boxes[good], tracks.scores[good], found, crops)
         if not identities.all():  # predicted boxes of people who were recognised elsewhere
             shown = np.flatnonzero(identities)
             tracks, identities = tracks.part(shown), identities[shown]
         frame = TrackedFrame(index, timestamp, tracks, identities)
         settled = self._told(self._waiting.add(frame, self._linker.decisions(), sighting))
-        self.at_rest = True
+        self.is_idle = True
         return settled
 
     def finish(self) -> list[TrackedFrame]:
@@ -138,7 +138,7 @@ class Follower:
         Raises:
             RuntimeError: A frame was begun and not finished.
         """
-        if not self.at_rest:
+        if not self.is_idle:
             raise RuntimeError(f"frame {self._stats.frames} is not finished, there is no state to save")
         parts = {
             "tracker": self._tracker.state_dict(),
@@ -148,26 +148,26 @@ class Follower:
         if self._camera:
             parts["camera"] = self._camera.state_dict()
         numbers = {"now": np.array(self._now), "stats": np.array(astuple(self._stats), np.int64)}
-        return joined(**parts) | numbers
+        return merge_states(**parts) | numbers
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Replace the state, that of the counters too, by one that `state_dict` returned.
 
         Raises:
-            ValueError: It is not that of a follower with this configuration. What is left is of no use.
+            ValueError: It is not that of a video_tracker with this configuration. What is left is of no use.
         """
-        self._tracker.load_state_dict(part(state, "tracker"))
-        self._linker.load_state_dict(part(state, "linker"))
-        self._waiting.load_state_dict(part(state, "waiting"))
+        self._tracker.load_state_dict(substate(state, "tracker"))
+        self._linker.load_state_dict(substate(state, "linker"))
+        self._waiting.load_state_dict(substate(state, "waiting"))
         if self._camera:
-            self._camera.load_state_dict(part(state, "camera"))
-        self._now = float(take(state, "now", np.float64))
+            self._camera.load_state_dict(substate(state, "camera"))
+        self._now = float(load_array(state, "now", np.float64))
         counters = [field.name for field in fields(self._stats)]
-        for name, count in zip(counters, take(state, "stats", np.int64, len(counters)).tolist(), strict=True):
+        for name, count in zip(counters, load_array(state, "stats", np.int64, len(counters)).tolist(), strict=True):
             setattr(self._stats, name, count)
 
-    def _told(self, settled: list[Settled]) -> list[TrackedFrame]:
-        """Count, and tell the witness of what is settled."""
+    def _told(self, settled: list[ResolvedFrame]) -> list[TrackedFrame]:
+        """Count, and tell the on_embedded of what is settled."""
         self._stats.identities, self._stats.links = self._linker.identities, self._linker.links
         for one in settled:
             if self._witness and one.sighting is not None:

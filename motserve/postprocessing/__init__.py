@@ -2,8 +2,17 @@
 
 from motserve.postprocessing.gaps import fill_gaps
 from motserve.postprocessing.linking import PossibleJoints, find_joints, link_identities
-from motserve.postprocessing.post_processor import Finisher
-from motserve.postprocessing.regrouping import LookBook, regroup
-from motserve.postprocessing.tracklet import Piece
+from motserve.postprocessing.post_processor import PostProcessor
+from motserve.postprocessing.regrouping import EmbeddingHistory, regroup
+from motserve.postprocessing.tracklet import Tracklet
 
-__all__ = ["Finisher", "LookBook", "Piece", "PossibleJoints", "fill_gaps", "find_joints", "link_identities", "regroup"]
+__all__ = [
+    "EmbeddingHistory",
+    "PossibleJoints",
+    "PostProcessor",
+    "Tracklet",
+    "fill_gaps",
+    "find_joints",
+    "link_identities",
+    "regroup",
+]

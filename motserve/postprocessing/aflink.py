@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from motserve.errors import WeightsUnavailable
-from motserve.postprocessing.tracklet import Piece
+from motserve.postprocessing.tracklet import Tracklet
 from motserve.types import FloatArray
 
 COORDINATES = 4
@@ -110,7 +110,7 @@ class AFLinkScorer:
             raise WeightsUnavailable(f"{path} holds no weights of AFLink: {error}") from error
         return cls(network)
 
-    def __call__(self, pairs: Sequence[tuple[Piece, Piece]]) -> NDArray[np.float64]:
+    def __call__(self, pairs: Sequence[tuple[Tracklet, Tracklet]]) -> NDArray[np.float64]:
         """Return how likely each pair is the same person.
 
         Args:
@@ -127,7 +127,7 @@ class AFLinkScorer:
         return np.concatenate(scores)
 
 
-def encode(before: Piece, after: Piece, shape: Shape) -> FloatArray:
+def encode(before: Tracklet, after: Tracklet, shape: Shape) -> FloatArray:
     """Return what the network sees of a pair.
 
     Args:
@@ -150,7 +150,7 @@ def encode(before: Piece, after: Piece, shape: Shape) -> FloatArray:
     return coordinates.reshape(2, shape.points, COORDINATES).astype(np.float32)
 
 
-def _sampled(piece: Piece, times: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sampled(piece: Tracklet, times: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return time, centre and height at some times."""
     boxes = piece.boxes.astype(np.float64)
     left, top, right, bottom = (np.interp(times, piece.times, edge) for edge in boxes.T)

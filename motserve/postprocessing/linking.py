@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from motserve.config import LinkingConfig
 from motserve.postprocessing.rows import Rows
-from motserve.postprocessing.tracklet import Piece
+from motserve.postprocessing.tracklet import Tracklet
 from motserve.tracking.association import assign
 from motserve.tracking.time import TOLERANCE_S
 from motserve.types import NO_DETECTION, IntArray, TrackedFrame
 
-Score: TypeAlias = Callable[[Sequence[tuple[Piece, Piece]]], NDArray[np.float64]]
+Score: TypeAlias = Callable[[Sequence[tuple[Tracklet, Tracklet]]], NDArray[np.float64]]
 """Says how likely an ended piece and a later one are the same person, for each pair."""
 
 
@@ -43,12 +43,12 @@ class PossibleJoints:
         """`(n,)` int64, frame in which each identity was seen first."""
         return self._seen.frames[self._starts]
 
-    def pieces(self) -> list[tuple[Piece, Piece]]:
+    def pieces(self) -> list[tuple[Tracklet, Tracklet]]:
         """Return the ways of each pair."""
         ways = {}
         for place in np.union1d(self.before, self.after).tolist():
             way = slice(self._starts[place], self._ends[place] + 1)
-            ways[place] = Piece(self._times[self._seen.frames[way]], self._seen.boxes[way])
+            ways[place] = Tracklet(self._times[self._seen.frames[way]], self._seen.boxes[way])
         return [(ways[i], ways[j]) for i, j in zip(self.before.tolist(), self.after.tolist(), strict=True)]
 
 

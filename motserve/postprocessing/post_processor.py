@@ -12,13 +12,13 @@ from motserve.models.checksums import checksum
 from motserve.models.weights import Weights
 from motserve.postprocessing.gaps import fill_gaps
 from motserve.postprocessing.linking import Score, link_identities
-from motserve.postprocessing.regrouping import LookBook, regroup
+from motserve.postprocessing.regrouping import EmbeddingHistory, regroup
 from motserve.types import TrackedFrame
 
 _BUNDLED: Final = "bundled"
 
 
-class Finisher:
+class PostProcessor:
     """Joins identities, by looks and by motion, then fills their gaps and smooths their boxes, each where configured.
 
     Args:
@@ -50,15 +50,19 @@ class Finisher:
         """Whether there is anything to do."""
         return any(part is not None for part in (self._regrouping, self._linking, self._interpolation))
 
-    def book(self, picture: tuple[int, int] | None = None) -> LookBook | None:
+    def book(self, picture: tuple[int, int] | None = None) -> EmbeddingHistory | None:
         """Return what is to gather the looks of a video while it is tracked; None where they are not needed.
 
         Args:
             picture: Width and height of the video in pixels, where they are known.
         """
-        return LookBook(self._regrouping.looks, picture) if self._regrouping and self._reid.policy != "off" else None
+        return (
+            EmbeddingHistory(self._regrouping.looks, picture)
+            if self._regrouping and self._reid.policy != "off"
+            else None
+        )
 
-    def __call__(self, frames: Sequence[TrackedFrame], book: LookBook | None = None) -> list[TrackedFrame]:
+    def __call__(self, frames: Sequence[TrackedFrame], book: EmbeddingHistory | None = None) -> list[TrackedFrame]:
         """Return the finished frames.
 
         Args:

@@ -18,10 +18,10 @@ from motserve.postprocessing.rows import Rows
 from motserve.reid.crops import at_border
 from motserve.reid.gallery import Gallery
 from motserve.reid.identity_table import reachable
-from motserve.types import NO_DETECTION, FloatArray, IntArray, Sighting, TrackedFrame
+from motserve.types import NO_DETECTION, EmbeddedCrops, FloatArray, IntArray, TrackedFrame
 
 
-class LookBook:
+class EmbeddingHistory:
     """Gathers what identities look like while a video is tracked; bounded for each identity.
 
     Args:
@@ -34,7 +34,7 @@ class LookBook:
         self._gallery = Gallery(size)
         self._rows: dict[int, int] = {}
 
-    def add(self, seen: Sighting) -> None:
+    def add(self, seen: EmbeddedCrops) -> None:
         """Take in the people of a frame."""
         for identity in seen.identities.tolist():
             if identity not in self._rows:

@@ -11,7 +11,7 @@ from motserve.types import FloatArray
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Tracklet:
     """A track, or as much of it as was seen.
 
     Attributes:

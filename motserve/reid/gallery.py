@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.base import State, take
+from motserve.base import State, load_array
 from motserve.types import BoolArray, FloatArray, IntArray
 
 _FIRST_ROWS = 16
@@ -136,12 +136,12 @@ class Gallery:
         Raises:
             ValueError: An array is missing or has another shape or type.
         """
-        embeddings = take(state, "embeddings", np.float32, -1, self._size, -1)
-        added_at = take(state, "added_at", np.int64, -1, self._size)
+        embeddings = load_array(state, "embeddings", np.float32, -1, self._size, -1)
+        added_at = load_array(state, "added_at", np.int64, -1, self._size)
         if (added_at[len(embeddings) :] != _NEVER).any() or len(embeddings) > len(added_at):
             raise ValueError(f"the state has embeddings of {len(embeddings)} of {len(added_at)} people")
         self._embeddings, self._added_at = embeddings, added_at
-        self._tick = int(take(state, "tick", np.int64))
+        self._tick = int(load_array(state, "tick", np.int64))
 
     def _oldest_twin(self, held: FloatArray, added_at: IntArray, embeddings: FloatArray) -> IntArray:
         """Return `(f,)` the place in each full row whose embedding is the older of the two that are most alike."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.base import State, take
+from motserve.base import State, load_array
 from motserve.types import BoolArray, FloatArray, IntArray
 
 NO_TRACK: Final = 0
@@ -31,30 +31,30 @@ class People:
         key: `(n,)` int64, from 1, never given again.
         identity: `(n,)` int64, `UNDECIDED` for some.
         track: `(n,)` int64, track that holds the identity now.
-        former: `(n,)` int64, track that held it before the last link, or `NO_TRACK`; it takes the identity back if the
+        previous_track: `(n,)` int64, track that held it before the last link, or `NO_TRACK`; it takes the identity back if the
             tracker finds it again.
         born_at: `(n,)` float64, time in seconds at which the present track began.
         born_box: `(n, 4)` float32, where; xyxy in pixels.
         seen_at: `(n,)` float64, time in seconds at which they were seen last.
         box: `(n, 4)` float32, where; xyxy in pixels.
-        looked_at: `(n,)` float64, time in seconds of the last embedding, -inf without one.
+        last_embedded_at: `(n,)` float64, time in seconds of the last embedding, -inf without one.
         looks: `(n,)` int64, embeddings of the present track.
         hidden: `(n,)` bool, whether they could not be seen well since the last embedding: it may be somebody else now.
-        doubted: `(n,)` bool, whether the last embedding was far from all that is remembered.
+        suspect: `(n,)` bool, whether the last embedding was far from all that is remembered.
     """
 
     key: IntArray
     identity: IntArray
     track: IntArray
-    former: IntArray
+    previous_track: IntArray
     born_at: Seconds
     born_box: FloatArray
     seen_at: Seconds
     box: FloatArray
-    looked_at: Seconds
+    last_embedded_at: Seconds
     looks: IntArray
     hidden: BoolArray
-    doubted: BoolArray
+    suspect: BoolArray
 
     def __len__(self) -> int:
         return len(self.key)
@@ -81,15 +81,15 @@ class People:
             key=np.arange(first_key, first_key + n),
             identity=none + UNDECIDED,
             track=tracks.copy(),
-            former=none + NO_TRACK,
+            previous_track=none + NO_TRACK,
             born_at=now,
             born_box=boxes.copy(),
             seen_at=now.copy(),
             box=boxes.copy(),
-            looked_at=np.full(n, -np.inf),
+            last_embedded_at=np.full(n, -np.inf),
             looks=none.copy(),
             hidden=np.zeros(n, np.bool_),
-            doubted=np.zeros(n, np.bool_),
+            suspect=np.zeros(n, np.bool_),
         )
 
     @classmethod
@@ -102,7 +102,9 @@ class People:
         model = cls.nobody()
         n = len(state.get("key", ()))
         columns = {field.name: getattr(model, field.name) for field in fields(cls)}
-        return cls(**{name: take(state, name, like.dtype.type, n, *like.shape[1:]) for name, like in columns.items()})
+        return cls(
+            **{name: load_array(state, name, like.dtype.type, n, *like.shape[1:]) for name, like in columns.items()}
+        )
 
     def to_arrays(self) -> State:
         """Return copies of the columns by name."""

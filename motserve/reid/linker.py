@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from motserve.base import State, joined, part, take
+from motserve.base import State, load_array, merge_states, substate
 from motserve.config import ReIDConfig
 from motserve.reid.crops import at_border, trusted
 from motserve.reid.gallery import Gallery
@@ -92,7 +92,7 @@ class IdentityLinker:
         known = rows >= 0
         wanted = np.zeros(len(tracks), np.bool_)
         wanted[known] = self._is_due(rows[known], timestamp)
-        births = ~known & ~np.isin(tracks.ids, self._people.former)
+        births = ~known & ~np.isin(tracks.ids, self._people.previous_track)
         if config.policy == "interval":
             wanted[births] = True
         elif births.any():
@@ -142,7 +142,7 @@ class IdentityLinker:
     def state_dict(self) -> State:
         """Return a copy of the whole state, once `decisions` were fetched; `load_state_dict` gives the same future."""
         numbers = np.array([self._next_key, self._next_identity, self.links], np.int64)
-        return joined(people=self._people.to_arrays(), gallery=self._gallery.state_dict()) | {"numbers": numbers}
+        return merge_states(people=self._people.to_arrays(), gallery=self._gallery.state_dict()) | {"numbers": numbers}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Replace the state by one that `state_dict` returned.
@@ -150,8 +150,8 @@ class IdentityLinker:
         Raises:
             ValueError: An array is missing or has another shape or type.
         """
-        people, numbers = People.restored(part(state, "people")), take(state, "numbers", np.int64, 3)
-        self._gallery.load_state_dict(part(state, "gallery"))
+        people, numbers = People.restored(substate(state, "people")), load_array(state, "numbers", np.int64, 3)
+        self._gallery.load_state_dict(substate(state, "gallery"))
         if len(self._gallery) != len(people):
             raise ValueError(f"the state remembers {len(self._gallery)} of {len(people)} people")
         self._people, self._decisions = people, []
@@ -159,7 +159,7 @@ class IdentityLinker:
 
     def _link(self, tracks: Tracks, timestamp: float, embedded: IntArray, embeddings: FloatArray) -> IntArray:
         """Give rows that stand on detections their identities; see `link`."""
-        self._return_to_former(tracks.ids)
+        self._return_to_previous(tracks.ids)
         births = np.flatnonzero(self._people.rows_of(tracks.ids) < 0)
         if len(births):
             born = People.born(self._next_key, tracks.ids[births], tracks.boxes[births], timestamp)
@@ -183,20 +183,20 @@ class IdentityLinker:
     def _remember(self, rows: IntArray, embeddings: FloatArray, timestamp: float) -> None:
         """Add good looks at people to what is remembered of them."""
         people = self._people
-        people.looked_at[rows] = timestamp
+        people.last_embedded_at[rows] = timestamp
         people.looks[rows] += 1
         strange = self._gallery.filled[rows]
         if strange.any():
             strange[strange] = self._shows_somebody_else(rows[strange], embeddings[strange])
         # one such look may be a bad crop; after the second the tracker has taken somebody else for them. Motion wins:
         # from now on it is this person
-        again = strange & people.doubted[rows]
+        again = strange & people.suspect[rows]
         contradicted = np.zeros(len(people), np.bool_)
         contradicted[rows[again]] = True
         self._gallery.clear(contradicted)
         known = ~strange | again
         self._gallery.add(rows[known], embeddings[known])
-        people.doubted[rows] = people.hidden[rows] = ~known
+        people.suspect[rows] = people.hidden[rows] = ~known
 
     def _shows_somebody_else(self, rows: IntArray, embeddings: FloatArray) -> BoolArray:
         """Tell which looks are too far from all that is remembered of the person, or nearer to another."""
@@ -221,10 +221,10 @@ class IdentityLinker:
         growth = config.refresh_growth if config.policy == "on_demand" else 1.0
         growths = np.minimum(people.looks[rows], _MOST_GROWTHS)
         interval = np.minimum(config.refresh_interval_s * growth**growths, config.refresh_max_s)
-        due = timestamp - np.maximum(people.looked_at[rows], people.born_at[rows]) >= interval - TOLERANCE_S
+        due = timestamp - np.maximum(people.last_embedded_at[rows], people.born_at[rows]) >= interval - TOLERANCE_S
         due |= people.hidden[rows]
         undecided = people.identity[rows] == UNDECIDED
-        again = timestamp - people.looked_at[rows] >= config.decision.interval_s - TOLERANCE_S
+        again = timestamp - people.last_embedded_at[rows] >= config.decision.interval_s - TOLERANCE_S
         return np.where(undecided, again & (people.looks[rows] < config.decision.looks), due)
 
     def _known(self) -> BoolArray:
@@ -245,15 +245,15 @@ class IdentityLinker:
         last, seen_at = people.box[None, away], people.seen_at[None, away]
         return reachable(last, seen_at, boxes[:, None], at[:, None], config.slack, config.max_speed)
 
-    def _return_to_former(self, tracks: IntArray) -> None:
+    def _return_to_previous(self, tracks: IntArray) -> None:
         """Undo links that motion refutes: the tracker found again the track that held the identity before.
 
         The track that appearance had linked loses the identity and becomes a birth of this frame.
         """
         people = self._people
-        refuted = np.isin(people.former, tracks) & (people.former != NO_TRACK)
-        people.track[refuted] = people.former[refuted]
-        people.former[refuted] = NO_TRACK
+        refuted = np.isin(people.previous_track, tracks) & (people.previous_track != NO_TRACK)
+        people.track[refuted] = people.previous_track[refuted]
+        people.previous_track[refuted] = NO_TRACK
         people.looks[refuted] = 0
         self._gallery.clear(refuted)  # some of its embeddings show the person who was linked wrongly
         self.links -= int(np.count_nonzero(refuted))
@@ -316,17 +316,24 @@ class IdentityLinker:
         link = Link(
             track=int(people.track[row]),
             identity=int(people.identity[old]),
-            former=int(people.track[old]),
+            previous_track=int(people.track[old]),
             distance=distance,
             gap_s=float(people.born_at[row] - people.seen_at[old]),
             moved=float(distance_in_heights(people.born_box[row], people.box[old])),
         )
         self._decisions.append(Decision(-int(people.key[row]), link.identity, link))
         self.links += 1
-        people.former[old] = people.track[old]
-        for column in (people.track, people.born_at, people.born_box, people.seen_at, people.box, people.looked_at):
+        people.previous_track[old] = people.track[old]
+        for column in (
+            people.track,
+            people.born_at,
+            people.born_box,
+            people.seen_at,
+            people.box,
+            people.last_embedded_at,
+        ):
             column[old] = column[row]
-        people.looks[old], people.hidden[old], people.doubted[old] = people.looks[row], people.hidden[row], False
+        people.looks[old], people.hidden[old], people.suspect[old] = people.looks[row], people.hidden[row], False
         self._gallery.merge(old, row)
 
     def _forget(self, timestamp: float) -> None:

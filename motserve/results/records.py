@@ -59,7 +59,7 @@ def encode_frame(frame: TrackedFrame, class_names: Mapping[int, str]) -> bytes:
         if person is None or not np.isfinite([link.distance, link.gap_s, link.moved]).all():
             raise ValueError(f"frame {frame.index} has a link of track {link.track} without its row or its numbers")
         person["reidentified_from"] = {
-            "track": link.former,
+            "track": link.previous_track,
             "distance": round(link.distance, LINK_DECIMALS),
             "gap_s": round(link.gap_s, LINK_DECIMALS),
             "moved": round(link.moved, LINK_DECIMALS),

@@ -15,7 +15,7 @@ from motserve.serving.api import Ingress
 from motserve.serving.arguments import ServeArgs
 from motserve.serving.inference.detector import Detector
 from motserve.serving.inference.embedder import Embedder
-from motserve.serving.observability.monitor import Monitor
+from motserve.serving.observability.monitor import MetricsCollector
 from motserve.serving.observability.tracing import otlp_exporter
 
 _REPORTS = 1000  # at a time; each takes well under a millisecond
@@ -50,7 +50,7 @@ def compose(config: Config) -> Application:
         deployment,
         _deployment(Detector, serving.detector, _resources(serving.detector, gpu)).bind(models, deployment),
         _deployment(Embedder, serving.embedder, _resources(serving.embedder, gpu)).bind(models, deployment),
-        counting(Monitor).bind(config),
+        counting(MetricsCollector).bind(config),
     )
 
 

@@ -9,7 +9,7 @@ from motserve.types import BoolArray, Cues, FloatArray, IntArray
 _LEAST_LENGTH = np.float32(1e-12)  # of a mean of embeddings that cancel each other
 
 
-def looks_of(wanted: IntArray, cues: Cues) -> tuple[FloatArray, BoolArray]:
+def embeddings_of(wanted: IntArray, cues: Cues) -> tuple[FloatArray, BoolArray]:
     """Return the embeddings of observations.
 
     Args:

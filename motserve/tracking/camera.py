@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.base import State, take
+from motserve.base import State, load_array
 from motserve.config import CameraConfig
 from motserve.types import FloatArray, Image
 
@@ -65,7 +65,10 @@ class CameraMotion:
         Raises:
             ValueError: An array is missing or has another shape or type.
         """
-        before, corners = take(state, "before", np.uint8, -1, -1), take(state, "corners", np.float32, -1, 1, 2)
+        before, corners = (
+            load_array(state, "before", np.uint8, -1, -1),
+            load_array(state, "corners", np.float32, -1, 1, 2),
+        )
         self._before = before if before.size else None
         self._corners = corners if corners.size else None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from motserve.base import NO_CUES
-from motserve.tracking.appearance import looks_of
+from motserve.tracking.appearance import embeddings_of
 from motserve.types import BoolArray, Cues, Detections, FloatArray, IntArray
 
 # Beyond this float32 cannot tell neighbouring pixels apart, and areas lose their meaning.
@@ -28,7 +28,7 @@ class Observations:
         scores: `(m,)` float32, falling.
         classes: `(m,)` int64.
         looks: `(d, m)` float32, embeddings of unit length; zero where there is none.
-        looked_at: `(m,)` bool, which have one.
+        last_embedded_at: `(m,)` bool, which have one.
     """
 
     rows: IntArray
@@ -38,7 +38,7 @@ class Observations:
     scores: FloatArray
     classes: IntArray
     looks: FloatArray
-    looked_at: BoolArray
+    last_embedded_at: BoolArray
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -84,7 +84,7 @@ def observe(detections: Detections, low: float, cues: Cues = NO_CUES) -> Observa
     boxes[:2] /= 2
     boxes[:2] -= half
     np.add(boxes[:2], size, out=boxes[2:])
-    looks, looked_at = looks_of(rows, cues)
+    looks, last_embedded_at = embeddings_of(rows, cues)
     return Observations(
         rows=rows,
         boxes=boxes,
@@ -93,7 +93,7 @@ def observe(detections: Detections, low: float, cues: Cues = NO_CUES) -> Observa
         scores=scores,
         classes=np.asarray(detections.classes, np.int64).take(rows),
         looks=looks,
-        looked_at=looked_at,
+        last_embedded_at=last_embedded_at,
     )
 
 

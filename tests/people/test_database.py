@@ -11,7 +11,7 @@ import pytest
 from motserve.errors import IncompatibleStore
 from motserve.people.database import Migration, migrate, transaction
 from motserve.people.identity_store import IDENTITIES_FILE, IDENTITIES_STEPS, IdentityStore
-from motserve.serving.inference.active_models import SERVED_FILE, SERVED_STEPS, ServedModels
+from motserve.serving.inference.active_models import SERVED_FILE, SERVED_STEPS, ActiveModels
 from motserve.serving.stores import JOBS_FILE, JOBS_STEPS, Job, JobStore
 
 FIRST: tuple[Migration, ...] = (("CREATE TABLE IF NOT EXISTS t (a TEXT)", "CREATE INDEX IF NOT EXISTS i ON t (a)"),)
@@ -23,7 +23,7 @@ def open_store(root: Path, name: str) -> None:
     {
         JOBS_FILE: lambda: JobStore(root),
         IDENTITIES_FILE: lambda: IdentityStore(root, 10),
-        SERVED_FILE: lambda: ServedModels(root, "deployment"),
+        SERVED_FILE: lambda: ActiveModels(root, "deployment"),
     }[name]()
 
 

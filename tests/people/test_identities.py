@@ -17,7 +17,7 @@ from motserve.errors import NotFound
 from motserve.people import identity_store as store_module
 from motserve.people.identity_index import IdentityIndex, IdentityIndexes, Match
 from motserve.people.identity_store import IdentityStore
-from motserve.people.identity_summaries import Portrait, PortraitBook, keep_varied
+from motserve.people.identity_summaries import IdentitySummaries, IdentitySummary, keep_varied
 from motserve.types import FloatArray
 
 DIMENSION = 16
@@ -41,17 +41,17 @@ def crops_of(*values: int, sharp: bool = True) -> np.ndarray:
 
 
 def see(
-    book: PortraitBook, identity: int, embedding: np.ndarray, crop: np.ndarray, height: float, at: float = 0.0
+    book: IdentitySummaries, identity: int, embedding: np.ndarray, crop: np.ndarray, height: float, at: float = 0.0
 ) -> None:
     box = np.array([[0, 0, height / 2, height]], np.float32)
     book.add(np.array([identity]), embedding[None], crop, box, np.array([0.9], np.float32), at)
 
 
-# Portraits
+# Summaries
 
 
 def test_a_portrait_spans_the_sightings_and_keeps_the_embeddings_that_differ_most() -> None:
-    book = PortraitBook(IdentitiesConfig(embeddings_per_identity=3))
+    book = IdentitySummaries(IdentitiesConfig(embeddings_per_identity=3))
     angles = np.radians([0, 1, 2, 90, 91, 180, 181])
     for second, angle in enumerate(angles):
         see(book, 5, np.array([np.cos(angle), np.sin(angle)], np.float32), crops_of(9), 100, second)
@@ -75,7 +75,7 @@ def test_what_is_kept_never_comes_closer_together() -> None:
 
 
 def test_the_thumbnail_is_of_the_largest_sharp_crop() -> None:
-    book = PortraitBook(IdentitiesConfig())
+    book = IdentitySummaries(IdentitiesConfig())
     embedding = random_units(np.random.default_rng(0))
     see(book, 1, embedding, crops_of(100), 50)
     see(book, 1, embedding, crops_of(200), 100)
@@ -86,7 +86,7 @@ def test_the_thumbnail_is_of_the_largest_sharp_crop() -> None:
 
 
 def test_beyond_the_bound_who_was_seen_least_is_left_out() -> None:
-    book = PortraitBook(IdentitiesConfig(max_per_video=3, embeddings_per_identity=2))
+    book = IdentitySummaries(IdentitiesConfig(max_per_video=3, embeddings_per_identity=2))
     generator = np.random.default_rng(0)
     for second in range(5):
         for identity in (1, 2):
@@ -99,13 +99,13 @@ def test_beyond_the_bound_who_was_seen_least_is_left_out() -> None:
 
 
 def test_an_embedding_that_is_no_number_is_passed_over() -> None:
-    book = PortraitBook(IdentitiesConfig())
+    book = IdentitySummaries(IdentitiesConfig())
     see(book, 1, np.full(DIMENSION, np.nan, np.float32), crops_of(9), 50)
     assert book.portraits() == []
 
 
 def test_a_frame_without_anybody_adds_nobody() -> None:
-    book = PortraitBook(IdentitiesConfig())
+    book = IdentitySummaries(IdentitiesConfig())
     none = np.empty(0, np.float32)
     book.add(np.empty(0, np.int64), none.reshape(0, 4), crops_of(1)[:0], none.reshape(0, 4), none, 0.0)
     assert len(book) == 0
@@ -114,9 +114,11 @@ def test_a_frame_without_anybody_adds_nobody() -> None:
 # The store
 
 
-def people(generator: np.random.Generator, count: int, embeddings: int = 2) -> list[Portrait]:
+def people(generator: np.random.Generator, count: int, embeddings: int = 2) -> list[IdentitySummary]:
     return [
-        Portrait(number, number / 2, number + 1.5, random_units(generator, embeddings), f"jpeg {number}".encode())
+        IdentitySummary(
+            number, number / 2, number + 1.5, random_units(generator, embeddings), f"jpeg {number}".encode()
+        )
         for number in range(1, count + 1)
     ]
 
@@ -203,7 +205,7 @@ class Oracle:
         self.store = store
         self.people: dict[int, FloatArray] = {}
 
-    def remember(self, video: str, portraits: list[Portrait], model: str = MODEL) -> None:
+    def remember(self, video: str, portraits: list[IdentitySummary], model: str = MODEL) -> None:
         before = self.store.of_video(video)
         self.store.remember(video, model, portraits)
         self.people = {known: vectors for known, vectors in self.people.items() if known not in before}
@@ -256,7 +258,7 @@ def test_a_crowd_of_excluded_does_not_hide_the_others(tmp_path: Path) -> None:
     oracle = Oracle(IdentityStore(tmp_path, 10_000))
     centre = random_units(generator)
     near = unit(centre + 0.01 * generator.standard_normal((300, 4, DIMENSION)))
-    oracle.remember("own", [Portrait(n, 0, 1, vectors, b"") for n, vectors in enumerate(near)])
+    oracle.remember("own", [IdentitySummary(n, 0, 1, vectors, b"") for n, vectors in enumerate(near)])
     oracle.remember("other", people(generator, 5))
     excluded = oracle.store.of_video("own")
     matches = IdentityIndex(oracle.store, MODEL).search(centre[None], 5, excluded)
@@ -266,7 +268,7 @@ def test_a_crowd_of_excluded_does_not_hide_the_others(tmp_path: Path) -> None:
 def test_nobody_beyond_the_largest_distance_is_returned(tmp_path: Path) -> None:
     store = IdentityStore(tmp_path, 100)
     vectors = unit(np.array([[1, 0], [1, 0.2], [0, 1]]))
-    store.remember("a", MODEL, [Portrait(n, 0, 1, vector[None], b"") for n, vector in enumerate(vectors)])
+    store.remember("a", MODEL, [IdentitySummary(n, 0, 1, vector[None], b"") for n, vector in enumerate(vectors)])
     index = IdentityIndex(store, MODEL)
     assert len(index.search(vectors[:1], 10)) == 3
     close = index.search(vectors[:1], 10, max_distance=0.1)
@@ -278,7 +280,7 @@ def test_models_are_not_compared(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     store.remember("a", "one", people(generator, 2))
     wide = unit(generator.standard_normal((1, 7)))
-    store.remember("b", "other", [Portrait(1, 0, 1, wide, b"")])
+    store.remember("b", "other", [IdentitySummary(1, 0, 1, wide, b"")])
     indexes = IdentityIndexes(store)
     assert indexes.of("one") is indexes.of("one")
     assert {store.get(match.id).video_id for match in indexes.of("one").search(random_units(generator, 1), 9)} == {"a"}

@@ -11,7 +11,7 @@ import pytest
 from motserve.config import Config, change_config, load_config
 from motserve.errors import InvalidVideo
 from motserve.pipeline import PipelineStats, track_frames
-from motserve.types import Detections, Frame, Image, Sighting, TrackedFrame
+from motserve.types import Detections, EmbeddedCrops, Frame, Image, TrackedFrame
 
 RATE_HZ = 10
 
@@ -64,7 +64,12 @@ class Embedder:
 async def collect(frames: Iterator[Frame], config: Config, **parts: Any) -> tuple[list[TrackedFrame], PipelineStats]:
     stats = PipelineStats()
     chunks = track_frames(
-        frames, parts.get("detect", detect), parts.get("embed", Embedder()), config, stats, witness=parts.get("witness")
+        frames,
+        parts.get("detect", detect),
+        parts.get("embed", Embedder()),
+        config,
+        stats,
+        on_embedded=parts.get("on_embedded"),
     )
     return [frame async for chunk in chunks for frame in chunk], stats
 
@@ -270,9 +275,9 @@ def test_people_are_embedded_only_when_it_is_planned() -> None:
 
 
 def test_a_witness_is_told_of_everybody_who_was_embedded() -> None:
-    sightings: list[Sighting] = []
+    sightings: list[EmbeddedCrops] = []
     embed = Embedder()
-    tracked, stats = asyncio.run(collect(video(50), configure(), embed=embed, witness=sightings.append))
+    tracked, stats = asyncio.run(collect(video(50), configure(), embed=embed, on_embedded=sightings.append))
     assert [sighting.crops.shape for sighting in sightings] == embed.shapes
     assert sum(len(sighting.identities) for sighting in sightings) == stats.embeddings > 0
     for sighting in sightings:
@@ -288,8 +293,8 @@ def test_a_witness_is_told_of_everybody_who_was_embedded() -> None:
 
 
 def test_where_nobody_is_embedded_no_witness_is_told() -> None:
-    sightings: list[Sighting] = []
-    asyncio.run(collect(video(20), configure(policy="off"), witness=sightings.append))
+    sightings: list[EmbeddedCrops] = []
+    asyncio.run(collect(video(20), configure(policy="off"), on_embedded=sightings.append))
     assert sightings == []
 
 

@@ -13,7 +13,7 @@ from tracked_frames import lefts, video
 
 from motserve.config import LinkingConfig, load_config
 from motserve.errors import InvalidConfig, InvalidData, WeightsUnavailable
-from motserve.postprocessing import Finisher, Piece, link_identities
+from motserve.postprocessing import PostProcessor, Tracklet, link_identities
 from motserve.postprocessing.aflink import AFLink, AFLinkScorer, Shape, encode
 from motserve.postprocessing.linking import find_joints
 from motserve.types import INTERPOLATED, NO_DETECTION
@@ -25,13 +25,13 @@ CONFIG = Path(__file__).parents[2] / "configs" / "training" / "linker.yaml"
 WIDE = LinkingConfig(max_gap_s=10, max_distance=10)
 
 
-def sure(pairs: Sequence[tuple[Piece, Piece]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def sure(pairs: Sequence[tuple[Tracklet, Tracklet]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return np.ones(len(pairs))
 
 
-def walker(start: float, speed: float, times: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Piece:
+def walker(start: float, speed: float, times: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Tracklet:
     left = start + speed * times
-    return Piece(times, np.stack([left, left * 0, left + 40, left * 0 + 100], axis=1).astype(np.float32))
+    return Tracklet(times, np.stack([left, left * 0, left + 40, left * 0 + 100], axis=1).astype(np.float32))
 
 
 # --- which identities are joined --------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def test_gates_of_time_and_space(config: LinkingConfig, joined: bool) -> None:
 def test_one_follows_one_and_the_likelier_wins() -> None:
     seen = video([[(1, 0, 0.9), (2, 60, 0.9)], [(3, 10, 0.9), (4, 70, 0.9)]])
 
-    def near(pairs: Sequence[tuple[Piece, Piece]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def near(pairs: Sequence[tuple[Tracklet, Tracklet]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         return np.array([1 - abs(a.boxes[0, 0] - b.boxes[-1, 0]) / 100 for b, a in pairs])
 
     linked = link_identities(seen, LinkingConfig(max_distance=5), near)
@@ -123,7 +123,7 @@ def test_what_the_network_sees_knows_no_pixels_and_no_frames() -> None:
     fast, slow = np.arange(0, 1.01, 0.05), np.arange(0, 1.01, 0.25)
     one = encode(walker(0, 20, fast), walker(30, 20, fast + 2), shape)
     other = [walker(0, 20, slow), walker(30, 20, slow + 2)]
-    larger = [Piece(piece.times + 100, piece.boxes * 2 + 300) for piece in other]
+    larger = [Tracklet(piece.times + 100, piece.boxes * 2 + 300) for piece in other]
     np.testing.assert_allclose(encode(larger[0], larger[1], shape), one, atol=1e-5)
     assert one.shape == (2, 5, 4)
     np.testing.assert_allclose(one[0, -1], 0)  # the end of the first is the origin
@@ -159,16 +159,16 @@ def test_a_configuration_links_and_then_fills() -> None:
         [[(1, 2.0 * k, 0.9)] for k in range(15)] + [[] for _ in range(3)] + [[(2, 2.0 * k, 0.9)] for k in range(18, 30)]
     )
     config = load_config([{"linking": {"least_score": 0.3}, "interpolation": {"max_gap_s": 1}}])
-    finished = Finisher(config)(video(frames))
+    finished = PostProcessor(config)(video(frames))
     assert [frame.identities.tolist() for frame in finished] == [[1]] * 30
     assert finished[16].tracks.detections.tolist() == [INTERPOLATED]
-    assert [frame.identities.tolist() for frame in Finisher(load_config())(video(frames))][-1] == [2]
+    assert [frame.identities.tolist() for frame in PostProcessor(load_config())(video(frames))][-1] == [2]
 
 
 def test_nothing_configured_is_nothing_done() -> None:
-    assert not Finisher(load_config())
-    assert Finisher(load_config([{"linking": {}}]))
-    assert Finisher(load_config([{"interpolation": {}}])).weights == {}
+    assert not PostProcessor(load_config())
+    assert PostProcessor(load_config([{"linking": {}}]))
+    assert PostProcessor(load_config([{"interpolation": {}}])).weights == {}
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_weights_that_are_none_are_refused_by_name(tmp_path: Path, content: byte
         file.write_bytes(content)
     config = load_config([{"linking": {"weights": str(file)}}])
     with pytest.raises(WeightsUnavailable, match=r"weights\.safetensors holds no weights of AFLink"):
-        Finisher(config)
+        PostProcessor(config)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from motserve.config import RegroupingConfig, ReIDConfig, load_config
-from motserve.postprocessing import Finisher, LookBook, regroup
-from motserve.types import NO_DETECTION, Link, Sighting, TrackedFrame, Tracks
+from motserve.postprocessing import EmbeddingHistory, PostProcessor, regroup
+from motserve.types import NO_DETECTION, EmbeddedCrops, Link, TrackedFrame, Tracks
 
 RED, GREEN, BLUE = np.eye(4, dtype=np.float32)[:3]
 REID = ReIDConfig(max_distance=0.3, slack=1, max_speed=1)
@@ -109,22 +109,24 @@ def test_links_go_with_their_identity() -> None:
 
 
 def test_a_book_of_looks_is_bounded_and_keeps_them_apart() -> None:
-    book = LookBook(3)
+    book = EmbeddingHistory(3)
     for index in range(10):
         boxes, scores = np.zeros((2, 4), np.float32), np.ones(2, np.float32)
         looks = np.stack([RED, GREEN if index % 2 else BLUE])
-        book.add(Sighting(float(index), np.array([7, 9]), boxes, scores, looks, np.zeros((2, 4, 2, 3), np.uint8)))
+        book.add(EmbeddedCrops(float(index), np.array([7, 9]), boxes, scores, looks, np.zeros((2, 4, 2, 3), np.uint8)))
     found = book.looks()
     assert {who: looks.shape for who, looks in found.items()} == {7: (3, 4), 9: (3, 4)}
     assert np.unique(found[9], axis=0).shape == (2, 4)
     nobody = np.empty((0, 4), np.float32)
-    book.add(Sighting(11.0, np.empty(0, np.int64), nobody, np.empty(0, np.float32), nobody, np.empty((0, 4, 2, 3))))
+    book.add(
+        EmbeddedCrops(11.0, np.empty(0, np.int64), nobody, np.empty(0, np.float32), nobody, np.empty((0, 4, 2, 3)))
+    )
 
 
 @pytest.mark.parametrize(("changes", "has_book"), [({}, False), ({"regrouping": {}}, True)])
 def test_looks_are_gathered_only_where_they_are_used(changes: dict[str, object], has_book: bool) -> None:
-    assert (Finisher(load_config([changes])).book() is not None) == has_book
-    off = Finisher(load_config([{**changes, "reid": {"policy": "off"}}]))
+    assert (PostProcessor(load_config([changes])).book() is not None) == has_book
+    off = PostProcessor(load_config([{**changes, "reid": {"policy": "off"}}]))
     assert off.book() is None
     assert bool(off) == has_book
     assert off(video([{1: 0}]))[0].identities.tolist() == [1]

@@ -320,7 +320,7 @@ def test_a_return_is_decided_when_enough_looks_agree() -> None:
     assert answers[4:] == [1, 1]
     assert scene.planned[-6:] == [1, 0, 1, 0, 1, 0]
     (link,) = scene.links
-    assert (link.track, link.identity, link.former) == (5, 1, 1)
+    assert (link.track, link.identity, link.previous_track) == (5, 1, 1)
     assert link.gap_s == pytest.approx(2)
     assert link.distance == pytest.approx(0, abs=1e-6)
     assert link.moved == 0

@@ -149,7 +149,7 @@ def test_a_predicted_box_is_told_from_a_measured_one_in_every_format_that_can() 
 
 
 def test_a_link_is_explained_in_every_format_that_can(tmp_path: Path) -> None:
-    link = Link(track=2, identity=102, former=1, distance=0.21, gap_s=4.2, moved=1.5)
+    link = Link(track=2, identity=102, previous_track=1, distance=0.21, gap_s=4.2, moved=1.5)
     frame = replace(tracked(0, 3), links=(link,))
     line = encode_frame(frame, NAMES)
     first, second, third = json.loads(line)["tracks"]
@@ -165,7 +165,7 @@ def test_a_link_is_explained_in_every_format_that_can(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"distance": None}, {"gap_s": "x"}, {"track": None}])
 def test_a_malformed_link_is_named(change: dict[str, object]) -> None:
-    link = Link(track=2, identity=102, former=1, distance=0.21, gap_s=4.2, moved=1.5)
+    link = Link(track=2, identity=102, previous_track=1, distance=0.21, gap_s=4.2, moved=1.5)
     record = json.loads(encode_frame(replace(tracked(0, 3), links=(link,)), NAMES))
     record["tracks"][1]["reidentified_from"].update(change)
     with pytest.raises(InvalidData, match="here: not the tracks of a frame"):

@@ -17,15 +17,15 @@ from motserve.config import Config
 from motserve.errors import Conflict, DiskFull, IncompatibleStore, NotFound
 from motserve.people.database import migrate
 from motserve.people.identity_store import IDENTITIES_FILE, IdentityStore
-from motserve.people.identity_summaries import Portrait
-from motserve.serving.inference.active_models import SERVED_FILE, ServedModels
+from motserve.people.identity_summaries import IdentitySummary
+from motserve.serving.inference.active_models import SERVED_FILE, ActiveModels
 from motserve.serving.stores import JOBS_FILE, JOBS_STEPS, ArtifactStore, Job, JobStore
 from motserve.serving.stores import backup as module
 from motserve.serving.stores.backup import back_up, restore
 
 
-def person(number: int) -> Portrait:
-    return Portrait(number, 0.0, 1.0, np.full((1, 4), 0.5, np.float32), b"thumbnail of %d" % number)
+def person(number: int) -> IdentitySummary:
+    return IdentitySummary(number, 0.0, 1.0, np.full((1, 4), 0.5, np.float32), b"thumbnail of %d" % number)
 
 
 def add_video(storage: Path, video_id: str, source: str | None = None) -> None:
@@ -47,7 +47,7 @@ def storage(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     add_video(folder, "a")
     add_video(folder, "b", "/footage/b.mp4")
-    ServedModels(folder, "deployment").names("detector", Config(), lambda *_: ("bundled",))
+    ActiveModels(folder, "deployment").names("detector", Config(), lambda *_: ("bundled",))
     return folder
 
 
@@ -66,7 +66,7 @@ def test_what_was_backed_up_comes_back_in_another_folder(storage: Path, tmp_path
     assert artifacts.results("b").read_bytes() == b'{"frame":0,"tracks":[]}\n'
     people = IdentityStore(new, 1000)
     assert people.thumbnail(people.find("b", 2).id) == b"thumbnail of 2"
-    assert ServedModels(new, "deployment").current("detector") == ("bundled",)
+    assert ActiveModels(new, "deployment").current("detector") == ("bundled",)
 
 
 def test_a_backup_can_be_made_while_the_service_writes(storage: Path, tmp_path: Path) -> None:

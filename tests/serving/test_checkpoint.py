@@ -13,17 +13,17 @@ from identity_crowds import RATE_HZ, Crowd, settings
 from tracker_streams import EVERY, HARD, RATE
 
 import motserve
-from motserve.base import State, joined, part
+from motserve.base import State, merge_states, substate
 from motserve.config import AppearanceConfig, BotSortConfig, CameraConfig, Config, IdentitiesConfig, load_config
 from motserve.errors import UnfitCheckpoint
 from motserve.lab.benchmark.streams import crowd_stream
-from motserve.people.identity_summaries import PortraitBook
-from motserve.pipeline import Follower, PipelineStats
-from motserve.pipeline.frame_buffer import Settled, WaitingFrames
+from motserve.people.identity_summaries import IdentitySummaries
+from motserve.pipeline import PipelineStats, VideoTracker
+from motserve.pipeline.frame_buffer import FrameBuffer, ResolvedFrame
 from motserve.reid.linker import IdentityLinker
 from motserve.serving.session.checkpoint import Checkpoint, CheckpointStore
 from motserve.serving.stores import ArtifactStore
-from motserve.types import Detections, FloatArray, Image, Sighting, TrackedFrame
+from motserve.types import Detections, EmbeddedCrops, FloatArray, Image, TrackedFrame
 
 FRAMES = 60
 TRACKERS = {**EVERY, "botsort-looking": BotSortConfig(appearance=AppearanceConfig(), camera=CameraConfig(downscale=1))}
@@ -58,15 +58,15 @@ class Video:
         self.stream[12:18] = [Detections.empty()] * 6
         self.backdrop = np.random.default_rng(0).integers(0, 255, (660, 860, 3), np.uint8)
         self.frames: list[TrackedFrame] = []
-        self.sightings: list[Sighting] = []
+        self.sightings: list[EmbeddedCrops] = []
         self.begin()
 
     def begin(self) -> None:
         self.stats = PipelineStats()
-        self.book = PortraitBook(IdentitiesConfig(max_per_video=4, embeddings_per_identity=2))
-        self.follower = Follower(self.config, self.stats, RATE, (800, 600), self.tell)
+        self.book = IdentitySummaries(IdentitiesConfig(max_per_video=4, embeddings_per_identity=2))
+        self.video_tracker = VideoTracker(self.config, self.stats, RATE, (800, 600), self.tell)
 
-    def tell(self, seen: Sighting) -> None:
+    def tell(self, seen: EmbeddedCrops) -> None:
         self.sightings.append(seen)
         self.book.add(seen.identities, seen.embeddings, seen.crops, seen.boxes, seen.scores, seen.timestamp)
 
@@ -83,21 +83,21 @@ class Video:
     def go_on(self, until: int) -> None:
         async def run() -> None:
             for index in range(self.stats.frames, until):
-                self.frames += await self.follower.advance(
+                self.frames += await self.video_tracker.advance(
                     index, index / RATE, self.stream[index], self.look, lambda index=index: self.picture(index)
                 )
 
         asyncio.run(run())
         if until == FRAMES:
-            self.frames += self.follower.finish()
+            self.frames += self.video_tracker.finish()
 
     def state(self) -> State:
-        return joined(follower=self.follower.state_dict(), book=self.book.state_dict())
+        return merge_states(video_tracker=self.video_tracker.state_dict(), book=self.book.state_dict())
 
     def move(self, state: State) -> None:
         self.begin()
-        self.follower.load_state_dict(part(state, "follower"))
-        self.book.load_state_dict(part(state, "book"))
+        self.video_tracker.load_state_dict(substate(state, "video_tracker"))
+        self.book.load_state_dict(substate(state, "book"))
 
 
 def assert_equal(one: Any, other: Any) -> None:
@@ -141,11 +141,11 @@ def test_who_goes_on_from_a_checkpoint_tracks_as_if_nothing_had_happened(name: s
     assert moved.book.dropped == undisturbed.book.dropped > 0
 
 
-def identities(seed: int, every: int | None) -> tuple[list[Settled], IdentityLinker]:
+def identities(seed: int, every: int | None) -> tuple[list[ResolvedFrame], IdentityLinker]:
     """Give the identities of a random crowd, with new objects now and then."""
     config, size = settings(seed)
-    crowd, linker, waiting = Crowd(seed), IdentityLinker(config, size), WaitingFrames()
-    released: list[Settled] = []
+    crowd, linker, waiting = Crowd(seed), IdentityLinker(config, size), FrameBuffer()
+    released: list[ResolvedFrame] = []
     for index in range(200):
         timestamp = index / RATE_HZ
         tracks = crowd.step()
@@ -158,11 +158,11 @@ def identities(seed: int, every: int | None) -> tuple[list[Settled], IdentityLin
         if index % 3:
             crops = np.full((len(shown), 4, 2, 3), index, np.uint8)
             looks = np.ones((len(shown), 3), np.float32)
-            sighting = Sighting(timestamp, named[shown], frame.tracks.boxes, frame.tracks.scores, looks, crops)
+            sighting = EmbeddedCrops(timestamp, named[shown], frame.tracks.boxes, frame.tracks.scores, looks, crops)
         released += waiting.add(frame, linker.decisions(), sighting)
         if every and index % every == 0:
             states = linker.state_dict(), waiting.state_dict()
-            linker, waiting = IdentityLinker(config, size), WaitingFrames()
+            linker, waiting = IdentityLinker(config, size), FrameBuffer()
             linker.load_state_dict(states[0])
             waiting.load_state_dict(states[1])
     linker.finish(199 / RATE_HZ)
@@ -185,23 +185,23 @@ def test_within_a_frame_there_is_no_state_to_save() -> None:
         raise TimeoutError("no answer")
 
     with pytest.raises(TimeoutError):
-        asyncio.run(video.follower.advance(5, 5 / RATE, video.stream[5], broken, lambda: video.picture(5)))
-    assert not video.follower.at_rest
+        asyncio.run(video.video_tracker.advance(5, 5 / RATE, video.stream[5], broken, lambda: video.picture(5)))
+    assert not video.video_tracker.is_idle
     with pytest.raises(RuntimeError, match="frame 5 is not finished"):
-        video.follower.state_dict()
+        video.video_tracker.state_dict()
 
 
 @pytest.mark.parametrize("name", ["bytetrack", "deepsort", "botsort-looking"])
 def test_a_state_of_another_make_is_refused(name: str) -> None:
     video = Video(configure(name))
     video.go_on(10)
-    state = video.follower.state_dict()
-    other = Follower(configure("ocsort"), PipelineStats(), RATE, (800, 600))
+    state = video.video_tracker.state_dict()
+    other = VideoTracker(configure("ocsort"), PipelineStats(), RATE, (800, 600))
     with pytest.raises(ValueError, match="not written by this tracker"):
         other.load_state_dict(state)
     for key in state:
         with pytest.raises(ValueError, match="state"):
-            Video(video.config).follower.load_state_dict({k: v for k, v in state.items() if k != key})
+            Video(video.config).video_tracker.load_state_dict({k: v for k, v in state.items() if k != key})
 
 
 FULL = Checkpoint(
@@ -211,7 +211,11 @@ FULL = Checkpoint(
     names={"detector": ("models:/people/2", "bundled"), "reid": ("bundled",)},
     weights={"detector": {"name": "people", "sha256": "ab"}},
     models={"detector": {"name": "older"}, "reid": None, "switches": [{"frame": 3, "detector": {"name": "people"}}]},
-    state={"follower/ids": np.arange(5), "follower/tracker": np.array("ByteTrack"), "book/x": np.empty((0, 3))},
+    state={
+        "video_tracker/ids": np.arange(5),
+        "video_tracker/tracker": np.array("ByteTrack"),
+        "book/x": np.empty((0, 3)),
+    },
 )
 
 

@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from service_checks import service_without_cluster
 
-from motserve.people.identity_summaries import Portrait
+from motserve.people.identity_summaries import IdentitySummary
 from motserve.serving.api import Service, build_http
 from motserve.serving.api.routes import videos
 from motserve.serving.stores import Job
@@ -118,7 +118,7 @@ def drawn(service: Service) -> Path:
 
 @pytest.fixture
 def identity(service: Service) -> int:
-    service.identities.remember(VIDEO, "model", [Portrait(1, 0.0, 1.0, np.eye(1, 4, dtype=np.float32), b"jpeg")])
+    service.identities.remember(VIDEO, "model", [IdentitySummary(1, 0.0, 1.0, np.eye(1, 4, dtype=np.float32), b"jpeg")])
     (number,) = service.identities.of_video(VIDEO)
     return number
 

@@ -18,7 +18,7 @@ from PIL import Image
 from ray.exceptions import RayActorError
 
 from motserve.config import Config, load_config
-from motserve.people.identity_summaries import Portrait
+from motserve.people.identity_summaries import IdentitySummary
 from motserve.people.model_key import model_key
 from motserve.serving.api import Service, build_http
 from motserve.serving.inference.replica import ModelInfo
@@ -78,7 +78,7 @@ def add_video(service: Service, video_id: str, *colours: str, model: str | None 
     """A finished video; its first person has the first colour."""
     service.jobs.add(Job(video_id, f"{video_id}.mp4", "", 0.0, status="done"), 100, 5)
     portraits = [
-        Portrait(number, 1.0, 2.5, looks(crop(colour)[None]), encoded(crop(colour), ".jpg"))
+        IdentitySummary(number, 1.0, 2.5, looks(crop(colour)[None]), encoded(crop(colour), ".jpg"))
         for number, colour in enumerate(colours, 1)
     ]
     service.identities.remember(video_id, model or model_key({"sha256": SHA}, Config().reid), portraits)

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from identity_crowds import FRAMES, RATE_HZ, Crowd, settings
 
-from motserve.pipeline.frame_buffer import Settled, WaitingFrames
+from motserve.pipeline.frame_buffer import FrameBuffer, ResolvedFrame
 from motserve.reid.linker import IdentityLinker
 from motserve.types import TrackedFrame
 
 
-def run(seed: int) -> tuple[list[Settled], IdentityLinker]:
+def run(seed: int) -> tuple[list[ResolvedFrame], IdentityLinker]:
     config, size = settings(seed)
-    crowd, linker, waiting = Crowd(seed), IdentityLinker(config, size), WaitingFrames()
-    released: list[Settled] = []
+    crowd, linker, waiting = Crowd(seed), IdentityLinker(config, size), FrameBuffer()
+    released: list[ResolvedFrame] = []
     for index in range(FRAMES):
         timestamp = index / RATE_HZ
         tracks = crowd.step()

@@ -21,7 +21,7 @@ from motserve.errors import InvalidData
 from motserve.people.identity_store import IdentityStore
 from motserve.results import keep_beginning
 from motserve.serving.api.result_tail import ResultTail
-from motserve.serving.observability.request_context import Origin
+from motserve.serving.observability.request_context import RequestContext
 from motserve.serving.periodic import repeating
 from motserve.serving.session.checkpoint import Checkpoint, CheckpointStore
 from motserve.serving.session.launcher import SessionLauncher
@@ -69,7 +69,7 @@ class Launcher(SessionLauncher):
         called = SimpleNamespace(remote=lambda: self.called.append(video_id))
         return SimpleNamespace(run=called) if video_id in self.actors else None
 
-    def _launch(self, job: Job, origin: Origin) -> None:
+    def _launch(self, job: Job, origin: RequestContext) -> None:
         if self.error:
             raise self.error
         self.started.append((job.id, job.attempt))
@@ -95,8 +95,8 @@ def test_only_videos_without_actor_and_sign_of_life_are_taken_up(tmp_path: Path)
         job("failed", NOW - 99, status="failed"),
     )
     launcher.actors = ["here"]
-    launcher.look_after()
-    launcher.look_after()
+    launcher.restart_lost()
+    launcher.restart_lost()
     assert sorted(launcher.started) == [("given-back", 1), ("lost", 1), ("never-started", 1)]
     assert {one: launcher.jobs.get(one).restarts for one in ("given-back", "lost")} == {"given-back": 0, "lost": 1}
     assert launcher.jobs.get("of-another-cluster").attempt == 0
@@ -106,13 +106,13 @@ def test_an_actor_that_waits_or_was_never_called_is_called_again_before_its_leas
     """Its caller may have died before the call reached it."""
     launcher = launcher_with(tmp_path, job("a", NOW - 6), job("b", NOW - 4), job("on-its-way-out", 0.0))
     launcher.actors = ["a", "b", "on-its-way-out"]
-    launcher.look_after()
-    launcher.look_after()
+    launcher.restart_lost()
+    launcher.restart_lost()
     assert launcher.called == ["a"]
     assert launcher.started == []
     assert (launcher.jobs.get("a").attempt, launcher.jobs.get("a").heartbeat) == (0, NOW)
     launcher.actors.remove("on-its-way-out")
-    launcher.look_after()
+    launcher.restart_lost()
     assert launcher.started == [("on-its-way-out", 1)]
     assert launcher.jobs.get("on-its-way-out").restarts == 0, "a move was taken for a loss"
 
@@ -120,19 +120,19 @@ def test_an_actor_that_waits_or_was_never_called_is_called_again_before_its_leas
 def test_a_cluster_that_goes_takes_nothing_up(tmp_path: Path) -> None:
     launcher = launcher_with(tmp_path, job("a", 0.0))
     launcher.draining = True
-    launcher.look_after()
+    launcher.restart_lost()
     assert launcher.started == []
     launcher.draining = False
-    launcher.look_after()
+    launcher.restart_lost()
     assert launcher.started == [("a", 1)]
 
 
 def test_two_replicas_that_look_at_once_start_one_session(tmp_path: Path) -> None:
     one, other = launcher_with(tmp_path, job("a", NOW - 11)), launcher_with(tmp_path)
     active = other.jobs.active()
-    one.look_after()
+    one.restart_lost()
     other.jobs.active = lambda: active  # type: ignore[method-assign]  # what it read before the other was faster
-    other.look_after()
+    other.restart_lost()
     assert one.started == [("a", 1)]
     assert other.started == []
 
@@ -142,7 +142,7 @@ def test_a_video_is_given_up_after_as_many_losses_as_are_allowed(tmp_path: Path)
     launcher.artifacts.create("a")
     CheckpointStore(launcher.artifacts, "a", Config()).save(2, Checkpoint())
     for _ in range(3):
-        launcher.look_after()
+        launcher.restart_lost()
         launcher.actors.clear()
         for one in launcher.jobs.active():
             lost = {"a": NOW - 11, "b": 0.0}[one.id]  # b moves about and is never lost
@@ -164,7 +164,7 @@ def test_a_session_that_is_alive_after_all_is_not_given_up(tmp_path: Path, monke
         launcher.jobs.write(video_id, 0)  # between the look and what follows from it
 
     monkeypatch.setattr(launcher, "find", alive)
-    launcher.look_after()
+    launcher.restart_lost()
     assert launcher.jobs.get("a").status == "running"
 
 
@@ -173,23 +173,23 @@ def test_a_session_that_could_not_be_started_is_tried_again_after_a_lease(
 ) -> None:
     launcher = launcher_with(tmp_path, job("a", NOW - 11))
     launcher.error = ValueError("the name a is taken")
-    launcher.look_after()
-    launcher.look_after()
+    launcher.restart_lost()
+    launcher.restart_lost()
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [
         "no session could be started; the next look tries again"
     ]
     launcher.error = None
     assert launcher.jobs.write("a", 1, heartbeat=NOW - 11)
-    launcher.look_after()
+    launcher.restart_lost()
     assert launcher.started == [("a", 2)]
 
 
 def test_a_new_video_has_a_lease_before_it_has_an_actor(tmp_path: Path) -> None:
     launcher = launcher_with(tmp_path)
-    launcher.start(job("a", 0.0), Origin())
+    launcher.start(job("a", 0.0), RequestContext())
     assert launcher.jobs.get("a").heartbeat == NOW
     launcher.actors.clear()
-    launcher.look_after()
+    launcher.restart_lost()
     assert launcher.started == [("a", 0)]
 
 
@@ -197,7 +197,7 @@ def test_of_a_video_whose_session_cannot_be_started_nothing_is_left(tmp_path: Pa
     launcher = launcher_with(tmp_path)
     launcher.error = RuntimeError("no cluster")
     with pytest.raises(RuntimeError, match="no cluster"):
-        launcher.start(job("a"), Origin())
+        launcher.start(job("a"), RequestContext())
     assert launcher.jobs.active() == []
 
 

@@ -18,8 +18,8 @@ from motserve.errors import InvalidConfig
 from motserve.pipeline import PipelineStats, track_frames
 from motserve.serving.inference.batching import GreedyBatcher, Pass
 from motserve.serving.observability.metrics import ModelMetrics, ServiceMetrics, VideoGauges, gpu_memory
-from motserve.serving.observability.monitor import Ledger, Report
-from motserve.serving.observability.telemetry import Activity
+from motserve.serving.observability.monitor import Report, VideoLedger
+from motserve.serving.observability.telemetry import Telemetry
 from motserve.serving.observability.tracing import Tracing
 from motserve.serving.stores import Job, JobStore
 from motserve.types import Detections, Frame
@@ -130,7 +130,7 @@ def configured(policy: str) -> Config:
     return load_config([{"pipeline": {"chunk_size": 4, "window": 2}, "reid": {"policy": policy}}])
 
 
-async def follow(activity: Activity, config: Config, count: int, detect: Any = see_somebody) -> PipelineStats:
+async def follow(activity: Telemetry, config: Config, count: int, detect: Any = see_somebody) -> PipelineStats:
     stats = PipelineStats()
     activity.follow(stats, count)
     tracked = track_frames(iter(frames(count)), detect, embed, config, stats, 25.0, (80, 80), observer=activity)
@@ -141,7 +141,7 @@ async def follow(activity: Activity, config: Config, count: int, detect: Any = s
     return stats
 
 
-def reported(activity: Activity, reports: list[Report], ending: Any = "done") -> Report:
+def reported(activity: Telemetry, reports: list[Report], ending: Any = "done") -> Report:
     """All reports as one."""
     asyncio.run(activity.end(ending))
     counts = {key: sum(report.counts[key] for report in reports) for key in reports[0].counts}
@@ -149,13 +149,13 @@ def reported(activity: Activity, reports: list[Report], ending: Any = "done") ->
     return Report("v", counts, stages, reports[-1].ended)
 
 
-def gathering() -> tuple[Activity, list[Report]]:
+def gathering() -> tuple[Telemetry, list[Report]]:
     reports: list[Report] = []
 
     async def send(report: Report) -> None:
         reports.append(report)
 
-    return Activity("v", send, None, untraced()), reports
+    return Telemetry("v", send, None, untraced()), reports
 
 
 def test_a_session_counts_frames_and_measures_each_stage_of_each_chunk() -> None:
@@ -225,7 +225,7 @@ def test_reports_do_not_pile_up_and_nothing_is_missing_at_the_end() -> None:
             await go.wait()
             reports.append(report)
 
-        activity = Activity("v", send, None, untraced())
+        activity = Telemetry("v", send, None, untraced())
         for _ in range(10):
             activity.decoded(1)
             activity.report()
@@ -250,7 +250,7 @@ def test_a_monitor_that_fails_or_hangs_does_not_hold_up_a_video(
         await asyncio.Event().wait()
 
     for send, said in ((refuse, "gone"), (hang, "does not answer")):
-        asyncio.run(asyncio.wait_for(Activity("v", send, None, untraced()).end("done"), 60))
+        asyncio.run(asyncio.wait_for(Telemetry("v", send, None, untraced()).end("done"), 60))
         assert said in caplog.text
 
 
@@ -258,7 +258,7 @@ def test_gauges_of_a_video_have_its_id(board: Board) -> None:
     async def send(report: Report) -> None:
         pass
 
-    activity = Activity("v7", send, VideoGauges("v7"), untraced())
+    activity = Telemetry("v7", send, VideoGauges("v7"), untraced())
     asyncio.run(follow(activity, configured("always"), 10))
     activity.show()
     for name, value in (("decoded", 10), ("tracked", 10), ("expected", 10)):
@@ -303,7 +303,7 @@ def report(video_id: str, decoded: int, tracked: int, ended: Any = None) -> Repo
 
 
 def test_reports_are_added_up(board: Board, jobs: JobStore) -> None:
-    ledger = Ledger(jobs, ServiceMetrics(), 8)
+    ledger = VideoLedger(jobs, ServiceMetrics(), 8)
     ledger.record(report("a", 16, 8))
     ledger.record(report("b", 8, 0))
     ledger.record(report("a", 0, 8, "done"))
@@ -316,7 +316,7 @@ def test_reports_are_added_up(board: Board, jobs: JobStore) -> None:
 
 
 def test_frames_of_a_video_that_failed_are_dropped(board: Board, jobs: JobStore) -> None:
-    ledger = Ledger(jobs, ServiceMetrics(), 8)
+    ledger = VideoLedger(jobs, ServiceMetrics(), 8)
     ledger.record(report("a", 16, 4))
     ledger.record(report("a", 0, 1, "failed"))
     assert board.total("motserve_frames_dropped_total", status="failed") == 11
@@ -326,7 +326,7 @@ def test_frames_of_a_video_that_failed_are_dropped(board: Board, jobs: JobStore)
 def test_what_a_lost_session_had_decoded_is_not_dropped_where_the_next_one_is_done(
     board: Board, jobs: JobStore
 ) -> None:
-    ledger = Ledger(jobs, ServiceMetrics(), 8)
+    ledger = VideoLedger(jobs, ServiceMetrics(), 8)
     ledger.record(report("a", 16, 8))
     ledger.record(report("a", 20, 20, "done"))
     ledger.record(report("a", 8, 0))  # of the first, late
@@ -349,7 +349,7 @@ def test_a_session_that_ends_without_a_word_is_noticed(
     board: Board, jobs: JobStore, row: dict[str, Any] | None, status: str
 ) -> None:
     clock = Clock()
-    ledger = Ledger(jobs, ServiceMetrics(), 8, clock)
+    ledger = VideoLedger(jobs, ServiceMetrics(), 8, clock)
     add(jobs, "a", status="running")
     ledger.record(report("a", 16, 6))
     asyncio.run(ledger.look())
@@ -368,7 +368,7 @@ def test_a_session_that_ends_without_a_word_is_noticed(
 
 def test_a_video_in_work_is_not_given_up_however_long_it_is_silent(board: Board, jobs: JobStore) -> None:
     clock = Clock()
-    ledger = Ledger(jobs, ServiceMetrics(), 8, clock)
+    ledger = VideoLedger(jobs, ServiceMetrics(), 8, clock)
     add(jobs, "a", status="running")
     ledger.record(report("a", 16, 6))
     clock.now = 1e6
@@ -379,7 +379,7 @@ def test_a_video_in_work_is_not_given_up_however_long_it_is_silent(board: Board,
 def test_videos_in_work_are_counted(board: Board, jobs: JobStore) -> None:
     for video_id, status in (("a", "running"), ("b", "running"), ("c", "queued"), ("d", "done")):
         add(jobs, video_id, status=status)
-    asyncio.run(Ledger(jobs, ServiceMetrics(), 8).look())
+    asyncio.run(VideoLedger(jobs, ServiceMetrics(), 8).look())
     assert board.latest("motserve_sessions", status="running") == 2
     assert board.latest("motserve_sessions", status="queued") == 1
     assert board.latest("motserve_sessions_max") == 8

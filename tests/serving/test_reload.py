@@ -19,11 +19,11 @@ from motserve.config.sections import Role
 from motserve.errors import Conflict, InvalidConfig, MotserveError, NotReady
 from motserve.serving.api.deployment import build_http
 from motserve.serving.api.service import Service
-from motserve.serving.inference.active_models import ServedModels
-from motserve.serving.inference.model_cache import ModelShelf, Names
+from motserve.serving.inference.active_models import ActiveModels
+from motserve.serving.inference.model_cache import ModelCache, Names
 from motserve.serving.inference.reload import Reloader
 from motserve.serving.inference.replica import ModelInfo
-from motserve.serving.session.detector_switch import DetectorChoice
+from motserve.serving.session.detector_switch import DetectorSwitch
 
 OLD: Names = ("models:/people/1", "bundled")
 NEW: Names = ("models:/people/2", "bundled")
@@ -58,7 +58,7 @@ def test_who_asks_at_once_waits_for_one_load() -> None:
         return Model(names)
 
     async def run() -> None:
-        shelf = ModelShelf("detector", load, 2)
+        shelf = ModelCache("detector", load, 2)
         asked = [asyncio.create_task(shelf.get(OLD)) for _ in range(3)]
         await asyncio.sleep(0)
         asked[0].cancel()
@@ -80,7 +80,7 @@ def test_a_load_does_not_hold_up_the_others() -> None:
         return Model(names)
 
     async def run() -> None:
-        shelf = ModelShelf("detector", load, 2)
+        shelf = ModelCache("detector", load, 2)
         await shelf.get(OLD)
         slow = asyncio.create_task(shelf.get(NEW))
         await asyncio.sleep(0)
@@ -99,7 +99,7 @@ def test_the_shelf_is_bounded_and_keeps_what_was_asked_for_last() -> None:
         return Model(names)
 
     async def run() -> None:
-        shelf = ModelShelf("detector", load, 2)
+        shelf = ModelCache("detector", load, 2)
         a, b, c = ("a",), ("b",), ("c",)
         for names in (a, b, a, c, a, b):
             assert (await shelf.get(names)).names == names
@@ -126,7 +126,7 @@ def test_a_load_that_failed_is_tried_again() -> None:
         return outcome
 
     async def run() -> None:
-        shelf = ModelShelf("detector", load, 2)
+        shelf = ModelCache("detector", load, 2)
         with pytest.raises(InvalidConfig):
             await shelf.get(OLD)
         assert (await shelf.get(OLD)).names == OLD
@@ -139,7 +139,7 @@ def test_a_load_that_failed_is_tried_again() -> None:
 
 def test_all_of_a_deployment_agree(tmp_path: Path) -> None:
     config = config_in(tmp_path)
-    first, second = ServedModels(tmp_path, "a"), ServedModels(tmp_path, "a")
+    first, second = ActiveModels(tmp_path, "a"), ActiveModels(tmp_path, "a")
     assert first.current("detector") is None
     assert first.names("detector", config, lambda *_: OLD) == OLD
     assert second.names("detector", config, lambda *_: pytest.fail("is known")) == OLD
@@ -148,15 +148,15 @@ def test_all_of_a_deployment_agree(tmp_path: Path) -> None:
     second.change("detector", OLD, ("late",))
     assert first.current("detector") == NEW, "somebody else was faster"
     assert first.names("reid", config, lambda *_: ("bundled",)) == ("bundled",)
-    assert ServedModels(tmp_path, "b").names("detector", config, lambda *_: OLD) == OLD, "another begins anew"
+    assert ActiveModels(tmp_path, "b").names("detector", config, lambda *_: OLD) == OLD, "another begins anew"
     assert first.current("detector") == NEW
 
 
 def test_deployments_are_forgotten(tmp_path: Path) -> None:
     config = config_in(tmp_path)
     for number in range(105):
-        ServedModels(tmp_path, str(number)).names("detector", config, lambda *_: OLD)
-    known = [ServedModels(tmp_path, str(number)).current("detector") is not None for number in range(105)]
+        ActiveModels(tmp_path, str(number)).names("detector", config, lambda *_: OLD)
+    known = [ActiveModels(tmp_path, str(number)).current("detector") is not None for number in range(105)]
     assert known == [False] * 5 + [True] * 100
 
 
@@ -193,8 +193,8 @@ class Pins:
         return self.names[role]
 
 
-def reloader_of(folder: Path, pins: Pins, answers: dict[Names, Any], **reload: Any) -> tuple[Reloader, ServedModels]:
-    served = ServedModels(folder, "a")
+def reloader_of(folder: Path, pins: Pins, answers: dict[Names, Any], **reload: Any) -> tuple[Reloader, ActiveModels]:
+    served = ActiveModels(folder, "a")
     known = {OLD: info_of(OLD), NEW: info_of(NEW), ("bundled",): info_of(("bundled",)), **answers}
     handle = Handle(known)
     return Reloader(config_in(folder, **reload), served, {"detector": handle, "reid": handle}, pins), served
@@ -297,7 +297,7 @@ def test_the_routes(tmp_path: Path) -> None:
     handle: Any = Handle({OLD: info_of(OLD), NEW: info_of(NEW), ("bundled",): info_of(("bundled",))})
     service = Service(config_in(tmp_path), "a", handle, handle, handle)
     handles: dict[Role, Any] = {"detector": handle, "reid": handle}
-    service.reloader = Reloader(service.config, ServedModels(tmp_path, "a"), handles, pins)
+    service.reloader = Reloader(service.config, ActiveModels(tmp_path, "a"), handles, pins)
     with TestClient(build_http(service)) as client:
         assert client.get("/v1/admin/models").json()["detector"]["name"] == "people/1"
         pins.names["detector"] = NEW
@@ -333,7 +333,7 @@ def test_administration_asks_for_the_token(tmp_path: Path, header: str | None, s
     handle: Any = Handle({OLD: info_of(OLD), ("bundled",): info_of(("bundled",))})
     service = Service(config, "a", handle, handle, handle)
     service.reloader = Reloader(
-        config, ServedModels(tmp_path, "a"), {"detector": handle, "reid": handle}, Pins(detector=OLD, reid=("bundled",))
+        config, ActiveModels(tmp_path, "a"), {"detector": handle, "reid": handle}, Pins(detector=OLD, reid=("bundled",))
     )
     with TestClient(build_http(service)) as client:
         headers = {"Authorization": header.encode()} if header else {}
@@ -375,10 +375,10 @@ class Clock:
 
 def choice_of(
     folder: Path, clock: Clock, follow: bool, answers: dict[Names, Any]
-) -> tuple[DetectorChoice, ServedModels]:
-    served = ServedModels(folder, "a")
+) -> tuple[DetectorSwitch, ActiveModels]:
+    served = ActiveModels(folder, "a")
     served.names("detector", config_in(folder), lambda *_: OLD)
-    return DetectorChoice(served, OLD, info_of(OLD), Handle(answers).remote, follow, "video", clock), served
+    return DetectorSwitch(served, OLD, info_of(OLD), Handle(answers).remote, follow, "video", clock), served
 
 
 def test_a_video_that_follows_changes_at_a_chunk(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from service_checks import write_clip
 
 from motserve.config import load_config
 from motserve.serving.inference.replica import ModelInfo
-from motserve.serving.observability.request_context import Origin
+from motserve.serving.observability.request_context import RequestContext
 from motserve.serving.session import actor as module
 from motserve.serving.session.actor import VideoSession
 from motserve.serving.session.checkpoint import Checkpoint, CheckpointStore
@@ -65,7 +65,7 @@ def session(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Vide
         detect=Call(lambda images, *_: [Detections.empty() for _ in images]),
     )
     monitor: Any = SimpleNamespace(record=Call(lambda _: None))
-    return VideoSession(jobs.get("a"), config, "deployment", detector, detector, monitor, Origin())
+    return VideoSession(jobs.get("a"), config, "deployment", detector, detector, monitor, RequestContext())
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:

@@ -25,8 +25,8 @@ from motserve.serving.api.service import Service
 from motserve.serving.app import compose
 from motserve.serving.inference.batching import GreedyBatcher, Pass
 from motserve.serving.observability.monitor import Report
-from motserve.serving.observability.request_context import Origin, request_id_of
-from motserve.serving.observability.telemetry import Activity
+from motserve.serving.observability.request_context import RequestContext, request_id_of
+from motserve.serving.observability.telemetry import Telemetry
 from motserve.serving.observability.tracing import Tracing
 from motserve.types import Detections, Frame
 
@@ -76,7 +76,7 @@ def test_lines_name_the_request_and_the_video_of_their_context(lines: io.StringI
     logger = logging.getLogger("motserve.test")
 
     async def work(name: str) -> None:
-        with Origin(f"r{name}", f"v{name}").logged():
+        with RequestContext(f"r{name}", f"v{name}").logged():
             await asyncio.sleep(0)
             await asyncio.create_task(asyncio.to_thread(logger.info, name))  # tasks and threads belong to it
 
@@ -104,7 +104,7 @@ def test_a_model_that_fails_names_the_request_that_it_failed_for(lines: io.Strin
         return items
 
     async def ask(batcher: GreedyBatcher[int, int], name: str, item: int) -> Any:
-        with Origin(f"r{name}", f"v{name}").logged():
+        with RequestContext(f"r{name}", f"v{name}").logged():
             return await batcher.submit([item])
 
     async def run() -> list[Any]:
@@ -217,14 +217,14 @@ def frames(count: int) -> list[Frame]:
 
 
 def test_spans_of_a_video_are_a_tree_down_to_the_runs_of_the_model() -> None:
-    """Session and replica are two processes; only the `Origin` goes from one to the other."""
+    """Session and replica are two processes; only the `RequestContext` goes from one to the other."""
     session, replica = Recorded(), Recorded()
     batcher = GreedyBatcher(
         lambda images: [_one() for _ in images], 16, lambda done: replica.tracing.passed("model", done)
     )
 
     async def detect(images: list[Any]) -> list[Detections]:
-        origin = Origin.here(session.tracing.headers(), "v")
+        origin = RequestContext.here(session.tracing.headers(), "v")
         return await asyncio.create_task(_in_a_replica(replica.tracing, batcher, images, origin))
 
     async def embed(crops: Any) -> Any:
@@ -234,7 +234,7 @@ def test_spans_of_a_video_are_a_tree_down_to_the_runs_of_the_model() -> None:
         pass
 
     async def run() -> None:
-        activity = Activity("v", send, None, session.tracing)
+        activity = Telemetry("v", send, None, session.tracing)
         config = load_config([{"pipeline": {"chunk_size": 4, "window": 2}, "reid": {"policy": "always"}}])
         with session.tracing.span("session"):
             tracked = track_frames(
@@ -265,7 +265,7 @@ def test_spans_of_a_video_are_a_tree_down_to_the_runs_of_the_model() -> None:
     }
 
 
-async def _in_a_replica(tracing: Tracing, batcher: Any, images: list[Any], origin: Origin) -> Any:
+async def _in_a_replica(tracing: Tracing, batcher: Any, images: list[Any], origin: RequestContext) -> Any:
     with origin.logged(), tracing.span("detector", "server", origin.trace, origin.about):
         return await batcher.submit(images)
 

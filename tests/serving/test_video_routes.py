@@ -21,8 +21,8 @@ from service_checks import service_without_cluster, write_clip
 from motserve.errors import MotserveError, NotFound, Overloaded
 from motserve.serving.api import Service, build_http
 from motserve.serving.api.routes import videos
-from motserve.serving.api.run_to_completion import submit_detached
-from motserve.serving.observability.request_context import Origin
+from motserve.serving.api.run_to_completion import run_to_completion
+from motserve.serving.observability.request_context import RequestContext
 from motserve.serving.stores import Job
 
 
@@ -174,7 +174,7 @@ def test_a_client_who_leaves_while_a_session_starts_leaves_a_whole_video_or_none
     begun, goes_on, ended = threading.Event(), threading.Event(), threading.Event()
     start = service.sessions.start
 
-    def slow_start(job: Job, origin: Origin) -> None:
+    def slow_start(job: Job, origin: RequestContext) -> None:
         begun.set()
         goes_on.wait(30)
         start(job, origin)
@@ -194,7 +194,7 @@ def test_a_client_who_leaves_while_a_session_starts_leaves_a_whole_video_or_none
 
     monkeypatch.setattr(service.sessions, "start", slow_start)
     monkeypatch.setattr(service.sessions, "_launch", launch)
-    monkeypatch.setattr(videos, "submit_detached", lambda call: submit_detached(finished(call)))
+    monkeypatch.setattr(videos, "run_to_completion", lambda call: run_to_completion(finished(call)))
 
     async def leave() -> None:
         accepting = asyncio.create_task(videos._accept(posted(clip.read_bytes()), service))
@@ -250,7 +250,7 @@ def test_a_start_that_waits_for_a_thread_is_not_taken_back() -> None:
         free = threading.Event()
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
         busy = asyncio.get_running_loop().run_in_executor(None, free.wait, 30)
-        submitting = asyncio.create_task(submit_detached(done.set))
+        submitting = asyncio.create_task(run_to_completion(done.set))
         await asyncio.sleep(0)
         submitting.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -17,7 +17,7 @@ from motserve.config import Config
 from motserve.errors import InvalidData
 from motserve.pipeline.local_models import LocalModels
 from motserve.serving.inference.replica import ModelInfo
-from motserve.serving.observability.request_context import Origin
+from motserve.serving.observability.request_context import RequestContext
 from motserve.types import Detections, FloatArray, Image
 
 SECONDS_PER_CHUNK = 1.0
@@ -76,7 +76,7 @@ class Detector(_Recorded):
         self._busy = asyncio.Lock()
         self._counter = chunks_in(config.serving.storage_dir)
 
-    async def detect(self, images: list[Image], names: tuple[str, ...], origin: Origin) -> list[Detections]:
+    async def detect(self, images: list[Image], names: tuple[str, ...], origin: RequestContext) -> list[Detections]:
         async with self._busy:
             await asyncio.sleep(SECONDS_PER_CHUNK)
             with self._counter.open("ab") as file:
@@ -85,5 +85,5 @@ class Detector(_Recorded):
 
 
 class Embedder(_Recorded):
-    async def embed(self, crops: np.ndarray, names: tuple[str, ...], origin: Origin) -> FloatArray:
+    async def embed(self, crops: np.ndarray, names: tuple[str, ...], origin: RequestContext) -> FloatArray:
         return np.stack(self._answers(crops))

@@ -9,7 +9,7 @@ from tracker_streams import HARD, RATE, assert_same, follow, follow_looking, mak
 
 from motserve.config import AppearanceConfig, BotSortConfig, load_config
 from motserve.lab.benchmark.streams import crowd_stream
-from motserve.pipeline import Follower, PipelineStats
+from motserve.pipeline import PipelineStats, VideoTracker
 from motserve.tracking import BotSort
 from motserve.types import Cues, Detections, FloatArray, Image
 
@@ -116,9 +116,9 @@ def test_embeddings_stay_of_unit_length() -> None:
 
 def test_the_pipeline_hands_over_pictures_and_embeddings() -> None:
     config = load_config([{"tracker": {"name": "botsort", "appearance": {}}, "reid": {"policy": "off"}}])
-    assert config.looks_at_people
+    assert config.needs_embeddings
     stats = PipelineStats()
-    follower = Follower(config, stats, RATE)
+    video_tracker = VideoTracker(config, stats, RATE)
     texture = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8).repeat(8, 0).repeat(8, 1)
     asked: list[Any] = []
 
@@ -131,9 +131,9 @@ def test_the_pipeline_hands_over_pictures_and_embeddings() -> None:
 
     async def walk() -> list[int]:
         for index in range(10):
-            await follower.advance(index, index / RATE, person(200), look, lambda: picture(0))
+            await video_tracker.advance(index, index / RATE, person(200), look, lambda: picture(0))
         # the camera turns to the right: everything moves 45 pixels to the left
-        (frame,) = await follower.advance(10, 10 / RATE, person(155), look, lambda: picture(45))
+        (frame,) = await video_tracker.advance(10, 10 / RATE, person(155), look, lambda: picture(45))
         return frame.tracks.ids.tolist()
 
     assert asyncio.run(walk()) == [1]

@@ -26,7 +26,7 @@ from training.bundled.config import CropSetConfig, LabelConfig, MaterialConfig, 
 from training.bundled.crops import write_crops
 from training.bundled.cutting import cut_person
 from training.bundled.detector_set import read_props, write_set
-from training.bundled.footage import Labels, hidden_by, open_scene
+from training.bundled.footage import Labels, occluded_by, open_scene
 from training.bundled.make import Workshop, make_detector, make_embedder
 from training.bundled.material import Material, prepare_scene, read_cut
 from training.bundled.ship import ship
@@ -142,8 +142,8 @@ def test_footage_that_is_not_there_is_named(settings: MaterialConfig, tmp_path: 
 
 def test_who_stands_lower_in_the_picture_hides_the_others() -> None:
     boxes = np.array([[0, 0, 10, 20], [5, 0, 15, 30], [100, 0, 110, 20]], np.float32)
-    np.testing.assert_allclose(hidden_by(boxes), [0.5, 0, 0])
-    assert hidden_by(np.empty((0, 4), np.float32)).shape == (0,)
+    np.testing.assert_allclose(occluded_by(boxes), [0.5, 0, 0])
+    assert occluded_by(np.empty((0, 4), np.float32)).shape == (0,)
 
 
 def test_the_empty_place_is_seen_through_people_who_move_on() -> None:

@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 
 from motserve.config import Config, VideoConfig, load_config
 from motserve.errors import InvalidVideo
-from motserve.pipeline import Follower, PipelineStats, follow_frames
+from motserve.pipeline import PipelineStats, VideoTracker, track_frames_with
 from motserve.results import ResultWriter, export, read_lines, read_mot, read_results
 from motserve.types import Detections, Frame, Image
 from motserve.video import annotate_video, open_video
@@ -136,10 +136,12 @@ def walk(folder: Path, numbers: Iterable[int]) -> Path:
     return folder
 
 
-def track(source: Iterator[Frame], follower: Follower, config: Config, results: ResultWriter, chunks: int = 99) -> None:
+def track(
+    source: Iterator[Frame], video_tracker: VideoTracker, config: Config, results: ResultWriter, chunks: int = 99
+) -> None:
     async def run() -> None:
         done = 0
-        async for chunk in follow_frames(source, detect, embed, config, follower):
+        async for chunk in track_frames_with(source, detect, embed, config, video_tracker):
             results.append(chunk)
             done += 1
             if done == chunks:
@@ -159,7 +161,7 @@ def test_a_track_survives_a_picture_that_is_missing_and_is_written_in_the_frames
     config = load_config([{"reid": {"policy": "off"}, "video": {"image_folder_rate_hz": 10}}])
     lines = tmp_path / "tracks.ndjson"
     with open_video(tmp_path / "walk", config.video) as source, ResultWriter(lines, NAMES) as results:
-        track(source.frames(), Follower(config, PipelineStats(), source.info.rate_hz), config, results)
+        track(source.frames(), VideoTracker(config, PipelineStats(), source.info.rate_hz), config, results)
     mot = tmp_path / "tracks.txt"
     mot.write_bytes(b"".join(export(read_lines(lines), "mot")))
     table = read_mot(mot)
@@ -172,15 +174,15 @@ def test_tracking_goes_on_after_as_many_frames_as_were_tracked_whatever_their_nu
     folder = walk(tmp_path / "walk", [1, 2, 4, 7, 8, 9, 12, 13])
     whole, cut = tmp_path / "whole.ndjson", tmp_path / "cut.ndjson"
     with open_video(folder, CONFIG) as source, ResultWriter(whole, NAMES) as results:
-        track(source.frames(), Follower(NO_REID, PipelineStats(), 30), NO_REID, results)
+        track(source.frames(), VideoTracker(NO_REID, PipelineStats(), 30), NO_REID, results)
     stats = PipelineStats()
-    follower = Follower(NO_REID, stats, 30)
+    video_tracker = VideoTracker(NO_REID, stats, 30)
     with open_video(folder, CONFIG) as source, ResultWriter(cut, NAMES) as results:
-        track(source.frames(), follower, NO_REID, results, chunks=2)
+        track(source.frames(), video_tracker, NO_REID, results, chunks=2)
     assert stats.frames == 4
     cut.write_bytes(cut.read_bytes() + b'{"frame":8,"timest')
     with open_video(folder, CONFIG) as source, ResultWriter(cut, NAMES, resume_at=stats.frames) as results:
-        track(source.frames(stats.frames), follower, NO_REID, results)
+        track(source.frames(stats.frames), video_tracker, NO_REID, results)
     assert cut.read_bytes() == whole.read_bytes()
     assert cut.read_bytes().count(b"\n") == 8
 
@@ -189,7 +191,7 @@ def test_a_folder_with_gaps_is_drawn_with_the_tracks_of_its_frames(tmp_path: Pat
     folder = walk(tmp_path / "walk", [1, 2, 4, 7])
     lines = tmp_path / "tracks.ndjson"
     with open_video(folder, CONFIG) as source, ResultWriter(lines, NAMES) as results:
-        track(source.frames(), Follower(NO_REID, PipelineStats(), 30), NO_REID, results)
+        track(source.frames(), VideoTracker(NO_REID, PipelineStats(), 30), NO_REID, results)
     assert annotate_video(folder, read_results(lines, NAMES), tmp_path / "a.mp4", CONFIG, NAMES) == 4
     with open_video(tmp_path / "a.mp4", CONFIG) as drawn:
         assert [frame.timestamp for frame in drawn.frames()] == pytest.approx([0, 1 / 30, 3 / 30, 6 / 30], abs=1e-4)

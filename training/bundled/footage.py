@@ -18,7 +18,7 @@ from motserve.lab.experiments.detections import detect_video
 from motserve.lab.experiments.footage import Footage, find_video
 from motserve.lab.experiments.models import Models
 from motserve.lab.experiments.tracking import track_detections
-from motserve.postprocessing import Finisher
+from motserve.postprocessing import PostProcessor
 from motserve.reid.crops import covered_shares
 from motserve.results import read_mot
 from motserve.types import FloatArray, Image, IntArray
@@ -83,12 +83,12 @@ def open_scene(source: SceneSource, data: Path, teacher: Path, settings: LabelCo
     return Scene(*_made_labels(place, teacher, settings), is_true=False)
 
 
-def hidden_by(boxes: FloatArray) -> FloatArray:
+def occluded_by(boxes: FloatArray) -> FloatArray:
     """Return what share of each of `(n, 4)` boxes is behind the one nearer person that hides most of it.
 
     Who stands lower in the picture is nearer to the camera.
 
-    >>> hidden_by(np.array([[0, 0, 2, 4], [1, 0, 3, 5]], np.float32)).tolist()
+    >>> occluded_by(np.array([[0, 0, 2, 4], [1, 0, 3, 5]], np.float32)).tolist()
     [0.5, 0.0]
     """
     nearer = boxes[None, :, 3] > boxes[:, None, 3]
@@ -105,7 +105,7 @@ def _true_labels(truth: TruthFile) -> dict[int, Labels]:
     for frame, now in enumerate(rows_by_frame(table, truth.frames or int(table.frames.max()) + 1)):
         rows = now[people[now]]
         boxes = all_boxes[rows]
-        seen = table.visibility[rows] if rules.classes else 1 - hidden_by(boxes)
+        seen = table.visibility[rows] if rules.classes else 1 - occluded_by(boxes)
         labels[frame] = Labels(table.ids[rows], boxes, seen, all_boxes[now[others[now]]])
     return labels
 
@@ -126,7 +126,7 @@ def _made_labels(video: Path, teacher: Path, settings: LabelConfig) -> tuple[Foo
     )
     footage = Footage(video, config.video)
     seen = detect_video(video.stem, footage, Models(config), open_cache(config))
-    tracked = Finisher(config)(track_detections(seen, config, footage=footage).frames)
+    tracked = PostProcessor(config)(track_detections(seen, config, footage=footage).frames)
     ids, peaks = _lives([(frame.identities, frame.tracks.scores) for frame in tracked])
     sure = {one for one, count, peak in zip(ids, *peaks, strict=True) if count >= settings.least_frames
             and peak >= settings.sure_confidence}  # fmt: skip
@@ -140,7 +140,9 @@ def _made_labels(video: Path, teacher: Path, settings: LabelConfig) -> tuple[Foo
         found = frame.tracks.detections[rows]
         # where somebody was seen, what was seen says more than what the filter makes of it
         boxes[found >= 0] = seen.detections[frame.index].boxes[found[found >= 0]]
-        labels[frame.index] = Labels(frame.identities[rows], boxes, 1 - hidden_by(boxes), np.empty((0, 4), np.float32))
+        labels[frame.index] = Labels(
+            frame.identities[rows], boxes, 1 - occluded_by(boxes), np.empty((0, 4), np.float32)
+        )
     return footage, labels
 
 

@@ -17,7 +17,7 @@ from motserve.errors import InvalidData, NotFound
 from motserve.files.atomic import replacing
 from motserve.models.registry import Card, read_card
 from training.bundled.make import ALL, SCENES, Workshop
-from training.half_precision import halved
+from training.half_precision import half_precision
 
 logger = logging.getLogger("motserve.training")
 
@@ -75,7 +75,7 @@ def _write(model: Path, file: Path, workshop: Workshop, metrics: Mapping[str, fl
     source = model / _card(model).weights
     with safe_open(source, framework="pt") as weights:
         metadata = dict(weights.metadata())
-    state = halved(load_file(source))
+    state = half_precision(load_file(source))
     for name, values in state.items():
         if values.is_floating_point() and not values.isfinite().all():
             raise InvalidData(f"{name} of {source} has values that half precision cannot hold")

@@ -20,7 +20,7 @@ from motserve.models.mlflow_store import placed
 from motserve.models.registry import Card, Scores, write_card
 from motserve.models.weights import resolve_weights
 from training.detector.config import DetectorTraining
-from training.half_precision import halved
+from training.half_precision import half_precision
 from training.job import MODEL
 from training.job_config import SCRATCH, write_settings
 from training.worker import Worker, WorkerStep
@@ -270,5 +270,5 @@ def save_yolo(network: Any, path: Path, settings: DetectorTraining) -> str:
         "image_size": str(settings.image_size),
         "job": settings.name,
     }
-    save_file(halved(network.state_dict()), path, metadata)
+    save_file(half_precision(network.state_dict()), path, metadata)
     return architecture

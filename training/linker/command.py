@@ -20,7 +20,7 @@ from motserve.files.atomic import replacing
 from motserve.lab.evaluation.sequences import find_truth
 from motserve.postprocessing.aflink import AFLink, Shape
 from training.exit_code import exit_code
-from training.half_precision import halved
+from training.half_precision import half_precision
 from training.linker.config import LinkerTraining, load_linker_config
 from training.linker.pairs import Pairs, collect_pairs, varied
 
@@ -70,7 +70,9 @@ def train_linker(gt: Path, settings: LinkerTraining, target: Path) -> dict[str, 
         "settings": settings.model_dump(mode="json"),
     }
     with replacing(target) as partial:
-        save_file(halved(network.state_dict()), partial, {key: json.dumps(value) for key, value in metadata.items()})
+        save_file(
+            half_precision(network.state_dict()), partial, {key: json.dumps(value) for key, value in metadata.items()}
+        )
     return metrics
 
 

@@ -31,7 +31,7 @@ from motserve.lab.experiments.cache import open_cache
 from motserve.lab.experiments.models import Models
 from motserve.lab.experiments.scoring import MOT_LIBRARIES
 from motserve.models.provenance import stamp, write_stamp
-from motserve.postprocessing import Finisher
+from motserve.postprocessing import PostProcessor
 
 
 def tracker(
@@ -115,8 +115,8 @@ def _on_sequences(
         settings,
         weights={
             "detector": None if detections else models.detector_weights.describe(),
-            "reid": models.reid_weights.describe() if any(own.looks_at_people for own in configs.values()) else None,
-            **Finisher(settings).weights,
+            "reid": models.reid_weights.describe() if any(own.needs_embeddings for own in configs.values()) else None,
+            **PostProcessor(settings).weights,
         },
         data={sequence.name: sequence.describe() for sequence in loaded},
         libraries=(*MOT_LIBRARIES, *LIBRARIES),

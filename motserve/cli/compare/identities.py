@@ -42,7 +42,7 @@ def identities(
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, rules)
     with sequence_progress("tracking with") as tell:
         comparison = compare_identities(loaded, candidates, cache, tell)
-    looks = any(candidate.looks_at_people for candidate in candidates.values())
+    looks = any(candidate.needs_embeddings for candidate in candidates.values())
     provenance = stamp(
         settings,
         weights={

@@ -44,7 +44,7 @@ from motserve.lab.experiments.cache import Cache, open_cache
 from motserve.lab.experiments.models import Models
 from motserve.lab.experiments.scoring import MOT_LIBRARIES
 from motserve.models.provenance import stamp
-from motserve.postprocessing import Finisher
+from motserve.postprocessing import PostProcessor
 
 NO_PEERS = "none"
 COMPARED = ("tracker", "reid", "regrouping", "linking", "interpolation")
@@ -84,9 +84,13 @@ def trackers(
             **{
                 f"reid of {name}": Models(own).reid_weights.describe()
                 for name, own in configs.items()
-                if own.looks_at_people
+                if own.needs_embeddings
             },
-            **{f"linking of {name}": Finisher(own).weights["linking"] for name, own in configs.items() if own.linking},
+            **{
+                f"linking of {name}": PostProcessor(own).weights["linking"]
+                for name, own in configs.items()
+                if own.linking
+            },
         },
         data={sequence.name: sequence.describe() for sequence in loaded},
         libraries=(*MOT_LIBRARIES, *LIBRARIES),

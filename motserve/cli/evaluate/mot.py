@@ -112,7 +112,7 @@ def mot(
 
 def _sections(settings: Config, detections: Path | None) -> list[str]:
     """Return the sections of the configuration that make tracks."""
-    looks = settings.looks_at_people or settings.camera is not None
+    looks = settings.needs_embeddings or settings.camera is not None
     finishing = ["regrouping", "linking", "interpolation"]
     return ["detector", "tracker", "reid", *finishing, *(["video"] if looks or not detections else [])]
 

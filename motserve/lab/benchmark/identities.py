@@ -14,7 +14,7 @@ import numpy as np
 from motserve.config import IdentitiesConfig
 from motserve.people.identity_index import IdentityIndex
 from motserve.people.identity_store import IdentityStore
-from motserve.people.identity_summaries import Portrait
+from motserve.people.identity_summaries import IdentitySummary
 from motserve.types import FloatArray
 
 DIMENSION: Final = 256
@@ -75,7 +75,7 @@ def run(
         distances = []
         for video, people in enumerate(_people(generator, identities, size)):
             thumbnail = generator.bytes(_THUMBNAIL_BYTES)
-            portraits = [Portrait(number, 0.0, 1.0, one, thumbnail) for number, one in enumerate(people)]
+            portraits = [IdentitySummary(number, 0.0, 1.0, one, thumbnail) for number, one in enumerate(people)]
             store.remember(str(video), _MODEL, portraits)
             similar = queries.reshape(-1, DIMENSION) @ people.reshape(-1, DIMENSION).T
             distances.append(1 - similar.reshape(_QUERIES, size, len(people), size).max(axis=(1, 3)))

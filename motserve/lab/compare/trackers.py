@@ -100,7 +100,7 @@ def without_pictures(configs: Mapping[str, Config]) -> dict[str, Config]:
     return {
         name: change_config(config, {"tracker": blind}) if isinstance(config.tracker, BotSortConfig) else config
         for name, config in configs.items()
-        if isinstance(config.tracker, BotSortConfig) or not config.looks_at_people
+        if isinstance(config.tracker, BotSortConfig) or not config.needs_embeddings
     }
 
 

@@ -32,7 +32,7 @@ _FALLBACK_RATE_HZ = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledLooks:
+class LabelledEmbeddings:
     """Embeddings whose people are known.
 
     Attributes:
@@ -48,9 +48,9 @@ class LabelledLooks:
     data: dict[str, Any]
 
 
-def looks_in_folder(
+def embeddings_in_folder(
     root: Path, people: frozenset[int] | None, models: Models, cache: Cache, progress: Progress
-) -> LabelledLooks:
+) -> LabelledEmbeddings:
     """Embed the crops of a data set.
 
     Args:
@@ -74,12 +74,12 @@ def looks_in_folder(
     table = CropTable(tuple(table.paths[row] for row in rows), table.identities[rows], table.cameras[rows])
     described = describe_files(table.paths, root)
     embeddings = embed_crops(table, described["sha256"], models, cache, root.name, progress)
-    return LabelledLooks(embeddings, table.identities, table.cameras, {root.name: described})
+    return LabelledEmbeddings(embeddings, table.identities, table.cameras, {root.name: described})
 
 
-def looks_in_videos(
+def embeddings_in_videos(
     truths: Mapping[str, TruthFile], videos: Path | None, config: Config, cache: Cache, progress: Progress
-) -> LabelledLooks:
+) -> LabelledEmbeddings:
     """Embed the people of videos now and then, where ground truth says that they can be seen well.
 
     Args:
@@ -115,7 +115,7 @@ def looks_in_videos(
         data[name] = {"ground_truth": describe_files([truth.path]), "video": footage.sha256}
     if not embeddings:
         raise InvalidData("nobody in the videos can be seen well enough to be looked at (reid.trust)")
-    return LabelledLooks(np.concatenate(embeddings), np.concatenate(identities), np.concatenate(places), data)
+    return LabelledEmbeddings(np.concatenate(embeddings), np.concatenate(identities), np.concatenate(places), data)
 
 
 async def _ask(look: Look, boxes: FloatArray) -> FloatArray:

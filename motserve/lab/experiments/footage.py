@@ -111,7 +111,7 @@ class Footage:
             return source.info.width, source.info.height
 
     @property
-    def looked_at(self) -> bool:
+    def last_embedded_at(self) -> bool:
         """Whether anything was made from the pictures, now or in an earlier run whose outcome was kept."""
         return self._opened or "sha256" in vars(self)
 

@@ -17,7 +17,7 @@ from motserve.lab.experiments.models import Models
 from motserve.lab.experiments.scoring import ScoredSet, Task, score_set
 from motserve.lab.experiments.sequences import LabelledSequence, load_sequences, track_sequence
 from motserve.models.provenance import describe_files, stamp_of
-from motserve.postprocessing import Finisher
+from motserve.postprocessing import PostProcessor
 from motserve.results import SUFFIXES, encode_frame, export, read_mot, read_tracks, to_table
 from motserve.types import TrackedFrame
 
@@ -106,7 +106,7 @@ def track_and_score(
     Raises:
         MotserveError: Data or weights are missing or not valid; see `load_sequences`.
     """
-    models, linking = Models(config), Finisher(config).weights
+    models, linking = Models(config), PostProcessor(config).weights
     sequences = load_sequences(
         truths, models, cache, detections=detections, videos=videos, benchmark=benchmark, progress=progress
     )
@@ -118,7 +118,7 @@ def track_and_score(
         tracks[sequence.name] = b"".join(export(_lines(frames, sequence), "mot", name=sequence.name))
     weights = {
         "detector": None if detections else models.detector_weights.describe(),
-        "reid": models.reid_weights.describe() if config.looks_at_people else None,
+        "reid": models.reid_weights.describe() if config.needs_embeddings else None,
         **linking,
     }
     data = {sequence.name: sequence.describe() for sequence in sequences}

@@ -18,8 +18,8 @@ from motserve.lab.experiments.footage import Footage, find_video
 from motserve.lab.experiments.models import Models
 from motserve.lab.experiments.tracking import TrackedVideo, track_detections
 from motserve.models.provenance import describe_files
-from motserve.pipeline import Witness
-from motserve.postprocessing import Finisher
+from motserve.pipeline import OnEmbedded
+from motserve.postprocessing import PostProcessor
 from motserve.results import MotTable, read_mot
 
 
@@ -72,7 +72,7 @@ class LabelledSequence:
     def describe(self) -> dict[str, Any]:
         """Return what the stamp on a result says of the data that went into it so far."""
         data = {"ground_truth": describe_files([self.truth.path]), "detections": dict(self.detected.source)}
-        if self.footage is not None and self.footage.looked_at:
+        if self.footage is not None and self.footage.last_embedded_at:
             data["video"] = {"file": self.footage.path.name, "sha256": self.footage.sha256}
         return data
 
@@ -134,21 +134,21 @@ def track_sequence(sequence: LabelledSequence, config: Config, cache: Cache) -> 
         config: The configuration; its detector is not used.
         cache: Where embeddings are kept.
     """
-    finisher = Finisher(config)
+    finisher = PostProcessor(config)
     book = finisher.book(sequence.footage.size if sequence.footage is not None else None)
     tracked = _track(sequence, config, cache, book.add if book else None)
     return replace(tracked, frames=finisher(tracked.frames, book))
 
 
-def _track(sequence: LabelledSequence, config: Config, cache: Cache, witness: Witness | None) -> TrackedVideo:
+def _track(sequence: LabelledSequence, config: Config, cache: Cache, on_embedded: OnEmbedded | None) -> TrackedVideo:
     footage = sequence.footage
-    if footage is None or not (config.looks_at_people or config.camera):
+    if footage is None or not (config.needs_embeddings or config.camera):
         return track_detections(sequence.detected, config)
-    if not config.looks_at_people:
+    if not config.needs_embeddings:
         with footage:
             return track_detections(sequence.detected, config, footage=footage)
     with Appearance(footage, Models(config), cache) as appearance:
-        return track_detections(sequence.detected, config, appearance, footage, witness=witness)
+        return track_detections(sequence.detected, config, appearance, footage, on_embedded=on_embedded)
 
 
 def _footage_if_any(truth: TruthFile, videos: Path | None, config: Config) -> Footage | None:

@@ -17,7 +17,7 @@ from motserve.lab.benchmark.peers import Contender
 from motserve.lab.experiments.appearance import Appearance
 from motserve.lab.experiments.detections import DetectedVideo
 from motserve.lab.experiments.footage import Footage
-from motserve.pipeline import Follower, Look, Picture, PipelineStats, Witness
+from motserve.pipeline import Look, OnEmbedded, Picture, PipelineStats, VideoTracker
 from motserve.types import FloatArray, Image, TrackedFrame
 
 
@@ -42,7 +42,7 @@ def track_detections(
     appearance: Appearance | None = None,
     footage: Footage | None = None,
     clock: Callable[[], float] = time.perf_counter,
-    witness: Witness | None = None,
+    on_embedded: OnEmbedded | None = None,
 ) -> TrackedVideo:
     """Track a sequence with the configured tracker and, unless `reid.policy` is `off`, identities.
 
@@ -52,7 +52,7 @@ def track_detections(
         appearance: What people look like; needed where embeddings are.
         footage: The pictures; needed where the camera's motion is estimated.
         clock: Monotonic clock in seconds.
-        witness: Told of everybody who was embedded; None for nobody to tell.
+        on_embedded: Told of everybody who was embedded; None for nobody to tell.
 
     Returns:
         The tracks that `motserve track` gives for the same detections.
@@ -68,14 +68,14 @@ def track_detections(
             f"reid.policy is {config.reid.policy}",
             "set reid.policy=off",
         ),
-        (appearance is None and config.looks_at_people, f"{config.tracker.name} goes by appearance", appearance_off),
+        (appearance is None and config.needs_embeddings, f"{config.tracker.name} goes by appearance", appearance_off),
         (footage is None and config.camera is not None, "tracker.camera is set", "set tracker.camera=null"),
     ):
         if missing:
             raise InvalidConfig(f"{video.name}: {key}, and there is no video to look at; give --videos or {way_out}")
     size = footage.size if footage is not None and appearance is not None else None
     stats = PipelineStats()
-    follower = Follower(config, stats, video.rate_hz, size, witness)
+    video_tracker = VideoTracker(config, stats, video.rate_hz, size, on_embedded)
     watch = _Stopwatch(clock)
 
     async def run() -> TrackedVideo:
@@ -85,9 +85,9 @@ def track_detections(
             look = watch.around(appearance.at(video.frame_of(index))) if appearance else _blind
             before, start = watch.seconds, clock()
             picture = watch.around_picture(partial(_picture, footage, video.frame_of(index)))
-            frames += await follower.advance(index, timestamp, detections, look, picture)
+            frames += await video_tracker.advance(index, timestamp, detections, look, picture)
             seconds[index] = clock() - start - (watch.seconds - before)
-        frames += follower.finish()
+        frames += video_tracker.finish()
         return TrackedVideo(frames, seconds * 1e3, stats.embeddings)
 
     return asyncio.run(run())

@@ -11,7 +11,7 @@ import ray
 from motserve.config import Config
 from motserve.files.disk import annotated_size
 from motserve.results import read_results
-from motserve.serving.api.run_to_completion import submit_detached
+from motserve.serving.api.run_to_completion import run_to_completion
 from motserve.serving.api.service import Service
 from motserve.serving.stores import Job
 from motserve.serving.stores.room import require_room_for
@@ -42,7 +42,7 @@ async def annotated_file(service: Service, job: Job) -> Path:
 async def _draw(service: Service, job: Job, target: Path) -> None:
     task: Any = ray.remote(num_cpus=service.config.serving.session.cpus)(draw_annotated)
     results = str(service.artifacts.results(job.id))
-    await (await submit_detached(lambda: task.remote(job, results, str(target), service.config)))
+    await (await run_to_completion(lambda: task.remote(job, results, str(target), service.config)))
 
 
 def draw_annotated(job: Job, results: str, target: str, config: Config) -> None:

@@ -17,7 +17,7 @@ from motserve.reid.crops import cut_crops
 from motserve.results import read_lines
 from motserve.serving.api.schemas import IdentityDetails, IdentityMatch, IdentityMatches, IdentitySearch, PictureSearch
 from motserve.serving.api.service import Service
-from motserve.serving.observability.request_context import Origin
+from motserve.serving.observability.request_context import RequestContext
 from motserve.serving.stores import Job
 from motserve.types import FloatArray, Image
 
@@ -115,7 +115,7 @@ async def _embed(service: Service, picture: Image) -> tuple[str, FloatArray]:
         names = await asyncio.to_thread(service.reloader.names, "reid")
         info = await asyncio.wait_for(service.embedder.info.remote(names), limits.embed_timeout_s)
         with service.tracing.span("embed", "client"):
-            origin = Origin.here(service.tracing.headers())
+            origin = RequestContext.here(service.tracing.headers())
             answer = service.embedder.embed.remote(crops, names, origin)
             embeddings = await asyncio.wait_for(answer, limits.embed_timeout_s)
     except asyncio.TimeoutError as error:

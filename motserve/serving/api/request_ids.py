@@ -7,7 +7,7 @@ from typing import Final
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from motserve.serving.observability.request_context import Origin, request_id_of
+from motserve.serving.observability.request_context import RequestContext, request_id_of
 from motserve.serving.observability.tracing import Tracing
 
 _REQUEST_ID: Final = "x-request-id"
@@ -40,7 +40,7 @@ class RequestObserver:
         method, path = scope["method"], scope["path"]
         about = {"http.request.method": method, "url.path": path, "request_id": request_id}
         span = self._tracing.span(method, "server", parent, about)
-        with Origin(request_id).logged(), span as current:
+        with RequestContext(request_id).logged(), span as current:
 
             async def answer(message: Message) -> None:
                 if message["type"] == "http.response.start":

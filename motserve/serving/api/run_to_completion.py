@@ -9,7 +9,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-async def submit_detached(submit: Callable[[], Result]) -> Result:
+async def run_to_completion(submit: Callable[[], Result]) -> Result:
     """Call a function to its end, whatever its client does; Ray tasks that it submits are nobody's children.
 
     When a client leaves, Ray Serve cancels the task of its request and with it every task submitted from there. A

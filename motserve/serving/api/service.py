@@ -16,7 +16,7 @@ from motserve.errors import NotReady
 from motserve.people.identity_index import IdentityIndexes
 from motserve.people.identity_store import IdentityStore
 from motserve.serving.api.schemas import ModelDetails, Models
-from motserve.serving.inference.active_models import ServedModels
+from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.inference.reload import Reloader
 from motserve.serving.observability.tracing import Tracing
 from motserve.serving.periodic import repeating
@@ -67,14 +67,14 @@ class Service:
             self.monitor,
         )
         self.tracing = Tracing(serving.tracing, "motserve-ingress")
-        served = ServedModels(serving.storage_dir, self.deployment)
+        served = ActiveModels(serving.storage_dir, self.deployment)
         self.reloader = Reloader(self.config, served, {"detector": self.detector, "reid": self.embedder})
         self.sessions.reconcile()
 
     def watching(self) -> AbstractAsyncContextManager[None]:
         """Look for lost sessions while the context is open."""
         return repeating(
-            lambda: asyncio.to_thread(self.sessions.look_after),
+            lambda: asyncio.to_thread(self.sessions.restart_lost),
             self.config.serving.session.watch_s,
             logger,
             "nobody could look for lost sessions",

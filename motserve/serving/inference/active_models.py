@@ -26,7 +26,7 @@ SERVED_STEPS: Final[tuple[Migration, ...]] = (
 """Versions of the table; a new column is a step at the end, see `migrate`."""
 
 
-class ServedModels:
+class ActiveModels:
     """The models of one deployment of the application.
 
     A new deployment begins with what its configuration says; a replica that is added to it finds what is current.

@@ -9,11 +9,11 @@ import numpy as np
 from motserve.config import Config, change_config
 from motserve.detection import build_detector
 from motserve.models.weights import resolve_weights
-from motserve.serving.inference.active_models import ServedModels
+from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.inference.batching import GreedyBatcher
-from motserve.serving.inference.model_cache import ModelShelf, Names
+from motserve.serving.inference.model_cache import ModelCache, Names
 from motserve.serving.inference.replica import ModelInfo, ReplicaObserver, prepare_replica
-from motserve.serving.observability.request_context import Origin
+from motserve.serving.observability.request_context import RequestContext
 from motserve.types import Detections, Image
 
 
@@ -35,13 +35,13 @@ class Detector:
         prepare_replica(config, config.serving.detector)
         self._config = config
         self._observer = ReplicaObserver("detector", config, config.serving.detector)
-        self._shelf = ModelShelf("detector", self._load, config.serving.reload.kept_models)
-        served = ServedModels(config.serving.storage_dir, deployment)
+        self._shelf = ModelCache("detector", self._load, config.serving.reload.kept_models)
+        served = ActiveModels(config.serving.storage_dir, deployment)
         names = served.names("detector", config)
         self._shelf.put(names, self._load(names))
         self._observer.keep_telling(served, self._known)
 
-    async def detect(self, images: list[Image], names: Names, origin: Origin) -> list[Detections]:
+    async def detect(self, images: list[Image], names: Names, origin: RequestContext) -> list[Detections]:
         """Return the detections of each frame of a chunk, by the model of those names."""
         with self._observer.request(origin):
             return await (await self._shelf.get(names)).batcher.submit(images)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from motserve.config import Config, change_config
 from motserve.models.weights import resolve_weights
 from motserve.reid import build_embedder
-from motserve.serving.inference.active_models import ServedModels
+from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.inference.batching import GreedyBatcher
-from motserve.serving.inference.model_cache import ModelShelf, Names
+from motserve.serving.inference.model_cache import ModelCache, Names
 from motserve.serving.inference.replica import ModelInfo, ReplicaObserver, prepare_replica
-from motserve.serving.observability.request_context import Origin
+from motserve.serving.observability.request_context import RequestContext
 from motserve.types import FloatArray
 
 
@@ -37,13 +37,13 @@ class Embedder:
         prepare_replica(config, config.serving.embedder)
         self._config = config
         self._observer = ReplicaObserver("reid", config, config.serving.embedder)
-        self._shelf = ModelShelf("reid", self._load, config.serving.reload.kept_models)
-        served = ServedModels(config.serving.storage_dir, deployment)
+        self._shelf = ModelCache("reid", self._load, config.serving.reload.kept_models)
+        served = ActiveModels(config.serving.storage_dir, deployment)
         names = served.names("reid", config)
         self._shelf.put(names, self._load(names))
         self._observer.keep_telling(served, self._known)
 
-    async def embed(self, crops: NDArray[np.uint8], names: Names, origin: Origin) -> FloatArray:
+    async def embed(self, crops: NDArray[np.uint8], names: Names, origin: RequestContext) -> FloatArray:
         """Return `(k, d)` unit vectors for `(k, height, width, 3)` crops, k at least 1, by the model of those names."""
         with self._observer.request(origin):
             return np.stack(await (await self._shelf.get(names)).batcher.submit(list(crops)))

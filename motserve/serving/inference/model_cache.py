@@ -16,7 +16,7 @@ Names: TypeAlias = tuple[str, ...]
 """Names of weights in order of preference, with exact versions where they are the registry's."""
 
 
-class ModelShelf(Generic[Model]):
+class ModelCache(Generic[Model]):
     """Loads models when they are asked for and keeps those that were asked for last.
 
     Whoever has a model keeps it: that it leaves the shelf does not disturb work that is under way.

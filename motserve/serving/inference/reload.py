@@ -15,7 +15,7 @@ from motserve.config import Config
 from motserve.config.sections import Role
 from motserve.errors import Conflict, MotserveError, NotReady
 from motserve.models.weights import is_alias, pin_weights, shown_name
-from motserve.serving.inference.active_models import ServedModels
+from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.inference.model_cache import Names
 from motserve.serving.inference.replica import ModelInfo
 from motserve.serving.periodic import repeating
@@ -51,7 +51,7 @@ class Reloader:
     def __init__(
         self,
         config: Config,
-        served: ServedModels,
+        served: ActiveModels,
         handles: Mapping[Role, Any],
         pin: Callable[[Role, Config], Names] = pin_weights,
     ) -> None:
@@ -60,7 +60,7 @@ class Reloader:
         self._handles = handles
         self._pin = pin
         self._one_at_a_time = asyncio.Lock()
-        self.roles: tuple[Role, ...] = ("detector", "reid") if config.looks_at_people else ("detector",)
+        self.roles: tuple[Role, ...] = ("detector", "reid") if config.needs_embeddings else ("detector",)
 
     def names(self, role: Role) -> Names:
         """Return the names of what new videos get."""

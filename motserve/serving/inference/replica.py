@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from motserve.config import Config, ReplicaConfig
 from motserve.config.logs import setup_logging
 from motserve.config.sections import Role
-from motserve.serving.inference.active_models import ServedModels
+from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.inference.batching import Pass
 from motserve.serving.inference.model_cache import Names
 from motserve.serving.observability.metrics import STALE, ModelMetrics, gpu_memory
-from motserve.serving.observability.request_context import Origin
+from motserve.serving.observability.request_context import RequestContext
 from motserve.serving.observability.tracing import Tracing
 from motserve.serving.periodic import repeat
 
@@ -66,12 +66,12 @@ class ReplicaObserver:
         self._tracing.passed("model", done)
 
     @contextmanager
-    def request(self, origin: Origin) -> Iterator[None]:
+    def request(self, origin: RequestContext) -> Iterator[None]:
         """Work for somebody: their request and video are named in the log, and their trace goes on."""
         with origin.logged(), self._tracing.span(self._role, "server", origin.trace, origin.about):
             yield
 
-    def keep_telling(self, served: ServedModels, known: Callable[[Names], ModelInfo | None]) -> None:
+    def keep_telling(self, served: ActiveModels, known: Callable[[Names], ModelInfo | None]) -> None:
         """Set the gauges every few seconds from now on.
 
         Args:

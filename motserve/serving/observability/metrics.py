@@ -3,7 +3,7 @@
 What Ray 2.60 does with metrics decides which process may have which:
 
 - A counter or histogram of a process stays in the agent for ever, under the ID of the process. A session lives as
-  long as its video, so it has none: it reports to the one `Monitor`, whose series go on from video to video.
+  long as its video, so it has none: it reports to the one `MetricsCollector`, whose series go on from video to video.
 - A gauge is forgotten after 20 s unless it is set again. Sessions may have gauges, with the ID of the video, and they
   end with it; gauges of replicas are set every few seconds.
 - The agent puts histograms together from the middles of their buckets: the `_sum` of one is rough. Where an average

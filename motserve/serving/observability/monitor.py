@@ -42,7 +42,7 @@ class Report:
     ended: Ending | None = None
 
 
-class Monitor:
+class MetricsCollector:
     """Takes the reports of all sessions, and looks for those that ended without one.
 
     Args:
@@ -52,7 +52,7 @@ class Monitor:
     def __init__(self, config: Config) -> None:
         setup_logging(config.logging)
         serving = config.serving
-        self._ledger = Ledger(JobStore(serving.storage_dir), ServiceMetrics(), serving.max_active_videos)
+        self._ledger = VideoLedger(JobStore(serving.storage_dir), ServiceMetrics(), serving.max_active_videos)
         self._refreshing = asyncio.create_task(repeat(self._ledger.look, serving.metrics.refresh_s, logger, STALE))
 
     async def record(self, report: Report) -> None:
@@ -67,7 +67,7 @@ class _Video:
     heard: float
 
 
-class Ledger:
+class VideoLedger:
     """Adds up reports, and knows which videos are on their way.
 
     Args:

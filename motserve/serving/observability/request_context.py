@@ -19,7 +19,7 @@ _SANE: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")  # short, and no troubl
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class RequestContext:
     """Who asked.
 
     Attributes:
@@ -33,7 +33,7 @@ class Origin:
     trace: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def here(cls, trace: Mapping[str, str], video_id: str = "") -> Origin:
+    def here(cls, trace: Mapping[str, str], video_id: str = "") -> RequestContext:
         """Return on whose behalf the caller works.
 
         Args:

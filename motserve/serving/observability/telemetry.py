@@ -1,7 +1,7 @@
 """What a session tells of its video: counts and times, gathered while it works and reported now and then.
 
 A session is gone seconds after it began, and with it all that Prometheus has not read yet. What counts for the service
-as a whole is therefore reported to the `Monitor`, which stays; at the end the session waits until that has arrived.
+as a whole is therefore reported to the `MetricsCollector`, which stays; at the end the session waits until that has arrived.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PATIENCE_S: Final = 5.0  # for which a session that is done waits for the monit
 Send = Callable[[Report], Awaitable[None]]
 
 
-class Activity:
+class Telemetry:
     """Gathers what one video's session does. It is the pipeline's observer.
 
     Args:
@@ -74,9 +74,9 @@ class Activity:
         """Count a request that is made again."""
         self._repeated += 1
 
-    def chunk(self) -> ChunkActivity:
+    def chunk(self) -> ChunkTelemetry:
         """Return who is told of the next chunk."""
-        return ChunkActivity(self._tracing, self._tracing.open("chunk"), self._took)
+        return ChunkTelemetry(self._tracing, self._tracing.open("chunk"), self._took)
 
     @contextmanager
     def write(self) -> Iterator[None]:
@@ -144,8 +144,8 @@ class Activity:
 
 
 @dataclass(slots=True)
-class ChunkActivity:
-    """Measures the stages of one chunk of frames; made by `Activity.chunk`."""
+class ChunkTelemetry:
+    """Measures the stages of one chunk of frames; made by `Telemetry.chunk`."""
 
     _tracing: Tracing
     _span: trace.Span

@@ -20,34 +20,34 @@ import cv2
 import ray
 from ray.serve.handle import DeploymentHandle
 
-from motserve.base import joined, part
+from motserve.base import merge_states, substate
 from motserve.config import Config
 from motserve.config.logs import setup_logging
 from motserve.config.sections import Role
 from motserve.errors import DiskFull, InvalidVideo, MotserveError
 from motserve.people.identity_store import IdentityStore
-from motserve.people.identity_summaries import PortraitBook
+from motserve.people.identity_summaries import IdentitySummaries
 from motserve.people.model_key import model_key
-from motserve.pipeline import Follower, PipelineStats, follow_frames
+from motserve.pipeline import PipelineStats, VideoTracker, track_frames_with
 from motserve.results import ResultWriter
-from motserve.serving.inference.active_models import ServedModels
+from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.inference.model_cache import Names
 from motserve.serving.inference.replica import ModelInfo
 from motserve.serving.observability.metrics import STALE, Ending, VideoGauges
-from motserve.serving.observability.request_context import Origin
-from motserve.serving.observability.telemetry import Activity
+from motserve.serving.observability.request_context import RequestContext
+from motserve.serving.observability.telemetry import Telemetry
 from motserve.serving.observability.tracing import Tracing
 from motserve.serving.periodic import repeat
 from motserve.serving.session.checkpoint import Checkpoint
-from motserve.serving.session.detector_switch import DetectorChoice
+from motserve.serving.session.detector_switch import DetectorSwitch
 from motserve.serving.session.lease import Lease, Superseded
 from motserve.serving.session.nodes import is_draining
 from motserve.serving.session.remember import forget, remember
 from motserve.serving.session.resume import Continuation
-from motserve.serving.session.retry import Asking
+from motserve.serving.session.retry import Retry
 from motserve.serving.stores import ArtifactStore, Job, JobStore
 from motserve.serving.stores.room import as_disk_full, require_reserve
-from motserve.types import Sighting
+from motserve.types import EmbeddedCrops
 from motserve.video import VideoSource, open_video
 
 logger = logging.getLogger("motserve.session")
@@ -80,7 +80,7 @@ class VideoSession:
         detector: DeploymentHandle[Any],
         embedder: DeploymentHandle[Any],
         monitor: DeploymentHandle[Any],
-        origin: Origin,
+        origin: RequestContext,
     ) -> None:
         setup_logging(config.logging)
         cv2.setNumThreads(1)  # crops are small, and the cores belong to the networks
@@ -88,7 +88,7 @@ class VideoSession:
         self._config = config
         self._detector = detector
         self._embedder = embedder
-        self._served = ServedModels(config.serving.storage_dir, deployment)
+        self._served = ActiveModels(config.serving.storage_dir, deployment)
         self._embedder_names: Names = ()
         self._models: dict[str, Any] = {}
         self._artifacts = ArtifactStore(config.serving.storage_dir)
@@ -97,13 +97,13 @@ class VideoSession:
         self._continuation = Continuation(job, self._artifacts, config, asked)
         identities = config.serving.identities
         remembers = identities.enabled and config.reid.policy != "off"
-        self._book = PortraitBook(identities) if remembers else None
+        self._book = IdentitySummaries(identities) if remembers else None
         self._identities = IdentityStore(config.serving.storage_dir, identities.max_identities) if remembers else None
         self._origin = origin
         self._tracing = Tracing(config.serving.tracing, "motserve-session")
         gauges = VideoGauges(job.id) if config.serving.metrics.per_video else None
-        self._activity = Activity(job.id, monitor.record.remote, gauges, self._tracing)
-        self._asking = Asking(config.serving.session, self._activity.repeated, lambda: self._frames)
+        self._activity = Telemetry(job.id, monitor.record.remote, gauges, self._tracing)
+        self._asking = Retry(config.serving.session, self._activity.repeated, lambda: self._frames)
         self._progress = asyncio.Condition()
         self._source: VideoSource | None = None
         self._frames = 0
@@ -189,19 +189,19 @@ class VideoSession:
         names = await self._names("detector", resumed)
         detector = await self._ask_detector(names)
         follow = self._config.serving.reload.running_videos == "switch"
-        choice = DetectorChoice(self._served, names, detector, self._ask_detector, follow, job.id)
+        choice = DetectorSwitch(self._served, names, detector, self._ask_detector, follow, job.id)
         self._models = {"detector": detector.weights, "reid": None, "switches": choice.switches}
-        if self._config.looks_at_people:
+        if self._config.needs_embeddings:
             self._embedder_names = await self._names("reid", resumed)
             self._models["reid"] = (await self._ask_embedder(self._embedder_names)).weights
         source = await asyncio.to_thread(open_video, job.source, self._config.video, job.name)
         self._source = source
         with source:
             stats = PipelineStats()
-            follower = self._follower(source, stats)
-            if resumed is not None and not self._restore(follower, resumed):
+            video_tracker = self._follower(source, stats)
+            if resumed is not None and not self._restore(video_tracker, resumed):
                 stats, resumed = PipelineStats(), None
-                follower = self._follower(source, stats)
+                video_tracker = self._follower(source, stats)
             if resumed is not None:
                 choice.resume(stats.frames, resumed.models["switches"])
                 self._models["detector"] = resumed.models["detector"]
@@ -218,7 +218,7 @@ class VideoSession:
                 )
                 extra = {"video_id": job.id, "frame": stats.frames, "attempt": job.attempt}
                 logger.info("session started", extra=extra)
-                seconds = await self._follow(source, follower, stats, results, choice, resumed)
+                seconds = await self._follow(source, video_tracker, stats, results, choice, resumed)
         if self._book is not None and self._identities is not None:
             model = model_key(self._models["reid"], self._config.reid)
             await asyncio.to_thread(remember, self._identities, job.id, model, self._book, logger)
@@ -232,18 +232,18 @@ class VideoSession:
             return resumed.names[role]
         return await asyncio.to_thread(self._served.names, role, self._config)
 
-    def _follower(self, source: VideoSource, stats: PipelineStats) -> Follower:
+    def _follower(self, source: VideoSource, stats: PipelineStats) -> VideoTracker:
         info = source.info
-        witness = self._portray if self._book is not None else None
-        return Follower(self._config, stats, info.rate_hz, (info.width, info.height), witness)
+        on_embedded = self._on_embedded if self._book is not None else None
+        return VideoTracker(self._config, stats, info.rate_hz, (info.width, info.height), on_embedded)
 
     async def _follow(
         self,
         source: VideoSource,
-        follower: Follower,
+        video_tracker: VideoTracker,
         stats: PipelineStats,
         results: ResultWriter,
-        choice: DetectorChoice,
+        choice: DetectorSwitch,
         resumed: Checkpoint | None,
     ) -> float:
         """Track to the end of the video; return the seconds of work, those of earlier attempts among them."""
@@ -253,7 +253,7 @@ class VideoSession:
         interval = self._config.serving.session.checkpoint_s
         frames = source.frames(stats.frames)
         detect = partial(self._detect, choice)
-        tracked = follow_frames(frames, detect, self._embed, self._config, follower, observer=self._activity)
+        tracked = track_frames_with(frames, detect, self._embed, self._config, video_tracker, observer=self._activity)
         async with aclosing(tracked) as chunks:
             async for chunk in chunks:
                 with self._activity.write():
@@ -266,8 +266,8 @@ class VideoSession:
                     await self._report(stats, now - started)
                     self._activity.report()
                     await require_reserve(self._config, self._frames)
-                if interval and follower.at_rest and (self._lease.leaving or now - saved >= interval):
-                    checkpoint = self._snapshot(follower, results, choice, stats.frames, now - started)
+                if interval and video_tracker.is_idle and (self._lease.leaving or now - saved >= interval):
+                    checkpoint = self._snapshot(video_tracker, results, choice, stats.frames, now - started)
                     written = await self._continuation.save(checkpoint, results, stats.frames)
                     saved = time.monotonic()
                     if written and self._lease.leaving:
@@ -276,11 +276,11 @@ class VideoSession:
         return time.monotonic() - started
 
     def _snapshot(
-        self, follower: Follower, results: ResultWriter, choice: DetectorChoice, frame: int, seconds: float
+        self, video_tracker: VideoTracker, results: ResultWriter, choice: DetectorSwitch, frame: int, seconds: float
     ) -> Checkpoint:
         names, weights, switches = choice.at(frame)
         embedder = self._models["reid"]
-        parts = {"follower": follower.state_dict()}
+        parts = {"video_tracker": video_tracker.state_dict()}
         if self._book is not None:
             parts["book"] = self._book.state_dict()
         return Checkpoint(
@@ -290,21 +290,21 @@ class VideoSession:
             names={"detector": names, "reid": self._embedder_names},
             weights={"detector": weights} | ({"reid": embedder} if embedder else {}),
             models={**self._models, "switches": switches},
-            state=joined(**parts),
+            state=merge_states(**parts),
         )
 
-    def _restore(self, follower: Follower, checkpoint: Checkpoint) -> bool:
-        """Put follower and portraits where a checkpoint says; return whether that could be done."""
+    def _restore(self, video_tracker: VideoTracker, checkpoint: Checkpoint) -> bool:
+        """Put video_tracker and portraits where a checkpoint says; return whether that could be done."""
         try:
-            follower.load_state_dict(part(checkpoint.state, "follower"))
+            video_tracker.load_state_dict(substate(checkpoint.state, "video_tracker"))
             if self._book is not None:
-                self._book.load_state_dict(part(checkpoint.state, "book"))
+                self._book.load_state_dict(substate(checkpoint.state, "book"))
         except ValueError as error:
-            self._continuation.begin_anew(error)
+            self._continuation.start_over(error)
             return False
         return True
 
-    def _portray(self, seen: Sighting) -> None:
+    def _on_embedded(self, seen: EmbeddedCrops) -> None:
         if self._book is not None:
             self._book.add(seen.identities, seen.embeddings, seen.crops, seen.boxes, seen.scores, seen.timestamp)
 
@@ -314,7 +314,7 @@ class VideoSession:
     async def _ask_embedder(self, names: Names) -> ModelInfo:
         return await self._asking.call(lambda: self._embedder.info.remote(names))
 
-    async def _detect(self, choice: DetectorChoice, images: list[Any]) -> list[Any]:
+    async def _detect(self, choice: DetectorSwitch, images: list[Any]) -> list[Any]:
         names = await choice.next_chunk(len(images))
         # one object in shared memory, which a second attempt uses again
         chunk = ray.put(images)
@@ -325,8 +325,8 @@ class VideoSession:
         origin = self._here()
         return await self._asking.call(lambda: self._embedder.embed.remote(crops, self._embedder_names, origin))
 
-    def _here(self) -> Origin:
-        return Origin.here(self._tracing.headers(), self._job.id)
+    def _here(self) -> RequestContext:
+        return RequestContext.here(self._tracing.headers(), self._job.id)
 
     def _progress_of(self, stats: PipelineStats, seconds: float) -> dict[str, Any]:
         return {

@@ -24,7 +24,7 @@ import numpy as np
 import orjson
 
 import motserve
-from motserve.base import State, joined, part
+from motserve.base import State, merge_states, substate
 from motserve.config import Config
 from motserve.errors import UnfitCheckpoint
 from motserve.files.atomic import left_over, replacing
@@ -82,7 +82,7 @@ class CheckpointStore:
         """
         values = {one.name: getattr(checkpoint, one.name) for one in fields(checkpoint) if one.name != "state"}
         header = np.frombuffer(json.dumps({**self._origin, **values}).encode(), np.uint8)
-        arrays: dict[str, Any] = {_HEADER: header, **joined(**{_STATE: checkpoint.state})}
+        arrays: dict[str, Any] = {_HEADER: header, **merge_states(**{_STATE: checkpoint.state})}
         with replacing(self._artifacts.checkpoint(self._video_id, attempt)) as partial, partial.open("wb") as file:
             np.savez(file, **arrays)
             file.flush()
@@ -133,7 +133,7 @@ class CheckpointStore:
                     raise UnfitCheckpoint(f"{path.name} is of {origin}, and this session of {self._origin}")
                 arrays = {name: archive[name] for name in archive.files}
             names = {role: tuple(found) for role, found in header.pop("names").items()}
-            return Checkpoint(**header, names=names, state=part(arrays, _STATE))
+            return Checkpoint(**header, names=names, state=substate(arrays, _STATE))
         except (OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError,
                 zipfile.BadZipFile, zlib.error) as error:  # fmt: skip  # whatever a flipped bit makes zipfile believe
             raise UnfitCheckpoint(f"{path.name} is damaged: {error}") from error

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from motserve.errors import NotReady
-from motserve.serving.inference.active_models import ServedModels
+from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.inference.model_cache import Names
 from motserve.serving.inference.replica import ModelInfo
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("motserve.session")
 _LOOK_EVERY_S: Final = 1.0
 
 
-class DetectorChoice:
+class DetectorSwitch:
     """The detector of one video.
 
     Args:
@@ -37,7 +37,7 @@ class DetectorChoice:
 
     def __init__(
         self,
-        served: ServedModels,
+        served: ActiveModels,
         names: Names,
         info: ModelInfo,
         ask: Callable[[Names], Awaitable[ModelInfo]],
@@ -54,7 +54,7 @@ class DetectorChoice:
         self._follow = follow
         self._extra = {"video_id": video_id}
         self._clock = clock
-        self._looked = clock()
+        self._embedded = clock()
         self._frames = 0
         self._refused: Names | None = None
         self._in_turn = asyncio.Lock()
@@ -81,9 +81,9 @@ class DetectorChoice:
             frames: How many frames the chunk has.
         """
         async with self._in_turn:  # the next chunk is asked about while this one waits for the store or a replica
-            if self._follow and self._clock() - self._looked >= _LOOK_EVERY_S:
+            if self._follow and self._clock() - self._embedded >= _LOOK_EVERY_S:
                 await self._look()
-                self._looked = self._clock()
+                self._embedded = self._clock()
             self._frames += frames
             return self._names
 

@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from motserve.config import Config
 from motserve.people.identity_store import IdentityStore
-from motserve.serving.observability.request_context import Origin
+from motserve.serving.observability.request_context import RequestContext
 from motserve.serving.session.actor import VideoSession
 from motserve.serving.session.checkpoint import CheckpointStore
 from motserve.serving.session.nodes import all_draining
@@ -68,7 +68,7 @@ class SessionLauncher:
         self._all_draining = all_draining
         self._actor: Any = ray.remote(VideoSession)
 
-    def start(self, job: Job, origin: Origin) -> None:
+    def start(self, job: Job, origin: RequestContext) -> None:
         """Admit a video and start its session.
 
         Args:
@@ -100,7 +100,7 @@ class SessionLauncher:
         if actor is not None:
             ray.kill(actor)
 
-    def look_after(self) -> None:
+    def restart_lost(self) -> None:
         """Take up the videos whose sessions were lost or have given them back; several replicas may do so at once.
 
         A session of another cluster, which uses the same stores, has no actor here: what counts is its sign of life. A
@@ -120,7 +120,7 @@ class SessionLauncher:
                 actor.run.remote()  # whoever started it may have died before the call reached it
         if lost and not self._all_draining():
             for job in lost:
-                self._take_up(job)
+                self._restart(job)
 
     def reconcile(self) -> None:
         """Forget people of videos that are not there any more or have failed; remove what killed uploads have left."""
@@ -134,7 +134,7 @@ class SessionLauncher:
             if video not in known and self._artifacts.remove_abandoned(video, self._clock() - _ABANDONED_S):
                 logger.warning("what was left of an upload is removed", extra={"video_id": video})
 
-    def _take_up(self, job: Job) -> None:
+    def _restart(self, job: Job) -> None:
         extra = {"video_id": job.id, "frame": job.frames_done, "attempt": job.attempt}
         lost = job.heartbeat > 0
         if lost and job.restarts >= self._config.serving.session.restarts:
@@ -148,7 +148,7 @@ class SessionLauncher:
         else:
             logger.info("the session has left its machine, the video is taken up again", extra=extra)
         try:
-            self._launch(taken, Origin(video_id=taken.id))
+            self._launch(taken, RequestContext(video_id=taken.id))
         except ValueError:  # the name is taken: the actor of an earlier attempt is still on its way out
             logger.exception("no session could be started; the next look tries again", extra=extra)
 
@@ -162,7 +162,7 @@ class SessionLauncher:
         CheckpointStore(self._artifacts, job.id, self._config).remove(job.attempt + 1)
         forget(self._identities, job.id, logger)
 
-    def _launch(self, job: Job, origin: Origin) -> None:
+    def _launch(self, job: Job, origin: RequestContext) -> None:
         # Detached, because the ingress replica that starts a session may be gone before the video is done.
         actor = self._actor.options(
             name=job.id, namespace=_NAMESPACE, lifetime="detached", num_cpus=self._config.serving.session.cpus

@@ -1,7 +1,7 @@
 """What makes a session the only one of its video: it gives signs of life, and sees when another one has taken over.
 
 A video belongs to the attempt that stands in its row of the job store. Whoever finds the row without a sign of life for
-`serving.session.lease_s` gives the video to the next attempt (`SessionLauncher.look_after`). A session whose attempt is
+`serving.session.lease_s` gives the video to the next attempt (`SessionLauncher.restart_lost`). A session whose attempt is
 no longer that of the row writes nothing more, and one that could not give a sign of life for so long that it may have
 been replaced stops before it knows.
 """

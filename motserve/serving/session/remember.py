@@ -6,10 +6,10 @@ import logging
 import sqlite3
 
 from motserve.people.identity_store import IdentityStore
-from motserve.people.identity_summaries import PortraitBook
+from motserve.people.identity_summaries import IdentitySummaries
 
 
-def remember(store: IdentityStore, video_id: str, model: str, book: PortraitBook, logger: logging.Logger) -> None:
+def remember(store: IdentityStore, video_id: str, model: str, book: IdentitySummaries, logger: logging.Logger) -> None:
     """Put the people of a video into the index. That it cannot be written to does not undo the tracks.
 
     Args:

@@ -53,11 +53,11 @@ class Continuation:
             if found is not None:
                 await self._check_weights(found)
         except (UnfitCheckpoint, WeightsUnavailable) as error:
-            self.begin_anew(error)
+            self.start_over(error)
             return None
         return found
 
-    def begin_anew(self, reason: Exception) -> None:
+    def start_over(self, reason: Exception) -> None:
         """Say why a checkpoint is not used."""
         extra = {"video_id": self._job.id, "frame": 0, "attempt": self._job.attempt}
         logger.warning("the video begins anew, its checkpoint is of no use: %s", reason, extra=extra)

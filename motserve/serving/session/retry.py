@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 logger = logging.getLogger("motserve.session")
 
 
-class Asking:
+class Retry:
     """Asks detector and embedder for one video.
 
     Args:

@@ -61,13 +61,13 @@ class BotSort(ByteTrack):
         self, pairs: Candidates, seen: Observations, scores: FloatArray | None
     ) -> tuple[IntArray, IntArray]:
         config, limit = self._appearance, self._config.match_distance
-        if config is None or not seen.looked_at.any():
+        if config is None or not seen.last_embedded_at.any():
             return super()._match_first(pairs, seen, scores)
         self._table.set_dimension(_LOOKS, len(seen.looks))
         cost = pairs.fused(scores)
         tracks = self._table.extra[_LOOKS].take(pairs.rows, axis=1)
         distance = 1 - (tracks * seen.looks.take(pairs.columns, axis=1)).sum(axis=0)
-        alike = seen.looked_at.take(pairs.columns) & (pairs.cost <= config.max_iou_distance)
+        alike = seen.last_embedded_at.take(pairs.columns) & (pairs.cost <= config.max_iou_distance)
         with np.errstate(invalid="ignore"):
             alike &= distance <= config.max_distance  # never with NaN
         cost = np.where(alike, np.minimum(cost, _HALF * distance), cost)
@@ -83,7 +83,7 @@ class BotSort(ByteTrack):
 
     def _look(self, tracks: IntArray, seen: Observations, columns: IntArray) -> None:
         """Take the embeddings of observations into the running means of tracks."""
-        known = seen.looked_at[columns]
+        known = seen.last_embedded_at[columns]
         if self._appearance is None or not known.any():
             return
         tracks, columns = tracks[known], columns[known]

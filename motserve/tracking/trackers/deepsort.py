@@ -72,7 +72,7 @@ class DeepSort(TrackerBase):
         if cues.camera is not None:
             kalman.warp(table.motion, cues.camera)
         table.extra["missed"] += 1
-        if seen.looked_at.any():
+        if seen.last_embedded_at.any():
             table.set_dimension(LOOKS, len(seen.looks))
         found = self._associate(seen, measured)
 
@@ -92,7 +92,7 @@ class DeepSort(TrackerBase):
         found = np.concatenate([found[kept], born])
         table.confirmed = int(np.count_nonzero(table.extra["hits"] >= self._config.confirm_hits))
         present = np.flatnonzero(~table.lost)
-        present = present[seen.looked_at[found[present]]]
+        present = present[seen.last_embedded_at[found[present]]]
         if present.size:
             self._look(present, seen.looks.take(found[present], axis=1))
         self._timestamp = timestamp
@@ -153,7 +153,7 @@ class DeepSort(TrackerBase):
             Column of the track and column of the observation of each match, `(j,)` int64 each.
         """
         missed = self._table.extra["missed"].take(tracks)
-        free = seen.looked_at.copy()
+        free = seen.last_embedded_at.copy()
         likeness = self._table.extra[LOOKS].transpose(0, 2, 1) @ seen.looks
         nearest = 1 - np.fmax.reduce(likeness, axis=0)  # (n, m), NaN where nobody was looked at
         matches = [(np.empty(0, np.int64), np.empty(0, np.int64))]
@@ -189,7 +189,7 @@ class DeepSort(TrackerBase):
         table, limit = self._table, self._config.match_distance
         found = np.full(len(table), -1)
         confirmed = np.arange(table.confirmed)
-        if seen.looked_at.any() and confirmed.size:
+        if seen.last_embedded_at.any() and confirmed.size:
             rows, columns = self._match_by_looks(confirmed, seen, measured)
             found[rows] = columns
         free = np.ones(len(seen), np.bool_)

@@ -45,7 +45,7 @@ class StrongSort(DeepSort):
         kept[:, tracks] = running_mean(kept[:, tracks], looks, self._strong.smoothing)
 
     def _match_by_looks(self, tracks: IntArray, seen: Observations, measured: FloatArray) -> tuple[IntArray, IntArray]:
-        left = np.flatnonzero(seen.looked_at)
+        left = np.flatnonzero(seen.last_embedded_at)
         distance = 1 - self._table.extra[LOOKS].take(tracks, axis=1).T @ seen.looks.take(left, axis=1)
         rows, columns = np.nonzero(~np.isnan(distance))
         motion = self._kalman.distance(self._table.motion, measured, tracks.take(rows), left.take(columns))

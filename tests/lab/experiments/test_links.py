@@ -31,8 +31,8 @@ def truth(people: list[list[int]]) -> MotTable:
     return MotTable("gt", frames, ids, ltwh, np.ones(n, np.float32), np.ones(n, np.int64), np.ones(n), np.arange(n), 9)
 
 
-def link(track: int, identity: int, former: int) -> Link:
-    return Link(track, identity, former, 0.1, 1.0, 0.5)
+def link(track: int, identity: int, previous_track: int) -> Link:
+    return Link(track, identity, previous_track, 0.1, 1.0, 0.5)
 
 
 def judged(people: list[list[int]], frames: list[TrackedFrame]) -> list[bool]:

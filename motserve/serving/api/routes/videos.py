@@ -26,7 +26,7 @@ from motserve.serving.api.annotated_video import annotated_file
 from motserve.serving.api.conditional import NOT_MODIFIED, etag_of, headers_only, http_date, unless_known
 from motserve.serving.api.problems import problem_responses
 from motserve.serving.api.result_tail import ResultTail
-from motserve.serving.api.run_to_completion import submit_detached
+from motserve.serving.api.run_to_completion import run_to_completion
 from motserve.serving.api.schemas import VIDEOS, Links, VideoCreated, VideoList, VideoStatus, VideoUrl, summary_of
 from motserve.serving.api.service import Service, ServiceDependency
 from motserve.serving.api.video_upload import (
@@ -37,7 +37,7 @@ from motserve.serving.api.video_upload import (
     receive_form,
     receive_url,
 )
-from motserve.serving.observability.request_context import Origin
+from motserve.serving.observability.request_context import RequestContext
 from motserve.serving.stores import ACTIVE, Job
 from motserve.serving.stores.room import require_room_for
 from motserve.video import probe_video
@@ -167,7 +167,7 @@ async def get_annotated(request: Request, video_id: str, service: ServiceDepende
 @router.delete("/{video_id}", status_code=204, summary="Delete a video", responses=problem_responses(404, 422))
 async def delete_video(video_id: str, service: ServiceDependency) -> None:
     """Stop the work on a video and remove its row, its files and its people in the index."""
-    await submit_detached(partial(_delete, service, video_id))
+    await run_to_completion(partial(_delete, service, video_id))
 
 
 async def _accept(request: Request, service: Service) -> Job:
@@ -190,10 +190,10 @@ async def _accept(request: Request, service: Service) -> Job:
             name = display_name(source.name, "video")
         await asyncio.to_thread(probe_video, source, service.config.video, name)
     except BaseException:
-        await submit_detached(partial(service.artifacts.delete, video_id))
+        await run_to_completion(partial(service.artifacts.delete, video_id))
         raise
     job = Job(video_id, name, str(source), time.time())
-    await submit_detached(partial(_start, service, job, Origin.here(service.tracing.headers(), video_id)))
+    await run_to_completion(partial(_start, service, job, RequestContext.here(service.tracing.headers(), video_id)))
     logger.info("video accepted", extra={"video_id": video_id, "source": name})
     return job
 
@@ -237,7 +237,7 @@ def _delete_row(service: Service, video_id: str) -> None:
     service.jobs.delete(video_id)
 
 
-def _start(service: Service, job: Job, origin: Origin) -> None:
+def _start(service: Service, job: Job, origin: RequestContext) -> None:
     """Start the session of a video, or remove its files: here, because a client who leaves does not stop the start."""
     try:
         service.sessions.start(job, origin)
