@@ -66,7 +66,7 @@ class JobConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _reachable(self) -> JobConfig:
+    def _within_gate(self) -> JobConfig:
         if self.compute.gpus_per_worker and not self.compute.workers:
             raise ValueError("compute.workers 0 trains in this process and takes no gpus_per_worker")
         if "://" in self.compute.storage and not self.compute.workers:

@@ -23,7 +23,7 @@ class RegroupingConfig(Section):
     """Joining of identities that look alike and were never there at once; what is near is said by `reid`."""
 
     max_gap_s: float = Field(600.0, gt=0, le=86400, description="Longest absence in seconds that is bridged.")
-    looks: int = Field(16, ge=1, le=256, description="Embeddings of each identity that are compared.")
+    num_embeddings: int = Field(16, ge=1, le=256, description="Embeddings of each identity that are compared.")
 
 
 class InterpolationConfig(Section):

@@ -143,7 +143,7 @@ class DecisionConfig(Section):
         description="Longest time in seconds that frames are held back for a decision. Nobody waits where no one who "
         "is away could have come there. With 0 the first frame decides.",
     )
-    looks: int = Field(3, ge=1, le=64, description="Embeddings of a track that are compared, averaged.")
+    num_embeddings: int = Field(3, ge=1, le=64, description="Embeddings of a track that are compared, averaged.")
     interval_s: float = Field(0.2, ge=0, le=60, description="Least time in seconds between two of them.")
     margin: float = Field(
         0.05,
@@ -151,6 +151,34 @@ class DecisionConfig(Section):
         le=2,
         description="By how much a returning person must be nearer to their identity than to everybody else, in the "
         "picture or away.",
+    )
+
+
+class MotionGateConfig(Section):
+    """The motion gate: which returns are plausible whatever the appearance says."""
+
+    max_speed: float = Field(
+        2.0,
+        gt=0,
+        le=100,
+        description="Fastest plausible return, in body heights per second between the boxes. Raised, more returns far "
+        "away are linked, right and wrong ones.",
+    )
+    slack: float = Field(
+        1.0, ge=0, le=100, description="Distance in body heights that a return may cover however short the absence."
+    )
+    reentry: bool = Field(
+        True,
+        description="Whether a person who left through the border of the picture gets the old identity on return. "
+        "Ground truth of the MOTChallenge mostly counts each visit as another person; set it to false to be scored "
+        "there.",
+    )
+    exit_border: float = Field(
+        0.02,
+        ge=0,
+        le=0.5,
+        description="Without `reentry`: a person last seen this near to the border, as a share of the picture's width "
+        "or height, has left.",
     )
 
 
@@ -197,19 +225,6 @@ class ReIDConfig(Section):
         description="Largest cosine distance that links: of a track's embeddings to the nearest of an identity, "
         "averaged. Each model has a scale of its own; `motserve calibrate reid` finds it.",
     )
-    reentry: bool = Field(
-        True,
-        description="Whether somebody who left through the border of the picture gets their identity back on return. "
-        "Ground truth of the MOTChallenge mostly counts each visit as another person; set it to false to be scored "
-        "there.",
-    )
-    exit_border: float = Field(
-        0.02,
-        ge=0,
-        le=0.5,
-        description="Without `reentry`: who was last seen this near to the border, as a share of the picture's width "
-        "or height, has left.",
-    )
     refresh_interval_s: float = Field(
         0.5, gt=0, le=600, description="Seconds between two embeddings of a track that goes into the gallery."
     )
@@ -223,12 +238,7 @@ class ReIDConfig(Section):
     refresh_max_s: float = Field(10.0, gt=0, le=3600, description="Longest of these intervals in seconds.")
     trust: TrustConfig = Field(TrustConfig(), description="Which crops are looked at.")
     decision: DecisionConfig = Field(DecisionConfig(), description="How a track that begins gets its identity.")
-    max_speed: float = Field(
-        2.0, gt=0, le=100, description="Fastest plausible return, in body heights per second between the boxes."
-    )
-    slack: float = Field(
-        1.0, ge=0, le=100, description="Distance in body heights that a return may cover however short the absence."
-    )
+    gate: MotionGateConfig = Field(MotionGateConfig(), description="The motion gate.")
     gallery: GalleryConfig = Field(GalleryConfig(), description="Memory of identities.")
 
 

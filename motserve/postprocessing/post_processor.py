@@ -57,7 +57,7 @@ class PostProcessor:
             picture: Width and height of the video in pixels, where they are known.
         """
         return (
-            EmbeddingHistory(self._regrouping.looks, picture)
+            EmbeddingHistory(self._regrouping.num_embeddings, picture)
             if self._regrouping and self._reid.policy != "off"
             else None
         )

@@ -17,7 +17,7 @@ from motserve.config import RegroupingConfig, ReIDConfig
 from motserve.postprocessing.rows import Rows
 from motserve.reid.crops import at_border
 from motserve.reid.gallery import Gallery
-from motserve.reid.identity_table import reachable
+from motserve.reid.identity_table import within_gate
 from motserve.types import NO_DETECTION, EmbeddedCrops, FloatArray, IntArray, TrackedFrame
 
 
@@ -83,7 +83,7 @@ def regroup(
         frames: Every frame of a video, in order.
         looks: `(k, d)` float32 unit vectors of identities; those without are left as they are.
         config: How long somebody may have been away.
-        reid: `max_distance`, `slack`, `max_speed`, `reentry` and `exit_border` are used.
+        reid: `max_distance` and `gate` are used.
         picture: Width and height of the pictures in pixels; None to take nobody for having left through the border.
 
     Returns:
@@ -158,10 +158,12 @@ def _may_be_one(
     both = one.joined(other)
     whose = np.isin(both.frames, one.frames, assume_unique=True)
     change = np.flatnonzero(whose[1:] != whose[:-1])
-    if not reid.reentry and at_border(both.boxes[change], picture, reid.exit_border).any():
+    if not reid.gate.reentry and at_border(both.boxes[change], picture, reid.gate.exit_border).any():
         return False
     left_at, came_at = both.times[change], both.times[change + 1]
-    came = reachable(both.boxes[change], left_at, both.boxes[change + 1], came_at, reid.slack, reid.max_speed)
+    came = within_gate(
+        both.boxes[change], left_at, both.boxes[change + 1], came_at, reid.gate.slack, reid.gate.max_speed
+    )
     return bool(came.all() and (came_at - left_at).max() <= config.max_gap_s)
 
 

@@ -128,7 +128,7 @@ class People:
         return np.where(self.track[rows] == tracks, rows, -1)
 
 
-def reachable(
+def within_gate(
     before: FloatArray, left_at: Seconds, after: FloatArray, came_at: Seconds, slack: float, speed: float
 ) -> BoolArray:
     """Tell who can have come from one place to the other in the time between; nobody came before they were gone.

@@ -22,7 +22,7 @@ from motserve.base import State, load_array, merge_states, substate
 from motserve.config import ReIDConfig
 from motserve.reid.crops import at_border, trusted
 from motserve.reid.gallery import Gallery
-from motserve.reid.identity_table import NO_TRACK, UNDECIDED, People, distance_in_heights, reachable
+from motserve.reid.identity_table import NO_TRACK, UNDECIDED, People, distance_in_heights, within_gate
 from motserve.tracking.time import TOLERANCE_S
 from motserve.types import BoolArray, FloatArray, IntArray, Link, Tracks
 
@@ -225,7 +225,7 @@ class IdentityLinker:
         due |= people.hidden[rows]
         undecided = people.identity[rows] == UNDECIDED
         again = timestamp - people.last_embedded_at[rows] >= config.decision.interval_s - TOLERANCE_S
-        return np.where(undecided, again & (people.looks[rows] < config.decision.looks), due)
+        return np.where(undecided, again & (people.looks[rows] < config.decision.num_embeddings), due)
 
     def _known(self) -> BoolArray:
         """Return `(n,)` whose identity and looks are known."""
@@ -235,15 +235,15 @@ class IdentityLinker:
         """Return rows of people with an identity and an embedding who are not among those present."""
         away = self._known() & (self._people.seen_at < timestamp)
         away[present[present >= 0]] = False
-        if not self._config.reentry:
-            away &= ~at_border(self._people.box, self._size, self._config.exit_border)
+        if not self._config.gate.reentry:
+            away &= ~at_border(self._people.box, self._size, self._config.gate.exit_border)
         return np.flatnonzero(away)
 
     def _reach(self, boxes: FloatArray, at: np.ndarray[tuple[int], np.dtype[np.float64]], away: IntArray) -> BoolArray:
         """Return `(n, a)` who of those away can have come to which box in the time."""
         people, config = self._people, self._config
         last, seen_at = people.box[None, away], people.seen_at[None, away]
-        return reachable(last, seen_at, boxes[:, None], at[:, None], config.slack, config.max_speed)
+        return within_gate(last, seen_at, boxes[:, None], at[:, None], config.gate.slack, config.gate.max_speed)
 
     def _return_to_previous(self, tracks: IntArray) -> None:
         """Undo links that motion refutes: the tracker found again the track that held the identity before.
@@ -276,7 +276,7 @@ class IdentityLinker:
         # a pair that is not allowed costs more than all allowed ones together, so it never displaces one
         forbidden = np.float32(config.max_distance * len(undecided) + 1)
         chosen, choice = linear_sum_assignment(np.where(allowed, cost, forbidden))
-        enough = people.looks[undecided] >= config.decision.looks
+        enough = people.looks[undecided] >= config.decision.num_embeddings
         late = (timestamp - people.born_at[undecided] >= config.decision.wait_s - TOLERANCE_S) | final
         linked = np.zeros(len(undecided), np.bool_)
         left = away[~np.isin(np.arange(len(away)), choice[allowed[chosen, choice]])]

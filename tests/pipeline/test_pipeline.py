@@ -330,7 +330,7 @@ def test_frames_that_were_held_back_come_before_the_error_of_a_network() -> None
     seen: list[int] = []
 
     async def run() -> None:
-        config = change_config(configure(), {"reid": {"decision": {"looks": 9, "wait_s": 5}}})
+        config = change_config(configure(), {"reid": {"decision": {"num_embeddings": 9, "wait_s": 5}}})
         async for chunk in track_frames(video(50), failing, Embedder(), config, PipelineStats()):
             seen.extend(frame.index for frame in chunk)
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from motserve.config import RegroupingConfig, ReIDConfig, load_config
+from motserve.config import MotionGateConfig, RegroupingConfig, ReIDConfig, load_config
 from motserve.postprocessing import EmbeddingHistory, PostProcessor, regroup
 from motserve.types import NO_DETECTION, EmbeddedCrops, Link, TrackedFrame, Tracks
 
 RED, GREEN, BLUE = np.eye(4, dtype=np.float32)[:3]
-REID = ReIDConfig(max_distance=0.3, slack=1, max_speed=1)
+REID = ReIDConfig(max_distance=0.3, gate=MotionGateConfig(slack=1, max_speed=1))
 Seen = dict[int, float]
 """The left edge of each identity's box, 40 wide and 100 high."""
 
@@ -86,7 +86,7 @@ def test_a_prediction_is_no_presence() -> None:
 
 
 def test_without_reentry_who_left_through_the_border_stays_apart() -> None:
-    apart = REID.model_copy(update={"reentry": False})
+    apart = REID.model_copy(update={"gate": REID.gate.model_copy(update={"reentry": False})})
     inside, outside = [{1: 200}, {}, {2: 200}], [{1: 2}, {}, {2: 2}]
     for seen, reid, expected in ((inside, apart, 1), (outside, apart, 2), (outside, REID, 1)):
         lifted = [TrackedFrame(f.index, f.timestamp, lower(f.tracks), f.identities) for f in video(seen)]

@@ -38,7 +38,7 @@ def tracks_of(people: Mapping[int, Person]) -> Tracks:
     )
 
 
-AT_ONCE = {"wait_s": 0, "looks": 1, "margin": 0}
+AT_ONCE = {"wait_s": 0, "num_embeddings": 1, "margin": 0}
 """The first look decides."""
 
 
@@ -115,7 +115,7 @@ def test_time_makes_a_long_way_plausible() -> None:
 
 def test_the_gate_is_slack_and_speed_in_body_heights() -> None:
     for distance, identity in ((299, 1), (301, 2)):
-        scene = Scene(slack=1, max_speed=1)
+        scene = Scene(gate={"slack": 1, "max_speed": 1})
         leave(scene, ((0, 0), RED))
         assert scene.show(3, {5: ((distance, 0), RED)}) == {5: identity}
 
@@ -309,7 +309,7 @@ def test_who_comes_back_while_a_predicted_box_is_still_shown_is_recognised() -> 
 
 # --- decisions --------------------------------------------------------------------------------------------------------
 
-WAITING = {"wait_s": 1, "looks": 3, "interval_s": 0.2, "margin": 0}
+WAITING = {"wait_s": 1, "num_embeddings": 3, "interval_s": 0.2, "margin": 0}
 
 
 def test_a_return_is_decided_when_enough_looks_agree() -> None:
@@ -352,7 +352,7 @@ def test_nobody_waits_where_nobody_can_have_come_from() -> None:
 
 def test_waiting_ends_after_its_time_with_what_was_seen() -> None:
     for look, identity in ((RED, 1), (BLUE, 2)):
-        scene = Scene(decision=WAITING | {"looks": 9})
+        scene = Scene(decision=WAITING | {"num_embeddings": 9})
         leave(scene, ((0, 0), RED))
         answers = [scene.show(3 + step / 4, {5: ((0, 0), look)})[5] for step in range(5)]
         assert answers == [-2, -2, -2, -2, identity]
@@ -509,13 +509,13 @@ def test_always_trusts_no_other_crops_than_on_demand() -> None:
 
 def test_without_reentry_only_those_who_vanished_inside_the_picture_get_their_identity_back() -> None:
     for reentry, identity in ((True, 1), (False, 2)):
-        scene = Scene(size=(640, 480), reentry=reentry)
+        scene = Scene(size=(640, 480), gate={"reentry": reentry})
         for timestamp in (0.0, 0.5, 1.0):
             scene.show(timestamp, {1: ((200, 100), RED)})
         scene.show(1.5, {1: ((5, 100), RED)})
         scene.show(1.6, {})
         assert scene.show(2, {5: ((20, 100), RED)}) == {5: identity}
-    scene = Scene(size=(640, 480), reentry=False)
+    scene = Scene(size=(640, 480), gate={"reentry": False})
     leave(scene, ((200, 100), RED))
     assert scene.show(2, {5: ((220, 100), RED)}) == {5: 1}
 

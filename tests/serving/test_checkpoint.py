@@ -36,7 +36,7 @@ def configure(name: str) -> Config:
     reid = {
         "policy": "always",
         "max_distance": 0.5,
-        "decision": {"wait_s": 0.4, "looks": 3, "margin": 0.0},
+        "decision": {"wait_s": 0.4, "num_embeddings": 3, "margin": 0.0},
         "trust": {"min_height": 1, "max_overlap": 1},
     }
     return load_config([{"tracker": {**TRACKERS[name].model_dump(), **BRIEF}, "reid": reid}])

@@ -19,7 +19,7 @@ def settings(seed: int) -> tuple[ReIDConfig, tuple[int, int] | None]:
     config: dict[str, Any] = {
         "policy": str(random.choice(["on_demand", "interval", "always", "off"])),
         "max_distance": float(random.uniform(0.1, 0.8)),
-        "reentry": bool(random.random() < 0.7),
+        "gate": {"reentry": bool(random.random() < 0.7)},
         "gallery": {
             "size": int(random.integers(1, 9)),
             "max_identities": int(random.choice([1, 3, 2000])),
@@ -28,7 +28,7 @@ def settings(seed: int) -> tuple[ReIDConfig, tuple[int, int] | None]:
         },
         "decision": {
             "wait_s": float(random.choice([0, 0.3, 1, 2])),
-            "looks": int(random.integers(1, 5)),
+            "num_embeddings": int(random.integers(1, 5)),
             "margin": float(random.choice([0, 0.05])),
             "interval_s": float(random.choice([0, 0.2])),
         },

@@ -72,7 +72,7 @@ def play_returns(
 ) -> Returns:
     """Play returns through, each at one place.
 
-    Somebody comes, with `reid.decision.looks` crops, to a place where `remembered` people were seen, each with
+    Somebody comes, with `reid.decision.num_embeddings` crops, to a place where `remembered` people were seen, each with
     `reid.gallery.size` crops that come earlier in the order given. All distances are those of the linker: of each look
     to the nearest that is remembered, averaged.
 
@@ -128,11 +128,11 @@ def _play(
     chosen = rng.choice(len(people), config.remembered + 1, replace=False)
     is_stranger = bool(rng.random() < config.strangers)
     comer = int(chosen[-1] if is_stranger else chosen[0])
-    looks = _later(people[comer], reid.decision.looks)
+    looks = _later(people[comer], reid.decision.num_embeddings)
     distances = []
     own = np.empty(0, np.float32)
     for who in chosen[:-1].tolist():
-        earlier = people[who][: len(people[who]) - len(_later(people[who], reid.decision.looks))]
+        earlier = people[who][: len(people[who]) - len(_later(people[who], reid.decision.num_embeddings))]
         kept = rng.permutation(earlier)[: reid.gallery.size]
         nearest_of_each = (1 - embeddings[looks] @ embeddings[kept].T).min(axis=1)
         distances.append(float(nearest_of_each.mean()))
