@@ -184,6 +184,7 @@ class VideoSession:
 
     async def _track(self) -> None:
         job = self._job
+        await require_reserve(self._config, 0)
         resumed = await self._continuation.last()
         names = await self._names("detector", resumed)
         detector = await self._ask_detector(names)

@@ -46,6 +46,7 @@ logger = logging.getLogger("motserve.ingress")
 router = APIRouter(prefix=VIDEOS, tags=["videos"])
 
 _LOOK_AGAIN_S = 0.5
+_TRIES = 6  # to remove a row from a store on a full disk
 
 _BODY = describe_body("The video.", VideoUrl)
 
@@ -175,7 +176,9 @@ async def _accept(request: Request, service: Service) -> Job:
     A client who leaves before the start has its video removed; one who leaves during it finds the video in the list.
     """
     kind = body_kind(request)
-    await require_room_for(service.config, min(declared_length(request), service.config.serving.max_upload_bytes))
+    length = declared_length(request)
+    if length <= service.config.serving.max_upload_bytes:  # a larger one is too large wherever there is room for it
+        await require_room_for(service.config, length)
     video_id = uuid.uuid4().hex
     folder = service.artifacts.create(video_id)
     try:
@@ -214,10 +217,24 @@ def _delete(service: Service, video_id: str) -> None:
             raise
         service.sessions.stop(video_id)
         service.artifacts.delete(video_id)  # which makes room for the journal of the store
-        service.jobs.delete(video_id)
+        _delete_row(service, video_id)
     service.sessions.stop(video_id)
     service.artifacts.delete(video_id)
     service.identities.forget([video_id])
+
+
+def _delete_row(service: Service, video_id: str) -> None:
+    """Remove the row of a video whose files are gone; a session that is stopped holds their room for a moment more."""
+    for _ in range(_TRIES - 1):
+        try:
+            service.jobs.delete(video_id)
+        except sqlite3.OperationalError as error:
+            if not is_full(error):
+                raise
+            time.sleep(_LOOK_AGAIN_S)
+        else:
+            return
+    service.jobs.delete(video_id)
 
 
 def _start(service: Service, job: Job, origin: Origin) -> None:
