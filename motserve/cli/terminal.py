@@ -26,7 +26,7 @@ def accept_any_text() -> None:
 
 
 def clean_up_when_ended() -> None:
-    """Let a command that is told to end, as by `kill` or a terminal that is closed, first remove what it has not finished.
+    """Let a command that is told to end, by `kill` or by closing its terminal, first remove what it has not finished.
 
     Without this, the system ends the process at once. A signal that is ignored, as with `nohup`, stays ignored.
     """
@@ -37,7 +37,7 @@ def clean_up_when_ended() -> None:
             signal.signal(number, _end)
 
 
-def _end(number: int, frame: object) -> None:
+def _end(number: int, _: object) -> None:
     signal.signal(number, signal.SIG_DFL)  # a second one ends the process whatever it is doing
     raise SystemExit(128 + number)
 

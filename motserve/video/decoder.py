@@ -166,15 +166,15 @@ class PacketDecoder:
     def _decode_again(self) -> Iterator[VideoFrame]:
         context = self._single()
         context.copy_opaque = True
-        wanted = set(self._recent.missing)
+        missing = set(self._recent.missing)
         for packet in (*self._recent.packets, None):
             try:
                 pictures = context.decode(packet)
             except av.FFmpegError:
-                if packet is not None and _number_of(packet) in wanted:
+                if packet is not None and _number_of(packet) in missing:
                     self._note_damage(_number_of(packet))
                 continue
-            yield from (self._counted(picture) for picture in pictures if _number_of(picture) in wanted)
+            yield from (self._counted(picture) for picture in pictures if _number_of(picture) in missing)
         self.lost += sum(self._recent.missing.values())
 
     def _counted(self, picture: VideoFrame) -> VideoFrame:

@@ -34,7 +34,7 @@ _DECLARE_DURATION = ("matroska", "avi", "flv", "asf", "ivf", "mxf")
 # By how much a header may differ from a whole file before it is worth a warning; muxers round in many ways.
 _INEXACT_S, _INEXACT_SHARE = 0.5, 0.02
 _INEXACT_FRAMES = 2  # the same of a file that ends inside an element: it may have lost its index alone
-_LOOKED_AT = 8  # times the largest picture that is accepted: the size of a larger one is not told
+_LARGEST_NAMED = 8  # times the largest picture that is accepted: of larger ones no size is named
 _FALLBACK_RATE_HZ = 25.0  # only spaces frames without any timestamp in a file without any rate
 
 
@@ -233,7 +233,7 @@ class VideoFile(VideoSource):
         lost, total = self._lost, self._lost + self._decoder.decoded
         if lost <= self._config.max_damaged_share * total:
             return
-        refuse_size(*self._decoder.largest_size(_LOOKED_AT * self._config.max_pixels), self._config, self._name)
+        refuse_size(*self._decoder.largest_size(_LARGEST_NAMED * self._config.max_pixels), self._config, self._name)
         if self._decoder.decoded:
             raise InvalidVideo(
                 f"{self._name} is damaged: {lost} of {total} frames cannot be decoded, more than the accepted share of "
