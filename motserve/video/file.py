@@ -127,20 +127,18 @@ class VideoFile(VideoSource):
             self._config.max_clock_jump_s if self._declared.clock_restarts else inf,
             self._declared.presentation_stored,
         )
-        try:
-            for index, picture in enumerate(pictures):
-                timestamp = clock.stamp(self._seconds(picture.pts), self._seconds(picture.dts))
-                if index >= start:
-                    yield Frame(index, timestamp, self._image(picture))
-        finally:
-            if clock.repaired or self.frames_damaged:
-                logger.warning(
-                    "%s: repaired timestamps: %d, of them restarts of the clock: %d; damaged frames: %d",
-                    self._name,
-                    clock.repaired,
-                    clock.restarts,
-                    self.frames_damaged,
-                )
+        for index, picture in enumerate(pictures):
+            timestamp = clock.stamp(self._seconds(picture.pts), self._seconds(picture.dts))
+            if index >= start:
+                yield Frame(index, timestamp, self._image(picture))
+        if clock.repaired or self.frames_damaged:
+            logger.warning(
+                "%s: repaired timestamps: %d, of them restarts of the clock: %d; damaged frames: %d",
+                self._name,
+                clock.repaired,
+                clock.restarts,
+                self.frames_damaged,
+            )
 
     def _seconds(self, ticks: int | None) -> float | None:
         base = self._stream.time_base
