@@ -117,6 +117,7 @@ def test_streams_that_come_up_late_are_passed_over(tmp_path: Path) -> None:
     with av.open(str(encode(tmp_path / "clip.ts"))) as container:
         reader = PacketReader(LateStreams(container), container.streams.video[0])  # type: ignore[arg-type]
         assert sum(1 for _ in reader.read()) == FRAMES
+        assert reader.is_partial
 
 
 def with_numbers(path: Path, box: bytes, offset: int, *numbers: int) -> Path:
