@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sqlite3
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from motserve.config import Config
 from motserve.errors import NotFound, Overloaded
+from motserve.serving.inference.active_models import ServedModels
 from motserve.serving.stores import ArtifactStore, Job, JobStore, attempt_of
 
 
@@ -257,3 +260,20 @@ def test_a_video_is_made_once(tmp_path: Path) -> None:
     store.create("a")
     with pytest.raises(FileExistsError):
         store.create("a")
+
+
+def test_names_of_weights_come_back_as_they_were(tmp_path: Path) -> None:
+    names = ("models:/a/1", os.fsdecode(b"/srv/caf\xe9.pt"), "café.pt")
+    served = ServedModels(tmp_path, "deployment")
+    assert served.names("detector", Config(), lambda *_: names) == names
+    served.change("detector", names, names[:1])
+    assert served.current("detector") == names[:1]
+
+
+def test_a_path_comes_back_as_it_was(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    for video, source in (("a", os.fsdecode(b"/srv/caf\xe9.mp4")), ("b", "/srv/café.mp4")):
+        store.add(Job(video, "clip.mp4", source, 1.0), 10, 5)
+        assert store.get(video).source == source
+        assert store.write(video, 0, status="failed", error={"type": "X", "message": source})
+        assert (store.get(video).error or {})["message"] == source.replace("\udce9", r"\xe9")

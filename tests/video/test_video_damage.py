@@ -117,6 +117,7 @@ def test_streams_that_come_up_late_are_passed_over(tmp_path: Path) -> None:
     with av.open(str(encode(tmp_path / "clip.ts"))) as container:
         reader = PacketReader(LateStreams(container), container.streams.video[0])  # type: ignore[arg-type]
         assert sum(1 for _ in reader.read()) == FRAMES
+        assert reader.is_partial
 
 
 def with_numbers(path: Path, box: bytes, offset: int, *numbers: int) -> Path:
@@ -134,7 +135,7 @@ def test_an_index_of_millions_of_samples_in_a_small_file_takes_no_memory(tmp_pat
     with pytest.raises(
         InvalidVideo, match=r"many\.mp4 is broken: it declares 80000000 samples, more than it has bytes for"
     ):
-        open_video(path, VideoConfig(max_frames=1 << 40))
+        open_video(path, VideoConfig(max_frames=1_000_000_000))
 
 
 def test_a_fragment_of_millions_of_samples_takes_no_memory(tmp_path: Path) -> None:
