@@ -17,8 +17,8 @@ from service_checks import write_clip
 from motserve.config import load_config
 from motserve.serving.inference.replica import ModelInfo
 from motserve.serving.observability.request_context import RequestContext
+from motserve.serving.session import actor as module
 from motserve.serving.session.actor import VideoSession
-from motserve.serving.session.actor import actor as module
 from motserve.serving.session.checkpoint import Checkpoint, CheckpointStore
 from motserve.serving.session.lease import Superseded
 from motserve.serving.stores import ArtifactStore, Job, JobStore

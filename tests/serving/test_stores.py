@@ -14,7 +14,7 @@ import pytest
 
 from motserve.config import Config
 from motserve.errors import NotFound, Overloaded
-from motserve.serving.inference.active_models import ServedModels
+from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.stores import ArtifactStore, Job, JobStore, attempt_of
 
 
@@ -264,7 +264,7 @@ def test_a_video_is_made_once(tmp_path: Path) -> None:
 
 def test_names_of_weights_come_back_as_they_were(tmp_path: Path) -> None:
     names = ("models:/a/1", os.fsdecode(b"/srv/caf\xe9.pt"), "café.pt")
-    served = ServedModels(tmp_path, "deployment")
+    served = ActiveModels(tmp_path, "deployment")
     assert served.names("detector", Config(), lambda *_: names) == names
     served.change("detector", names, names[:1])
     assert served.current("detector") == names[:1]

@@ -20,8 +20,8 @@ from motserve.lab.evaluation.retrieval import RetrievalScores
 from motserve.lab.experiments.measure import measure_embedder
 from motserve.models.registry import Registry, read_card
 from training.job import MODEL, Job, Outcome, run_job
+from training.reid import train as reid_train
 from training.reid.command import make_job
-from training.reid.command import train as reid_train
 from training.reid.config import ReidTrainingConfig
 from training.reid.train import Step, silent, train_reid
 from training.run_log import RunLog

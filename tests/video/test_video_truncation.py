@@ -8,7 +8,7 @@ from pathlib import Path
 
 import av
 import pytest
-from test_video_damage import FRAMES, count, encode
+from noise_videos import FRAMES, count, encode
 
 from motserve.config import VideoConfig
 from motserve.errors import InvalidVideo
