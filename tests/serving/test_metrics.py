@@ -18,7 +18,7 @@ from motserve.errors import InvalidConfig
 from motserve.pipeline import PipelineStats, track_frames
 from motserve.serving.inference.batching import GreedyBatcher, Pass
 from motserve.serving.observability.metrics import ModelMetrics, ServiceMetrics, VideoGauges, gpu_memory
-from motserve.serving.observability.monitor import Report, VideoLedger
+from motserve.serving.observability.metrics_collector import Report, VideoLedger
 from motserve.serving.observability.telemetry import Telemetry
 from motserve.serving.observability.tracing import Tracing
 from motserve.serving.stores import Job, JobStore
@@ -39,8 +39,8 @@ def untraced() -> Tracing:
 
 def test_a_run_is_counted_with_its_fill_and_how_long_its_requests_waited(board: Board) -> None:
     metrics = ModelMetrics("detector", 16)
-    metrics.passed(Pass(12, 0.5, [0.1, 0.2], [copy_context()] * 2))
-    metrics.passed(Pass(4, 0.25, [], [copy_context()]))
+    metrics.record_pass(Pass(12, 0.5, [0.1, 0.2], [copy_context()] * 2))
+    metrics.record_pass(Pass(4, 0.25, [], [copy_context()]))
     assert board.told("motserve_model_batch_size", role="detector") == [12, 4]
     assert board.told("motserve_model_batch_fill") == [0.75, 0.25]
     assert board.told("motserve_model_queue_seconds") == [0.1, 0.2]

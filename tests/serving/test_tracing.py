@@ -24,7 +24,7 @@ from motserve.serving.api.deployment import build_http
 from motserve.serving.api.service import Service
 from motserve.serving.app import compose
 from motserve.serving.inference.batching import GreedyBatcher, Pass
-from motserve.serving.observability.monitor import Report
+from motserve.serving.observability.metrics_collector import Report
 from motserve.serving.observability.request_context import RequestContext, request_id_of
 from motserve.serving.observability.telemetry import Telemetry
 from motserve.serving.observability.tracing import Tracing
@@ -220,11 +220,11 @@ def test_spans_of_a_video_are_a_tree_down_to_the_runs_of_the_model() -> None:
     """Session and replica are two processes; only the `RequestContext` goes from one to the other."""
     session, replica = Recorded(), Recorded()
     batcher = GreedyBatcher(
-        lambda images: [_one() for _ in images], 16, lambda done: replica.tracing.passed("model", done)
+        lambda images: [_one() for _ in images], 16, lambda done: replica.tracing.record_pass("model", done)
     )
 
     async def detect(images: list[Any]) -> list[Detections]:
-        origin = RequestContext.here(session.tracing.headers(), "v")
+        origin = RequestContext.current(session.tracing.headers(), "v")
         return await asyncio.create_task(_in_a_replica(replica.tracing, batcher, images, origin))
 
     async def embed(crops: Any) -> Any:
@@ -266,7 +266,7 @@ def test_spans_of_a_video_are_a_tree_down_to_the_runs_of_the_model() -> None:
 
 
 async def _in_a_replica(tracing: Tracing, batcher: Any, images: list[Any], origin: RequestContext) -> Any:
-    with origin.logged(), tracing.span("detector", "server", origin.trace, origin.about):
+    with origin.logged(), tracing.span("detector", "server", origin.trace, origin.span_attributes):
         return await batcher.submit(images)
 
 
@@ -280,7 +280,7 @@ def test_a_run_has_links_to_all_requests_that_it_answered_and_they_to_it() -> No
 
     def observe(done: Pass) -> None:
         runs.append(done)
-        recorded.tracing.passed("model", done)
+        recorded.tracing.record_pass("model", done)
 
     async def ask(batcher: GreedyBatcher[int, int], name: str) -> None:
         with recorded.tracing.span(name):
@@ -312,7 +312,7 @@ def test_without_an_endpoint_nothing_is_made() -> None:
 def test_spans_arrive_at_a_collector() -> None:
     with Collector() as collector:
         tracing = Tracing(TracingConfig(endpoint=collector.endpoint, sample_ratio=1.0), "motserve-test")
-        with tracing.span("outer"), tracing.span("inner", about={"video_id": "v"}):
+        with tracing.span("outer"), tracing.span("inner", attributes={"video_id": "v"}):
             pass
         tracing.flush()
     (service, inner), (_, outer) = collector.spans

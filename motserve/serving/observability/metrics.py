@@ -78,7 +78,7 @@ class ModelMetrics:
             ("weights", "sha256", "fallback"),
         )
 
-    def passed(self, done: Pass) -> None:
+    def record_pass(self, done: Pass) -> None:
         """Count a run of the model."""
         self._sizes.observe(done.items)
         self._fill.observe(done.items / self._max_batch)

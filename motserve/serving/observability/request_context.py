@@ -33,7 +33,7 @@ class RequestContext:
     trace: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def here(cls, trace: Mapping[str, str], video_id: str = "") -> RequestContext:
+    def current(cls, trace: Mapping[str, str], video_id: str = "") -> RequestContext:
         """Return on whose behalf the caller works.
 
         Args:
@@ -44,7 +44,7 @@ class RequestContext:
         return cls(fields.get("request_id", ""), video_id or fields.get("video_id", ""), trace)
 
     @property
-    def about(self) -> dict[str, str]:
+    def span_attributes(self) -> dict[str, str]:
         """What is known, for a span."""
         return {k: v for k, v in (("request_id", self.request_id), ("video_id", self.video_id)) if v}
 

@@ -20,7 +20,7 @@ from opentelemetry import trace
 from motserve.pipeline import PipelineStats
 from motserve.pipeline.observer import Stage
 from motserve.serving.observability.metrics import Ending, VideoGauges
-from motserve.serving.observability.monitor import Report
+from motserve.serving.observability.metrics_collector import Report
 from motserve.serving.observability.tracing import Tracing
 
 logger = logging.getLogger("motserve.session")

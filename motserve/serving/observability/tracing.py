@@ -66,7 +66,7 @@ class Tracing:
         name: str,
         kind: Kind = "internal",
         parent: Mapping[str, str] | None = None,
-        about: Mapping[str, str] | None = None,
+        attributes: Mapping[str, str] | None = None,
     ) -> AbstractContextManager[trace.Span]:
         """Return a context that is a span; spans begun in it, and in tasks begun in it, are its children.
 
@@ -74,12 +74,12 @@ class Tracing:
             name: What is done.
             kind: `server` for what another process asked for, `client` for what another one is asked for.
             parent: Headers of the span in another process that this one belongs to; None for the present span.
-            about: What else is known.
+            attributes: Attributes of the span.
         """
         if self._provider is None:
             return nullcontext(trace.INVALID_SPAN)
         context = None if parent is None else _PROPAGATOR.extract(dict(parent))
-        return self._tracer.start_as_current_span(name, context, _KINDS[kind], about)
+        return self._tracer.start_as_current_span(name, context, _KINDS[kind], attributes)
 
     def open(self, name: str) -> trace.Span:
         """Begin a child of the present span that others may be told is their parent, and that is ended by its `end`."""
@@ -101,7 +101,7 @@ class Tracing:
             _PROPAGATOR.inject(carrier)
         return carrier
 
-    def passed(self, name: str, done: Pass) -> None:
+    def record_pass(self, name: str, done: Pass) -> None:
         """Make the spans of one run of a model, which has just ended.
 
         Each request gets a span of the time that it waited. The run itself is the child of the first request, with

@@ -123,7 +123,7 @@ class VideoSession:
         self._activity.report()
         with self._origin.logged():
             try:
-                with self._tracing.span("session", "internal", self._origin.trace, self._origin.about):
+                with self._tracing.span("session", "internal", self._origin.trace, self._origin.span_attributes):
                     ending = await self._track_while_ours()
             except _HandedOver:
                 logger.info("video handed over", extra={**extra, "frame": self._frames})
@@ -147,7 +147,7 @@ class VideoSession:
     async def _show(self) -> None:
         self._activity.show()
 
-    async def follow(self, frames_seen: int) -> bool:
+    async def wait_for_frames(self, frames_seen: int) -> bool:
         """Wait until more than `frames_seen` frames are in the result file; return whether they are the last."""
         async with self._progress:
             await self._progress.wait_for(lambda: self._finished or self._frames > frames_seen)
@@ -326,7 +326,7 @@ class VideoSession:
         return await self._asking.call(lambda: self._embedder.embed.remote(crops, self._embedder_names, origin))
 
     def _here(self) -> RequestContext:
-        return RequestContext.here(self._tracing.headers(), self._job.id)
+        return RequestContext.current(self._tracing.headers(), self._job.id)
 
     def _progress_of(self, stats: PipelineStats, seconds: float) -> dict[str, Any]:
         return {
