@@ -97,7 +97,7 @@ def test_only_videos_without_actor_and_heartbeat_are_restarted(tmp_path: Path) -
     launcher.actors = ["here"]
     launcher.restart_lost()
     launcher.restart_lost()
-    assert sorted(launcher.started) == [("released", 1), ("lost", 1), ("never-started", 1)]
+    assert sorted(launcher.started) == [("lost", 1), ("never-started", 1), ("released", 1)]
     assert {one: launcher.jobs.get(one).restarts for one in ("released", "lost")} == {"released": 0, "lost": 1}
     assert launcher.jobs.get("of-another-cluster").attempt == 0
 
@@ -436,7 +436,7 @@ def test_a_reader_gets_a_long_file_in_blocks(tmp_path: Path) -> None:
     assert b"".join(blocks) == path.read_bytes()
 
 
-# --- repeated work --------------------------------------------------------------------------------------------------------
+# --- repeated work ----------------------------------------------------------------------------------------------------
 
 
 def test_repeated_work_goes_on_after_errors_and_logs_each_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -41,7 +41,7 @@ class Backup:
     Attributes:
         version: The release of motserve that made it.
         made_at: When it was started, seconds since the epoch.
-        storage_dir: The folder that was copied; paths of uploads in the store of jobs begin with it.
+        storage_dir: The folder that was copied; paths of uploads in the job store start with it.
         stores: Table version of each store in the backup.
         videos: Number of videos.
         bytes: Size of all files except `backup.json`.
