@@ -186,26 +186,11 @@ class VideoSession:
         job = self._job
         await require_reserve(self._config, 0)
         checkpoint = await self._continuation.load()
-        names = await self._names("detector", checkpoint)
-        detector = await self._detector_info(names)
-        enabled = self._config.serving.reload.running_videos == "switch"
-        detector_switch = DetectorSwitch(self._active_models, names, detector, self._detector_info, enabled, job.id)
-        self._models = {"detector": detector.weights, "reid": None, "switches": detector_switch.switches}
-        if self._config.needs_embeddings:
-            self._embedder_names = await self._names("reid", checkpoint)
-            self._models["reid"] = (await self._embedder_info(self._embedder_names)).weights
+        detector, detector_switch = await self._load_models(checkpoint)
         source = await asyncio.to_thread(open_video, job.source, self._config.video, job.name)
         self._source = source
         with source:
-            stats = PipelineStats()
-            video_tracker = self._make_tracker(source, stats)
-            if checkpoint is not None and not self._restore(video_tracker, checkpoint):
-                stats, checkpoint = PipelineStats(), None
-                video_tracker = self._make_tracker(source, stats)
-            if checkpoint is not None:
-                detector_switch.resume(stats.frames, checkpoint.models["switches"])
-                self._models["detector"] = checkpoint.models["detector"]
-                self._frames = checkpoint.frames_written
+            video_tracker, stats, checkpoint = self._restore(source, checkpoint, detector_switch)
             # a superseded session must not touch the result file of its successor
             confirm = partial(self._lease.write_with_retry, self._lease.write)
             with await self._continuation.open_results(checkpoint, detector.class_names, confirm) as results:
@@ -219,12 +204,45 @@ class VideoSession:
                 extra = {"video_id": job.id, "frame": stats.frames, "attempt": job.attempt}
                 logger.info("session started", extra=extra)
                 seconds = await self._track_frames(source, video_tracker, stats, results, detector_switch, checkpoint)
+        await self._finish(stats, seconds)
+
+    async def _load_models(self, checkpoint: Checkpoint | None) -> tuple[ModelInfo, DetectorSwitch]:
+        """Load the models of the checkpoint, or those that new videos get."""
+        names = await self._names("detector", checkpoint)
+        detector = await self._detector_info(names)
+        enabled = self._config.serving.reload.running_videos == "switch"
+        detector_switch = DetectorSwitch(
+            self._active_models, names, detector, self._detector_info, enabled, self._job.id
+        )
+        self._models = {"detector": detector.weights, "reid": None, "switches": detector_switch.switches}
+        if self._config.needs_embeddings:
+            self._embedder_names = await self._names("reid", checkpoint)
+            self._models["reid"] = (await self._embedder_info(self._embedder_names)).weights
+        return detector, detector_switch
+
+    def _restore(
+        self, source: VideoSource, checkpoint: Checkpoint | None, detector_switch: DetectorSwitch
+    ) -> tuple[VideoTracker, PipelineStats, Checkpoint | None]:
+        """Return tracker and counters in the state of a checkpoint, and the checkpoint; None if it was not used."""
+        stats = PipelineStats()
+        video_tracker = self._make_tracker(source, stats)
+        if checkpoint is not None and not self._load_state(video_tracker, checkpoint):
+            stats, checkpoint = PipelineStats(), None
+            video_tracker = self._make_tracker(source, stats)
+        if checkpoint is not None:
+            detector_switch.resume(stats.frames, checkpoint.models["switches"])
+            self._models["detector"] = checkpoint.models["detector"]
+            self._frames = checkpoint.frames_written
+        return video_tracker, stats, checkpoint
+
+    async def _finish(self, stats: PipelineStats, seconds: float) -> None:
+        """Add the people of the video to the index, and mark the video as done."""
         if self._summaries is not None and self._identities is not None:
             model = model_key(self._models["reid"], self._config.reid)
-            await asyncio.to_thread(remember, self._identities, job.id, model, self._summaries, logger)
-        await confirm(status="done", **self._progress_of(stats, seconds))
+            await asyncio.to_thread(remember, self._identities, self._job.id, model, self._summaries, logger)
+        await self._lease.write_with_retry(self._lease.write, status="done", **self._progress_of(stats, seconds))
         await asyncio.to_thread(self._continuation.remove_checkpoints)
-        logger.info("session done", extra={"video_id": job.id, "frame": stats.frames})
+        logger.info("session done", extra={"video_id": self._job.id, "frame": stats.frames})
 
     async def _names(self, role: Role, checkpoint: Checkpoint | None) -> Names:
         """Return the model names in the checkpoint, or those that new videos get."""
@@ -298,7 +316,7 @@ class VideoSession:
             state=merge_states(**states),
         )
 
-    def _restore(self, video_tracker: VideoTracker, checkpoint: Checkpoint) -> bool:
+    def _load_state(self, video_tracker: VideoTracker, checkpoint: Checkpoint) -> bool:
         """Load tracker and identity summaries from a checkpoint; return whether it fits."""
         try:
             video_tracker.load_state_dict(substate(checkpoint.state, "video_tracker"))
