@@ -140,7 +140,7 @@ def test_the_error_of_a_video_is_retried_until_the_store_accepts_it(
 ) -> None:
     left = [True, True]
     session_any: Any = session
-    session_any._detector.detect = Call(lambda *_: 1 / 0)
+    session_any._client._detector.detect = Call(lambda *_: 1 / 0)
     failing(monkeypatch, lambda changes: changes.get("status") == "failed" and bool(left) and left.pop())
     assert track(session) == "failed"
     job = JobStore(tmp_path).get("a")

@@ -41,6 +41,7 @@ from motserve.serving.periodic import repeat
 from motserve.serving.session.checkpoint import Checkpoint
 from motserve.serving.session.detector_switch import DetectorSwitch
 from motserve.serving.session.lease import Lease, Superseded
+from motserve.serving.session.model_client import ModelClient
 from motserve.serving.session.nodes import is_draining
 from motserve.serving.session.remember import forget, remember
 from motserve.serving.session.resume import Continuation
@@ -86,15 +87,10 @@ class VideoSession:
         cv2.setNumThreads(1)  # crops are small, and the networks need the cores
         self._job = job
         self._config = config
-        self._detector = detector
-        self._embedder = embedder
         self._active_models = ActiveModels(config.serving.storage_dir, deployment)
-        self._embedder_names: Names = ()
         self._models: dict[str, Any] = {}
         self._artifacts = ArtifactStore(config.serving.storage_dir)
         self._lease = Lease(JobStore(config.serving.storage_dir), job, config.serving.session, is_draining)
-        model_info = {"detector": self._detector_info, "reid": self._embedder_info}
-        self._continuation = Continuation(job, self._artifacts, config, model_info)
         identities = config.serving.identities
         indexed = identities.enabled and config.reid.policy != "off"
         self._summaries = IdentitySummaries(identities) if indexed else None
@@ -103,7 +99,10 @@ class VideoSession:
         self._tracing = Tracing(config.serving.tracing, "motserve-session")
         gauges = VideoGauges(job.id) if config.serving.metrics.per_video else None
         self._telemetry = Telemetry(job.id, metrics_collector.record.remote, gauges, self._tracing)
-        self._retry = Retry(config.serving.session, self._telemetry.count_retry, lambda: self._frames)
+        retry = Retry(config.serving.session, self._telemetry.count_retry, lambda: self._frames)
+        self._client = ModelClient(detector, embedder, retry, self._current_context)
+        model_info = {"detector": self._client.detector_info, "reid": self._client.embedder_info}
+        self._continuation = Continuation(job, self._artifacts, config, model_info)
         self._progress = asyncio.Condition()
         self._source: VideoSource | None = None
         self._frames = 0
@@ -209,15 +208,15 @@ class VideoSession:
     async def _load_models(self, checkpoint: Checkpoint | None) -> tuple[ModelInfo, DetectorSwitch]:
         """Load the models of the checkpoint, or those that new videos get."""
         names = await self._names("detector", checkpoint)
-        detector = await self._detector_info(names)
+        detector = await self._client.detector_info(names)
         enabled = self._config.serving.reload.running_videos == "switch"
         detector_switch = DetectorSwitch(
-            self._active_models, names, detector, self._detector_info, enabled, self._job.id
+            self._active_models, names, detector, self._client.detector_info, enabled, self._job.id
         )
         self._models = {"detector": detector.weights, "reid": None, "switches": detector_switch.switches}
         if self._config.needs_embeddings:
-            self._embedder_names = await self._names("reid", checkpoint)
-            self._models["reid"] = (await self._embedder_info(self._embedder_names)).weights
+            self._client.embedder_names = await self._names("reid", checkpoint)
+            self._models["reid"] = (await self._client.embedder_info(self._client.embedder_names)).weights
         return detector, detector_switch
 
     def _restore(
@@ -270,8 +269,10 @@ class VideoSession:
         reported_at = saved_at = time.monotonic()
         interval = self._config.serving.session.checkpoint_s
         frames = source.frames(stats.frames)
-        detect = partial(self._detect, detector_switch)
-        tracked = track_frames_with(frames, detect, self._embed, self._config, video_tracker, observer=self._telemetry)
+        detect = partial(self._client.detect, detector_switch)
+        tracked = track_frames_with(
+            frames, detect, self._client.embed, self._config, video_tracker, observer=self._telemetry
+        )
         async with aclosing(tracked) as chunks:
             async for chunk in chunks:
                 with self._telemetry.write():
@@ -310,7 +311,7 @@ class VideoSession:
             frames_written=self._frames,
             bytes_written=results.size,
             seconds=seconds,
-            names={"detector": names, "reid": self._embedder_names},
+            names={"detector": names, "reid": self._client.embedder_names},
             weights={"detector": weights} | ({"reid": embedder} if embedder else {}),
             models={**self._models, "switches": switches},
             state=merge_states(**states),
@@ -332,23 +333,6 @@ class VideoSession:
             self._summaries.add(
                 crops.identities, crops.embeddings, crops.crops, crops.boxes, crops.scores, crops.timestamp
             )
-
-    async def _detector_info(self, names: Names) -> ModelInfo:
-        return await self._retry.call(lambda: self._detector.info.remote(names))
-
-    async def _embedder_info(self, names: Names) -> ModelInfo:
-        return await self._retry.call(lambda: self._embedder.info.remote(names))
-
-    async def _detect(self, detector_switch: DetectorSwitch, images: list[Any]) -> list[Any]:
-        names = await detector_switch.next_chunk(len(images))
-        # one object in shared memory, which a retry uses again
-        chunk = ray.put(images)
-        context = self._current_context()
-        return await self._retry.call(lambda: self._detector.detect.remote(chunk, names, context))
-
-    async def _embed(self, crops: Any) -> Any:
-        context = self._current_context()
-        return await self._retry.call(lambda: self._embedder.embed.remote(crops, self._embedder_names, context))
 
     def _current_context(self) -> RequestContext:
         return RequestContext.current(self._tracing.headers(), self._job.id)
