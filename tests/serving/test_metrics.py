@@ -41,10 +41,10 @@ def test_a_run_is_recorded_with_its_fill_and_the_queue_time_of_its_requests(boar
     metrics = ModelMetrics("detector", 16)
     metrics.record_pass(Pass(12, 0.5, [0.1, 0.2], [copy_context()] * 2))
     metrics.record_pass(Pass(4, 0.25, [], [copy_context()]))
-    assert board.told("motserve_model_batch_size", role="detector") == [12, 4]
-    assert board.told("motserve_model_batch_fill") == [0.75, 0.25]
-    assert board.told("motserve_model_queue_seconds") == [0.1, 0.2]
-    assert board.told("motserve_model_pass_seconds") == [0.5, 0.25]
+    assert board.recorded("motserve_model_batch_size", role="detector") == [12, 4]
+    assert board.recorded("motserve_model_batch_fill") == [0.75, 0.25]
+    assert board.recorded("motserve_model_queue_seconds") == [0.1, 0.2]
+    assert board.recorded("motserve_model_pass_seconds") == [0.5, 0.25]
     assert board.total("motserve_model_items_total") == 16
     assert board.total("motserve_model_passes_total") == 2
     assert board.total("motserve_model_slots_total") == 32
@@ -80,7 +80,7 @@ def test_counters_start_at_zero_so_that_prometheus_sees_their_first_increase(boa
     ServiceMetrics()
     for name, kind in board.kinds.items():
         if kind == "counter":
-            assert board.told(name), name
+            assert board.recorded(name), name
             assert 21 + board.total(name) == 21, name
 
 
@@ -95,7 +95,7 @@ class Cuda:
 def test_gpu_memory_is_exported_if_there_is_a_gpu(board: Board) -> None:
     metrics = ModelMetrics("detector", 16)
     metrics.gpu(gpu_memory(Cuda(False)))
-    assert not board.told("motserve_gpu_memory_used_bytes")
+    assert not board.recorded("motserve_gpu_memory_used_bytes")
     metrics.gpu(gpu_memory(Cuda(True)))
     assert board.latest("motserve_gpu_memory_used_bytes", role="detector") == 5 << 30
     assert board.latest("motserve_gpu_memory_total_bytes", role="detector") == 8 << 30
@@ -309,7 +309,7 @@ def test_reports_are_added_up(board: Board, jobs: JobStore) -> None:
     aggregator.record(report("a", 0, 8, "done"))
     assert round(board.total("motserve_frames_decoded_total")) == 24
     assert round(board.total("motserve_frames_tracked_total")) == 16
-    assert len(board.told("motserve_stage_seconds", stage="detect")) == 3
+    assert len(board.recorded("motserve_stage_seconds", stage="detect")) == 3
     assert round(board.total("motserve_stage_busy_seconds_total", stage="detect"), 6) == 0.3
     assert board.total("motserve_videos_total", status="done") == 1
     assert round(board.total("motserve_frames_dropped_total")) == 0
