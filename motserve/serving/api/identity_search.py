@@ -115,7 +115,7 @@ async def _embed(service: Service, picture: Image) -> tuple[str, FloatArray]:
         names = await asyncio.to_thread(service.reloader.names, "reid")
         info = await asyncio.wait_for(service.embedder.info.remote(names), limits.embed_timeout_s)
         with service.tracing.span("embed", "client"):
-            origin = RequestContext.here(service.tracing.headers())
+            origin = RequestContext.current(service.tracing.headers())
             answer = service.embedder.embed.remote(crops, names, origin)
             embeddings = await asyncio.wait_for(answer, limits.embed_timeout_s)
     except asyncio.TimeoutError as error:

@@ -62,13 +62,13 @@ class ReplicaObserver:
 
     def passed(self, done: Pass) -> None:
         """Tell of one run of the model."""
-        self._metrics.passed(done)
-        self._tracing.passed("model", done)
+        self._metrics.record_pass(done)
+        self._tracing.record_pass("model", done)
 
     @contextmanager
     def request(self, origin: RequestContext) -> Iterator[None]:
         """Work for somebody: their request and video are named in the log, and their trace goes on."""
-        with origin.logged(), self._tracing.span(self._role, "server", origin.trace, origin.about):
+        with origin.logged(), self._tracing.span(self._role, "server", origin.trace, origin.span_attributes):
             yield
 
     def keep_telling(self, served: ActiveModels, known: Callable[[Names], ModelInfo | None]) -> None:
