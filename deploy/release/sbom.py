@@ -90,7 +90,7 @@ def _package(name: str, version: str) -> Component:
 
 
 def _weights(role: str, licence: str, version: str) -> Component:
-    file = ROOT / "motserve" / "bundled" / f"{role}.safetensors"
+    file = ROOT / "motserve" / "models" / "bundled" / f"{role}.safetensors"
     return Component(
         type=ComponentType.MACHINE_LEARNING_MODEL,
         name=f"motserve/models/bundled/{file.name}",

@@ -38,7 +38,7 @@ JOBS = sorted(
     str(path.parent.relative_to(KUBERNETES)) for path in (KUBERNETES / "overlays").glob("*/train-*/kustomization.yaml")
 )
 BUILDS = [*(f"overlays/{name}" for name in OVERLAYS), *JOBS]
-TRAININGS = {"training.detector.command": DetectorTraining, "training.reid.command": ReidTrainingConfig}
+TRAININGS = {"training.detector": DetectorTraining, "training.reid": ReidTrainingConfig}
 
 KUBERNETES_VERSION = "1.32"
 USER = 10001
@@ -558,7 +558,7 @@ def test_jobs_have_valid_settings_that_fit_their_workers(
     job = the_only(built[name], "RayJob")["spec"]
     python, module, *arguments = shlex.split(job["entrypoint"].replace("python -m ", "python ", 1))
     assert python == "python"
-    assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
+    assert (ROOT / module.replace(".", "/") / "__main__.py").is_file()
     # KubeRay passes the text to a shell
     assert not set("&|;<>$`'\"") & set(job["entrypoint"])
     options: dict[str, list[str]] = {}
