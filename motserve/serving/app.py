@@ -15,7 +15,7 @@ from motserve.serving.api import Ingress
 from motserve.serving.arguments import ServeArgs
 from motserve.serving.inference.detector import Detector
 from motserve.serving.inference.embedder import Embedder
-from motserve.serving.observability.monitor import MetricsCollector
+from motserve.serving.observability.metrics_collector import MetricsCollector
 from motserve.serving.observability.tracing import otlp_exporter
 
 _MAX_CONCURRENT_REPORTS = 1000  # each takes well under a millisecond

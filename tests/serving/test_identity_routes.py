@@ -189,7 +189,7 @@ def test_a_service_that_starts_deletes_identities_of_deleted_and_failed_videos(s
     service.jobs.delete("a")
     service.jobs.delete("b")
     service.jobs.add(Job("b", "b.mp4", "", 0.0, status="failed"), 100, 5)
-    again = Service(service.config, service.deployment, service.detector, service.embedder, service.monitor)
+    again = Service(service.config, service.deployment, service.detector, service.embedder, service.metrics_collector)
     assert again.identities.videos() == {"c"}
 
 

@@ -69,7 +69,7 @@ class Ingress:
         deployment: ID of the deployment of the application.
         detector: Handle of the detector deployment.
         embedder: Handle of the embedder deployment.
-        monitor: Handle of the `MetricsCollector` deployment.
+        metrics_collector: Handle of the `MetricsCollector` deployment.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class Ingress:
         deployment: str,
         detector: DeploymentHandle[Any],
         embedder: DeploymentHandle[Any],
-        monitor: DeploymentHandle[Any],
+        metrics_collector: DeploymentHandle[Any],
     ) -> None:
         setup_logging(config.logging)
-        self._service = Service(config, deployment, detector, embedder, monitor)
+        self._service = Service(config, deployment, detector, embedder, metrics_collector)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the application that this replica serves; Ray Serve calls it by this name."""

@@ -116,7 +116,7 @@ async def _embed(service: Service, picture: Image) -> tuple[str, FloatArray]:
         names = await asyncio.to_thread(service.reloader.names, "reid")
         info = await asyncio.wait_for(service.embedder.info.remote(names), limits.embed_timeout_s)
         with service.tracing.span("embed", "client"):
-            context = RequestContext.here(service.tracing.headers())
+            context = RequestContext.current(service.tracing.headers())
             answer = service.embedder.embed.remote(crops, names, context)
             embeddings = await asyncio.wait_for(answer, limits.embed_timeout_s)
     except asyncio.TimeoutError as error:

@@ -37,7 +37,7 @@ class Service:
     """ID of the deployment of the application."""
     detector: DeploymentHandle[Any]
     embedder: DeploymentHandle[Any]
-    monitor: DeploymentHandle[Any]
+    metrics_collector: DeploymentHandle[Any]
     jobs: JobStore = field(init=False)
     artifacts: ArtifactStore = field(init=False)
     identities: IdentityStore = field(init=False)
@@ -64,7 +64,7 @@ class Service:
             self.identities,
             self.detector,
             self.embedder,
-            self.monitor,
+            self.metrics_collector,
         )
         self.tracing = Tracing(serving.tracing, "motserve-ingress")
         active_models = ActiveModels(serving.storage_dir, self.deployment)

@@ -61,5 +61,5 @@ class Detector:
         side = config.detector.image_size
         detector.detect([np.zeros((side, side, 3), np.uint8)])  # warm-up: the first run is slow
         info = ModelInfo(weights.describe(), dict(detector.class_names))
-        batcher = GreedyBatcher(detector.detect, config.serving.detector.max_batch, self._observer.observe_pass)
+        batcher = GreedyBatcher(detector.detect, config.serving.detector.max_batch, self._observer.record_pass)
         return _Model(info, batcher)

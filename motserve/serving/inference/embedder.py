@@ -65,5 +65,5 @@ class Embedder:
         def embed(crops: list[NDArray[np.uint8]]) -> Sequence[FloatArray]:
             return list(embedder.embed(np.stack(crops)))
 
-        batcher = GreedyBatcher(embed, config.serving.embedder.max_batch, self._observer.observe_pass)
+        batcher = GreedyBatcher(embed, config.serving.embedder.max_batch, self._observer.record_pass)
         return _Model(ModelInfo(weights.describe()), batcher)

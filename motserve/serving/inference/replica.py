@@ -60,15 +60,15 @@ class ReplicaObserver:
         self._tracing = Tracing(config.serving.tracing, f"motserve-{role}")
         self._refreshing: asyncio.Task[None] | None = None
 
-    def observe_pass(self, done: Pass) -> None:
+    def record_pass(self, done: Pass) -> None:
         """Record one run of the model."""
-        self._metrics.passed(done)
-        self._tracing.passed("model", done)
+        self._metrics.record_pass(done)
+        self._tracing.record_pass("model", done)
 
     @contextmanager
     def request(self, context: RequestContext) -> Iterator[None]:
         """Handle a request: log lines name the request and its video, and its trace continues."""
-        with context.logged(), self._tracing.span(self._role, "server", context.trace, context.about):
+        with context.logged(), self._tracing.span(self._role, "server", context.trace, context.span_attributes):
             yield
 
     def start_gauges(self, active_models: ActiveModels, loaded_info: Callable[[Names], ModelInfo | None]) -> None:

@@ -204,7 +204,7 @@ async def _accept(request: Request, service: Service) -> Job:
         await run_to_completion(partial(service.artifacts.delete, video_id))
         raise
     job = Job(video_id, name, str(source), time.time())
-    await run_to_completion(partial(_start, service, job, RequestContext.here(service.tracing.headers(), video_id)))
+    await run_to_completion(partial(_start, service, job, RequestContext.current(service.tracing.headers(), video_id)))
     logger.info("video accepted", extra={"video_id": video_id, "source": name})
     return job
 
@@ -280,7 +280,7 @@ async def _wait_for_more(service: Service, video_id: str, frames: int) -> bool:
     session = service.sessions.find(video_id)
     if session is not None:
         with suppress(RayActorError):
-            return bool(await session.follow.remote(frames))
+            return bool(await session.wait_for_frames.remote(frames))
     # the session has ended, another session is about to resume the video, or it runs in another cluster
     try:
         job = await asyncio.to_thread(service.jobs.get, video_id)
