@@ -143,7 +143,7 @@ def in_checkout(path: str | Path) -> Path:
     return ROOT / Path(path).relative_to("/app")
 
 
-def served(objects: list[Object]) -> tuple[Object, Config]:
+def serve_config_of(objects: list[Object]) -> tuple[Object, Config]:
     config = yaml.safe_load(the_only(objects, "RayService")["spec"]["serveConfigV2"])
     args = ServeArgs(**config["applications"][0]["args"])
     return config, load_config([*map(in_checkout, args.config), args.settings])
@@ -209,7 +209,7 @@ def test_an_outdated_file_is_named_and_written_again(
 def test_ray_serve_and_the_application_accept_the_generated_configuration(
     built: dict[str, list[Object]], name: str
 ) -> None:
-    config, settings = served(built[f"overlays/{name}"])
+    config, settings = serve_config_of(built[f"overlays/{name}"])
     ServeDeploySchema(**config)
     args = ServeArgs(**config["applications"][0]["args"])
     build(args.model_copy(update={"config": [in_checkout(path) for path in args.config]}))
@@ -358,7 +358,7 @@ def test_workers_mount_the_folders_of_the_configuration(
         (container,) = group["template"]["spec"]["containers"]
         assert container["env"] == head["env"], "the configuration is read on whichever pod builds the application"
         set_variables(container, built[f"overlays/{name}"], monkeypatch)
-        _, config = served(built[f"overlays/{name}"])
+        _, config = serve_config_of(built[f"overlays/{name}"])
         mounts = [Path(mount["mountPath"]) for mount in container["volumeMounts"]]
         for folder in (config.serving.storage_dir, config.models_dir, config.cache_dir):
             assert any(folder.is_relative_to(mount) for mount in mounts), (group["groupName"], folder)
@@ -407,7 +407,7 @@ def test_accounts_of_pods_exist(built: dict[str, list[Object]]) -> None:
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_ports_agree(built: dict[str, list[Object]], name: str) -> None:
     objects = built[f"overlays/{name}"]
-    config, settings = served(objects)
+    config, settings = serve_config_of(objects)
     port = config["http_options"]["port"]
     (cluster,) = clusters(objects)
     for group in groups(cluster):
@@ -458,12 +458,12 @@ def test_selectors_match_labels(built: dict[str, list[Object]], name: str) -> No
 @pytest.mark.parametrize("name", BUILDS)
 def test_connections_of_every_pod_are_denied_by_default(built: dict[str, list[Object]], name: str) -> None:
     policies = of_kind(built[service_of(name)], "NetworkPolicy")
-    nobody = next(one["spec"] for one in policies if one["metadata"]["name"] == "nobody")
-    assert nobody["policyTypes"] == ["Ingress", "Egress"]
-    assert not nobody.get("ingress")
-    assert not nobody.get("egress")
+    default_deny = next(one["spec"] for one in policies if one["metadata"]["name"] == "default-deny")
+    assert default_deny["policyTypes"] == ["Ingress", "Egress"]
+    assert not default_deny.get("ingress")
+    assert not default_deny.get("egress")
     for pod, template in templates(built[name]):
-        assert selects(nobody["podSelector"], labels_of(template)), pod
+        assert selects(default_deny["podSelector"], labels_of(template)), pod
 
 
 def test_only_the_operator_and_ray_itself_reach_the_dashboard_and_the_control_plane(
@@ -525,7 +525,7 @@ def test_the_autoscaler_of_ray_reads_the_cluster(built: dict[str, list[Object]],
 def test_the_largest_cluster_has_capacity_for_all_replicas_and_sessions(
     built: dict[str, list[Object]], name: str
 ) -> None:
-    _, config = served(built[f"overlays/{name}"])
+    _, config = serve_config_of(built[f"overlays/{name}"])
     (cluster,) = clusters(built[f"overlays/{name}"])
     serving, gpu = config.serving, config.serving.accelerator == "gpu"
     networks = (serving.detector, serving.embedder)
