@@ -438,4 +438,4 @@ def test_a_video_keeps_its_detector_if_the_new_one_does_not_fit(
     for clock.now in (1.0, 2.0, 3.0):
         assert asyncio.run(switch.next_chunk(8)) == OLD
     assert switch.switches == []
-    assert caplog.text.count("stays on its detector") == 1
+    assert caplog.text.count("keeps its detector") == 1
