@@ -16,8 +16,8 @@ from motserve.serving.inference.model_cache import Names
 
 _MAX_DEPLOYMENTS: Final = 100  # rows of older ones are deleted; their sessions may still run while the next one starts
 
-SERVED_FILE: Final = "models.sqlite"
-SERVED_STEPS: Final[tuple[Migration, ...]] = (
+ACTIVE_MODELS_FILE: Final = "models.sqlite"
+ACTIVE_MODELS_STEPS: Final[tuple[Migration, ...]] = (
     (
         "CREATE TABLE IF NOT EXISTS served (deployment TEXT NOT NULL, role TEXT NOT NULL, names TEXT NOT NULL, "
         "since REAL NOT NULL, PRIMARY KEY (deployment, role))",
@@ -37,9 +37,9 @@ class ActiveModels:
     """
 
     def __init__(self, root: Path, deployment: str) -> None:
-        self._path = root / SERVED_FILE
+        self._path = root / ACTIVE_MODELS_FILE
         self._deployment = deployment
-        migrate(self._path, SERVED_STEPS)
+        migrate(self._path, ACTIVE_MODELS_STEPS)
 
     def names(self, role: Role, config: Config, pin: Callable[[Role, Config], Names] = pin_weights) -> Names:
         """Return the active weights; the first call of a deployment activates those that the configuration names.
