@@ -18,7 +18,7 @@ from motserve.files import disk
 from motserve.people.database import migrate
 from motserve.people.identity_store import IDENTITIES_FILE, IdentityStore
 from motserve.people.identity_summaries import IdentitySummary
-from motserve.serving.inference.active_models import SERVED_FILE, ActiveModels
+from motserve.serving.inference.active_models import ACTIVE_MODELS_FILE, ActiveModels
 from motserve.serving.stores import JOBS_FILE, JOBS_STEPS, ArtifactStore, Job, JobStore
 from motserve.serving.stores import backup as module
 from motserve.serving.stores.backup import back_up, restore
@@ -54,7 +54,7 @@ def storage(tmp_path: Path) -> Path:
 def test_a_backup_can_be_restored_into_another_folder(storage: Path, tmp_path: Path) -> None:
     made = back_up(storage, tmp_path / "backup", "9.9.9")
     assert (made.videos, made.version, made.stores) == (
-        2, "9.9.9", {JOBS_FILE: len(JOBS_STEPS), IDENTITIES_FILE: 1, SERVED_FILE: 1},
+        2, "9.9.9", {JOBS_FILE: len(JOBS_STEPS), IDENTITIES_FILE: 1, ACTIVE_MODELS_FILE: 1},
     )  # fmt: skip
     shutil.rmtree(storage)
     new = tmp_path / "elsewhere" / "data"

@@ -24,14 +24,14 @@ from motserve.files.atomic import write_json
 from motserve.files.disk import require_room
 from motserve.people.database import migrate, stored_path, transaction
 from motserve.people.identity_store import IDENTITIES_FILE, IDENTITIES_STEPS, IdentityStore
-from motserve.serving.inference.active_models import SERVED_FILE, SERVED_STEPS
+from motserve.serving.inference.active_models import ACTIVE_MODELS_FILE, ACTIVE_MODELS_STEPS
 from motserve.serving.stores import JOBS_FILE, JOBS_STEPS, VIDEOS_FOLDER, ArtifactStore
 
 logger = logging.getLogger("motserve.backup")
 
 _MANIFEST: Final = "backup.json"
 _LOCK_TIMEOUT_S: Final = 30.0  # of waiting for a writer
-_STORES: Final = {JOBS_FILE: JOBS_STEPS, IDENTITIES_FILE: IDENTITIES_STEPS, SERVED_FILE: SERVED_STEPS}
+_STORES: Final = {JOBS_FILE: JOBS_STEPS, IDENTITIES_FILE: IDENTITIES_STEPS, ACTIVE_MODELS_FILE: ACTIVE_MODELS_STEPS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def back_up(storage: Path, target: Path, release: str) -> Backup:
     _copy_store(storage / JOBS_FILE, target / JOBS_FILE)
     videos = _videos(target / JOBS_FILE)
     deleted = [video for video in videos if not _copy_video(storage, target, video)]
-    for name in (IDENTITIES_FILE, SERVED_FILE):
+    for name in (IDENTITIES_FILE, ACTIVE_MODELS_FILE):
         if (storage / name).is_file():
             _copy_store(storage / name, target / name)
     _forget(target, deleted)
