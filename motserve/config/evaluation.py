@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from motserve.config.base import Section
 from motserve.config.paths import NameOrPath, StoreAddress
-from motserve.config.sections import Section
 
 ScoreScale = Literal["auto", "as-is", "rank", "logistic"]
 """How scores of a file of detections become confidences."""

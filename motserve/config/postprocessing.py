@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from motserve.config.base import Section
 from motserve.config.paths import NameOrPath
-from motserve.config.sections import Section
 
 
 class LinkingConfig(Section):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from motserve.config.sections import Section
+from motserve.config.base import Section
 
 Alias = Literal["production", "staging"]
 """What a version of a model may be to the services that follow the registry."""

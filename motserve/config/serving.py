@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
+from motserve.config.base import Section
 from motserve.config.observability import MetricsConfig, TracingConfig
 from motserve.config.paths import LocalPath
-from motserve.config.sections import Section
 
 
 class AutoscalingConfig(Section):

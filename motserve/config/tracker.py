@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from motserve.config.sections import Section
+from motserve.config.base import Section
 
 
 class KalmanConfig(Section):

@@ -16,18 +16,15 @@ from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from motserve.config.detector import DetectorConfig
 from motserve.config.disk import DiskConfig
 from motserve.config.evaluation import EvaluationConfig, MlflowConfig, TuningConfig
+from motserve.config.logging import LoggingConfig
 from motserve.config.paths import LocalPath, local_path
+from motserve.config.pipeline import PipelineConfig
 from motserve.config.postprocessing import InterpolationConfig, LinkingConfig, RegroupingConfig
 from motserve.config.registry import RegistryConfig
-from motserve.config.sections import (
-    DetectorConfig,
-    LoggingConfig,
-    PipelineConfig,
-    ReIDConfig,
-    VideoConfig,
-)
+from motserve.config.reid import ReIDConfig
 from motserve.config.serving import ServingConfig
 from motserve.config.tracker import (
     AnyTracker,
@@ -37,6 +34,7 @@ from motserve.config.tracker import (
     StrongSortConfig,
     needs_embeddings,
 )
+from motserve.config.video import VideoConfig
 from motserve.config.yaml_files import merge, read_tree
 from motserve.errors import InvalidConfig
 from motserve.files.yaml_reader import parse_yaml

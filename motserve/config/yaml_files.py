@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from motserve.config.sections import Section
+from motserve.config.base import Section
 from motserve.errors import InvalidConfig
 from motserve.files.yaml_reader import read_yaml
 

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from motserve.config import Config
-from motserve.config.sections import Role
+from motserve.config.base import Role
 from motserve.errors import WeightsUnavailable
 from motserve.files.names import encodable, readable
 from motserve.models.checksums import checksum

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from motserve.config.sections import Role
+from motserve.config.base import Role
 from motserve.errors import InvalidData, WeightsUnavailable
 from motserve.files.atomic import write_json
 from motserve.models.checksums import checksum

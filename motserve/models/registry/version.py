@@ -9,7 +9,7 @@ from typing import Any, Final, cast, get_args
 
 import orjson
 
-from motserve.config.sections import Role
+from motserve.config.base import Role
 from motserve.errors import NotFound
 from motserve.files.names import to_json
 from motserve.models.mlflow_store import plain_name

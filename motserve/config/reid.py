@@ -1,30 +1,12 @@
-"""The sections of the configuration that describe how one video is tracked."""
+"""The section of the configuration that describes re-identification: embedder, linker, motion gate and gallery."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
-from motserve.config.paths import expand_names
-
-
-def _one_or_many(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many), expand_names]
-"""A list of names of weights, or paths to them; a single name stands for a list of one."""
-
-
-def _texts(value: object) -> object:
-    """YAML reads the name `0` as a number; whether there is such a class is for the weights to say."""
-    many = value if isinstance(value, list | tuple) else [value]
-    return [str(one) if isinstance(one, int | float) else one for one in many]
-
-
-ClassNames = Annotated[tuple[str, ...], BeforeValidator(_texts)]
-"""A list of names of classes; a single name stands for a list of one."""
+from motserve.config.base import Device, Names, Section
 
 
 def _off(value: object) -> object:
@@ -33,65 +15,6 @@ def _off(value: object) -> object:
 
 
 Policy = Annotated[Literal["off", "on_demand", "interval", "always"], BeforeValidator(_off)]
-
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
-
-Share = Annotated[float, Field(ge=0, le=1)]
-"""A number from 0 to 1."""
-
-Role = Literal["detector", "reid"]
-"""The sections that name weights."""
-
-
-class Section(BaseModel):
-    """A part of the tree: immutable, every field described, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class DetectorConfig(Section):
-    """The object detector."""
-
-    weights: Names = Field(
-        ("yolov8s.pt", "bundled"),
-        min_length=1,
-        description="Weights in order of preference: a path or the name of a file or folder in `models_dir`; the name "
-        "of an Ultralytics release (.pt, RT-DETR too; also .onnx, _openvino_model, .engine), of a detector of "
-        "torchvision (`fasterrcnn_resnet50_fpn_v2`), of one of effdet (`tf_efficientdet_d0`) or of one on the Hugging "
-        "Face Hub (`hf://facebook/detr-resnet-50`); `models:/NAME@ALIAS` or `models:/NAME/VERSION` of the registry; or "
-        "`bundled`. The first that can be had is used.",
-    )
-    architecture: str | None = Field(
-        None,
-        description="Architecture of weights in a .pth or .safetensors file, such as `fasterrcnn_resnet50_fpn_v2` or "
-        "`tf_efficientdet_d0`. null takes it from the file's metadata or name; other weights tell it themselves.",
-    )
-    classes: ClassNames = Field(
-        ("person",), min_length=1, description="Class names to follow; `all` for every class the weights know."
-    )
-    confidence: float = Field(
-        0.1, ge=0, le=1, description="Lowest confidence that reaches the tracker; its second stage lives on low ones."
-    )
-    nms_iou: float = Field(
-        0.7,
-        gt=0,
-        le=1,
-        description="IoU above which non-maximum suppression drops the weaker of two boxes of a class. DETR and its "
-        "kin have no such step.",
-    )
-    image_size: int = Field(
-        640,
-        ge=32,
-        le=4096,
-        multiple_of=32,
-        description="Longer side of the network's input in pixels. RT-DETR and its kin stretch a picture to a square "
-        "of this size, EfficientDet pads it to one and takes multiples of 128 and the size it was published for, "
-        "torchvision's SSD has an input of its own. Published for: YOLO and RT-DETR 640, Faster R-CNN and DETR 800 to "
-        "1333, EfficientDet-D0 512.",
-    )
-    max_detections: int = Field(300, ge=1, le=3000, description="Most detections kept in a frame.")
-    device: Device = Field("auto", description="`auto` (CUDA where there is one, else CPU), `cpu`, `cuda` or `cuda:N`.")
-    half: bool = Field(True, description="Half precision on CUDA devices; elsewhere single precision is used.")
 
 
 class GalleryConfig(Section):
@@ -240,49 +163,3 @@ class ReIDConfig(Section):
     decision: DecisionConfig = Field(DecisionConfig(), description="How a track that begins gets its identity.")
     gate: MotionGateConfig = Field(MotionGateConfig(), description="The motion gate.")
     gallery: GalleryConfig = Field(GalleryConfig(), description="Memory of identities.")
-
-
-class VideoConfig(Section):
-    """Decoding and encoding."""
-
-    max_pixels: int = Field(
-        3840 * 2160 * 4, ge=1024, le=1 << 30, description="Largest frame accepted, in pixels; larger ones are refused."
-    )
-    max_frames: int = Field(
-        1_000_000, ge=1, le=1_000_000_000, description="Most frames of one video; longer ones are refused."
-    )
-    max_damaged_share: float = Field(
-        0.2,
-        ge=0,
-        le=1,
-        description="Share of the frames of a file that may be too damaged to be decoded; a file with more is refused "
-        "at its end. Raise it for recordings over bad links; 0 refuses any damage.",
-    )
-    max_clock_jump_s: float = Field(
-        10.0,
-        gt=0,
-        le=86400,
-        description="Longest step forward in seconds that is a pause, in formats whose clock may be restarted within "
-        "a file (MPEG-TS, MPEG-PS, Ogg). A longer one counts as one frame. Raise it for recordings with real pauses.",
-    )
-    image_folder_rate_hz: float = Field(
-        30.0, gt=0, le=1000, description="Frame rate in Hz of an image folder without a seqinfo.ini."
-    )
-    crf: int = Field(23, ge=0, le=51, description="H.264 constant rate factor of annotated video; lower is better.")
-    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = Field(
-        "veryfast", description="H.264 speed preset of annotated video."
-    )
-
-
-class PipelineConfig(Section):
-    """How frames move from the decoder to the detector."""
-
-    chunk_size: int = Field(8, ge=1, le=64, description="Frames sent to the detector as one request.")
-    window: int = Field(2, ge=1, le=16, description="Chunks of one video in flight at the detector.")
-
-
-class LoggingConfig(Section):
-    """Structured logs."""
-
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severity written.")
-    format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text for people.")
