@@ -1,4 +1,4 @@
-"""The one configuration tree: every field described and bounded, unknown keys refused."""
+"""The configuration tree: every field has a description and bounds, unknown keys are refused."""
 
 from motserve.config.detector import DetectorConfig
 from motserve.config.disk import DiskConfig

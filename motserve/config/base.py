@@ -1,4 +1,4 @@
-"""What all sections of the configuration share: their base class and the types of fields that several have."""
+"""The base class of all sections of the configuration, and field types that several sections use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _one_or_many(value: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many), expand_names]
-"""A list of names of weights, or paths to them; a single name stands for a list of one."""
+"""Names of weights or paths to them; a single name is a list of one."""
 
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 
@@ -22,10 +22,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 """A number from 0 to 1."""
 
 Role = Literal["detector", "reid"]
-"""The sections that name weights."""
+"""Roles of models; each is the name of the section that lists its weights."""
 
 
 class Section(BaseModel):
-    """A part of the tree: immutable, every field described, unknown keys refused."""
+    """Base of all sections: immutable; every field has a description, unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)

@@ -12,5 +12,7 @@ from motserve.config.base import Section
 class LoggingConfig(Section):
     """Structured logs."""
 
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severity written.")
-    format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text for people.")
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest severity that is logged.")
+    format: Literal["json", "text"] = Field(
+        "json", description="`json` for one JSON object per line, `text` for plain lines."
+    )

@@ -73,7 +73,7 @@ def test_every_path_of_the_configuration_is_expanded(home: Path, monkeypatch: py
     "setting", [f"models_dir={NOBODY}", f"detector.weights=[a.pt, {NOBODY}]", f"mlflow.tracking_uri=sqlite:///{NOBODY}"]
 )
 def test_a_user_that_is_not_here_is_named_with_the_key(setting: str) -> None:
-    with pytest.raises(InvalidConfig, match=rf"{setting.partition('=')[0]}.*~no-such-user is no home folder"):
+    with pytest.raises(InvalidConfig, match=rf"{setting.partition('=')[0]}.*~no-such-user is not a home folder"):
         load_config([], parse_overrides([setting]))
 
 
@@ -102,7 +102,7 @@ def test_the_command_line_expands_paths(motserve: Motserve, home: Path) -> None:
     assert not Path("~").exists()
 
 
-@pytest.mark.parametrize(("word", "said"), [("", "a path cannot be empty"), (NOBODY, "is no home folder here")])
+@pytest.mark.parametrize(("word", "said"), [("", "a path cannot be empty"), (NOBODY, "is not a home folder")])
 def test_a_word_that_is_no_path_is_wrong_usage(motserve: Motserve, word: str, said: str) -> None:
     assert_usage(motserve("track", word), said)
     assert_usage(motserve("track", "a.mp4", "--output", word), said)
