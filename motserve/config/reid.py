@@ -195,7 +195,5 @@ class ReIDConfig(Section):
     refresh_max_s: float = Field(10.0, gt=0, le=3600, description="Longest interval in seconds.")
     trust: TrustConfig = Field(TrustConfig(), description="Which crops are reliable enough to be used.")
     decision: DecisionConfig = Field(DecisionConfig(), description="How a new track gets its identity.")
-    gate: MotionGateConfig = Field(
-        MotionGateConfig(), description="The motion gate: which returns are plausible whatever the appearance."
-    )
+    gate: MotionGateConfig = Field(MotionGateConfig(), description="Plausible returns by distance and time.")
     gallery: GalleryConfig = Field(GalleryConfig(), description="Stored embeddings of the identities.")

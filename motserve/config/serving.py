@@ -223,5 +223,5 @@ class ServingConfig(Section):
     session: SessionConfig = Field(SessionConfig(), description="Session actors.")
     identities: IdentitiesConfig = Field(IdentitiesConfig(), description="Index of identities across videos.")
     reload: ReloadConfig = Field(ReloadConfig(), description="Loading of new models without a restart.")
-    metrics: MetricsConfig = Field(MetricsConfig(), description="Metrics for Prometheus.")
+    metrics: MetricsConfig = Field(MetricsConfig(), description="Prometheus metrics of the service.")
     tracing: TracingConfig = Field(TracingConfig(), description="Traces of requests.")

@@ -103,7 +103,7 @@ def test_names_may_be_a_mapping(dataset: Path) -> None:
     assert read_yolo(dataset, "val").names == {0: "person", 1: "bicycle"}
 
 
-def test_what_editors_do_to_files_changes_nothing(dataset: Path) -> None:
+def test_changes_by_editors_do_not_matter(dataset: Path) -> None:
     root = dataset.parent
     expected = read_yolo(dataset, "val").truth[0]
     put(dataset, f"\ufeffval: list.txt\r\n{NAMES}")
