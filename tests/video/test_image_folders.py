@@ -89,7 +89,7 @@ def test_times_and_length_follow_the_numbers_and_the_count_is_that_of_the_pictur
     with open_video(folder, config) as source:
         assert (source.info.frame_count, source.info.duration_s) == (5, 8 / 4)
         assert [frame.timestamp for frame in source.frames()] == [0, 1 / 4, 3 / 4, 6 / 4, 7 / 4]
-    assert caplog.messages == ["clip: there are no pictures 3, 5, 6; the others keep their frame numbers and times"]
+    assert caplog.messages == ["clip: images 3, 5, 6 are missing; the others keep their frame numbers and times"]
     assert [(frame.index, int(frame.image[0, 0, 0])) for frame in frames(folder, config, start=3)] == [(6, 40), (7, 50)]
 
 
@@ -104,7 +104,7 @@ def test_numbers_beyond_the_limit_of_frames_are_no_frames(tmp_path: Path, caplog
     assert indices(folder, VideoConfig(max_frames=50)) == [0, 1, 49]
     caplog.clear()
     assert indices(folder, VideoConfig(max_frames=49)) == [0, 1, 2]
-    assert "seem to count no frames; the pictures are taken one after the other at 30 Hz" in caplog.text
+    assert "do not seem to be frame numbers; the images are taken as successive frames at 30 Hz" in caplog.text
 
 
 def test_whole_folders_say_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -245,7 +245,7 @@ def test_a_folder_outside_of_the_sequence_is_refused(tmp_path: Path, name: str) 
 def test_a_folder_that_is_missing_is_named_and_one_without_a_folder_holds_the_pictures_itself(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "clip" / "img1", ["000001.jpg"]).parent
     (folder / "seqinfo.ini").write_text(SEQINFO.format("images"))
-    assert refusal(folder) == f"{folder}/seqinfo.ini: the folder of the pictures, imDir='images', is missing"
+    assert refusal(folder) == f"{folder}/seqinfo.ini: the folder of the images, imDir='images', is missing"
     pictures(folder, ["000001.jpg", "000002.jpg"])
     assert indices(folder) == [0, 1]
 
@@ -269,7 +269,7 @@ def test_what_is_no_seqinfo_is_named(tmp_path: Path, text: str) -> None:
 
 def test_pictures_that_are_there_as_jpeg_and_png_are_read_once(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "clip", ["1.jpg", "2.jpg", "3.png", "1.png"])
-    assert refusal(folder).startswith("clip: 1.jpg and 1.png are one picture twice; remove the files of one kind")
+    assert refusal(folder).startswith("clip: 1.jpg and 1.png are the same image twice; remove the files of one kind")
     (folder / "seqinfo.ini").write_text("[Sequence]\nimExt=PNG\n")
     assert [(frame.index, int(frame.image[0, 0, 0])) for frame in frames(folder)] == [(0, 40), (2, 30)]
     (folder / "seqinfo.ini").write_text("[Sequence]\nimExt=.bmp\n")

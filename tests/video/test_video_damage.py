@@ -18,7 +18,7 @@ from motserve.errors import InvalidVideo
 from motserve.video import FrameClock, completeness, open_video
 from motserve.video.completeness import is_cut_off
 from motserve.video.decoder import PacketReader
-from motserve.video.mp4_boxes import refuse_made_up_samples
+from motserve.video.mp4_boxes import refuse_false_samples
 
 CONFIG = VideoConfig()
 FRAMES = 30
@@ -159,10 +159,10 @@ def test_compressed_sound_of_old_films_may_count_more_samples_than_bytes(
     path = tmp_path / "old.mov"
     path.write_bytes(box(b"ftyp", b"qt  ", bytes(4)) + box(b"moov", track))
     if not refused:
-        refuse_made_up_samples(path, CONFIG, path.name)
+        refuse_false_samples(path, CONFIG, path.name)
         return
     with pytest.raises(InvalidVideo, match=r"old\.mov is broken: it declares 90000 samples"):
-        refuse_made_up_samples(path, CONFIG, path.name)
+        refuse_false_samples(path, CONFIG, path.name)
 
 
 def test_a_compressed_header_is_refused(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_no_more_elements_are_looked_at_than_a_recording_has(
 def test_pictures_in_a_row_are_a_video_and_a_single_one_is_none(tmp_path: Path) -> None:
     path = encode(tmp_path / "row.mjpeg", "mjpeg", frames=5)
     assert count(path) == (5, 0)
-    with pytest.raises(InvalidVideo, match=r"one\.mjpeg is not a video but a picture"):
+    with pytest.raises(InvalidVideo, match=r"one\.mjpeg is an image, not a video"):
         open_video(encode(tmp_path / "one.mjpeg", "mjpeg", frames=1), CONFIG)
 
 
@@ -229,5 +229,5 @@ def test_pictures_that_the_decoder_refuses_for_their_size_are_refused_for_it(tmp
 
 def test_a_file_without_any_good_sample_has_no_frame(tmp_path: Path) -> None:
     path = damage(encode(tmp_path / "clip.mkv", "mjpeg", frames=4), 0, 1, 2, 3)
-    with pytest.raises(InvalidVideo, match=r"clip\.mkv holds no frame that can be decoded"):
+    with pytest.raises(InvalidVideo, match=r"clip\.mkv has no frame that can be decoded"):
         open_video(path, CONFIG)

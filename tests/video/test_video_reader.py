@@ -233,7 +233,7 @@ def truncated_data(path: Path) -> None:
         ("notes.txt", lambda p: p.write_text("a line of text\n" * 500), "not a video"),
         ("list.m3u8", lambda p: p.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\na.ts\n"), "not a video"),
         ("list.mp4", lambda p: p.write_text("ffconcat version 1.0\nfile /etc/hosts\n"), "not a video"),
-        ("sound.m4a", audio_only, "no moving pictures, only audio"),
+        ("sound.m4a", audio_only, "no video stream, only audio"),
         ("noindex.mp4", truncated_index, "without a readable index"),
         ("half.mp4", truncated_data, r"cut off.* after \d+ "),
     ],
@@ -574,7 +574,7 @@ def test_image_folders_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidVideo, match=r"7\.png is 9x9, the first image is 64x48"):
         read(tmp_path / "many")
     (tmp_path / "many" / "2.png").write_bytes(b"no image")
-    with pytest.raises(InvalidVideo, match=r"many: 2\.png is no complete"):
+    with pytest.raises(InvalidVideo, match=r"many: 2\.png is not a complete"):
         read(tmp_path / "many")
 
 

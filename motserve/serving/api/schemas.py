@@ -259,7 +259,7 @@ class Problem(BaseModel):
     type: str = Field(examples=["urn:motserve:problem:invalid-video"])
     title: str = Field(examples=["Invalid video"])
     status: int = Field(examples=[422])
-    detail: str = Field(examples=["notes.txt is not a video in a container that is known here"])
+    detail: str = Field(examples=["notes.txt is not a video in a known container"])
     errors: list[dict[str, Any]] | None = Field(None, description="Fields of the request that are not valid.")
 
 
