@@ -135,7 +135,7 @@ def test_rollback_goes_back_step_by_step(mlflow_store: MlflowConfig, registry: R
         registry.promote(NAME, number, "production")
     assert registry.rollback(NAME, "production").number == 2
     assert registry.rollback(NAME, "production").number == 1
-    with pytest.raises(Conflict, match="in no version before"):
+    with pytest.raises(Conflict, match="no earlier version in"):
         registry.rollback(NAME, "production")
     registry.promote(NAME, 3, "production")
     assert registry.rollback(NAME, "production").number == 1
@@ -336,7 +336,7 @@ def test_a_fallback_tells_no_password(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     store = MlflowConfig(tracking_uri="http://somebody:secret@127.0.0.1:9")
     weights = resolve_weights("detector", configured(store, tmp_path, f"models:/{NAME}@production", "bundled"))
-    assert "gives no model people" in weights.fallback
+    assert "has no model people" in weights.fallback
     assert "secret" not in weights.fallback, "it stands in every result"
 
 
@@ -405,7 +405,7 @@ def test_mistakes(command: Motserve, mlflow_store: MlflowConfig, tmp_path: Path)
     assert_error(command("models", "show", "nobody"), 3, "no model nobody")
     add(mlflow_store, tmp_path, 80.0)
     assert_error(command("models", "promote", NAME, 5, "--to", "staging"), 3, "no version 5")
-    assert_error(command("models", "rollback", NAME), 3, "in no version before")
+    assert_error(command("models", "rollback", NAME), 3, "no earlier version in")
     wrong = command("models", "measure", NAME, 1, "--root", tmp_path)
     assert_error(wrong, 2, "is a detector", "--data and --gt")
     assert_error(command("models", "measure", NAME, 1), 2, "is measured with one of")

@@ -10,9 +10,9 @@ from urllib.error import URLError
 
 import pytest
 
-from motserve import downloads, weights
 from motserve.config import Config, load_config
 from motserve.errors import WeightsUnavailable
+from motserve.models import downloads, weights
 from motserve.models.checksums import checksum
 from motserve.models.weights import find_weights, resolve_weights
 
@@ -173,7 +173,7 @@ def test_what_nobody_publishes_is_not_asked_for(tmp_path: Path, monkeypatch: pyt
     publish(monkeypatch, unwanted)
     with pytest.raises(WeightsUnavailable, match=r"a\.onnx is neither in models_dir nor in the cache"):
         resolve_weights("detector", configure(tmp_path, "a.onnx"))
-    with pytest.raises(WeightsUnavailable, match=r"a\.safetensors.*nobody publishes"):
+    with pytest.raises(WeightsUnavailable, match=r"a\.safetensors.*no known publisher"):
         resolve_weights("reid", configure(tmp_path, "a.safetensors", role="reid"))
 
 
@@ -210,7 +210,7 @@ def test_offline_imagenet_weights_cannot_be_had(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("torch.hub.download_url_to_file", download)
     with pytest.raises(WeightsUnavailable, match=r"vit_b_16-imagenet cannot be downloaded \(URLError: .*not known"):
         resolve_weights("reid", configure(tmp_path, "vit_b_16-imagenet", role="reid"))
-    with pytest.raises(WeightsUnavailable, match=r"osnet_x1_0-imagenet .*nobody publishes it"):
+    with pytest.raises(WeightsUnavailable, match=r"osnet_x1_0-imagenet .*no known publisher has it"):
         resolve_weights("reid", configure(tmp_path, "osnet_x1_0-imagenet", role="reid"))
 
 
@@ -315,7 +315,7 @@ def test_what_is_no_repository_is_not_asked_of_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     asked = publish_on_the_hub(monkeypatch, "model.safetensors")
-    with pytest.raises(WeightsUnavailable, match="nobody publishes it"):
+    with pytest.raises(WeightsUnavailable, match="no known publisher has it"):
         resolve_weights("detector", configure(tmp_path, name))
     assert not asked
 

@@ -89,14 +89,14 @@ def test_times_and_length_follow_the_numbers_and_the_count_is_that_of_the_pictur
     with open_video(folder, config) as source:
         assert (source.info.frame_count, source.info.duration_s) == (5, 8 / 4)
         assert [frame.timestamp for frame in source.frames()] == [0, 1 / 4, 3 / 4, 6 / 4, 7 / 4]
-    assert caplog.messages == ["clip: images 3, 5, 6 are missing; the others keep their frame numbers and times"]
+    assert caplog.messages == ["clip: missing images: 3, 5, 6; the others keep their frame numbers and times"]
     assert [(frame.index, int(frame.image[0, 0, 0])) for frame in frames(folder, config, start=3)] == [(6, 40), (7, 50)]
 
 
 def test_many_missing_pictures_are_named_briefly(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pictures(tmp_path / "clip", ["1.png", "2.png", "3.png", "400000.png"])
     assert indices(tmp_path / "clip") == [0, 1, 2, 399999]
-    assert "no pictures 4, 5, 6, 7, 8 and 399991 more;" in caplog.text
+    assert "missing images: 4, 5, 6, 7, 8 and 399991 more;" in caplog.text
 
 
 def test_numbers_beyond_the_limit_of_frames_are_no_frames(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -376,4 +376,4 @@ def test_names_that_are_no_utf_8_are_read(tmp_path: Path, caplog: pytest.LogCapt
     caplog.set_level(logging.WARNING)
     folder = pictures(tmp_path / "stra\udcdfe", ["b \udce4_1.jpg", "b \udce4_3.jpg"])
     assert indices(folder) == [0, 2]
-    assert "no pictures 2;" in caplog.text
+    assert "missing images: 2;" in caplog.text

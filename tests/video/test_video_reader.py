@@ -585,7 +585,7 @@ def test_cut_off_images_are_refused(tmp_path: Path, suffix: str) -> None:
     data = path.read_bytes()
     assert image_size(data) == (60, 40)
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(InvalidVideo, match="no complete JPEG or PNG"):
+    with pytest.raises(InvalidVideo, match="not a complete JPEG or PNG"):
         open_video(tmp_path, CONFIG)
 
 

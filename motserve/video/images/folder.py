@@ -56,7 +56,7 @@ class ImageFolder(VideoSource):
         )
         if numbering.missing:
             logger.warning(
-                "%s: images %s are missing; the others keep their frame numbers and times", name, numbering.missing
+                "%s: missing images: %s; the others keep their frame numbers and times", name, numbering.missing
             )
         if numbering.is_guess:
             logger.warning(
