@@ -43,9 +43,9 @@ def test_a_file_named_like_a_home_folder_stays_one(tmp_path: Path, monkeypatch: 
     assert local_path(path) == path  # configurations are checked more than once
 
 
-@pytest.mark.parametrize(("text", "said"), [("", "empty"), ("a\0b", "zero byte"), (NOBODY, "write ./~no-such-user")])
-def test_invalid_paths_are_refused(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize(("text", "message"), [("", "empty"), ("a\0b", "zero byte"), (NOBODY, "write ./~no-such-user")])
+def test_invalid_paths_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         local_path(text)
 
 
@@ -102,14 +102,14 @@ def test_the_command_line_expands_paths(motserve: Motserve, home: Path) -> None:
     assert not Path("~").exists()
 
 
-@pytest.mark.parametrize(("word", "said"), [("", "a path cannot be empty"), (NOBODY, "is not a home folder")])
-def test_an_invalid_path_is_a_usage_error(motserve: Motserve, word: str, said: str) -> None:
-    assert_usage(motserve("track", word), said)
-    assert_usage(motserve("track", "a.mp4", "--output", word), said)
+@pytest.mark.parametrize(("word", "message"), [("", "a path cannot be empty"), (NOBODY, "is not a home folder")])
+def test_an_invalid_path_is_a_usage_error(motserve: Motserve, word: str, message: str) -> None:
+    assert_usage(motserve("track", word), message)
+    assert_usage(motserve("track", "a.mp4", "--output", word), message)
 
 
 @pytest.mark.parametrize(
-    ("address", "shown", "said"),
+    ("address", "shown", "message"),
     [
         ("rtsp://ann:secret@cam.local/live", "rtsp://cam.local/live: ", "live sources are not read yet"),
         ("RTSP://cam.local/live", "RTSP://cam.local/live: ", "live sources are not read yet"),
@@ -118,9 +118,11 @@ def test_an_invalid_path_is_a_usage_error(motserve: Motserve, word: str, said: s
         ("file:///srv/a.mp4", "file:///srv/a.mp4: ", "give the path itself, /srv/a.mp4"),
     ],
 )
-def test_an_address_is_not_a_path_and_its_secrets_are_hidden(motserve: Motserve, address: str, shown: str, said: str) -> None:
+def test_an_address_is_not_a_path_and_its_secrets_are_hidden(
+    motserve: Motserve, address: str, shown: str, message: str
+) -> None:
     result = motserve("track", address)
-    assert_error(result, 2, shown, said)
+    assert_error(result, 2, shown, message)
     assert "secret" not in result.stderr
     assert_error(motserve("track", "a.mp4", "--output", address), 2, shown)
 

@@ -6,13 +6,13 @@ import os
 
 import pytest
 
-from motserve import disk, text, yaml_reader
+from motserve.files import disk, names, yaml_reader
 from motserve.files.names import encodable, readable, to_json
 
 LATIN = os.fsdecode(b"caf\xe9.mp4")
 
 
-@pytest.mark.parametrize("module", [text, yaml_reader, disk])
+@pytest.mark.parametrize("module", [names, yaml_reader, disk])
 def test_examples_hold(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
 

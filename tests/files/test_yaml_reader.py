@@ -19,7 +19,7 @@ LAUGHS = "a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha, ha]\n" + "".join(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n", "the key b.c is given twice, in lines 3 and 5"),
         ("- {x: 1}\n- {x: 1, x: 2}\n", "the key 1.x is given twice, in line 2"),
@@ -34,8 +34,8 @@ LAUGHS = "a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha, ha]\n" + "".join(
         ("a: 'x\0'", "special characters"),
     ],
 )
-def test_unsafe_documents_are_refused(text: str, said: str) -> None:
-    with pytest.raises(yaml.YAMLError, match=said):
+def test_unsafe_documents_are_refused(text: str, message: str) -> None:
+    with pytest.raises(yaml.YAMLError, match=message):
         parse_yaml(text)
 
 

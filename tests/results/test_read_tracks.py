@@ -213,7 +213,7 @@ def without(frames: list[Record], *gone: int) -> list[Record]:
 
 @pytest.mark.parametrize("suffix", NAMING_FRAMES)
 @pytest.mark.parametrize(
-    ("frames", "place", "said"),
+    ("frames", "place", "message"),
     [
         ([*records(3), *records(3)[2:]], 4, "frame 2 comes after frame 2"),
         ([records(3)[i] for i in (0, 2, 1)], 3, "frame 1 comes after frame 2"),
@@ -222,11 +222,11 @@ def without(frames: list[Record], *gone: int) -> list[Record]:
     ids=["twice", "out of order", "backwards"],
 )
 def test_frames_that_do_not_increase_are_refused(
-    tmp_path: Path, suffix: str, frames: list[Record], place: int, said: str
+    tmp_path: Path, suffix: str, frames: list[Record], place: int, message: str
 ) -> None:
     path = write(tmp_path, suffix, NAMING_FRAMES[suffix](frames))
     line = place + (suffix == ".json")
-    assert refusal(path).startswith(f"{path}, line {line}: {said}")
+    assert refusal(path).startswith(f"{path}, line {line}: {message}")
 
 
 @pytest.mark.parametrize("suffix", NAMING_FRAMES)
@@ -272,7 +272,7 @@ def changed(path: list[str | int], value: object) -> list[Record]:
 
 @pytest.mark.parametrize("suffix", NAMING_FRAMES)
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         (["tracks", 0, "class"], "dog", "class 'dog' is not a person"),
         (["tracks", 0, "class"], None, "class None is not a person"),
@@ -314,12 +314,12 @@ def changed(path: list[str | int], value: object) -> list[Record]:
     ],
 )
 def test_a_malformed_frame_is_named(
-    tmp_path: Path, suffix: str, key: list[str | int], value: object, said: str
+    tmp_path: Path, suffix: str, key: list[str | int], value: object, message: str
 ) -> None:
     path = write(tmp_path, suffix, NAMING_FRAMES[suffix](changed(key, value)))
-    complaint = refusal(path)
-    assert complaint.startswith(f"{path}, line {2 + (suffix == '.json')}: ")
-    assert said in complaint
+    error = refusal(path)
+    assert error.startswith(f"{path}, line {2 + (suffix == '.json')}: ")
+    assert message in error
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400"])
@@ -353,7 +353,7 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, suffix: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ("1,0.1,1,1,dog,0.5,1,1,2,2", "class 'dog'"),
         ("1,0.1,1,1,person", "9 fields where the header has 14"),
@@ -375,11 +375,11 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, suffix: str) -> None
         (f"1,0.1,1,1,{'p' * 200_000},0.5,1,1,2,2", "malformed row"),
     ],
 )
-def test_a_malformed_csv_row_is_named(tmp_path: Path, row: str, said: str) -> None:
+def test_a_malformed_csv_row_is_named(tmp_path: Path, row: str, message: str) -> None:
     path = write(tmp_path, ".csv", f"{HEADER}0,0.0,1,1,person,0.5,1,1,2,2,measured,,,\n\n{row},measured,,,\n")
-    complaint = refusal(path)
-    assert complaint.startswith(f"{path}, line 4: ")
-    assert said in complaint
+    error = refusal(path)
+    assert error.startswith(f"{path}, line 4: ")
+    assert message in error
 
 
 @pytest.mark.parametrize("header", ["", "\n", "frame,identity\n", HEADER.replace(",", ";"), HEADER.upper()])
@@ -394,7 +394,7 @@ def test_a_class_with_a_line_break_is_not_a_person(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ("1_0,1,1,1,2,2,1", "not a number"),
         ("\u0661,1,1,1,2,2,1", "not a number"),
@@ -422,12 +422,14 @@ def test_a_class_with_a_line_break_is_not_a_person(tmp_path: Path) -> None:
         ("-1,1,1,1,2,2,1", "from 1 to 1000000"),
     ],
 )
-def test_a_malformed_row_of_text_is_named_after_blank_lines_and_form_feeds(tmp_path: Path, row: str, said: str) -> None:
+def test_a_malformed_row_of_text_is_named_after_blank_lines_and_form_feeds(
+    tmp_path: Path, row: str, message: str
+) -> None:
     # editors count no line at a form feed, which NumPy takes for a blank
     path = write(tmp_path, ".txt", f"2,1,1,1,2,2,1\x0c\n \n2,2,1,1,2,2,1\n{row}\n1,3,1,1,2,2,1\n")
-    complaint = refusal(path)
-    assert complaint.startswith(f"{path}, line 4: ")
-    assert said in complaint
+    error = refusal(path)
+    assert error.startswith(f"{path}, line 4: ")
+    assert message in error
 
 
 def test_the_largest_number_that_an_id_may_be(tmp_path: Path) -> None:

@@ -125,10 +125,10 @@ def test_one_run_at_a_time_writes_to_a_folder() -> None:
     assert there() == []
 
 
-@pytest.mark.parametrize(("output", "said"), [("file", "cannot be made"), ("file/out", "cannot be made")])
-def test_a_file_in_the_way(output: str, said: str) -> None:
+@pytest.mark.parametrize(("output", "message"), [("file", "cannot be made"), ("file/out", "cannot be made")])
+def test_a_file_in_the_way(output: str, message: str) -> None:
     Path("file").touch()
-    with pytest.raises(InvalidConfig, match=said):
+    with pytest.raises(InvalidConfig, match=message):
         run("clip", "tracks.json", output=Path(output))
     assert there() == ["file"]
 

@@ -54,7 +54,7 @@ def assert_two_pictures(read: YoloData, root: Path) -> None:
     assert [len(truth.classes) for truth in read.truth] == [2, 0]
 
 
-def test_what_systems_leave_beside_pictures_is_passed_over(dataset: Path) -> None:
+def test_hidden_files_beside_images_are_skipped(dataset: Path) -> None:
     for name in ("images/val/._a.jpg", "images/val/.DS_Store", "images/__MACOSX/val/c.webp", "images/.trash/c.jpg"):
         put(dataset.parent / name, b"no picture")
     put(dataset, f"val: images\n{NAMES}")
