@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracked_frames import lefts, video
-from tracker_streams import HARD, PUBLISHED, RATE, follow
+from tracker_streams import HARD, PUBLISHED, RATE, track_stream
 
 from motserve.config import InterpolationConfig
 from motserve.lab.benchmark.streams import crowd_stream
@@ -94,7 +94,7 @@ def test_stretches_are_smoothed_each_by_itself() -> None:
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), people=st.integers(0, 12), smooth=st.sampled_from([0, 0.1]))
 def test_what_was_seen_stays_and_no_identity_is_twice_in_a_frame(seed: int, people: int, smooth: float) -> None:
-    answers = follow(ByteTrack(PUBLISHED, RATE), crowd_stream(people, 60, seed, HARD))
+    answers = track_stream(ByteTrack(PUBLISHED, RATE), crowd_stream(people, 60, seed, HARD))
     frames = [TrackedFrame(index, index / RATE, tracks, tracks.ids) for index, tracks in enumerate(answers)]
     filled = fill_gaps(frames, InterpolationConfig(smoothing_s=smooth))
     for before, after in zip(frames, filled, strict=True):

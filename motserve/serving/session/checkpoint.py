@@ -32,7 +32,7 @@ from motserve.files.names import to_json
 from motserve.serving.inference.model_cache import Names
 from motserve.serving.stores import ArtifactStore, attempt_of
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _HEADER: Final = "header"
 _STATE: Final = "state"
 
