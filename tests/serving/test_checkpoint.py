@@ -150,7 +150,7 @@ def identities(seed: int, every: int | None) -> tuple[list[ResolvedFrame], Ident
         timestamp = index / RATE_HZ
         tracks = crowd.step()
         rows = linker.plan(tracks, timestamp)
-        embeddings = crowd.looks(tracks.ids[rows].tolist()) if len(rows) else np.empty((0, 0), np.float32)
+        embeddings = crowd.embeddings(tracks.ids[rows].tolist()) if len(rows) else np.empty((0, 0), np.float32)
         named = linker.link(tracks, timestamp, rows, embeddings)
         shown = np.flatnonzero(named)
         frame = TrackedFrame(index, timestamp, tracks.part(shown), named[shown])
@@ -166,7 +166,7 @@ def identities(seed: int, every: int | None) -> tuple[list[ResolvedFrame], Ident
             linker.load_state_dict(states[0])
             waiting.load_state_dict(states[1])
     linker.finish(199 / RATE_HZ)
-    return released + waiting.settle(linker.decisions()), linker
+    return released + waiting.resolve(linker.decisions()), linker
 
 
 @pytest.mark.parametrize("seed", range(12))
