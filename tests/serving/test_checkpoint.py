@@ -137,7 +137,7 @@ def test_who_goes_on_from_a_checkpoint_tracks_as_if_nothing_had_happened(name: s
     assert_equal(moved.sightings, undisturbed.sightings)
     assert_equal(moved.stats, undisturbed.stats)
     assert len(undisturbed.book) == 4
-    assert_equal(moved.book.portraits(), undisturbed.book.portraits())
+    assert_equal(moved.book.summaries(), undisturbed.book.summaries())
     assert moved.book.dropped == undisturbed.book.dropped > 0
 
 

@@ -21,7 +21,7 @@ def remember(store: IdentityStore, video_id: str, model: str, book: IdentitySumm
     """
     extra = {"video_id": video_id, "identities": len(book), "dropped": book.dropped}
     try:
-        store.remember(video_id, model, book.portraits())
+        store.remember(video_id, model, book.summaries())
     except sqlite3.Error:
         logger.exception("the people of this video cannot be searched for: the index was not written", extra=extra)
     else:
