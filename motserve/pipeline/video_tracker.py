@@ -115,7 +115,7 @@ class VideoTracker:
         self._stats.embeddings += computed
         embedded = None
         if self._on_embedded and len(rows):
-            measured_rows = np.flatnonzero(tracks.measured)  # as the linker sees it
+            measured_rows = np.flatnonzero(tracks.measured)  # the linker uses detected rows only
             trusted_rows = measured_rows[trusted(tracks.part(measured_rows), self._config.trust, self._size)]
             trusted_rows = rows[np.isin(rows, trusted_rows)]
             crops = cut_crops(

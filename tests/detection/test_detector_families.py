@@ -425,7 +425,7 @@ def test_classes_are_selected_by_name(weights: Path) -> None:
         np.testing.assert_allclose(
             chosen.detect([image])[0].boxes, detections.boxes[detections.classes == index], atol=1e-3
         )
-    with pytest.raises(InvalidConfig, match=r"detector\.classes: horse not among .*: person, dog"):
+    with pytest.raises(InvalidConfig, match=r"detector\.classes: 'horse' is no class of .*; it has person, dog"):
         build(weights, classes=["person", "horse"])
 
 
