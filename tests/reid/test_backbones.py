@@ -169,7 +169,7 @@ def test_imagenet_weights_of_every_kind_are_embedders(tmp_path: Path, name: str)
 def test_imagenet_weights_of_another_depth_are_refused_by_name(tmp_path: Path) -> None:
     state = torchvision.models.mobilenet_v3_small(weights=None).state_dict()
     torch.save({**state, "features.13.0.weight": torch.zeros(1)}, tmp_path / "deeper.pth")
-    with pytest.raises(WeightsUnavailable, match=r"deeper\.pth .*no mobilenet_v3_small: .*13\.0\.weight"):
+    with pytest.raises(WeightsUnavailable, match=r"deeper\.pth .*not a mobilenet_v3_small: .*13\.0\.weight"):
         build_embedder(config(), weights(tmp_path / "deeper.pth"))
 
 
