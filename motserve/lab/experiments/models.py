@@ -73,7 +73,9 @@ class Models:
         return {
             "weights": self.detector_weights.sha256,
             **settings,
-            "family": asdict(identify_family(self.config.detector, self.detector_weights)),  # the file's name may tell it
+            "family": asdict(
+                identify_family(self.config.detector, self.detector_weights)
+            ),  # may depend on the file name
             **_surroundings(_DETECTION_CODE, _DETECTION_LIBRARIES),
         }
 
