@@ -139,7 +139,7 @@ def _track_to_lines(video: Path, lines: Path, settings: Config, progress: Progre
     """Track into a file of lines, which memory does not have to hold."""
     with open_video(video, settings.video) as source:
         models, finisher = LocalModels(settings), PostProcessor(settings)
-        stats, book = PipelineStats(), finisher.book((source.info.width, source.info.height))
+        stats, book = PipelineStats(), finisher.new_history((source.info.width, source.info.height))
         task = progress.add_task("tracking", total=source.info.frame_count, speed="")
 
         async def run() -> None:

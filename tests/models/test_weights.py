@@ -120,8 +120,8 @@ def test_results_name_the_weights_without_their_path(
     publish(monkeypatch, full)
     for names in (("a.onnx", "bundled"), ("yolov8s.pt", "bundled")):
         message = resolve_weights("detector", configure(tmp_path, *names)).describe()
-        assert said["name"] == "bundled"
-        assert names[0] in said["fallback"]
+        assert message["name"] == "bundled"
+        assert names[0] in message["fallback"]
         assert str(tmp_path) not in str(message)
 
 

@@ -142,7 +142,7 @@ def test_a_resumed_video_has_the_tracks_of_an_uninterrupted_one(name: str, tmp_p
     assert_equal(resumed.embedded, uninterrupted.embedded)
     assert_equal(resumed.stats, uninterrupted.stats)
     assert len(uninterrupted.summaries) == 4
-    assert_equal(resumed.summaries.portraits(), uninterrupted.summaries.portraits())
+    assert_equal(resumed.summaries.summaries(), uninterrupted.summaries.summaries())
     assert resumed.summaries.dropped == uninterrupted.summaries.dropped > 0
 
 
@@ -155,7 +155,7 @@ def identities(seed: int, every: int | None) -> tuple[list[ResolvedFrame], Ident
         timestamp = index / RATE_HZ
         tracks = crowd.step()
         rows = linker.plan(tracks, timestamp)
-        embeddings = crowd.looks(tracks.ids[rows].tolist()) if len(rows) else np.empty((0, 0), np.float32)
+        embeddings = crowd.embeddings(tracks.ids[rows].tolist()) if len(rows) else np.empty((0, 0), np.float32)
         named = linker.link(tracks, timestamp, rows, embeddings)
         shown = np.flatnonzero(named)
         frame = TrackedFrame(index, timestamp, tracks.part(shown), named[shown])
@@ -171,7 +171,7 @@ def identities(seed: int, every: int | None) -> tuple[list[ResolvedFrame], Ident
             linker.load_state_dict(states[0])
             buffer.load_state_dict(states[1])
     linker.finish(199 / RATE_HZ)
-    return released + buffer.settle(linker.decisions()), linker
+    return released + buffer.resolve(linker.decisions()), linker
 
 
 @pytest.mark.parametrize("seed", range(12))

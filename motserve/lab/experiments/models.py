@@ -12,7 +12,7 @@ from typing import Any, Final
 from motserve.base import DetectorBase
 from motserve.config import Config
 from motserve.detection import build_detector
-from motserve.detection.families import tell_family
+from motserve.detection.families import identify_family
 from motserve.models.provenance import describe_files
 from motserve.models.weights import Weights, resolve_weights
 from motserve.reid import build_embedder
@@ -80,7 +80,9 @@ class Models:
         return {
             "weights": self.detector_weights.sha256,
             **settings,
-            "family": asdict(tell_family(self.config.detector, self.detector_weights)),  # the file's name may tell it
+            "family": asdict(
+                identify_family(self.config.detector, self.detector_weights)
+            ),  # may depend on the file name
             **_surroundings(_DETECTION_CODE, _DETECTION_LIBRARIES),
         }
 

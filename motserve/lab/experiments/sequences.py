@@ -135,7 +135,7 @@ def track_sequence(sequence: LabelledSequence, config: Config, cache: Cache) -> 
         cache: Where embeddings are kept.
     """
     finisher = PostProcessor(config)
-    book = finisher.book(sequence.footage.size if sequence.footage is not None else None)
+    book = finisher.new_history(sequence.footage.size if sequence.footage is not None else None)
     tracked = _track(sequence, config, cache, book.add if book else None)
     return replace(tracked, frames=finisher(tracked.frames, book))
 

@@ -23,7 +23,7 @@ def remember(
     """
     extra = {"video_id": video_id, "identities": len(summaries), "dropped": summaries.dropped}
     try:
-        store.remember(video_id, model, summaries.portraits())
+        store.remember(video_id, model, summaries.summaries())
     except sqlite3.Error:
         logger.exception("the people of this video cannot be found by search: the index was not written", extra=extra)
     else:
