@@ -103,7 +103,7 @@ def test_models_pull_fails_when_the_preferred_weights_cannot_be_had(
         "--set", "reid.weights=reid.onnx", "--set", f"cache_dir={Path.cwd() / 'cache'}",
     )  # fmt: skip
     assert result.exit_code == 4
-    assert result.stderr.splitlines()[-1].startswith("error: preferred weights cannot be had; detector: none.onnx")
+    assert result.stderr.splitlines()[-1].startswith("error: preferred weights are not available; detector: none.onnx")
     assert "reid.onnx" in result.stdout
 
 

@@ -139,7 +139,7 @@ def test_candidates_from_a_file(motserve: Motserve) -> None:
 def test_a_candidate_does_not_take_the_place_of_a_peer(motserve: Motserve) -> None:
     put("c.yaml", "ultralytics-bytetrack: {}\n")
     result = motserve(*TRACKERS, *NO_REID, "--candidates", "c.yaml", "--output", "out")
-    assert_error(result, 2, "a candidate has the name of a peer, ultralytics-bytetrack")
+    assert_error(result, 2, "a candidate has the name of another package's tracker, ultralytics-bytetrack")
     assert not Path("out").exists()
 
 
@@ -147,7 +147,7 @@ def test_a_candidate_does_not_take_the_place_of_a_peer(motserve: Motserve) -> No
 def test_without_a_video_identities_are_left_out_with_a_word_and_without_weights(motserve: Motserve) -> None:
     result = motserve(*TRACKERS, "--peers", "none", "--output", "out", "--set", "reid.weights=/none.pt")
     assert result.exit_code == 0, result.output
-    assert result.stderr == "without identities: there is no video of A, B[1] to look at; give --videos\n"
+    assert result.stderr == "without identities: there is no video of A, B[1]; give --videos\n"
     found = document("out/results.json")
     assert {row["tracker"] for row in found["rows"]} == {"bytetrack"}
     assert found["provenance"]["weights"] == {"detector": None}
@@ -179,7 +179,7 @@ def test_identities_are_compared_where_there_is_a_video(motserve: Motserve, scen
         ("a[x]: {tracker: {match_distance: 5}}", "c.yaml, candidate a[x]: configuration not valid"),
         (
             "a: {detector: {confidence: 0.5}}",
-            "c.yaml, candidate a: detector cannot differ between candidates; what can is ",
+            "c.yaml, candidate a: detector cannot differ between candidates; only ",
         ),
         (None, "cannot read candidates from c.yaml"),
     ],
@@ -471,7 +471,7 @@ def in_experiment(store: Path, name: str) -> list[str]:
 def test_runs_are_found_by_their_scores(motserve: Motserve, monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
     logged = in_experiment(store, "scores")
     result = motserve("runs", *logged, "--json", "none.json")
-    assert (result.exit_code, result.stdout) == (0, "no such runs in experiment scores\n")
+    assert (result.exit_code, result.stdout) == (0, "no matching runs in experiment scores\n")
     assert document("none.json") == []
     assert not list(store.rglob("*.db")), "looking for runs makes no store"
 

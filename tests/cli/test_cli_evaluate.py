@@ -520,14 +520,16 @@ def test_public_detections_are_tracked_by_the_rank_of_their_scores_or_as_it_is_s
     call = (*MOT, "--run", "--detections", "det", *NO_REID, "--json", "s.json")
     result = motserve(*call)
     assert result.exit_code == 0, result.output
-    said = "scores of A go from 61 to 80 and are replaced by their rank (rank); --scores chooses another way\n"
+    said = (
+        "scores of A range from 61 to 80 and are replaced by their rank (rank); --scores selects another conversion\n"
+    )
     assert result.stderr == said
     data = document("s.json")["provenance"]["data"]
     assert (data["A"]["detections"]["scores"], data["B"]["detections"]["scores"]) == ("rank", "as-is")
     assert data["A"]["detections"]["score_range"] == [61, 80]
     result = motserve(*call, "--scores", "logistic")
     assert result.stderr == (
-        "scores of A, B go from 0.9 to 80 and are taken for log-odds (logistic); --scores chooses another way\n"
+        "scores of A, B range from 0.9 to 80 and are read as log-odds (logistic); --scores selects another conversion\n"
     )
     assert document("s.json")["sequences"]["A"]["MOTA"] == 1
     assert document("s.json")["provenance"]["data"]["B"]["detections"]["scores"] == "logistic"
@@ -709,7 +711,7 @@ def test_a_confidence_that_was_set_has_no_part_in_average_precision(motserve: Mo
     put("det/A.txt", [(row[0], -1, *row[2:6], 0.3) for row in TRUTH])
     call = ("evaluate", "detection", "--gt", "gt", "--detections", "det", "--json", "d.json")
     said = motserve(*call, "--set", "detector.confidence=0.65").stderr
-    assert said.startswith("detector.confidence=0.65 has no part in average precision")
+    assert said.startswith("detector.confidence=0.65 does not affect average precision")
     assert document("d.json")["combined"]["mAP50"] == 1
 
 

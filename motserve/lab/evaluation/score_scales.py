@@ -13,7 +13,7 @@ from motserve.errors import InvalidData
 from motserve.results import MotTable
 from motserve.types import FloatArray
 
-READINGS: Final = {"rank": "replaced by their rank", "logistic": "taken for log-odds"}
+READINGS: Final = {"rank": "replaced by their rank", "logistic": "read as log-odds"}
 """What is done to scores that are no confidences, by the name of the scale."""
 
 
