@@ -14,7 +14,7 @@ from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames
 from motserve.cli.progress import sequence_progress
 from motserve.cli.tables import number_table
 from motserve.files.atomic import write_json
-from motserve.lab.evaluation.calibration import play_returns
+from motserve.lab.evaluation.calibration import simulate_returns
 from motserve.lab.evaluation.reid_data import read_ids
 from motserve.lab.evaluation.sequences import find_truth
 from motserve.lab.experiments.cache import open_cache
@@ -58,8 +58,8 @@ def reid(
                 find_truth(gt, names_of(sequences)), videos, settings, cache, notify_progress
             )
     rates = settings.evaluation.calibration.rates
-    returns = play_returns(
-        labelled.embeddings, labelled.identities, labelled.places, settings.reid, settings.evaluation.calibration
+    returns = simulate_returns(
+        labelled.embeddings, labelled.identities, labelled.cameras, settings.reid, settings.evaluation.calibration
     )
     thresholds = {rate: returns.threshold(rate) for rate in rates}
     rows = [

@@ -579,7 +579,7 @@ def test_every_tracker_is_measured_on_real_sequences(motserve: Motserve) -> None
     call = ("benchmark", "tracker", *OF_DATA, "--output", "out")
     result = motserve(*call)
     assert result.exit_code == 0, result.output
-    assert result.stderr.startswith("without pictures: there is no video of A, B[1] to look at; the camera is taken ")
+    assert result.stderr.startswith("without pictures: there is no video of A, B[1]; the camera is assumed ")
     assert "left out: deepsort, strongsort; give --videos" in result.stderr
     found = document("out/results.json")
     names = ["bytetrack", "bytetrack-published", "botsort", "ocsort", "sort"]
@@ -624,6 +624,6 @@ def test_a_tracker_that_needs_pictures_says_so(motserve: Motserve) -> None:
     assert_error(motserve(*call), 2, "A: tracker.camera is set, and there is no video", "set tracker.camera=null")
     assert motserve(*call, "--set", "tracker.camera=null").exit_code == 0
     call = (*call, "--set", "tracker.camera=null", "--set", "tracker.appearance={}")
-    assert_error(motserve(*call), 2, "A: botsort goes by appearance", "set tracker.appearance=null")
+    assert_error(motserve(*call), 2, "A: botsort uses embeddings", "set tracker.appearance=null")
     call = ("evaluate", "mot", *OF_DATA, "--run", "--set", "tracker.name=deepsort", *NO_REID)
-    assert_error(motserve(*call), 2, "A: deepsort goes by appearance, and there is no video", "another tracker")
+    assert_error(motserve(*call), 2, "A: deepsort uses embeddings, but there is no video", "another tracker")

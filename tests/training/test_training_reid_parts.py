@@ -188,7 +188,7 @@ def test_what_a_job_starts_from_stands_in_the_record(tmp_path: Path, monkeypatch
 
 
 def test_data_of_which_nothing_can_be_learned_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="no bounding_box_train to learn from; there is no such folder"):
+    with pytest.raises(NotFound, match="no bounding_box_train to train on; there is no such folder"):
         read_training_data(tiny_settings(tmp_path / "nothing", tmp_path).data)
     root = tmp_path / "one-camera"
     write_crops(root / "bounding_box_train", range(1, 6), [1])

@@ -60,7 +60,7 @@ def load_start(
 
     Raises:
         InvalidConfig: The weights are those of another network.
-        WeightsUnavailable: They cannot be had.
+        WeightsUnavailable: They are not available.
     """
     if settings.init == SCRATCH:
         return None

@@ -99,7 +99,9 @@ def _on_sequences(
 ) -> None:
     cache, models = open_cache(settings), Models(settings)
     configs = own_by_name(names_of(trackers), settings)
-    loaded = [one.thinned(every) for one in labelled_sequences(models, cache, gt, sequences, detections, videos, rules)]
+    loaded = [
+        one.subsampled(every) for one in labelled_sequences(models, cache, gt, sequences, detections, videos, rules)
+    ]
     without_video = [sequence.name for sequence in loaded if sequence.footage is None]
     if without_video:
         all_configs, configs = configs, without_pictures(configs)

@@ -79,7 +79,7 @@ def mot(
         with sequence_progress("detecting") as notify_progress:
             evaluation = track_and_score(
                 truths, settings, cache, detections=detections, videos=videos, benchmark=benchmark,
-                ask_again=second_opinion, progress=notify_progress,
+                with_motmetrics=second_opinion, progress=notify_progress,
             )  # fmt: skip
         announce_scores({name: data["detections"] for name, data in evaluation.data.items()})
         if results is not None:
@@ -90,7 +90,7 @@ def mot(
         weights=evaluation.weights,
         data=evaluation.data,
         libraries=MOT_LIBRARIES,
-        notes={"benchmarks": benchmarks, **({"tracks": evaluation.origins} if evaluation.origins else {})},
+        notes={"benchmarks": benchmarks, **({"tracks": evaluation.track_stamps} if evaluation.track_stamps else {})},
         sections=_sections(settings, detections) if run else (),
     )
     document = evaluation.scored.document(provenance)

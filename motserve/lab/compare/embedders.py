@@ -39,9 +39,9 @@ def compare_embedders(
     Args:
         crops: The data set.
         candidates: Configurations by the name of the candidate; their section `reid` is used.
-        cache: Where embeddings are kept.
+        cache: Cache of embeddings.
         rerank: Score re-ranking as well.
-        progress: Told how embedding goes.
+        progress: Called with the progress of embedding.
 
     Returns:
         A row for each candidate; and for the stamp the weights of each.

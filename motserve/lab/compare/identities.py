@@ -54,7 +54,7 @@ def compare_identities(
     Args:
         sequences: Ground truth and detections.
         candidates: Configurations by name.
-        cache: Where embeddings are kept.
+        cache: Cache of embeddings.
         progress: Told which candidate is in work and how many sequences are done.
 
     Returns:

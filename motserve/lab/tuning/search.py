@@ -98,7 +98,7 @@ def tune(split: Split, config: Config, cache: Cache, progress: TrialProgress) ->
     Args:
         split: What is searched on and what is held out.
         config: Where the search starts; its section `tuning` says how it goes.
-        cache: Where embeddings are kept.
+        cache: Cache of embeddings.
         progress: Told of each trial that ended.
 
     Returns:

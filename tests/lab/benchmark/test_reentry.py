@@ -169,7 +169,7 @@ def test_only_the_people_asked_for_are_taken(tmp_path: Path) -> None:
     assert {camera: sorted(them) for camera, them in people.items()} == {1: [1, 3], 2: [1, 3]}
     assert [len(views) for views in people[1].values()] == [VIEWS, VIEWS]
     (tmp_path / "bad.txt").write_text("one\n")
-    with pytest.raises(InvalidData, match=r"bad\.txt must hold an ID a line"):
+    with pytest.raises(InvalidData, match=r"bad\.txt must hold one ID per line"):
         read_ids(tmp_path / "bad.txt")
     with pytest.raises(NotFound, match="no file"):
         read_ids(tmp_path / "none.txt")

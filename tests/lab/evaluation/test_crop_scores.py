@@ -232,5 +232,5 @@ def test_others_than_the_people_asked_for_do_not_count(
     crops = load_crops(market, "market1501", {person})
     assert set(crops.query.identities.tolist()) | set(crops.gallery.identities.tolist()) == {person}
     assert crops.data["gallery"]["sha256"] != everybody.data["gallery"]["sha256"]
-    with pytest.raises(InvalidData, match="others than the 1 people given"):
+    with pytest.raises(InvalidData, match="none of the 1 selected people"):
         load_crops(market, "market1501", {999})

@@ -145,7 +145,7 @@ def box(frame: int, identity: int, *rest: float) -> Row:
         ([box(2, 4), box(1, 1), box(2, 4)], [], None, r"gt\.txt, line 3: ID 4 .*twice in frame 2, also in line 1"),
         ([], [box(1, 1), box(7, 1)], 6, r"tracks\.txt, line 2: frame 7 of a sequence of 6"),
         ([box(7, 1)], [], 6, r"gt\.txt, line 1: frame 7"),
-        ([], [box(1, -1)], None, r"tracks\.txt, line 1: ID -1 is no track"),
+        ([], [box(1, -1)], None, r"tracks\.txt, line 1: ID -1 is not a track"),
         ([], [box(1, 1, 1, 3)], None, r"tracks\.txt, line 1: class 3"),
         ([box(1, 1, 1, 1, 1), box(1, 2, 1, 14, 1)], [], None, r"gt\.txt, line 2: class 14 is unknown to mot17"),
         ([box(1, 1, 1, 0, 1)], [], None, r"gt\.txt, line 1: class 0"),

@@ -477,7 +477,7 @@ def test_what_cannot_be_kept_is_still_answered_with_a_warning(
     with caplog.at_level(logging.WARNING, "motserve"):
         assert len(detect(folder, files, Cache(tmp_path / "in the way"))) == 7
     (record,) = caplog.records
-    assert "cannot be kept" in record.getMessage()
+    assert "cannot be written" in record.getMessage()
 
 
 def test_a_video_that_breaks_half_way_is_not_kept(
