@@ -285,7 +285,8 @@ def test_another_light_follows_from_the_draw_too(tmp_path: Path) -> None:
     paths = sorted(write_crops(tmp_path, [1, 2]).iterdir())
     plain = CropConfig(height=32, width=16, flip=0, pad=0, erasing=0)
     lit, unlit = (
-        CropDataset(paths, np.repeat([0, 1], 6), plain.model_copy(update={"relit": share})) for share in (1.0, 0.0)
+        CropDataset(paths, np.repeat([0, 1], 6), plain.model_copy(update={"color_jitter": share}))
+        for share in (1.0, 0.0)
     )
     assert torch.equal(lit[Draw(7, 5)][0], lit[Draw(7, 5)][0])
     assert not torch.equal(lit[Draw(7, 5)][0], lit[Draw(7, 6)][0])

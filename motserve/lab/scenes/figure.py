@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.lab.scenes.body import Array, Limbs, Pose, Surface, View, capsules, walk
-from motserve.lab.scenes.clothing import Colour, Look, shade
+from motserve.lab.scenes.clothing import Colour, PersonAppearance, shade
 
 SUBPIXEL_BITS = 4
 SOLID = 128
@@ -46,7 +46,7 @@ class Sprite:
 Fill = Callable[[Array | None, Colour], None]
 
 
-def draw_person(look: Look, pose: Pose, tilt: float, placement: Array) -> Sprite:
+def draw_person(look: PersonAppearance, pose: Pose, tilt: float, placement: Array) -> Sprite:
     """Draw a person.
 
     Args:
@@ -97,7 +97,7 @@ def _round(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(lit, np.uint8)
 
 
-def _draw(fill: Fill, look: Look, pose: Pose, view: View) -> None:
+def _draw(fill: Fill, look: PersonAppearance, pose: Pose, view: View) -> None:
     limbs = walk(look.height, look.build, pose, LONG_SKIRT_STRIDE if look.bottom == "long_skirt" else 1.0)
     lift = limbs.bob
     facing = math.cos(pose.heading)
@@ -149,14 +149,14 @@ def _draw(fill: Fill, look: Look, pose: Pose, view: View) -> None:
         _capsules(fill, parts, view, 1.0)
 
 
-def _surface(look: Look, lift: float, rows: list[tuple[float, float, float]]) -> Surface:
+def _surface(look: PersonAppearance, lift: float, rows: list[tuple[float, float, float]]) -> Surface:
     table = np.array(rows) * look.height
     table[:, 1:] *= look.build
     table[:, 0] += lift
     return Surface.of(table)
 
 
-def _trunk(look: Look, pose: Pose, lift: float) -> Surface:
+def _trunk(look: PersonAppearance, pose: Pose, lift: float) -> Surface:
     rows = [(0.62, 0.078, 0.06), (0.73, 0.098, 0.068), (0.79, 0.112, 0.06), (0.825, 0.102, 0.05), (0.85, 0.045, 0.035)]
     hem: list[tuple[float, float, float]]
     if look.outer == "coat":
@@ -168,7 +168,7 @@ def _trunk(look: Look, pose: Pose, lift: float) -> Surface:
     return _surface(look, lift, hem + rows)
 
 
-def _clothe(fill: Fill, look: Look, trunk: Surface, view: View) -> None:
+def _clothe(fill: Fill, look: PersonAppearance, trunk: Surface, view: View) -> None:
     fill(trunk.patch(view, 0, FULL), look.shell)
     if look.outer in ("none", "open_jacket"):
         start, end = (0.0, FULL) if look.outer == "none" else (FRONT - 0.55, FRONT + 0.55)
@@ -181,7 +181,7 @@ def _clothe(fill: Fill, look: Look, trunk: Surface, view: View) -> None:
         fill(trunk.patch(view, 0, FULL, 0.0, 0.1), shade(look.outer_colour, 0.82))
 
 
-def _pattern(fill: Fill, look: Look, trunk: Surface, view: View, start: float, end: float) -> None:
+def _pattern(fill: Fill, look: PersonAppearance, trunk: Surface, view: View, start: float, end: float) -> None:
     accent = look.accent
     if look.pattern in ("stripes", "checks"):
         for row in range(1, 9, 2):
@@ -204,7 +204,7 @@ def _bag(fill: Fill, bag: Surface, view: View, colour: Colour) -> None:
     fill(bag.patch(view, 0, FULL, 0.1, 0.4), shade(colour, 0.8))
 
 
-def _head(fill: Fill, look: Look, lift: float, view: View) -> None:
+def _head(fill: Fill, look: PersonAppearance, lift: float, view: View) -> None:
     height = look.height
     neck = Surface.of(np.array([(0.82, 0.034, 0.034), (0.89, 0.03, 0.032)]) * height + (lift, 0, 0), steps=3)
     fill(neck.patch(view, 0, FULL), shade(look.skin, 0.85))
@@ -236,7 +236,7 @@ def _head(fill: Fill, look: Look, lift: float, view: View) -> None:
 Parts = list[tuple[Array, Array, float, float, Colour]]
 
 
-def _arms(look: Look, limbs: Limbs, view: View) -> list[tuple[float, Parts]]:
+def _arms(look: PersonAppearance, limbs: Limbs, view: View) -> list[tuple[float, Parts]]:
     """Both arms with their depth toward the camera in metres, each as (start, end, radii, colour)."""
     size = look.height * (0.75 + 0.25 * look.build)
     covered = look.long_sleeves or look.outer != "none"
@@ -261,7 +261,7 @@ def _arms(look: Look, limbs: Limbs, view: View) -> list[tuple[float, Parts]]:
     return sorted(arms, key=lambda arm: arm[0])
 
 
-def _legs(look: Look, limbs: Limbs, view: View) -> list[tuple[float, Parts]]:
+def _legs(look: PersonAppearance, limbs: Limbs, view: View) -> list[tuple[float, Parts]]:
     """Both legs, the farther one first."""
     size = look.height * (0.6 + 0.4 * look.build)
     bare = look.bottom in ("shorts", "skirt", "long_skirt")

@@ -10,7 +10,7 @@ import numpy as np
 
 from motserve.lab.scenes.body import STRIDE_PER_HEIGHT, Pose
 from motserve.lab.scenes.camera import Array, Camera
-from motserve.lab.scenes.clothing import Look
+from motserve.lab.scenes.clothing import PersonAppearance
 from motserve.lab.scenes.config import SceneConfig
 from motserve.lab.scenes.cutout import Cutout
 from motserve.lab.scenes.stage import Placement
@@ -41,7 +41,7 @@ class Visit:
     points: Array
     walked: Array
 
-    def place(self, look: Look | Cutout, time: float) -> Placement:
+    def place(self, look: PersonAppearance | Cutout, time: float) -> Placement:
         """Return where the person is at a time within the visit, and in which pose."""
         around = time + OFFSETS
         x, z = (np.interp(around, self.times, self.points[:, axis]) for axis in (0, 1))
@@ -69,7 +69,7 @@ class Person:
     """One identity: a look and its visits, in order, apart in time."""
 
     id: int
-    look: Look | Cutout
+    look: PersonAppearance | Cutout
     visits: tuple[Visit, ...]
 
     def at(self, time: float) -> Placement | None:
@@ -80,7 +80,9 @@ class Person:
         return None
 
 
-def plan(config: SceneConfig, camera: Camera, looks: Sequence[Look | Cutout], rng: np.random.Generator) -> list[Person]:
+def plan(
+    config: SceneConfig, camera: Camera, looks: Sequence[PersonAppearance | Cutout], rng: np.random.Generator
+) -> list[Person]:
     """Plan the visits of everybody.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motserve.lab.scenes.clothing import Look, sample_cast
+from motserve.lab.scenes.clothing import PersonAppearance, sample_cast
 from motserve.lab.scenes.config import SceneConfig
 from motserve.lab.scenes.cutout import Cutout
 from motserve.lab.scenes.paths import plan
@@ -44,7 +44,7 @@ class RenderedFrame:
     truth: Truth
 
 
-def render(config: SceneConfig, cast: Sequence[Look | Cutout] | None = None) -> Iterator[RenderedFrame]:
+def render(config: SceneConfig, cast: Sequence[PersonAppearance | Cutout] | None = None) -> Iterator[RenderedFrame]:
     """Render a scene lazily; memory does not grow with its length.
 
     Args:

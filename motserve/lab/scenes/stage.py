@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from motserve.lab.scenes import backdrop, occluders
 from motserve.lab.scenes.body import Pose
 from motserve.lab.scenes.camera import Array, Camera, Shake
-from motserve.lab.scenes.clothing import Look
+from motserve.lab.scenes.clothing import PersonAppearance
 from motserve.lab.scenes.config import SceneConfig
 from motserve.lab.scenes.cutout import Cutout, draw_cutout
 from motserve.lab.scenes.figure import SOLID, Sprite, draw_person
@@ -28,7 +28,7 @@ STILL = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 class Placement:
     """One person at one moment: who, where on the floor in metres, and how they stand."""
 
-    look: Look | Cutout
+    look: PersonAppearance | Cutout
     x: float
     z: float
     pose: Pose

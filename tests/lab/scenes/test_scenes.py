@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from motserve.lab.scenes import Placement, SceneConfig, Stage, ground_truth_rows, render
 from motserve.lab.scenes.body import Pose
 from motserve.lab.scenes.camera import Camera, Shake
-from motserve.lab.scenes.clothing import sample_cast, sample_look
+from motserve.lab.scenes.clothing import sample_appearance, sample_cast
 from motserve.lab.scenes.paths import plan
 
 SMALL = {"width": 320, "height": 180, "duration_s": 0.4}
@@ -31,7 +31,7 @@ def _still(**changes: object) -> Stage:
 
 
 def _person(seed: int, x: float, z: float, heading: float = 0.0) -> Placement:
-    return Placement(sample_look(np.random.default_rng(seed)), x, z, Pose(heading, 1.0, 1.0))
+    return Placement(sample_appearance(np.random.default_rng(seed)), x, z, Pose(heading, 1.0, 1.0))
 
 
 def test_the_same_configuration_gives_the_same_clip_and_another_seed_another() -> None:
