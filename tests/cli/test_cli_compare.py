@@ -429,7 +429,7 @@ def test_whole_sequences_are_held_out(motserve: Motserve) -> None:
     [
         ("{tracker.nope: {low: 0, high: 1}}", "tuning.space: tracker.nope is not a key"),
         ("{tracker.name: {low: 0, high: 1}}", "only numbers can be searched"),
-        ("{tracker.match_distance: {low: 5, high: 9}}", "no set of parameters that was tried is valid"),
+        ("{tracker.match_distance: {low: 5, high: 9}}", "all tried sets of parameters are invalid"),
         ("{tracker.match_distance: {low: 1, high: 0}}", "low 1.0 must be below high 0.0"),
         ("{}", "tuning.space"),
     ],
@@ -608,7 +608,7 @@ def test_every_tracker_is_measured_on_real_sequences(motserve: Motserve) -> None
     assert_usage(motserve("benchmark", "tracker", "--trackers", "sort"), "sequences need their ground truth")
 
 
-def test_a_camera_that_may_move_is_looked_at_where_there_is_a_video(motserve: Motserve, scene: Path) -> None:
+def test_camera_motion_is_estimated_if_there_is_a_video(motserve: Motserve, scene: Path) -> None:
     call = ("benchmark", "tracker", "--gt", scene / "gt", "--detections", scene / "det", "--trackers", "botsort")
     result = motserve(*call, "--output", "out")
     assert result.exit_code == 0, result.output

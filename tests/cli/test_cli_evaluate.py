@@ -208,7 +208,7 @@ def test_a_second_opinion_is_asked_for(motserve: Motserve) -> None:
     assert all(abs(value) < 1e-9 for value in opinion["difference"].values())
 
 
-def test_a_second_opinion_on_nobody_is_a_dash(motserve: Motserve) -> None:
+def test_a_second_opinion_without_people_is_a_dash(motserve: Motserve) -> None:
     put("gt/A.txt", "")
     put("results/A.txt", TRUTH)
     result = motserve("evaluate", "mot", "--gt", "gt", "--results", "results", "--second-opinion", "--json", "s.json")
@@ -715,7 +715,7 @@ def test_a_confidence_that_was_set_has_no_part_in_average_precision(motserve: Mo
     assert document("d.json")["combined"]["mAP50"] == 1
 
 
-def test_detections_of_nobody_are_dashes(motserve: Motserve) -> None:
+def test_scores_without_ground_truth_are_dashes(motserve: Motserve) -> None:
     put("gt/A.txt", "")
     put("det/A.txt", "1,-1,1,1,10,10,0.5\n")
     result = motserve("evaluate", "detection", "--gt", "gt", "--detections", "det", "--json", "d.json")

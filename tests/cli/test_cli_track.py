@@ -190,7 +190,7 @@ def test_tracks_are_kept_where_the_drawing_fails(
 # --- disks ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_disk_with_too_little_room_is_told_before_work_begins(
+def test_too_little_disk_space_is_reported_before_work_begins(
     motserve: Motserve, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk, "free_bytes", lambda _: 5_000_000)

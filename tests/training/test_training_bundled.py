@@ -128,7 +128,7 @@ def test_footage_without_ground_truth_is_labelled_by_tracks_that_persist(data: P
     assert found / wanted > 0.7
 
 
-def test_a_video_in_which_nobody_is_sure_is_refused_by_name(data: Path) -> None:
+def test_a_video_without_confident_tracks_is_refused_by_name(data: Path) -> None:
     source = SceneSource(name="clip", path=Path("plaza.mp4"))
     with pytest.raises(InvalidData, match=r"plaza\.mp4: no person is tracked for 10000 frames"):
         open_scene(source, data, TEACHER, LabelConfig(least_frames=10_000))
@@ -196,7 +196,7 @@ def test_windows_keep_people_in_their_boxes() -> None:
     assert bright == checked
 
 
-def test_a_set_of_pictures_has_windows_and_people_in_other_places(
+def test_a_set_of_pictures_has_windows_and_people_on_other_backdrops(
     material: Material, settings: MaterialConfig, tmp_path: Path
 ) -> None:
     data = write_set(settings, {"plaza": material}, Pictures([], []), tmp_path / "set")
@@ -212,7 +212,9 @@ def test_a_set_of_pictures_has_windows_and_people_in_other_places(
     assert write_set(settings, {"plaza": material}, Pictures([], []), tmp_path / "set").stat().st_mtime_ns == before
 
 
-def test_pictures_of_packages_become_places_and_things_none_twice(tmp_path: Path, settings: MaterialConfig) -> None:
+def test_pictures_of_packages_become_backdrops_and_things_without_duplicates(
+    tmp_path: Path, settings: MaterialConfig
+) -> None:
     source, rng = tmp_path / "source", np.random.default_rng(0)
     source.mkdir()
     coarse = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
@@ -233,7 +235,7 @@ def test_pictures_of_packages_become_places_and_things_none_twice(tmp_path: Path
         prepare_pictures(settings.model_copy(update={"pictures": (tmp_path / "nowhere",)}), TEACHER, tmp_path / "no")
 
 
-def test_rendered_pictures_take_people_and_places_from_photographs_and_label_only_people() -> None:
+def test_rendered_pictures_use_photographed_people_and_backdrops_and_label_only_people() -> None:
     person = np.zeros((60, 24, 4), np.uint8)
     person[2:58, 3:21] = (0, 0, 255, 255)
     thing = np.full((20, 20, 4), 255, np.uint8)
@@ -270,14 +272,14 @@ def test_clothes_get_other_colours_and_heads_keep_theirs() -> None:
         assert (dye_clothes(half, draw_dye(rng))[..., :3] <= half[..., 3:]).all()
 
 
-def test_whoever_is_dressed_anew_is_somebody_else() -> None:
+def test_a_recoloured_person_is_another_identity() -> None:
     person = np.full((60, 20, 4), (40, 90, 140, 255), np.uint8)
     for seed in range(100):
         (view,) = dress_person(Overlays(people=[[person]]), np.random.default_rng(seed)).views
         assert not np.array_equal(view, person)
 
 
-def test_places_fill_the_picture_whatever_their_shape() -> None:
+def test_backdrops_fill_the_picture_whatever_their_shape() -> None:
     rng = np.random.default_rng(0)
     overlays = Overlays(backdrops=[[np.zeros((100, 400, 3), np.uint8)], [np.zeros((64, 64, 3), np.uint8)]])
     for _ in range(30):
@@ -285,7 +287,7 @@ def test_places_fill_the_picture_whatever_their_shape() -> None:
         assert place.shape[1] / place.shape[0] == pytest.approx(320 / 180, rel=0.15)
 
 
-def test_another_light_changes_colours_not_sizes() -> None:
+def test_color_jitter_changes_colours_not_sizes() -> None:
     image = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
     lit = [jitter_colors(image, np.random.default_rng(seed)) for seed in range(8)]
     assert all(one.shape == image.shape and one.dtype == np.uint8 for one in lit)
@@ -439,7 +441,7 @@ def test_the_shipped_settings_are_valid() -> None:
         ("scenes: []", "scenes"),
         ("scenes: [{name: a, path: a}, {name: a, path: b}]", "two scenes have one name: a, a"),
         ("scenes: [{name: ../a, path: a}]", "name"),
-        ("scenes: [{name: a, path: a, left_out: true}]", "without the only scene, a"),
+        ("scenes: [{name: a, path: a, left_out: true}]", "the only scene, a, cannot be held out"),
         ("scenes: [{name: a, path: a, often: 2}]", "often"),
     ],
 )

@@ -47,7 +47,7 @@ def compare_embedders(
         A row for each candidate; and for the stamp the weights of each.
 
     Raises:
-        WeightsUnavailable: The weights of a candidate cannot be had; then nothing was run.
+        WeightsUnavailable: The weights of a candidate are not available; nothing is run.
     """
     weights = {name: Models(config).reid_weights.describe() for name, config in candidates.items()}
     rows = []

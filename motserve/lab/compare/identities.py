@@ -55,7 +55,7 @@ def compare_identities(
         sequences: Ground truth and detections.
         candidates: Configurations by name.
         cache: Cache of embeddings.
-        progress: Told which candidate is in work and how many sequences are done.
+        progress: Called with the active candidate and its number of finished sequences.
 
     Returns:
         A row for each candidate and sequence, and where there are several one with means of the ratios and sums of the

@@ -1,4 +1,4 @@
-"""What tells one rendered person from another: body, clothes, hair and bags."""
+"""Appearance of rendered people: body, clothes, hair and bags."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def sample_appearance(rng: np.random.Generator) -> PersonAppearance:
 
 
 def sample_cast(rng: np.random.Generator, people: int, candidates: int = 6) -> list[PersonAppearance]:
-    """Draw people who are easy to tell apart: each is the most distinct of a few candidates.
+    """Draw people with distinct appearances: each is the most distinct of a few candidates.
 
     Args:
         rng: Source of randomness.
@@ -117,7 +117,9 @@ def sample_cast(rng: np.random.Generator, people: int, candidates: int = 6) -> l
     cast: list[PersonAppearance] = []
     for _ in range(people):
         drawn = [sample_appearance(rng) for _ in range(candidates)]
-        cast.append(max(drawn, key=lambda look: min((_difference(look, other) for other in cast), default=0.0)))
+        cast.append(
+            max(drawn, key=lambda appearance: min((_difference(appearance, other) for other in cast), default=0.0))
+        )
     return cast
 
 

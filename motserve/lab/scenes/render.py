@@ -20,7 +20,7 @@ PEDESTRIAN = 1
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Everybody whose body reaches into one frame, hidden or not.
+    """Labels of all people in one frame, including fully occluded ones.
 
     Attributes:
         ids: `(n,)` int64, identity from 1, ascending.
@@ -55,8 +55,8 @@ def render(config: SceneConfig, cast: Sequence[PersonAppearance | Cutout] | None
         The frames in display order.
     """
     stage = Stage(config)
-    looks = sample_cast(np.random.default_rng([config.seed, 10]), config.people) if cast is None else cast
-    people = plan(config, stage.camera, looks, np.random.default_rng([config.seed, 11]))
+    appearances = sample_cast(np.random.default_rng([config.seed, 10]), config.people) if cast is None else cast
+    people = plan(config, stage.camera, appearances, np.random.default_rng([config.seed, 11]))
     moves = bool(config.shake or config.shake_degrees)
     for index in range(config.frames):
         time = index / config.rate_hz

@@ -139,7 +139,7 @@ def test_the_same_seed_gives_the_same_scenes(tmp_path: Path) -> None:
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_a_folder_of_somebody_else_is_not_removed(tmp_path: Path) -> None:
+def test_a_foreign_folder_is_not_removed(tmp_path: Path) -> None:
     (tmp_path / "scenes").mkdir()
     (tmp_path / "scenes" / "mine.txt").write_text("precious")
     with pytest.raises(InvalidData, match="no scenes of this benchmark"):

@@ -224,7 +224,7 @@ def test_verify_names_what_differs(prepared: Path, source: Path) -> None:
     ]
 
 
-def test_verify_of_an_index_looks_at_the_source(tmp_path: Path) -> None:
+def test_verify_of_an_index_checks_the_source(tmp_path: Path) -> None:
     write_market(tmp_path / "market")
     prepare("market1501", tmp_path / "market", tmp_path / "out")
     (tmp_path / "market/query/0001_c1s1_000451_03.jpg").unlink()

@@ -24,7 +24,7 @@ def play(people: int = 30, crops: int = 8, spread: float = 0.5, **changes: objec
     return simulate_returns(embeddings, identities, np.ones(len(identities), np.int64), ReIDConfig(), config)
 
 
-def test_people_who_differ_are_told_apart_at_any_rate() -> None:
+def test_distinct_people_are_all_recognised_at_any_rate() -> None:
     threshold = play(spread=0.3).threshold(0.001)
     assert threshold is not None
     assert threshold.found == 1
@@ -70,7 +70,7 @@ def test_a_threshold_holds_for_other_people_of_the_same_kind() -> None:
     assert np.mean(~parts[1].is_right[links]) < 0.12
 
 
-def test_what_is_one_s_own_is_nearer_than_the_contradiction() -> None:
+def test_own_embeddings_are_nearer_than_the_contradiction() -> None:
     returns = play(spread=0.5)
     assert returns.contradiction(0.01) == pytest.approx(np.quantile(returns.own, 0.99))
     assert returns.contradiction(0.5) < returns.contradiction(0.01)

@@ -90,7 +90,7 @@ def test_files_named_after_their_sequences(tmp_path: Path) -> None:
     assert find_truth(tmp_path)["B"].folder is None
 
 
-def test_the_folders_of_a_split_are_looked_into(tmp_path: Path) -> None:
+def test_the_folders_of_a_split_are_searched(tmp_path: Path) -> None:
     for name in ("train/A", "train/B", "test/C"):
         sequence(tmp_path / name)
     assert list(find_truth(tmp_path)) == ["A", "B", "C"]
@@ -170,7 +170,7 @@ def test_ground_truth_that_is_there_twice(tmp_path: Path) -> None:
         ("\ufeff[Sequence]\r\nseqLength=7\r\nframeRate=30\r\nimDir=img1\r\n", 7, 30),
     ],
 )
-def test_length_and_rate_are_told_by_seqinfo(
+def test_length_and_rate_come_from_seqinfo(
     tmp_path: Path, ini: str | None, frames: int | None, rate: float | None
 ) -> None:
     found = find_truth(sequence(tmp_path / "A", ini))["A"]

@@ -109,10 +109,10 @@ def map50(pictures: LabelledPictures, config: Config) -> float:
 
 
 def test_pictures_are_detected_in_and_scored(data: Path, config: Config, cache: Cache, reader: Reader) -> None:
-    told = []
+    reports = []
     models = Models(change_config(config, {"evaluation": {"detect_batch": 2}}))
-    pictures = detect_yolo(data, "val", models, cache, lambda *what: told.append(what))
-    assert told == [("val", 2, 3), ("val", 3, 3)]
+    pictures = detect_yolo(data, "val", models, cache, lambda *what: reports.append(what))
+    assert reports == [("val", 2, 3), ("val", 3, 3)]
     assert boxes(pictures) == [[[p, p, p + 20, p + 20]] for p in (10, 40, 70)]
     assert map50(pictures, config) == pytest.approx(1)
     assert pictures.data["pictures"]["files"] == 3
@@ -139,7 +139,7 @@ def test_kept_detections_need_no_detector(
     assert boxes(detect_yolo(moved, "val", Models(config), cache)) == boxes(made)
 
 
-def test_what_changes_detections_makes_them_anew(data: Path, config: Config, cache: Cache, reader: Reader) -> None:
+def test_a_change_of_inputs_detects_again(data: Path, config: Config, cache: Cache, reader: Reader) -> None:
     def detected(settings: Config = config) -> int:
         before = reader.pictures
         detect_yolo(data, "val", Models(settings), cache)
@@ -190,7 +190,9 @@ def test_pictures_may_lie_outside_the_folder_of_the_yaml(
     assert map50(pictures, config) == pytest.approx(1)
 
 
-def test_a_picture_without_a_label_shows_nobody(data: Path, config: Config, cache: Cache, reader: Reader) -> None:
+def test_a_picture_without_a_label_file_has_no_objects(
+    data: Path, config: Config, cache: Cache, reader: Reader
+) -> None:
     write_picture(data.parent / "images", "d", 90, label=None)
     pictures = detect_yolo(data, "val", Models(config), cache)
     assert [len(image.boxes) for image in pictures.truth] == [1, 1, 1, 0]

@@ -86,7 +86,7 @@ def rows(frames: Sequence[TrackedFrame]) -> list[tuple[object, ...]]:
 # --- footage ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_video_is_looked_for_beside_the_ground_truth_or_only_where_it_is_said_to_be(tmp_path: Path) -> None:
+def test_a_video_is_searched_beside_the_ground_truth_or_only_in_the_given_folder(tmp_path: Path) -> None:
     truth = truth_of(write(tmp_path / "walk" / "gt" / "gt.txt", []))
     beside = tmp_path / "walk" / "walk.avi"
     videos = tmp_path / "videos"
@@ -280,9 +280,7 @@ def test_a_video_whose_container_declares_another_length_is_taken(
     assert len(detect_video("plaza", footage, Models(config), Cache(tmp_path / "cache"))) == 24
 
 
-def test_the_size_is_looked_at_when_the_cache_answers_too(
-    folder: Path, tmp_path: Path, untrained_detector: Path
-) -> None:
+def test_the_size_is_checked_for_cached_results_too(folder: Path, tmp_path: Path, untrained_detector: Path) -> None:
     config = load_config([{"detector": {"weights": str(untrained_detector), "image_size": 96, "device": "cpu"}}])
 
     def detect(size: tuple[int, int] | None) -> DetectedVideo:
@@ -339,7 +337,7 @@ def test_the_detectors_limit_on_confidence_holds_for_files_too(tmp_path: Path, c
     assert len(frame) == kept
 
 
-def test_boxes_too_thin_to_show_anybody_are_dropped(tmp_path: Path) -> None:
+def test_boxes_too_thin_for_a_person_are_dropped(tmp_path: Path) -> None:
     sizes = ["0,20", "20,0", "0.99,20", "20,0.5", "1,1", "20,20"]
     path = write(tmp_path / "det.txt", [f"1,-1,1,1,{size},0.9" for size in sizes])
     (frame,) = read_detections(path, truth_of(path), load_config()).detections
@@ -486,7 +484,7 @@ class Greys:
         return look
 
 
-def test_people_in_a_part_are_looked_at_in_the_frames_of_the_whole_video(tmp_path: Path) -> None:
+def test_people_in_a_part_are_embedded_from_the_frames_of_the_whole_video(tmp_path: Path) -> None:
     config = load_config([{"reid": {"policy": "always"}}])
     (whole,) = load_written(write_sequence(tmp_path, frames=20), config)
     greys = Greys()
@@ -601,7 +599,7 @@ def test_a_rendered_scene_is_tracked_as_by_the_pipeline_with_the_same_networks(
     assert rows(track_sequence(again[0], bundled, cache).frames) == rows(found.frames)
 
 
-def test_without_pictures_nobody_can_be_looked_at() -> None:
+def test_without_pictures_embeddings_are_refused() -> None:
     with pytest.raises(InvalidConfig, match=r"two: reid\.policy is on_demand.*--videos.*reid\.policy=off"):
         track_detections(two_people(), load_config())
 
@@ -699,14 +697,14 @@ def test_sequences_come_in_the_order_given_each_with_its_own_files(tmp_path: Pat
 def test_videos_are_detected_in_where_there_is_no_file_of_detections(
     scene: Path, bundled: Config, tmp_path: Path
 ) -> None:
-    told = []
+    reports = []
     (sequence,) = load_sequences(
         find_truth(scene),
         Models(bundled),
         Cache(tmp_path),
-        progress=lambda name, done, total: told.append((name, done, total)),
+        progress=lambda name, done, total: reports.append((name, done, total)),
     )
-    assert told[-1] == ("plaza", 24, 24)
+    assert reports[-1] == ("plaza", 24, 24)
     assert sequence.footage is not None
     assert sequence.describe()["detections"] == {
         "video": "plaza.mp4",
