@@ -191,7 +191,7 @@ def test_tracks_are_kept_where_the_drawing_fails(
 # --- disks ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_disk_with_too_little_room_is_told_before_work_begins(
+def test_too_little_disk_space_is_reported_before_work_begins(
     motserve: Motserve, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk, "free_bytes", lambda _: 5_000_000)
@@ -254,7 +254,7 @@ def test_what_is_no_file_is_called_what_it_is(motserve: Motserve, clip: Path) ->
     Path("circle.mp4").symlink_to("circle.mp4")
     assert_error(motserve("track", "pipe.mp4"), 3, "pipe.mp4 is a pipe or a device")
     assert_error(motserve("track", "/dev/zero"), 3, "/dev/zero is a pipe or a device")
-    assert_error(motserve("track", "broken.mp4"), 3, "it is a link to none.mp4, and nothing is there")
+    assert_error(motserve("track", "broken.mp4"), 3, "it is a link to none.mp4, which does not exist")
     assert_error(motserve("track", "circle.mp4"), 3, "it is a link to circle.mp4")
     assert motserve("track", "n" * 300).exit_code != 0
     assert files_in() == []

@@ -111,9 +111,13 @@ def test_an_invalid_path_is_a_usage_error(motserve: Motserve, word: str, message
 @pytest.mark.parametrize(
     ("address", "shown", "message"),
     [
-        ("rtsp://ann:secret@cam.local/live", "rtsp://cam.local/live: ", "live sources are not read yet"),
-        ("RTSP://cam.local/live", "RTSP://cam.local/live: ", "live sources are not read yet"),
-        ("rtsp://cam/?user=a&password=secret", "rtsp://cam/?user=a&password=***: ", "live sources are not read yet"),
+        ("rtsp://ann:secret@cam.local/live", "rtsp://cam.local/live: ", "live streams are not supported yet"),
+        ("RTSP://cam.local/live", "RTSP://cam.local/live: ", "live streams are not supported yet"),
+        (
+            "rtsp://cam/?user=a&password=secret",
+            "rtsp://cam/?user=a&password=***: ",
+            "live streams are not supported yet",
+        ),
         ("https://host/a.mp4?token=secret&x=1", "https://host/a.mp4?token=***&x=1: ", "download it"),
         ("file:///srv/a.mp4", "file:///srv/a.mp4: ", "give the path itself, /srv/a.mp4"),
     ],

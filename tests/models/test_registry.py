@@ -383,7 +383,7 @@ def test_commands(command: Motserve, mlflow_store: MlflowConfig, tmp_path: Path)
     refused = command("models", "promote", NAME, 2, "--to", "production")
     assert refused.exit_code == 5
     assert "79.00, below 80.00" in refused.stdout
-    assert "refused: models:/people/2 stays out of production" in refused.stderr
+    assert "refused: models:/people/2 is not promoted to production" in refused.stderr
     forced = command("models", "promote", NAME, 2, "--to", "production", "--force", "--reason", "to see")
     assert forced.exit_code == 0
     assert "past the gate" in forced.stdout

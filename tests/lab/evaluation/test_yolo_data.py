@@ -152,9 +152,9 @@ def test_a_picture_that_its_camera_turned_is_labelled_as_it_is_seen(
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ("0 0.5 0.5 0.2", "are needed"),
-        ("0 0.5 0.5 0.2 0.4 0.9", "are needed"),
-        ("0 0.1 0.1 0.9 0.1 0.9 0.9", "are needed"),
+        ("0 0.5 0.5 0.2", "expected class"),
+        ("0 0.5 0.5 0.2 0.4 0.9", "expected class"),
+        ("0 0.1 0.1 0.9 0.1 0.9 0.9", "expected class"),
         ("0 0.5 0.5 0.2 1.01", "in [0, 1]"),
         ("0 -0.5 0.5 0.2 0.4", "in [0, 1]"),
         ("0 nan 0.5 0.2 0.4", "in [0, 1]"),
@@ -225,7 +225,7 @@ def test_what_is_no_picture_or_no_text_is_named(dataset: Path) -> None:
     broken = dataset.parent / "images/val/b.png"
     for data in (b"", b"no picture", broken.read_bytes()[:60]):
         broken.write_bytes(data)
-        assert refusal(dataset) == f"{broken} is no complete JPEG or PNG image"
+        assert refusal(dataset) == f"{broken} is not a complete JPEG or PNG image"
     broken.unlink()
     broken.symlink_to("gone.png")
     assert "cannot be read" in refusal(dataset)
