@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import sqlite3
 import sys
@@ -64,8 +65,14 @@ def naming_full(place: Path) -> Iterator[None]:
     except (OSError, sqlite3.OperationalError) as error:
         if not is_full(error):
             raise
-        reason = error.strerror if isinstance(error, OSError) else _SQLITE_FULL
-        raise DiskFull(f"{place}: {reason}; make room and begin again") from error
+        reason, where = _SQLITE_FULL, place
+        if isinstance(error, OSError):
+            reason = error.strerror or "no room left"
+            file = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else place
+            where = (
+                place if file.absolute().is_relative_to(place.absolute()) else file
+            )  # temporary folders are elsewhere
+        raise DiskFull(f"{where}: {reason}; make room and begin again") from error
 
 
 def annotated_size(source: Path, share: float) -> int:

@@ -57,7 +57,7 @@ def stamp(
     made: dict[str, Any] = without_credentials(
         encodable(
             {
-                "motserve": {"version": __version__, **describe_checkout(Path(__file__).parent)},
+                "motserve": {"version": __version__, **describe_checkout(Path(__file__).parents[1])},
                 "date": clock().isoformat(timespec="seconds"),
                 "command": [Path(sys.argv[0]).name, *(_masked(word, config) for word in sys.argv[1:])],
                 "machine": describe_machine(),

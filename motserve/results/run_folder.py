@@ -40,6 +40,8 @@ _VIDEO_SUFFIXES: Final = frozenset({
 })
 # fmt: on
 _LONGEST_NAME: Final = 255  # bytes, on all file systems of Linux
+_STAGING: Final = ".run-"
+_STAGING_SUFFIX: Final = "[0-9a-f]" * 8
 _NUMBERED: Final = re.compile(r"(.+)-([1-9]\d*)", re.DOTALL)
 
 
@@ -110,10 +112,13 @@ def open_run_folder(output: Path | None, parent: Path, name: str, overwrite: boo
             path = output
             _check(path, overwrite)
             _make(path, made)
-        with _alone(path):
+        with _alone(path) as is_locked:
             if output is not None:
                 _check(path, overwrite)  # again: another run may have been faster
-            staging = path / f".run-{secrets.token_hex(4)}"
+            if is_locked:
+                for left in path.glob(_STAGING + _STAGING_SUFFIX):  # of a run that was killed
+                    shutil.rmtree(left, ignore_errors=True)
+            staging = path / f"{_STAGING}{secrets.token_hex(4)}"
             try:
                 staging.mkdir()
             except OSError as error:
@@ -188,8 +193,11 @@ def _check(path: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(path: Path) -> Iterator[bool]:
     """Hold a lock on a folder, which the system gives back whatever becomes of this process.
+
+    Yields:
+        Whether there is a lock: some network file systems lock no folders.
 
     Raises:
         Conflict: Another run has it.
@@ -199,13 +207,14 @@ def _alone(path: Path) -> Iterator[None]:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise InvalidConfig(f"{path} cannot be used: {error.strerror}") from error
+    is_locked = False
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_locked = True
         except OSError as error:
             if error.errno == errno.EWOULDBLOCK:
                 raise Conflict(f"another run is writing to {path}; wait for it or choose another --output") from error
-            # some network file systems lock no folders
-        yield
+        yield is_locked
     finally:
         os.close(descriptor)

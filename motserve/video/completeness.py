@@ -15,10 +15,12 @@ _EBML_SEGMENT, _EBML_CLUSTER = 0x18538067, 0x1F43B675
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_BROADCAST = 1
 _FLV_TAG = 11  # bytes of the head of a tag
+_IVF_HEAD, _IVF_FRAME = 32, 12  # bytes of the head of the file and of that of a frame
+_UNWRITTEN = 4096  # zeros at the end: a block that was reserved, and never written or downloaded
 
 
 def is_cut_off(path: Path, container: str) -> bool:
-    """Return whether a file ends inside an element of its container.
+    """Return whether a file ends inside an element of its container, or in zeros where data should be.
 
     Args:
         path: The file.
@@ -30,17 +32,50 @@ def is_cut_off(path: Path, container: str) -> bool:
     Raises:
         OSError: The file cannot be read.
     """
-    checks = {"matroska": _matroska_is_whole, "avi": _avi_is_whole, "flv": _flv_is_whole, "asf": _asf_is_whole}
+    checks = {
+        "matroska": _matroska_is_whole,
+        "avi": _avi_is_whole,
+        "flv": _flv_is_whole,
+        "asf": _asf_is_whole,
+        "ivf": _ivf_is_whole,
+    }
     check = checks.get(container.partition(",")[0])
     if check is None:
         return True
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _UNWRITTEN))
+        if not any(file.read()):
+            return True
         file.seek(0)
         try:
             return not check(file, size)
         except (ValueError, IndexError):
             return True
+
+
+def fragment_is_cut_off(path: Path) -> bool:
+    """Return whether an MP4 that is written in fragments ends inside one.
+
+    No index says how many fragments there should be, so of a file that ends between two nothing can be told.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        at, is_fragmented = 0, False
+        for _ in range(_MOST_ELEMENTS):
+            file.seek(at)
+            head = file.read(16)
+            length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+            if length == 1:
+                length = int.from_bytes(head[8:], "big")
+            is_fragmented |= kind == b"moof"
+            if at + length >= size or length < 8:
+                return is_fragmented and at + length > size and kind in (b"moof", b"mdat")
+            at += length
+    return False
 
 
 def _matroska_is_whole(file: BinaryIO, size: int) -> bool:
@@ -105,3 +140,14 @@ def _asf_is_whole(file: BinaryIO, size: int) -> bool:
     if head[at + 88] & _ASF_BROADCAST:
         return True
     return int.from_bytes(head[at + 40 : at + 48], "little") <= size
+
+
+def _ivf_is_whole(file: BinaryIO, size: int) -> bool:
+    """Walk from frame to frame."""
+    at = _IVF_HEAD
+    for _ in range(_MOST_ELEMENTS):
+        if at >= size:
+            return at == size
+        file.seek(at)
+        at += _IVF_FRAME + int.from_bytes(file.read(4), "little")
+    raise ValueError("too many frames to look at")

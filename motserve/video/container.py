@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 import av
@@ -30,6 +32,7 @@ _PICTURES = ("jpeg_pipe", "mjpeg")  # pictures one behind the other in a file; a
 _WITH_INDEX = ("mov", "avi")  # containers that list every sample
 _LEAST_BYTES = 8  # of a frame with what the container needs for it; a length that asks for more frames is made up
 _LOWEST_HZ, _HIGHEST_HZ = 1e-6, 1e4  # a frame every ten days; ticks of a clock are taken for frames, too
+_PROBED = 64  # entries of an index
 _MAX_PIXEL_ASPECT = 100  # wider or narrower pixels than any camera has are an error of the file
 
 
@@ -38,7 +41,8 @@ class Declared:
     """What a container says of its pictures.
 
     Attributes:
-        samples: Samples with data that an index in front lists, all of which must come; 0 where there is none.
+        samples: Samples with data that an index lists, each of which must come; 0 where there is none.
+        starts_with_key: Whether an index says that the first sample is a key frame, whatever becomes of its data.
         duration_s: Length in seconds; None where it is not declared.
         rate_hz: Average frame rate in Hz; None where it is not known.
         frame_count: Number of frames; None where it is not known.
@@ -48,6 +52,7 @@ class Declared:
     """
 
     samples: int
+    starts_with_key: bool
     duration_s: float | None
     rate_hz: float | None
     frame_count: int | None
@@ -70,6 +75,9 @@ def open_container(path: Path, config: VideoConfig, name: str) -> InputContainer
     try:
         refuse_made_up_samples(path, config, name)
         container = _open(path, config)
+        if container.format.name == "avi" and _index_misleads(path, container):
+            container.close()
+            return _open(path, config, {"seekable": "0"})  # then FFmpeg reads from front to end without the index
         if container.format.name not in _PICTURES:
             return container
         with container:
@@ -90,7 +98,7 @@ def open_container(path: Path, config: VideoConfig, name: str) -> InputContainer
         raise InvalidVideo(f"{name} cannot be read: {error.strerror}") from error
 
 
-def _open(path: Path, config: VideoConfig) -> InputContainer:
+def _open(path: Path, config: VideoConfig, how: Mapping[str, str] = MappingProxyType({})) -> InputContainer:
     # The prefix keeps a file called `http:x` or `concat:x` a file.
     return av.open(
         f"file:{path.absolute()}",
@@ -100,6 +108,7 @@ def _open(path: Path, config: VideoConfig) -> InputContainer:
             "format_whitelist": _CONTAINERS,
             "protocol_whitelist": "file",
             "merge_pmt_versions": "1",  # joined recordings of two senders are one stream of pictures
+            **how,
         },
         metadata_errors="replace",
     )
@@ -148,7 +157,7 @@ def declared(container: InputContainer, stream: VideoStream) -> Declared:
     listed = list(stream.index_entries) if form.startswith(_WITH_INDEX) else []
     if is_avi and not _covers(stream):
         listed = []
-    samples = sum(entry.size > 0 for entry in listed)
+    samples = len({entry.pos for entry in listed if entry.size > 0})
     rates = (float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate)
     rate = next((rate for rate in rates if _LOWEST_HZ <= rate <= _HIGHEST_HZ), None)
     if is_avi and samples and duration:
@@ -164,7 +173,8 @@ def declared(container: InputContainer, stream: VideoStream) -> Declared:
     aspect = stream.sample_aspect_ratio or Fraction(1)
     plausible = Fraction(1, _MAX_PIXEL_ASPECT) <= aspect <= _MAX_PIXEL_ASPECT
     return Declared(
-        samples=samples if form.startswith("mov") else 0,
+        samples=samples,
+        starts_with_key=bool(listed) and listed[0].is_keyframe,
         duration_s=duration,
         rate_hz=rate,
         frame_count=count or None,
@@ -174,10 +184,26 @@ def declared(container: InputContainer, stream: VideoStream) -> Declared:
     )
 
 
+def _index_misleads(path: Path, container: InputContainer) -> bool:
+    """Return whether most of what the index of an AVI lists lies elsewhere: an editor or a recorder got it wrong."""
+    right = wrong = 0
+    with path.open("rb") as file:
+        for stream in container.streams.video:
+            entries = stream.index_entries
+            for number in range(0, len(entries), len(entries) // _PROBED + 1):
+                file.seek(max(0, entries[number].pos))
+                is_right = file.read(2) == b"%02d" % stream.index  # a chunk begins with the number of its stream
+                right, wrong = right + is_right, wrong + (not is_right)
+    return wrong > right
+
+
 def _covers(stream: VideoStream) -> bool:
-    """Return whether the index of an AVI is there; FFmpeg makes up one of what it has read."""
+    """Return whether the index of an AVI is there; FFmpeg makes up one of what it has read.
+
+    A recorder that was cut short has not yet put the number of frames into the header either.
+    """
     entries = stream.index_entries
-    return len(entries) > 0 and 2 * entries[len(entries) - 1].timestamp >= stream.frames - 1
+    return len(entries) > 0 and stream.frames > 0 and 2 * entries[len(entries) - 1].timestamp >= stream.frames - 1
 
 
 def duration_s(container: InputContainer) -> float | None:

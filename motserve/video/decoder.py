@@ -27,11 +27,14 @@ class PacketReader:
     Attributes:
         packets: Packets of the stream with data, so far.
         reached_s: Latest end of a packet of picture or sound in seconds, so far.
+        is_partial: Whether the end has shown that there are streams that begin later than the container was looked
+            through for streams; these are not read.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self.packets = 0
         self.reached_s = 0.0
+        self.is_partial = False
         self._container = container
         self._stream = stream
 
@@ -49,6 +52,7 @@ class PacketReader:
             try:
                 packet = next(packets, None)
             except IndexError:  # PyAV flushes streams at the end that came up late and that it does not know
+                self.is_partial = True
                 return
             if packet is None:
                 return
@@ -70,6 +74,8 @@ class PacketDecoder:
     Args:
         context: Decoder of the stream.
         single: Makes another decoder of the same stream that works on one thread.
+        starts_with_key: Whether the container says that its first sample is a key frame. A parser takes that mark from
+            a damaged one.
 
     Attributes:
         decoded: Pictures so far.
@@ -79,13 +85,15 @@ class PacketDecoder:
         damaged: Pictures so far that were decoded with damage.
     """
 
-    def __init__(self, context: VideoCodecContext, single: Callable[[], VideoCodecContext]) -> None:
+    def __init__(
+        self, context: VideoCodecContext, single: Callable[[], VideoCodecContext], starts_with_key: bool
+    ) -> None:
         self.decoded = 0
         self.lost = 0
         self.damaged = 0
         self._context = context
         self._single = single
-        self._key_seen = False
+        self._key_seen = starts_with_key
         self._recent = _RecentPackets()
         context.copy_opaque = True
 
@@ -158,15 +166,15 @@ class PacketDecoder:
     def _decode_again(self) -> Iterator[VideoFrame]:
         context = self._single()
         context.copy_opaque = True
-        wanted = set(self._recent.missing)
+        missing = set(self._recent.missing)
         for packet in (*self._recent.packets, None):
             try:
                 pictures = context.decode(packet)
             except av.FFmpegError:
-                if packet is not None and _number_of(packet) in wanted:
+                if packet is not None and _number_of(packet) in missing:
                     self._note_damage(_number_of(packet))
                 continue
-            yield from (self._counted(picture) for picture in pictures if _number_of(picture) in wanted)
+            yield from (self._counted(picture) for picture in pictures if _number_of(picture) in missing)
         self.lost += sum(self._recent.missing.values())
 
     def _counted(self, picture: VideoFrame) -> VideoFrame:

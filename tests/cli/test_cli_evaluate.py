@@ -418,7 +418,7 @@ MOT = ("evaluate", "mot", "--gt", "gt")
         (["evaluate", "mot", "--gt", "flat", "--run", "--detections", "det", "--results", "flat"],
          "flat/A.txt is ground truth or detections"),
         ([*MOT, "--results", "results", "--json", "gt"], "gt is a folder or a device"),
-        ([*MOT, "--results", "results", "--json", ""], ". is a folder or a device"),
+        ([*MOT, "--results", "results", "--json", ""], "a path cannot be empty"),
         ([*MOT, "--results", "results", "--json", "/dev/null"], "/dev/null is a folder or a device"),
         ([*MOT, "--results", "results", "--json", "results/A.txt/s.json"], "results/A.txt is not a folder"),
         (["evaluate"], ""),

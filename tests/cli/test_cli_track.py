@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -257,3 +258,23 @@ def test_what_is_no_file_is_called_what_it_is(motserve: Motserve, clip: Path) ->
     assert_error(motserve("track", "circle.mp4"), 3, "it is a link to circle.mp4")
     assert motserve("track", "n" * 300).exit_code != 0
     assert files_in() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_told_to_end_leaves_nothing(
+    motserve: Motserve, clip: Path, plain: Sequence[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def end(video: Path, lines: Path, *rest: Any) -> None:
+        lines.write_text("work")
+        os.kill(os.getpid(), number)
+
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    monkeypatch.setattr(track_command, "_track_to_lines", end)
+    try:
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        assert motserve("track", str(clip), "--output", "out", *plain).exit_code == 128 + number
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert not Path("out").exists()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -72,3 +73,16 @@ def test_setting_up_again_replaces_and_leaves_the_host_alone() -> None:
     assert not first.getvalue()
     assert len(second.getvalue().splitlines()) == 1
     assert logging.getLogger().handlers == root
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_name_that_is_not_utf8_is_written_as_people_see_it(
+    form: Literal["json", "text"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    setup_logging(LoggingConfig(format=form), stream)
+    logger.warning("%s is broken", "caf\udce9.mp4", extra={"video": "caf\udce9.mp4"})
+    stream.flush()
+    written = stream.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    assert r"caf\xe9.mp4 is broken" in (json.loads(written)["message"] if form == "json" else written)
+    assert not capsys.readouterr().err

@@ -41,6 +41,9 @@ def test_the_room_of_a_place_that_is_not_there_is_that_of_its_disk(tmp_path: Pat
 def test_a_failure_in_a_block_names_its_place() -> None:
     with pytest.raises(DiskFull, match=r"^out: No space left on device; make room"), naming_full(Path("out")):
         raise OSError(errno.ENOSPC, "No space left on device")
+    for file, named in (("out/.run/x.part", "out"), ("/tmp/x", "/tmp/x")):
+        with pytest.raises(DiskFull, match=rf"^{named}: No space"), naming_full(Path("out")):
+            raise OSError(errno.ENOSPC, "No space left on device", file)
     with pytest.raises(DiskFull, match=r"^out: database or disk is full"), naming_full(Path("out")):
         raise sqlite3.OperationalError("database or disk is full")
     with pytest.raises(PermissionError), naming_full(Path("out")):

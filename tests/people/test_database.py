@@ -11,19 +11,19 @@ import pytest
 from motserve.errors import IncompatibleStore
 from motserve.people.database import Migration, migrate, transaction
 from motserve.people.identity_store import IDENTITIES_FILE, IDENTITIES_STEPS, IdentityStore
-from motserve.serving.inference.active_models import SERVED_FILE, SERVED_STEPS, ActiveModels
+from motserve.serving.inference.active_models import ACTIVE_MODELS_FILE, ACTIVE_MODELS_STEPS, ActiveModels
 from motserve.serving.stores import JOBS_FILE, JOBS_STEPS, Job, JobStore
 
 FIRST: tuple[Migration, ...] = (("CREATE TABLE IF NOT EXISTS t (a TEXT)", "CREATE INDEX IF NOT EXISTS i ON t (a)"),)
 SECOND: tuple[Migration, ...] = (*FIRST, ("ALTER TABLE t ADD COLUMN b INTEGER NOT NULL DEFAULT 7",))
-STORES = pytest.mark.parametrize("name", [JOBS_FILE, IDENTITIES_FILE, SERVED_FILE])
+STORES = pytest.mark.parametrize("name", [JOBS_FILE, IDENTITIES_FILE, ACTIVE_MODELS_FILE])
 
 
 def open_store(root: Path, name: str) -> None:
     {
         JOBS_FILE: lambda: JobStore(root),
         IDENTITIES_FILE: lambda: IdentityStore(root, 10),
-        SERVED_FILE: lambda: ActiveModels(root, "deployment"),
+        ACTIVE_MODELS_FILE: lambda: ActiveModels(root, "deployment"),
     }[name]()
 
 
@@ -84,7 +84,7 @@ def test_concurrent_processes_apply_each_step_once(tmp_path: Path) -> None:
 @STORES
 def test_stores_count_their_versions(tmp_path: Path, name: str) -> None:
     open_store(tmp_path, name)
-    steps = {JOBS_FILE: JOBS_STEPS, IDENTITIES_FILE: IDENTITIES_STEPS, SERVED_FILE: SERVED_STEPS}[name]
+    steps = {JOBS_FILE: JOBS_STEPS, IDENTITIES_FILE: IDENTITIES_STEPS, ACTIVE_MODELS_FILE: ACTIVE_MODELS_STEPS}[name]
     assert version(tmp_path / name) == len(steps)
 
 

@@ -211,3 +211,11 @@ def test_a_second_run_is_not_taken_for_a_sequence_of_its_name() -> None:
 def test_a_folder_that_was_renamed_to_its_sequence_is_taken() -> None:
     path = tracked("runs/MOT17-09", "clip.mp4")
     assert find_results(RUNS, ["MOT17-09"]) == {"MOT17-09": path}
+
+
+def test_what_a_killed_run_has_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    left = tmp_path / "out" / ".run-0123abcd"
+    left.mkdir(parents=True)
+    (left / "lines.ndjson").write_text("work")
+    run("new", "tracks.json", output=Path("out"))
+    assert there() == ["out", "out/tracks.json"]

@@ -333,6 +333,7 @@ def note(step: Step, folder: Path, marker: Path) -> None:
     (folder / f"{step.epoch}.{step.number}-{step.worker.rank}.json").write_bytes(orjson.dumps(seen))
 
 
+@pytest.mark.workers
 @pytest.mark.parametrize(("precision", "deadly"), [("fp32", True), ("bf16", False)])
 def test_two_workers_hold_one_network_and_one_may_die(
     cluster: None, data: Path, mlflow_store: MlflowConfig, tmp_path: Path, precision: str, deadly: bool

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 import pytest
-from av.video.frame import VideoFrame
+from noise_videos import CONFIG, FRAMES, count, damage, encode
 
 from motserve.config import VideoConfig
 from motserve.errors import InvalidVideo
@@ -19,42 +18,6 @@ from motserve.video import FrameClock, completeness, open_video
 from motserve.video.completeness import is_cut_off
 from motserve.video.decoder import PacketReader
 from motserve.video.mp4_boxes import refuse_made_up_samples
-
-CONFIG = VideoConfig()
-FRAMES = 30
-
-
-def encode(
-    path: Path, codec: str = "libx264", frames: int = FRAMES, size: tuple[int, int] = (64, 48), **options: str
-) -> Path:
-    rng = np.random.default_rng(0)
-    with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height = size
-        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        for _ in range(frames):
-            image = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)
-            container.mux(stream.encode(VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
-
-
-def damage(path: Path, *samples: int) -> Path:
-    """Overwrite samples of a file with noise."""
-    with av.open(str(path)) as container:
-        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
-    data = bytearray(path.read_bytes())
-    for sample in samples:
-        at, size = places[sample]
-        data[at : at + size] = random.Random(sample).randbytes(size)
-    path.write_bytes(data)
-    return path
-
-
-def count(path: Path) -> tuple[int, int]:
-    """Return the numbers of frames and of damaged frames of a video."""
-    with open_video(path, CONFIG) as video:
-        return sum(1 for _ in video.frames()), video.frames_damaged
 
 
 def test_a_video_that_ends_takes_no_frames_from_another_that_is_read_at_the_same_time(tmp_path: Path) -> None:
@@ -117,6 +80,7 @@ def test_streams_that_come_up_late_are_passed_over(tmp_path: Path) -> None:
     with av.open(str(encode(tmp_path / "clip.ts"))) as container:
         reader = PacketReader(LateStreams(container), container.streams.video[0])  # type: ignore[arg-type]
         assert sum(1 for _ in reader.read()) == FRAMES
+        assert reader.is_partial
 
 
 def with_numbers(path: Path, box: bytes, offset: int, *numbers: int) -> Path:
@@ -134,7 +98,7 @@ def test_an_index_of_millions_of_samples_in_a_small_file_takes_no_memory(tmp_pat
     with pytest.raises(
         InvalidVideo, match=r"many\.mp4 is broken: it declares 80000000 samples, more than it has bytes for"
     ):
-        open_video(path, VideoConfig(max_frames=1 << 40))
+        open_video(path, VideoConfig(max_frames=1_000_000_000))
 
 
 def test_a_fragment_of_millions_of_samples_takes_no_memory(tmp_path: Path) -> None:

@@ -290,7 +290,7 @@ def damaged(path: Path, images: Sequence[np.ndarray], samples: Sequence[int], fi
 
 
 @pytest.mark.parametrize("bframes", ["0", "3"])
-@pytest.mark.parametrize("sample", [1, 20, 29, 35, 44, 45, 46, 47, 48, 49])
+@pytest.mark.parametrize("sample", [0, 1, 20, 29, 35, 44, 45, 46, 47, 48, 49])
 def test_frames_that_damage_costs_are_counted(tmp_path: Path, sample: int, bframes: str) -> None:
     options = {"crf": "20", "bf": bframes, "g": "10", "b-adapt": "0", "b-pyramid": "none", "sc_threshold": "0"}
     path = damaged(tmp_path / "damaged.mp4", moving(50), [sample], options=options)

@@ -24,8 +24,15 @@ _PICTURE_LIBRARIES: Final = ("av", "opencv-python", "opencv-python-headless")
 _WEIGHTS_KEYS: Final = {"weights"}  # the checksum stands for them
 _EMBEDDING_KEYS: Final = {"onnx_input", "feature", "crop_height", "crop_width", "device", "half"}
 # a version number stays the same while code changes, so the code itself is part of a key
-_DETECTION_CODE: Final = ("detection", "video", "libraries.py", "device.py", "types.py", "experiments/detections.py")
-_EMBEDDING_CODE: Final = ("reid", "video", "device.py", "types.py", "evaluation/reid_data.py")
+_DETECTION_CODE: Final = (
+    "detection",
+    "video",
+    "models/libraries.py",
+    "models/device.py",
+    "types.py",
+    "lab/experiments/detections.py",
+)
+_EMBEDDING_CODE: Final = ("reid", "video", "models/device.py", "types.py", "lab/evaluation/reid_data.py")
 _NVIDIA_DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 
@@ -73,9 +80,7 @@ class Models:
         return {
             "weights": self.detector_weights.sha256,
             **settings,
-            "family": asdict(
-                identify_family(self.config.detector, self.detector_weights)
-            ),  # may depend on the file name
+            "family": asdict(identify_family(self.config.detector, self.detector_weights)),  # the file name may tell
             **_surroundings(_DETECTION_CODE, _DETECTION_LIBRARIES),
         }
 
@@ -108,7 +113,7 @@ def _surroundings(code: tuple[str, ...], libraries: tuple[str, ...]) -> dict[str
 @cache
 def _code_checksum(places: tuple[str, ...]) -> str:
     """Return the checksum of some of motserve's own modules and packages."""
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parents[2]
     modules = [package / place for place in places if place.endswith(".py")]
     packages = [package / place for place in places if not place.endswith(".py")]
     files = [*modules, *(file for folder in packages for file in folder.rglob("*.py"))]

@@ -254,7 +254,7 @@ def test_what_the_name_of_a_file_tells_about_its_network_is_in_the_key(tmp_path:
     [
         ("detection/common.py", [True, False]),
         ("reid/crops.py", [False, True]),
-        ("video/folder.py", [True, True]),
+        ("video/images/folder.py", [True, True]),
         ("types.py", [True, True]),
         ("tracking/kalman.py", [False, False]),
     ],
@@ -263,7 +263,7 @@ def test_other_code_is_another_key(
     files: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, changed: list[bool]
 ) -> None:
     package = shutil.copytree(Path(motserve.__file__).parent, tmp_path / "motserve")
-    monkeypatch.setattr("motserve.lab.experiments.models.__file__", str(package / "experiments" / "models.py"))
+    monkeypatch.setattr("motserve.lab.experiments.models.__file__", str(package / "lab" / "experiments" / "models.py"))
 
     def keys() -> list[dict[str, Any]]:
         _code_checksum.cache_clear()
