@@ -27,17 +27,17 @@ def run_command(
     make: Callable[[Settings], Job[Settings]],
     arguments: Sequence[str] | None = None,
 ) -> int:
-    """Read the settings of a job, run it, and say in the log what came of it.
+    """Read the settings of a job, run it, and log its scores.
 
     Args:
-        command: The command as people type it, such as `python -m training.reid`.
-        about: What it does, for its help.
-        kind: What its settings are.
-        make: Turns settings into the job.
-        arguments: The command line; None for that of the process.
+        command: The command for the help text, such as `python -m training.reid`.
+        about: Description for the help text.
+        kind: Class of the settings.
+        make: Function that makes the job from its settings.
+        arguments: The command line; None for `sys.argv`.
 
     Returns:
-        The exit code: 0 done, 2 settings, data or weights with which the job could not run.
+        The exit code: 0 success, 2 unusable settings, data or weights.
     """
     parser = argparse.ArgumentParser(prog=command, description=about)
     parser.add_argument(
@@ -47,18 +47,18 @@ def run_command(
         action="extend",
         required=True,
         metavar="FILE",
-        help="settings, YAML; of several files the later ones win",
+        help="YAML file of settings; later files override earlier ones",
     )
-    parser.add_argument("--name", help="name of the job, in place of that in the files")
+    parser.add_argument("--name", help="name of the job; overrides the name in the files")
     parser.add_argument(
         "--set",
         nargs="+",
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="settings that win over the files, such as compute.workers=2",
+        help="settings that override the files, such as compute.workers=2",
     )
-    parser.add_argument("--output", type=local_path, metavar="FOLDER", help="folder that gets the finished model")
+    parser.add_argument("--output", type=local_path, metavar="FOLDER", help="folder for the finished model")
     chosen = parser.parse_args(arguments)
     setup_logging(LoggingConfig())
 

@@ -1,4 +1,4 @@
-"""Says which version of a data set a job learns from: checksums, and the revision of DVC where it keeps the folder."""
+"""Identifies the version of a job's data set by checksums and, if DVC tracks the folder, by its DVC revision."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ def describe_data(root: Path, files: Collection[Path] = ()) -> dict[str, Any]:
 
     Args:
         root: The folder.
-        files: What of it is used; all of it by default.
+        files: The files that are used; by default all.
 
     Returns:
-        `sha256` of the manifest where `motserve datasets prepare` wrote the folder, else number, size and checksum of
-        the files; and `dvc`, the checksum that DVC has of it in `<root>.dvc` or in the `dvc.lock` of a folder
-        above it, where there is one.
+        `sha256` of the manifest if `motserve datasets prepare` wrote the folder, else number, size and checksum of the
+        files; and `dvc`, its checksum in `<root>.dvc` or in the `dvc.lock` of a parent folder, if there is one.
 
     Raises:
         NotFound: A file of the manifest is missing.
@@ -46,7 +45,7 @@ def _dvc_revision(root: Path) -> str | None:
 
 
 def _checksum(file: Path, root: Path) -> str | None:
-    """Return the checksum that a file of DVC has of a folder; None where it is about others."""
+    """Return the checksum of a folder in a DVC file; None if the file does not list it."""
     try:
         tree = read_yaml(file)
         parts = tree["stages"].values() if file.name == _LOCK else [tree]
@@ -56,5 +55,5 @@ def _checksum(file: Path, root: Path) -> str | None:
     except OSError as error:
         raise InvalidData(f"{file} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
-        raise InvalidData(f"{file} is no file of DVC ({type(error).__name__}: {error}); restore it") from error
+        raise InvalidData(f"{file} is not a DVC file ({type(error).__name__}: {error}); restore it") from error
     return None

@@ -1,4 +1,4 @@
-"""Folders of what takes long to make: made once, and anew when what it depends on has changed."""
+"""Cached folders: filled once, and again when their inputs change."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _STAMP: Final = "settings.json"
 
 
 def make_once(folder: Path, stamp: str, make: Callable[[], object]) -> None:
-    """Fill a folder, unless it was filled with the same settings before.
+    """Fill a folder, unless it was filled before with the same stamp.
 
     Args:
-        folder: The folder; anything in it goes before it is filled anew. It is there when `make` is called.
-        stamp: All that the content depends on. It is written last: what was not finished is done again.
-        make: Fills it.
+        folder: The folder; it is emptied before it is filled again, and exists when `make` is called.
+        stamp: Text of all inputs. It is written last, so an interrupted folder is filled again.
+        make: Function that fills the folder.
     """
     file = folder / _STAMP
     if file.exists() and file.read_text(encoding="utf-8") == stamp:

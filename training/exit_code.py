@@ -1,4 +1,4 @@
-"""The end of every command: what is wrong is said in the log, in a line, and by the exit code."""
+"""Turns errors of training commands into a log line and an exit code."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from motserve.errors import MotserveError
 
 
 def exit_code(work: Callable[[], object], logger: logging.Logger) -> int:
-    """Do what a command is for.
+    """Run a command.
 
     Args:
-        work: What it does.
-        logger: Told of what it could not be done for.
+        work: The command.
+        logger: Logger for the error.
 
     Returns:
-        0 where it was done, 2 where settings, data or weights were wrong.
+        0 for success, 2 for wrong settings, data or weights.
     """
     try:
         work()

@@ -1,4 +1,4 @@
-"""A network's arrays in half precision, as they are shipped."""
+"""Conversion of a network's state to half precision, for bundled weights."""
 
 from __future__ import annotations
 

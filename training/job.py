@@ -1,4 +1,4 @@
-"""The frame of a training job: one run in MLflow, workers on Ray Train, and the result as a version in the registry."""
+"""Runs a training job: one run in MLflow, workers on Ray Train, and the result as a version in the registry."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from typing import Any, Final, Generic, TypeVar
 import torch
 
 from motserve.config import Config, LoggingConfig, MlflowConfig
+from motserve.config.base import Role
 from motserve.config.logs import setup_logging
-from motserve.config.sections import Role
 from motserve.errors import InvalidConfig, MotserveError
 from motserve.models.credentials import without_credentials
 from motserve.models.mlflow_store import placed
@@ -34,23 +34,23 @@ logger = logging.getLogger("motserve.training")
 Settings = TypeVar("Settings", bound=JobConfig)
 
 MODEL: Final = "model"
-"""Folder in a checkpoint with the finished model, its card among the files; a checkpoint that has it is the last."""
+"""Folder of the finished model with its card; only the last checkpoint has it."""
 
 _ELSEWHERE: Final = {"compute", "mlflow", "register_as"}
-"""Settings that say where a job runs and what becomes of it, not what it learns."""
+"""Settings of where a job runs and is logged, which do not affect the model."""
 
 _LIBRARIES: Final = ("ray", "mlflow", "safetensors")
 
 
 @dataclass(frozen=True, slots=True)
 class Job(Generic[Settings]):
-    """What is trained, on what, and how.
+    """A training job.
 
     Attributes:
-        role: What the model will be.
-        settings: Everything that was set.
-        train: Runs in every worker; its last checkpoint has the folder `MODEL`.
-        data: Where the data come from: checksums and versions, for the record.
+        role: Role of the model.
+        settings: The settings.
+        train: Train function of every worker; its last checkpoint has the folder `MODEL`.
+        data: Checksums and versions of the data, for the run in MLflow.
     """
 
     role: Role
@@ -61,12 +61,12 @@ class Job(Generic[Settings]):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a job came to.
+    """Result of a job.
 
     Attributes:
-        scores: What the model scores on each set of data.
-        run_id: MLflow's ID of the run.
-        version: Its name in the registry; None where it was not registered.
+        scores: Scores of the model on each set of data.
+        run_id: ID of the run in MLflow.
+        version: URI of the version in the registry; None if it was not registered.
     """
 
     scores: tuple[Scores, ...]
@@ -75,17 +75,17 @@ class Outcome:
 
 
 def run_job(job: Job[Settings], result: Path | None = None, clock: Callable[[], float] = time.monotonic) -> Outcome:
-    """Train, record, and register the result.
+    """Train, log the run, and register the result.
 
-    A job that was interrupted goes on from its last checkpoint, in the same run of MLflow.
+    An interrupted job resumes from its last checkpoint, in the same run of MLflow.
 
     Args:
         job: The job.
-        result: Folder that gets weights and card of the finished model, and must not exist; None for no copy.
+        result: New folder for weights and card of the finished model; None for no copy.
         clock: Monotonic clock in seconds.
 
     Raises:
-        InvalidConfig: A job of that name is finished, or was begun with other settings or data; or the folder exists.
+        InvalidConfig: A job of that name is finished or was started with other settings or data; or the folder exists.
         MotserveError: MLflow refuses, or training failed.
     """
     settings = job.settings
@@ -113,7 +113,7 @@ def run_job(job: Job[Settings], result: Path | None = None, clock: Callable[[], 
 
 
 def _copy(model: Path, result: Path) -> None:
-    """Copy a folder, so that it appears whole or not at all."""
+    """Copy a folder atomically."""
     unfinished = result.with_name(f".{result.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     shutil.copytree(model, unfinished)
@@ -122,33 +122,33 @@ def _copy(model: Path, result: Path) -> None:
 
 def _open_log(job: Job[Settings], mlflow: MlflowConfig, place: str) -> RunLog:
     settings = job.settings
-    learned = settings.model_dump(mode="json", exclude=_ELSEWHERE)
-    digest = hashlib.sha256(json.dumps([learned, job.data], sort_keys=True).encode()).hexdigest()
-    interrupted, begun = RunLog.find(mlflow, settings.name), _exists(place)
-    if interrupted is not None and not begun:
-        # its checkpoints are gone, so that it would begin anew with the record of another attempt
+    relevant = settings.model_dump(mode="json", exclude=_ELSEWHERE)
+    digest = hashlib.sha256(json.dumps([relevant, job.data], sort_keys=True).encode()).hexdigest()
+    interrupted, has_checkpoints = RunLog.find(mlflow, settings.name), _exists(place)
+    if interrupted is not None and not has_checkpoints:
+        # without its checkpoints the job starts from the beginning, so it gets a new run
         interrupted.abandon()
         interrupted = None
     if interrupted is None:
-        if begun:
+        if has_checkpoints:
             raise InvalidConfig(
-                f"{place} exists and MLflow knows of no interrupted job {settings.name}: it is finished, or was "
-                "recorded elsewhere. Choose another name, or remove the folder"
+                f"{place} exists, but MLflow has no interrupted job {settings.name}: the job is finished or was logged "
+                "to another store. Choose another name, or remove the folder"
             )
         parameters = without_credentials(settings.model_dump(mode="json"))
-        return RunLog.create(mlflow, settings.name, parameters, _origin(job), digest)
+        return RunLog.create(mlflow, settings.name, parameters, _provenance_tags(job), digest)
     if interrupted.digest != digest:
         raise InvalidConfig(
-            f"job {settings.name} was begun with other settings or other data and cannot go on with these; choose "
-            "another name"
+            f"job {settings.name} was started with other settings or other data and cannot be resumed with these; "
+            "choose another name"
         )
-    interrupted.go_on()
-    logger.info("job goes on", extra={"job": settings.name, "run": interrupted.run_id})
+    interrupted.resume()
+    logger.info("job is resumed", extra={"job": settings.name, "run": interrupted.run_id})
     return interrupted
 
 
-def _origin(job: Job[Settings]) -> dict[str, Any]:
-    """Return what the record says of where a result comes from, some of it by the names that MLflow shows."""
+def _provenance_tags(job: Job[Settings]) -> dict[str, Any]:
+    """Return the provenance of a result as tags, including those that MLflow's page shows."""
     provenance = stamp(Config(), data=job.data, sections=(), libraries=_LIBRARIES)
     tags = {"kind": f"train_{job.role}", **{name: value for name, value in provenance.items() if name != "config"}}
     tags |= {"mlflow.user": getpass.getuser(), "mlflow.source.name": " ".join(provenance["command"])}
@@ -222,7 +222,7 @@ def _own_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def _placed(storage: str) -> str:
-    """Make a folder absolute, for workers that are in another; buckets stay as they are."""
+    """Make a folder absolute, because workers have another working folder; buckets are unchanged."""
     return storage if "://" in storage else str(Path(storage).absolute())
 
 
@@ -233,4 +233,4 @@ def _exists(place: str) -> bool:
         system, path = fs.FileSystem.from_uri(place)
         return bool(system.get_file_info(path).type != fs.FileType.NotFound)
     except (OSError, ValueError) as error:
-        raise MotserveError(f"compute.storage cannot be looked at: {place}: {error}") from error
+        raise MotserveError(f"compute.storage cannot be accessed: {place}: {error}") from error

@@ -1,4 +1,4 @@
-"""What is put into rendered pictures besides rendered people: people, things and places out of photographs."""
+"""Photographic overlays for rendered pictures: people, things and backdrops from photographs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from motserve.lab.scenes import Cutout
 from motserve.types import Image
 
 Cut: TypeAlias = NDArray[np.uint8]
-"""Something cut out of a photograph: `(h, w, 4)` uint8, BGR multiplied by the coverage, and the coverage."""
+"""A cutout of a photograph: `(h, w, 4)` uint8, BGR premultiplied by alpha, and alpha."""
 
 _STRETCH: Final = 0.08
 """Standard deviation of a person's width against the height, as a share."""
@@ -22,65 +22,65 @@ _STRETCH: Final = 0.08
 _LEAST_METRES, _MOST_METRES = 1.5, 1.95
 _LEAST_THING, _MOST_THING = 0.2, 2.2
 _LEAST_PART: Final = 0.25
-"""Smallest part of a photograph that is a place, as a share of its sides."""
+"""Smallest part of a photograph used as a backdrop, as a share of its sides."""
 
 
 @dataclass(frozen=True, slots=True)
-class Props:
-    """What there is to choose from.
+class Overlays:
+    """Photographic material to draw from.
 
     Attributes:
         people: Views of each person.
-        things: Whatever is nobody, in groups of which each is chosen equally often.
-        places: Pictures without anybody, in groups of which each is chosen equally often.
+        things: Cutouts without people, in groups that are drawn equally often.
+        backdrops: Pictures without people, in groups that are drawn equally often.
     """
 
     people: Sequence[Sequence[Cut]] = ()
     things: Sequence[Sequence[Cut]] = ()
-    places: Sequence[Sequence[Image]] = ()
+    backdrops: Sequence[Sequence[Image]] = ()
 
 
-def draw_person(props: Props, recoloured: float, rng: np.random.Generator) -> Cutout:
-    """Choose a person, a view of them and perhaps other colours for the clothes.
+def draw_person(overlays: Overlays, recoloured: float, rng: np.random.Generator) -> Cutout:
+    """Draw a person and a view, and perhaps recolour the clothes.
 
     Args:
-        props: What there is to choose from; people at the least.
+        overlays: The material; it must have people.
         recoloured: Share of people whose clothes get other colours.
-        rng: Everything random.
+        rng: Random generator.
     """
-    view = _one_of(props.people, rng)
+    view = _one_of(overlays.people, rng)
     if rng.random() < 0.5:
         view = np.ascontiguousarray(view[:, ::-1])
     if rng.random() < recoloured:
-        view = wear(view, draw_dye(rng))
+        view = dye_clothes(view, draw_dye(rng))
     width = max(4, round(view.shape[1] * float(np.exp(rng.normal(0, _STRETCH)))))
     view = np.asarray(cv2.resize(view, (width, view.shape[0]), interpolation=cv2.INTER_AREA), np.uint8)
-    return Cutout(rng.uniform(_LEAST_METRES, _MOST_METRES), (_lit(view, rng),))
+    return Cutout(rng.uniform(_LEAST_METRES, _MOST_METRES), (_jittered(view, rng),))
 
 
-def dress_person(props: Props, rng: np.random.Generator) -> Cutout:
-    """Choose a person with all their views and put other clothes on them, the same in each."""
-    views = props.people[int(rng.integers(len(props.people)))]
+def dress_person(overlays: Overlays, rng: np.random.Generator) -> Cutout:
+    """Draw a person with all views and recolour the clothes, equally in each view."""
+    views = overlays.people[int(rng.integers(len(overlays.people)))]
     dyes = draw_dye(rng)
-    while dyes.upper is None and dyes.lower is None:  # that would be the person as they were filmed
+    while dyes.upper is None and dyes.lower is None:  # the person would be unchanged
         dyes = draw_dye(rng)
     mirrored = rng.random() < 0.5
-    dressed = (wear(view, dyes) for view in views)
+    dressed = (dye_clothes(view, dyes) for view in views)
     turned = tuple(np.ascontiguousarray(view[:, ::-1]) if mirrored else view for view in dressed)
     return Cutout(rng.uniform(_LEAST_METRES, _MOST_METRES), turned)
 
 
-def draw_thing(props: Props, rng: np.random.Generator) -> Cutout:
-    """Choose a thing, turned and mirrored as it comes."""
-    thing = np.rot90(_one_of(props.things, rng), rng.choice(4, p=(0.7, 0.1, 0.1, 0.1)))
+def draw_thing(overlays: Overlays, rng: np.random.Generator) -> Cutout:
+    """Draw a thing, rotated and mirrored at random."""
+    thing = np.rot90(_one_of(overlays.things, rng), rng.choice(4, p=(0.7, 0.1, 0.1, 0.1)))
     if rng.random() < 0.5:
         thing = thing[:, ::-1]
-    return Cutout(rng.uniform(_LEAST_THING, _MOST_THING), (_lit(np.ascontiguousarray(thing), rng),))
+    return Cutout(rng.uniform(_LEAST_THING, _MOST_THING), (_jittered(np.ascontiguousarray(thing), rng),))
 
 
-def draw_place(props: Props, width: int, height: int, rng: np.random.Generator) -> Image:
-    """Cut a part out of a photograph, of the proportions that are asked for, and perhaps mirror it."""
-    picture = _one_of(props.places, rng)
+def draw_backdrop(overlays: Overlays, width: int, height: int, rng: np.random.Generator) -> Image:
+    """Draw a part of a photograph with a given aspect ratio, mirrored at random."""
+    picture = _one_of(overlays.backdrops, rng)
     rows, columns = picture.shape[:2]
     share = rng.uniform(_LEAST_PART, 1) * min(columns / width, rows / height)
     wide, tall = max(8, int(share * width)), max(8, int(share * height))
@@ -96,13 +96,13 @@ def _one_of(groups: Sequence[Sequence[NDArray[np.uint8]]], rng: np.random.Genera
 
 @dataclass(frozen=True, slots=True)
 class Dye:
-    """Colours for one part of the clothes.
+    """Recolouring of one part of the clothes.
 
     Attributes:
-        hue: Half degrees; the new hue, or what the old one is turned by.
-        new: Whether all of it gets one hue: what is grey or black has none to turn.
-        saturation: Factor and summand, of 255.
-        value: Factor and summand, of 255.
+        hue: The new hue, or its rotation, in units of two degrees (OpenCV).
+        new: Whether the hue is replaced and not rotated; grey and black have no hue to rotate.
+        saturation: Factor and summand, on a scale of 255.
+        value: Factor and summand, on a scale of 255.
     """
 
     hue: float
@@ -113,10 +113,10 @@ class Dye:
 
 @dataclass(frozen=True, slots=True)
 class Dyes:
-    """Colours for the clothes of a person; None leaves a part as it is.
+    """Recolouring of a person's clothes; None leaves a part unchanged.
 
     Attributes:
-        waist: Where the upper part ends, as a share of the height from the top.
+        waist: Border of both parts, as a share of the height from the top.
         upper: Above the waist.
         lower: Below.
     """
@@ -127,7 +127,7 @@ class Dyes:
 
 
 def draw_dye(rng: np.random.Generator) -> Dyes:
-    """Choose colours for the upper and the lower part, each its own."""
+    """Draw independent colours for the upper and the lower part."""
 
     def one() -> Dye | None:
         if rng.random() < 0.2:
@@ -140,10 +140,10 @@ def draw_dye(rng: np.random.Generator) -> Dyes:
     return Dyes(rng.uniform(0.46, 0.56), one(), one())
 
 
-def wear(person: Cut, dyes: Dyes) -> Cut:
-    """Give the upper and the lower half of the clothes other colours; head and feet keep theirs.
+def dye_clothes(person: Cut, dyes: Dyes) -> Cut:
+    """Recolour the upper and the lower part of the clothes; head and feet are unchanged.
 
-    Where the one ends and the other begins is guessed from how people are built.
+    The borders of the parts are those of average body proportions.
     """
     at = np.linspace(0, 1, len(person), dtype=np.float32)[:, None]
     above = 1 - _ramp(at, dyes.waist - 0.02, dyes.waist + 0.02)
@@ -156,7 +156,7 @@ def wear(person: Cut, dyes: Dyes) -> Cut:
 
 
 def _dyed(person: Cut, dye: Dye) -> NDArray[np.float32]:
-    """Return the whole person in other colours."""
+    """Return the whole person recoloured."""
     colours = cv2.cvtColor(np.ascontiguousarray(person[..., :3]), cv2.COLOR_BGR2HSV).astype(np.float32)
     coverage = person[..., 3].astype(np.float32)
     hue, saturation, value = (colours[..., channel] for channel in range(3))
@@ -168,8 +168,8 @@ def _dyed(person: Cut, dye: Dye) -> NDArray[np.float32]:
     return np.dstack([cv2.cvtColor(bounded, cv2.COLOR_HSV2BGR).astype(np.float32), coverage])
 
 
-def _lit(cut: Cut, rng: np.random.Generator) -> Cut:
-    """Change light and tint, as another lamp and another camera would."""
+def _jittered(cut: Cut, rng: np.random.Generator) -> Cut:
+    """Change exposure and tint at random."""
     gain = np.exp(rng.normal(0, 0.22)) * np.exp(rng.normal(0, 0.05, 3))
     lit = cut.astype(np.float32)
     lit[..., :3] = lit[..., :3] * gain + rng.normal(0, 8) * (lit[..., 3:] / 255)

@@ -1,4 +1,4 @@
-"""The record of a training job in MLflow: one run, made by the driver and written to by the worker of rank 0."""
+"""The run of a training job in MLflow, created by the driver and written by the worker of rank 0."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _DIGEST = "job_digest"
 
 
 class RunLog:
-    """Writes to one run.
+    """Writes to one MLflow run.
 
     Args:
         config: The store.
         run_id: MLflow's ID of the run.
-        digest: Checksum over what the job learns from and how, by which an interrupted one is known again.
+        digest: Checksum of settings and data, which a resumed job must match.
     """
 
     def __init__(self, config: MlflowConfig, run_id: str, digest: str = "") -> None:
@@ -36,14 +36,14 @@ class RunLog:
     def create(
         cls, config: MlflowConfig, job: str, parameters: Mapping[str, Any], tags: Mapping[str, Any], digest: str
     ) -> RunLog:
-        """Make the run of a job.
+        """Create the run of a job.
 
         Args:
             config: The store.
             job: Name of the job.
-            parameters: Everything that was set.
-            tags: Where the result comes from: code, data, machine.
-            digest: Checksum over what the job learns from and how.
+            parameters: The settings.
+            tags: Provenance: code, data, machine.
+            digest: Checksum of settings and data.
 
         Raises:
             MotserveError: The store refuses or cannot be reached.
@@ -57,7 +57,7 @@ class RunLog:
 
     @classmethod
     def find(cls, config: MlflowConfig, job: str) -> RunLog | None:
-        """Return the run that an interruption of a job has left unfinished; None where there is none.
+        """Return the unfinished run of an interrupted job; None if there is none.
 
         Raises:
             MotserveError: The store refuses or cannot be reached.
@@ -71,22 +71,22 @@ class RunLog:
         return cls(config, found[0].info.run_id, found[0].data.tags.get(_DIGEST, ""))
 
     def metrics(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Log what an epoch came to. What the run knows of that epoch already is not logged again.
+        """Log the metrics of an epoch; values that the run already has are not logged again.
 
-        An epoch is run again where a worker died after it was logged and before its checkpoint was safe.
+        An epoch is repeated if a worker died after it was logged and before its checkpoint was stored.
 
         Args:
             epoch: The epoch, counted from 1.
-            values: Numbers by name; those that are not finite are left out.
+            values: Values by name; those that are not finite are skipped.
         """
         named = _named(values)
         with refusals(self._config, "the metrics"):
-            fresh = {name: value for name, value in named.items() if epoch > self._last(name)}
-        self._log(fresh, epoch)
-        self._logged |= dict.fromkeys(fresh, epoch)
+            new = {name: value for name, value in named.items() if epoch > self._last(name)}
+        self._log(new, epoch)
+        self._logged |= dict.fromkeys(new, epoch)
 
     def summary(self, values: Mapping[str, float]) -> None:
-        """Log what the whole run came to."""
+        """Log the final scores of the run."""
         self._log(_named(values), 0)
 
     def _log(self, values: Mapping[str, float], step: int) -> None:
@@ -99,7 +99,7 @@ class RunLog:
                 self._client.log_batch(self.run_id, metrics=points)
 
     def _last(self, name: str) -> int:
-        """Return the last epoch of which the run knows a number."""
+        """Return the last epoch for which the run has a value."""
         if name not in self._logged:
             history = self._client.get_metric_history(self.run_id, name)
             self._logged[name] = max((point.step for point in history), default=0)
@@ -110,20 +110,20 @@ class RunLog:
         self._describe({}, values)
 
     def artifacts(self, path: Path, folder: str | None = None) -> None:
-        """Keep a file, or all files of a folder, with the run."""
+        """Store a file, or all files of a folder, with the run."""
         with refusals(self._config, "the artifacts"):
             if path.is_dir():
                 self._client.log_artifacts(self.run_id, str(path), folder)
             else:
                 self._client.log_artifact(self.run_id, str(path), folder)
 
-    def go_on(self) -> None:
-        """Take an interrupted run up again."""
+    def resume(self) -> None:
+        """Mark an interrupted run as running again."""
         with refusals(self._config, "the run"):
             self._client.update_run(self.run_id, status="RUNNING")
 
     def abandon(self) -> None:
-        """Give an interrupted run up: it is not found any more when its job is started again."""
+        """Abandon an interrupted run, so that its job is not resumed from it."""
         with refusals(self._config, "the end of the run"):
             self._client.delete_tag(self.run_id, _JOB)
             self._client.set_terminated(self.run_id, "KILLED")
@@ -134,7 +134,7 @@ class RunLog:
         try:
             yield
         except BaseException as error:
-            with suppress(*failures()):  # what ended it is what is told, and it may be that the store is gone
+            with suppress(*failures()):  # the first error is reported; the store may be unreachable
                 self._client.set_terminated(self.run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         with refusals(self._config, "the end of the run"):
@@ -152,5 +152,5 @@ class RunLog:
 
 
 def _named(values: Mapping[str, float]) -> dict[str, float]:
-    """Return numbers by names that MLflow takes, without those that are not finite."""
+    """Return finite values by names that are valid in MLflow."""
     return {plain_name(name): float(value) for name, value in values.items() if isfinite(value)}

@@ -1,4 +1,4 @@
-"""What a train function finds where it runs: rank, device, checkpoints, and the record of the run."""
+"""The environment of a train function: rank, device, checkpoints and MLflow run."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ Write: TypeAlias = Callable[[Path], None]
 
 
 class Exchange(Protocol):
-    """Where checkpoints go to and come from."""
+    """Storage of checkpoints."""
 
     def latest(self) -> Path | None:
-        """Return a folder with the last checkpoint that was handed in; None before the first."""
+        """Return a folder with the last reported checkpoint; None before the first."""
 
     def report(self, metrics: Mapping[str, float], write: Write | None) -> None:
-        """Hand in a checkpoint; `write` is None on all workers but the first."""
+        """Report a checkpoint; `write` is None on all workers but the first."""
 
 
 class RayExchange:
-    """Ray Train's: a checkpoint is safe when `report` returns, and the workers that replace lost ones get it.
+    """Checkpoints of Ray Train: stored when `report` returns, and loaded by workers that replace lost ones.
 
     Args:
-        folder: Folder of this process for a checkpoint that is fetched.
+        folder: Folder of this process for a downloaded checkpoint.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def latest(self) -> Path | None:
-        """Fetch the last checkpoint; see `Exchange.latest`."""
+        """Download the last checkpoint; see `Exchange.latest`."""
         last = train.get_checkpoint()
         return None if last is None else Path(last.to_directory(str(self._folder / "latest")))
 
@@ -54,10 +54,10 @@ class RayExchange:
 
 
 class FolderExchange:
-    """A folder, for a job in one process.
+    """Checkpoints in a folder, for a job in one process.
 
     Args:
-        folder: The folder; it appears with the first checkpoint.
+        folder: The folder; created with the first checkpoint.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,17 +68,17 @@ class FolderExchange:
         return self._folder if self._folder.is_dir() else None
 
     def report(self, metrics: Mapping[str, float], write: Write | None) -> None:
-        """Replace what the folder holds; see `Exchange.report`."""
+        """Replace the content of the folder; see `Exchange.report`."""
         self._folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(dir=self._folder.parent))
+        unfinished = Path(tempfile.mkdtemp(dir=self._folder.parent))
         try:
             if write is not None:
-                write(fresh)
+                write(unfinished)
         except BaseException:
-            shutil.rmtree(fresh)
+            shutil.rmtree(unfinished)
             raise
         shutil.rmtree(self._folder, ignore_errors=True)
-        fresh.replace(self._folder)
+        unfinished.replace(self._folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,11 @@ class Worker:
 
     Attributes:
         rank: Its number among the workers, from 0.
-        count: How many workers there are.
-        device: Where its network lives.
-        folder: Folder of its own for files that need not outlive it.
-        exchange: Where checkpoints go to and come from.
-        log: The record of the run; None for all but rank 0.
+        count: Number of workers.
+        device: Device of its network.
+        folder: Temporary folder of this worker.
+        exchange: Storage of checkpoints.
+        log: The MLflow run; None for all but rank 0.
     """
 
     rank: int
@@ -103,22 +103,22 @@ class Worker:
 
     @property
     def leads(self) -> bool:
-        """Whether this worker writes what one worker writes for all."""
+        """Whether this worker writes checkpoints and logs for all workers."""
         return self.rank == 0
 
     def report(self, metrics: Mapping[str, float], write: Write) -> None:
-        """Hand in a checkpoint. Every worker calls it, and all wait until the checkpoint is safe.
+        """Report a checkpoint. Every worker calls it, and all wait until the checkpoint is stored.
 
         Args:
-            metrics: What there is to say of it.
-            write: Writes it; called on rank 0 only.
+            metrics: Metrics of the checkpoint.
+            write: Function that writes it; called on rank 0 only.
         """
         self.exchange.report(metrics, write if self.leads else None)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStep:
-    """What a worker has just done.
+    """A training step that a worker has completed.
 
     Attributes:
         worker: The worker.

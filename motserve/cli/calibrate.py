@@ -1,4 +1,4 @@
-"""`motserve calibrate`: settings that depend on a model, found on labelled data."""
+"""`motserve calibrate`: finds settings that depend on a model, on labelled data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames
 from motserve.cli.progress import sequence_progress
 from motserve.cli.tables import number_table
 from motserve.files.atomic import write_json
-from motserve.lab.evaluation.calibration import play_returns
+from motserve.lab.evaluation.calibration import simulate_returns
 from motserve.lab.evaluation.reid_data import read_ids
 from motserve.lab.evaluation.sequences import find_truth
 from motserve.lab.experiments.cache import open_cache
@@ -23,18 +23,20 @@ from motserve.lab.experiments.models import Models
 from motserve.models.provenance import stamp
 
 console = Console()
-app = typer.Typer(no_args_is_help=True, help="Settings that depend on a model, found on labelled data.")
+app = typer.Typer(no_args_is_help=True, help="Find settings that depend on a model, on labelled data.")
 
 
 @app.callback()
 def calibrate() -> None:
-    """Settings that depend on a model, found on labelled data."""
+    """Find settings that depend on a model, on labelled data."""
 
 
 @app.command("reid")
 def reid(
     root: Annotated[Path | None, typer.Option(help="Folder of crops, named as in Market-1501.")] = None,
-    people: Annotated[Path | None, typer.Option(help="With --root: file of the people to take, an ID a line.")] = None,
+    people: Annotated[
+        Path | None, typer.Option(help="With --root: file of the IDs of the people to use, one per line.")
+    ] = None,
     gt: MaybeGroundTruth = None,
     videos: Videos = None,
     sequences: SequenceNames = None,
@@ -42,22 +44,24 @@ def reid(
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
-    """Find the distance at which an embedder may link, for a share of false links that can be borne."""
+    """Find the largest embedding distance for a link, for each permitted share of false links."""
     if (root is None) == (gt is None):
         raise typer.BadParameter("give a folder of crops, or ground truth of videos with --gt", param_hint="--root")
     settings = read_config(config, overrides, writes=[json])
     models, cache = Models(settings), open_cache(settings)
-    with sequence_progress("embedding") as tell:
+    with sequence_progress("embedding") as notify_progress:
         if root is not None:
-            looks = embeddings_in_folder(root, read_ids(people) if people else None, models, cache, tell)
+            labelled = embeddings_in_folder(root, read_ids(people) if people else None, models, cache, notify_progress)
         else:
             assert gt is not None
-            looks = embeddings_in_videos(find_truth(gt, names_of(sequences)), videos, settings, cache, tell)
+            labelled = embeddings_in_videos(
+                find_truth(gt, names_of(sequences)), videos, settings, cache, notify_progress
+            )
     rates = settings.evaluation.calibration.rates
-    returns = play_returns(
-        looks.embeddings, looks.identities, looks.places, settings.reid, settings.evaluation.calibration
+    returns = simulate_returns(
+        labelled.embeddings, labelled.identities, labelled.cameras, settings.reid, settings.evaluation.calibration
     )
-    found = {rate: returns.threshold(rate) for rate in rates}
+    thresholds = {rate: returns.threshold(rate) for rate in rates}
     rows = [
         [f"{100 * rate:g}", "-", "-", "-"]
         if threshold is None
@@ -67,23 +71,23 @@ def reid(
             f"{100 * threshold.false_share:.2f}",
             f"{100 * threshold.found:.1f}",
         ]
-        for rate, threshold in found.items()
+        for rate, threshold in thresholds.items()
     ]
     headings = ["false links allowed, %", "reid.max_distance", "false links, %", "returns found, %"]
     console.print(number_table(headings, rows, models.reid_weights.describe()["name"]))
     strange = settings.evaluation.calibration.strange
     contradiction = returns.contradiction(strange)
     console.print(
-        f"reid.gallery.contradiction {contradiction:.3f}: {100 * strange:g} % of looks at a person are farther from "
-        "all earlier ones",
+        f"reid.gallery.contradiction {contradiction:.3f}: {100 * strange:g} % of a person's embeddings are "
+        "farther from all earlier ones",
         highlight=False,
     )
     if json is not None:
         provenance = stamp(
             settings,
             weights={"reid": models.reid_weights.describe()},
-            data=looks.data,
+            data=labelled.data,
             sections=["reid", "evaluation"],
         )
-        thresholds = {f"{rate:g}": threshold and asdict(threshold) for rate, threshold in found.items()}
-        write_json(json, {"thresholds": thresholds, "contradiction": contradiction, "provenance": provenance})
+        document = {f"{rate:g}": threshold and asdict(threshold) for rate, threshold in thresholds.items()}
+        write_json(json, {"thresholds": document, "contradiction": contradiction, "provenance": provenance})

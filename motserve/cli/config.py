@@ -1,4 +1,4 @@
-"""`motserve config`: what is configured, and what can be."""
+"""`motserve config`: the effective configuration and its schema."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import yaml
 from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.config import Config
 
-app = typer.Typer(no_args_is_help=True, help="The configuration.")
+app = typer.Typer(no_args_is_help=True, help="Show the configuration and its schema.")
 
 
 @app.command("show")
 def show(config: ConfigFiles = None, overrides: Overrides = None) -> None:
-    """Print the whole configuration as it results from defaults, files, environment and --set, as YAML."""
+    """Print the effective configuration (defaults, files, environment and --set combined) as YAML."""
     settings = read_config(config, overrides)
     yaml.safe_dump(settings.model_dump(mode="json"), sys.stdout, sort_keys=False)
 

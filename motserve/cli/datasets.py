@@ -1,4 +1,4 @@
-"""`motserve datasets`: checks a downloaded data set, writes what training and evaluation read, looks at it later."""
+"""`motserve datasets`: prepares a downloaded data set for training and evaluation, and verifies it later."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from motserve.cli.terminal import say_error
 from motserve.lab.datasets import Kind, Links, Manifest, PrepareOptions, verify
 from motserve.lab.datasets import prepare as prepare_dataset
 
-app = typer.Typer(no_args_is_help=True, help="Data sets to train on and to measure with.")
+app = typer.Typer(no_args_is_help=True, help="Prepare and verify data sets for training and evaluation.")
 console = Console()
 _errors = Console(stderr=True, soft_wrap=True)
 _bars = Console(stderr=True)
@@ -29,28 +29,28 @@ _WITH_SEQUENCES: frozenset[Kind] = frozenset({"mot17", "mot20"})
 
 @app.command("prepare")
 def prepare(
-    kind: Annotated[Kind, typer.Argument(help="Which data set it is.")],
-    source: Annotated[Path, typer.Argument(help="The folder that was downloaded and unpacked; nothing in it changes.")],
-    output: Annotated[Path, typer.Option(help="Folder to write.")],
-    links: Annotated[Links, typer.Option(help="How pictures get into the output.")] = "symlink",
+    kind: Annotated[Kind, typer.Argument(help="Data set to prepare.")],
+    source: Annotated[Path, typer.Argument(help="Folder of the unpacked download; it is only read.")],
+    output: Annotated[Path, typer.Option(help="Folder for the prepared data set.")],
+    links: Annotated[Links, typer.Option(help="How pictures are placed in the output.")] = "symlink",
     sequences: SequenceNames = None,
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Go on with what is complete when something is missing.")
+        bool, typer.Option("--allow-missing", help="If parts are missing, prepare the complete ones.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Chooses the people to hold out (Re-ID).")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed that selects the held-out people (Re-ID).")] = 0,
     held_out_share: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Share of the training people to hold out for validation (Re-ID).")
+        float, typer.Option(min=0, max=0.9, help="Share of the training people held out for validation (Re-ID).")
     ] = 0.1,
     checksum_pictures: Annotated[
         bool,
         typer.Option(
             "--checksum-pictures/--no-checksum-pictures",
-            help="Read every picture for its checksum; without, a change that keeps its size goes unnoticed.",
+            help="Checksum the content of every picture; otherwise only a change of size is noticed.",
         ),
     ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of this command.")] = False,
 ) -> None:
-    """Check a downloaded data set and write what training and evaluation read of it."""
+    """Check a downloaded data set and write it in the layout that training and evaluation read."""
     if sequences is not None and kind not in _WITH_SEQUENCES:
         raise typer.BadParameter(f"{kind} has no sequences", param_hint="--sequences")
     names = tuple(names_of(sequences))
@@ -67,17 +67,17 @@ def prepare(
 def verify_command(
     folder: Annotated[Path, typer.Argument(help="A folder that `motserve datasets prepare` wrote.")],
 ) -> None:
-    """Compare a prepared data set with its manifest and name what was changed, is missing or was added."""
+    """Compare a prepared data set with its manifest and list files that changed, are missing or were added."""
     with _progress("verifying") as progress:
         changes = verify(folder, progress)
     if not changes:
-        console.print(f"{escape(str(folder))} is as it was prepared", highlight=False, soft_wrap=True)
+        console.print(f"{escape(str(folder))} is unchanged since it was prepared", highlight=False, soft_wrap=True)
         return
     for change in changes[:_MOST_LINES]:
         console.print(escape(change), highlight=False, soft_wrap=True)
     if len(changes) > _MOST_LINES:
         console.print(f"and {len(changes) - _MOST_LINES} more", highlight=False)
-    say_error(f"{folder} is not as it was prepared: {len(changes)} differences; prepare it again")
+    say_error(f"{folder} has changed since it was prepared: {len(changes)} differences; prepare it again")
     raise typer.Exit(3)
 
 
@@ -97,7 +97,7 @@ def _progress(description: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _table(manifest: Manifest) -> Table:
-    """Lay out the counts of the splits side by side."""
+    """Return a table of counts with one column per split."""
     table = Table("", *manifest.counts)
     for row in dict.fromkeys(key for counts in manifest.counts.values() for key in counts):
         table.add_row(row, *(str(counts[row]) for counts in manifest.counts.values()))

@@ -1,4 +1,4 @@
-"""`motserve demo`: renders a clip, starts the whole service, posts the clip, and scores the tracks it gets back."""
+"""`motserve demo`: renders a clip, starts the whole service, posts the clip, and scores the returned tracks."""
 
 from __future__ import annotations
 
@@ -36,17 +36,19 @@ console = Console()
 
 _POLL_S = 0.25
 _HOST = "127.0.0.1"
-_SEED = 9  # people pass each other, hide behind benches and a pillar, and come back
-_LEAST_CPUS = 2  # what one replica of each deployment and a session reserve; a smaller machine shares its cores
+_SEED = 9  # people pass each other, are occluded by benches and a pillar, and return
+_LEAST_CPUS = 2  # reserved by one replica of each deployment and a session; a smaller machine shares its cores
 
 
 def demo(
     config: ConfigFiles = None,
     overrides: Overrides = None,
-    output: Annotated[Path, typer.Option(help="Folder for clip, ground truth, tracks and annotated video.")] = Path(
+    output: Annotated[Path, typer.Option(help="Folder for the clip, ground truth, tracks and annotated video.")] = Path(
         "demo"
     ),
-    serve_config: Annotated[Path, typer.Option(help="The service to start.")] = Path("serve_config.yaml"),
+    serve_config: Annotated[Path, typer.Option(help="Serve configuration of the service to start.")] = Path(
+        "serve_config.yaml"
+    ),
     seconds: Annotated[float, typer.Option(min=1, max=600, help="Length of the clip.")] = 12.0,
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the clip.")] = _SEED,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the service running until Ctrl-C.")] = False,
@@ -72,7 +74,7 @@ def demo(
             progress.stop()
             console.print(_table(state, _score(truth, output / "tracks.txt"), output))
             if keep:
-                console.print(f"The service is at {url}, its documentation at {url}/docs. Ctrl-C ends it.")
+                console.print(f"The service is at {url}, its documentation at {url}/docs. Ctrl-C stops it.")
                 _wait_for_interrupt()
             client.delete(state["links"]["self"])
 
@@ -92,7 +94,7 @@ def _render(scene: SceneConfig, clip: Path, truth: Path, settings: Config, progr
 
 @contextmanager
 def _service(settings: Config) -> Iterator[str]:
-    """Run the service in a Ray of its own, on a free port; its uploads and results go with it."""
+    """Run the service in its own Ray instance on a free port; its uploads and results are deleted at the end."""
     import ray
     from ray import serve
 
@@ -128,7 +130,7 @@ def _application_arguments(serve_config: Path) -> ServeArgs:
     try:
         return ServeArgs(**(tree["applications"][0].get("args") or {}))
     except (ValidationError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise InvalidConfig(f"{serve_config} is no Serve configuration with an application: {error!r}") from error
+        raise InvalidConfig(f"{serve_config} is not a Serve configuration with an application: {error!r}") from error
 
 
 def _free_port() -> int:

@@ -1,4 +1,4 @@
-"""Options that say which labelled data a command works on, and the loading of it."""
+"""Options that select the labelled data of a command, and the functions that load it."""
 
 from __future__ import annotations
 
@@ -25,57 +25,65 @@ from motserve.lab.experiments.sequences import LabelledSequence, load_sequences
 _notes = Console(stderr=True)
 
 
-def _folder_there(path: Path | None) -> Path | None:
-    """Refuse a mistyped folder; the videos beside the ground truth would be taken instead, without a word."""
+def _existing_folder(path: Path | None) -> Path | None:
+    """Refuse a folder that does not exist; the videos beside the ground truth would silently be used instead."""
     if path is not None and not path.is_dir():
         raise NotFound(f"there is no folder {path}")
     return path
 
 
 GroundTruth = Annotated[
-    Path, typer.Option("--gt", help="Ground truth: a folder of <sequence>/gt/gt.txt or <sequence>.txt; a file.")
+    Path, typer.Option("--gt", help="Ground truth: one file, or a folder of <sequence>/gt/gt.txt or <sequence>.txt.")
 ]
 MaybeGroundTruth = Annotated[
-    Path | None, typer.Option("--gt", help="Ground truth: a folder of <sequence>/gt/gt.txt or <sequence>.txt; a file.")
+    Path | None,
+    typer.Option("--gt", help="Ground truth: one file, or a folder of <sequence>/gt/gt.txt or <sequence>.txt."),
 ]
 DetectionFiles = Annotated[
     Path | None,
-    typer.Option("--detections", help="MOTChallenge detections; without them the detector runs over the videos."),
+    typer.Option(
+        "--detections", help="File or folder of MOTChallenge detections; without it the detector runs over the videos."
+    ),
 ]
 Scores = Annotated[
     ScoreScale | None,
-    typer.Option("--scores", help="With --detections: how scores become confidences; by default each file tells."),
+    typer.Option(
+        "--scores", help="With --detections: how scores become confidences; by default detected from each file."
+    ),
 ]
 Videos = Annotated[
     Path | None,
-    typer.Option("--videos", help="Folder of the videos, where not beside the ground truth.", callback=_folder_there),
+    typer.Option(
+        "--videos", help="Folder of the videos, if they are not beside the ground truth.", callback=_existing_folder
+    ),
 ]
 Rules = Annotated[
-    Benchmark | None, typer.Option("--benchmark", help="Whose rules; by default each file tells by its columns.")
+    Benchmark | None,
+    typer.Option("--benchmark", help="Benchmark whose rules apply; by default detected from the columns of each file."),
 ]
-YoloFile = Annotated[Path | None, typer.Option("--data", help="YOLO data set, its data.yaml, instead of --gt.")]
-Split = Annotated[str, typer.Option("--split", help="With --data: which split.")]
+YoloFile = Annotated[Path | None, typer.Option("--data", help="The data.yaml of a YOLO data set, instead of --gt.")]
+Split = Annotated[str, typer.Option("--split", help="With --data: split of the data set.")]
 
 
 def note(text: str) -> None:
-    """Say something on standard error that is no error."""
+    """Print a note on standard error."""
     _notes.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def announce_confidence(settings: Config) -> None:
-    """Say that a confidence that was set has no part in average precision."""
+    """Note that a configured detector confidence does not affect average precision."""
     if settings.detector.confidence != DetectorConfig().confidence:
         note(
-            f"detector.confidence={settings.detector.confidence:g} has no part in average precision, which is measured "
-            f"down to evaluation.detection_confidence={settings.evaluation.detection_confidence:g}"
+            f"detector.confidence={settings.detector.confidence:g} does not affect average precision, which is "
+            f"measured down to evaluation.detection_confidence={settings.evaluation.detection_confidence:g}"
         )
 
 
 def with_scores(settings: Config, scores: Scores, detections: DetectionFiles) -> Config:
-    """Return the configuration that reads scores of detections as an option says.
+    """Return the configuration with the scale of detection scores that `--scores` names.
 
     Raises:
-        typer.BadParameter: There are no files of detections.
+        typer.BadParameter: `--scores` is given without `--detections`.
     """
     if scores is None:
         return settings
@@ -85,10 +93,10 @@ def with_scores(settings: Config, scores: Scores, detections: DetectionFiles) ->
 
 
 def announce_scores(sources: Mapping[str, Mapping[str, Any]]) -> None:
-    """Say how scores of files of detections that are no confidences are read.
+    """Note how the scores of detection files are converted where they are not confidences.
 
     Args:
-        sources: What the stamp says of the detections, by the name of the sequence.
+        sources: Provenance of the detections of each sequence, by sequence name.
     """
     for scale, reading in READINGS.items():
         ranges = {
@@ -99,8 +107,8 @@ def announce_scores(sources: Mapping[str, Mapping[str, Any]]) -> None:
         if ranges:
             low, high = min(low for low, _ in ranges.values()), max(high for _, high in ranges.values())
             note(
-                f"scores of {', '.join(ranges)} go from {low:g} to {high:g} and are {reading} ({scale}); --scores "
-                "chooses another way"
+                f"scores of {', '.join(ranges)} range from {low:g} to {high:g} and are {reading} ({scale}); "
+                "--scores selects another conversion"
             )
 
 
@@ -115,9 +123,9 @@ def labelled_sequences(
 ) -> list[LabelledSequence]:
     """Load sequences, with a progress bar while the detector runs; see `load_sequences`."""
     truths = find_truth(gt, names_of(sequences))
-    with sequence_progress("detecting") as tell:
+    with sequence_progress("detecting") as notify_progress:
         loaded = load_sequences(
-            truths, models, cache, detections=detections, videos=videos, benchmark=benchmark, progress=tell
+            truths, models, cache, detections=detections, videos=videos, benchmark=benchmark, progress=notify_progress
         )
     announce_scores({sequence.name: sequence.detected.source for sequence in loaded})
     return loaded
@@ -134,10 +142,10 @@ def labelled_pictures(
     videos: Videos = None,
     benchmark: Rules = None,
 ) -> list[LabelledPictures]:
-    """Load pictures from sequences or from a YOLO data set.
+    """Load labelled pictures from sequences (`--gt`) or from a YOLO data set (`--data`).
 
     Raises:
-        typer.BadParameter: Not exactly one of both is given.
+        typer.BadParameter: Both or neither are given, or an option of `--gt` is given with `--data`.
     """
     if (gt is None) == (data is None):
         raise typer.BadParameter("give the ground truth of sequences or the data.yaml of a data set", param_hint="--gt")
@@ -149,5 +157,5 @@ def labelled_pictures(
         raise typer.BadParameter(
             "--detections, --videos, --sequences and --benchmark go with --gt", param_hint="--data"
         )
-    with sequence_progress("detecting in") as tell:
-        return [detect_yolo(data, split, models, cache, tell)]
+    with sequence_progress("detecting in") as notify_progress:
+        return [detect_yolo(data, split, models, cache, notify_progress)]

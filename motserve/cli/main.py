@@ -1,7 +1,7 @@
-"""Puts the commands together and turns errors into exit codes.
+"""Assembles the commands and turns errors into exit codes.
 
-Exit codes: 0 done, 1 unexpected failure, 2 wrong usage or configuration, 3 input that cannot be used, 4 weights that
-cannot be had, 5 a model that the gate refuses.
+Exit codes: 0 success, 1 unexpected failure, 2 wrong usage or configuration, 3 unusable input, 4 weights not available,
+5 the promotion gate refuses a model.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _EXIT_CODES: dict[type[errors.MotserveError], int] = {
 
 
 class _Commands(TyperGroup):
-    """Says what went wrong in a line; a traceback is for defects only."""
+    """Prints known errors on one line; only defects show a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         accept_any_text()
@@ -53,10 +53,12 @@ class _Commands(TyperGroup):
             say_error(str(error))
             raise typer.Exit(_EXIT_CODES.get(type(error), 1)) from error
         except OSError as error:
-            if error.strerror is None or error.errno == errno.EPIPE:  # the reader of a pipe has left, which is no error
+            if error.strerror is None or error.errno == errno.EPIPE:  # the reader closed the pipe, which is no error
                 raise
             place = error.filename2 or error.filename
-            say_error(f"{place}: {error.strerror}" if place else error.strerror)  # no space left, no right to write
+            say_error(
+                f"{place}: {error.strerror}" if place else error.strerror
+            )  # such as no space left, or no permission to write
             raise typer.Exit(1) from error
 
 
@@ -64,7 +66,7 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
-    help="Follow every person in a video and give each one identity that lasts.",
+    help="Track every person in a video and give each one a persistent identity.",
 )
 app.command("track")(track.track)
 app.command("demo")(demo.demo)
@@ -81,8 +83,8 @@ app.add_typer(datasets.app, name="datasets")
 read_paths(app)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"motserve {__version__}")
         raise typer.Exit
 
@@ -91,4 +93,4 @@ def _print_version(wanted: bool) -> None:
 def main(
     version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
 ) -> None:
-    """Follow every person in a video and give each one identity that lasts."""
+    """Track every person in a video and give each one a persistent identity."""

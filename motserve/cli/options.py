@@ -1,4 +1,4 @@
-"""Options that commands share, and the reading of the configuration behind them."""
+"""Options that commands share, and the loading of the configuration from them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ from motserve.files.yaml_reader import read_yaml
 
 
 def writable_file(path: Path | None) -> Path | None:
-    """Refuse a file that could not be written, before hours of work go into what would stand in it.
+    """Refuse an output file that cannot be written, before hours of work produce its content.
 
     Returns:
-        The file; for a link what it leads to, because writing replaces what it writes to.
+        The file; for a link its target, because writing replaces the file.
 
     Raises:
-        typer.BadParameter: It is a folder or a device, or no folder for it can be made.
+        typer.BadParameter: It is a folder or a device, its name is too long, or its folder cannot be made.
     """
     if path is None:
         return None
     if len(os.fsencode(path.name)) > LONGEST_NAME:
-        raise typer.BadParameter(f"{path.name[:_SHOWN]}… is a longer name than a file may have, {LONGEST_NAME} bytes")
+        raise typer.BadParameter(
+            f"{path.name[:_SHOWN]}… is too long for a file name; the limit is {LONGEST_NAME} bytes"
+        )
     if path.exists() and not path.is_file():
         raise typer.BadParameter(f"{path} is a folder or a device, not a file")
     file = path.resolve() if path.is_symlink() else path
@@ -39,16 +41,16 @@ def writable_file(path: Path | None) -> Path | None:
 
 
 def writable_folder(path: Path) -> Path:
-    """Refuse a folder that could not be made or written to. Nothing is made yet: no work, no folder.
+    """Refuse a folder that cannot be made or written to. The folder is not made yet.
 
     Raises:
-        typer.BadParameter: It cannot.
+        typer.BadParameter: The folder cannot be made or written to.
     """
-    there = next(place for place in (path, *path.parents) if place.exists())
-    if not there.is_dir():
-        raise typer.BadParameter(f"{there} is not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise typer.BadParameter(f"{there} cannot be written to")
+    nearest = next(place for place in (path, *path.parents) if place.exists())
+    if not nearest.is_dir():
+        raise typer.BadParameter(f"{nearest} is not a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise typer.BadParameter(f"{nearest} cannot be written to")
     return path
 
 
@@ -65,32 +67,32 @@ SequenceNames = Annotated[
     str | None, typer.Option("--sequences", help="Names of the sequences, separated by commas; all by default.")
 ]
 JsonFile = Annotated[
-    Path | None, typer.Option("--json", help="File for the numbers and their stamp.", callback=writable_file)
+    Path | None, typer.Option("--json", help="JSON file for the numbers and their provenance.", callback=writable_file)
 ]
-UseMlflow = Annotated[bool, typer.Option("--mlflow", help="Log the run to MLflow, as the section mlflow says.")]
+UseMlflow = Annotated[bool, typer.Option("--mlflow", help="Log the run to MLflow, as configured in section mlflow.")]
 
 CandidateWeights = Annotated[
-    list[str] | None, typer.Option("--weights", help="Weights of one candidate; may be given several times.")
+    list[str] | None, typer.Option("--weights", help="Weights of a candidate; may be given several times.")
 ]
 CandidatesFile = Annotated[
     Path | None,
     typer.Option(
-        "--candidates", help="YAML file: the name of each candidate, and what it changes in the configuration."
+        "--candidates", help="YAML file that maps the name of each candidate to its changes of the configuration."
     ),
 ]
 
 _LARGEST = 10_000_000
-"""People and embeddings that a benchmark makes up, at the most; more fill the memory of most machines."""
+"""Maximum number of synthetic people or embeddings; more fill the memory of most machines."""
 
 _SHOWN = 40
-"""Characters of a name that is too long to be shown."""
+"""Characters shown of a name that is too long."""
 
 _QUIET: dict[str, Any] = {"logging": {"level": "WARNING", "format": "text"}}
-"""In a terminal the progress bar tells how it goes; files, environment and `--set` win over this."""
+"""Log defaults of the command line, where a progress bar is shown; files, environment and `--set` override them."""
 
 
 def names_of(text: str | None) -> list[str]:
-    """Split names separated by commas; None gives none."""
+    """Split names separated by commas; None gives an empty list."""
     return [name.strip() for name in text.split(",") if name.strip()] if text else []
 
 
@@ -98,7 +100,7 @@ def sizes_of(text: str, option: str) -> list[int]:
     """Return the sizes, from 1 to ten million, in a list separated by commas.
 
     Raises:
-        BadParameter: The text is no such list.
+        typer.BadParameter: The text is not such a list.
     """
     try:
         sizes = [int(size) for size in text.split(",")]
@@ -112,16 +114,16 @@ def sizes_of(text: str, option: str) -> list[int]:
 def choose_candidates(
     settings: Config, section: str, weights: list[str] | None, path: Path | None
 ) -> dict[str, Config]:
-    """Return what is compared: what a file names, each of some weights, or the configuration as it is.
+    """Return the candidates: those of a file, one for each of the weights, or else the configuration itself.
 
     Args:
         settings: The configuration.
-        section: `detector` or `reid`, whose weights are meant.
-        weights: Weights, each a candidate named after them.
+        section: Section of the weights, `detector` or `reid`.
+        weights: Weights; each makes a candidate with the file's name.
         path: File of candidates.
 
     Raises:
-        InvalidConfig: The file is not valid, or a name stands for two candidates.
+        InvalidConfig: The file is not valid, or two candidates have the same name.
     """
     candidates = read_candidates(path, settings, [section]) if path else {}
     for name in weights or ():
@@ -133,15 +135,15 @@ def choose_candidates(
 
 
 def read_candidates(path: Path, settings: Config, sections: Collection[str]) -> dict[str, Config]:
-    """Read what is compared: each candidate is the configuration with some keys changed.
+    """Read a file of candidates, each the configuration with some keys changed.
 
     Args:
         path: The file.
         settings: The configuration.
-        sections: What may be changed; the rest is the same for all, or has no effect on what is compared.
+        sections: Sections that a candidate may change; the others are the same for all candidates.
 
     Raises:
-        InvalidConfig: The file is no such mapping, or a change is not valid or not allowed.
+        InvalidConfig: The file is not such a mapping, or a change is not valid or not allowed.
     """
     try:
         tree = read_yaml(path)
@@ -151,11 +153,11 @@ def read_candidates(path: Path, settings: Config, sections: Collection[str]) -> 
         raise InvalidConfig(f"{path} must name candidates, each with a mapping of what it changes: `name: {{key: …}}`")
     candidates = {}
     for name, changes in tree.items():
-        idle = [key for key in changes if key not in sections]
-        if idle:
+        fixed = [key for key in changes if key not in sections]
+        if fixed:
             raise InvalidConfig(
-                f"{path}, candidate {name}: {', '.join(map(str, idle))} cannot differ between candidates; what can is "
-                f"{' and '.join(sections)}"
+                f"{path}, candidate {name}: {', '.join(map(str, fixed))} cannot differ between candidates; only "
+                f"{' and '.join(sections)} can"
             )
         try:
             candidates[str(name)] = change_config(settings, changes)
@@ -167,16 +169,16 @@ def read_candidates(path: Path, settings: Config, sections: Collection[str]) -> 
 def read_config(
     layers: Sequence[Path | Mapping[str, Any]] | None, overrides: list[str] | None, writes: Iterable[Path | None] = ()
 ) -> Config:
-    """Build the configuration from files, or mappings, and settings, and set up the logs by it.
+    """Build the configuration from layers and overrides, and set up logging.
 
     Args:
         layers: The files and mappings; later ones win.
-        overrides: What `--set` says.
-        writes: Where the command writes its results, which may take hours to make.
+        overrides: Values of `--set`.
+        writes: Paths of the command's results; their disks are checked before hours of work.
 
     Raises:
         InvalidConfig: The configuration is not valid.
-        DiskFull: There is less room for the results than `disk.min_free_bytes`.
+        DiskFull: Less than `disk.min_free_bytes` is free for the results.
     """
     config = load_config([_QUIET, *(layers or [])], parse_overrides(overrides or []))
     setup_logging(config.logging)

@@ -1,4 +1,4 @@
-"""How the command line reads paths: one way for every argument and option of every command."""
+"""Parsing of paths on the command line, the same for every argument and option of every command."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _LIVE: Final = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp",
 
 
 def read_path(text: str | Path) -> Path:
-    """Return the path that a word of the command line means, `~` replaced by the home folder.
+    """Return the path that a command-line argument names, with `~` replaced by the home folder.
 
     Raises:
-        typer.BadParameter: It is empty, or begins with `~` and a user that is not known here.
-        InvalidConfig: It is the address of something that is not on this machine.
+        typer.BadParameter: It is empty, or begins with `~` and the name of an unknown user.
+        InvalidConfig: It is a URL.
     """
     address = _ADDRESS.match(str(text))
     if address is not None and not os.path.exists(text):  # noqa: PTH110 - Path.exists raises where a name is too long
-        raise InvalidConfig(f"{without_credentials(str(text))}: {_way_out(address[1].lower(), str(text))}")
+        raise InvalidConfig(f"{without_credentials(str(text))}: {_advice(address[1].lower(), str(text))}")
     try:
         return local_path(text)
     except ValueError as error:
@@ -36,9 +36,9 @@ def read_path(text: str | Path) -> Path:
 
 
 def read_paths(app: typer.Typer) -> None:
-    """Let every parameter of an application that is a path be read by `read_path`.
+    """Make `read_path` parse every path parameter of an application.
 
-    It is done here, over the commands that there are, so that no option can be forgotten.
+    It is applied to all registered commands, so that no option can be forgotten.
     """
     for command in app.registered_commands:
         function: Any = command.callback
@@ -48,7 +48,7 @@ def read_paths(app: typer.Typer) -> None:
             for info in metadata:
                 if isinstance(info, ParameterInfo) and _is_path(kind):
                     info.parser = read_path
-        function.__annotations__ = hints  # texts would be evaluated again, to parameters without the parser
+        function.__annotations__ = hints  # string annotations would be evaluated again, without the parser
     for group in app.registered_groups:
         if group.typer_instance is not None:
             read_paths(group.typer_instance)
@@ -58,9 +58,9 @@ def _is_path(kind: Any) -> bool:
     return bool(kind == Path) or any(_is_path(part) for part in get_args(kind))
 
 
-def _way_out(scheme: str, text: str) -> str:
+def _advice(scheme: str, text: str) -> str:
     if scheme in _LIVE:
-        return "live sources are not read yet; record it to a file, for example with FFmpeg, and give that"
+        return "live streams are not supported yet; record the stream to a file, for example with FFmpeg, and give that"
     if scheme == "file":
         return f"give the path itself, {text[len('file://') :]}"
-    return "addresses are not read here; download it and give the path of the file"
+    return "URLs are not supported; download the file and give its path"

@@ -1,4 +1,4 @@
-"""The progress bar of commands that go through several sequences; none where there is no terminal."""
+"""The progress bar of commands that process several sequences; without a terminal it is not shown."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from motserve.lab.experiments.detections import Progress as Tell
+from motserve.lab.experiments.detections import Progress as NotifyProgress
 
 _console = Console(stderr=True)
 
 
 @contextmanager
-def sequence_progress(doing: str) -> Iterator[Tell]:
-    """Show a bar for each sequence, from the first word of it until its last frame.
+def sequence_progress(doing: str) -> Iterator[NotifyProgress]:
+    """Show a bar for each sequence, from its first progress report to its last frame.
 
     Args:
-        doing: What is done to the sequences, such as `detecting`.
+        doing: Action that the bar names, such as `detecting`.
 
     Yields:
-        What takes the word: name of the sequence, frames done, and of how many.
+        Callback of progress: sequence name, frames done, total frames.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_console, transient=True, disable=not _console.is_terminal) as bar:
         tasks = {}
 
-        def tell(name: str, done: int, total: int | None) -> None:
+        def notify_progress(name: str, done: int, total: int | None) -> None:
             if name not in tasks:
                 tasks[name] = bar.add_task(f"{doing} {escape(name)}", total=total)
             bar.update(tasks[name], completed=done, total=total)
 
-        yield tell
+        yield notify_progress

@@ -1,4 +1,4 @@
-"""`motserve store`: what the service has stored, copied while it runs and put back."""
+"""`motserve store`: backs up the service's storage while it runs, and restores it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from motserve import __version__
 from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.serving.stores.backup import Backup, back_up, restore
 
-app = typer.Typer(no_args_is_help=True, help="What the service has stored: jobs, videos, people.")
+app = typer.Typer(no_args_is_help=True, help="Back up and restore the service's storage: jobs, videos, people.")
 console = Console()
 
 
 @app.command("backup")
 def backup(
-    folder: Annotated[Path, typer.Argument(help="Folder of the backup; a new or an empty one.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the backup; new or empty.")],
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
-    """Copy all that is in serving.storage_dir into FOLDER, while the service runs."""
+    """Copy serving.storage_dir into FOLDER; the service may be running."""
     storage = read_config(config, overrides).serving.storage_dir
-    _tell(back_up(storage, folder, __version__), f"copied to {folder}")
+    _print_summary(back_up(storage, folder, __version__), f"copied to {folder}")
 
 
 @app.command("restore")
@@ -34,10 +34,10 @@ def restore_backup(
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
-    """Put the backup in FOLDER into serving.storage_dir, which must be empty, before the service is started on it."""
+    """Restore the backup in FOLDER to serving.storage_dir, which must be empty; start the service afterwards."""
     storage = read_config(config, overrides).serving.storage_dir
-    _tell(restore(folder, storage), f"restored to {storage}")
+    _print_summary(restore(folder, storage), f"restored to {storage}")
 
 
-def _tell(done: Backup, what: str) -> None:
+def _print_summary(done: Backup, what: str) -> None:
     console.print(f"{done.videos} videos, {done.bytes / 1e6:.1f} MB, {escape(what)}", highlight=False)

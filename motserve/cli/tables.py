@@ -1,4 +1,4 @@
-"""How tables look in the terminal: names to the left, numbers to the right, no number cut."""
+"""Tables for the terminal: names left-aligned, numbers right-aligned and never truncated."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _LEAST_NUMBERS = 24  # characters that names leave to the numbers
 class NumberTable:
     """Columns of names, then columns of numbers.
 
-    Where the terminal is too narrow for all the numbers, those that are left follow in a table below; a digit that is
-    cut off would make another number. Names are cut only where next to no room is left.
+    If the terminal is too narrow for all columns of numbers, the others follow in a table below; a truncated number
+    would be a wrong number. Names are truncated only if the numbers have almost no room.
 
     Attributes:
         headings: Headings of the columns.
-        rows: The cells of each row; a row named `combined` stands out.
-        title: What stands above the table.
+        rows: The cells of each row; a row named `combined` is bold.
+        title: Title above the table.
         names: Columns of names.
-        starts: Whether a row begins a section; none does where it is empty.
+        starts: For each row, whether it begins a section; empty for no sections.
     """
 
     headings: Sequence[str]
@@ -42,22 +42,22 @@ class NumberTable:
     starts: Sequence[bool] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Lay the table out for the width that there is."""
+        """Lay the table out for the available width."""
         widths = self._widths(options.max_width)
         numbers = range(self.names, len(self.headings))
         for part, columns in enumerate(_lines_of_columns(widths, self.names, numbers, options.max_width)):
-            yield self._part([*range(self.names), *columns], widths, None if part else self.title)
+            yield self._subtable([*range(self.names), *columns], widths, None if part else self.title)
 
     def _widths(self, room: int) -> list[int]:
         widths = [max(map(cell_len, column)) for column in zip(self.headings, *self.rows, strict=True)]
-        wanted = sum(widths[: self.names])
+        needed = sum(widths[: self.names])
         left = room - _LEAST_NUMBERS - _GAP * self.names
-        if wanted > left:
-            shares = [max(_LEAST_NAME, left * width // wanted) for width in widths[: self.names]]
+        if needed > left:
+            shares = [max(_LEAST_NAME, left * width // needed) for width in widths[: self.names]]
             widths[: self.names] = map(min, widths, shares)
         return widths
 
-    def _part(self, columns: Sequence[int], widths: Sequence[int], title: str | None) -> Table:
+    def _subtable(self, columns: Sequence[int], widths: Sequence[int], title: str | None) -> Table:
         table = Table(
             title=title and escape(readable(title)),
             title_justify="left",
@@ -86,14 +86,14 @@ def number_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: 
 
     Args:
         headings: Headings of the columns.
-        rows: The cells of each row; a row named `combined` stands out.
-        title: What stands above the table.
+        rows: The cells of each row; a row named `combined` is bold.
+        title: Title above the table.
     """
     return NumberTable(headings, [list(map(readable, row)) for row in rows], title)
 
 
 def comparison_table(comparison: Comparison) -> NumberTable:
-    """Return a comparison as a table; a candidate with several rows is named once."""
+    """Return a comparison as a table; the name of a candidate with several rows is shown once."""
     headings = [column.heading for column in comparison.columns]
     rows = comparison.cells()
     first = [row[0] for row in rows]
@@ -106,7 +106,7 @@ def comparison_table(comparison: Comparison) -> NumberTable:
 
 
 def _lines_of_columns(widths: Sequence[int], names: int, numbers: Sequence[int], room: int) -> Iterator[list[int]]:
-    """Yield as many columns of numbers as fit beside the names, then those that are left."""
+    """Yield groups of number columns, each as wide as fits beside the names."""
     taken = sum(widths[:names]) + _GAP * names
     line: list[int] = []
     for column in numbers:

@@ -18,10 +18,10 @@ _ESCAPES: Final = "motserve.escapes"
 
 
 def accept_any_text() -> None:
-    """Let standard output and standard error write what their encoding lacks as escapes, where they would fail."""
+    """Make standard output and standard error write characters that their encoding lacks as escapes, not fail."""
     codecs.register_error(_ESCAPES, _escaped)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a host program may have put something else there
+        if isinstance(stream, io.TextIOWrapper):  # a host program may have replaced the stream
             stream.reconfigure(errors=_ESCAPES)
 
 
@@ -43,7 +43,7 @@ def _end(number: int, _: object) -> None:
 
 
 def say_error(message: str) -> None:
-    """Print what went wrong as one line on standard error; libraries give their reasons in several."""
+    """Print an error message as one line on standard error; messages of libraries have several."""
     line = escape(readable(" ".join(message.splitlines())))
     Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {line}", highlight=False)
 

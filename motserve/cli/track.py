@@ -1,4 +1,4 @@
-"""`motserve track`: one video or image folder, tracked in this process."""
+"""`motserve track`: tracks one video or image folder in this process."""
 
 from __future__ import annotations
 
@@ -61,17 +61,17 @@ def track(
     overrides: Overrides = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder for the results; by default one of its own, runs/<name of the video>, -2, -3, …"),
+        typer.Option(help="Folder for the results; by default a new one, runs/<name of the video>, then -2, -3, …"),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what an earlier run has left in --output, and nothing else.")
+        bool, typer.Option("--overwrite", help="Replace the files of an earlier run in --output; other files stay.")
     ] = False,
     format: Annotated[Format, typer.Option(help="Format of the tracks.")] = "json",  # noqa: A002
-    save_video: Annotated[bool, typer.Option("--save-video", help="Write annotated.mp4 too.")] = False,
+    save_video: Annotated[bool, typer.Option("--save-video", help="Also write annotated.mp4.")] = False,
 ) -> None:
     """Track every person in VIDEO.
 
-    Of a video that turns out to be broken, the tracks up to there are kept and marked; the exit code is 3.
+    If the video turns out to be broken, the tracks up to that point are kept and marked; the exit code is 3.
     """
     settings = read_config(config, overrides)
     _check_places(video, output, save_video, settings)
@@ -104,7 +104,7 @@ def track(
             try:
                 _draw(video, lines, run.staging / ANNOTATED, models, settings, progress, outcome)
             except BaseException:
-                run.publish()  # the tracks are whole, and cost more than the picture of them
+                run.publish()  # the tracks are complete and cost more than the annotated video
                 console.print(f"[yellow]tracks without video:[/] {escape(readable(run.path / target.name))}")
                 raise
         run.publish()
@@ -114,16 +114,16 @@ def track(
 
 
 def _check_places(video: Path, output: Path | None, save_video: bool, settings: Config) -> None:
-    """Refuse before anything is loaded what could only fail in the end.
+    """Refuse, before anything is loaded, a run that could only fail at its end.
 
     Raises:
-        NotFound: The video is a link that leads nowhere.
+        NotFound: The video is a broken link.
         InvalidVideo: It is neither a file nor a folder.
-        InvalidConfig: It is one of the files that the run would replace.
-        DiskFull: There is not room enough.
+        InvalidConfig: The video is one of the files that the run would replace.
+        DiskFull: There is not enough free disk space.
     """
     if video.is_symlink() and not video.exists():
-        raise NotFound(f"there is no video at {video}: it is a link to {video.readlink()}, and nothing is there")
+        raise NotFound(f"there is no video at {video}: it is a link to {video.readlink()}, which does not exist")
     if video.exists() and not video.is_file() and not video.is_dir():
         raise InvalidVideo(f"{video} is a pipe or a device; a video is a file or a folder of pictures")
     if output is not None and video.resolve() in [(output / name).resolve() for name in RUN_FILES]:
@@ -136,10 +136,10 @@ def _check_places(video: Path, output: Path | None, save_video: bool, settings: 
 
 
 def _track_to_lines(video: Path, lines: Path, settings: Config, progress: Progress) -> tuple[LocalModels, _Outcome]:
-    """Track into a file of lines, which memory does not have to hold."""
+    """Track a video and write the results to a file line by line, so that they need not fit in memory."""
     with open_video(video, settings.video) as source:
-        models, finisher = LocalModels(settings), PostProcessor(settings)
-        stats, book = PipelineStats(), finisher.new_history((source.info.width, source.info.height))
+        models, postprocessor = LocalModels(settings), PostProcessor(settings)
+        stats, history = PipelineStats(), postprocessor.new_history((source.info.width, source.info.height))
         task = progress.add_task("tracking", total=source.info.frame_count, speed="")
 
         async def run() -> None:
@@ -147,7 +147,7 @@ def _track_to_lines(video: Path, lines: Path, settings: Config, progress: Progre
             size = (info.width, info.height)
             chunks = track_frames(
                 source.frames(), models.detect, models.embed, settings, stats, info.rate_hz, size,
-                on_embedded=book.add if book else None, embed_boxes=models.embed_boxes,
+                on_embedded=history.add if history else None, embed_boxes=models.embed_boxes,
             )  # fmt: skip
             async with aclosing(chunks):
                 async for chunk in chunks:
@@ -164,16 +164,18 @@ def _track_to_lines(video: Path, lines: Path, settings: Config, progress: Progre
                     raise
                 failure = error
         seconds = time.monotonic() - started
-        if finisher:
-            stats.identities = _finish(lines, models, finisher, book)
+        if postprocessor:
+            stats.identities = _postprocess(lines, models, postprocessor, history)
         progress.update(task, total=stats.frames)
-        used = {**models.models, **finisher.weights}
+        used = {**models.models, **postprocessor.weights}
         return models, _Outcome(source.info, used, stats, seconds, source.frames_damaged, failure)
 
 
-def _finish(lines: Path, models: LocalModels, finisher: PostProcessor, book: EmbeddingHistory | None) -> int:
-    """Finish a file of lines in place, and return how many identities are left in it."""
-    frames = finisher(list(read_results(lines, models.class_names)), book)
+def _postprocess(
+    lines: Path, models: LocalModels, postprocessor: PostProcessor, history: EmbeddingHistory | None
+) -> int:
+    """Postprocess a file of results in place, and return its number of identities."""
+    frames = postprocessor(list(read_results(lines, models.class_names)), history)
     with replacing(lines) as partial, ResultWriter(partial, models.class_names) as results:
         results.append(frames)
     return len({identity for frame in frames for identity in frame.identities.tolist()})

@@ -1,4 +1,4 @@
-"""`motserve tune`: parameters searched on one part of the data, reported on another."""
+"""`motserve tune`: searches parameters on one part of the data and reports their scores on held-out data."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from motserve.lab.tuning.search import Tuned, by_name, halves, nested, tune
 from motserve.models.provenance import stamp
 from motserve.postprocessing import PostProcessor
 
-app = typer.Typer(no_args_is_help=True, help="Search for parameters.")
+app = typer.Typer(no_args_is_help=True, help="Search for the best parameters.")
 console = Console()
 _status = Console(stderr=True)
 
@@ -44,7 +44,7 @@ _SHOWN = ("HOTA", "MOTA", "IDF1", "IDSW")
 
 @app.callback()
 def tuning() -> None:
-    """Search for parameters."""
+    """Search for the best parameters."""
 
 
 @app.command("tracker")
@@ -56,7 +56,7 @@ def tracker(
     sequences: SequenceNames = None,
     held_out: Annotated[
         str | None,
-        typer.Option(help="Sequences to report on, separated by commas; by default the second half of each."),
+        typer.Option(help="Held-out sequences, separated by commas; by default the second half of each sequence."),
     ] = None,
     benchmark: Rules = None,
     output: Annotated[
@@ -66,14 +66,14 @@ def tracker(
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
-    """Search the ranges of `tuning.space` for what tracks best, and report it on data the search never saw."""
+    """Search `tuning.space` for the parameters that track best, and score them on held-out data."""
     settings = with_scores(read_config(config, overrides, writes=[output]), scores, detections)
     cache, models = open_cache(settings), Models(settings)
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
-    apart = names_of(held_out)
-    split = by_name(loaded, apart) if apart else halves(loaded)
-    with _trials(settings) as told:
-        tuned = tune(split, settings, cache, told)
+    held_out_names = names_of(held_out)
+    split = by_name(loaded, held_out_names) if held_out_names else halves(loaded)
+    with _trial_progress(settings) as notify_progress:
+        tuned = tune(split, settings, cache, notify_progress)
     provenance = stamp(
         settings,
         weights={
@@ -83,7 +83,7 @@ def tracker(
         },
         data={sequence.name: sequence.describe() for sequence in loaded},
         libraries=(*MOT_LIBRARIES, "optuna", "ray"),
-        notes={"held_out": apart or "second half of each sequence"},
+        notes={"held_out": held_out_names or "second half of each sequence"},
         sections=[
             "tracker",
             "reid",
@@ -113,20 +113,20 @@ def tracker(
 
 
 @contextmanager
-def _trials(settings: Config) -> Iterator[Any]:
+def _trial_progress(settings: Config) -> Iterator[Any]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_status, transient=True, disable=not _status.is_terminal) as bar:
         task = bar.add_task("searching", total=settings.tuning.trials)
 
-        def tell(number: int, best: float | None) -> None:
-            found = "" if best is None else f", {settings.tuning.objective} {100 * best:.1f}"
-            bar.update(task, completed=number, description=f"searching{found}")
+        def notify_progress(number: int, best: float | None) -> None:
+            best_score = "" if best is None else f", {settings.tuning.objective} {100 * best:.1f}"
+            bar.update(task, completed=number, description=f"searching{best_score}")
 
-        yield tell
+        yield notify_progress
 
 
 def _as_layer(tuned: Tuned, settings: Config) -> dict[str, Any]:
-    """Return the best values as a layer of the configuration; they are nothing to another tracker."""
+    """Return the best values as a configuration layer that names the tracker they belong to."""
     layer = nested(tuned.best)
     if "tracker" in layer:
         layer["tracker"] = {"name": settings.tracker.name, **layer["tracker"]}
@@ -157,8 +157,8 @@ def _table(tuned: Tuned) -> NumberTable:
 def _parameters(tuned: Tuned, settings: Config) -> NumberTable:
     rows = []
     for key, value in tuned.best.items():
-        place: Any = settings
+        start: Any = settings
         for name in key.split("."):
-            place = getattr(place, name)
-        rows.append([key, f"{place:g}", f"{value:.4g}"])
+            start = getattr(start, name)
+        rows.append([key, f"{start:g}", f"{value:.4g}"])
     return number_table(["parameter", "start", "best"], rows)

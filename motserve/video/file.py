@@ -1,4 +1,4 @@
-"""Decodes a video file with FFmpeg through PyAV: real timestamps, upright BGR frames, broken files told apart."""
+"""Decodes a video file with FFmpeg through PyAV: real timestamps, upright BGR frames, broken files refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from motserve.types import Frame, Image
 from motserve.video.base import VideoInfo, VideoSource
 from motserve.video.clock import FrameClock
 from motserve.video.completeness import fragment_is_cut_off, is_cut_off
-from motserve.video.container import declared, duration_s, open_container, pick_stream, refuse_size
+from motserve.video.container import duration_s, open_container, pick_stream, read_declared, refuse_size
 from motserve.video.decoder import PacketDecoder, PacketReader
 from motserve.video.orientation import Orientation
 
@@ -41,17 +41,17 @@ _FALLBACK_RATE_HZ = 25.0  # only spaces frames without any timestamp in a file w
 class VideoFile(VideoSource):
     """A video file, decoded on several threads in one pass.
 
-    The rotation that a camera notes in the file is applied. If the size of the picture changes on the way, later
-    frames are scaled to the size of the first, so that all boxes of the video share one coordinate system. Samples
-    that cannot be decoded are left out and counted, up to a share that the configuration sets.
+    The rotation stored in the file is applied. If the frame size changes within the video, later frames are scaled to
+    the size of the first, so that all boxes of the video share one coordinate system. Samples that cannot be decoded
+    are skipped and counted, up to a configured share.
 
     Args:
         path: The file.
         config: Limits.
-        name: What messages call it.
+        name: Name of the video in messages.
 
     Raises:
-        InvalidVideo: The file is no video, has no frame, is cut off or exceeds a limit.
+        InvalidVideo: The file is not a video, has no frame, is cut off or exceeds a limit.
     """
 
     def __init__(self, path: Path, config: VideoConfig, name: str) -> None:
@@ -64,7 +64,7 @@ class VideoFile(VideoSource):
         try:
             container = self._containers[0]
             self._stream = pick_stream(container, config, name)
-            self._declared = declared(container, self._stream)
+            self._declared = read_declared(container, self._stream)
             self._refuse_count(self._declared.samples)
             self._reader = PacketReader(container, self._stream)
             self._packets = self._reader.read()
@@ -74,7 +74,7 @@ class VideoFile(VideoSource):
             self._pictures = self._decode()
             first = next(self._pictures, None)
             if first is None:
-                raise InvalidVideo(f"{name} holds no frame that can be decoded")
+                raise InvalidVideo(f"{name} has no frame that can be decoded")
             self._first: VideoFrame | None = first
             self._size = first.width, first.height
             self._orientation = Orientation.of(first)
@@ -94,7 +94,7 @@ class VideoFile(VideoSource):
         return self._lost + self._decoder.damaged
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
-        """Walk through the frames, once; see `VideoSource.frames`."""
+        """Iterate over the frames, once; see `VideoSource.frames`."""
         pictures = chain((self._claim(),), self._pictures)
         return self._walk(pictures, start)
 
@@ -115,10 +115,10 @@ class VideoFile(VideoSource):
             container.close()
 
     def _claim(self) -> VideoFrame:
-        """Hand out the first picture, once."""
+        """Return the first frame, once."""
         first, self._first = self._first, None
         if first is None:
-            raise RuntimeError(f"{self._name} can be walked through once; open it again")
+            raise RuntimeError(f"{self._name} can be read only once; open it again")
         return first
 
     def _walk(self, pictures: Iterator[VideoFrame], start: int) -> Iterator[Frame]:
@@ -147,7 +147,7 @@ class VideoFile(VideoSource):
     def _image(self, picture: VideoFrame) -> Image:
         width, height = self._size
         try:
-            # One thread: the decoder's threads keep the cores busy; splitting a picture costs more than it gains.
+            # One thread: the decoder uses the cores, and splitting a frame costs more than it gains.
             bgr = self._reformatter.reformat(picture, width, height, "bgr24", threads=1).to_ndarray()
         except (av.FFmpegError, ValueError) as error:
             raise InvalidVideo(
@@ -170,7 +170,7 @@ class VideoFile(VideoSource):
         self._refuse_damage()
 
     def _single_decoder(self) -> VideoCodecContext:
-        """Open the file a second time, for a decoder that tells at once which sample is damaged."""
+        """Open the file a second time, for a decoder that reports at once which sample is damaged."""
         container = open_container(self._path, self._config, self._name)
         self._containers.append(container)
         stream = pick_stream(container, self._config, self._name)
@@ -196,10 +196,10 @@ class VideoFile(VideoSource):
             )
         length = self._length_s()
         if length is None or not form.startswith(_DECLARE_DURATION):
-            # FFmpeg passes on no length of an ASF that is not as large as its header says.
+            # FFmpeg gives no length for an ASF file that is smaller than its header declares.
             if form.startswith("asf") and is_cut_off(self._path, form):
                 raise InvalidVideo(
-                    f"{self._name} is cut off: its header declares more bytes than there are, and it ends after "
+                    f"{self._name} is cut off: its header declares more bytes than it has, and it ends after "
                     f"{self._decoder.decoded} frames"
                 )
             return
@@ -218,7 +218,7 @@ class VideoFile(VideoSource):
         length = duration_s(self._containers[0])
         rate = self._stream.average_rate
         if self._containers[0].format.name == "avi" and rate:
-            # where its index is cut off, FFmpeg guesses the length from that of the file
+            # without its index, FFmpeg guesses the length from the file size
             length = max(length or 0.0, float(self._stream.frames / rate))
         return length
 
@@ -245,15 +245,15 @@ class VideoFile(VideoSource):
             )
 
     def _describe(self) -> VideoInfo:
-        said = self._declared
+        declared = self._declared
         width, height = self._orientation.size(*self._size)
-        aspect = 1 / said.pixel_aspect if self._orientation.swap else said.pixel_aspect
+        aspect = 1 / declared.pixel_aspect if self._orientation.swap else declared.pixel_aspect
         return VideoInfo(
             width,
             height,
-            said.rate_hz,
-            said.frame_count,
-            said.duration_s,
+            declared.rate_hz,
+            declared.frame_count,
+            declared.duration_s,
             self._stream.codec_context.name,
             float(aspect),
         )

@@ -93,7 +93,7 @@ def test_models_list_says_what_is_here_and_what_is_used(motserve: Motserve, untr
     assert "[1]" in text
 
 
-def test_models_pull_fails_when_the_preferred_weights_cannot_be_had(
+def test_models_pull_fails_when_the_preferred_weights_are_not_available(
     motserve: Motserve, untrained_detector: Path
 ) -> None:
     Path("models").mkdir()
@@ -103,7 +103,7 @@ def test_models_pull_fails_when_the_preferred_weights_cannot_be_had(
         "--set", "reid.weights=reid.onnx", "--set", f"cache_dir={Path.cwd() / 'cache'}",
     )  # fmt: skip
     assert result.exit_code == 4
-    assert result.stderr.splitlines()[-1].startswith("error: preferred weights cannot be had; detector: none.onnx")
+    assert result.stderr.splitlines()[-1].startswith("error: preferred weights are not available; detector: none.onnx")
     assert "reid.onnx" in result.stdout
 
 
@@ -194,7 +194,7 @@ def test_a_folder_that_cannot_be_made_is_exit_code_2(motserve: Motserve, clip: P
     assert files_in(Path()) == ["file"]
 
 
-def test_weights_that_cannot_be_had_are_exit_code_4(motserve: Motserve, clip: Path) -> None:
+def test_unavailable_weights_are_exit_code_4(motserve: Motserve, clip: Path) -> None:
     assert_error(motserve("track", clip, "--set", "detector.weights=/none.pt"), 4, "/none.pt")
     Path("broken.pt").write_bytes(b"no weights")
     assert_error(

@@ -139,7 +139,7 @@ def test_candidates_from_a_file(motserve: Motserve) -> None:
 def test_a_candidate_does_not_take_the_place_of_a_peer(motserve: Motserve) -> None:
     put("c.yaml", "ultralytics-bytetrack: {}\n")
     result = motserve(*TRACKERS, *NO_REID, "--candidates", "c.yaml", "--output", "out")
-    assert_error(result, 2, "a candidate has the name of a peer, ultralytics-bytetrack")
+    assert_error(result, 2, "a candidate has the name of another package's tracker, ultralytics-bytetrack")
     assert not Path("out").exists()
 
 
@@ -147,7 +147,7 @@ def test_a_candidate_does_not_take_the_place_of_a_peer(motserve: Motserve) -> No
 def test_without_a_video_identities_are_left_out_with_a_word_and_without_weights(motserve: Motserve) -> None:
     result = motserve(*TRACKERS, "--peers", "none", "--output", "out", "--set", "reid.weights=/none.pt")
     assert result.exit_code == 0, result.output
-    assert result.stderr == "without identities: there is no video of A, B[1] to look at; give --videos\n"
+    assert result.stderr == "without identities: there is no video of A, B[1]; give --videos\n"
     found = document("out/results.json")
     assert {row["tracker"] for row in found["rows"]} == {"bytetrack"}
     assert found["provenance"]["weights"] == {"detector": None}
@@ -179,7 +179,7 @@ def test_identities_are_compared_where_there_is_a_video(motserve: Motserve, scen
         ("a[x]: {tracker: {match_distance: 5}}", "c.yaml, candidate a[x]: configuration not valid"),
         (
             "a: {detector: {confidence: 0.5}}",
-            "c.yaml, candidate a: detector cannot differ between candidates; what can is ",
+            "c.yaml, candidate a: detector cannot differ between candidates; only ",
         ),
         (None, "cannot read candidates from c.yaml"),
     ],
@@ -429,7 +429,7 @@ def test_whole_sequences_are_held_out(motserve: Motserve) -> None:
     [
         ("{tracker.nope: {low: 0, high: 1}}", "tuning.space: tracker.nope is not a key"),
         ("{tracker.name: {low: 0, high: 1}}", "only numbers can be searched"),
-        ("{tracker.match_distance: {low: 5, high: 9}}", "no set of parameters that was tried is valid"),
+        ("{tracker.match_distance: {low: 5, high: 9}}", "all tried sets of parameters are invalid"),
         ("{tracker.match_distance: {low: 1, high: 0}}", "low 1.0 must be below high 0.0"),
         ("{}", "tuning.space"),
     ],
@@ -471,7 +471,7 @@ def in_experiment(store: Path, name: str) -> list[str]:
 def test_runs_are_found_by_their_scores(motserve: Motserve, monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
     logged = in_experiment(store, "scores")
     result = motserve("runs", *logged, "--json", "none.json")
-    assert (result.exit_code, result.stdout) == (0, "no such runs in experiment scores\n")
+    assert (result.exit_code, result.stdout) == (0, "no matching runs in experiment scores\n")
     assert document("none.json") == []
     assert not list(store.rglob("*.db")), "looking for runs makes no store"
 
@@ -579,7 +579,7 @@ def test_every_tracker_is_measured_on_real_sequences(motserve: Motserve) -> None
     call = ("benchmark", "tracker", *OF_DATA, "--output", "out")
     result = motserve(*call)
     assert result.exit_code == 0, result.output
-    assert result.stderr.startswith("without pictures: there is no video of A, B[1] to look at; the camera is taken ")
+    assert result.stderr.startswith("without pictures: there is no video of A, B[1]; the camera is assumed ")
     assert "left out: deepsort, strongsort; give --videos" in result.stderr
     found = document("out/results.json")
     names = ["bytetrack", "bytetrack-published", "botsort", "ocsort", "sort"]
@@ -608,7 +608,7 @@ def test_every_tracker_is_measured_on_real_sequences(motserve: Motserve) -> None
     assert_usage(motserve("benchmark", "tracker", "--trackers", "sort"), "sequences need their ground truth")
 
 
-def test_a_camera_that_may_move_is_looked_at_where_there_is_a_video(motserve: Motserve, scene: Path) -> None:
+def test_camera_motion_is_estimated_if_there_is_a_video(motserve: Motserve, scene: Path) -> None:
     call = ("benchmark", "tracker", "--gt", scene / "gt", "--detections", scene / "det", "--trackers", "botsort")
     result = motserve(*call, "--output", "out")
     assert result.exit_code == 0, result.output
@@ -624,6 +624,6 @@ def test_a_tracker_that_needs_pictures_says_so(motserve: Motserve) -> None:
     assert_error(motserve(*call), 2, "A: tracker.camera is set, and there is no video", "set tracker.camera=null")
     assert motserve(*call, "--set", "tracker.camera=null").exit_code == 0
     call = (*call, "--set", "tracker.camera=null", "--set", "tracker.appearance={}")
-    assert_error(motserve(*call), 2, "A: botsort goes by appearance", "set tracker.appearance=null")
+    assert_error(motserve(*call), 2, "A: botsort uses embeddings", "set tracker.appearance=null")
     call = ("evaluate", "mot", *OF_DATA, "--run", "--set", "tracker.name=deepsort", *NO_REID)
-    assert_error(motserve(*call), 2, "A: deepsort goes by appearance, and there is no video", "another tracker")
+    assert_error(motserve(*call), 2, "A: deepsort uses embeddings, but there is no video", "another tracker")

@@ -191,7 +191,7 @@ def test_some_sequences_only(motserve: Motserve) -> None:
     call = ("evaluate", "mot", "--gt", "gt", "--results", "results", "--json", "s.json", "--sequences")
     assert motserve(*call, " C, A,").exit_code == 0
     assert list(document("s.json")["sequences"]) == ["A", "C"]
-    assert_error(motserve(*call, "A,Q"), 3, "no ground truth in gt of Q; there is A, B, C")
+    assert_error(motserve(*call, "A,Q"), 3, "no ground truth in gt of Q; available: A, B, C")
     assert_error(motserve(*call, "A,B"), 3, "results has no file of B", "found A.txt, C.txt, Z.txt")
 
 
@@ -208,7 +208,7 @@ def test_a_second_opinion_is_asked_for(motserve: Motserve) -> None:
     assert all(abs(value) < 1e-9 for value in opinion["difference"].values())
 
 
-def test_a_second_opinion_on_nobody_is_a_dash(motserve: Motserve) -> None:
+def test_a_second_opinion_without_people_is_a_dash(motserve: Motserve) -> None:
     put("gt/A.txt", "")
     put("results/A.txt", TRUTH)
     result = motserve("evaluate", "mot", "--gt", "gt", "--results", "results", "--second-opinion", "--json", "s.json")
@@ -292,23 +292,23 @@ DOG = b"".join(export(lines_of(TRUTH), "csv")).replace(b"person", b"dog", 4).rep
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("A.json", LOST, "results/A.json has 19 frames where its summary says 20; it is not complete"),
+        ("A.json", LOST, "results/A.json has 19 frames where its summary says 20; it is incomplete"),
         ("A.json", TWICE, "results/A.json, line 10: frame 7 comes after frame 7; frames must increase"),
         ("A.ndjson", SHORT, "results/A.ndjson, line 16: frame 15 is missing"),
-        ("A.csv", DOG, "results/A.csv, line 5: class 'dog' is unknown"),
+        ("A.csv", DOG, "results/A.csv, line 5: class 'dog' is not a person"),
         ("A.txt", "1,1,1,1,2,2,1\n1,2,1,1,2,x,1\n", "results/A.txt, line 2: a field is not a number"),
         ("A.txt", "1,1,1,1,2,2,1\n1,1,1,1,2,2,1\n", "results/A.txt, line 2: ID 1 occurs twice in frame 1"),
         ("A.txt", "1,1,1,1,2,2,1,3\n", "results/A.txt, line 1: class 3 cannot be scored"),
         ("A.txt", "\n21,1,1,1,2,2,1\n", "results/A.txt, line 2: frame 21 of a sequence of 20 frames"),
         ("A.txt", "1000000000000,1,1,1,2,2,1\n", "results/A.txt, line 1: frame must be a whole number"),
-        ("A.txt", "1,-1,1,1,2,2,1\n", "results/A.txt, line 1: ID -1 is no track"),
+        ("A.txt", "1,-1,1,1,2,2,1\n", "results/A.txt, line 1: ID -1 is not a track"),
         ("A.txt", "1,1,1,1,-2,2,1\n", "results/A.txt, line 1: "),
         ("A.txt", "1,1,nan,1,2,2,1\n", "results/A.txt, line 1: "),
         ("A.txt", gzip.compress(b"1,1,1,1,2,2,1"), "results/A.txt is not a text file"),
         ("A.json", "[]", "results/A.json, line 1: no list of `frames`"),
         ("A.json", "", "results/A.json, line 1: not JSON"),
-        ("A.md", "", "results has no file of A: looked for A{.json,"),
-        ("A.txt/x", "", "results has no file of A: looked for A{.json,"),
+        ("A.md", "", "results has no file of A: searched A{.json,"),
+        ("A.txt/x", "", "results has no file of A: searched A{.json,"),
     ],
 )
 def test_tracks_that_cannot_be_scored_are_exit_code_3_with_file_and_line(
@@ -330,12 +330,12 @@ def test_tracks_that_cannot_be_scored_are_exit_code_3_with_file_and_line(
         ("none", "results", "no ground truth at none"),
         ("results", "none", "none"),
         ("gt", "none", "neither a file nor a folder none"),
-        ("gt", "gt", "gt has no file of A, B: looked for"),
+        ("gt", "gt", "gt has no file of A, B: searched"),
         ("gt", "results/A.txt", "results/A.txt is one file, the ground truth has 2 sequences: A, B"),
         ("empty", "results", "empty holds no ground truth"),
         ("gt/A", "empty", "empty has no file of A"),
-        ("split", "results", "ground truth of A is there twice: split/test/A/gt/gt.txt and split/train/A/gt/gt.txt"),
-        ("gt/A", "twice", "the file of A is there twice: twice/A.json and twice/A.txt"),
+        ("split", "results", "there are two ground truths of A: split/test/A/gt/gt.txt and split/train/A/gt/gt.txt"),
+        ("gt/A", "twice", "there are 2 files of A, such as twice/A.json and twice/A.txt"),
         ("gt/A", "results/notes.md", "results/notes.md: tracks are read from .csv, .json, .ndjson, .txt"),
     ],
 )
@@ -520,18 +520,20 @@ def test_public_detections_are_tracked_by_the_rank_of_their_scores_or_as_it_is_s
     call = (*MOT, "--run", "--detections", "det", *NO_REID, "--json", "s.json")
     result = motserve(*call)
     assert result.exit_code == 0, result.output
-    said = "scores of A go from 61 to 80 and are replaced by their rank (rank); --scores chooses another way\n"
+    said = (
+        "scores of A range from 61 to 80 and are replaced by their rank (rank); --scores selects another conversion\n"
+    )
     assert result.stderr == said
     data = document("s.json")["provenance"]["data"]
     assert (data["A"]["detections"]["scores"], data["B"]["detections"]["scores"]) == ("rank", "as-is")
     assert data["A"]["detections"]["score_range"] == [61, 80]
     result = motserve(*call, "--scores", "logistic")
     assert result.stderr == (
-        "scores of A, B go from 0.9 to 80 and are taken for log-odds (logistic); --scores chooses another way\n"
+        "scores of A, B range from 0.9 to 80 and are read as log-odds (logistic); --scores selects another conversion\n"
     )
     assert document("s.json")["sequences"]["A"]["MOTA"] == 1
     assert document("s.json")["provenance"]["data"]["B"]["detections"]["scores"] == "logistic"
-    assert_error(motserve(*call, "--scores", "as-is"), 3, "A.txt, line 1: score 61 is no confidence in [0, 1]")
+    assert_error(motserve(*call, "--scores", "as-is"), 3, "A.txt, line 1: score 61 is not a confidence in [0, 1]")
     assert_usage(motserve(*MOT, "--run", *NO_REID, "--scores", "rank"), "--scores goes with --detections")
     detection = ("evaluate", "detection", "--gt", "gt", "--detections", "det")
     assert "replaced by their rank" in motserve(*detection, "--scores", "rank").stderr
@@ -709,11 +711,11 @@ def test_a_confidence_that_was_set_has_no_part_in_average_precision(motserve: Mo
     put("det/A.txt", [(row[0], -1, *row[2:6], 0.3) for row in TRUTH])
     call = ("evaluate", "detection", "--gt", "gt", "--detections", "det", "--json", "d.json")
     said = motserve(*call, "--set", "detector.confidence=0.65").stderr
-    assert said.startswith("detector.confidence=0.65 has no part in average precision")
+    assert said.startswith("detector.confidence=0.65 does not affect average precision")
     assert document("d.json")["combined"]["mAP50"] == 1
 
 
-def test_detections_of_nobody_are_dashes(motserve: Motserve) -> None:
+def test_scores_without_ground_truth_are_dashes(motserve: Motserve) -> None:
     put("gt/A.txt", "")
     put("det/A.txt", "1,-1,1,1,10,10,0.5\n")
     result = motserve("evaluate", "detection", "--gt", "gt", "--detections", "det", "--json", "d.json")
@@ -726,7 +728,7 @@ def test_detections_of_nobody_are_dashes(motserve: Motserve) -> None:
     ("content", "said"),
     [
         ("1,-1,1,1,4e8,5,0.5\n", "A.txt, line 1: the box reaches beyond 1000000 pixels"),
-        ("1,-1,1,1,5,5,0.5\n21,-1,1,1,5,5,0.5\n", "A.txt, line 2: frame behind the end of A, which has 20"),
+        ("1,-1,1,1,5,5,0.5\n21,-1,1,1,5,5,0.5\n", "A.txt, line 2: frame after the end of A, which has 20"),
         ("1,-1,1,1,5\n", "A.txt, line 1: 5 columns"),
     ],
 )
@@ -767,7 +769,7 @@ def test_a_yolo_data_set_is_detected_in(motserve: Motserve, networks: list[str])
     assert_error(motserve(*call), 3, "set[1]/labels/val/b.txt, line 2: class 7 is unknown; the data set has 0, 1")
     put("set[1]/data.yaml", "val: images/val\nnames: [dog, car]\n")
     put("set[1]/labels/val/b.txt", "")
-    assert_error(motserve(*call), 3, "none of its classes dog, car is one that the detector was asked for: person")
+    assert_error(motserve(*call), 3, "the detector detects none of its classes dog, car, only person")
 
 
 # --- evaluate reid
@@ -810,7 +812,9 @@ def test_crops_that_cannot_be_used_are_exit_code_3(motserve: Motserve, crops: Pa
     assert_error(motserve(*call, "msmt17"), 3, "crops[1] is not laid out as msmt17", "bounding_box_test/, query/")
     assert_error(motserve("evaluate", "reid", "--root", "none", "--protocol", "market1501", *networks), 3, "none")
     put(crops / "query/0009_c1s1_000009_01.jpg", b"no picture")
-    assert_error(motserve(*call, "market1501"), 3, "crops[1]/query/0009_c1s1_000009_01.jpg is no whole JPEG or PNG")
+    assert_error(
+        motserve(*call, "market1501"), 3, "crops[1]/query/0009_c1s1_000009_01.jpg is not a complete JPEG or PNG"
+    )
     put(crops / "query/holiday.jpg", b"no name")
     assert_error(motserve(*call, "market1501"), 3, "crops[1]/query/holiday.jpg: the name does not say")
     shutil.rmtree(crops / "query")

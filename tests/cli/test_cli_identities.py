@@ -126,7 +126,7 @@ def test_what_calibration_cannot_do_is_said(motserve: Motserve, embedder: list[s
     assert_error(motserve(*calibrate, "--root", "nowhere"), 3, "nowhere")
     assert_error(motserve(*calibrate, "--root", "crops"), 3, "more than 10 people", "remembered")
     Path("ids.txt").write_text("77\n")
-    assert_error(motserve(*calibrate, "--root", "crops", "--people", "ids.txt"), 3, "no crops of the people asked for")
+    assert_error(motserve(*calibrate, "--root", "crops", "--people", "ids.txt"), 3, "no crops of the selected people")
 
 
 @pytest.mark.usefixtures("crops")

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from cli_checks import Motserve, assert_error, files_in
 
-from motserve import disk
 from motserve.cli import track as track_command
+from motserve.files import disk
 
 LATIN = os.fsdecode(b"caf\xe9")
 """A name in Latin-1, as old cameras and archives write it."""
@@ -184,20 +184,20 @@ def test_tracks_are_kept_where_the_drawing_fails(
     result = motserve("track", clip, *plain, "--output", "out", "--save-video")
     assert result.exit_code == 1
     assert "tracks without video: out/tracks.json" in result.stderr
-    assert result.stderr.splitlines()[-1] == "error: out: No space left on device; make room and begin again"
+    assert result.stderr.splitlines()[-1] == "error: out: No space left on device; free disk space and try again"
     assert files_in() == ["out/tracks.json"]
 
 
 # --- disks ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_disk_with_too_little_room_is_told_before_work_begins(
+def test_too_little_disk_space_is_reported_before_work_begins(
     motserve: Motserve, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk, "free_bytes", lambda _: 5_000_000)
     monkeypatch.setattr(track_command, "open_video", None)
     result = motserve("track", clip, "--output", "out")
-    assert_error(result, 1, "out: 5.0 MB are free on its disk, and 33.6 MB are needed", "disk.min_free_bytes")
+    assert_error(result, 1, "out: 5.0 MB are free on its disk, but 33.6 MB are required", "disk.min_free_bytes")
     share = ("--set", "disk.annotated_share=10", "--set", f"disk.min_free_bytes={5_000_000 - clip.stat().st_size}")
     assert_error(motserve("track", clip, *share, "--save-video"), 1, "disk.annotated_share")
     for command in (
@@ -229,7 +229,7 @@ def test_writers_that_name_no_file_do_not_end_in_a_traceback(
 
     monkeypatch.setattr("motserve.results.store.ResultWriter._write", fail)
     result = motserve("track", clip, *plain, "--output", "out")
-    assert_error(result, 1, f"out: {os.strerror(error)}; make room")
+    assert_error(result, 1, f"out: {os.strerror(error)}; free disk space")
     assert not Path("out").exists()
 
 
@@ -254,7 +254,7 @@ def test_what_is_no_file_is_called_what_it_is(motserve: Motserve, clip: Path) ->
     Path("circle.mp4").symlink_to("circle.mp4")
     assert_error(motserve("track", "pipe.mp4"), 3, "pipe.mp4 is a pipe or a device")
     assert_error(motserve("track", "/dev/zero"), 3, "/dev/zero is a pipe or a device")
-    assert_error(motserve("track", "broken.mp4"), 3, "it is a link to none.mp4, and nothing is there")
+    assert_error(motserve("track", "broken.mp4"), 3, "it is a link to none.mp4, which does not exist")
     assert_error(motserve("track", "circle.mp4"), 3, "it is a link to circle.mp4")
     assert motserve("track", "n" * 300).exit_code != 0
     assert files_in() == []

@@ -40,7 +40,7 @@ def test_an_exception_stays_on_its_line() -> None:
 
 
 @pytest.mark.parametrize("value", [{1: 2}, 2**70, "name\udcff.mp4", object(), {"a": {1, 2}}])
-def test_no_value_loses_the_line(value: object, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_value_can_be_logged(value: object, capsys: pytest.CaptureFixture[str]) -> None:
     stream = io.StringIO()
     setup_logging(LoggingConfig(), stream)
     logger.warning("odd", extra={"value": value})
@@ -64,7 +64,7 @@ def test_level_and_text_format() -> None:
     assert line.endswith("WARNING motserve.test: shown")
 
 
-def test_setting_up_again_replaces_and_leaves_the_host_alone() -> None:
+def test_a_second_setup_replaces_the_first_and_keeps_the_root_handlers() -> None:
     root = logging.getLogger().handlers[:]
     first, second = io.StringIO(), io.StringIO()
     setup_logging(LoggingConfig(), first)

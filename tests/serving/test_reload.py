@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from ray.exceptions import RayTaskError
 
 from motserve.config import Config, change_config, load_config
-from motserve.config.sections import Role
+from motserve.config.base import Role
 from motserve.errors import Conflict, InvalidConfig, MotserveError, NotReady
 from motserve.serving.api.deployment import build_http
 from motserve.serving.api.service import Service

@@ -21,18 +21,18 @@ from motserve.models.checksums import checksum
 from motserve.models.registry import Card, Scores, write_card
 from training.bundled import __main__ as command
 from training.bundled.backdrops import Pictures, prepare_pictures
-from training.bundled.background import empty_place, unexplained
+from training.bundled.background import estimate_background, unlabelled_share
 from training.bundled.config import CropSetConfig, LabelConfig, MaterialConfig, SceneSource, SetConfig
 from training.bundled.crops import write_crops
 from training.bundled.cutting import cut_person
-from training.bundled.detector_set import read_props, write_set
+from training.bundled.detector_set import read_overlays, write_set
 from training.bundled.footage import Labels, occluded_by, open_scene
 from training.bundled.make import Workshop, make_detector, make_embedder
 from training.bundled.material import Material, prepare_scene, read_cut
 from training.bundled.ship import ship
 from training.bundled.windows import cut_window
-from training.color_jitter import relit
-from training.overlays import Dye, Dyes, Props, draw_dye, draw_place, dress_person, wear
+from training.color_jitter import jitter_colors
+from training.overlays import Dye, Dyes, Overlays, draw_backdrop, draw_dye, dress_person, dye_clothes
 from training.rendered.command import labels_of, write_dataset
 from training.rendered.config import PictureConfig, RenderedPictures
 from training.rendered.pictures import pictures
@@ -76,7 +76,7 @@ def settings() -> MaterialConfig:
         detector=SetConfig(
             train_pictures=12,
             validation_pictures=4,
-            pictures=PictureConfig(longer_side=128, photographed=1, photographed_places=1, most_things=2, empty=0),
+            pictures=PictureConfig(longer_side=128, photographed=1, photographed_backdrops=1, most_things=2, empty=0),
         ),
         embedder=CropSetConfig(height=64, width=32, recoloured=2, rendered=2, validation=2, views=4, filmed_views=6),
     )  # fmt: skip
@@ -95,9 +95,9 @@ def test_a_scene_is_taken_apart_into_frames_labels_place_and_people(
 ) -> None:
     assert [int(file.stem) % 2 for file in material.frames] == [0] * len(material.frames)
     assert len(material.labels) == len(material.frames) > 5
-    assert material.place().shape == (PLACE.height, PLACE.width, 3)
+    assert material.background().shape == (PLACE.height, PLACE.width, 3)
     empty = next(render(PLACE.model_copy(update={"people": 0}))).frame.image
-    assert np.abs(material.place().astype(int) - empty).mean() < 4, "nobody is in the empty place"
+    assert np.abs(material.background().astype(int) - empty).mean() < 4, "nobody is in the empty place"
     views = [view for person in material.views() for view in person]
     assert len(views) > 5
     for view in views:
@@ -128,9 +128,9 @@ def test_footage_without_ground_truth_is_labelled_by_tracks_that_persist(data: P
     assert found / wanted > 0.7
 
 
-def test_a_video_in_which_nobody_is_sure_is_refused_by_name(data: Path) -> None:
+def test_a_video_without_confident_tracks_is_refused_by_name(data: Path) -> None:
     source = SceneSource(name="clip", path=Path("plaza.mp4"))
-    with pytest.raises(InvalidData, match=r"plaza\.mp4: nobody is there for 10000 frames"):
+    with pytest.raises(InvalidData, match=r"plaza\.mp4: no person is tracked for 10000 frames"):
         open_scene(source, data, TEACHER, LabelConfig(least_frames=10_000))
 
 
@@ -154,23 +154,23 @@ def test_the_empty_place_is_seen_through_people_who_move_on() -> None:
         image[10:50, x : x + 12] = (0, 0, 255)
         images.append(image)
         boxes.append(np.array([[x, 10, x + 12, 50]], np.float32))
-    plate = empty_place(images, boxes)
-    np.testing.assert_array_equal(plate, place)
-    assert unexplained(images[0], plate, boxes[0], 30) == 0
-    assert unexplained(images[0], plate, np.empty((0, 4), np.float32), 30) > 0.03
+    background = estimate_background(images, boxes)
+    np.testing.assert_array_equal(background, place)
+    assert unlabelled_share(images[0], background, boxes[0], 30) == 0
+    assert unlabelled_share(images[0], background, np.empty((0, 4), np.float32), 30) > 0.03
 
 
 def test_a_person_is_cut_out_where_they_differ_from_the_place_and_given_up_where_not() -> None:
     rng = np.random.default_rng(0)
-    plate = np.asarray(cv2.GaussianBlur(rng.integers(60, 120, (200, 160, 3), dtype=np.uint8), (0, 0), 3))
-    image = plate.copy()
+    background = np.asarray(cv2.GaussianBlur(rng.integers(60, 120, (200, 160, 3), dtype=np.uint8), (0, 0), 3))
+    image = background.copy()
     cv2.ellipse(image, (80, 100), (24, 60), 0, 0, 360, (20, 40, 220), cv2.FILLED)
     box = np.array([56, 40, 104, 160], np.float32)
-    cut = cut_person(image, plate, box, 80)
+    cut = cut_person(image, background, box, 80)
     assert cut is not None
     assert cut.shape[0] == 80, "no higher than asked for"
     assert (cut[..., 3] > 127).mean() == pytest.approx(np.pi / 4, abs=0.08)
-    assert cut_person(plate, plate, box, 80) is None
+    assert cut_person(background, background, box, 80) is None
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def test_windows_keep_people_in_their_boxes() -> None:
     assert bright == checked
 
 
-def test_a_set_of_pictures_has_windows_and_people_in_other_places(
+def test_a_set_of_pictures_has_windows_and_people_on_other_backdrops(
     material: Material, settings: MaterialConfig, tmp_path: Path
 ) -> None:
     data = write_set(settings, {"plaza": material}, Pictures([], []), tmp_path / "set")
@@ -212,7 +212,9 @@ def test_a_set_of_pictures_has_windows_and_people_in_other_places(
     assert write_set(settings, {"plaza": material}, Pictures([], []), tmp_path / "set").stat().st_mtime_ns == before
 
 
-def test_pictures_of_packages_become_places_and_things_none_twice(tmp_path: Path, settings: MaterialConfig) -> None:
+def test_pictures_of_packages_become_backdrops_and_things_without_duplicates(
+    tmp_path: Path, settings: MaterialConfig
+) -> None:
     source, rng = tmp_path / "source", np.random.default_rng(0)
     source.mkdir()
     coarse = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
@@ -225,7 +227,7 @@ def test_pictures_of_packages_become_places_and_things_none_twice(tmp_path: Path
     (source / "broken.png").write_bytes(b"no picture")
     chosen = settings.model_copy(update={"pictures": (source,)})
     found = prepare_pictures(chosen, TEACHER, tmp_path / "out")
-    ((kept,), (round_,)) = (found.places[0], found.things[0])
+    ((kept,), (round_,)) = (found.backdrops[0], found.things[0])
     assert max(cv2.imread(str(kept)).shape) == settings.most_side
     cut = read_cut(round_)
     assert cut.shape[:2] == (121, 121), "cut to what is covered"
@@ -233,7 +235,7 @@ def test_pictures_of_packages_become_places_and_things_none_twice(tmp_path: Path
         prepare_pictures(settings.model_copy(update={"pictures": (tmp_path / "nowhere",)}), TEACHER, tmp_path / "no")
 
 
-def test_rendered_pictures_take_people_and_places_from_photographs_and_label_only_people() -> None:
+def test_rendered_pictures_use_photographed_people_and_backdrops_and_label_only_people() -> None:
     person = np.zeros((60, 24, 4), np.uint8)
     person[2:58, 3:21] = (0, 0, 255, 255)
     thing = np.full((20, 20, 4), 255, np.uint8)
@@ -242,14 +244,14 @@ def test_rendered_pictures_take_people_and_places_from_photographs_and_label_onl
         update={
             "photographed": 1.0,
             "recoloured": 0.0,
-            "photographed_places": 1.0,
+            "photographed_backdrops": 1.0,
             "most_things": 3,
             "blurred": 0.0,
             "colourless": 0.0,
         }
     )
-    props = Props([[person]], [[thing]], [[place]])
-    for shot, rows in pictures(config, 3, 6, props=props):
+    overlays = Overlays([[person]], [[thing]], [[place]])
+    for shot, rows in pictures(config, 3, 6, overlays=overlays):
         assert len(shot.boxes) == len(shot.visibility) == len(rows) <= config.most_people
         green = (shot.image[..., 1].astype(int) > shot.image[..., 0].astype(int) + 30).mean()
         assert green > 0.2, "the place is the photograph"
@@ -258,7 +260,7 @@ def test_rendered_pictures_take_people_and_places_from_photographs_and_label_onl
 def test_clothes_get_other_colours_and_heads_keep_theirs() -> None:
     person = np.full((100, 40, 4), 255, np.uint8)
     person[..., :3] = (90, 90, 90)
-    dyed = wear(person, Dyes(0.5, Dye(0, True, (0, 200), (1, 0)), Dye(60, True, (0, 200), (1, 0))))
+    dyed = dye_clothes(person, Dyes(0.5, Dye(0, True, (0, 200), (1, 0)), Dye(60, True, (0, 200), (1, 0))))
     np.testing.assert_array_equal(dyed[:12], person[:12])
     np.testing.assert_array_equal(dyed[97:], person[97:])
     assert dyed[30, 20, 2] > dyed[30, 20, 1], "red above"
@@ -267,27 +269,27 @@ def test_clothes_get_other_colours_and_heads_keep_theirs() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
         half = person // 2
-        assert (wear(half, draw_dye(rng))[..., :3] <= half[..., 3:]).all()
+        assert (dye_clothes(half, draw_dye(rng))[..., :3] <= half[..., 3:]).all()
 
 
-def test_whoever_is_dressed_anew_is_somebody_else() -> None:
+def test_a_recoloured_person_is_another_identity() -> None:
     person = np.full((60, 20, 4), (40, 90, 140, 255), np.uint8)
     for seed in range(100):
-        (view,) = dress_person(Props(people=[[person]]), np.random.default_rng(seed)).views
+        (view,) = dress_person(Overlays(people=[[person]]), np.random.default_rng(seed)).views
         assert not np.array_equal(view, person)
 
 
-def test_places_fill_the_picture_whatever_their_shape() -> None:
+def test_backdrops_fill_the_picture_whatever_their_shape() -> None:
     rng = np.random.default_rng(0)
-    props = Props(places=[[np.zeros((100, 400, 3), np.uint8)], [np.zeros((64, 64, 3), np.uint8)]])
+    overlays = Overlays(backdrops=[[np.zeros((100, 400, 3), np.uint8)], [np.zeros((64, 64, 3), np.uint8)]])
     for _ in range(30):
-        place = draw_place(props, 320, 180, rng)
+        place = draw_backdrop(overlays, 320, 180, rng)
         assert place.shape[1] / place.shape[0] == pytest.approx(320 / 180, rel=0.15)
 
 
-def test_another_light_changes_colours_not_sizes() -> None:
+def test_color_jitter_changes_colours_not_sizes() -> None:
     image = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
-    lit = [relit(image, np.random.default_rng(seed)) for seed in range(8)]
+    lit = [jitter_colors(image, np.random.default_rng(seed)) for seed in range(8)]
     assert all(one.shape == image.shape and one.dtype == np.uint8 for one in lit)
     assert len({one.tobytes() for one in lit}) == 8
 
@@ -298,8 +300,8 @@ def test_another_light_changes_colours_not_sizes() -> None:
 def test_crops_show_people_of_footage_the_same_in_other_clothes_and_rendered_ones(
     material: Material, settings: MaterialConfig, tmp_path: Path
 ) -> None:
-    props = read_props(settings, [material], Pictures([], []))
-    folder = write_crops(settings, {"plaza": material}, props, tmp_path / "crops")
+    overlays = read_overlays(settings, [material], Pictures([], []))
+    folder = write_crops(settings, {"plaza": material}, overlays, tmp_path / "crops")
     train = sorted((folder / "bounding_box_train").glob("*.jpg"))
     people = {file.name[:4]: [] for file in train}
     for file in train:
@@ -323,7 +325,7 @@ def test_ids_that_stand_for_one_person_are_one_person(
     def count(same: tuple[tuple[int, ...], ...], folder: str) -> int:
         scene = settings.scenes[0].model_copy(update={"same": same})
         changed = settings.model_copy(update={"scenes": (scene,), "embedder": few})
-        out = write_crops(changed, {"plaza": material}, Props(), tmp_path / folder)
+        out = write_crops(changed, {"plaza": material}, Overlays(), tmp_path / folder)
         return len({file.name[:4] for file in (out / "bounding_box_train").glob("*.jpg")})
 
     assert count((tuple(ids),), "one") == 1
@@ -439,7 +441,7 @@ def test_the_shipped_settings_are_valid() -> None:
         ("scenes: []", "scenes"),
         ("scenes: [{name: a, path: a}, {name: a, path: b}]", "two scenes have one name: a, a"),
         ("scenes: [{name: ../a, path: a}]", "name"),
-        ("scenes: [{name: a, path: a, left_out: true}]", "without the only scene, a"),
+        ("scenes: [{name: a, path: a, left_out: true}]", "the only scene, a, cannot be held out"),
         ("scenes: [{name: a, path: a, often: 2}]", "often"),
     ],
 )

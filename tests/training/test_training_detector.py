@@ -107,7 +107,7 @@ def test_what_a_job_leaves_behind(data: Path, mlflow_store: MlflowConfig, tmp_pa
     assert logged.data.metrics["best/mAP50"] == pytest.approx(scores.metrics["mAP50"])
 
 
-def test_the_record_tells_no_password(data: Path, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
+def test_the_run_contains_no_password(data: Path, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
     at_a_server = mlflow_store.model_copy(update={"experiment": "http://somebody:secret@host/experiment"})
     outcome = run(tiny(data, at_a_server, epochs=1))
     client = MlflowClient(mlflow_store.tracking_uri)
@@ -160,7 +160,7 @@ def test_an_interrupted_job_goes_on(data: Path, mlflow_store: MlflowConfig) -> N
     settings = tiny(data, mlflow_store)
     with pytest.raises(Interruption):
         run(settings, partial(interrupt, at=5, count=[0]))  # in the second epoch, of three steps each
-    with pytest.raises(InvalidConfig, match="begun with other settings"):
+    with pytest.raises(InvalidConfig, match="started with other settings"):
         run(tiny(data, mlflow_store, learning_rate=0.5))
     (stopped,) = MlflowClient(mlflow_store.tracking_uri).search_runs(["1"])
     assert stopped.info.status == "FAILED", "a job that is refused does not run"
@@ -174,14 +174,14 @@ def test_an_interrupted_job_goes_on(data: Path, mlflow_store: MlflowConfig) -> N
         run(settings)
 
 
-def test_a_store_that_goes_away_is_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_store_does_not_hide_the_first_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     log = RunLog(MlflowConfig(tracking_uri="http://127.0.0.1:9"), "run")
     with pytest.raises(MotserveError, match="refuses the metrics"), log.ending():
         log.metrics(1, {"loss": 1.0})
 
 
-def test_a_job_whose_checkpoints_are_gone_begins_anew(data: Path, mlflow_store: MlflowConfig) -> None:
+def test_a_job_without_its_checkpoints_starts_again(data: Path, mlflow_store: MlflowConfig) -> None:
     settings = tiny(data, mlflow_store)
     with pytest.raises(Interruption):
         run(settings, partial(interrupt, at=5, count=[0]))
@@ -257,7 +257,7 @@ def test_wrong_input_is_found_before_training(data: Path, mlflow_store: MlflowCo
         make_job(tiny(data, mlflow_store, test="test"))
     with pytest.raises(WeightsUnavailable, match="do not exist"):
         make_job(tiny(data, mlflow_store, init="nowhere/yolo.pt"))
-    with pytest.raises(WeightsUnavailable, match="nobody publishes"):
+    with pytest.raises(WeightsUnavailable, match="no known publisher"):
         make_job(tiny(data, mlflow_store, init="nothing.safetensors"))
     with pytest.raises(InvalidConfig, match="knows no network yolov8q"):
         make_job(tiny(data, mlflow_store, architecture="yolov8q"))
@@ -298,7 +298,7 @@ def test_pictures_are_rendered_by_a_command(tmp_path: Path) -> None:
 
 
 def test_a_bucket_that_is_none(data: Path, mlflow_store: MlflowConfig) -> None:
-    with pytest.raises(MotserveError, match=r"compute\.storage cannot be looked at"):
+    with pytest.raises(MotserveError, match=r"compute\.storage cannot be accessed"):
         run(tiny(data, mlflow_store, compute={"workers": 1, "storage": "nothing://bucket"}))
 
 

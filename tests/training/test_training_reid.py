@@ -193,7 +193,7 @@ def test_the_best_at_validation_is_kept_and_patience_ends(
     [
         ("bfloat16", {"precision": "bf16"}),
         ("centres", {"losses": {"centre_weight": 5e-4}, "schedule": {"clip_norm": 1.0, "decay": "cosine"}}),
-        ("nobody-apart", {"data": {"validation_share": 0.0}, "compute": {"loaders": 1}}),
+        ("none-held-out", {"data": {"validation_share": 0.0}, "compute": {"loaders": 1}}),
     ],
 )
 def test_other_ways_to_learn(market: Path, runs: Path, name: str, changes: dict[str, Any]) -> None:

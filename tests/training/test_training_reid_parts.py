@@ -102,7 +102,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
     for change, message in (
         ("schedule.epoch=3", "epoch"),
         ("data.root=/nowhere", "/nowhere has no bounding_box_train"),
-        ("batch.identities=12", "8 people to learn from"),
+        ("batch.identities=12", "8 training people"),
         ("network.init=nobody.pth", "nobody.pth"),
         ("network.init=bundled", "network.dimension 16"),
         ("cross=[{root: /nowhere}]", "/nowhere"),
@@ -125,12 +125,12 @@ def test_later_files_and_the_command_line_win(tmp_path: Path) -> None:
 # data
 
 
-def test_people_are_learned_from_or_kept_apart_and_never_both(tmp_path: Path) -> None:
+def test_people_are_for_training_or_held_out_and_never_both(tmp_path: Path) -> None:
     settings = tiny_settings(write_market(tmp_path / "market"), tmp_path)
     data = read_training_data(settings.data)
-    train, apart = set(data.train.identities.tolist()), set(data.validation.identities.tolist())
-    assert (len(train), len(apart), data.classes) == (8, 2, 8)
-    assert not train & apart
+    train, held_out = set(data.train.identities.tolist()), set(data.validation.identities.tolist())
+    assert (len(train), len(held_out), data.classes) == (8, 2, 8)
+    assert not train & held_out
     assert sorted(set(data.labels.tolist())) == list(range(8))
     (tmp_path / "ids.txt").write_text("3\n5\n", encoding="utf-8")
     chosen = settings.data.model_copy(update={"validation_ids": tmp_path / "ids.txt"})
@@ -139,7 +139,7 @@ def test_people_are_learned_from_or_kept_apart_and_never_both(tmp_path: Path) ->
     assert len(read_training_data(nobody).validation) == 0
 
 
-def test_a_prepared_data_set_says_who_is_kept_apart(tmp_path: Path) -> None:
+def test_a_prepared_data_set_defines_the_held_out_people(tmp_path: Path) -> None:
     source, target = write_market(tmp_path / "market"), tmp_path / "prepared"
     options = PrepareOptions(allow_missing=True, seed=3, held_out_share=0.3)
     manifest = prepare("market1501", source, target, options)
@@ -188,18 +188,18 @@ def test_what_a_job_starts_from_stands_in_the_record(tmp_path: Path, monkeypatch
 
 
 def test_data_of_which_nothing_can_be_learned_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="no bounding_box_train to learn from; there is no such folder"):
+    with pytest.raises(NotFound, match="no bounding_box_train to train on; there is no such folder"):
         read_training_data(tiny_settings(tmp_path / "nothing", tmp_path).data)
     root = tmp_path / "one-camera"
     write_crops(root / "bounding_box_train", range(1, 6), [1])
     with pytest.raises(InvalidData, match=r"seen by two cameras.*validation_share=0"):
         read_training_data(tiny_settings(root, tmp_path).data)
     (tmp_path / "ids.txt").write_text("77\n", encoding="utf-8")
-    with pytest.raises(InvalidData, match=r"ids\.txt: nobody of it"):
+    with pytest.raises(InvalidData, match=r"ids\.txt: none of these IDs"):
         read_training_data(tiny_settings(root, tmp_path, data={"validation_ids": tmp_path / "ids.txt"}).data)
 
 
-def test_the_revision_of_dvc_is_told(tmp_path: Path) -> None:
+def test_the_revision_of_dvc_is_recorded(tmp_path: Path) -> None:
     data = tmp_path / "sets" / "crops"
     write_crops(data, [1])
     plain = describe_data(data)
@@ -234,7 +234,7 @@ def epoch_of(count: int, epoch: int, seed: int = 0) -> list[list[list[Draw]]]:
 
 
 @pytest.mark.parametrize("epoch", range(1, 6))
-def test_every_batch_has_p_people_with_k_crops_and_everybody_comes(epoch: int) -> None:
+def test_every_batch_has_p_people_with_k_crops_and_all_people_are_drawn(epoch: int) -> None:
     labels = uneven_labels()
     (batches,) = epoch_of(1, epoch)
     for batch in batches:
@@ -281,11 +281,12 @@ def test_a_draw_always_gives_the_same_crop(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_another_light_follows_from_the_draw_too(tmp_path: Path) -> None:
+def test_color_jitter_follows_from_the_draw_too(tmp_path: Path) -> None:
     paths = sorted(write_crops(tmp_path, [1, 2]).iterdir())
     plain = CropConfig(height=32, width=16, flip=0, pad=0, erasing=0)
     lit, unlit = (
-        CropDataset(paths, np.repeat([0, 1], 6), plain.model_copy(update={"relit": share})) for share in (1.0, 0.0)
+        CropDataset(paths, np.repeat([0, 1], 6), plain.model_copy(update={"color_jitter": share}))
+        for share in (1.0, 0.0)
     )
     assert torch.equal(lit[Draw(7, 5)][0], lit[Draw(7, 5)][0])
     assert not torch.equal(lit[Draw(7, 5)][0], lit[Draw(7, 6)][0])
@@ -375,7 +376,7 @@ def test_the_threshold_loss_moves_pairs_to_their_side_of_the_distance() -> None:
     torch.testing.assert_close(weighted.total, without.total + 3 * weighted.threshold)
 
 
-def test_triplets_look_before_the_batch_norm_and_the_classifier_behind_it() -> None:
+def test_triplet_loss_is_before_the_batch_norm_and_the_classifier_after_it() -> None:
     learner = Learner(build_network(SMALL, CROPS), 3, centres=True).train()
     assert learner.classifier.bias is None
     pictures, labels = torch.randn(6, 3, 32, 16), torch.arange(3).repeat(2)
@@ -444,7 +445,7 @@ def test_training_starts_from_the_trunk_of_a_classifier(tmp_path: Path) -> None:
     [
         ("imagenet", InvalidConfig, "not for osnet_x0_25; give a .pth"),
         ("nothing.pth", WeightsUnavailable, "nothing.pth"),
-        ("{folder}/broken.pth", WeightsUnavailable, "nothing that a osnet_x0_25 can start from"),
+        ("{folder}/broken.pth", WeightsUnavailable, "does not fit a osnet_x0_25"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path, init: str, error: type, message: str) -> None:

@@ -1,1 +1,1 @@
-"""Makes the bundled weights: what they learn from is put together out of footage, pictures and rendered people."""
+"""Trains the bundled weights on data composed of footage, pictures and rendered people."""

@@ -1,6 +1,6 @@
 """Trains the bundled weights: `python -m training.bundled detector|embedder|ship --data FOLDER`.
 
-Hours on a small machine. What was finished is kept in `--work`; call it again to go on.
+It takes hours on a small machine. Finished steps are kept in `--work`; run it again to resume.
 """
 
 from __future__ import annotations
@@ -29,12 +29,16 @@ STEPS: Mapping[str, Callable[[Workshop], object]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make one of the steps; return the exit code."""
+    """Run one of the steps; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training.bundled", description=__doc__)
-    parser.add_argument("step", choices=tuple(STEPS), help="what is made; `ship` writes what is")
-    parser.add_argument("--data", type=local_path, required=True, help="folder of the footage, and of what labels it")
+    parser.add_argument(
+        "step", choices=tuple(STEPS), help="what to train; `ship` writes the trained weights into the package"
+    )
+    parser.add_argument(
+        "--data", type=local_path, required=True, help="folder of the footage and of the detector that labels it"
+    )
     parser.add_argument("--configs", type=local_path, default=Path("configs/training"), help="folder of the settings")
-    parser.add_argument("--work", type=local_path, default=Path("runs/bundled"), help="folder for all that is made")
+    parser.add_argument("--work", type=local_path, default=Path("runs/bundled"), help="folder for all results")
     chosen = parser.parse_args(arguments)
     setup_logging(LoggingConfig())
     return exit_code(lambda: STEPS[chosen.step](open_workshop(chosen.data, chosen.configs, chosen.work)), logger)

@@ -1,4 +1,4 @@
-"""Pictures of packages as places and things: without people, none twice."""
+"""Backdrops and things from pictures of packages, without people and without duplicates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from training.overlays import Cut
 
 logger = logging.getLogger("motserve.training")
 
-_PLACES: Final = "places"
+_BACKDROPS: Final = "places"
 _THINGS: Final = "things"
 _SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
 _LEAST_SIDE: Final = 100  # pixels
@@ -36,81 +36,83 @@ _PERSON: Final = "person"
 _CONFIDENCE: Final = 0.1
 _HASH_SIDE: Final = 8
 _ALIKE: Final = 4
-"""Bits of 64 by which two pictures differ at the most that show the same."""
+"""Largest number of differing bits, of 64, between hashes of duplicates."""
 
 _MOST_SOLID: Final = 0.97
 _LEAST_SOLID: Final = 0.03
-"""Share of a picture that is covered; of things, in between."""
+"""Share of opaque pixels; pictures in between are things."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Files, in the groups that they came in.
+    """Picture files, grouped by source folder.
 
     Attributes:
-        places: Pictures without anybody.
-        things: With coverage, their colours multiplied by it.
+        backdrops: Pictures without people.
+        things: Pictures with alpha, colours premultiplied.
     """
 
-    places: Sequence[Sequence[Path]]
+    backdrops: Sequence[Sequence[Path]]
     things: Sequence[Sequence[Path]]
 
 
 def prepare_pictures(settings: MaterialConfig, teacher: Path, folder: Path) -> Pictures:
-    """Take places, and things with transparent surroundings, out of folders of pictures.
+    """Collect backdrops, and things with a transparent background, from folders of pictures.
 
-    What was taken with these settings before is kept.
+    The output of an earlier call with the same settings is reused.
 
     Args:
-        settings: The folders, and how large and how many.
-        teacher: Weights of a detector; pictures in which it sees people are left out.
-        folder: Where they go; anything in it is replaced.
+        settings: The folders, and size and number of the pictures.
+        teacher: Weights of a detector; pictures in which it detects people are not used.
+        folder: Output folder; its content is replaced.
 
     Raises:
-        NotFound: A folder is not there.
+        NotFound: A folder does not exist.
     """
     stamp = json.dumps([[str(path) for path in settings.pictures], settings.most_side, settings.most_pictures])
 
-    def take_all() -> None:
-        is_empty = _tells_empty(teacher)
+    def collect() -> None:
+        is_empty = _emptiness_test(teacher)
         for number, source in enumerate(settings.pictures):
-            _take(source, settings, is_empty, folder / f"{number:02d}")
+            _collect(source, settings, is_empty, folder / f"{number:02d}")
 
-    make_once(folder, stamp, take_all)
+    make_once(folder, stamp, collect)
     groups = sorted(path for path in folder.iterdir() if path.is_dir())
-    return Pictures([sorted((group / _PLACES).iterdir()) for group in groups],
+    return Pictures([sorted((group / _BACKDROPS).iterdir()) for group in groups],
                     [sorted((group / _THINGS).iterdir()) for group in groups])  # fmt: skip
 
 
-def _take(source: Path, settings: MaterialConfig, is_empty: Callable[[Image], bool], folder: Path) -> None:
-    """Take what is of use out of one folder, spread over it."""
+def _collect(source: Path, settings: MaterialConfig, is_empty: Callable[[Image], bool], folder: Path) -> None:
+    """Collect the usable pictures of one folder, evenly spaced."""
     if not source.is_dir():
-        raise NotFound(f"there is no folder of pictures {source}; `make pictures` fetches some, or leave it out")
-    seen: list[NDArray[np.bool_]] = []
+        raise NotFound(
+            f"there is no folder of pictures {source}; `make pictures` downloads some, or remove it from `pictures`"
+        )
+    hashes: list[NDArray[np.bool_]] = []
     chosen: list[NDArray[np.uint8]] = []
     for file in visible_files(source, _SUFFIXES, below=True):
         picture = _read(file, settings.most_side)
         if picture is None:
             continue
-        mark = _hash(picture)
-        if all(int((mark != other).sum()) > _ALIKE for other in seen):
-            seen.append(mark)
+        own_hash = _hash(picture)
+        if all(int((own_hash != other).sum()) > _ALIKE for other in hashes):
+            hashes.append(own_hash)
             chosen.append(picture)
-    for kind in (_PLACES, _THINGS):
+    for kind in (_BACKDROPS, _THINGS):
         (folder / kind).mkdir(parents=True)
     counts = Counter[str]()
     for number in spread(len(chosen), settings.most_pictures):
         picture = chosen[number]
         is_thing = picture.shape[2] == 4
         if is_empty(_on_grey(picture) if is_thing else picture):
-            kind = _THINGS if is_thing else _PLACES
+            kind = _THINGS if is_thing else _BACKDROPS
             cv2.imwrite(str(folder / kind / f"{number:05d}.png"), picture)
             counts[kind] += 1
     logger.info("pictures", extra={"folder": source.name, **counts, "of": len(chosen)})
 
 
 def _read(file: Path, longer_side: int) -> NDArray[np.uint8] | None:
-    """Read a picture, with coverage where it is a thing; None where it is of no use."""
+    """Read a picture, with alpha if it is a thing; None if it is unusable."""
     picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
     if picture is None or picture.ndim != 3 or picture.dtype != np.uint8 or min(picture.shape[:2]) < _LEAST_SIDE:
         return None
@@ -131,20 +133,20 @@ def _read(file: Path, longer_side: int) -> NDArray[np.uint8] | None:
 
 
 def _hash(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return bits that say which parts are brighter than the whole (average hash)."""
+    """Return the average hash: for each part, whether it is brighter than the mean."""
     small = cv2.resize(picture[..., :3].mean(axis=2).astype(np.float32), (_HASH_SIDE, _HASH_SIDE),
                        interpolation=cv2.INTER_AREA)  # fmt: skip
     return np.asarray(small > small.mean()).ravel()
 
 
-def _tells_empty(teacher: Path) -> Callable[[Image], bool]:
+def _emptiness_test(teacher: Path) -> Callable[[Image], bool]:
     config = load_config(overrides={"detector": {"weights": [str(teacher)], "confidence": _CONFIDENCE}})
     detector = build_detector(config.detector, resolve_weights("detector", config))
     people = {index for index, name in detector.class_names.items() if name == _PERSON}
 
     def is_empty(picture: Image) -> bool:
-        (found,) = detector.detect([picture])
-        return not people.intersection(found.classes.tolist())
+        (detections,) = detector.detect([picture])
+        return not people.intersection(detections.classes.tolist())
 
     return is_empty
 

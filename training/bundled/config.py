@@ -1,4 +1,4 @@
-"""What the bundled weights learn from, and how it is put together."""
+"""Settings of the training data of the bundled weights."""
 
 from __future__ import annotations
 
@@ -6,84 +6,88 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from motserve.config.base import Section, Share
 from motserve.config.paths import LocalPath
-from motserve.config.sections import Section, Share
 from training.rendered.config import PictureConfig
 
 
 class SceneSource(Section):
-    """Footage of one place."""
+    """Footage of one static camera."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$", description="What it is called: a folder of that name.")
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$", description="Name of the scene and of its folder.")
     path: LocalPath = Field(
-        description="Folder of a MOTChallenge sequence, whose ground truth is taken, or a video, which is labelled; in "
-        "the data folder."
+        description="Folder of a MOTChallenge sequence, whose ground truth is used, or a video, which the teacher "
+        "labels; in the data folder."
     )
-    every: int = Field(3, ge=1, le=1000, description="Every n-th frame is taken; those beside it look the same.")
-    left_out: bool = Field(False, description="Whether a detector is trained without it and measured on it.")
-    same: tuple[tuple[int, ...], ...] = Field((), description="IDs that the ground truth gave one person.")
+    every: int = Field(3, ge=1, le=1000, description="Use every n-th frame; neighbouring frames are nearly equal.")
+    left_out: bool = Field(
+        False, description="Whether to train a detector without this scene and evaluate it on the scene (held out)."
+    )
+    same: tuple[tuple[int, ...], ...] = Field((), description="Groups of ground-truth IDs of the same person.")
 
 
 class LabelConfig(Section):
-    """How footage without ground truth is labelled."""
+    """Labelling of footage without ground truth."""
 
-    least_confidence: float = Field(0.05, gt=0, le=1, description="Least confidence of a detection that is looked at.")
-    sure_confidence: float = Field(0.7, gt=0, le=1, description="Confidence that a track reaches once, at the least.")
-    least_frames: int = Field(10, ge=1, le=10_000, description="Frames that a track lasts, at the least.")
-    bridged_s: float = Field(2.0, ge=0, le=60, description="Longest gap of a track in seconds that is filled.")
+    least_confidence: float = Field(0.05, gt=0, le=1, description="Minimum confidence of a detection.")
+    sure_confidence: float = Field(0.7, gt=0, le=1, description="Confidence that a track must reach at least once.")
+    least_frames: int = Field(10, ge=1, le=10_000, description="Minimum length of a track in frames.")
+    bridged_s: float = Field(2.0, ge=0, le=60, description="Longest gap of a track in seconds to interpolate.")
     image_size: int = Field(640, ge=64, le=4096, multiple_of=32, description="Input size of the detector, in pixels.")
-    difference: int = Field(28, ge=1, le=255, description="Difference to the empty place that is somebody, of 255.")
-    unlabelled: Share = Field(
-        0.004, description="A frame of which a larger share moves without a label is not learned from."
+    difference: int = Field(
+        28, ge=1, le=255, description="Minimum difference of a person to the background, on a scale of 255."
     )
+    unlabelled: Share = Field(0.004, description="Frames with a larger share of unlabelled foreground are not used.")
 
 
 class CutConfig(Section):
-    """Cutting people out of footage."""
+    """Cutouts of people from footage."""
 
-    views: int = Field(24, ge=1, le=1000, description="Views of each person, at the most.")
-    height: int = Field(320, ge=32, le=2048, description="A higher cut is made smaller to this many pixels.")
-    least_height: int = Field(56, ge=16, le=2048, description="People lower than this are not cut out.")
-    least_visibility: Share = Field(0.92, description="People more hidden than this are not cut out.")
+    views: int = Field(24, ge=1, le=1000, description="Maximum number of views of each person.")
+    height: int = Field(320, ge=32, le=2048, description="Higher cutouts are scaled down to this many pixels.")
+    least_height: int = Field(56, ge=16, le=2048, description="Minimum height of a person in pixels.")
+    least_visibility: Share = Field(0.92, description="Minimum visibility of a person.")
 
 
 class WindowConfig(Section):
-    """Parts of frames, so that people come in all sizes."""
+    """Windows of frames, scaled so that people have all sizes."""
 
-    least_height: float = Field(0.07, gt=0, le=2, description="Least height of a person as a share of the window's.")
-    most_height: float = Field(1.1, gt=0, le=2, description="Largest height.")
-    least_visibility: Share = Field(0.3, description="People of whom less can be seen are not labelled.")
-    least_inside: Share = Field(0.25, description="People of whom less is inside the window are not labelled.")
+    least_height: float = Field(0.07, gt=0, le=2, description="Minimum height of a person as a share of the window's.")
+    most_height: float = Field(1.1, gt=0, le=2, description="Maximum height of a person as a share of the window's.")
+    least_visibility: Share = Field(0.3, description="Minimum visibility of a labelled person.")
+    least_inside: Share = Field(0.25, description="Minimum share of a labelled person inside the window.")
 
 
 class SetConfig(Section):
-    """The pictures that a detector learns from."""
+    """The training pictures of the detector."""
 
-    train_pictures: int = Field(8000, ge=1, le=1_000_000, description="Pictures to learn from.")
-    validation_pictures: int = Field(300, ge=1, le=100_000, description="Pictures of another seed, to watch it learn.")
-    windows: Share = Field(0.5, description="Share that are parts of frames; the others are put together.")
+    train_pictures: int = Field(8000, ge=1, le=1_000_000, description="Training pictures.")
+    validation_pictures: int = Field(300, ge=1, le=100_000, description="Validation pictures, of another seed.")
+    windows: Share = Field(0.5, description="Share of pictures that are windows of frames; the others are composed.")
     pictures: PictureConfig = Field(
-        PictureConfig(photographed=0.75, photographed_places=0.75, most_things=5),
-        description="What is put together; its longer side and its lens are those of the windows too.",
+        PictureConfig(photographed=0.75, photographed_backdrops=0.75, most_things=5),
+        description="Composed pictures; longer side and lens effects apply to windows too.",
     )
-    least_visibility: Share = Field(0.2, description="People in pictures put together that are labelled.")
-    scene_places: Share = Field(0.4, description="Share of photographed places that are footage without its people.")
+    least_visibility: Share = Field(0.2, description="Minimum visibility of a labelled person in composed pictures.")
+    scene_backdrops: Share = Field(0.4, description="Share of photographed backdrops that are backgrounds of footage.")
 
 
 class CropSetConfig(Section):
-    """The crops that an embedder learns from."""
+    """The training crops of the embedder."""
 
     height: int = Field(128, ge=32, le=1024, description="Height of a crop in pixels.")
     width: int = Field(64, ge=16, le=1024, description="Width of a crop in pixels.")
-    filmed_views: int = Field(40, ge=2, le=1000, description="Crops of each person in footage, at the most.")
-    least_views: int = Field(4, ge=2, le=1000, description="Who was seen less often is left out.")
-    recoloured: int = Field(600, ge=0, le=9000, description="People of footage in other clothes.")
-    rendered: int = Field(400, ge=0, le=9000, description="Rendered people.")
-    validation: int = Field(80, ge=2, le=9000, description="Other rendered people to measure on.")
-    views: int = Field(16, ge=4, le=1000, description="Crops of each of those.")
+    filmed_views: int = Field(40, ge=2, le=1000, description="Maximum number of crops of each person in footage.")
+    least_views: int = Field(
+        4, ge=2, le=1000, description="Minimum number of crops of a person; people with fewer are not used."
+    )
+    recoloured: int = Field(600, ge=0, le=9000, description="Number of people of footage with recoloured clothes.")
+    rendered: int = Field(400, ge=0, le=9000, description="Number of rendered people.")
+    validation: int = Field(80, ge=2, le=9000, description="Number of other rendered people for validation.")
+    views: int = Field(16, ge=4, le=1000, description="Crops of each recoloured or rendered person.")
     pictures: PictureConfig = Field(
         PictureConfig(
-            per_place=2,
+            per_backdrop=2,
             most_people=4,
             empty=0.0,
             clutter=0.1,
@@ -91,39 +95,39 @@ class CropSetConfig(Section):
             most_height=1.0,
             blurred=0.1,
             colourless=0.0,
-            photographed_places=0.6,
+            photographed_backdrops=0.6,
             most_things=1,
         ),
-        description="Pictures that the crops come from; `most_people` of them appear together.",
+        description="Pictures from which the crops are cut, each with up to `most_people` people.",
     )
-    least_height: int = Field(40, ge=8, le=1024, description="Lower crops are left out, in pixels.")
-    least_visibility: Share = Field(0.75, description="Crops that show less of a person are left out.")
+    least_height: int = Field(40, ge=8, le=1024, description="Minimum height of a crop in pixels.")
+    least_visibility: Share = Field(0.75, description="Minimum visibility of the person in a crop.")
     jitter: float = Field(
         0.05, ge=0, le=0.5, description="Standard deviation of a crop's edges, as a share of the box."
     )
-    relit: Share = Field(0.2, description="Share that is seen in another light.")
+    color_jitter: Share = Field(0.2, description="Share of crops with colour jitter.")
 
 
 class MaterialConfig(Section):
-    """Everything that pictures and crops are made of."""
+    """Material and settings of training pictures and crops."""
 
-    seed: int = Field(2024, ge=0, le=2**31, description="Everything random follows from this number.")
-    scenes: tuple[SceneSource, ...] = Field(min_length=1, description="Footage.")
+    seed: int = Field(2024, ge=0, le=2**31, description="Seed of all random numbers.")
+    scenes: tuple[SceneSource, ...] = Field(min_length=1, description="Scenes of footage.")
     teacher: LocalPath = Field(
         Path("models/yolov8n.pt"), description="Detector that labels footage; in the data folder."
     )
     pictures: tuple[LocalPath, ...] = Field(
         (),
-        description="Folders of pictures without people. Those with transparent parts are things, others places. "
-        "Each folder is chosen equally often.",
+        description="Folders of pictures without people. Pictures with transparent parts are things, others "
+        "backdrops. Folders are drawn equally often.",
     )
-    most_side: int = Field(960, ge=64, le=4096, description="Larger pictures are made smaller to this longer side.")
-    most_pictures: int = Field(160, ge=1, le=100_000, description="Pictures of one folder, at the most.")
+    most_side: int = Field(960, ge=64, le=4096, description="Larger pictures are scaled down to this longer side.")
+    most_pictures: int = Field(160, ge=1, le=100_000, description="Maximum number of pictures of one folder.")
     labels: LabelConfig = Field(LabelConfig(), description="Labelling.")
-    cuts: CutConfig = Field(CutConfig(), description="Cutting out.")
-    windows: WindowConfig = Field(WindowConfig(), description="Parts of frames.")
-    detector: SetConfig = Field(SetConfig(), description="Pictures for the detector.")
-    embedder: CropSetConfig = Field(CropSetConfig(), description="Crops for the embedder.")
+    cuts: CutConfig = Field(CutConfig(), description="Cutouts of people.")
+    windows: WindowConfig = Field(WindowConfig(), description="Windows of frames.")
+    detector: SetConfig = Field(SetConfig(), description="Training pictures of the detector.")
+    embedder: CropSetConfig = Field(CropSetConfig(), description="Training crops of the embedder.")
 
     @model_validator(mode="after")
     def _distinct(self) -> MaterialConfig:
@@ -131,5 +135,5 @@ class MaterialConfig(Section):
         if len(set(names)) < len(names):
             raise ValueError(f"two scenes have one name: {', '.join(names)}")
         if len(self.scenes) == 1 and self.scenes[0].left_out:
-            raise ValueError(f"nothing is left to learn from without the only scene, {names[0]}: add another one")
+            raise ValueError(f"the only scene, {names[0]}, cannot be held out: add another one")
         return self

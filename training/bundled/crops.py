@@ -1,7 +1,6 @@
-"""Crops for the bundled embedder, in the layout of Market-1501: people of footage, the same in other clothes, rendered.
+"""Training crops of the bundled embedder in Market-1501 layout: people of footage, also recoloured, and rendered ones.
 
-Whoever wears other colours is somebody else: a network that shall tell a hundred thousand people apart has to learn
-from more than the few who were filmed.
+A person in recoloured clothes counts as another identity, because footage has too few identities to train on.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ import numpy as np
 
 from motserve.lab.evaluation.reid_data import read_image
 from motserve.lab.scenes import Cutout
-from motserve.lab.scenes.clothing import Look, sample_look
+from motserve.lab.scenes.clothing import PersonAppearance, sample_appearance
 from motserve.reid.crops import whole_pixels
 from motserve.types import FloatArray, Image
 from training.bundled.config import CropSetConfig, MaterialConfig
 from training.bundled.material import Material
 from training.bundled.spread import spread
-from training.color_jitter import relit
+from training.color_jitter import jitter_colors
 from training.dir_cache import make_once
-from training.overlays import Props, dress_person
+from training.overlays import Overlays, dress_person
 from training.rendered.pictures import pictures
 
 logger = logging.getLogger("motserve.training")
@@ -33,29 +32,29 @@ logger = logging.getLogger("motserve.training")
 _TRAIN, _QUERY, _GALLERY = "bounding_box_train", "query", "bounding_box_test"
 _QUALITY: Final = [cv2.IMWRITE_JPEG_QUALITY, 92]
 _MANY: Final = 400
-"""Pictures per view that are rendered at the most until everybody of a group was seen often enough."""
+"""Maximum number of rendered pictures per view, until everyone in a group has enough crops."""
 
 
-def write_crops(settings: MaterialConfig, scenes: Mapping[str, Material], props: Props, folder: Path) -> Path:
-    """Write crops to learn from, and of other rendered people to measure on.
+def write_crops(settings: MaterialConfig, scenes: Mapping[str, Material], overlays: Overlays, folder: Path) -> Path:
+    """Write training crops, and crops of other rendered people for validation.
 
-    Those written with these settings before are kept.
+    The output of an earlier call with the same settings is reused.
 
     Args:
-        settings: How many, and what they show.
+        settings: Number and content of the crops.
         scenes: Footage, by name.
-        props: People who were cut out, and places.
-        folder: Where it goes; anything in it is replaced.
+        overlays: Cutouts of people, and backdrops.
+        folder: Output folder; its content is replaced.
 
     Returns:
         The folder.
     """
     stamp = json.dumps([settings.model_dump(mode="json", exclude={"detector"}), sorted(scenes)], sort_keys=True)
-    make_once(folder, stamp, lambda: _write_all(settings, scenes, props, folder))
+    make_once(folder, stamp, lambda: _write_all(settings, scenes, overlays, folder))
     return folder
 
 
-def _write_all(settings: MaterialConfig, scenes: Mapping[str, Material], props: Props, folder: Path) -> None:
+def _write_all(settings: MaterialConfig, scenes: Mapping[str, Material], overlays: Overlays, folder: Path) -> None:
     for part in (_TRAIN, _QUERY, _GALLERY):
         (folder / part).mkdir()
     crops, rng = settings.embedder, np.random.default_rng([settings.seed, 10])
@@ -63,13 +62,13 @@ def _write_all(settings: MaterialConfig, scenes: Mapping[str, Material], props: 
     for camera, source in enumerate((source for source in settings.scenes if source.name in scenes), 1):
         person = _write_filmed(crops, scenes[source.name], source.same, camera, person, folder / _TRAIN)
     filmed = person - 1
-    dyed = [dress_person(props, rng) for _ in range(crops.recoloured)] if props.people else []
-    cast: list[Look | Cutout] = [*dyed, *(sample_look(rng) for _ in range(crops.rendered))]
+    dyed = [dress_person(overlays, rng) for _ in range(crops.recoloured)] if overlays.people else []
+    cast: list[PersonAppearance | Cutout] = [*dyed, *(sample_appearance(rng) for _ in range(crops.rendered))]
     mixed = [cast[row] for row in rng.permutation(len(cast))]
-    for row, view, crop in _appear(crops, mixed, props, settings.seed * 2):
+    for row, view, crop in _appear(crops, mixed, overlays, settings.seed * 2):
         _write(folder / _TRAIN, person + row, 1 + view % 6, view, crop)
-    others = [sample_look(rng) for _ in range(crops.validation)]
-    for row, view, crop in _appear(crops, others, props, settings.seed * 2 + 1):
+    others = [sample_appearance(rng) for _ in range(crops.validation)]
+    for row, view, crop in _appear(crops, others, overlays, settings.seed * 2 + 1):
         part = _QUERY if view < crops.views // 4 else _GALLERY
         _write(folder / part, person + len(cast) + row, 1 if part == _QUERY else 2, view, crop)
     logger.info("crops written", extra={"folder": str(folder), "filmed": filmed, "recoloured": len(dyed),
@@ -79,21 +78,21 @@ def _write_all(settings: MaterialConfig, scenes: Mapping[str, Material], props: 
 def _write_filmed(
     settings: CropSetConfig, scene: Material, same: Sequence[Sequence[int]], camera: int, person: int, folder: Path
 ) -> int:
-    """Write the people of footage, from a number on; return the next number."""
+    """Write the people of footage, numbered from `person`; return the next number."""
     rng = np.random.default_rng([camera, 11])
-    stands_for = {other: group[0] for group in same for other in group}
-    seen: dict[int, list[tuple[int, FloatArray]]] = {}
+    merged_id = {other: group[0] for group in same for other in group}
+    observations: dict[int, list[tuple[int, FloatArray]]] = {}
     for frame, labels in enumerate(scene.labels):
         tall = labels.boxes[:, 3] - labels.boxes[:, 1] >= settings.least_height
         for who in np.flatnonzero(tall & (labels.visibility >= settings.least_visibility)):
             identity = int(labels.ids[who])
-            seen.setdefault(stands_for.get(identity, identity), []).append((frame, labels.boxes[who]))
+            observations.setdefault(merged_id.get(identity, identity), []).append((frame, labels.boxes[who]))
     chosen: dict[int, list[tuple[int, int, FloatArray]]] = {}
-    for identity in sorted(seen):
-        if len(seen[identity]) < settings.least_views:
+    for identity in sorted(observations):
+        if len(observations[identity]) < settings.least_views:
             continue
-        for view, at in enumerate(spread(len(seen[identity]), settings.filmed_views)):
-            frame, box = seen[identity][at]
+        for view, at in enumerate(spread(len(observations[identity]), settings.filmed_views)):
+            frame, box = observations[identity][at]
             chosen.setdefault(frame, []).append((person, view, box))
         person += 1
     for frame in sorted(chosen):
@@ -101,35 +100,41 @@ def _write_filmed(
         for number, view, box in chosen[frame]:
             crop = _cut(image, box, settings, rng)
             if crop is not None:
-                _write(folder, number, camera, view, relit(crop, rng) if rng.random() < settings.relit else crop)
+                _write(
+                    folder,
+                    number,
+                    camera,
+                    view,
+                    jitter_colors(crop, rng) if rng.random() < settings.color_jitter else crop,
+                )
     return person
 
 
 def _appear(
-    settings: CropSetConfig, cast: Sequence[Look | Cutout], props: Props, seed: int
+    settings: CropSetConfig, cast: Sequence[PersonAppearance | Cutout], overlays: Overlays, seed: int
 ) -> Iterator[tuple[int, int, Image]]:
-    """Render people in groups until there are enough crops of everybody; yield row, number of the view, and crop."""
+    """Render people in groups until everyone has enough crops; yield row, number of the view, and crop."""
     group = settings.pictures.most_people
     for start in range(0, len(cast), group):
         rng = np.random.default_rng([seed, start])
-        looks = cast[start : start + group]
-        have = np.zeros(len(looks), np.int64)
-        shots = pictures(settings.pictures, int(rng.integers(1 << 31)), _MANY * settings.views, looks, props)
+        members = cast[start : start + group]
+        counts = np.zeros(len(members), np.int64)
+        shots = pictures(settings.pictures, int(rng.integers(1 << 31)), _MANY * settings.views, members, overlays)
         for shot, rows in shots:
-            image = relit(shot.image, rng) if rng.random() < settings.relit else shot.image
+            image = jitter_colors(shot.image, rng) if rng.random() < settings.color_jitter else shot.image
             for index, row in enumerate(rows):
-                if have[row] == settings.views or shot.visibility[index] < settings.least_visibility:
+                if counts[row] == settings.views or shot.visibility[index] < settings.least_visibility:
                     continue
                 crop = _cut(image, shot.boxes[index], settings, rng)
                 if crop is not None:
-                    yield start + row, int(have[row]), crop
-                    have[row] += 1
-            if (have == settings.views).all():
+                    yield start + row, int(counts[row]), crop
+                    counts[row] += 1
+            if (counts == settings.views).all():
                 break
 
 
 def _cut(image: Image, box: FloatArray, settings: CropSetConfig, rng: np.random.Generator) -> Image | None:
-    """Cut a box out, its edges moved as a detector's are; None where little of it is inside the picture."""
+    """Cut a box out with random errors of its edges, as of a detector; None if too little is inside the picture."""
     size = np.tile(box[2:] - box[:2], 2)
     moved = np.asarray(box + size * rng.normal(0, settings.jitter, 4), np.float32)
     x1, y1, x2, y2 = whole_pixels(moved[None], *image.shape[:2])[0].tolist()

@@ -1,4 +1,4 @@
-"""Cuts people out of the footage of a fixed camera."""
+"""Cuts people out of the footage of a static camera."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from training.bundled.background import difference, enlarged
 from training.overlays import Cut
 
 _AROUND: Final = 0.15
-"""What is looked at around a box, as a share of its size: GrabCut learns from it what the background is like."""
+"""Margin around a box, as a share of its size, from which GrabCut learns the background."""
 
 _ROUNDS: Final = 3
 _LEAST_DIFFERENCE: Final = 14  # of 255; noise and compression stay below
 _SURE: Final = 2.5  # times the threshold; such pixels are people whatever their colour
 _WHOLE: Final = 0.85
-"""Least share of what was found that is in one piece; the pieces of a person in the colours of the place are no use."""
+"""Minimum share of the foreground in one component; a person in the colours of the background falls apart."""
 
 _SOFTNESS: Final = 0.7  # standard deviation of the edge, in pixels
 
-# a cut is taken where it agrees with the box about where the person is
+# a cutout is used if its extent agrees with the box
 _LEAST_AREA, _MOST_AREA = 0.25, 0.8
 _LEAST_HEIGHT, _MOST_HEIGHT = 0.82, 1.12
 _LEAST_WIDTH, _MOST_WIDTH = 0.45, 1.25
 
 
-def cut_person(image: Image, plate: Image, box: FloatArray, height: int) -> Cut | None:
-    """Cut a person out of a frame, by what differs from the empty place and by colours.
+def cut_person(image: Image, background: Image, box: FloatArray, height: int) -> Cut | None:
+    """Cut a person out of a frame by the difference to the background and by colours.
 
     Reference: Rother et al., "GrabCut", SIGGRAPH 2004.
 
     Args:
         image: The frame.
-        plate: The empty place.
+        background: The background of the camera.
         box: `(4,)` float32, xyxy in pixels, inside the frame.
-        height: A higher cut is made smaller to this many pixels.
+        height: Higher cutouts are scaled down to this many pixels.
 
     Returns:
-        The person, as large as what is covered; None where the outcome does not fit the box.
+        The person, cropped to the mask; None if the mask does not fit the box.
     """
     x1, y1, x2, y2 = whole_pixels(enlarged(box[None], _AROUND), *image.shape[:2])[0].tolist()
-    window, empty = image[y1:y2, x1:x2], plate[y1:y2, x1:x2]
-    stands_out = difference(window, empty)
-    otsu, _ = cv2.threshold(stands_out, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    window, empty = image[y1:y2, x1:x2], background[y1:y2, x1:x2]
+    contrast = difference(window, empty)
+    otsu, _ = cv2.threshold(contrast, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     threshold = max(_LEAST_DIFFERENCE, min(otsu, 40))
-    labels = np.where(stands_out >= threshold, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    labels[stands_out >= _SURE * threshold] = cv2.GC_FGD
-    labels[stands_out < _LEAST_DIFFERENCE / 2] = cv2.GC_BGD
+    labels = np.where(contrast >= threshold, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[contrast >= _SURE * threshold] = cv2.GC_FGD
+    labels[contrast < _LEAST_DIFFERENCE / 2] = cv2.GC_BGD
     inner = whole_pixels(enlarged(box[None], 0.04), *image.shape[:2])[0] - (x1, y1, x1, y1)
     outside = np.ones(labels.shape, bool)
     outside[inner[1] : inner[3], inner[0] : inner[2]] = False
@@ -70,7 +70,7 @@ def cut_person(image: Image, plate: Image, box: FloatArray, height: int) -> Cut 
     )
     if not fits:
         return None
-    # the outermost pixels are half background; they go
+    # the outermost pixels are mixed with background; remove them
     eroded = cv2.erode(person * 255, np.ones((3, 3), np.uint8))
     coverage = np.asarray(cv2.GaussianBlur(eroded, (0, 0), _SOFTNESS), np.uint8)
     cut = premultiplied(window, coverage)[y : y + tall, x : x + wide]

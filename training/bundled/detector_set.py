@@ -1,4 +1,4 @@
-"""Pictures for the bundled detector, in the layout of YOLO: parts of footage, and people put into other places."""
+"""Training pictures of the bundled detector in YOLO layout: windows of footage, and people on other backdrops."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from training.bundled.backdrops import Pictures
 from training.bundled.config import MaterialConfig
 from training.bundled.material import Material, read_cut
 from training.bundled.windows import cut_window
-from training.color_jitter import relit
+from training.color_jitter import jitter_colors
 from training.dir_cache import make_once
-from training.overlays import Props
+from training.overlays import Overlays
 from training.rendered.command import SEED_STEP, write_part
 from training.rendered.pictures import pictures
 
 logger = logging.getLogger("motserve.training")
 
-_RELIT: Final = 0.6  # share of the pictures that are put together
+_JITTERED_SHARE: Final = 0.6  # share of the composed pictures
 
 
 def write_set(settings: MaterialConfig, scenes: Mapping[str, Material], pictures: Pictures, folder: Path) -> Path:
-    """Write pictures to learn from and others of another seed; those written with these settings before are kept.
+    """Write training pictures, and validation pictures of another seed; output of the same settings is reused.
 
     Args:
-        settings: How many, and what they show.
-        scenes: The footage to learn from, by name.
-        pictures: Places and things.
-        folder: Where it goes; anything in it is replaced.
+        settings: Number and content of the pictures.
+        scenes: Footage by name.
+        pictures: Backdrops and things.
+        folder: Output folder; its content is replaced.
 
     Returns:
         The `data.yaml` of the data set.
@@ -47,14 +47,14 @@ def write_set(settings: MaterialConfig, scenes: Mapping[str, Material], pictures
     footage = list(scenes.values())
 
     def write() -> None:
-        props = read_props(settings, footage, pictures)
-        wanted = {"train": settings.detector.train_pictures, "val": settings.detector.validation_pictures}
-        for part, count in wanted.items():
+        overlays = read_overlays(settings, footage, pictures)
+        counts = {"train": settings.detector.train_pictures, "val": settings.detector.validation_pictures}
+        for part, count in counts.items():
             windows = round(settings.detector.windows * count)
             seed = 2 * settings.seed + SEED_STEP[part]
             cut, composed = (
                 _windows(settings, footage, seed, windows),
-                _composed(settings, props, seed, count - windows),
+                _composed(settings, overlays, seed, count - windows),
             )
             write_part(
                 folder,
@@ -72,7 +72,7 @@ def write_set(settings: MaterialConfig, scenes: Mapping[str, Material], pictures
 
 
 def _windows(settings: MaterialConfig, scenes: Sequence[Material], seed: int, count: int) -> Iterator[Shot]:
-    """Cut windows out of frames, as many of each scene; in order of the frames, each of which is decoded once."""
+    """Cut windows out of frames of all scenes, in order of the frames, so that each is decoded once."""
     rng = np.random.default_rng([seed, 0])
     drawn = rng.integers(len(scenes), size=count).tolist()
     chosen = sorted((scene, int(rng.integers(len(scenes[scene].frames)))) for scene in drawn)
@@ -86,22 +86,24 @@ def _windows(settings: MaterialConfig, scenes: Sequence[Material], seed: int, co
         yield cut_window(image, labels, settings.windows, settings.detector.pictures, own)
 
 
-def _composed(settings: MaterialConfig, props: Props, seed: int, count: int) -> Iterator[Shot]:
-    for index, (shot, _) in enumerate(pictures(settings.detector.pictures, seed, count, props=props)):
+def _composed(settings: MaterialConfig, overlays: Overlays, seed: int, count: int) -> Iterator[Shot]:
+    for index, (shot, _) in enumerate(pictures(settings.detector.pictures, seed, count, overlays=overlays)):
         rng = np.random.default_rng([seed, 2, index])
-        image = relit(shot.image, rng) if rng.random() < _RELIT else shot.image
+        image = jitter_colors(shot.image, rng) if rng.random() < _JITTERED_SHARE else shot.image
         yield Shot(image, shot.boxes, shot.visibility)
 
 
-def read_props(settings: MaterialConfig, scenes: Sequence[Material], found: Pictures) -> Props:
-    """Read people, things and places; footage without its people is as often a place as the settings say."""
+def read_overlays(settings: MaterialConfig, scenes: Sequence[Material], pictures: Pictures) -> Overlays:
+    """Read people, things and backdrops; `scene_backdrops` sets the share of backgrounds of footage."""
     people = [views for scene in scenes for views in scene.views()]
-    places: list[list[NDArray[np.uint8]]] = [[read_image(file) for file in group] for group in found.places if group]
-    own = [[scene.place()] for scene in scenes]
-    share = settings.detector.scene_places
-    if places and 0 < share < 1:  # groups are drawn equally often, so one that shall come more often is there often
-        repeats = round(share / (1 - share) * len(places) / len(own) * 4)
-        places = 4 * places + repeats * own
+    backdrops: list[list[NDArray[np.uint8]]] = [
+        [read_image(file) for file in group] for group in pictures.backdrops if group
+    ]
+    own = [[scene.background()] for scene in scenes]
+    share = settings.detector.scene_backdrops
+    if backdrops and 0 < share < 1:  # groups are drawn equally often, so repeated groups are drawn more often
+        repeats = round(share / (1 - share) * len(backdrops) / len(own) * 4)
+        backdrops = 4 * backdrops + repeats * own
     elif share:
-        places = own
-    return Props(people, [[read_cut(file) for file in group] for group in found.things if group], places)
+        backdrops = own
+    return Overlays(people, [[read_cut(file) for file in group] for group in pictures.things if group], backdrops)

@@ -1,4 +1,4 @@
-"""Footage of one place with everybody in it labelled, by its ground truth or by a detector and a tracker."""
+"""Footage of one camera with labels of all people, from ground truth or from a detector and a tracker."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from training.bundled.config import LabelConfig, SceneSource
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Everybody in one frame.
+    """Labels of one frame.
 
     Attributes:
-        ids: `(n,)` int64, who it is; unique in a scene.
-        boxes: `(n, 4)` float32, xyxy in pixels, the whole body, also what is hidden.
-        visibility: `(n,)` float32 in [0, 1], share of the body that nobody else hides.
-        others: `(m, 4)` float32, what is neither a person to be found nor anything else: reflections, the seated.
+        ids: `(n,)` int64, identity; unique in a scene.
+        boxes: `(n, 4)` float32, xyxy in pixels, the whole body including occluded parts.
+        visibility: `(n,)` float32 in [0, 1], share of the body that is not occluded.
+        others: `(m, 4)` float32, distractors such as reflections and seated people.
     """
 
     ids: IntArray
@@ -47,8 +47,8 @@ class Scene:
 
     Args:
         footage: The video.
-        labels: Of every frame that is labelled, by its index.
-        is_true: Whether the labels are ground truth, and nobody is without one.
+        labels: Labels of each labelled frame, by index.
+        is_true: Whether the labels are ground truth and thus complete.
     """
 
     def __init__(self, footage: Footage, labels: dict[int, Labels], is_true: bool) -> None:
@@ -57,7 +57,7 @@ class Scene:
         self.is_true = is_true
 
     def frames(self, every: int) -> Iterator[tuple[int, Image]]:
-        """Yield the index and the picture of each n-th frame, labelled or not."""
+        """Yield the index and the image of each n-th frame, labelled or not."""
         with self._footage.open() as source:
             for frame in source.frames():
                 if frame.index % every == 0:
@@ -65,13 +65,13 @@ class Scene:
 
 
 def open_scene(source: SceneSource, data: Path, teacher: Path, settings: LabelConfig) -> Scene:
-    """Open footage and find its labels.
+    """Open footage and read or compute its labels.
 
     Args:
-        source: What it is.
-        data: Folder that the paths in it start from.
-        teacher: Weights of the detector that labels what has no ground truth.
-        settings: How it does.
+        source: The scene.
+        data: Folder that its path is relative to.
+        teacher: Weights of the detector that labels footage without ground truth.
+        settings: Labelling.
 
     Raises:
         MotserveError: A file is missing or malformed.
@@ -80,13 +80,13 @@ def open_scene(source: SceneSource, data: Path, teacher: Path, settings: LabelCo
     if place.is_dir():
         (truth,) = find_truth(place).values()
         return Scene(Footage(find_video(truth), Config().video, truth), _true_labels(truth), is_true=True)
-    return Scene(*_made_labels(place, teacher, settings), is_true=False)
+    return Scene(*_teacher_labels(place, teacher, settings), is_true=False)
 
 
 def occluded_by(boxes: FloatArray) -> FloatArray:
-    """Return what share of each of `(n, 4)` boxes is behind the one nearer person that hides most of it.
+    """Return the share of each of `(n, 4)` boxes that the nearer person with the largest overlap occludes.
 
-    Who stands lower in the picture is nearer to the camera.
+    A person lower in the picture is nearer to the camera.
 
     >>> occluded_by(np.array([[0, 0, 2, 4], [1, 0, 3, 5]], np.float32)).tolist()
     [0.5, 0.0]
@@ -105,13 +105,13 @@ def _true_labels(truth: TruthFile) -> dict[int, Labels]:
     for frame, now in enumerate(rows_by_frame(table, truth.frames or int(table.frames.max()) + 1)):
         rows = now[people[now]]
         boxes = all_boxes[rows]
-        seen = table.visibility[rows] if rules.classes else 1 - occluded_by(boxes)
-        labels[frame] = Labels(table.ids[rows], boxes, seen, all_boxes[now[others[now]]])
+        visibility = table.visibility[rows] if rules.classes else 1 - occluded_by(boxes)
+        labels[frame] = Labels(table.ids[rows], boxes, visibility, all_boxes[now[others[now]]])
     return labels
 
 
-def _made_labels(video: Path, teacher: Path, settings: LabelConfig) -> tuple[Footage, dict[int, Labels]]:
-    """Label a video by a detector and, where that is unsure, by tracks that persist."""
+def _teacher_labels(video: Path, teacher: Path, settings: LabelConfig) -> tuple[Footage, dict[int, Labels]]:
+    """Label a video with a detector and a tracker; tracks must be long and reach high confidence."""
     config = load_config(
         overrides={
             "detector": {
@@ -125,32 +125,32 @@ def _made_labels(video: Path, teacher: Path, settings: LabelConfig) -> tuple[Foo
         }
     )
     footage = Footage(video, config.video)
-    seen = detect_video(video.stem, footage, Models(config), open_cache(config))
-    tracked = PostProcessor(config)(track_detections(seen, config, footage=footage).frames)
-    ids, peaks = _lives([(frame.identities, frame.tracks.scores) for frame in tracked])
+    detected = detect_video(video.stem, footage, Models(config), open_cache(config))
+    tracked = PostProcessor(config)(track_detections(detected, config, footage=footage).frames)
+    ids, peaks = _lengths_and_peaks([(frame.identities, frame.tracks.scores) for frame in tracked])
     sure = {one for one, count, peak in zip(ids, *peaks, strict=True) if count >= settings.least_frames
             and peak >= settings.sure_confidence}  # fmt: skip
     if not sure:
-        raise InvalidData(f"{video}: nobody is there for {settings.least_frames} frames with confidence "
-                          f"{settings.sure_confidence}; there is nothing to learn from")  # fmt: skip
+        raise InvalidData(f"{video}: no person is tracked for {settings.least_frames} frames with confidence "
+                          f"{settings.sure_confidence}; the video cannot be used")  # fmt: skip
     labels = {}
     for frame in tracked:
         rows = np.flatnonzero([identity in sure for identity in frame.identities.tolist()])
         boxes = frame.tracks.boxes[rows].copy()
-        found = frame.tracks.detections[rows]
-        # where somebody was seen, what was seen says more than what the filter makes of it
-        boxes[found >= 0] = seen.detections[frame.index].boxes[found[found >= 0]]
+        sources = frame.tracks.detections[rows]
+        # a detected box is more accurate than the filter's
+        boxes[sources >= 0] = detected.detections[frame.index].boxes[sources[sources >= 0]]
         labels[frame.index] = Labels(
             frame.identities[rows], boxes, 1 - occluded_by(boxes), np.empty((0, 4), np.float32)
         )
     return footage, labels
 
 
-def _lives(frames: list[tuple[IntArray, FloatArray]]) -> tuple[list[int], tuple[IntArray, FloatArray]]:
-    """Return who appears, in how many frames, and with what confidence at the most."""
-    everybody = np.concatenate([ids for ids, _ in frames])
+def _lengths_and_peaks(frames: list[tuple[IntArray, FloatArray]]) -> tuple[list[int], tuple[IntArray, FloatArray]]:
+    """Return the IDs, the number of frames of each, and its highest confidence."""
+    all_ids = np.concatenate([ids for ids, _ in frames])
     scores = np.concatenate([scores for _, scores in frames])
-    ids, rows, counts = np.unique(everybody, return_inverse=True, return_counts=True)
+    ids, rows, counts = np.unique(all_ids, return_inverse=True, return_counts=True)
     peaks = np.zeros(len(ids), np.float32)
     np.maximum.at(peaks, rows, scores)
     return ids.tolist(), (counts, peaks)

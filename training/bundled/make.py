@@ -1,6 +1,6 @@
-"""Trains the bundled weights from nothing, step by step.
+"""Trains the bundled weights from random weights, step by step.
 
-What a step finished is kept, and a training that was interrupted goes on, when it is called again.
+When it is called again, finished steps are reused and an interrupted training is resumed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from motserve.models.registry import read_card
 from training.bundled.backdrops import Pictures, prepare_pictures
 from training.bundled.config import MaterialConfig, SceneSource
 from training.bundled.crops import write_crops
-from training.bundled.detector_set import read_props, write_set
+from training.bundled.detector_set import read_overlays, write_set
 from training.bundled.material import Material, prepare_scene
 from training.detector import command as detector
 from training.detector.config import DetectorTraining
@@ -40,21 +40,21 @@ logger = logging.getLogger("motserve.training")
 Settings = TypeVar("Settings", bound=JobConfig)
 
 ALL: Final = "all"
-"""What the detector that has seen all scenes is called, among those that were trained without one."""
+"""Name of the detector that is trained on all scenes; the others are trained without one."""
 
 SCENES: Final = "scenes.json"
-"""File beside the weights of a detector with what it scores on whole scenes."""
+"""File with the scores of a detector on whole scenes, beside its weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Where everything is.
+    """Paths and settings of the training of bundled weights.
 
     Attributes:
         data: Folder of the footage and of the detector that labels it.
-        configs: Folder of the settings of trainings; those for bundled weights are in its `bundled`.
-        work: Folder for all that is made.
-        settings: What is learned from.
+        configs: Folder of training settings; those of bundled weights are in its `bundled`.
+        work: Folder for all results.
+        settings: Material to train on.
     """
 
     data: Path
@@ -78,16 +78,16 @@ def open_workshop(data: Path, configs: Path, work: Path) -> Workshop:
 
 
 def make_detector(workshop: Workshop) -> None:
-    """Train on rendered pictures; go on from there without each scene that is left out, and with all; measure each.
+    """Train on rendered pictures, then fine-tune once without each held-out scene and once with all; score each.
 
     Raises:
         MotserveError: Data are missing or a training failed.
     """
-    beginning = _train_beginning(workshop)
+    base_weights = _train_base(workshop)
     for scene in [scene for scene in workshop.settings.scenes if scene.left_out]:
-        _train_detector(workshop, f"without-{scene.name}", beginning, without=scene)
+        _train_detector(workshop, f"without-{scene.name}", base_weights, without=scene)
         _score(workshop, f"without-{scene.name}", [scene])
-    _train_detector(workshop, ALL, beginning)
+    _train_detector(workshop, ALL, base_weights)
     _score(workshop, ALL, [scene for scene in workshop.settings.scenes if scene.left_out])
 
 
@@ -100,8 +100,8 @@ def make_embedder(workshop: Workshop) -> None:
 
     def prepare() -> Job[ReidTrainingConfig]:
         scenes, pictures = _scenes(workshop), _pictures(workshop)
-        props = read_props(workshop.settings, list(scenes.values()), pictures)
-        crops = write_crops(workshop.settings, scenes, props, workshop.work / "crops")
+        overlays = read_overlays(workshop.settings, list(scenes.values()), pictures)
+        crops = write_crops(workshop.settings, scenes, overlays, workshop.work / "crops")
         files = [workshop.configs / "reid.yaml", workshop.configs / "bundled" / "embedder.yaml"]
         test = {"root": str(workshop.data / "reid_images" / "PKU-Reid-74"), "protocol": "cross-camera"}
         changes: dict[str, Any] = {"data": {"root": str(crops)}, "cross": [test]}
@@ -110,7 +110,7 @@ def make_embedder(workshop: Workshop) -> None:
     _run(workshop, "embedder", prepare)
 
 
-def _train_beginning(workshop: Workshop) -> Path:
+def _train_base(workshop: Workshop) -> Path:
     def prepare() -> Job[DetectorTraining]:
         settings = read_settings(workshop.configs / "bundled" / "rendered.yaml", RenderedConfig)
         data = write_dataset(settings, settings.seed, workshop.work / "rendered")
@@ -120,19 +120,19 @@ def _train_beginning(workshop: Workshop) -> Path:
     return _run(workshop, "rendered", prepare) / "detector.safetensors"
 
 
-def _train_detector(workshop: Workshop, name: str, beginning: Path, without: SceneSource | None = None) -> None:
+def _train_detector(workshop: Workshop, name: str, base_weights: Path, without: SceneSource | None = None) -> None:
     def prepare() -> Job[DetectorTraining]:
         scenes = _scenes(workshop, without)
         data = write_set(workshop.settings, scenes, _pictures(workshop), workshop.work / f"pictures-{name}")
         files = [workshop.configs / "detector.yaml", workshop.configs / "bundled" / "detector.yaml"]
-        changes = {"name": f"bundled-detector-{name}", "data": str(data), "init": str(beginning)}
+        changes = {"name": f"bundled-detector-{name}", "data": str(data), "init": str(base_weights)}
         return detector.make_job(layer_settings(files, changes, DetectorTraining))
 
     _run(workshop, name, prepare)
 
 
 def _run(workshop: Workshop, name: str, prepare: Callable[[], Job[Settings]]) -> Path:
-    """Prepare and run a job unless it was finished; return the folder of its model."""
+    """Prepare and run a job unless it is finished; return the folder of its model."""
     folder = workshop.model(name)
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def _pictures(workshop: Workshop) -> Pictures:
 
 
 def _score(workshop: Workshop, name: str, scenes: Sequence[SceneSource]) -> None:
-    """Measure a detector on whole scenes, as `motserve evaluate detection` does, beside its weights."""
+    """Score a detector on whole scenes, as `motserve evaluate detection` does; write the scores beside its weights."""
     file = workshop.model(name) / SCENES
     if file.exists():
         return

@@ -1,4 +1,4 @@
-"""Material of one scene on disk: its frames, its labels, the empty place and the people cut out of it."""
+"""Material of one scene on disk: frames, labels, background and cutouts of people."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from motserve.lab.evaluation.reid_data import read_image
 from motserve.types import FloatArray, Image
-from training.bundled.background import empty_place, unexplained
+from training.bundled.background import estimate_background, unlabelled_share
 from training.bundled.config import CutConfig, LabelConfig, MaterialConfig, SceneSource
 from training.bundled.cutting import cut_person
 from training.bundled.footage import Labels, open_scene
@@ -24,28 +24,28 @@ from training.overlays import Cut
 
 logger = logging.getLogger("motserve.training")
 
-_PLATE: Final = "place.png"
+_BACKGROUND: Final = "place.png"
 _LABELS: Final = "labels.npz"
 _QUALITY: Final = [cv2.IMWRITE_JPEG_QUALITY, 96]
 _BORDER: Final = 3
-"""Pixels between a person who is cut out and the border of the picture, behind which there may be more of them."""
+"""Minimum distance of a cutout from the border of the picture in pixels; people at the border may be truncated."""
 
 _EMPTY: Final = 12
-"""Of so many frames with people one without is kept as well."""
+"""One frame without people is kept per this many frames with people."""
 
-_PLATE_FRAMES: Final = 41
-"""Frames that the empty place is the median of, at the most: memory, and more tell nothing new."""
+_BACKGROUND_FRAMES: Final = 41
+"""Maximum number of frames for the background's median; more cost memory and change little."""
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What there is of a scene.
+    """Prepared material of a scene.
 
     Attributes:
-        folder: Where it lies.
-        frames: Picture files of the frames to learn from.
-        labels: Everybody in each of these frames.
-        people: Files with the views of each person, by ID.
+        folder: Its folder.
+        frames: Picture files of the usable frames.
+        labels: Labels of each of these frames.
+        people: Files with the cutouts of each person, by ID.
     """
 
     folder: Path
@@ -53,87 +53,92 @@ class Material:
     labels: tuple[Labels, ...]
     people: dict[int, tuple[Path, ...]]
 
-    def place(self) -> Image:
-        """Read the empty place."""
-        return read_image(self.folder / _PLATE)
+    def background(self) -> Image:
+        """Read the background."""
+        return read_image(self.folder / _BACKGROUND)
 
     def views(self) -> list[list[Cut]]:
-        """Read the views of everybody who was cut out."""
+        """Read the cutouts of each person."""
         return [[read_cut(file) for file in files] for files in self.people.values()]
 
 
 def prepare_scene(source: SceneSource, data: Path, settings: MaterialConfig, folder: Path) -> Material:
-    """Take a scene apart; what was taken apart with these settings before is kept.
+    """Prepare a scene; the output of an earlier call with the same settings is reused.
 
     Args:
         source: The scene.
-        data: Folder that its path starts from.
-        settings: How.
-        folder: Where it goes; anything in it is replaced.
+        data: Folder that its path is relative to.
+        settings: Labelling and cutouts.
+        folder: Output folder; its content is replaced.
 
     Raises:
         MotserveError: A file is missing or malformed.
     """
-    taken = source.model_dump(mode="json", include={"path", "every"})
-    stamp = json.dumps([taken, settings.labels.model_dump(mode="json"), settings.cuts.model_dump(mode="json")])
-    make_once(folder, stamp, lambda: _take_apart(source, data, settings, folder))
+    relevant = source.model_dump(mode="json", include={"path", "every"})
+    stamp = json.dumps([relevant, settings.labels.model_dump(mode="json"), settings.cuts.model_dump(mode="json")])
+    make_once(folder, stamp, lambda: _extract(source, data, settings, folder))
     return _read(folder)
 
 
 def read_cut(file: Path) -> Cut:
-    """Read a picture with coverage, its colours multiplied by it."""
+    """Read a picture with alpha and premultiplied colours."""
     return np.asarray(cv2.imread(str(file), cv2.IMREAD_UNCHANGED), np.uint8)
 
 
-def _take_apart(source: SceneSource, data: Path, settings: MaterialConfig, folder: Path) -> None:
+def _extract(source: SceneSource, data: Path, settings: MaterialConfig, folder: Path) -> None:
     for name in ("frames", "people"):
         (folder / name).mkdir()
     scene = open_scene(source, data, data / settings.teacher, settings.labels)
     frames = list(scene.frames(source.every))
     labels = [scene.labels[index] for index, _ in frames]
     moving = [np.vstack([one.boxes, one.others]) for one in labels]
-    sample = range(0, len(frames), -(-len(frames) // _PLATE_FRAMES))
-    plate = empty_place([frames[row][1] for row in sample], [moving[row] for row in sample])
-    cv2.imwrite(str(folder / _PLATE), plate)
+    sample = range(0, len(frames), -(-len(frames) // _BACKGROUND_FRAMES))
+    background = estimate_background([frames[row][1] for row in sample], [moving[row] for row in sample])
+    cv2.imwrite(str(folder / _BACKGROUND), background)
     usable = [
         row
         for row, (_, image) in enumerate(frames)
-        if scene.is_true or _is_explained(image, plate, labels[row], settings.labels)
+        if scene.is_true or _is_labelled(image, background, labels[row], settings.labels)
     ]
-    somebody = [row for row in usable if len(labels[row].boxes)]
-    nobody = sorted(set(usable).difference(somebody))
-    few = np.linspace(0, len(nobody), min(len(nobody), len(somebody) // _EMPTY), endpoint=False).astype(int)
-    kept = sorted([*somebody, *(nobody[row] for row in few.tolist())])
-    for row in kept:
+    with_people = [row for row in usable if len(labels[row].boxes)]
+    without_people = sorted(set(usable).difference(with_people))
+    count = min(len(without_people), len(with_people) // _EMPTY)
+    few = np.linspace(0, len(without_people), count, endpoint=False).astype(int)
+    selected = sorted([*with_people, *(without_people[row] for row in few.tolist())])
+    for row in selected:
         index, image = frames[row]
         cv2.imwrite(str(folder / "frames" / f"{index:06d}.jpg"), image, _QUALITY)
     arrays = {
-        f"{frames[row][0]:06d}.{part.name}": getattr(labels[row], part.name) for row in kept for part in fields(Labels)
+        f"{frames[row][0]:06d}.{part.name}": getattr(labels[row], part.name)
+        for row in selected
+        for part in fields(Labels)
     }
     np.savez(folder / _LABELS, **arrays)
-    count = _cut(frames, labels, plate, settings.cuts, folder / "people")
-    logger.info("scene", extra={"scene": source.name, "frames": len(kept), "of": len(frames), "cut_out": count})
+    count = _cut(frames, labels, background, settings.cuts, folder / "people")
+    logger.info("scene", extra={"scene": source.name, "frames": len(selected), "of": len(frames), "cut_out": count})
 
 
-def _is_explained(image: Image, plate: Image, labels: Labels, settings: LabelConfig) -> bool:
-    """Tell whether all that moves has a label."""
-    return unexplained(image, plate, labels.boxes, settings.difference) <= settings.unlabelled
+def _is_labelled(image: Image, background: Image, labels: Labels, settings: LabelConfig) -> bool:
+    """Return whether the labels cover all moving people."""
+    return unlabelled_share(image, background, labels.boxes, settings.difference) <= settings.unlabelled
 
 
-def _cut(frames: list[tuple[int, Image]], labels: list[Labels], plate: Image, settings: CutConfig, folder: Path) -> int:
-    """Cut everybody out, spread over the time they are there; return how many views there are."""
-    chances: defaultdict[int, list[tuple[int, FloatArray]]] = defaultdict(list)
-    height, width = plate.shape[:2]
+def _cut(
+    frames: list[tuple[int, Image]], labels: list[Labels], background: Image, settings: CutConfig, folder: Path
+) -> int:
+    """Cut people out at evenly spaced times of their presence; return the number of cutouts."""
+    candidates: defaultdict[int, list[tuple[int, FloatArray]]] = defaultdict(list)
+    height, width = background.shape[:2]
     for row, one in enumerate(labels):
         inside = (one.boxes[:, :2] >= _BORDER).all(1) & (one.boxes[:, 2:] <= (width - _BORDER, height - _BORDER)).all(1)
         tall = one.boxes[:, 3] - one.boxes[:, 1] >= settings.least_height
         for who in np.flatnonzero(inside & tall & (one.visibility >= settings.least_visibility)):
-            chances[int(one.ids[who])].append((row, one.boxes[who]))
+            candidates[int(one.ids[who])].append((row, one.boxes[who]))
     count = 0
-    for identity, seen in sorted(chances.items()):
-        for row, box in (seen[at] for at in spread(len(seen), settings.views)):
+    for identity, observations in sorted(candidates.items()):
+        for row, box in (observations[at] for at in spread(len(observations), settings.views)):
             index, image = frames[row]
-            cut = cut_person(image, plate, box, settings.height)
+            cut = cut_person(image, background, box, settings.height)
             if cut is not None:
                 cv2.imwrite(str(folder / f"{identity:04d}_{index:06d}.png"), cut)
                 count += 1

@@ -1,4 +1,4 @@
-"""Writes trained weights as the package ships them: half precision, with where they come from and what they score."""
+"""Writes trained weights into the package: in half precision, with provenance and scores as metadata."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def ship(workshop: Workshop, folder: Path) -> list[Path]:
     """Write the weights of detector and embedder.
 
     Args:
-        workshop: Where they were trained.
+        workshop: Folders and settings of the training.
         folder: The folder of the package.
 
     Returns:
         The files.
 
     Raises:
-        NotFound: A model is not there yet.
+        NotFound: A model is not trained yet.
         InvalidData: A value cannot be written in half precision.
     """
     detector, embedder = workshop.model(ALL), workshop.model("embedder")
@@ -49,10 +49,10 @@ def ship(workshop: Workshop, folder: Path) -> list[Path]:
 
 
 def detector_metrics(workshop: Workshop) -> dict[str, float]:
-    """Return what detectors score on the scene that each was trained without, and the mean over these scenes.
+    """Return the scores of detectors on their held-out scenes, and the mean over these scenes.
 
     Raises:
-        NotFound: A scene was not left out yet.
+        NotFound: The detector of a held-out scene is not trained yet.
     """
     scenes = [scene.name for scene in workshop.settings.scenes if scene.left_out]
     scores = {scene: _scores(workshop.model(f"without-{scene}"))[scene] for scene in scenes}
@@ -61,7 +61,7 @@ def detector_metrics(workshop: Workshop) -> dict[str, float]:
 
 
 def _embedder_metrics(model: Path) -> dict[str, float]:
-    """Return what the embedder finds of people who it has not seen."""
+    """Return the retrieval scores of the embedder on people that are not in its training data."""
     card = _card(model)
     return {
         f"{one.data.split(',')[0]}/{name}": round(value / _PERCENT, 4)
@@ -78,7 +78,7 @@ def _write(model: Path, file: Path, workshop: Workshop, metrics: Mapping[str, fl
     state = half_precision(load_file(source))
     for name, values in state.items():
         if values.is_floating_point() and not values.isfinite().all():
-            raise InvalidData(f"{name} of {source} has values that half precision cannot hold")
+            raise InvalidData(f"{name} of {source} has values beyond the range of half precision")
     metadata |= {"command": COMMAND, "seed": str(workshop.settings.seed), "metrics": json.dumps(metrics)}
     with replacing(file) as partial:
         save_file(state, partial, metadata)
@@ -93,5 +93,5 @@ def _scores(model: Path) -> Mapping[str, Any]:
 
 def _card(model: Path) -> Card:
     if not model.is_dir():
-        raise NotFound(f"{model} is not there; it was not trained yet")
+        raise NotFound(f"{model} does not exist; it is not trained yet")
     return read_card(model)

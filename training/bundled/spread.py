@@ -1,4 +1,4 @@
-"""Choosing some of many, evenly."""
+"""Evenly spaced selection."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def spread(count: int, most: int) -> list[int]:
-    """Return the indices of so many of `count` things at the most, from the first to the last, evenly spaced.
+    """Return at most `most` indices of `count` items, evenly spaced from the first to the last.
 
     >>> spread(9, 3), spread(2, 3), spread(0, 3)
     ([0, 4, 8], [0, 1], [])

@@ -1,4 +1,4 @@
-"""Parts of frames as pictures to learn from: people in all sizes, with the light and the lens of other cameras."""
+"""Windows of frames as training pictures: people of all sizes, with colour jitter and lens effects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from motserve.lab.scenes import Shot
 from motserve.types import FloatArray, Image
 from training.bundled.config import WindowConfig
 from training.bundled.footage import Labels
-from training.color_jitter import relit
+from training.color_jitter import jitter_colors
 from training.rendered.config import PictureConfig
 from training.rendered.pictures import SHAPES, lens
 
@@ -20,22 +20,22 @@ from training.rendered.pictures import SHAPES, lens
 def cut_window(
     image: Image, labels: Labels, settings: WindowConfig, pictures: PictureConfig, rng: np.random.Generator
 ) -> Shot:
-    """Cut a part out of a frame, around one person as a rule, so large that they have a height drawn at random.
+    """Cut a window out of a frame, mostly around a person, scaled to a random height of this person.
 
     Args:
         image: The frame.
-        labels: Everybody in it.
-        settings: How large people are.
-        pictures: How large the part shall be, and its lens.
-        rng: Everything random.
+        labels: Labels of the frame.
+        settings: Range of heights and minimum visibility.
+        pictures: Size of the window and lens effects.
+        rng: Random generator.
 
     Returns:
-        The part. Boxes go beyond it where people do; `visibility` counts what is inside, too.
+        The window. Boxes may extend beyond it; `visibility` is the share inside, 0 if not labelled.
     """
     wide, tall = SHAPES[rng.integers(len(SHAPES))]
     size = np.array([wide, tall]) * pictures.longer_side
     scale, centre = _aim(image, labels.boxes, settings, size, rng)
-    across = rng.uniform(0.93, 1.07)  # people and pictures are not all of one build
+    across = rng.uniform(0.93, 1.07)  # vary the build of people and the aspect ratio
     matrix = np.array([[scale * across, 0, 0], [0, scale, 0]])
     matrix[:, 2] = size / 2 - matrix[:, :2] @ centre
     flip = rng.random() < 0.5
@@ -45,16 +45,18 @@ def cut_window(
     corners = np.stack([labels.boxes[:, :2], labels.boxes[:, 2:]], axis=1) @ matrix[:, :2].T + matrix[:, 2]
     boxes = np.hstack([corners.min(axis=1), corners.max(axis=1)])
     inside = _inside(boxes, size)
-    seen = np.where((inside >= settings.least_inside) & (labels.visibility >= settings.least_visibility), inside, 0)
+    visibility = np.where(
+        (inside >= settings.least_inside) & (labels.visibility >= settings.least_visibility), inside, 0
+    )
     if rng.random() < 0.8:
-        picture = relit(picture, rng)
-    return Shot(lens(picture, pictures, rng), np.asarray(boxes, np.float32), np.asarray(seen, np.float32))
+        picture = jitter_colors(picture, rng)
+    return Shot(lens(picture, pictures, rng), np.asarray(boxes, np.float32), np.asarray(visibility, np.float32))
 
 
 def _aim(
     image: Image, boxes: FloatArray, settings: WindowConfig, size: np.ndarray, rng: np.random.Generator
 ) -> tuple[float, np.ndarray]:
-    """Choose scale and centre: somebody is as high as was drawn, and is somewhere in the window."""
+    """Draw scale and centre, so that a person has the drawn height and is in the window."""
     height, width = image.shape[:2]
     smallest = max(size[0] / width, size[1] / height) * 0.8  # little of the window lies outside of the frame
     if not len(boxes) or rng.random() < 0.1:
@@ -71,7 +73,7 @@ def _aim(
 
 
 def _warped(image: Image, matrix: np.ndarray, size: tuple[int, int]) -> Image:
-    """Apply an affine map; what is made smaller is averaged first, which warping alone would not do."""
+    """Apply an affine map, with area averaging before reduction, which warping alone does not do."""
     shrink = float(np.abs(matrix[1, 1]))
     if shrink < 0.75:
         height, width = image.shape[:2]

@@ -16,7 +16,7 @@ from ultralytics.nn.tasks import DetectionModel  # noqa: E402  # its environment
 class ShortFloatModel(DetectionModel):
     """A detection model that trains in bfloat16, channels last; the loss and inference stay in single precision.
 
-    Ultralytics' own mixed precision is for CUDA alone. The loss decodes box edges, for which eight bits are too few.
+    Ultralytics' own mixed precision supports CUDA only. The loss decodes box edges, for which eight bits are too few.
     """
 
     def predict(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -18,21 +18,21 @@ from training.job_config import SCRATCH
 
 
 def place(settings: DetectorTraining) -> tuple[DetectorTraining, dict[str, Any]]:
-    """Find everything that is learned from, so that what is wrong is found before workers start.
+    """Find and check all data and weights before workers start.
 
     Returns:
-        The settings for workers, which are in other folders: with absolute paths, and the exact version of a model of
-        the registry. And a description of pictures, labels and initial weights, for the record.
+        The settings for workers, with absolute paths and the exact version of a registered model; and a description of
+        pictures, labels and initial weights for the run in MLflow.
 
     Raises:
         NotFound: A file is missing.
         InvalidConfig: Ultralytics knows no network of that name.
         InvalidData: A label is malformed.
-        WeightsUnavailable: The weights to start from cannot be had.
+        WeightsUnavailable: The initial weights are not available.
     """
     data = settings.data.absolute()
     parts = [read_yolo(data, split) for split in dict.fromkeys(("train", "val", settings.test or "val"))]
-    # named one by one, because Ultralytics leaves files of its own between them
+    # listed one by one, because Ultralytics writes cache files between them
     files = [data, *(file for part in parts for file in (*part.images, *part.labels))]
     described: dict[str, Any] = {"data": describe_data(data.parent, files)}
     init = settings.init
@@ -42,7 +42,7 @@ def place(settings: DetectorTraining) -> tuple[DetectorTraining, dict[str, Any]]
         config = initial_config(settings)
         weights = resolve_weights("detector", config)
         published = weights.path.is_relative_to(config.cache_dir) or weights.name == BUNDLED
-        # other nodes fetch for themselves what is published; a file is the same for all
+        # other nodes download published weights themselves; a file must be shared
         init = weights.name if published else str(weights.path.absolute())
         described["init"] = weights.describe()
     return settings.model_copy(update={"data": data, "init": init}), described

@@ -28,30 +28,30 @@ _BUFFERS_SWITCH: Final = next(
     if name in signature(torch.nn.parallel.DistributedDataParallel.__init__).parameters
 )
 
-# in this process alone: `SETTINGS.update` would write them into the user's file
+# only in this process: `SETTINGS.update` would write to the user's settings file
 dict.update(SETTINGS, dict.fromkeys(_INTEGRATIONS, False))
 
 
 class RayDetectionTrainer(DetectionTrainer):
-    """Trains with the other workers of a job, on CPUs as well as on GPUs.
+    """Ultralytics' trainer as one of the workers of a job, on CPUs or GPUs.
 
-    As it comes, Ultralytics starts processes of its own. Run by somebody else's it takes the number of workers from a
-    list of devices, which on CPUs makes it zero: the loss is multiplied by that and nothing is synchronised.
+    By default Ultralytics starts its own processes. In processes of another launcher it takes the number of workers
+    from a list of devices, which is zero on CPUs: the loss is multiplied by zero and nothing is synchronised.
 
     Args:
         worker: This worker.
         overrides: Settings of Ultralytics.
-        initial: Network to start from, whose arrays that fit are taken; None for random ones.
+        initial: Network whose weights of matching shape are loaded; None for random weights.
         short: Train in bfloat16 on a CPU.
-        evaluate_every: Epochs between two measurements.
+        evaluate_every: Epochs between two evaluations.
 
     Attributes:
-        evaluated: Whether the present epoch was measured.
-        steps: Batches of the present epoch that it has learned from.
-        images_per_s: Pictures that all workers together learned from per second in the present epoch.
+        evaluated: Whether the current epoch was evaluated.
+        steps: Finished steps of the current epoch.
+        images_per_s: Pictures per second of all workers in the current epoch.
     """
 
-    # Ultralytics does not say what these are
+    # Ultralytics does not annotate these
     validator: Any
     ema: Any
     stopper: Any
@@ -82,7 +82,7 @@ class RayDetectionTrainer(DetectionTrainer):
         self.add_callback("on_train_epoch_end", _end)
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> DetectionModel:
-        """Build the network, with the initial weights where training begins from some; see Ultralytics."""
+        """Build the network, with the initial weights if there are any; see Ultralytics."""
         if self._initial is not None and not self.resume:
             cfg, weights = self._initial.yaml, self._initial
         untyped: Any = super()
@@ -93,17 +93,17 @@ class RayDetectionTrainer(DetectionTrainer):
         return model
 
     def _setup_ddp(self) -> None:
-        """Take the process group and the device that Ray has set up."""
+        """Use the process group and the device that Ray has set up."""
         self.device = self._worker.device
 
     def _setup_train(self) -> None:
-        """Keep Ultralytics from wrapping the network, which it can only for GPUs."""
+        """Prevent Ultralytics from wrapping the network, which it supports for GPUs only."""
         self.world_size = 1
         untyped: Any = super()
         untyped._setup_train()
 
     def _build_train_pipeline(self) -> None:
-        """Wrap the network for all workers; in `_setup_train` this comes where Ultralytics would have done it."""
+        """Wrap the network for all workers, at the point of `_setup_train` where Ultralytics would do it."""
         self.world_size = self._worker.count
         if self.world_size > 1:
             devices = [self.device.index] if self.device.type == "cuda" else None
@@ -113,35 +113,35 @@ class RayDetectionTrainer(DetectionTrainer):
         untyped._build_train_pipeline()
 
     def validate(self) -> tuple[Any, Any]:
-        """Measure, and draw pictures of it: training may stop at any epoch, and Ultralytics draws at the last alone."""
+        """Evaluate and draw plots: training may stop at any epoch, but Ultralytics draws plots only at the last."""
         untyped: Any = super()
         self.evaluated = True
         self.validator.args.plots = self.args.plots
         self.stopper.possible_stop = True
-        measured: tuple[Any, Any] = untyped.validate()
-        return measured
+        metrics: tuple[Any, Any] = untyped.validate()
+        return metrics
 
     def save_model(self) -> bool:
-        """Write the checkpoint with a class that Ultralytics' safe loading knows."""
+        """Write the checkpoint with a class that Ultralytics' safe loading accepts."""
         if self._short:
             self.ema.ema.__class__ = DetectionModel
         untyped: Any = super()
         return bool(untyped.save_model())
 
     def final_eval(self) -> None:
-        """Measure nothing: the job does that, with the code that measures everything else."""
+        """Do nothing: the job scores the final model with motserve's own evaluation."""
 
     def begin_epoch(self) -> None:
-        """Decide whether this epoch will be measured. One that is not must not pass for as good as the last."""
+        """Decide whether to evaluate this epoch. Otherwise its fitness is unknown, not that of the last evaluation."""
         self.evaluated, self.steps = False, 0
-        self.stopper.possible_stop = False  # rank 0 alone would know it, and measure what the others do not
+        self.stopper.possible_stop = False  # only rank 0 would know it and evaluate, while the others would not
         self.args.val = (self.epoch + 1) % self._every == 0
         if not self.args.val:
             self.fitness = None
         self._began = time.monotonic()
 
     def end_epoch(self) -> None:
-        """Note how fast it was."""
+        """Compute the throughput of the epoch."""
         self.images_per_s = len(self.train_loader.dataset) / (time.monotonic() - self._began)
 
 

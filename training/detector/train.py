@@ -1,4 +1,4 @@
-"""What every worker of a detector's training does: train, hand in checkpoints, measure the best."""
+"""Train function of a detector: trains, reports checkpoints, and scores the best epoch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _NAMES: Final = {
     "metrics/mAP50(B)": "mAP50",
     "metrics/mAP50-95(B)": "mAP50-95",
 }
-"""Ultralytics' names of ratios, and the field's."""
+"""Ultralytics' names of ratios, and the common names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Step(WorkerStep):
 
     Attributes:
         loss: The loss on the worker's part of the batch.
-        network: What has learned from it.
+        network: The network after the step.
     """
 
     loss: float
@@ -55,7 +55,7 @@ class Step(WorkerStep):
 
 
 Observe = Callable[[Step], None]
-"""Is told of every step of a worker, once it is done."""
+"""Callback after every step of a worker."""
 
 
 def train_detector(worker: Worker, settings: DetectorTraining, observe: Observe | None = None) -> None:
@@ -63,11 +63,11 @@ def train_detector(worker: Worker, settings: DetectorTraining, observe: Observe 
 
     Args:
         worker: This worker.
-        settings: Everything that was set.
-        observe: Is told of every step; None for nobody to tell.
+        settings: The settings.
+        observe: Callback after every step; None for none.
 
     Raises:
-        WeightsUnavailable: The weights to start from cannot be had.
+        WeightsUnavailable: The initial weights are not available.
     """
     last = worker.exchange.latest()
     if last is not None and (last / MODEL).is_dir():
@@ -80,7 +80,7 @@ def train_detector(worker: Worker, settings: DetectorTraining, observe: Observe 
         trainer.add_callback("on_train_start", lambda _: torch.set_num_threads(settings.compute.torch_threads))
         if observe is not None:
             trainer.add_callback("on_train_batch_end", lambda it: observe(_step(worker, it)))
-        trainer.add_callback("on_fit_epoch_end", partial(_hand_in, worker, run))
+        trainer.add_callback("on_fit_epoch_end", partial(_report_epoch, worker, run))
         trainer.train()
     worker.report({}, partial(_finish, worker, settings, run))
 
@@ -106,8 +106,8 @@ def ultralytics_settings(worker: Worker, settings: DetectorTraining, run: Path) 
     """Return the settings of a job by Ultralytics' names.
 
     Args:
-        worker: Where it runs.
-        settings: Everything that was set.
+        worker: The worker.
+        settings: The settings.
         run: Folder for what Ultralytics writes.
     """
     varied = settings.augmentation
@@ -152,21 +152,21 @@ def ultralytics_settings(worker: Worker, settings: DetectorTraining, run: Path) 
 
 
 def _mixed_precision(worker: Worker, settings: DetectorTraining) -> bool | str:
-    """Return what Ultralytics calls `amp`; what it has is for GPUs alone."""
+    """Return Ultralytics' setting `amp`; it supports GPUs only."""
     if worker.device.type == "cpu" or settings.precision == "fp32":
         return False
     return "bf16" if settings.precision == "bf16" else True
 
 
 def initial_config(settings: DetectorTraining) -> Config:
-    """Return the configuration by which the weights to start from are found."""
+    """Return the configuration to find the initial weights."""
     return load_config(
         overrides={"detector": {"weights": [settings.init]}, "mlflow": placed(settings.mlflow).model_dump()}
     )
 
 
 def _initial(settings: DetectorTraining) -> Any:
-    """Return the network that training starts from, None for a random one."""
+    """Return the initial network; None for random weights."""
     if settings.init == SCRATCH:
         return None
     from motserve.detection.yolo import load_yolo
@@ -181,8 +181,8 @@ def _restore(checkpoint: Path, run: Path) -> None:
     shutil.copyfile(checkpoint / _TABLE, run / _TABLE)
 
 
-def _hand_in(worker: Worker, run: Path, trainer: Any) -> None:
-    """Log an epoch, then hand in its checkpoint: an epoch that was only logged is run again, and logged once."""
+def _report_epoch(worker: Worker, run: Path, trainer: Any) -> None:
+    """Log an epoch, then report its checkpoint; an epoch without a checkpoint is repeated and not logged again."""
     metrics: dict[str, float] = {}
     if worker.leads:
         metrics = _metrics(trainer)
@@ -212,7 +212,7 @@ def _metrics(trainer: Any) -> dict[str, float]:
 
 
 def _finish(worker: Worker, settings: DetectorTraining, run: Path, folder: Path) -> None:
-    """Write the best epoch as a model into the last checkpoint, measured as any other model is."""
+    """Write the model of the best epoch into the last checkpoint, with scores of motserve's own evaluation."""
     from ultralytics.nn import tasks
 
     untyped: Any = tasks
@@ -250,12 +250,12 @@ def _measure(weights: Path, settings: DetectorTraining, worker: Worker) -> Score
 
 
 def save_yolo(network: Any, path: Path, settings: DetectorTraining) -> str:
-    """Write a network in half precision, as Ultralytics keeps it too.
+    """Write a network in half precision, as Ultralytics does.
 
     Args:
         network: Ultralytics' detection model.
         path: The `.safetensors` to write.
-        settings: What its metadata tell of the training.
+        settings: Settings of the training, some of which go into the metadata.
 
     Returns:
         The name of its architecture.

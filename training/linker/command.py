@@ -37,37 +37,39 @@ def train_linker(gt: Path, settings: LinkerTraining, target: Path) -> dict[str, 
     Args:
         gt: Folder of ground truth.
         settings: The settings.
-        target: File for the weights; what was measured stands in its metadata.
+        target: File for the weights; its metadata hold the metrics.
 
     Returns:
-        What was measured on the sequences kept for validation, if any.
+        The metrics on the validation sequences, if any.
 
     Raises:
-        NotFound: A sequence is not there.
+        NotFound: A sequence is missing.
         InvalidData: The ground truth is malformed or has too few people.
     """
     torch.manual_seed(settings.seed)
     torch.set_num_threads(settings.threads)
     rng = np.random.default_rng(settings.seed)
     shape = Shape(settings.span_s, settings.points, settings.channels)
-    kept = find_truth(gt, settings.validation) if settings.validation else {}
-    learned = {name: one for name, one in find_truth(gt, settings.sequences).items() if name not in kept}
-    if not learned:
-        raise InvalidData(f"{gt}: nothing is left to learn from besides the sequences of validation")
-    pairs = collect_pairs(list(learned.values()), settings.runs, settings, shape, rng)
+    validation = find_truth(gt, settings.validation) if settings.validation else {}
+    training = {name: one for name, one in find_truth(gt, settings.sequences).items() if name not in validation}
+    if not training:
+        raise InvalidData(f"{gt}: there are no training sequences besides those for validation")
+    pairs = collect_pairs(list(training.values()), settings.runs, settings, shape, rng)
     logger.info("%d pairs, %d of the same person", len(pairs.same), int(pairs.same.sum()))
     network = AFLink(shape, settings.dropout)
     _fit(network, pairs, settings, rng)
     metrics: dict[str, float] = {}
-    if kept:
-        metrics = _measure(network, collect_pairs(list(kept.values()), settings.validation_runs, settings, shape, rng))
+    if validation:
+        metrics = _measure(
+            network, collect_pairs(list(validation.values()), settings.validation_runs, settings, shape, rng)
+        )
         logger.info("measured: %s", metrics)
     metadata = {
         "shape": asdict(shape),
         "command": _COMMAND,
         "seed": settings.seed,
         "metrics": metrics,
-        "learned": sorted(learned),
+        "learned": sorted(training),
         "settings": settings.model_dump(mode="json"),
     }
     with replacing(target) as partial:
@@ -99,16 +101,16 @@ def _fit(network: AFLink, pairs: Pairs, settings: LinkerTraining, rng: np.random
 
 
 def _measure(network: AFLink, pairs: Pairs) -> dict[str, float]:
-    """Return how many of the same are found, and of those found are the same, at some thresholds."""
+    """Return precision and recall of pairs of the same person, at some thresholds."""
     network.eval()
     with torch.inference_mode():
         scores = network(torch.from_numpy(pairs.inputs)).sigmoid().numpy()
     same = pairs.same > 0
     metrics = {"pairs": float(len(same)), "same": float(same.sum())}
     for least in _THRESHOLDS:
-        found = scores >= least
-        metrics[f"recall_{least}"] = round(float(found[same].mean()), 4)
-        metrics[f"precision_{least}"] = round(float(same[found].mean()), 4) if found.any() else 1.0
+        linked = scores >= least
+        metrics[f"recall_{least}"] = round(float(linked[same].mean()), 4)
+        metrics[f"precision_{least}"] = round(float(same[linked].mean()), 4) if linked.any() else 1.0
     return metrics
 
 

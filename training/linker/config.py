@@ -7,46 +7,58 @@ from typing import Annotated
 
 from pydantic import Field
 
-from motserve.config.sections import Section
+from motserve.config.base import Section
 from motserve.config.yaml_files import read_settings
 
 Channels = Annotated[int, Field(ge=1, le=4096)]
 
 
 class SightConfig(Section):
-    """A made-up detector that sees the people of a ground truth, some of them badly."""
+    """A simulated detector of the people of a ground truth, with errors and misses."""
 
-    jitter: float = Field(0.03, ge=0, le=1, description="Deviation of an edge, in heights.")
-    whim: float = Field(0.25, ge=0, le=10, description="Deviation that is added to how much of a person is seen.")
-    memory: float = Field(0.85, ge=0, lt=1, description="How much of both stays from a frame to the next.")
-    half_seen: float = Field(0.25, gt=0, le=10, description="Visibility at which it is half as sure as it can be.")
-    sureness: float = Field(1.1, gt=0, le=10, description="Confidence in somebody who is seen without end.")
-    least: float = Field(0.1, ge=0, lt=1, description="Lowest confidence.")
+    jitter: float = Field(0.03, ge=0, le=1, description="Standard deviation of the error of an edge, in body heights.")
+    whim: float = Field(
+        0.25, ge=0, le=10, description="Standard deviation of the noise added to the visibility of a person."
+    )
+    memory: float = Field(0.85, ge=0, lt=1, description="Correlation of both errors between consecutive frames.")
+    half_seen: float = Field(0.25, gt=0, le=10, description="Visibility at which the confidence is half of `sureness`.")
+    sureness: float = Field(1.1, gt=0, le=10, description="Upper limit of the confidence, before clipping to 1.")
+    least: float = Field(0.1, ge=0, lt=1, description="Minimum confidence of a detection.")
 
 
 class LinkerTraining(Section):
-    """Pairs left over by trackers, and the network that tells them apart."""
+    """Pairs of tracklets that trackers did not link, and the network that classifies them."""
 
     seed: int = Field(2024, ge=0, le=2**31, description="Seed of all randomness.")
-    sequences: tuple[str, ...] = Field((), description="Sequences of the ground truth to learn from; none for all.")
-    validation: tuple[str, ...] = Field((), description="Sequences to measure on, not learned from.")
-    sight: SightConfig = Field(SightConfig(), description="The detector.")
+    sequences: tuple[str, ...] = Field((), description="Training sequences; empty for all.")
+    validation: tuple[str, ...] = Field((), description="Validation sequences, which are not trained on.")
+    sight: SightConfig = Field(SightConfig(), description="The simulated detector.")
     runs: int = Field(
-        40, ge=1, le=10_000, description="How often each sequence is seen, by another detector each time."
+        40, ge=1, le=10_000, description="Runs over each training sequence, each with another random detector."
     )
-    validation_runs: int = Field(10, ge=1, le=10_000, description="How often each sequence of validation is seen.")
-    span_s: float = Field(2.0, gt=0, le=60, description="Seconds of a piece that the network sees.")
-    points: int = Field(16, ge=2, le=256, description="Points at which these are sampled.")
-    channels: tuple[Channels, ...] = Field((8, 16, 32, 32), min_length=1, description="Channels along time.")
-    max_gap_s: float = Field(4.0, gt=0, le=60, description="Longest time between the pieces of a pair in seconds.")
-    max_distance: float = Field(3.0, gt=0, le=100, description="Farthest apart that they are, in heights.")
-    tempo: float = Field(0.25, ge=0, le=2, description="Deviation of the logarithm of the tempo, between pairs.")
-    drift: float = Field(0.2, ge=0, le=10, description="Deviation of a camera's drift in heights a second.")
+    validation_runs: int = Field(10, ge=1, le=10_000, description="Runs over each validation sequence.")
+    span_s: float = Field(
+        2.0, gt=0, le=60, description="Length in seconds of the part of a tracklet that the network sees."
+    )
+    points: int = Field(16, ge=2, le=256, description="Number of sampled points of this part.")
+    channels: tuple[Channels, ...] = Field(
+        (8, 16, 32, 32), min_length=1, description="Channels of the convolutions along time."
+    )
+    max_gap_s: float = Field(4.0, gt=0, le=60, description="Longest time between the tracklets of a pair in seconds.")
+    max_distance: float = Field(
+        3.0, gt=0, le=100, description="Largest distance between the tracklets of a pair, in body heights."
+    )
+    tempo: float = Field(
+        0.25, ge=0, le=2, description="Standard deviation of the logarithm of the tempo, between pairs."
+    )
+    drift: float = Field(
+        0.2, ge=0, le=10, description="Standard deviation of the camera's drift in body heights per second."
+    )
     epochs: int = Field(15, ge=1, le=1000, description="Passes over the pairs.")
     batch_size: int = Field(256, ge=2, le=65536, description="Pairs per step.")
     learning_rate: float = Field(0.002, gt=0, le=1, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.05, ge=0, le=1, description="Weight decay.")
-    dropout: float = Field(0.2, ge=0, lt=1, description="Share of features that a step leaves out.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout rate of features.")
     threads: int = Field(2, ge=1, le=256, description="Threads of torch.")
 
 

@@ -1,8 +1,8 @@
-"""Pairs of pieces of tracks as a tracker leaves them, from ground truth that is seen through a made-up detector.
+"""Pairs of tracklets that a tracker did not link, from ground truth and a simulated detector.
 
-What a linker has to judge are the pairs that the tracker itself could not join, and these are no fair sample of all
-pairs: the easy ones are gone. So trackers run first, on detections made up from the ground truth: in turn the default,
-which waits long for people and leaves hard pairs, and others that wait less.
+A linker judges the pairs that the tracker itself could not link, which are harder than random pairs. So trackers run
+first, on simulated detections: in turn the default tracker, whose long buffer leaves hard pairs, and others with a
+shorter buffer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from motserve.types import Detections, FloatArray, IntArray, TrackedFrame
 from training.linker.config import LinkerTraining, SightConfig
 
 _PEDESTRIAN = 1
-_CLASSED_COLUMNS = 9  # of ground truth that says what a row is and how much of it is seen
+_CLASSED_COLUMNS = 9  # of ground truth with class and visibility
 _FALLBACK_RATE_HZ = 30.0
 _TRACKERS: Final[Sequence[TrackerConfig]] = (
     ByteTrackConfig(),
@@ -38,11 +38,11 @@ _TRACKERS: Final[Sequence[TrackerConfig]] = (
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """What the network sees of pairs, and the truth.
+    """Inputs of the network and labels.
 
     Attributes:
         inputs: `(n, 2, points, 4)` float32.
-        same: `(n,)` float32, 1 where both pieces are the same person.
+        same: `(n,)` float32, 1 where both tracklets are the same person.
     """
 
     inputs: FloatArray
@@ -52,28 +52,28 @@ class Pairs:
 def collect_pairs(
     truths: list[TruthFile], runs: int, settings: LinkerTraining, shape: Shape, rng: np.random.Generator
 ) -> Pairs:
-    """Return the pairs that trackers leave over.
+    """Return the pairs that trackers do not link.
 
     Args:
         truths: The sequences.
-        runs: How often each is seen, every time by another detector.
-        settings: What the detectors are like, and which pairs count.
-        shape: How the network samples a piece.
-        rng: Randomness.
+        runs: Runs over each sequence, each with another random detector.
+        settings: The simulated detector and the limits of pairs.
+        shape: Sampling of a tracklet.
+        rng: Random generator.
 
     Raises:
-        InvalidData: A file is malformed, does not say how much is seen of people, or there is no pair.
+        InvalidData: A file is malformed or has no visibility, or there is no pair.
     """
     inputs, same = [np.empty((0, 2, shape.points, COORDINATES), np.float32)], [np.empty(0, np.float32)]
     for truth in truths:
         table, rate = read_mot(truth.path), truth.rate_hz or _FALLBACK_RATE_HZ
         if table.columns != _CLASSED_COLUMNS:
-            raise InvalidData(f"{truth.path} does not say how much of people is seen; MOT17 and MOT20 do")
+            raise InvalidData(f"{truth.path} has no visibility column; MOT17 and MOT20 have one")
         for run in range(runs):
             tracker = _TRACKERS[run % len(_TRACKERS)]
-            left = _left_over(_people(table), truth.frames, build_tracker(tracker, rate), rate, settings, rng)
-            inputs.extend(encode(*pair, shape)[None] for pair in left[0].tracklets())
-            same.append(left[1])
+            unlinked = _unlinked_pairs(_people(table), truth.frames, build_tracker(tracker, rate), rate, settings, rng)
+            inputs.extend(encode(*pair, shape)[None] for pair in unlinked[0].tracklets())
+            same.append(unlinked[1])
     pairs = Pairs(np.concatenate(inputs), np.concatenate(same))
     if not pairs.same.any():
         raise InvalidData("the ground truth leaves no pair of the same person; it has too few people or frames")
@@ -81,9 +81,9 @@ def collect_pairs(
 
 
 def varied(inputs: FloatArray, settings: LinkerTraining, rng: np.random.Generator) -> FloatArray:
-    """Return pairs as other cameras may have seen them: mirrored, in other tempo, and from cameras that drift.
+    """Return augmented pairs: mirrored, at another tempo, and with camera drift.
 
-    The ground truth has few cameras and few people; what is the same for both pieces must not matter.
+    The ground truth has few cameras and few people; the network must ignore what both tracklets have in common.
     """
     count, inputs = len(inputs), inputs.copy()
     inputs[:, :, :, 1] *= np.where(rng.random(count) < 0.5, -1, 1).astype(np.float32)[:, None, None]
@@ -97,7 +97,7 @@ def _people(table: MotTable) -> MotTable:
     return table.part((table.scores > 0) & (table.classes == _PEDESTRIAN))
 
 
-def _left_over(
+def _unlinked_pairs(
     people: MotTable,
     frames: int | None,
     tracker: TrackerBase,
@@ -105,34 +105,36 @@ def _left_over(
     settings: LinkerTraining,
     rng: np.random.Generator,
 ) -> tuple[CandidateLinks, FloatArray]:
-    """Track what a made-up detector sees, and return the pairs left to judge and whether they are the same person."""
+    """Track simulated detections; return the pairs that are not linked and whether each is the same person."""
     tracked: list[TrackedFrame] = []
     first: dict[int, int] = {}
     last: dict[int, int] = {}
-    for index, (seen, persons) in enumerate(_seen(people, frames, settings.sight, rng)):
-        tracks = tracker.update(seen, index / rate)
+    for index, (detections, persons) in enumerate(_detect(people, frames, settings.sight, rng)):
+        tracks = tracker.update(detections, index / rate)
         tracked.append(TrackedFrame(index, index / rate, tracks, tracks.ids))
         for identity, row in zip(tracks.ids.tolist(), tracks.detections.tolist(), strict=True):
             last[identity] = int(persons[row])
             first.setdefault(identity, last[identity])
-    gates = LinkingConfig(max_gap_s=settings.max_gap_s, max_distance=settings.max_distance)
-    joints = find_candidate_links(tracked, gates)
+    limits = LinkingConfig(max_gap_s=settings.max_gap_s, max_distance=settings.max_distance)
+    joints = find_candidate_links(tracked, limits)
     ended = np.array([last[identity] for identity in joints.identities[joints.before].tolist()], np.int64)
     began = np.array([first[identity] for identity in joints.identities[joints.after].tolist()], np.int64)
     return joints, (ended == began).astype(np.float32)
 
 
-def _seen(
+def _detect(
     people: MotTable, frames: int | None, sight: SightConfig, rng: np.random.Generator
 ) -> list[tuple[Detections, IntArray]]:
-    """Return what a detector sees in each frame, and whom each of its detections shows."""
+    """Return the simulated detections of each frame, and the person of each detection."""
     count = frames or int(people.frames.max(initial=-1)) + 1
     order = np.lexsort((people.frames, people.ids))
     boxes = people.ltwh[order]
     boxes[:, 2:] += boxes[:, :2]
     height = (boxes[:, 3] - boxes[:, 1])[:, None]
-    boxes += height * sight.jitter * np.stack([_wander(len(order), sight.memory, rng) for _ in range(4)], axis=1)
-    clarity = people.visibility[order] + sight.whim * _wander(len(order), sight.memory, rng)
+    boxes += (
+        height * sight.jitter * np.stack([_correlated_noise(len(order), sight.memory, rng) for _ in range(4)], axis=1)
+    )
+    clarity = people.visibility[order] + sight.whim * _correlated_noise(len(order), sight.memory, rng)
     confidence = np.clip(sight.sureness * clarity / (clarity.clip(0) + sight.half_seen), 0, 1)
     visible = np.flatnonzero((confidence > sight.least) & (boxes[:, 2:] > boxes[:, :2] + 1).all(axis=1))
     when = people.frames[order][visible]
@@ -149,8 +151,8 @@ def _seen(
     ]
 
 
-def _wander(count: int, memory: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return noise of variance 1 that changes slowly along the rows."""
+def _correlated_noise(count: int, memory: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return noise of variance 1 that is correlated along the rows."""
     noise = rng.normal(0, np.sqrt(1 - memory**2), count)
     noise[:1] = rng.normal(0, 1)
     return np.asarray(lfilter([1.0], [1.0, -memory], noise))

@@ -17,22 +17,22 @@ from training.reid.train import train_reid
 
 
 def make_job(settings: ReidTrainingConfig) -> Job[ReidTrainingConfig]:
-    """Return the job, once data and settings were found to fit together: workers are not started in vain.
+    """Check data and settings before workers start, and return the job.
 
     Args:
-        settings: Everything that was set.
+        settings: The settings.
 
     Raises:
-        NotFound: A folder or a file is not there.
+        NotFound: A folder or a file is missing.
         InvalidConfig: Settings do not fit the data, or the backbone the crops.
         InvalidData: Data are malformed or too few.
-        WeightsUnavailable: The weights to start from cannot be had.
+        WeightsUnavailable: The initial weights are not available.
     """
     settings = _placed(settings)
-    found = read_training_data(settings.data)
-    if found.classes < settings.batch.identities:
+    data = read_training_data(settings.data)
+    if data.classes < settings.batch.identities:
         raise InvalidConfig(
-            f"{settings.data.root} has {found.classes} people to learn from; batch.identities must not be above that"
+            f"{settings.data.root} has {data.classes} training people; batch.identities must not be larger"
         )
     list_tests(settings)
     described = describe_training_data(settings.data)
@@ -42,7 +42,7 @@ def make_job(settings: ReidTrainingConfig) -> Job[ReidTrainingConfig]:
         described["init"] = start.describe()
         init = settings.network.init
         if start.name.startswith(REGISTRY):
-            init = start.name  # the version that an alias stands for now
+            init = start.name  # the version that the alias names now
         elif init not in (IMAGENET, BUNDLED):
             init = str(start.path.absolute())
         network_settings = settings.network.model_copy(update={"init": init})
@@ -51,9 +51,9 @@ def make_job(settings: ReidTrainingConfig) -> Job[ReidTrainingConfig]:
 
 
 def _placed(settings: ReidTrainingConfig) -> ReidTrainingConfig:
-    """Make paths absolute, for workers that are in another folder."""
+    """Make paths absolute, because workers have another working folder."""
     data = settings.data
-    apart = None if data.validation_ids is None else _absolute(data.validation_ids)
+    validation_ids = None if data.validation_ids is None else _absolute(data.validation_ids)
     cross = tuple(
         one.model_copy(
             update={"root": _absolute(one.root), "people": None if one.people is None else _absolute(one.people)}
@@ -63,7 +63,7 @@ def _placed(settings: ReidTrainingConfig) -> ReidTrainingConfig:
     network = settings.network.model_copy(update={"models_dir": _absolute(settings.network.models_dir)})
     return settings.model_copy(
         update={
-            "data": data.model_copy(update={"root": _absolute(data.root), "validation_ids": apart}),
+            "data": data.model_copy(update={"root": _absolute(data.root), "validation_ids": validation_ids}),
             "cross": cross,
             "mlflow": placed(settings.mlflow),
             "network": network,

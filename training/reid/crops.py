@@ -1,4 +1,4 @@
-"""Reads and varies the crops of a batch."""
+"""Reads and augments the crops of a batch."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torchvision.transforms import v2
 from motserve.lab.evaluation.reid_data import read_crops
 from motserve.reid.normalise import IMAGENET_MEAN, IMAGENET_STD
 from motserve.types import Image, IntArray
-from training.color_jitter import relit
+from training.color_jitter import jitter_colors
 from training.reid.config import CropConfig
 from training.reid.sampler import Draw, PKBatches
 
 
 class CropDataset(Dataset[tuple[torch.Tensor, int]]):
-    """Crops as the network shall see them, each varied as its draw says.
+    """Augmented crops; the seed of each draw determines its augmentation.
 
     Args:
         paths: n image files.
         labels: `(n,)` int64, their classes.
-        settings: Size, and how they are varied.
+        settings: Size and augmentation.
     """
 
     def __init__(self, paths: Sequence[Path], labels: IntArray, settings: CropConfig) -> None:
@@ -41,9 +41,13 @@ class CropDataset(Dataset[tuple[torch.Tensor, int]]):
         """Return `(3, height, width)` uint8 RGB and the class."""
         settings = self._settings
         crop: Image = read_crops([self._paths[draw.row]], settings.height, settings.width)[0]
-        if settings.relit:
+        if settings.color_jitter:
             rng = np.random.default_rng(draw.seed)
-            crop = relit(crop, rng, settings.light) if rng.random() < settings.relit else crop
+            crop = (
+                jitter_colors(crop, rng, settings.color_jitter_strength)
+                if rng.random() < settings.color_jitter
+                else crop
+            )
         pixels = torch.from_numpy(np.ascontiguousarray(crop[..., ::-1].transpose(2, 0, 1)))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(draw.seed)
@@ -51,10 +55,10 @@ class CropDataset(Dataset[tuple[torch.Tensor, int]]):
 
 
 def augmentation(settings: CropConfig) -> v2.Transform:
-    """Return what varies a crop `(3, height, width)` uint8 RGB; everything random comes from torch's generator.
+    """Return the augmentation of a crop `(3, height, width)` uint8 RGB; it uses torch's random generator.
 
     Mirroring, padding with random cropping, and random erasing (Zhong et al., AAAI 2020), in the order of the strong
-    baseline. Erased is with ImageNet's mean, which is zero to the network.
+    baseline. Erased pixels get ImageNet's mean, which is zero after normalisation.
     """
     steps: list[v2.Transform] = [v2.RandomHorizontalFlip(settings.flip)]
     if settings.pad:
@@ -69,12 +73,12 @@ def augmentation(settings: CropConfig) -> v2.Transform:
 def load_batches(
     dataset: CropDataset, batches: PKBatches, loaders: int, pin: bool
 ) -> DataLoader[tuple[torch.Tensor, int]]:
-    """Return what yields the batches of each epoch, `(b, 3, height, width)` uint8 and `(b,)` int64.
+    """Return a loader of the batches of an epoch, `(b, 3, height, width)` uint8 and `(b,)` int64.
 
     Args:
         dataset: The crops.
         batches: The batches.
-        loaders: Processes that read crops; 0 for this one.
+        loaders: Processes that read crops; 0 to read in this process.
         pin: Whether the batches go to a GPU.
     """
     return DataLoader(
@@ -88,10 +92,10 @@ def load_batches(
 
 
 class Normaliser:
-    """Turns crops into what networks take.
+    """Normalises crops for the network.
 
     Args:
-        device: Where the network lives.
+        device: Device of the network.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -100,10 +104,10 @@ class Normaliser:
         self._mean, self._deviation = mean.to(device), deviation.to(device)
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Normalise `(n, 3, height, width)` uint8 RGB to float32 in the memory format that convolutions like best."""
+        """Normalise `(n, 3, height, width)` uint8 RGB to float32, channels last, which is faster for convolutions."""
         moved = pixels.to(self._device, non_blocking=True).float()
         return ((moved - self._mean) / self._deviation).contiguous(memory_format=torch.channels_last)
 
 
 def _one_thread(_: int) -> None:
-    cv2.setNumThreads(0)  # there are as many processes as are wanted
+    cv2.setNumThreads(0)  # the number of processes already uses the CPUs

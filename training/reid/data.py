@@ -1,4 +1,4 @@
-"""Who is learned from, who is kept apart to choose the model by, and what the result is measured on."""
+"""Training people, held-out people by which the best epoch is chosen, and test sets."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _PREPARED: Final = ("train.csv", "validation.csv")
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """Crops to learn from and crops to choose by; nobody is in both.
+    """Crops for training and crops of other people for validation.
 
     Attributes:
-        train: Crops to learn from.
+        train: Crops for training.
         labels: `(n,)` int64, the class of each, from 0.
         classes: Number of classes.
-        validation: Crops of those who are kept apart; empty where nobody is.
+        validation: Crops of the held-out people; may be empty.
     """
 
     train: CropTable
@@ -50,13 +50,13 @@ class TrainingData:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredSet:
-    """Data that the result is measured on, once.
+    """A test set, scored once at the end.
 
     Attributes:
-        name: What its scores are logged under.
+        name: Prefix of its scores in the log.
         root: Its folder.
-        protocol: Its layout, and what is compared with what.
-        people: The only people that count; None for all.
+        protocol: Its layout and query/gallery protocol.
+        people: IDs of the only people to score; None for all.
     """
 
     name: str
@@ -66,41 +66,41 @@ class MeasuredSet:
 
 
 def read_training_data(data: ReidDataConfig) -> TrainingData:
-    """Read who is learned from and who is kept apart.
+    """Read the training crops and the crops of the held-out people.
 
     Raises:
-        NotFound: A folder or a file is not there.
+        NotFound: A folder or a file is missing.
         InvalidConfig: The folder was prepared as another data set.
-        InvalidData: A name or a list is malformed, or too few people are left to learn from or to choose by.
+        InvalidData: A name or a list is malformed, or too few people are left for training or validation.
     """
-    crops, apart = _read(data)
+    crops, held_out_ids = _read(data)
     if data.validation_ids is not None:
-        apart = read_ids(data.validation_ids)
-        if not np.isin(list(apart), crops.identities).any():
-            raise InvalidData(f"{data.validation_ids}: nobody of it is among the training people of {data.root}")
-    elif apart is None:
-        apart = held_out(crops.identities.tolist(), data.validation_seed, data.validation_share)
-    validation = crops.of_people(apart)
+        held_out_ids = read_ids(data.validation_ids)
+        if not np.isin(list(held_out_ids), crops.identities).any():
+            raise InvalidData(f"{data.validation_ids}: none of these IDs is a training person of {data.root}")
+    elif held_out_ids is None:
+        held_out_ids = held_out(crops.identities.tolist(), data.validation_seed, data.validation_share)
+    validation = crops.of_people(held_out_ids)
     train = crops.rows(~np.isin(crops.identities, validation.identities))
     people, labels = np.unique(train.identities, return_inverse=True)
     if len(people) < 2:
-        raise InvalidData(f"{data.root} leaves {len(people)} people to learn from; two are needed at the least")
+        raise InvalidData(f"{data.root} leaves {len(people)} training people; at least two are needed")
     if len(validation) and not _across_cameras(validation):
         raise InvalidData(
-            f"{data.root}: nobody of the {len(np.unique(validation.identities))} who are kept apart was seen by two "
-            "cameras, so there is nothing to choose the model by; keep others apart, or nobody: "
+            f"{data.root}: none of the {len(np.unique(validation.identities))} held-out people has crops of two "
+            "cameras, so they cannot be validated; hold out other people, or none with "
             "data.validation_share=0"
         )
     return TrainingData(train, labels.astype(np.int64).reshape(-1), len(people), validation)
 
 
 def list_tests(settings: ReidTrainingConfig) -> list[MeasuredSet]:
-    """Return the data that the result is measured on: the test of the data set, then the others.
+    """Return the test sets: the test of the data set itself, then those of `cross`.
 
-    Everything is looked for now, so that no job finds out at its end that it cannot be measured.
+    All of them are read now, so that no job fails at its end.
 
     Raises:
-        NotFound: A folder or a file is not there.
+        NotFound: A folder or a file is missing.
         InvalidData: A name or a list is malformed.
     """
     data = settings.data
@@ -114,14 +114,14 @@ def list_tests(settings: ReidTrainingConfig) -> list[MeasuredSet]:
         tests.append(MeasuredSet(f"cross/{other.root.name}", other.root, other.protocol, people))
     names = [test.name for test in tests]
     if len(set(names)) < len(names):
-        raise InvalidConfig(f"data sets of `cross` are told apart by the names of their folders; got {names[1:]}")
+        raise InvalidConfig(f"data sets of `cross` must have distinct folder names; got {names[1:]}")
     for test in tests:
         read_protocol(test.root, test.protocol)
     return tests
 
 
 def describe_training_data(data: ReidDataConfig) -> dict[str, Mapping[str, Any]]:
-    """Return what the record says of the data; see `describe_data`."""
+    """Return the description of the data for the run in MLflow; see `describe_data`."""
     described: dict[str, Mapping[str, Any]] = {"train": describe_data(data.root)}
     if data.validation_ids is not None:
         described["validation_ids"] = describe_files([data.validation_ids])
@@ -129,7 +129,7 @@ def describe_training_data(data: ReidDataConfig) -> dict[str, Mapping[str, Any]]
 
 
 def _read(data: ReidDataConfig) -> tuple[CropTable, Collection[int] | None]:
-    """Return the crops of the training people, and who of them is kept apart where the data set says so."""
+    """Return the crops of the training people, and the held-out IDs if the data set defines them."""
     if data.layout == "pku":
         return read_labelled(data.root).of_people(read_ids(data.root / _TRAIN_IDS)), None
     if not is_prepared(data.root):
@@ -143,7 +143,7 @@ def _read(data: ReidDataConfig) -> tuple[CropTable, Collection[int] | None]:
 
 
 def _source(data: ReidDataConfig) -> Path:
-    """Return the folder with the pictures of a data set; one that was prepared refers to another."""
+    """Return the folder with the pictures of a data set; a prepared data set refers to another folder."""
     if data.layout == "pku" or not is_prepared(data.root):
         return data.root
     manifest = read_manifest(data.root)
@@ -161,5 +161,5 @@ def _read_table(file: Path) -> list[dict[str, str]]:
 
 
 def _across_cameras(table: CropTable) -> bool:
-    seen = np.unique(np.column_stack([table.identities, table.cameras]), axis=0)
-    return bool((np.unique(seen[:, 0], return_counts=True)[1] > 1).any())
+    pairs = np.unique(np.column_stack([table.identities, table.cameras]), axis=0)
+    return bool((np.unique(pairs[:, 0], return_counts=True)[1] > 1).any())

@@ -1,4 +1,4 @@
-"""The learner with its optimisers: one step, the learning rate, and what a checkpoint holds of them."""
+"""The learner with its optimisers: training step, learning rate and checkpoint state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from training.worker import Worker
 
 
 def learning_rate(schedule: ScheduleConfig, epoch: int) -> float:
-    """Return the learning rate of an epoch, counted from 1; it follows from nothing else.
+    """Return the learning rate of an epoch, counted from 1; it depends on nothing else.
 
     >>> rates = [learning_rate(ScheduleConfig(), epoch) for epoch in (1, 11, 40, 41, 71)]
     >>> [f"{rate:.2g}" for rate in rates]
@@ -37,17 +37,17 @@ def learning_rate(schedule: ScheduleConfig, epoch: int) -> float:
 
 
 class Engine:
-    """Learns from batches, together with the other workers.
+    """Runs training steps together with the other workers.
 
     Args:
-        worker: Where this runs.
-        settings: How to learn.
-        network: The embedder with the weights that it starts from; those of rank 0 count.
-        classes: People to tell apart.
+        worker: This worker.
+        settings: The settings.
+        network: The embedder with its initial weights; those of rank 0 are used.
+        classes: Number of training people.
 
     Attributes:
-        learner: The network and what learns beside it.
-        normalise: Brings crops to the device.
+        learner: The network with classifier and centres.
+        normalise: Moves crops to the device and normalises them.
     """
 
     def __init__(self, worker: Worker, settings: ReidTrainingConfig, network: EmbedderNetwork, classes: int) -> None:
@@ -83,14 +83,14 @@ class Engine:
         return rate
 
     def step(self, pixels: torch.Tensor, labels: torch.Tensor) -> tuple[Losses, torch.Tensor]:
-        """Learn from this worker's part of a batch.
+        """Run one training step on this worker's part of a batch.
 
         Args:
             pixels: `(b, 3, height, width)` uint8 RGB.
             labels: `(b,)` int64.
 
         Returns:
-            The losses on this part, and how many people of it were recognised; on the device, without gradients.
+            The losses on this part, and its number of correctly classified crops; on the device, without gradients.
         """
         labels = labels.to(self._device, non_blocking=True)
         with self._cast():
@@ -115,7 +115,7 @@ class Engine:
         return Losses(*(loss.detach() for loss in losses)), recognised
 
     def state(self) -> dict[str, Any]:
-        """Return everything that a step changes."""
+        """Return the state of network and optimisers."""
         return {
             "learner": self.learner.state_dict(),
             "optimiser": self._optimiser.state_dict(),
@@ -124,7 +124,7 @@ class Engine:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Restore a state."""
         self.learner.load_state_dict(state["learner"])
         self._optimiser.load_state_dict(state["optimiser"])
         if self._centres is not None:

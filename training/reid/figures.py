@@ -1,4 +1,4 @@
-"""Draws what an embedder finds: ranked matches, the CMC curve, and how far apart people are."""
+"""Draws figures of an embedder's results: ranked matches, CMC curve and distance histograms."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def draw_pictures(
     Args:
         query: `(q, d)` float32 unit vectors.
         gallery: `(g, d)` float32 unit vectors.
-        crops: Whose they are.
-        settings: How much is shown.
+        crops: The crops of both.
+        settings: Number of queries, matches, ranks and bins.
         batch: Queries compared with the gallery at a time.
-        folder: Where to; made if it is missing.
+        folder: Output folder; made if it is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ranks = list(right_ranks(cosine_rows(query, gallery, batch), crops.query, crops.gallery))
-    scored = np.flatnonzero([len(found) > 0 for found in ranks])
+    scored = np.flatnonzero([len(right) > 0 for right in ranks])
     _draw_cmc(np.array([ranks[row][0] for row in scored]), settings.ranks, folder / "cmc.png")
-    # spread over the whole list, so that they are not all of the first person
+    # evenly spaced, so that not all are of the first person
     shown = scored[np.linspace(0, len(scored) - 1, min(settings.queries, len(scored))).round().astype(int)]
     _draw_matches(query[shown], gallery, crops.query, shown, crops.gallery, settings.matches, folder / "matches.png")
     _draw_distances(*_distances(query, gallery, crops, settings.bins, batch), folder / "distances.png")
@@ -100,9 +100,9 @@ def _draw_distances(same: IntArray, other: IntArray, largest: float, file: Path)
 def _distances(
     query: FloatArray, gallery: FloatArray, crops: CropSet, bins: int, batch: int
 ) -> tuple[IntArray, IntArray, float]:
-    """Count pairs by their distance: of the same person across cameras, and of different people; and say the largest.
+    """Count pairs by distance, of the same person across cameras and of different people; also return the largest.
 
-    The distances themselves may not fit into memory, so they are computed twice.
+    The distances may not fit into memory, so they are computed twice.
     """
     largest = max(float(block.max()) for block in cosine_rows(query, gallery, batch)) or _LARGEST
     same, other = np.zeros(bins, np.int64), np.zeros(bins, np.int64)

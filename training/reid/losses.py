@@ -1,4 +1,4 @@
-"""What an embedder learns by: cross-entropy behind the BNNeck, triplet loss before it (Luo et al., CVPRW 2019)."""
+"""Losses of an embedder: cross-entropy after the BNNeck, triplet loss before it (Luo et al., CVPRW 2019)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from motserve.reid.network import EmbedderNetwork
 from training.reid.config import LossConfig
 
 _STEEPNESS = 10.0
-"""How sharply the threshold loss turns on, per unit of cosine distance."""
+"""Steepness of the softplus of the threshold loss, per unit of cosine distance."""
 
 _CLASSIFIER_DEVIATION = 0.001  # of Luo et al.
 
 
 class Learned(NamedTuple):
-    """What the losses need of a batch.
+    """Outputs of the learner for a batch.
 
     Attributes:
         features: `(b, dimension)` before the batch norm.
@@ -45,8 +45,8 @@ class Losses(NamedTuple):
         triplet: Batch-hard triplet loss.
         centre: Centre loss; 0 without centres.
         contrastive: Supervised contrastive loss; 0 without a weight.
-        threshold: How far the hardest pairs are from their side of the distance that decides; 0 without a weight.
-        total: What is minimised.
+        threshold: Threshold loss of the hardest pairs; 0 without a weight.
+        total: Weighted sum, which is minimised.
     """
 
     identity: torch.Tensor
@@ -58,17 +58,17 @@ class Losses(NamedTuple):
 
 
 class Learner(nn.Module):
-    """An embedder with everything that learns beside it, in one module so that workers keep all of it the same.
+    """An embedder with classifier and centres, in one module so that workers synchronise all of it.
 
     Args:
         network: The embedder.
-        classes: People to tell apart.
-        centres: Whether each has a centre (Wen et al., ECCV 2016).
-        scale: Of a classifier that compares directions alone; None for a linear one.
+        classes: Number of training people.
+        centres: Whether to use a centre loss (Wen et al., ECCV 2016).
+        scale: Scale of a cosine classifier; None for a linear classifier.
 
     Attributes:
-        network: The embedder; only this is kept in the end.
-        classifier: Linear without bias, on what comes out of the batch norm.
+        network: The embedder, the only part of the result.
+        classifier: Linear without bias, after the batch norm.
         centres: `(classes, dimension)`, or None.
     """
 
@@ -81,7 +81,7 @@ class Learner(nn.Module):
         self.centres = nn.Parameter(torch.randn(classes, network.dimension)) if centres else None
 
     def forward(self, pictures: torch.Tensor, labels: torch.Tensor) -> Learned:
-        """Look at a batch.
+        """Run the network on a batch.
 
         Args:
             pictures: `(b, 3, height, width)` float, normalised.
@@ -103,8 +103,8 @@ class Learner(nn.Module):
 class Criterion:
     """The losses of a batch.
 
-    The hardest positive and the hardest negative of a crop are looked for among those that this worker has, not among
-    those of all workers: with more workers and the same batch, negatives are less hard.
+    The hardest positive and the hardest negative of a crop are mined among the crops of this worker only: with more
+    workers and the same batch, negatives are less hard.
 
     Args:
         settings: Weights and margin.
@@ -121,8 +121,8 @@ class Criterion:
         """Return the losses; call it outside of autocast.
 
         Args:
-            learned: What the learner says of the batch.
-            labels: `(b,)` int64, of two people at the least.
+            learned: Outputs of the learner for the batch.
+            labels: `(b,)` int64, of at least two people.
         """
         settings = self._settings
         identity = functional.cross_entropy(learned.logits, labels, label_smoothing=settings.label_smoothing)
@@ -139,16 +139,16 @@ class Criterion:
 
 
 def threshold_loss(embeddings: torch.Tensor, labels: torch.Tensor, distance: float, gap: float) -> torch.Tensor:
-    """Push the farthest of the same person and the nearest of another to their side of a distance.
+    """Push the farthest crop of the same person below a distance and the nearest of another person above it.
 
     Args:
         embeddings: `(b, dimension)`.
-        labels: `(b,)` int64, of two people at the least.
+        labels: `(b,)` int64, of at least two people.
         distance: Cosine distance below which two crops count as the same person.
-        gap: How far from it they are pushed.
+        gap: Margin on each side.
 
     Returns:
-        The mean of both, a softened hinge, in cosine distance.
+        The mean of both, a softplus hinge, in cosine distance.
     """
     unit = functional.normalize(embeddings)
     distances = 1 - unit @ unit.T

@@ -1,4 +1,4 @@
-"""Builds the network that is trained, with the weights that it starts from, and writes it to a file."""
+"""Builds the network with its initial weights, and writes it to a file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from training.reid.config import CropConfig, NetworkConfig
 logger = logging.getLogger("motserve.training.reid")
 
 IMAGENET: Final = "imagenet"
-"""The `network.init` of the trunk that torchvision trained."""
+"""Value of `network.init` for the trunk of torchvision."""
 
 
 def build_network(settings: NetworkConfig, crops: CropConfig) -> EmbedderNetwork:
@@ -47,11 +47,11 @@ def build_network(settings: NetworkConfig, crops: CropConfig) -> EmbedderNetwork
 def load_start(
     network: EmbedderNetwork, settings: NetworkConfig, crops: CropConfig, mlflow: MlflowConfig
 ) -> Weights | None:
-    """Put the weights into a network that it starts from.
+    """Load the initial weights into a network.
 
     Args:
         network: From `build_network`.
-        settings: Which weights.
+        settings: The weights to load.
         crops: The size of the crops.
         mlflow: The registry of `models:/…`.
 
@@ -60,7 +60,7 @@ def load_start(
 
     Raises:
         InvalidConfig: The weights are those of another network.
-        WeightsUnavailable: They cannot be had.
+        WeightsUnavailable: They are not available.
     """
     if settings.init == SCRATCH:
         return None
@@ -76,12 +76,12 @@ def load_start(
 def save_network(state: Mapping[str, torch.Tensor], settings: NetworkConfig, crops: CropConfig, path: Path) -> None:
     """Write the weights of an embedder as motserve loads them.
 
-    They are in single precision: a training may go on from them, and variances of batch norms can leave the range of
-    half precision. Services halve them on the device if they want to.
+    They are in single precision: they may be fine-tuned, and variances of batch norms can exceed the range of half
+    precision. A service converts them to half precision if configured.
 
     Args:
         state: State of an `EmbedderNetwork`.
-        settings: Which network it is.
+        settings: The network.
         crops: The size of its crops.
         path: The file.
     """
@@ -110,7 +110,7 @@ def _find(settings: NetworkConfig, mlflow: MlflowConfig) -> Weights:
 
 
 def _same(settings: NetworkConfig, crops: CropConfig, weights: Weights) -> EmbedderNetwork:
-    """Load an embedder of motserve, which must be the network that is trained."""
+    """Load an embedder of motserve, which must have the architecture of the trained network."""
     with safe_open(weights.path, framework="pt") as file:
         metadata = file.metadata() or {}
     theirs = metadata.get("backbone"), metadata.get("dimension")
@@ -126,7 +126,7 @@ def _same(settings: NetworkConfig, crops: CropConfig, weights: Weights) -> Embed
 
 
 def _load_trunk(network: EmbedderNetwork, settings: NetworkConfig, weights: Weights) -> None:
-    """Take the trunk of a published classifier or OSNet; the rest of the network stays as it is."""
+    """Load the trunk of a published classifier or OSNet; the rest of the network is unchanged."""
     try:
         state = bare_state(torch.load(weights.path, map_location="cpu", weights_only=True))
         backbone = identify_backbone(state)
@@ -136,8 +136,7 @@ def _load_trunk(network: EmbedderNetwork, settings: NetworkConfig, weights: Weig
                 raise ValueError(f"misses {missing[:3]}, has {unexpected[:3]}")
     except Exception as error:
         raise WeightsUnavailable(
-            f"network.init {weights.name} is nothing that a {settings.backbone} can start from "
-            f"({type(error).__name__}: {error})"
+            f"network.init {weights.name} does not fit a {settings.backbone} ({type(error).__name__}: {error})"
         ) from error
     if backbone != settings.backbone:
         raise InvalidConfig(

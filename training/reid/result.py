@@ -1,4 +1,4 @@
-"""Writes the result of a training: the file of weights and its card with what it scores, and pictures of both."""
+"""Writes the result of a training: weights, card with scores, and figures."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def write_result(
     beside: Path,
     device: str,
 ) -> dict[str, float]:
-    """Write the weights, measure that very file on every test, and draw what it finds on the first.
+    """Write the weights, score this file on every test, and draw figures of the first.
 
     Args:
         network: State of the embedder.
-        settings: Everything that was set.
-        tests: What it is measured on.
-        training: What the card says of its training.
+        settings: The settings.
+        tests: The test sets.
+        training: Description of the training for the card.
         model: Empty folder for weights and card.
-        beside: Folder for `settings.yaml`, `pictures/`, and embeddings that need not be kept.
-        device: Where it is measured.
+        beside: Folder for `settings.yaml`, `pictures/`, and temporary embeddings.
+        device: Device of the scoring.
 
     Returns:
         The scores in per cent, such as `test/mAP`.
@@ -66,7 +66,7 @@ def write_result(
 
 
 def _service(settings: ReidTrainingConfig, weights: Path, cache: Path, device: str) -> Config:
-    """Return the configuration under which a service would run the embedder; the user's own has no part in it."""
+    """Return the configuration that a service would use for the embedder, independent of the user's."""
     reid = {
         "weights": [str(weights)],
         "device": device,
@@ -79,7 +79,7 @@ def _service(settings: ReidTrainingConfig, weights: Path, cache: Path, device: s
 
 def _draw(config: Config, test: MeasuredSet, settings: ReidTrainingConfig, folder: Path) -> None:
     crops = load_crops(test.root, test.protocol, test.people)
-    models, cache = Models(config), open_cache(config)  # which has these embeddings from the measurement
+    models, cache = Models(config), open_cache(config)  # these embeddings are cached from the scoring
     query, gallery = (
         embed_crops(table, crops.data[part]["sha256"], models, cache, part)
         for part, table in (("query", crops.query), ("gallery", crops.gallery))

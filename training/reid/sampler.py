@@ -16,8 +16,8 @@ class Draw(NamedTuple):
     """One crop of a batch.
 
     Attributes:
-        row: Which crop.
-        seed: From which its augmentation follows.
+        row: Index of the crop.
+        seed: Seed of its augmentation.
     """
 
     row: int
@@ -30,7 +30,7 @@ class Share:
 
     Attributes:
         rank: Its number among the workers, from 0.
-        count: How many workers there are.
+        count: Number of workers.
     """
 
     rank: int
@@ -38,24 +38,24 @@ class Share:
 
 
 class PKBatches(Sampler[list[Draw]]):
-    """The batches of one worker, epoch by epoch; all workers have equally many in an epoch.
+    """The batches of one worker, epoch by epoch; all workers have the same number per epoch.
 
-    The batches of all workers together follow from seed and epoch alone: a job that goes on from a checkpoint sees
-    what it would have seen, and more workers see the same crops. In an epoch everybody is in at least one batch; most
-    crops are drawn once. Who has fewer than K crops has some of them twice in a batch.
+    The batches of all workers together depend on seed and epoch only: a resumed job and a job with more workers see
+    the same crops. In an epoch each person is in at least one batch; most crops are drawn once. People with fewer than
+    K crops have some of them twice in a batch.
 
     Args:
         labels: `(n,)` int64, the class of each crop.
-        identities: P of the batch of all workers together; each has the people of an equal share.
+        identities: P of the batch of all workers, divided equally among them.
         views: K.
-        seed: Everything random follows from it and the epoch.
-        share: Which worker this is.
+        seed: Seed, combined with the epoch.
+        share: Rank and number of workers.
 
     Attributes:
         epoch: The epoch that is drawn next, counted from 1.
 
     Raises:
-        ValueError: P is no multiple of the number of workers, or there are fewer people than P.
+        ValueError: P is not a multiple of the number of workers, or there are fewer people than P.
     """
 
     def __init__(self, labels: IntArray, identities: int, views: int, seed: int, share: Share) -> None:
@@ -89,7 +89,7 @@ class PKBatches(Sampler[list[Draw]]):
             people = rng.choice(waiting, self._identities, replace=False)
             absent -= set(people.tolist())
             batches.append([groups[person].pop() for person in people])
-        if absent:  # fewer than a batch: others fill it up
+        if absent:  # fewer than a batch: fill it with other people
             others = np.setdiff1d(np.arange(len(groups)), sorted(absent))
             filling = rng.choice(others, self._identities - len(absent), replace=False)
             people = rng.permutation([*sorted(absent), *filling.tolist()])
@@ -101,7 +101,7 @@ class PKBatches(Sampler[list[Draw]]):
         ]
 
     def _groups(self, crops: IntArray, rng: np.random.Generator) -> list[IntArray]:
-        """Deal a person's crops into groups of K; what is left over waits for another epoch."""
+        """Divide a person's crops into random groups of K; the remainder is not used in this epoch."""
         if len(crops) < self._views:
             # each at least once
             more = rng.choice(crops, self._views - len(crops), replace=True)

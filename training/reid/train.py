@@ -1,4 +1,4 @@
-"""What every worker of the training of an embedder does, epoch by epoch and from checkpoint to checkpoint."""
+"""Train function of an embedder: epochs, validation and checkpoints."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Step(WorkerStep):
 
     Attributes:
         losses: The losses on the worker's part of the batch.
-        learner: What has learned from it.
+        learner: The learner after the step.
     """
 
     losses: Losses
@@ -48,18 +48,18 @@ class Step(WorkerStep):
 
 
 Observe = Callable[[Step], None]
-"""Is told of every step of a worker, once it is done."""
+"""Callback after every step of a worker."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far the training has come.
+    """Progress of the training.
 
     Attributes:
-        epoch: The last epoch that is done; 0 before the first.
-        ended: Whether no other follows.
-        best_epoch: The epoch that did best at validation, or the last where there is none; 0 before the first.
-        scores: What it did there, in per cent.
+        epoch: The last finished epoch; 0 before the first.
+        ended: Whether it is the last epoch.
+        best_epoch: The best epoch by validation, or the last without validation; 0 before the first.
+        scores: Validation scores of the best epoch, in per cent.
         network: Its weights, on rank 0.
     """
 
@@ -75,12 +75,12 @@ def silent(_: Step) -> None:
 
 
 def train_reid(worker: Worker, settings: ReidTrainingConfig, observe: Observe = silent) -> None:
-    """Train the embedder, go on from the last checkpoint if there is one, and leave the result in the last.
+    """Train the embedder, resume from the last checkpoint if there is one, and write the result into the last.
 
     Args:
-        worker: Where this runs.
-        settings: Everything that was set.
-        observe: Is told of every step.
+        worker: This worker.
+        settings: The settings.
+        observe: Callback after every step.
 
     Raises:
         MotserveError: Data or weights are missing or not valid, or the losses are no longer finite.
@@ -95,7 +95,7 @@ def train_reid(worker: Worker, settings: ReidTrainingConfig, observe: Observe = 
         state = torch.load(last / _STATE, map_location="cpu", weights_only=True)
         engine.restore(state["engine"])
         progress = Progress(**state["progress"])
-        logger.info("goes on", extra={"epoch": progress.epoch, "rank": worker.rank})
+        logger.info("training is resumed", extra={"epoch": progress.epoch, "rank": worker.rank})
     batches = PKBatches(
         data.labels,
         settings.batch.identities,
@@ -111,7 +111,7 @@ def train_reid(worker: Worker, settings: ReidTrainingConfig, observe: Observe = 
         progress.epoch = epoch
         if worker.leads:
             metrics |= _judge(settings, engine, data, progress)
-        progress.ended = _agreed(worker, progress.ended)
+        progress.ended = _broadcast_decision(worker, progress.ended)
         if worker.log is not None:
             worker.log.metrics(epoch, metrics)
             logger.info("epoch is done", extra={"job": settings.name, "epoch": epoch, **metrics})
@@ -130,8 +130,8 @@ def _engine(worker: Worker, settings: ReidTrainingConfig, data: TrainingData, fr
 def _learn(
     worker: Worker, settings: ReidTrainingConfig, engine: Engine, loader: Any, epoch: int, observe: Observe
 ) -> dict[str, float]:
-    """Learn for one epoch and return its metrics, over all workers."""
-    # what the network itself draws, such as dropped paths, must not depend on what was drawn before
+    """Train for one epoch and return its metrics, over all workers."""
+    # random numbers of the network itself, such as for dropout, must not depend on earlier epochs
     torch.manual_seed(int(np.random.SeedSequence([settings.seed, epoch, worker.rank]).generate_state(1)[0]))
     rate = engine.begin(epoch)
     started = time.monotonic()
@@ -139,13 +139,13 @@ def _learn(
     crops = steps = 0
     for number, (pixels, labels) in enumerate(loader, 1):
         losses, recognised = engine.step(pixels, labels)
-        sums += torch.stack([*losses, recognised.float()])  # stays on the device, which is not waited for
+        sums += torch.stack([*losses, recognised.float()])  # stays on the device to avoid synchronisation
         crops, steps = crops + len(labels), number
         observe(Step(worker, epoch, number, losses, engine.learner))
     if worker.count > 1:
         torch.distributed.all_reduce(sums)
     *totals, known = sums.tolist()
-    # all workers have equally many steps with equally many crops
+    # all workers have the same number of steps and crops
     means = {name: total / (steps * worker.count) for name, total in zip(Losses._fields, totals, strict=True)}
     if not np.isfinite(means["total"]):
         raise MotserveError(
@@ -161,7 +161,7 @@ def _learn(
 
 
 def _judge(settings: ReidTrainingConfig, engine: Engine, data: TrainingData, progress: Progress) -> dict[str, float]:
-    """Validate where it is time to, keep the best network, and decide whether the training ends."""
+    """Validate if due, keep the best network, and decide whether the training ends."""
     epoch, validation = progress.epoch, settings.validation
     network = engine.learner.network
     progress.ended = epoch >= settings.schedule.epochs
@@ -171,12 +171,12 @@ def _judge(settings: ReidTrainingConfig, engine: Engine, data: TrainingData, pro
         return {}
     if epoch % validation.every and not progress.ended:
         return {}
-    found = validate(network, data.validation, settings.crops, validation.batch_size, engine.normalise)
-    scores = percent({name: found.as_dict()[name] for name in RETRIEVAL_RATIOS}, RETRIEVAL_RATIOS)
+    validated = validate(network, data.validation, settings.crops, validation.batch_size, engine.normalise)
+    scores = percent({name: validated.as_dict()[name] for name in RETRIEVAL_RATIOS}, RETRIEVAL_RATIOS)
     if not progress.best_epoch or scores["mAP"] > progress.scores["mAP"]:
         _keep(progress, network.state_dict(), scores)
     elif validation.patience and epoch - progress.best_epoch >= validation.patience:
-        logger.info("no better for long, ends here", extra={"epoch": epoch, "best": progress.best_epoch})
+        logger.info("training stops early, without improvement", extra={"epoch": epoch, "best": progress.best_epoch})
         progress.ended = True
     return {f"validation/{name}": value for name, value in scores.items()}
 
@@ -187,8 +187,8 @@ def _keep(progress: Progress, network: Mapping[str, torch.Tensor], scores: Mappi
     progress.network = {name: value.detach().to("cpu", copy=True) for name, value in network.items()}
 
 
-def _agreed(worker: Worker, ended: bool) -> bool:
-    """Return what rank 0 has decided."""
+def _broadcast_decision(worker: Worker, ended: bool) -> bool:
+    """Return the decision of rank 0."""
     if worker.count == 1:
         return ended
     decision = torch.tensor([int(ended)], device=worker.device)
@@ -197,12 +197,12 @@ def _agreed(worker: Worker, ended: bool) -> bool:
 
 
 def _write_state(engine: Engine, progress: Progress, folder: Path) -> None:
-    kept = {name: getattr(progress, name) for name in Progress.__dataclass_fields__}
-    torch.save({"engine": engine.state(), "progress": kept}, folder / _STATE)
+    state = {name: getattr(progress, name) for name in Progress.__dataclass_fields__}
+    torch.save({"engine": engine.state(), "progress": state}, folder / _STATE)
 
 
 def _conclude(worker: Worker, settings: ReidTrainingConfig, progress: Progress) -> None:
-    """Measure the best network once on the tests, and hand it in. The other workers wait."""
+    """Score the best network once on the tests and report it; the other workers wait."""
     folder = worker.folder / MODEL
     metrics: dict[str, float] = {}
     if worker.log is not None:

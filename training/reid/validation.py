@@ -1,4 +1,4 @@
-"""Scores a network that is being trained on the people who are kept apart."""
+"""Scores a network during training on the held-out people."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from training.reid.crops import Normaliser
 def validate(
     network: EmbedderNetwork, table: CropTable, crops: CropConfig, batch: int, normalise: Normaliser
 ) -> RetrievalScores:
-    """Find people across cameras.
+    """Score cross-camera retrieval.
 
-    Every crop is a query, and its gallery are all crops but those of its person from its camera.
+    Every crop is a query; its gallery is all crops except those of its person from its camera.
 
     Args:
-        network: The network; it is in training mode again afterwards if it was.
-        table: The crops, some of somebody whom two cameras saw.
+        network: The network; its training mode is restored afterwards.
+        table: The crops, with at least one person seen by two cameras.
         crops: Their size.
-        batch: Crops in one pass, and queries compared at a time.
-        normalise: Brings crops to the network's device.
+        batch: Crops per pass of the network, and queries compared at a time.
+        normalise: Moves crops to the network's device and normalises them.
 
     Raises:
         InvalidData: A crop cannot be read, or embeddings are not finite.
     """
-    learning = network.training
+    was_training = network.training
     network.eval()
     embeddings = _embed(network, table, crops, batch, normalise)
-    network.train(learning)
+    network.train(was_training)
     return score_retrieval(cosine_rows(embeddings, embeddings, batch), table, table)
 
 

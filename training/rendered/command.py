@@ -1,6 +1,6 @@
 """Renders pictures of people with labels, in the layout of YOLO: `python -m training.rendered --output FOLDER`.
 
-A data set for whoever has none at hand: what is learned from it finds rendered people.
+A data set to try training without data; a detector trained on it finds rendered people.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ logger = logging.getLogger("motserve.training")
 
 NAMES = {0: "person"}
 SEED_STEP = {"train": 0, "val": 1}
-"""Added to the seed: what is measured on is of another seed than what is learned from."""
+"""Offset of the seed of each split, so that validation has other pictures than training."""
 
 DATA_SETTINGS = {"pictures", "train_pictures", "validation_pictures", "least_visibility"}
-"""Settings that decide what the pictures and labels look like."""
+"""Settings that affect the pictures and labels."""
 
 SMALLEST_PIXELS = 6
-"""A label whose clipped box is lower or narrower than half of this is left out: nothing of it survives the stride."""
+"""Minimum height of a clipped, labelled box in pixels; its minimum width is half of it. Smaller ones are dropped."""
 
 
 def write_dataset(settings: RenderedPictures, seed: int, folder: Path) -> Path:
-    """Render the pictures in the layout of Ultralytics; a folder that was finished with these settings is kept.
+    """Render the pictures in YOLO layout; a finished folder of the same settings is reused.
 
     Returns:
         The YAML file that describes the data set.
@@ -59,12 +59,12 @@ def write_dataset(settings: RenderedPictures, seed: int, folder: Path) -> Path:
 
 
 def write_part(folder: Path, part: str, shots: Iterable[tuple[Shot, float]]) -> None:
-    """Write pictures and labels of a split in the layout of Ultralytics.
+    """Write pictures and labels of a split in YOLO layout.
 
     Args:
         folder: Folder of the data set.
         part: Name of the split.
-        shots: Pictures, each with the share of a person that can be seen where they are labelled, at the least.
+        shots: Pictures, each with the minimum visibility of a labelled person.
     """
     for kind in ("images", "labels"):
         (folder / kind / part).mkdir(parents=True)
@@ -75,18 +75,23 @@ def write_part(folder: Path, part: str, shots: Iterable[tuple[Shot, float]]) -> 
 
 
 def labels_of(shot: Shot, least_visibility: float) -> str:
-    """Write `class x y w h`, centre and size as fractions of the picture, of everybody who can be seen.
+    """Return lines of `class x y w h`, centre and size as fractions of the picture, for all visible people.
 
     Args:
-        shot: The picture and who is in it.
-        least_visibility: Share of a person that can be seen, at the least.
+        shot: The picture and its people.
+        least_visibility: Minimum visibility of a labelled person.
     """
     height, width = shot.image.shape[:2]
     boxes = np.clip(shot.boxes, 0, (width, height, width, height))
     size = boxes[:, 2:] - boxes[:, :2]
-    seen = (shot.visibility >= least_visibility) & (size[:, 1] >= SMALLEST_PIXELS)
-    seen &= size[:, 0] >= SMALLEST_PIXELS / 2
-    rows = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, size], axis=1)[seen] / (width, height, width, height)
+    is_labelled = (shot.visibility >= least_visibility) & (size[:, 1] >= SMALLEST_PIXELS)
+    is_labelled &= size[:, 0] >= SMALLEST_PIXELS / 2
+    rows = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, size], axis=1)[is_labelled] / (
+        width,
+        height,
+        width,
+        height,
+    )
     return "".join("0 " + " ".join(f"{value:.6f}" for value in row) + "\n" for row in rows)
 
 

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from motserve.config.sections import Section
+from motserve.config.base import Section
 
 
 class PictureConfig(Section):
-    """Single rendered pictures, every one as different as the renderer allows."""
+    """Single rendered pictures, as varied as the renderer allows."""
 
     longer_side: int = Field(320, ge=128, le=4096, description="Longer side of a picture in pixels.")
-    per_place: int = Field(4, ge=1, le=100, description="Pictures taken at one place before the next is painted.")
+    per_backdrop: int = Field(4, ge=1, le=100, description="Pictures per backdrop.")
     most_people: int = Field(14, ge=1, le=200, description="Most people placed in one picture.")
-    empty: float = Field(0.08, ge=0, le=1, description="Share of pictures without anybody.")
-    clutter: float = Field(0.25, ge=0, le=1, description="Share of places that are random shapes instead of a scene.")
+    empty: float = Field(0.08, ge=0, le=1, description="Share of pictures without people.")
+    clutter: float = Field(0.25, ge=0, le=1, description="Share of backdrops of random shapes instead of a scene.")
     least_height: float = Field(0.05, gt=0, le=1, description="Least body height as a fraction of the picture's.")
     most_height: float = Field(1.1, gt=0, le=2, description="Largest body height as a fraction of the picture's.")
     blurred: float = Field(0.3, ge=0, le=1, description="Share of pictures that are out of focus or smeared.")
     colourless: float = Field(0.04, ge=0, le=1, description="Share of pictures in black and white.")
     photographed: float = Field(
-        0.0, ge=0, le=1, description="Share of people who are cut out of photographs, where there are any."
+        0.0, ge=0, le=1, description="Share of people cut out of photographs, if there are any."
     )
-    recoloured: float = Field(0.5, ge=0, le=1, description="Share of those whose clothes get other colours.")
-    photographed_places: float = Field(
-        0.0, ge=0, le=1, description="Share of places that are photographs, where there are any."
+    recoloured: float = Field(0.5, ge=0, le=1, description="Share of those whose clothes are recoloured.")
+    photographed_backdrops: float = Field(
+        0.0, ge=0, le=1, description="Share of backdrops that are photographs, if there are any."
     )
     most_things: int = Field(
         0,
         ge=0,
         le=100,
-        description="Most things cut out of photographs that stand among people, where there are any.",
+        description="Maximum number of things cut out of photographs in a picture, if there are any.",
     )
 
 
@@ -38,14 +38,12 @@ class RenderedPictures(Section):
     """A data set of rendered pictures with labels."""
 
     pictures: PictureConfig = Field(PictureConfig(), description="What the pictures show.")
-    train_pictures: int = Field(2000, ge=1, le=1_000_000, description="Pictures to learn from.")
-    validation_pictures: int = Field(200, ge=1, le=100_000, description="Pictures of other seeds to measure on.")
-    least_visibility: float = Field(
-        0.2, ge=0, le=1, description="People of whom less than this share can be seen are not labelled."
-    )
+    train_pictures: int = Field(2000, ge=1, le=1_000_000, description="Training pictures.")
+    validation_pictures: int = Field(200, ge=1, le=100_000, description="Validation pictures, of another seed.")
+    least_visibility: float = Field(0.2, ge=0, le=1, description="Minimum visibility of a labelled person.")
 
 
 class RenderedConfig(RenderedPictures):
-    """Everything `python -m training.rendered` needs."""
+    """Settings of `python -m training.rendered`."""
 
-    seed: int = Field(0, ge=0, description="Everything random follows from this number.")
+    seed: int = Field(0, ge=0, description="Seed of all random numbers.")

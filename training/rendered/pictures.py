@@ -1,4 +1,4 @@
-"""Single rendered pictures for training: places, light, people and lenses drawn anew again and again."""
+"""Single rendered pictures for training, with random backdrops, light, people and lens effects."""
 
 from __future__ import annotations
 
@@ -10,54 +10,58 @@ import numpy as np
 
 from motserve.lab.scenes import Cutout, Placement, SceneConfig, Shot, Stage
 from motserve.lab.scenes.body import Pose
-from motserve.lab.scenes.clothing import Look, sample_hue, sample_look
+from motserve.lab.scenes.clothing import PersonAppearance, sample_appearance, sample_hue
 from motserve.types import Image
-from training.overlays import Props, draw_person, draw_place, draw_thing
+from training.overlays import Overlays, draw_backdrop, draw_person, draw_thing
 from training.rendered.config import PictureConfig
 
-NOTHING = Props()
+NOTHING = Overlays()
 
 SHAPES = ((1.0, 0.5625), (1.0, 0.75), (1.0, 1.0), (0.75, 1.0))
 """Width and height of the pictures as multiples of the longer side."""
 
 
 def pictures(
-    config: PictureConfig, seed: int, count: int, cast: Sequence[Look | Cutout] = (), props: Props = NOTHING
+    config: PictureConfig,
+    seed: int,
+    count: int,
+    cast: Sequence[PersonAppearance | Cutout] = (),
+    overlays: Overlays = NOTHING,
 ) -> Iterator[tuple[Shot, list[int]]]:
-    """Take pictures of people standing and walking in random places.
+    """Render pictures of people standing and walking before random backdrops.
 
     Args:
         config: What the pictures show.
-        seed: Everything random follows from this number.
-        count: How many pictures.
-        cast: People to choose from; without any, everybody is new in every picture.
-        props: What photographs offer besides, as often as the settings say.
+        seed: Seed of all random numbers.
+        count: Number of pictures.
+        cast: People to draw from; if empty, every picture has new people.
+        overlays: Photographic material, used as often as the settings say.
 
     Yields:
-        The picture, and the row of the cast of each person in it (counted through for new people).
+        The picture, and for each person in it the row in the cast (for new people, a running number).
     """
     stage: Stage | None = None
     for index in range(count):
         rng = np.random.default_rng([seed, index])
-        if stage is None or index % config.per_place == 0:
-            stage = _stage(config, props, rng)
+        if stage is None or index % config.per_backdrop == 0:
+            stage = _stage(config, overlays, rng)
         people = 0 if rng.random() < config.empty else _crowd(config, rng)
         if cast:
             rows = rng.permutation(len(cast))[:people].tolist()
-            looks: list[Look | Cutout] = [cast[row] for row in rows]
+            figures: list[PersonAppearance | Cutout] = [cast[row] for row in rows]
         else:
             rows = list(range(people))
-            looks = [_anybody(config, props, rng) for _ in rows]
-        if props.things and config.most_things:
-            looks += [draw_thing(props, rng) for _ in range(int(rng.integers(config.most_things + 1)))]
-        shot = stage.shoot(_places(stage, looks, rng), stage.shake.at(rng.uniform(0, 1e4)), index)
+            figures = [_random_person(config, overlays, rng) for _ in rows]
+        if overlays.things and config.most_things:
+            figures += [draw_thing(overlays, rng) for _ in range(int(rng.integers(config.most_things + 1)))]
+        shot = stage.shoot(_place(stage, figures, rng), stage.shake.at(rng.uniform(0, 1e4)), index)
         yield Shot(lens(shot.image, config, rng), shot.boxes[:people], shot.visibility[:people]), rows
 
 
-def _anybody(config: PictureConfig, props: Props, rng: np.random.Generator) -> Look | Cutout:
-    if props.people and rng.random() < config.photographed:
-        return draw_person(props, config.recoloured, rng)
-    return sample_look(rng)
+def _random_person(config: PictureConfig, overlays: Overlays, rng: np.random.Generator) -> PersonAppearance | Cutout:
+    if overlays.people and rng.random() < config.photographed:
+        return draw_person(overlays, config.recoloured, rng)
+    return sample_appearance(rng)
 
 
 def _crowd(config: PictureConfig, rng: np.random.Generator) -> int:
@@ -65,7 +69,7 @@ def _crowd(config: PictureConfig, rng: np.random.Generator) -> int:
     return 1 + int(config.most_people * rng.random() ** 1.6)
 
 
-def _stage(config: PictureConfig, props: Props, rng: np.random.Generator) -> Stage:
+def _stage(config: PictureConfig, overlays: Overlays, rng: np.random.Generator) -> Stage:
     wide, tall = SHAPES[rng.integers(len(SHAPES))]
     least, most = math.log(config.least_height), math.log(config.most_height)
     far, near = sorted(np.exp(rng.uniform(least, most, 2)))
@@ -82,14 +86,14 @@ def _stage(config: PictureConfig, props: Props, rng: np.random.Generator) -> Sta
         noise=float(rng.uniform(0, 3) if rng.random() < 0.7 else rng.uniform(3, 14)),
         exposure=float(rng.uniform(0.5, 1.35)),
     )
-    if props.places and rng.random() < config.photographed_places:
-        return Stage(scene, draw_place(props, scene.width, scene.height, rng))
+    if overlays.backdrops and rng.random() < config.photographed_backdrops:
+        return Stage(scene, draw_backdrop(overlays, scene.width, scene.height, rng))
     clutter = _clutter(scene, rng) if rng.random() < config.clutter else None
     return Stage(scene, clutter)
 
 
 def _clutter(scene: SceneConfig, rng: np.random.Generator) -> Image:
-    """Paint shapes that are no people, so that the network learns what people are and not what shops are."""
+    """Paint random shapes as a backdrop, so that the network does not learn the rendered scene instead of people."""
     size = (scene.height, scene.width)
     coarse = rng.uniform(30, 225, (int(rng.integers(2, 7)), int(rng.integers(2, 7)), 3)).astype(np.float32)
     picture = np.clip(cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)
@@ -110,10 +114,10 @@ def _clutter(scene: SceneConfig, rng: np.random.Generator) -> Image:
     return picture
 
 
-def _places(stage: Stage, looks: Sequence[Look | Cutout], rng: np.random.Generator) -> list[Placement]:
+def _place(stage: Stage, figures: Sequence[PersonAppearance | Cutout], rng: np.random.Generator) -> list[Placement]:
     camera = stage.camera
     placements: list[Placement] = []
-    for look in looks:
+    for figure in figures:
         # Even in 1/z, which is even over the rows of the picture.
         z = 1 / rng.uniform(1 / camera.far, 1 / camera.near)
         x = rng.uniform(-1, 1) * (camera.half_width(z) + 0.3)
@@ -122,19 +126,21 @@ def _places(stage: Stage, looks: Sequence[Look | Cutout], rng: np.random.Generat
             z = float(np.clip(beside.z + rng.uniform(-0.6, 0.6), camera.near, camera.far))
             x = beside.x + rng.normal(0, 0.4)
         stride = 0.0 if rng.random() < 0.25 else rng.uniform(0.6, 1.15)
-        placements.append(Placement(look, x, z, Pose(rng.uniform(0, 2 * math.pi), rng.uniform(0, 2 * math.pi), stride)))
+        placements.append(
+            Placement(figure, x, z, Pose(rng.uniform(0, 2 * math.pi), rng.uniform(0, 2 * math.pi), stride))
+        )
     return placements
 
 
 def lens(image: Image, config: PictureConfig, rng: np.random.Generator) -> Image:
-    """Put focus, motion blur, compression and now and then a black-and-white camera on a picture."""
+    """Apply random defocus, motion blur, compression, and sometimes conversion to greyscale."""
     if rng.random() < config.blurred:
         if rng.random() < 0.6:
             image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.6)), np.uint8)
         else:
             kernel = np.zeros((7, 7), np.float32)
-            reach, angle = rng.uniform(1, 3), rng.uniform(-0.4, 0.4)
-            step = (round(reach * math.cos(angle)), round(reach * math.sin(angle)))
+            length, angle = rng.uniform(1, 3), rng.uniform(-0.4, 0.4)
+            step = (round(length * math.cos(angle)), round(length * math.sin(angle)))
             cv2.line(kernel, (3 - step[0], 3 - step[1]), (3 + step[0], 3 + step[1]), 1.0)
             image = np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum()), np.uint8)
     if rng.random() < config.colourless:

@@ -1,4 +1,4 @@
-"""`motserve benchmark`: how fast the parts are on this machine, beside their peers in the same run."""
+"""`motserve benchmark`: speed of the components on this machine, beside other packages in the same run."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from motserve.cli.benchmark.reentry import reentry
 from motserve.cli.benchmark.reid import reid
 from motserve.cli.benchmark.tracker import tracker
 
-app = typer.Typer(no_args_is_help=True, help="Speed, measured on this machine.")
+app = typer.Typer(no_args_is_help=True, help="Measure speed on this machine.")
 
 
 @app.callback()
 def benchmark() -> None:
-    """Speed, measured on this machine."""
+    """Measure speed on this machine."""
 
 
 app.command("identities")(identities)

@@ -1,4 +1,4 @@
-"""`motserve benchmark identities`: the search for people across videos, by size of the index."""
+"""`motserve benchmark identities`: search time of the index of people across videos, by its size."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from motserve.models.provenance import stamp, write_stamp
 
 
 def identities(
-    count: Annotated[str, typer.Option("--identities", help="Sizes of the index, separated by commas.")] = "1000,10000",
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the made-up people.")] = 0,
+    count: Annotated[
+        str, typer.Option("--identities", help="Numbers of identities in the index, separated by commas.")
+    ] = "1000,10000",
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the synthetic people.")] = 0,
     json: JsonFile = None,
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
-    """Load an index of made-up people and search it."""
+    """Time loading and searching an index of synthetic people."""
     settings = read_config(config, overrides, writes=[json])
     rows = [identity_benchmark.run(size, settings.serving.identities, seed) for size in sizes_of(count, "--identities")]
     headings = ("identities", "embeddings", "load s", "search ms", "recall@10", "memory MB", "disk MB")

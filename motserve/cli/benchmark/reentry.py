@@ -1,4 +1,4 @@
-"""`motserve benchmark reentry`: what re-identification gains where people leave and come back."""
+"""`motserve benchmark reentry`: gain of re-identification where people leave the scene and return."""
 
 from __future__ import annotations
 
@@ -27,13 +27,17 @@ from motserve.models.provenance import describe_files, stamp
 def reentry(
     crops: Annotated[
         Path | None,
-        typer.Option(help="Crops named as in Market-1501, eight views of a person by each camera; none: drawn people."),
+        typer.Option(
+            help="Crops named as in Market-1501, at least eight per person and camera; by default people are drawn."
+        ),
     ] = None,
-    people: Annotated[Path | None, typer.Option(help="File of the people to take, an ID a line.")] = None,
-    scenes: Annotated[Path | None, typer.Option(help="YAML file: what the scenes are like.")] = None,
-    policies: Annotated[str, typer.Option(help="Policies, separated by commas.")] = "off,on_demand",
+    people: Annotated[
+        Path | None, typer.Option(help="With --crops: file of the IDs of the people to use, one per line.")
+    ] = None,
+    scenes: Annotated[Path | None, typer.Option(help="YAML file with the settings of the scenes.")] = None,
+    policies: Annotated[str, typer.Option(help="Re-identification policies, separated by commas.")] = "off,on_demand",
     detector: Annotated[
-        bool, typer.Option("--detector", help="Detect with the configured detector instead of a made-up one.")
+        bool, typer.Option("--detector", help="Run the configured detector instead of a simulated one.")
     ] = False,
     output: OutputFolder = Path("runs/benchmark/reentry"),
     config: ConfigFiles = None,
@@ -42,31 +46,31 @@ def reentry(
     """Render scenes in which people leave for seconds and return, and track them with and without re-identification."""
     settings = read_config(config, overrides, writes=[output])
     if people is not None and crops is None:
-        raise typer.BadParameter("people are taken from crops; give --crops", param_hint="--people")
-    wanted = read_settings(scenes, ReentryConfig) if scenes else ReentryConfig()
+        raise typer.BadParameter("--people selects people of --crops; give --crops", param_hint="--people")
+    scene_settings = read_settings(scenes, ReentryConfig) if scenes else ReentryConfig()
     candidates = policies_of([name.strip() for name in policies.split(",") if name.strip()], settings)
     if not candidates:
         raise typer.BadParameter("name at least one policy", param_hint="--policies")
-    rendered = _rendered(wanted, settings, output / "scenes", crops, people)
+    rendered = _rendered(scene_settings, settings, output / "scenes", crops, people)
     models, cache = Models(settings), open_cache(settings)
     truths = find_truth(rendered.truth, rendered.names)
-    with sequence_progress("detecting") as tell:
+    with sequence_progress("detecting") as notify_progress:
         loaded = load_sequences(
             truths, models, cache, detections=None if detector else rendered.detections,
-            videos=rendered.truth, progress=tell,
+            videos=rendered.truth, progress=notify_progress,
         )  # fmt: skip
-    with sequence_progress("tracking with") as tell:
-        comparison = compare_identities(loaded, candidates, cache, tell)
-    looks = any(candidate.needs_embeddings for candidate in candidates.values())
+    with sequence_progress("tracking with") as notify_progress:
+        comparison = compare_identities(loaded, candidates, cache, notify_progress)
+    uses_embeddings = any(candidate.needs_embeddings for candidate in candidates.values())
     provenance = stamp(
         settings,
         weights={
             "detector": models.detector_weights.describe() if detector else None,
-            "reid": models.reid_weights.describe() if looks else None,
+            "reid": models.reid_weights.describe() if uses_embeddings else None,
         },
         data={sequence.name: sequence.describe() for sequence in loaded},
         libraries=MOT_LIBRARIES,
-        notes={"scenes": wanted.model_dump(mode="json"), "policies": list(candidates)},
+        notes={"scenes": scene_settings.model_dump(mode="json"), "policies": list(candidates)},
         sections=["tracker", "reid", "video", *(["detector"] if detector else [])],
     )
     conclude(comparison, "reentry", settings, provenance, output, mlflow=False)
@@ -75,17 +79,17 @@ def reentry(
 def _rendered(
     scenes: ReentryConfig, settings: Config, folder: Path, crops: Path | None, people: Path | None
 ) -> Reentry:
-    """Render the scenes, unless the very same lie there already."""
-    wanted = read_ids(people) if people else None
+    """Render the scenes, or reuse the folder if it already holds the same scenes."""
+    people_ids = read_ids(people) if people else None
     content = {
         "scenes": scenes.model_dump(mode="json"),
         "video": settings.video.model_dump(mode="json"),
         "crops": describe_files([crops])["sha256"] if crops else None,
-        "people": sorted(wanted) if wanted is not None else None,
+        "people": sorted(people_ids) if people_ids is not None else None,
     }
     key = to_json(content)
-    found = find_reentry(folder, key)
-    if found is not None:
-        return found
-    with sequence_progress("rendering") as tell:
-        return write_reentry(scenes, settings.video, folder, crops, wanted, key, tell)
+    existing = find_reentry(folder, key)
+    if existing is not None:
+        return existing
+    with sequence_progress("rendering") as notify_progress:
+        return write_reentry(scenes, settings.video, folder, crops, people_ids, key, notify_progress)

@@ -1,4 +1,4 @@
-"""`motserve benchmark reid`: how long each embedder takes for a crop on this machine."""
+"""`motserve benchmark reid`: time per crop of each embedder on this machine."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from motserve.models.provenance import stamp, write_stamp
 
 def reid(
     embedders: Annotated[
-        str, typer.Option(help="Backbones, with random weights, separated by commas; `all` or `none`.")
+        str, typer.Option(help="Backbones to time with random weights, separated by commas; `all` or `none`.")
     ] = ALL,
     weights: CandidateWeights = None,
-    batches: Annotated[str, typer.Option(help="Crops in a pass, separated by commas.")] = "1,8,32",
-    rounds: Annotated[int, typer.Option(min=1, help="Passes measured of each, in turns.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the made-up crops.")] = 0,
+    batches: Annotated[str, typer.Option(help="Batch sizes in crops, separated by commas.")] = "1,8,32",
+    rounds: Annotated[int, typer.Option(min=1, help="Timed passes of each embedder, in turns.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the random crops.")] = 0,
     json: JsonFile = None,
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
-    """Time embedders: every backbone that there is, and --weights for each file besides."""
+    """Time embedders: the backbones of --embedders, and each file of --weights."""
     sizes = _sizes(batches)
     settings = change_config(read_config(config, overrides, writes=[json]), {"reid": {"batch_size": max(sizes)}})
     names = [] if embedders.strip() == NO_PEERS else names_of(embedders)

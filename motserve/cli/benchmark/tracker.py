@@ -1,4 +1,4 @@
-"""`motserve benchmark tracker`: how long trackers take for a frame, beside their peers in the same run."""
+"""`motserve benchmark tracker`: time per frame of trackers, beside those of other packages in the same run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from motserve.cli.compare.output import OutputFolder, conclude
-from motserve.cli.compare.trackers import COMPARED, NO_PEERS, contenders_of
+from motserve.cli.compare.trackers import COMPARED_SECTIONS, NO_PEERS, contenders_of
 from motserve.cli.labelled import DetectionFiles, Rules, Scores, Videos, labelled_sequences, note, with_scores
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config, sizes_of
 from motserve.cli.progress import sequence_progress
@@ -35,12 +35,15 @@ from motserve.postprocessing import PostProcessor
 
 
 def tracker(
-    people: Annotated[str, typer.Option(help="Sizes of crowd, separated by commas.")] = "30,100,300",
-    frames: Annotated[int, typer.Option(min=1, help="Frames measured at each size.")] = 300,
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the made-up detections.")] = 0,
+    people: Annotated[
+        str, typer.Option(help="Numbers of people in the synthetic crowd, separated by commas.")
+    ] = "30,100,300",
+    frames: Annotated[int, typer.Option(min=1, help="Timed frames per crowd size.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the synthetic detections.")] = 0,
     json: JsonFile = None,
     gt: Annotated[
-        Path | None, typer.Option(help="Ground truth: measure accuracy and time on real sequences instead of a crowd.")
+        Path | None,
+        typer.Option(help="Ground truth: measure accuracy and time on real sequences instead of a synthetic crowd."),
     ] = None,
     detections: DetectionFiles = None,
     scores: Scores = None,
@@ -53,20 +56,20 @@ def tracker(
         str, typer.Option(help="Trackers of other packages, separated by commas; `all` or `none`.")
     ] = NO_PEERS,
     every: Annotated[
-        int, typer.Option(min=1, help="With --gt: see every second, third ... frame only, as at a lower frame rate.")
+        int, typer.Option(min=1, help="With --gt: use only every n-th frame, as at a lower frame rate.")
     ] = 1,
     rules: Rules = None,
     output: OutputFolder = Path("runs/benchmark/tracker"),
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
-    """Time one update of the tracker in a made-up crowd, beside Ultralytics'; or every tracker on real sequences."""
+    """Time one tracker update in a synthetic crowd, beside Ultralytics'; with --gt, trackers on real sequences."""
     settings = with_scores(read_config(config, overrides, writes=[json if gt is None else output]), scores, detections)
     if gt is not None:
         _on_sequences(gt, detections, videos, sequences, trackers or ALL, peers, every, rules, output, settings)
         return
     if detections or videos or sequences or trackers or rules or every > 1:
-        raise typer.BadParameter("sequences need their ground truth", param_hint="--gt")
+        raise typer.BadParameter("options of sequences need their ground truth", param_hint="--gt")
     rows = tracker_benchmark.run(sizes_of(people, "--people"), frames, seed, settings.tracker, _chosen_peers(peers))
     baseline = tracker_benchmark.baseline(settings.tracker)
     table = Table(
@@ -96,21 +99,23 @@ def _on_sequences(
 ) -> None:
     cache, models = open_cache(settings), Models(settings)
     configs = own_by_name(names_of(trackers), settings)
-    loaded = [one.thinned(every) for one in labelled_sequences(models, cache, gt, sequences, detections, videos, rules)]
-    blind = [sequence.name for sequence in loaded if sequence.footage is None]
-    if blind:
-        seeing, configs = configs, without_pictures(configs)
-        left_out = [name for name in seeing if name not in configs]
+    loaded = [
+        one.subsampled(every) for one in labelled_sequences(models, cache, gt, sequences, detections, videos, rules)
+    ]
+    without_video = [sequence.name for sequence in loaded if sequence.footage is None]
+    if without_video:
+        all_configs, configs = configs, without_pictures(configs)
+        left_out = [name for name in all_configs if name not in configs]
         missing = (
-            f"without pictures: there is no video of {', '.join(blind)} to look at; the camera is taken to rest"
+            f"without pictures: there is no video of {', '.join(without_video)}; the camera is assumed to be static"
             f"{', left out: ' + ', '.join(left_out) if left_out else ''}; give --videos"
         )
         if not configs:
             raise InvalidConfig(missing)
         note(missing)
     contenders = contenders_of(configs, peers, settings, cache)
-    with sequence_progress("tracking with") as tell:
-        comparison = compare_trackers(loaded, contenders, tell, with_mean=True)
+    with sequence_progress("tracking with") as notify_progress:
+        comparison = compare_trackers(loaded, contenders, notify_progress, with_mean=True)
     provenance = stamp(
         settings,
         weights={
@@ -122,7 +127,9 @@ def _on_sequences(
         libraries=(*MOT_LIBRARIES, *LIBRARIES),
         notes={
             "every": every,
-            "candidates": {name: own.model_dump(mode="json", include=set(COMPARED)) for name, own in configs.items()},
+            "candidates": {
+                name: own.model_dump(mode="json", include=set(COMPARED_SECTIONS)) for name, own in configs.items()
+            },
         },
         sections=["video", "reid"] if detections else ["video", "reid", "detector"],
     )

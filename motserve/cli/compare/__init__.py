@@ -1,4 +1,4 @@
-"""`motserve compare`: detectors, trackers and embedders side by side, on your own data and machine."""
+"""`motserve compare`: detectors, trackers, embedders or policies side by side, on your own data and machine."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from motserve.cli.compare.identities import identities
 from motserve.cli.compare.reid import reid
 from motserve.cli.compare.trackers import trackers
 
-app = typer.Typer(no_args_is_help=True, help="Candidates side by side, on your own data and machine.")
+app = typer.Typer(no_args_is_help=True, help="Compare candidates on your own data and machine.")
 
 
 @app.callback()
 def compare() -> None:
-    """Candidates side by side, on your own data and machine."""
+    """Compare candidates on your own data and machine."""
 
 
 app.command("detectors")(detectors)

@@ -47,7 +47,7 @@ def detectors(
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
-    """Compare detectors: --weights for each, or a file of candidates that also differ in other settings."""
+    """Compare detectors: give --weights for each, or --candidates that also differ in other settings."""
     settings = read_config(config, overrides, writes=[output])
     cache = open_cache(settings)
     configs = choose_candidates(settings, "detector", weights, candidates)

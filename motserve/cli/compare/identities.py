@@ -1,4 +1,4 @@
-"""`motserve compare identities`: policies of re-identification on the same detections."""
+"""`motserve compare identities`: re-identification policies on the same detections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from motserve.models.provenance import stamp
 def identities(
     gt: GroundTruth,
     policies: Annotated[
-        str, typer.Option(help="Policies, separated by commas: off, on_demand, interval, always.")
+        str, typer.Option(help="Re-identification policies, separated by commas: off, on_demand, interval, always.")
     ] = "off,on_demand,always",
     detections: DetectionFiles = None,
     scores: Scores = None,
@@ -33,21 +33,21 @@ def identities(
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
-    """Compare policies: identity scores, links right and wrong, and the embeddings that they take."""
+    """Compare re-identification policies: identity scores, right and wrong links, and number of embeddings."""
     settings = with_scores(read_config(config, overrides, writes=[output]), scores, detections)
     candidates = policies_of(names_of(policies), settings)
     if not candidates:
         raise typer.BadParameter("name at least one policy", param_hint="--policies")
     models, cache = Models(settings), open_cache(settings)
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, rules)
-    with sequence_progress("tracking with") as tell:
-        comparison = compare_identities(loaded, candidates, cache, tell)
-    looks = any(candidate.needs_embeddings for candidate in candidates.values())
+    with sequence_progress("tracking with") as notify_progress:
+        comparison = compare_identities(loaded, candidates, cache, notify_progress)
+    uses_embeddings = any(candidate.needs_embeddings for candidate in candidates.values())
     provenance = stamp(
         settings,
         weights={
             "detector": None if detections else models.detector_weights.describe(),
-            "reid": models.reid_weights.describe() if looks else None,
+            "reid": models.reid_weights.describe() if uses_embeddings else None,
         },
         data={sequence.name: sequence.describe() for sequence in loaded},
         libraries=MOT_LIBRARIES,

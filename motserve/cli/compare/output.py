@@ -1,4 +1,4 @@
-"""What every comparison ends with: its table in the terminal, its files, its runs in MLflow."""
+"""Output of every comparison: a table in the terminal, files, and runs in MLflow."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _console = Console()
 def conclude(
     comparison: Comparison, kind: str, settings: Config, provenance: Mapping[str, Any], folder: Path, mlflow: bool
 ) -> None:
-    """Show and keep a comparison.
+    """Print a comparison, write its files and optionally log it.
 
     Args:
         comparison: The comparison.
-        kind: What was compared, for the record of runs.
+        kind: Kind of run in MLflow, such as `trackers`.
         settings: The configuration; its section `mlflow` is used.
-        provenance: The stamp.
-        folder: Where the files go.
-        mlflow: Log a run for each candidate.
+        provenance: The provenance stamp.
+        folder: Folder for the files.
+        mlflow: Log one MLflow run per candidate.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = write_comparison(comparison, folder, provenance)

@@ -27,7 +27,7 @@ from motserve.models.provenance import stamp
 
 def reid(
     root: Annotated[Path, typer.Option(help="Folder of the data set.")],
-    protocol: Annotated[Protocol, typer.Option(help="Its layout, and what is compared with what.")],
+    protocol: Annotated[Protocol, typer.Option(help="Layout of the data set and its query/gallery protocol.")],
     weights: CandidateWeights = None,
     candidates: CandidatesFile = None,
     rerank: Annotated[bool, typer.Option("--rerank", help="Score k-reciprocal re-ranking as well.")] = False,
@@ -36,12 +36,12 @@ def reid(
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
-    """Compare embedders: --weights for each, or a file of candidates that also differ in other settings."""
+    """Compare embedders: give --weights for each, or --candidates that also differ in other settings."""
     settings = read_config(config, overrides, writes=[output])
     configs = choose_candidates(settings, "reid", weights, candidates)
     crops = load_crops(root, protocol)
-    with sequence_progress("embedding") as tell:
-        comparison, used = compare_embedders(crops, configs, open_cache(settings), rerank, tell)
+    with sequence_progress("embedding") as notify_progress:
+        comparison, used = compare_embedders(crops, configs, open_cache(settings), rerank, notify_progress)
     provenance = stamp(
         settings,
         weights=used,

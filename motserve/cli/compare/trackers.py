@@ -47,7 +47,7 @@ from motserve.models.provenance import stamp
 from motserve.postprocessing import PostProcessor
 
 NO_PEERS = "none"
-COMPARED = ("tracker", "reid", "regrouping", "linking", "interpolation")
+COMPARED_SECTIONS = ("tracker", "reid", "regrouping", "linking", "interpolation")
 
 
 def trackers(
@@ -70,13 +70,13 @@ def trackers(
     settings = with_scores(read_config(config, overrides, writes=[output]), scores, detections)
     cache, models = open_cache(settings), Models(settings)
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
-    configs = read_candidates(candidates, settings, COMPARED) if candidates else own_variants(settings, loaded)
-    blind = [sequence.name for sequence in loaded if sequence.footage is None]
-    if blind and not candidates and settings.reid.policy != "off":
-        note(f"without identities: there is no video of {', '.join(blind)} to look at; give --videos")
+    configs = read_candidates(candidates, settings, COMPARED_SECTIONS) if candidates else own_variants(settings, loaded)
+    without_video = [sequence.name for sequence in loaded if sequence.footage is None]
+    if without_video and not candidates and settings.reid.policy != "off":
+        note(f"without identities: there is no video of {', '.join(without_video)}; give --videos")
     contenders = contenders_of(configs, peers, settings, cache)
-    with sequence_progress("tracking with") as tell:
-        comparison = compare_trackers(loaded, contenders, tell)
+    with sequence_progress("tracking with") as notify_progress:
+        comparison = compare_trackers(loaded, contenders, notify_progress)
     provenance = stamp(
         settings,
         weights={
@@ -95,7 +95,9 @@ def trackers(
         data={sequence.name: sequence.describe() for sequence in loaded},
         libraries=(*MOT_LIBRARIES, *LIBRARIES),
         notes={
-            "candidates": {name: own.model_dump(mode="json", include=set(COMPARED)) for name, own in configs.items()}
+            "candidates": {
+                name: own.model_dump(mode="json", include=set(COMPARED_SECTIONS)) for name, own in configs.items()
+            }
         },
         sections=["video"] if detections else ["video", "detector"],
     )
@@ -103,13 +105,15 @@ def trackers(
 
 
 def contenders_of(configs: Mapping[str, Config], peers: str, settings: Config, cache: Cache) -> dict[str, RunTracker]:
-    """Return motserve's own candidates and the peers that were chosen.
+    """Return motserve's own candidates and the chosen trackers of other packages.
 
     Raises:
-        InvalidConfig: A peer is not known, or a candidate has the name of one.
+        InvalidConfig: A peer is unknown, or a candidate has the name of a peer.
     """
     contenders = own_candidates(configs, cache)
     others = {} if peers.strip() == NO_PEERS else peer_candidates(names_of(peers), settings)
     if twice := contenders.keys() & others.keys():
-        raise InvalidConfig(f"a candidate has the name of a peer, {', '.join(sorted(twice))}; give it another")
+        raise InvalidConfig(
+            f"a candidate has the name of another package's tracker, {', '.join(sorted(twice))}; rename the candidate"
+        )
     return contenders | others

@@ -1,4 +1,4 @@
-"""`motserve evaluate`: how good tracks, detections and embeddings are, measured against ground truth."""
+"""`motserve evaluate`: accuracy of tracks, detections and embeddings against ground truth."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from motserve.cli.evaluate.detection import detection
 from motserve.cli.evaluate.mot import mot
 from motserve.cli.evaluate.reid import reid
 
-app = typer.Typer(no_args_is_help=True, help="Accuracy, measured against ground truth.")
+app = typer.Typer(no_args_is_help=True, help="Measure accuracy against ground truth.")
 
 
 @app.callback()
 def evaluate() -> None:
-    """Accuracy, measured against ground truth."""
+    """Measure accuracy against ground truth."""
 
 
 app.command("mot")(mot)

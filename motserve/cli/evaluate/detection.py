@@ -47,7 +47,7 @@ def detection(
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
-    """Score the configured detector, or detections in files: mAP50, mAP50-95, recall at fixed false positives."""
+    """Score the configured detector, or detection files: mAP50, mAP50-95, recall at fixed false positives."""
     configured = with_scores(read_config(config, overrides, writes=[json]), scores, detections)
     settings = for_scoring(configured)
     announce_confidence(configured)
@@ -82,5 +82,5 @@ def detection(
 
 
 def _cell(value: float, digits: int) -> str:
-    """Write a score; where nothing is to be found there is none."""
+    """Format a score; without ground truth there is none."""
     return f"{value:.{digits}f}" if isfinite(value) else "-"

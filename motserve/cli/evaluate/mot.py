@@ -43,9 +43,11 @@ def mot(
     gt: GroundTruth,
     results: Annotated[
         Path | None,
-        typer.Option(help="Tracks: a folder of <sequence>.txt, .json, .ndjson or .csv; a file. --run writes them."),
+        typer.Option(
+            help="Tracks: one file, or a folder of <sequence>.txt, .json, .ndjson or .csv. --run writes them."
+        ),
     ] = None,
-    run: Annotated[bool, typer.Option("--run", help="Track first, as configured.")] = False,
+    run: Annotated[bool, typer.Option("--run", help="Track the sequences first, as configured.")] = False,
     detections: DetectionFiles = None,
     scores: Scores = None,
     videos: Videos = None,
@@ -53,7 +55,7 @@ def mot(
     sequences: SequenceNames = None,
     json: JsonFile = None,
     second_opinion: Annotated[
-        bool, typer.Option("--second-opinion", help="Count again with motmetrics and show where it differs.")
+        bool, typer.Option("--second-opinion", help="Score with motmetrics too and show the differences.")
     ] = False,
     mlflow: UseMlflow = False,
     config: ConfigFiles = None,
@@ -63,7 +65,9 @@ def mot(
     if results is None and not run:
         raise typer.BadParameter("give the tracks to score, or --run to make them", param_hint="--results")
     if not run and (detections or videos):
-        raise typer.BadParameter("--detections and --videos go with --run, which tracks first", param_hint="--run")
+        raise typer.BadParameter(
+            "--detections and --videos need --run, which tracks the sequences first", param_hint="--run"
+        )
     settings = with_scores(read_config(config, overrides, writes=[results if run else None, json]), scores, detections)
     truths = find_truth(gt, names_of(sequences))
     if run and results is not None:
@@ -72,10 +76,10 @@ def mot(
         evaluation = score_files(truths, results, benchmark, second_opinion)
     else:
         cache = open_cache(settings)
-        with sequence_progress("detecting") as tell:
+        with sequence_progress("detecting") as notify_progress:
             evaluation = track_and_score(
                 truths, settings, cache, detections=detections, videos=videos, benchmark=benchmark,
-                ask_again=second_opinion, progress=tell,
+                with_motmetrics=second_opinion, progress=notify_progress,
             )  # fmt: skip
         announce_scores({name: data["detections"] for name, data in evaluation.data.items()})
         if results is not None:
@@ -86,7 +90,7 @@ def mot(
         weights=evaluation.weights,
         data=evaluation.data,
         libraries=MOT_LIBRARIES,
-        notes={"benchmarks": benchmarks, **({"tracks": evaluation.origins} if evaluation.origins else {})},
+        notes={"benchmarks": benchmarks, **({"tracks": evaluation.track_stamps} if evaluation.track_stamps else {})},
         sections=_sections(settings, detections) if run else (),
     )
     document = evaluation.scored.document(provenance)
@@ -111,14 +115,14 @@ def mot(
 
 
 def _sections(settings: Config, detections: Path | None) -> list[str]:
-    """Return the sections of the configuration that make tracks."""
-    looks = settings.needs_embeddings or settings.camera is not None
-    finishing = ["regrouping", "linking", "interpolation"]
-    return ["detector", "tracker", "reid", *finishing, *(["video"] if looks or not detections else [])]
+    """Return the configuration sections that affect the tracks."""
+    reads_video = settings.needs_embeddings or settings.camera is not None or not detections
+    postprocessing = ["regrouping", "linking", "interpolation"]
+    return ["detector", "tracker", "reid", *postprocessing, *(["video"] if reads_video else [])]
 
 
 def _check_target(results: Path, truths: Mapping[str, TruthFile], detections: Path | None) -> None:
-    """Refuse to write tracks where they cannot be written, or over what they are made from and scored against."""
+    """Refuse an output folder that is not writable, or where tracks would replace ground truth or detections."""
     writable_folder(results)
     sources = {truth.path.resolve() for truth in truths.values()}
     sources |= {file.resolve() for file in find_results(detections, truths).values()} if detections else set()
@@ -131,7 +135,7 @@ def _check_target(results: Path, truths: Mapping[str, TruthFile], detections: Pa
 
 
 def _tables(evaluation: Evaluation) -> Iterator[NumberTable]:
-    """Show ratios and counts apart: together they are wider than most terminals."""
+    """Show ratios and counts in two tables: one is wider than most terminals."""
     scored = evaluation.scored
     for title, names in (("per cent", RATIO_NAMES), ("counts", COUNT_NAMES)):
         rows = [[name, *_cells(one.scores.as_dict(), names)] for name, one in scored.sequences.items()]

@@ -1,4 +1,4 @@
-"""`motserve evaluate reid`: how well an embedder finds people again."""
+"""`motserve evaluate reid`: retrieval accuracy of an embedder."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ console = Console()
 
 def reid(
     root: Annotated[Path, typer.Option(help="Folder of the data set.")],
-    protocol: Annotated[Protocol, typer.Option(help="Its layout, and what is compared with what.")],
+    protocol: Annotated[Protocol, typer.Option(help="Layout of the data set and its query/gallery protocol.")],
     rerank: Annotated[bool, typer.Option("--rerank", help="Score k-reciprocal re-ranking as well.")] = False,
     json: JsonFile = None,
     mlflow: UseMlflow = False,
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
-    """Score the configured embedder: CMC, mAP and mINP."""
+    """Score the configured embedder on a data set of crops: CMC, mAP and mINP."""
     settings = read_config(config, overrides, writes=[json])
     models = Models(settings)
     weights = models.reid_weights.describe()
     crops = load_crops(root, protocol)
-    with sequence_progress("embedding") as tell:
-        plain, reranked = score_embedder(crops, models, open_cache(settings), rerank, tell)
+    with sequence_progress("embedding") as notify_progress:
+        plain, reranked = score_embedder(crops, models, open_cache(settings), rerank, notify_progress)
     provenance = stamp(
         settings,
         weights={"reid": weights},

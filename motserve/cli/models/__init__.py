@@ -1,4 +1,4 @@
-"""`motserve models`: which weights there are, on this machine and in the registry."""
+"""`motserve models`: weights on this machine and model versions in the registry."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from rich.table import Table
 from motserve.cli.models import registry
 from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.cli.terminal import say_error
-from motserve.config.sections import Role
+from motserve.config.base import Role
 from motserve.models.registry import Registry
 from motserve.models.weights import Weights, find_weights, resolve_weights
 
-app = typer.Typer(no_args_is_help=True, help="The weights of detector and embedder, and the registry of trained ones.")
+app = typer.Typer(
+    no_args_is_help=True, help="Manage the weights of detector and embedder, and the registry of trained models."
+)
 console = Console()
 for command in (registry.show, registry.measure, registry.promote, registry.rollback, registry.archive):
     app.command(command.__name__)(command)
@@ -24,7 +26,7 @@ for command in (registry.show, registry.measure, registry.promote, registry.roll
 
 @app.command("list")
 def list_models(config: ConfigFiles = None, overrides: Overrides = None) -> None:
-    """Show the configured weights in order of preference, of which the first that is here is used, and the registry."""
+    """List the registry and the configured weights in order of preference; the first on this machine are used."""
     settings = read_config(config, overrides)
     table = Table("role", "name", "used", "size", "sha256", "path")
     for role in cast("tuple[Role, ...]", get_args(Role)):
@@ -44,7 +46,7 @@ def list_models(config: ConfigFiles = None, overrides: Overrides = None) -> None
 
 @app.command("pull")
 def pull(config: ConfigFiles = None, overrides: Overrides = None) -> None:
-    """Download the preferred weights of detector and embedder, so that the service starts without the network."""
+    """Download the preferred weights of detector and embedder, so that the service can start without a network."""
     settings = read_config(config, overrides)
     table = Table("role", "name", "size", "sha256", "path")
     fallbacks = []
@@ -55,7 +57,7 @@ def pull(config: ConfigFiles = None, overrides: Overrides = None) -> None:
             fallbacks.append(f"{role}: {weights.fallback}")
     console.print(table)
     if fallbacks:
-        say_error(f"preferred weights cannot be had; {'; '.join(fallbacks)}")
+        say_error(f"preferred weights are not available;  {'; '.join(fallbacks)}")
         raise typer.Exit(4)
 
 

@@ -1,4 +1,4 @@
-"""`motserve models show|measure|promote|rollback|archive`: the way of a model from training to production."""
+"""`motserve models show|measure|promote|rollback|archive`: the life cycle of a model from training to production."""
 
 from __future__ import annotations
 
@@ -33,14 +33,16 @@ _PREFERRED = ("mAP50", "mAP50-95", "MOTA", "IDF1", "HOTA", "Rank-1", "mAP")
 
 ModelName = Annotated[str, typer.Argument(help="Name of the model in the registry.", metavar="NAME")]
 VersionNumber = Annotated[int, typer.Argument(help="Number of the version.", metavar="VERSION", min=1)]
-Reason = Annotated[str, typer.Option("--reason", help="A word on it for the history.")]
-CropFolder = Annotated[Path | None, typer.Option("--root", help="Of an embedder: folder of a data set of crops.")]
-CropProtocol = Annotated[Protocol, typer.Option("--protocol", help="With --root: its layout, and what is compared.")]
+Reason = Annotated[str, typer.Option("--reason", help="Reason to record in the history.")]
+CropFolder = Annotated[Path | None, typer.Option("--root", help="For an embedder: folder of a data set of crops.")]
+CropProtocol = Annotated[
+    Protocol, typer.Option("--protocol", help="With --root: layout of the data set and its query/gallery protocol.")
+]
 
 
 def show(
     name: ModelName,
-    version: Annotated[str | None, typer.Argument(help="A version or an alias; all of them by default.")] = None,
+    version: Annotated[str | None, typer.Argument(help="A version or an alias; by default all versions.")] = None,
     json: JsonFile = None,
     config: ConfigFiles = None,
     overrides: Overrides = None,
@@ -74,7 +76,7 @@ def measure(
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
-    """Score a version on data, and keep the scores with it: the gate compares what was measured on the same data."""
+    """Score a version on data and store the scores with it; the gate compares scores on the same data."""
     settings = read_config(config, overrides)
     registry = Registry(settings.mlflow, settings.registry)
     found = registry.version(name, version)
@@ -86,8 +88,10 @@ def measure(
 def promote(
     name: ModelName,
     version: VersionNumber,
-    to: Annotated[Alias, typer.Option("--to", help="What it shall be.")],
-    force: Annotated[bool, typer.Option("--force", help="Past the gate; the history and the log keep that.")] = False,
+    to: Annotated[Alias, typer.Option("--to", help="Alias to give the version.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote even if the gate refuses; the history and the log record it.")
+    ] = False,
     reason: Reason = "",
     data: YoloFile = None,
     split: Split = "val",
@@ -100,9 +104,9 @@ def promote(
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
-    """Make a version the one in production or staging, if it is no worse than the one in production.
+    """Promote a version to production or staging, if it is no worse than the version in production.
 
-    With data (--data, --gt or --root) both are scored on them first; otherwise what was measured before must do.
+    With data (--data, --gt or --root) both versions are scored on it first; otherwise stored scores are compared.
     """
     settings = read_config(config, overrides)
     registry = Registry(settings.mlflow, settings.registry)
@@ -120,19 +124,19 @@ def promote(
         console.print(f"{candidate.uri} is in {to} now{past}", highlight=False)
         return
     Console(stderr=True, soft_wrap=True).print(
-        f"[bold red]refused:[/] {candidate.uri} stays out of {to}; --force moves it all the same", highlight=False
+        f"[bold red]refused:[/] {candidate.uri} is not promoted to {to}; --force promotes it anyway", highlight=False
     )
     raise typer.Exit(REFUSED)
 
 
 def rollback(
     name: ModelName,
-    to: Annotated[Alias, typer.Option("--of", help="Which alias.")] = "production",
+    to: Annotated[Alias, typer.Option("--of", help="Alias to roll back.")] = "production",
     reason: Reason = "",
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
-    """Put back into production, or staging, the version that was there before."""
+    """Return an alias to the version that it had before."""
     settings = read_config(config, overrides)
     found = Registry(settings.mlflow, settings.registry).rollback(name, to, reason)
     console.print(f"{found.uri} is in {to} again", highlight=False)
@@ -141,18 +145,18 @@ def rollback(
 def archive(
     name: ModelName,
     version: VersionNumber,
-    undo: Annotated[bool, typer.Option("--undo", help="Take it out of the archive.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Restore an archived version.")] = False,
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
-    """Take a version out of use; its files stay."""
+    """Archive a version, so that it cannot be used; its files stay."""
     settings = read_config(config, overrides)
     Registry(settings.mlflow, settings.registry).archive(name, version, undo)
     console.print(f"models:/{name}/{version} is {'no longer ' if undo else ''}archived", highlight=False)
 
 
 def versions_table(versions: list[Version]) -> Table:
-    """Return versions as a table, one a row."""
+    """Return versions as a table, one per row."""
     table = Table()
     for heading in ("version", "is", "registered"):
         table.add_column(heading, no_wrap=True)
@@ -208,19 +212,19 @@ def _measure(
     root: Path | None,
     protocol: Protocol,
 ) -> Scores:
-    """Score a version on the one set of data that is given."""
+    """Score a version on the given data."""
     given = [option for option, value in (("--data", data), ("--gt", gt), ("--root", root)) if value is not None]
     fitting = ("--root",) if version.role == "reid" else ("--data", "--gt")
     if len(given) != 1 or given[0] not in fitting:
         raise InvalidConfig(f"{version.uri} is a {version.role}: it is measured with one of {' and '.join(fitting)}")
     chosen = change_config(settings, {version.role: {"weights": [version.uri]}})
-    with sequence_progress(f"measuring {version.model}/{version.number} on") as tell:
+    with sequence_progress(f"measuring {version.model}/{version.number} on") as notify_progress:
         if root is not None:
-            return measure_embedder(chosen, root, protocol, tell)
+            return measure_embedder(chosen, root, protocol, notify_progress)
         if data is not None:
-            return measure_detector(chosen, data, split, tell)
+            return measure_detector(chosen, data, split, notify_progress)
         assert gt is not None
-        return measure_tracking(chosen, find_truth(gt, names_of(sequences)), videos, benchmark, tell)
+        return measure_tracking(chosen, find_truth(gt, names_of(sequences)), videos, benchmark, notify_progress)
 
 
 def _metrics(scores: Scores) -> str:

@@ -85,14 +85,14 @@ def run(
         index = IdentityIndex(store, _MODEL)
         index.search(queries[0], LIMIT)
         loaded = clock() - start
-        times, found = [], 0
+        times, retrieved = [], 0
         for query, expected in zip(queries, closest, strict=True):
             start = clock()
             matches = index.search(query, LIMIT)
             times.append(clock() - start)
-            found += len({match.id for match in matches} & set(expected.tolist()))
+            retrieved += len({match.id for match in matches} & set(expected.tolist()))
         disk = sum(file.stat().st_size for file in Path(folder).iterdir())
-    recall = found / (_QUERIES * min(LIMIT, identities))
+    recall = retrieved / (_QUERIES * min(LIMIT, identities))
     milliseconds = float(np.median(times)) * 1e3
     return Row(identities, identities * size, loaded, milliseconds, recall, index.memory_bytes, disk)
 

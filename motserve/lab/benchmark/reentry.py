@@ -1,7 +1,7 @@
-"""Scenes in which people leave and come back, with ground truth: what re-identification is measured on.
+"""Scenes in which people leave and return, with ground truth, to measure re-identification.
 
-Drawn people are free of any licence and take any number; real people, cut out of the crops of a Re-ID data set, look
-as an embedder expects them to look. Both walk the same paths before the same painted places.
+Drawn people need no licence and can be any number; real people, cut out of the crops of a Re-ID data set, look like the
+data of an embedder. Both walk the same paths before the same painted backdrops.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from motserve.config import VideoConfig
-from motserve.config.sections import Section
+from motserve.config.base import Section
 from motserve.errors import InvalidData, NotFound
 from motserve.files.atomic import replacing
 from motserve.files.folders import visible_files
@@ -38,13 +38,13 @@ _MEAN_HEIGHT_M, _HEIGHT_SPREAD_M = 1.7, 0.07
 
 
 class SightConfig(Section):
-    """The made-up detector through which a scene is seen, so that what is measured is not the detector."""
+    """The simulated detector, so that the benchmark does not measure a real one."""
 
     seen_from: float = Field(0.3, ge=0, le=1, description="Share of a body that must be visible to be detected.")
     missed: float = Field(0.03, ge=0, lt=1, description="Share of the others that are missed all the same.")
     jitter: float = Field(0.01, ge=0, le=1, description="Standard deviation of an edge, in heights of the box.")
-    least_score: float = Field(0.35, ge=0, le=1, description="Score of who can barely be seen.")
-    best_score: float = Field(0.95, ge=0, le=1, description="Score of who can be seen wholly.")
+    least_score: float = Field(0.35, ge=0, le=1, description="Score of a barely visible person.")
+    best_score: float = Field(0.95, ge=0, le=1, description="Score of a fully visible person.")
 
 
 class ReentryConfig(Section):
@@ -87,7 +87,7 @@ class Reentry:
 
 
 Progress: TypeAlias = Callable[[str, int, int | None], None]
-"""Told the scene in work, its frames done, and of how many."""
+"""Callback of progress: name of the active scene, frames done, total frames."""
 
 
 def find_reentry(folder: Path, key: bytes) -> Reentry | None:
@@ -120,7 +120,7 @@ def write_reentry(
             people alone.
         people: Whom to take; None for all.
         key: What `find_reentry` will know the scenes by.
-        progress: Told of each frame.
+        progress: Called after each frame.
 
     Returns:
         Where everything lies.
@@ -134,7 +134,7 @@ def write_reentry(
     for number in range(config.drawn):
         scenes[f"drawn-{number + 1:02}"] = _scene(config, number), None
     if crops and config.real and not cameras:
-        raise InvalidData(f"{crops} holds no {VIEWS} views of anybody by one camera")
+        raise InvalidData(f"{crops} holds no {VIEWS} views of any person by one camera")
     for number in range(config.real if crops else 0):
         camera = sorted(cameras)[number % len(cameras)]
         rng = np.random.default_rng([config.seed, number])

@@ -16,7 +16,7 @@ _PIXEL_NOISE = 0.01  # scatter of a detected edge, as a fraction of height
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """What a made-up stream looks like.
+    """Settings of a synthetic stream.
 
     Attributes:
         width: Width of the picture in pixels.
@@ -46,7 +46,7 @@ def crowd_stream(people: int, frames: int, seed: int, settings: StreamSettings =
         people: People in the picture, at least 0.
         frames: Length of the stream, at least 0.
         seed: Seed of the randomness; the same seed gives the same stream.
-        settings: What the stream looks like.
+        settings: Settings of the stream.
 
     Returns:
         The detections of each frame, best score first.
@@ -83,8 +83,8 @@ def _detect(
     extent: NDArray[np.float64],
     settings: StreamSettings,
 ) -> Detections:
-    seen = random.random(len(centre)) >= settings.missed
-    centre, size = centre[seen], size[seen]
+    is_detected = random.random(len(centre)) >= settings.missed
+    centre, size = centre[is_detected], size[is_detected]
     boxes = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
     boxes += random.normal(0, 1, boxes.shape) * (_PIXEL_NOISE * size[:, 1:])
     unsure = random.random(len(boxes)) < settings.unsure

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Collect once, then keep the collector from landing in somebody's measurement."""
+    """Collect garbage once, then disable the collector during the measurement."""
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -114,7 +114,7 @@ class Comparison:
 
 
 def is_finite(value: Any) -> bool:
-    """Tell whether a value of a row is a number that can be shown."""
+    """Return whether a value of a row is a finite number."""
     return isinstance(value, Real) and isfinite(value)
 
 

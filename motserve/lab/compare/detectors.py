@@ -34,7 +34,7 @@ def compare_detectors(candidates: Mapping[str, Config], look_through: LookThroug
 
     Raises:
         InvalidData: There is no picture to time a detector on.
-        WeightsUnavailable: The weights of a candidate cannot be had; then nothing was run.
+        WeightsUnavailable: The weights of a candidate are not available; nothing is run.
     """
     weights = {name: Models(config).detector_weights.describe() for name, config in candidates.items()}
     rows = []

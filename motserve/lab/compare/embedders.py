@@ -39,15 +39,15 @@ def compare_embedders(
     Args:
         crops: The data set.
         candidates: Configurations by the name of the candidate; their section `reid` is used.
-        cache: Where embeddings are kept.
+        cache: Cache of embeddings.
         rerank: Score re-ranking as well.
-        progress: Told how embedding goes.
+        progress: Called with the progress of embedding.
 
     Returns:
         A row for each candidate; and for the stamp the weights of each.
 
     Raises:
-        WeightsUnavailable: The weights of a candidate cannot be had; then nothing was run.
+        WeightsUnavailable: The weights of a candidate are not available; nothing is run.
     """
     weights = {name: Models(config).reid_weights.describe() for name, config in candidates.items()}
     rows = []

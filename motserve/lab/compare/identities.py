@@ -54,8 +54,8 @@ def compare_identities(
     Args:
         sequences: Ground truth and detections.
         candidates: Configurations by name.
-        cache: Where embeddings are kept.
-        progress: Told which candidate is in work and how many sequences are done.
+        cache: Cache of embeddings.
+        progress: Called with the active candidate and its number of finished sequences.
 
     Returns:
         A row for each candidate and sequence, and where there are several one with means of the ratios and sums of the

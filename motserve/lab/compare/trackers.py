@@ -55,7 +55,7 @@ _COLUMNS: Final = (
 
 
 def own_variants(config: Config, sequences: Sequence[LabelledSequence]) -> dict[str, Config]:
-    """Return the configured tracker by itself and, where people can be looked at, with identities above it.
+    """Return the configured tracker without identities and, if all sequences have a video, with identities.
 
     Args:
         config: The configuration; with `reid.policy` `off` there is the tracker alone.
@@ -149,7 +149,7 @@ def compare_trackers(
     Args:
         sequences: Ground truth and detections.
         candidates: What tracks a sequence, by the name of the tracker.
-        progress: Told which tracker is in work and how many sequences are done.
+        progress: Called with the active tracker and its number of finished sequences.
         with_mean: Add a row for each tracker with the mean of the ratios over sequences, in which a short sequence
             counts for as much as a long one.
 

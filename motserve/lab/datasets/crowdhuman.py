@@ -1,4 +1,4 @@
-"""Writes CrowdHuman (Shao et al. 2018) as labels and COCO annotations of whole people, seen or not."""
+"""Writes CrowdHuman (Shao et al. 2018) as labels and COCO annotations of whole bodies, including occluded parts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Box:
 
     Attributes:
         full: The whole person; may reach beyond the picture.
-        visible: What is seen of them; None if nobody drew it.
+        visible: Box of the visible part; None if it is not annotated.
         ignored: Whether it is a crowd, a reflection or too hard to tell, and no person to learn from.
     """
 
@@ -42,7 +42,7 @@ class _Box:
 
 
 def survey(source: Path, contents: CrowdHumanContents) -> Survey:
-    """Look at a downloaded CrowdHuman.
+    """Survey a downloaded CrowdHuman.
 
     Args:
         source: The folder with the annotations, and with the pictures in `Images`, `images` or such a folder of a
@@ -108,12 +108,12 @@ def _write_split(
     split: str, annotations: Path, pictures: Mapping[str, Picture], coco: CocoWriter, out: Output
 ) -> dict[str, int]:
     counts: Counter[str] = Counter()
-    seen: dict[str, int] = {}
+    first_line: dict[str, int] = {}
     for number, name, record in _records(annotations):
         where = f"{annotations.name}, line {number}"
-        if name in seen:
-            raise InvalidData(f"{where}: picture {name} was on line {seen[name]} before")
-        seen[name] = number
+        if name in first_line:
+            raise InvalidData(f"{where}: picture {name} was on line {first_line[name]} before")
+        first_line[name] = number
         boxes = _read_boxes(record, where)
         if name not in pictures:
             continue
@@ -156,7 +156,7 @@ def _read_boxes(boxes: Any, where: str) -> list[_Box]:
     if not isinstance(boxes, list):
         raise InvalidData(f"{where}: gtboxes is no list")
     read = [_read_box(box, f"{where}, box {number}") for number, box in enumerate(boxes, 1)]
-    # a box without area holds nobody, and COCO has no place for it
+    # a box without area shows no person and is not valid in COCO
     return [box for box in read if box.full[2] > 0 and box.full[3] > 0]
 
 

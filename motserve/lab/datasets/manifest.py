@@ -94,7 +94,7 @@ class Manifest:
 
 
 def is_prepared(folder: Path) -> bool:
-    """Tell whether a folder has a manifest of a prepared data set, be it whole or not."""
+    """Return whether a folder has a manifest of a prepared data set, even if it is incomplete."""
     try:
         tree = orjson.loads((folder / MANIFEST).read_bytes())
     except (OSError, orjson.JSONDecodeError):

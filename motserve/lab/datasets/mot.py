@@ -72,7 +72,7 @@ class _Truth:
 
 
 def survey(source: Path, contents: MotContents, wanted: Sequence[str]) -> Survey:
-    """Look at a downloaded MOT17 or MOT20.
+    """Survey a downloaded MOT17 or MOT20.
 
     Args:
         source: The folder with `train`, that folder itself, or one with the folders of sequences.
@@ -161,17 +161,17 @@ def _write_frame(sequence: MotSequence, truth: _Truth, frame: int, number: int, 
     image = split.coco.picture(
         f"{stem}{suffix}", sequence.width, sequence.height, frame_id=frame + 1, video=sequence.name
     )
-    kept = rows[truth.people[rows] | truth.ignored[rows]]
+    labelled = rows[truth.people[rows] | truth.ignored[rows]]
     for box, track, visibility, ignored in zip(
-        truth.boxes[kept].tolist(),
-        truth.table.ids[kept].tolist(),
-        truth.table.visibility[kept].tolist(),
-        truth.ignored[kept].tolist(),
+        truth.boxes[labelled].tolist(),
+        truth.table.ids[labelled].tolist(),
+        truth.table.visibility[labelled].tolist(),
+        truth.ignored[labelled].tolist(),
         strict=True,
     ):
         split.coco.annotation(image, box, ignored, track_id=track, visibility=round(visibility, 5))
     split.counts["boxes"] += len(people)
-    split.counts["ignored"] += len(kept) - len(people)
+    split.counts["ignored"] += len(labelled) - len(people)
     split.counts["labels"] += len(labels)
 
 

@@ -91,7 +91,7 @@ def choose_sequences(contents: MotContents, wanted: Sequence[str]) -> tuple[str,
 
 
 def find_sequence(root: Path, name: str, contents: MotContents) -> tuple[MotSequence | None, list[str]]:
-    """Look for a complete copy of a sequence.
+    """Find a complete copy of a sequence.
 
     Args:
         root: The folder that holds the folders of sequences.
@@ -105,9 +105,9 @@ def find_sequence(root: Path, name: str, contents: MotContents) -> tuple[MotSequ
     if not copies:
         others = ", and so are its other copies" if len(contents.copies) > 1 else ""
         return None, [f"{name}: the folder {name}{contents.copies[0]} is missing{others}"]
-    looks = (_look(folder, name, contents.lengths[name]) for folder in copies)
+    checked = (_check_copy(folder, name, contents.lengths[name]) for folder in copies)
     first: list[str] = []
-    for sequence, complaints in looks:
+    for sequence, complaints in checked:
         if sequence is not None:
             return sequence, []
         first = first or complaints
@@ -119,7 +119,7 @@ def _copies(root: Path, name: str, contents: MotContents) -> list[Path]:
     return [folder for folder in folders if folder.is_dir()]
 
 
-def _look(folder: Path, name: str, length: int) -> tuple[MotSequence | None, list[str]]:
+def _check_copy(folder: Path, name: str, length: int) -> tuple[MotSequence | None, list[str]]:
     info, complaints = _read_info(folder / "seqinfo.ini", length)
     truth = folder / "gt" / "gt.txt"
     if not truth.is_file():

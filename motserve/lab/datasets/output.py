@@ -1,6 +1,6 @@
-"""The folder under construction: files are written, pictures linked, and account is kept of both.
+"""Output folder of a data set: writes files, links pictures, and records both for the manifest.
 
-It is built beside its place and moved there at the end, so that nobody ever finds half of a data set.
+It is built beside its final path and moved there at the end, so that no incomplete data set is ever visible.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def building(target: Path) -> Iterator[Path]:
             older.rename(target)
         shutil.rmtree(partial, ignore_errors=True)
         for parent in new_parents:
-            with suppress(OSError):  # somebody else may have put something there
+            with suppress(OSError):  # another process may have written a file there
                 parent.rmdir()
         raise
     shutil.rmtree(older, ignore_errors=True)

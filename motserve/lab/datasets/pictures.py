@@ -61,7 +61,7 @@ def some(names: Sequence[str], most: int = 5, separator: str = ", ") -> str:
 
 
 def what_is_in(folder: Path) -> str:
-    """Say in a few names what a folder holds, for whoever named the wrong one."""
+    """Describe the content of a folder in a few names, for error messages."""
     entries = (entry for entry in folder.iterdir() if not is_hidden(entry.name))
     names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in entries)
     return f"it holds {some(names, most=8)}" if names else "it is empty"

@@ -35,7 +35,7 @@ class _Crop:
 
 
 def survey(source: Path, contents: ReidContents, kind: str, seed: int, held_out_share: float) -> Survey:
-    """Look at a downloaded Re-ID data set.
+    """Survey a downloaded Re-ID data set.
 
     Args:
         source: The folder with `bounding_box_train`, `query` and `bounding_box_test`, or one that holds such a folder.
@@ -75,7 +75,7 @@ def held_out(identities: Iterable[int], seed: int, share: float) -> set[int]:
     library, and somebody who is held out stays so when others leave the data set.
 
     Args:
-        identities: Everybody.
+        identities: All identities.
         seed: Another number gives another choice.
         share: Of the people, in [0, 1). At least one is taken if there is a share at all, and at least one is left.
     """
@@ -107,7 +107,9 @@ def _read_folder(folder: Path) -> list[_Crop]:
         if not picture.bytes:
             raise InvalidData(f"{folder.name}/{picture.path.name} is empty; download it again")
         if folder.name == TRAIN_FOLDER and parsed[0] in (JUNK, DISTRACTOR):
-            raise InvalidData(f"{folder.name}/{picture.path.name} shows nobody to learn; such pictures are for tests")
+            raise InvalidData(
+                f"{folder.name}/{picture.path.name} shows no training person; such pictures are for tests"
+            )
         crops.append(_Crop(picture, *parsed))
     return crops
 
@@ -115,13 +117,13 @@ def _read_folder(folder: Path) -> list[_Crop]:
 def _compare(folder: str, crops: Sequence[_Crop], contents: ReidContents) -> list[str]:
     if not crops:
         return [f"{folder} is missing"]
-    wanted = contents.folders[folder]
+    published = contents.folders[folder]
     complaints = []
-    if len(crops) != wanted.pictures:
-        complaints.append(f"{folder} has {len(crops)} pictures where {wanted.pictures} were published")
+    if len(crops) != published.pictures:
+        complaints.append(f"{folder} has {len(crops)} pictures where {published.pictures} were published")
     people = len(_people(crops))
-    if wanted.people is not None and people != wanted.people:
-        complaints.append(f"{folder} has {people} people where {wanted.people} were published")
+    if published.people is not None and people != published.people:
+        complaints.append(f"{folder} has {people} people where {published.people} were published")
     return complaints
 
 
@@ -135,9 +137,9 @@ def _write(
     parts: dict[str, Sequence[_Crop]] = {}
     labels: dict[int, int] = {}
     if TRAIN_FOLDER in crops:
-        everybody = _people(crops[TRAIN_FOLDER])
-        away = held_out(everybody, seed, share)
-        labels = {identity: label for label, identity in enumerate(sorted(everybody - away))}
+        training_people = _people(crops[TRAIN_FOLDER])
+        away = held_out(training_people, seed, share)
+        labels = {identity: label for label, identity in enumerate(sorted(training_people - away))}
         parts["train"] = [crop for crop in crops[TRAIN_FOLDER] if crop.identity not in away]
         parts["validation"] = [crop for crop in crops[TRAIN_FOLDER] if crop.identity in away]
     for part, folder in (("query", QUERY_FOLDER), ("gallery", GALLERY_FOLDER)):

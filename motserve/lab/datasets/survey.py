@@ -1,4 +1,4 @@
-"""What a look at a downloaded folder brings: what it lacks, and how to write the rest."""
+"""Result of checking a downloaded folder: what is missing, and how to write the rest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from motserve.lab.datasets.output import Output
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """A source that has been looked at, before anything is written.
+    """A checked source, before anything is written.
 
     Attributes:
         root: The folder that the names of the source are relative to.

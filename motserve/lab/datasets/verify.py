@@ -9,7 +9,7 @@ from motserve.files.folders import is_hidden
 from motserve.lab.datasets.manifest import Entry, read_manifest
 from motserve.models.checksums import checksum
 
-# What Ultralytics puts beside pictures when it is told to cache them.
+# Cache files that Ultralytics writes beside pictures.
 _CACHES = frozenset({".npy", ".cache"})
 
 
@@ -18,7 +18,7 @@ def verify(folder: str | Path, progress: Callable[[int, int], None] | None = Non
 
     Args:
         folder: The folder that `prepare` wrote.
-        progress: Called with the number of files looked at and their total.
+        progress: Called with the number of checked files and their total.
 
     Returns:
         A line for everything that was changed, is missing or was added; empty if all is as it was.
@@ -30,16 +30,16 @@ def verify(folder: str | Path, progress: Callable[[int, int], None] | None = Non
     folder = Path(folder).resolve()
     manifest = read_manifest(folder)
     pictures = folder if manifest.pictures_in == "output" else Path(manifest.root)
-    wanted = [(folder, name, entry) for name, entry in manifest.files.items()]
-    wanted += [(pictures, name, entry) for name, entry in manifest.pictures.items()]
+    expected = [(folder, name, entry) for name, entry in manifest.files.items()]
+    expected += [(pictures, name, entry) for name, entry in manifest.pictures.items()]
     changes = []
-    for done, (root, name, entry) in enumerate(wanted, 1):
+    for done, (root, name, entry) in enumerate(expected, 1):
         change = _compare(root / name, entry)
         if change:
             changes.append(f"{name} {change}")
         if progress is not None:
-            progress(done, len(wanted))
-    return changes + [f"{name} was added" for name in _strangers(folder, {name for _, name, _ in wanted})]
+            progress(done, len(expected))
+    return changes + [f"{name} was added" for name in _strangers(folder, {name for _, name, _ in expected})]
 
 
 def _compare(path: Path, entry: Entry) -> str | None:
@@ -55,7 +55,7 @@ def _compare(path: Path, entry: Entry) -> str | None:
 
 
 def _strangers(folder: Path, known: set[str]) -> Iterator[str]:
-    """Look for files beside those of the data set, which whoever reads whole folders would take for part of it."""
+    """Find files that are not part of the data set, which readers of whole folders would use."""
     parents = {parent for name in known if (parent := PurePosixPath(name).parent.as_posix()) != "."}
     for parent in sorted(parents):
         place = folder / parent

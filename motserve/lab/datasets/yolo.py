@@ -24,13 +24,13 @@ def cut_boxes(boxes: NDArray[np.float64], width: int, height: int) -> NDArray[np
     """
     size = np.array([width, height], np.float64)
     low, high = np.clip(boxes[:, :2], 0, size), np.clip(boxes[:, :2] + boxes[:, 2:], 0, size)
-    kept = (high - low >= _LEAST_PIXELS).all(1)
-    low, high = low[kept] / size, high[kept] / size
+    keep_mask = (high - low >= _LEAST_PIXELS).all(1)
+    low, high = low[keep_mask] / size, high[keep_mask] / size
     return np.hstack([(low + high) / 2, high - low])
 
 
 def label_text(labels: NDArray[np.float64]) -> bytes:
-    """Write labels of class 0 as text: `0 cx cy w h`, a line each; nothing for nobody."""
+    """Write labels of class 0 as text: `0 cx cy w h`, one line per box; empty without boxes."""
     return "".join(f"0 {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for x, y, w, h in labels.tolist()).encode()
 
 

@@ -1,4 +1,4 @@
-"""How good tracks, detections and embeddings are, measured against ground truth."""
+"""Accuracy of tracks, detections and embeddings against ground truth."""
 
 from motserve.lab.evaluation.benchmarks import BENCHMARKS, Benchmark, Rules, rules_for
 from motserve.lab.evaluation.mot import (

@@ -1,4 +1,4 @@
-"""The rules of the MOTChallenge benchmarks: which rows of the ground truth are people to be found.
+"""The rules of the MOTChallenge benchmarks: which rows of the ground truth count as people.
 
 References: Leal-Taixe et al. 2015 (MOT15), Milan et al. 2016 (MOT16, MOT17), Dendorfer et al. 2020 (MOT20). The rules
 are those of the benchmarks' own evaluation kit.
@@ -21,10 +21,10 @@ KNOWN_CLASSES: Final = range(1, 14)
 person, distractor, occluder, occluder on the ground, full occluder, reflection, crowd."""
 
 DISTRACTORS: Final = frozenset({2, 7, 8, 12})
-"""Person on vehicle, static person, distractor, reflection: whoever reports them is neither right nor wrong."""
+"""Person on vehicle, static person, distractor, reflection: a track of one is neither right nor wrong."""
 
 DISTRACTORS_MOT20: Final = DISTRACTORS | {6}
-"""In MOT20 also what rides on a non-motorised vehicle."""
+"""In MOT20 also a non-motorised vehicle."""
 
 _COLUMNS_WITH_CLASSES = 9  # frame, id, box, flag, class, visibility; MOT15 has three world coordinates instead
 
@@ -34,9 +34,9 @@ class Rules:
     """How a benchmark reads its ground truth.
 
     Attributes:
-        benchmark: Whose rules they are.
-        classes: Whether rows have a class; without one, each row with a non-zero flag is a person.
-        distractors: Classes that are neither people to be found nor false to report.
+        benchmark: Name of the benchmark.
+        classes: Whether rows have a class; without classes, each row with a non-zero flag is a person.
+        distractors: Classes whose tracks count neither as right nor as false positives.
     """
 
     benchmark: Benchmark
@@ -58,18 +58,18 @@ def rules_for(sequence: str, truth: MotTable, benchmark: Benchmark | None = None
     Args:
         sequence: Its name.
         truth: Its ground truth.
-        benchmark: Whose rules; None to tell by the file: nine columns hold a class, as in MOT16, MOT17 and, by the
-            name of the sequence, MOT20; other files have none, as in MOT15.
+        benchmark: Benchmark whose rules apply; None to detect it from the file: nine columns hold a class, as in
+            MOT16, MOT17 and, by the name of the sequence, MOT20; other files have none, as in MOT15.
 
     Returns:
         The rules.
 
     Raises:
-        InvalidData: The file does not tell.
+        InvalidData: The benchmark cannot be detected from the file.
     """
     if benchmark is None and truth.columns == _COLUMNS_WITH_CLASSES - 1:
         raise InvalidData(
-            f"{truth.name} has {truth.columns} columns, which do not tell whether the last is a class; give --benchmark"
+            f"{truth.name} has {truth.columns} columns; it is unclear whether the last is a class; give --benchmark"
         )
     if benchmark is None:
         with_classes: Benchmark = "mot20" if sequence.upper().startswith("MOT20") else "mot17"

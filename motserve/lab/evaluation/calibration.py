@@ -1,8 +1,7 @@
-"""Finds the cosine distance at which somebody may be taken for a person who was here before.
+"""Finds the largest cosine distance at which a new track may be linked to an earlier identity.
 
-Cosine distances have another scale with each model: what is one person to the one is a crowd to the other. So returns
-are played through with labelled crops, as often by strangers as by people who were here, and the distance is chosen by
-the share of links that would be wrong.
+The scale of cosine distances differs between models. So returns of people are simulated with labelled crops, also of
+people who were not seen before, and the distance is chosen by the share of links that would be wrong.
 """
 
 from __future__ import annotations
@@ -16,31 +15,31 @@ from motserve.config import CalibrationConfig, ReIDConfig
 from motserve.errors import InvalidData
 from motserve.types import FloatArray, IntArray
 
-_LEAST_CROPS = 2  # of a person: one to remember, one to come back with
+_LEAST_CROPS = 2  # of a person: one for the gallery, one for the return
 
 
 @dataclass(frozen=True, slots=True)
 class Returns:
-    """Returns that were played through.
+    """Simulated returns.
 
     Attributes:
-        distances: `(n,)` float64, rising, to the nearest person remembered, as the linker compares.
-        is_right: `(n,)` bool, whether that is who came.
-        comers: How many of them had been here before.
-        own: `(m,)` float64, distances of single looks at people to the nearest that is remembered of themselves.
+        distances: `(n,)` float64, rising, distance to the nearest known person, computed as by the linker.
+        is_right: `(n,)` bool, whether that is the right person.
+        returning: Number of returns of known people; the others are strangers.
+        own: `(m,)` float64, distance of single embeddings to the nearest in the gallery of the same person.
     """
 
     distances: NDArray[np.float64]
     is_right: NDArray[np.bool_]
-    comers: int
+    returning: int
     own: NDArray[np.float64]
 
     def contradiction(self, share: float) -> float:
-        """Return the distance beyond which only this share of looks at a person are from their own earlier ones."""
+        """Return the distance that only this share of embeddings exceed to the person's own gallery."""
         return float(np.quantile(self.own, 1 - share))
 
     def threshold(self, false_share: float) -> Threshold | None:
-        """Return the largest distance with at most this share of false links, None where none has so few."""
+        """Return the largest distance with at most this share of false links; None if there is none."""
         right = np.cumsum(self.is_right)
         links = np.arange(1, len(right) + 1)
         good = np.flatnonzero((links - right <= false_share * links) & (right > 0))
@@ -48,18 +47,18 @@ class Returns:
             return None
         last = good[-1]
         return Threshold(
-            float(self.distances[last]), float(1 - right[last] / links[last]), float(right[last] / self.comers)
+            float(self.distances[last]), float(1 - right[last] / links[last]), float(right[last] / self.returning)
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """What a distance comes to.
+    """A distance limit and its effect.
 
     Attributes:
-        distance: Largest cosine distance that links.
+        distance: Largest cosine distance of a link.
         false_share: Share of links that are wrong.
-        found: Share of those who come back that are recognised.
+        found: Share of returning people that are recognised.
     """
 
     distance: float
@@ -67,45 +66,48 @@ class Threshold:
     found: float
 
 
-def play_returns(
-    embeddings: FloatArray, identities: IntArray, places: IntArray, reid: ReIDConfig, config: CalibrationConfig
+def simulate_returns(
+    embeddings: FloatArray, identities: IntArray, cameras: IntArray, reid: ReIDConfig, config: CalibrationConfig
 ) -> Returns:
-    """Play returns through, each at one place.
+    """Simulate returns, each at one camera.
 
-    Somebody comes, with `reid.decision.num_embeddings` crops, to a place where `remembered` people were seen, each with
-    `reid.gallery.size` crops that come earlier in the order given. All distances are those of the linker: of each look
-    to the nearest that is remembered, averaged.
+    A person appears, with `reid.decision.num_embeddings` crops, at a camera that knows `remembered` people, each with a
+    gallery of `reid.gallery.size` earlier crops. Distances are those of the linker: the mean, over the embeddings, of
+    the distance to the nearest in the gallery.
 
     Args:
-        embeddings: `(n, d)` float32, unit vectors, in the order of time where there is one.
-        identities: `(n,)` int64, who is on each crop.
-        places: `(n,)` int64, camera or video of each crop.
-        reid: Gallery and looks.
-        config: How many returns, among how many people.
+        embeddings: `(n, d)` float32, unit vectors, in order of time if there is one.
+        identities: `(n,)` int64, person on each crop.
+        cameras: `(n,)` int64, camera or video of each crop.
+        reid: Size of the gallery and number of embeddings.
+        config: Number of returns and of known people.
 
     Raises:
-        InvalidData: No place has enough people.
+        InvalidData: No camera has enough people.
     """
     rng = np.random.default_rng(config.seed)
-    casts = []
-    for place in np.unique(places).tolist():
-        rows = np.flatnonzero(places == place)
-        people = [rows[identities[rows] == who] for who in np.unique(identities[rows]).tolist()]
+    crops_by_camera = []
+    for camera in np.unique(cameras).tolist():
+        rows = np.flatnonzero(cameras == camera)
+        people = [rows[identities[rows] == identity] for identity in np.unique(identities[rows]).tolist()]
         people = [crops for crops in people if len(crops) >= _LEAST_CROPS]
         if len(people) > config.remembered:
-            casts.append(people)
-    if not casts:
+            crops_by_camera.append(people)
+    if not crops_by_camera:
         raise InvalidData(
-            f"no camera or video has more than {config.remembered} people with {_LEAST_CROPS} crops or more; set "
-            "evaluation.calibration.remembered lower or give more data"
+            f"no camera or video has more than {config.remembered} people with {_LEAST_CROPS} crops or more; lower "
+            "evaluation.calibration.remembered or give more data"
         )
-    outcomes = [_play(embeddings, casts[trial % len(casts)], reid, config, rng) for trial in range(config.trials)]
+    outcomes = [
+        _simulate_return(embeddings, crops_by_camera[trial % len(crops_by_camera)], reid, config, rng)
+        for trial in range(config.trials)
+    ]
     distances = np.array([outcome.distance for outcome in outcomes])
     is_right = np.array([outcome.is_right for outcome in outcomes])
     order = np.argsort(distances, kind="stable")
     own = [outcome.own for outcome in outcomes if len(outcome.own)]
     if not own:
-        raise InvalidData("nobody came back in all trials; set evaluation.calibration.trials higher")
+        raise InvalidData("no known person returned in any trial; raise evaluation.calibration.trials")
     return Returns(distances[order], is_right[order], len(own), np.concatenate(own))
 
 
@@ -114,34 +116,34 @@ class _Outcome:
     distance: float
     is_right: bool
     own: FloatArray
-    """Distances of each look to one's own earlier ones; none for a stranger."""
+    """Distance of each embedding to the person's own gallery; empty for a stranger."""
 
 
-def _play(
+def _simulate_return(
     embeddings: FloatArray,
     people: list[NDArray[np.intp]],
     reid: ReIDConfig,
     config: CalibrationConfig,
     rng: np.random.Generator,
 ) -> _Outcome:
-    """Let one person come."""
+    """Simulate one return."""
     chosen = rng.choice(len(people), config.remembered + 1, replace=False)
     is_stranger = bool(rng.random() < config.strangers)
-    comer = int(chosen[-1] if is_stranger else chosen[0])
-    looks = _later(people[comer], reid.decision.num_embeddings)
+    person = int(chosen[-1] if is_stranger else chosen[0])
+    returned = _later(people[person], reid.decision.num_embeddings)
     distances = []
     own = np.empty(0, np.float32)
-    for who in chosen[:-1].tolist():
-        earlier = people[who][: len(people[who]) - len(_later(people[who], reid.decision.num_embeddings))]
-        kept = rng.permutation(earlier)[: reid.gallery.size]
-        nearest_of_each = (1 - embeddings[looks] @ embeddings[kept].T).min(axis=1)
+    for known in chosen[:-1].tolist():
+        earlier = people[known][: len(people[known]) - len(_later(people[known], reid.decision.num_embeddings))]
+        gallery = rng.permutation(earlier)[: reid.gallery.size]
+        nearest_of_each = (1 - embeddings[returned] @ embeddings[gallery].T).min(axis=1)
         distances.append(float(nearest_of_each.mean()))
-        if who == comer:
+        if known == person:
             own = nearest_of_each
     nearest = int(np.argmin(distances))
     return _Outcome(distances[nearest], not is_stranger and nearest == 0, own)
 
 
-def _later(crops: NDArray[np.intp], looks: int) -> NDArray[np.intp]:
-    """Return the last crops of a person, at most half of them."""
-    return crops[len(crops) - min(looks, len(crops) // 2) :]
+def _later(crops: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """Return the last `count` crops of a person, at most half of all."""
+    return crops[len(crops) - min(count, len(crops) // 2) :]

@@ -25,8 +25,8 @@ _THRESHOLDS: Final = np.linspace(0.5, 0.95, 10)
 _EVERY_AREA: Final = (0.0, 1e10)
 _ROUNDING: Final = 1e-9  # 0.29 false positives per image over 100 images are 29, not 28.999999999999996
 _PICTURES_AT_A_TIME: Final = 128
-_RECORD: Final = ("dtMatches", "dtScores", "dtIgnore", "gtIgnore")  # what is needed of a match
-_OUTSIDE: Final = 2e10  # an area that pycocotools counts as neither to be found nor false to report
+_RECORD: Final = ("dtMatches", "dtScores", "dtIgnore", "gtIgnore")  # required keys of a match
+_OUTSIDE: Final = 2e10  # area beyond the range of pycocotools, which ignores such boxes
 
 
 DETECTION_COUNTS: Final = ("images", "objects")
@@ -35,12 +35,12 @@ DETECTION_COUNTS: Final = ("images", "objects")
 
 @dataclass(frozen=True, slots=True)
 class ImageTruth:
-    """What is to be found in one picture.
+    """Ground truth of one picture.
 
     Attributes:
-        boxes: `(n, 4)` float64, xyxy in pixels; they may reach beyond the picture.
+        boxes: `(n, 4)` float64, xyxy in pixels; they may extend beyond the picture.
         classes: `(n,)` int64, class of each.
-        ignored: `(n,)` bool, True where it is neither missed nor false to report.
+        ignored: `(n,)` bool, True for objects that count neither as misses nor, if detected, as false positives.
     """
 
     boxes: NDArray[np.float64]
@@ -50,14 +50,14 @@ class ImageTruth:
 
 @dataclass(frozen=True, slots=True)
 class DetectionScores:
-    """Scores over a set of pictures, the mean over the classes that occur. Fractions, nan where nothing is to be found.
+    """Scores over a set of pictures, averaged over the classes that occur. Fractions; nan if there are no objects.
 
     Attributes:
         map50: Average precision at IoU 0.5.
         map50_95: Mean of average precision at IoU 0.5 to 0.95.
-        recalls: Recall at IoU 0.5 by the false positives per image that it costs at the most.
-        images: Pictures.
-        objects: Objects to be found.
+        recalls: Recall at IoU 0.5, by the largest permitted number of false positives per image.
+        images: Number of pictures.
+        objects: Number of objects in the ground truth.
     """
 
     map50: float
@@ -89,63 +89,63 @@ def recall_name(limit: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """What became of each detection of a set of pictures; sets can be added.
+    """Matches of detections with ground truth for a set of pictures; sets can be added.
 
     Attributes:
         images: Number of pictures.
-        by_class: Of each class that was looked for, pycocotools' record of every picture in which it occurs.
+        by_class: For each class, pycocotools' record of every picture in which it occurs.
     """
 
     images: int
     by_class: Mapping[int, Sequence[Mapping[str, Any]]]
 
     def __add__(self, other: Matches) -> Matches:
-        """Return the matches of both sets together; they must have been matched for the same classes."""
+        """Return the matches of both sets, which must be of the same classes."""
         both = {index: [*records, *other.by_class[index]] for index, records in self.by_class.items()}
         return Matches(self.images + other.images, both)
 
 
 def score_detections(
-    truth: Sequence[ImageTruth], found: Sequence[Detections], limits: Sequence[float]
+    truth: Sequence[ImageTruth], detections: Sequence[Detections], limits: Sequence[float]
 ) -> DetectionScores:
     """Score detections.
 
     Args:
-        truth: What is to be found in each picture.
-        found: What was found in each, in the same order and with the same class indices.
+        truth: Ground truth of each picture.
+        detections: Detections in each picture, in the same order and with the same class indices.
         limits: False positives per image at which recall is reported.
 
     Returns:
-        The scores over all pictures and over the classes that are to be found somewhere.
+        The scores over all pictures and over the classes that occur in the ground truth.
     """
-    return score_matches(match_detections(truth, found, classes_in(truth)), limits)
+    return score_matches(match_detections(truth, detections, classes_in(truth)), limits)
 
 
 def classes_in(truth: Sequence[ImageTruth]) -> list[int]:
-    """Return the classes that are to be found in some of the pictures."""
+    """Return the classes of the objects that are not ignored."""
     counted = [image.classes[~image.ignored] for image in truth]
     classes: list[int] = np.unique(np.concatenate([np.empty(0, np.int64), *counted])).tolist()
     return classes
 
 
-def match_detections(truth: Sequence[ImageTruth], found: Sequence[Detections], classes: Sequence[int]) -> Matches:
-    """Match detections with what is to be found, picture by picture.
+def match_detections(truth: Sequence[ImageTruth], detections: Sequence[Detections], classes: Sequence[int]) -> Matches:
+    """Match detections with ground truth, picture by picture.
 
     Args:
-        truth: What is to be found in each picture.
-        found: What was found in each, in the same order and with the same class indices.
-        classes: Classes that are matched.
+        truth: Ground truth of each picture.
+        detections: Detections in each picture, in the same order and with the same class indices.
+        classes: Classes to match.
 
     Raises:
-        ValueError: There are more pictures of one than of the other.
+        ValueError: The numbers of pictures differ.
     """
-    if len(truth) != len(found):
-        raise ValueError(f"{len(truth)} pictures of ground truth and {len(found)} of detections")
+    if len(truth) != len(detections):
+        raise ValueError(f"{len(truth)} pictures of ground truth and {len(detections)} of detections")
     by_class: dict[int, list[Mapping[str, Any]]] = {index: [] for index in classes}
-    # some pictures at a time: pycocotools keeps a dictionary for each box while it matches
+    # in batches: pycocotools holds a dictionary for each box while it matches
     for start in range(0, len(truth) if classes else 0, _PICTURES_AT_A_TIME):
         part = slice(start, start + _PICTURES_AT_A_TIME)
-        records = _match(truth[part], found[part], list(classes))
+        records = _match(truth[part], detections[part], list(classes))
         count = len(truth[part])
         for number, index in enumerate(classes):
             own = records[number * count : (number + 1) * count]
@@ -154,7 +154,7 @@ def match_detections(truth: Sequence[ImageTruth], found: Sequence[Detections], c
 
 
 def score_matches(matches: Matches, limits: Sequence[float]) -> DetectionScores:
-    """Score detections that were matched.
+    """Score matched detections.
 
     Args:
         matches: The matches.
@@ -176,10 +176,10 @@ def score_matches(matches: Matches, limits: Sequence[float]) -> DetectionScores:
 
 
 def mot_truth(table: MotTable, rules: Rules, frames: int) -> list[ImageTruth]:
-    """Turn ground truth of a sequence into what a detector shall find in each frame.
+    """Convert ground truth of a sequence to ground truth of detection in each frame.
 
-    Boxes are those of the benchmark, amodal and not cut at the border. People whose flag is zero and distractors are
-    ignored; rows of other classes are left out.
+    Boxes are those of the benchmark, amodal and not clipped at the border. Distractors and people with flag zero are
+    ignored; rows of other classes are dropped.
 
     Args:
         table: Ground truth.
@@ -187,7 +187,7 @@ def mot_truth(table: MotTable, rules: Rules, frames: int) -> list[ImageTruth]:
         frames: Length of the sequence.
 
     Raises:
-        InvalidData: A row lies behind the end of the sequence, or a class is unknown; the message names file and line.
+        InvalidData: A row is after the end of the sequence, or a class is unknown; the message names file and line.
     """
     check_truth(table, rules, frames)
     flagged = table.scores.astype(np.int64) != 0
@@ -203,19 +203,19 @@ def mot_truth(table: MotTable, rules: Rules, frames: int) -> list[ImageTruth]:
     return [ImageTruth(corners[part], np.zeros(len(part), np.int64), ignored[part]) for part in rows][:frames]
 
 
-def _match(truth: Sequence[ImageTruth], found: Sequence[Detections], classes: list[int]) -> list[Any]:
-    """Return pycocotools' records: for each class one for each picture, None where it is neither there nor found."""
+def _match(truth: Sequence[ImageTruth], detections: Sequence[Detections], classes: list[int]) -> list[Any]:
+    """Return pycocotools' records: one per class and picture, None without objects and detections of the class."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    with contextlib.redirect_stdout(io.StringIO()):  # it tells of every step
-        truth_set, found_set = COCO(), COCO()
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints every step
+        truth_set, detection_set = COCO(), COCO()
         truth_set.dataset = _dataset([_truth_rows(image) for image in truth], classes)
-        found_set.dataset = _dataset([_found_rows(image) for image in found], classes)
+        detection_set.dataset = _dataset([_detection_rows(image) for image in detections], classes)
         truth_set.createIndex()
-        found_set.createIndex()
-        evaluation = COCOeval(truth_set, found_set, "bbox")
-        _set_up(evaluation.params, max([1, *map(len, found)]))
+        detection_set.createIndex()
+        evaluation = COCOeval(truth_set, detection_set, "bbox")
+        _set_up(evaluation.params, max([1, *map(len, detections)]))
         evaluation.evaluate()
     records: list[Any] = evaluation.evalImgs
     return records
@@ -228,7 +228,7 @@ def _precision(records: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
     evaluation = COCOeval(iouType="bbox")
     _set_up(evaluation.params, max([1, *(len(record["dtScores"]) for record in records)]))
     evaluation.params.imgIds, evaluation.params.catIds = list(range(len(records))), [0]
-    evaluation._paramsEval = copy.deepcopy(evaluation.params)  # what `evaluate` leaves for `accumulate`
+    evaluation._paramsEval = copy.deepcopy(evaluation.params)  # `accumulate` reads what `evaluate` sets
     evaluation.evalImgs = list(records)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.accumulate()
@@ -260,9 +260,9 @@ def _truth_rows(image: ImageTruth) -> list[dict[str, Any]]:
     ]
 
 
-def _found_rows(found: Detections) -> list[dict[str, Any]]:
-    boxes = _ltwh(found.boxes.astype(np.float64))
-    rows = zip(boxes, found.classes.tolist(), found.scores.tolist(), strict=True)
+def _detection_rows(detections: Detections) -> list[dict[str, Any]]:
+    boxes = _ltwh(detections.boxes.astype(np.float64))
+    rows = zip(boxes, detections.classes.tolist(), detections.scores.tolist(), strict=True)
     return [{"bbox": box, "category_id": index, "score": score, "area": box[2] * box[3]} for box, index, score in rows]
 
 
@@ -276,14 +276,14 @@ def _objects(records: Sequence[Mapping[str, Any]]) -> int:
 
 
 def _recalls(records: Sequence[Mapping[str, Any]], objects: int, images: int, limits: Sequence[float]) -> list[float]:
-    """Return recall of one class at IoU 0.5, where the false positives per image stay within each limit."""
+    """Return the recall of one class at IoU 0.5, with at most each limit of false positives per image."""
     counted = np.concatenate([~record["dtIgnore"][0].astype(bool) for record in records])
     scores = np.concatenate([record["dtScores"] for record in records])[counted]
-    hits = np.concatenate([record["dtMatches"][0] > 0 for record in records])[counted]
+    matched = np.concatenate([record["dtMatches"][0] > 0 for record in records])[counted]
     order = np.argsort(-scores, kind="stable")
-    scores, hits = scores[order], hits[order]
-    # a limit on the confidence keeps all detections of that confidence or none
+    scores, matched = scores[order], matched[order]
+    # a confidence threshold keeps all detections of one confidence or none
     last = np.append(scores[1:] != scores[:-1], True) if len(scores) else np.empty(0, bool)
-    found, false = np.cumsum(hits)[last], np.cumsum(~hits)[last]
-    within = [found[false <= limit * images + _ROUNDING] for limit in limits]
+    true, false = np.cumsum(matched)[last], np.cumsum(~matched)[last]
+    within = [true[false <= limit * images + _ROUNDING] for limit in limits]
     return [float(part[-1]) / objects if part.size else 0.0 for part in within]

@@ -1,7 +1,7 @@
-"""CLEAR, Identity and HOTA metrics of tracks, computed by TrackEval in memory on sequences that were prepared here.
+"""CLEAR, Identity and HOTA metrics of tracks, computed by TrackEval in memory on prepared sequences.
 
-TrackEval is the evaluation kit of the MOTChallenge, and in memory it is quick. What costs its users hours is around
-it: folders, lists of sequences and flags. That part is motserve's: reading, checking, a benchmark's rules.
+TrackEval is the evaluation kit of the MOTChallenge. Only its metrics are used: motserve itself finds, reads and checks
+the files and applies the rules of a benchmark, so no folder layout, sequence list or flag of TrackEval is needed.
 References: Bernardin and Stiefelhagen 2008 (CLEAR), Ristani et al. 2016 (Identity), Luiten et al. 2021 (HOTA).
 """
 
@@ -23,10 +23,10 @@ _LEAST_IOU = 0.5  # of a correct match in CLEAR and Identity, fixed by the bench
 
 @dataclass(frozen=True, slots=True)
 class MotScores:
-    """Scores of a sequence or of several together. Ratios are fractions; only `mota` can be below 0.
+    """Scores of one sequence or of several together. Ratios are fractions; only `mota` can be below 0.
 
     Attributes:
-        hota: Higher order tracking accuracy, mean over the limits of IoU from 0.05 to 0.95, like the three that follow.
+        hota: Higher order tracking accuracy, mean over IoU thresholds from 0.05 to 0.95, like the next three.
         deta: Detection accuracy.
         assa: Association accuracy.
         loca: Localisation accuracy.
@@ -35,12 +35,12 @@ class MotScores:
         idf1: Identity F1.
         idp: Identity precision.
         idr: Identity recall.
-        id_switches: How often a person's identity changes.
-        fragmentations: How often a person's track is interrupted.
+        id_switches: Changes of a person's identity.
+        fragmentations: Interruptions of a person's track.
         false_positives: Boxes without a person.
         misses: People without a box.
-        mostly_tracked: People found in more than 80 % of their frames.
-        mostly_lost: People found in less than 20 % of their frames.
+        mostly_tracked: People tracked in more than 80 % of their frames.
+        mostly_lost: People tracked in less than 20 % of their frames.
     """
 
     hota: float
@@ -70,27 +70,27 @@ SCORE_NAMES: Final = (
 """Names of the scores in the order of the fields of `MotScores`."""
 
 RATIO_NAMES: Final = SCORE_NAMES[:9]
-"""Those that are fractions."""
+"""Names of the scores that are fractions."""
 
 COUNT_NAMES: Final = SCORE_NAMES[9:]
-"""Those that are whole numbers."""
+"""Names of the scores that are whole numbers."""
 
 _FIELDS = tuple(field.name for field in fields(MotScores))
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What the metrics say of one sequence or of several together.
+    """Results of the metrics for one sequence or for several together.
 
     Attributes:
-        raw: What each family of metrics returned, by its name; needed to combine sequences.
+        raw: Result of each family of metrics by name; required to combine sequences.
     """
 
     raw: Mapping[str, Mapping[str, Any]]
 
     @property
     def scores(self) -> MotScores:
-        """The scores that are reported."""
+        """The reported scores."""
         hota, clear, identity = (self.raw[name] for name in ("HOTA", "CLEAR", "Identity"))
         return MotScores(
             hota=float(np.mean(hota["HOTA"])),
@@ -112,7 +112,7 @@ class Scored:
 
     @property
     def curves(self) -> dict[str, list[float]]:
-        """HOTA, DetA, AssA and LocA at each limit of IoU, `alpha`."""
+        """HOTA, DetA, AssA and LocA at each IoU threshold, `alpha`."""
         hota = self.raw["HOTA"]
         alphas = np.round(_engines()["HOTA"].array_labels, 2).tolist()
         return {"alpha": alphas, **{n: np.asarray(hota[n], float).tolist() for n in ("HOTA", "DetA", "AssA", "LocA")}}
@@ -125,19 +125,19 @@ def score_sequence(truth: MotTable, tracks: MotTable, rules: Rules, frames: int 
         truth: Ground truth.
         tracks: Tracks.
         rules: Rules of the benchmark.
-        frames: Length of the sequence; None for up to the last frame with a row.
+        frames: Length of the sequence; None if it ends with the last row.
 
     Returns:
-        The scores, equal to those of TrackEval's own reading of the same files.
+        The scores, equal to those of TrackEval for the same files.
 
     Raises:
-        InvalidData: The tables do not belong to a sequence; see `prepare`.
+        InvalidData: A table is not valid; see `prepare`.
     """
     return score_prepared(prepare(truth, tracks, rules, frames))
 
 
 def score_prepared(sequence: PreparedSequence) -> Scored:
-    """Score a sequence that was prepared."""
+    """Score a prepared sequence."""
     data = {
         "gt_ids": sequence.truth_ids,
         "tracker_ids": sequence.track_ids,
@@ -152,7 +152,7 @@ def score_prepared(sequence: PreparedSequence) -> Scored:
 
 
 def combine(sequences: Mapping[str, Scored]) -> Scored:
-    """Score several sequences together, as if their matches had been counted in one.
+    """Score several sequences together, by the sum of their matches.
 
     Args:
         sequences: The sequences by name, at least one.
@@ -167,7 +167,7 @@ def combine(sequences: Mapping[str, Scored]) -> Scored:
 
 @cache
 def _engines() -> Mapping[str, Any]:
-    """TrackEval's metrics; imported at first use, because serving needs none of them."""
+    """TrackEval's metrics; imported at first use, because the service does not need them."""
     from trackeval import metrics
 
     quiet = {"PRINT_CONFIG": False, "THRESHOLD": _LEAST_IOU}

@@ -1,4 +1,4 @@
-"""Brings ground truth and tracks of a sequence into the form that metrics are computed on, by a benchmark's rules."""
+"""Prepares ground truth and tracks of a sequence for the metrics, by the rules of a benchmark."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _WITH_CLASSES = 9  # columns of ground truth that has classes; that of MOT15 has
 
 @dataclass(frozen=True, slots=True)
 class PreparedSequence:
-    """A sequence without what does not count, frame by frame.
+    """A sequence frame by frame, without the boxes that do not count.
 
     Attributes:
-        truth_ids: Of each frame `(n,)` int64, people to be found, numbered from 0 without gaps.
-        track_ids: Of each frame `(m,)` int64, tracks, numbered from 0 without gaps.
-        similarity: Of each frame `(n, m)` float64, IoU in [0, 1].
-        people: Different people in the ground truth.
-        tracks: Different tracks.
+        truth_ids: For each frame `(n,)` int64, people of the ground truth, numbered from 0 without gaps.
+        track_ids: For each frame `(m,)` int64, tracks, numbered from 0 without gaps.
+        similarity: For each frame `(n, m)` float64, IoU in [0, 1].
+        people: Number of people in the ground truth.
+        tracks: Number of tracks.
     """
 
     truth_ids: list[IntArray]
@@ -41,19 +41,19 @@ def prepare(truth: MotTable, tracks: MotTable, rules: Rules, frames: int | None 
     """Check both tables and apply the rules of a benchmark.
 
     Tracks are matched one to one with all ground truth of a frame, whatever its class, by the largest sum of IoU of at
-    least 0.5. Those matched to a distractor are taken out. Of the ground truth, pedestrians with a non-zero flag stay.
+    least 0.5. Tracks matched to a distractor are removed. Of the ground truth, pedestrians with a non-zero flag stay.
 
     Args:
         truth: Ground truth.
         tracks: Tracks of the same sequence.
         rules: Rules of the benchmark.
-        frames: Length of the sequence; None for up to the last frame with a row.
+        frames: Length of the sequence; None if it ends with the last row.
 
     Returns:
-        What is left.
+        The boxes that count.
 
     Raises:
-        InvalidData: An ID occurs twice in a frame or is negative, a frame lies behind the end of the sequence or is
+        InvalidData: An ID occurs twice in a frame or is negative, a frame is after the end of the sequence or is
             missing, or a class is unknown; the message names file and line.
     """
     frames = _length(truth, tracks, frames)
@@ -62,30 +62,30 @@ def prepare(truth: MotTable, tracks: MotTable, rules: Rules, frames: int | None 
     for table in (truth, tracks):
         _check_ids(table)
     _check_tracked_classes(tracks)
-    kept = counted_people(truth, rules)
+    counted = counted_people(truth, rules)
     truth_parts, track_parts = rows_by_frame(truth, frames), rows_by_frame(tracks, frames)
     truth_rows, track_rows, similarity = [], [], []
-    for people, found in zip(truth_parts, track_parts, strict=True):
-        overlap = pairwise_iou(truth.ltwh[people], tracks.ltwh[found])
+    for people, tracked in zip(truth_parts, track_parts, strict=True):
+        overlap = pairwise_iou(truth.ltwh[people], tracks.ltwh[tracked])
         if rules.classes and overlap.size:
-            stays = np.ones(len(found), np.bool_)
-            stays[_on_distractors(overlap, truth.classes[people], rules)] = False
-            found, overlap = found[stays], overlap[:, stays]
-        counted = kept[people]
-        truth_rows.append(people[counted])
-        track_rows.append(found)
-        similarity.append(overlap[counted])
+            keep_mask = np.ones(len(tracked), np.bool_)
+            keep_mask[_on_distractors(overlap, truth.classes[people], rules)] = False
+            tracked, overlap = tracked[keep_mask], overlap[:, keep_mask]
+        is_counted = counted[people]
+        truth_rows.append(people[is_counted])
+        track_rows.append(tracked)
+        similarity.append(overlap[is_counted])
     truth_ids, person_count = _renumber(truth.ids, truth_rows)
     track_ids, track_count = _renumber(tracks.ids, track_rows)
     return PreparedSequence(truth_ids, track_ids, similarity, person_count, track_count)
 
 
 def pairwise_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the IoU of each box with each other.
+    """Return the IoU of each box of one set with each of another.
 
     Args:
         a: `(n, 4)` float64, left, top, width, height.
-        b: `(m, 4)` float64, the same.
+        b: `(m, 4)` float64, same layout.
 
     Returns:
         `(n, m)` float64 in [0, 1]; 0 for boxes without area.
@@ -99,7 +99,7 @@ def pairwise_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.f
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
     sides = np.maximum(high - low, 0)
     shared = sides[..., 0] * sides[..., 1]
-    # areas from the corners, not from width and height: rounding must be that of the reference to the last bit
+    # areas from the corners, not from width and height: rounding must equal that of TrackEval to the last bit
     area_a, area_b = ((c[:, 2] - c[:, 0]) * (c[:, 3] - c[:, 1]) for c in (first, second))
     shared[area_a <= _EPSILON] = 0
     shared[:, area_b <= _EPSILON] = 0
@@ -129,7 +129,7 @@ def _check_end(table: MotTable, frames: int) -> None:
 
 
 def _number(table: MotTable, row: np.intp) -> int:
-    """Return the number that a frame has in the file."""
+    """Return the number of a frame in the file."""
     return int(table.frames[row]) + table.first_frame
 
 
@@ -138,8 +138,8 @@ def _check_ids(table: MotTable) -> None:
     if negative.size:
         row = negative[0]
         raise InvalidData(
-            f"{table.name}, line {table.lines[row]}: ID {table.ids[row]} is no track; detections cannot be scored as "
-            "tracks"
+            f"{table.name}, line {table.lines[row]}: ID {table.ids[row]} is not a track; detections cannot be scored "
+            "as tracks"
         )
     order = np.lexsort((table.lines, table.ids, table.frames))
     frames, ids = table.frames[order], table.ids[order]
@@ -153,7 +153,7 @@ def _check_ids(table: MotTable) -> None:
 
 
 def check_truth(truth: MotTable, rules: Rules, frames: int) -> None:
-    """Refuse ground truth that reaches beyond its sequence or has classes that the benchmark does not know.
+    """Check that ground truth does not extend beyond its sequence and that its classes are known.
 
     Args:
         truth: Ground truth.
@@ -161,7 +161,7 @@ def check_truth(truth: MotTable, rules: Rules, frames: int) -> None:
         frames: Length of the sequence.
 
     Raises:
-        InvalidData: It does; the message names file and line.
+        InvalidData: A row is not valid; the message names file and line.
     """
     _check_end(truth, frames)
     unknown = np.flatnonzero(~np.isin(truth.classes, KNOWN_CLASSES)) if rules.classes else np.empty(0, np.int64)
@@ -185,7 +185,7 @@ def _check_tracked_classes(tracks: MotTable) -> None:
 
 
 def counted_people(truth: MotTable, rules: Rules) -> BoolArray:
-    """Mark the ground truth that is to be found. The flag is a whole number; fractions of one count as zero."""
+    """Return a mask of the people that count. The flag is a whole number; fractions of one count as zero."""
     flagged: BoolArray = truth.scores.astype(np.int64) != 0
     return flagged & (truth.classes == PEDESTRIAN) if rules.classes else flagged
 
@@ -197,7 +197,7 @@ def rows_by_frame(table: MotTable, frames: int) -> list[IntArray]:
 
 
 def _on_distractors(overlap: NDArray[np.float64], classes: IntArray, rules: Rules) -> IntArray:
-    """Return the columns whose match is a distractor."""
+    """Return the columns that match a distractor."""
     scores = np.where(overlap < _LEAST_IOU - _EPSILON, 0.0, overlap)
     rows, columns = linear_sum_assignment(scores, maximize=True)
     matched = scores[rows, columns] > _EPSILON
@@ -206,7 +206,7 @@ def _on_distractors(overlap: NDArray[np.float64], classes: IntArray, rules: Rule
 
 
 def _renumber(ids: IntArray, rows: list[IntArray]) -> tuple[list[IntArray], int]:
-    """Number the IDs that are left from 0, in rising order."""
+    """Renumber the remaining IDs from 0, in rising order."""
     if not rows:
         return [], 0
     names, numbers = np.unique(ids[np.concatenate(rows)], return_inverse=True)

@@ -1,4 +1,4 @@
-"""Reads person re-identification data sets: who is on each crop, which camera took it, and the pixels."""
+"""Reads person re-identification data sets: identity and camera of each crop, and its pixels."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _MSMT_LISTS, _MSMT_TRAIN = ("list_query.txt", "list_gallery.txt"), "list_train.t
 _MSMT_FOLDERS, _MSMT_TRAIN_FOLDERS = ("test", "mask_test_v2"), ("train", "mask_train_v2")
 # picture, whose name has the camera in the third place, and person
 _MSMT_LINE = re.compile(r"((?:.*/)?\d+_\d+_(\d{1,9})_[^/]+)\s+(\d{1,9})")
-_SHOWN_NAMES = 8  # of a wrong folder, enough to recognise it by
+_SHOWN_NAMES = 8  # of a wrong folder, enough to recognise it
 
 _Row = tuple[Path, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class CropTable:
-    """Crops of people that a data set labels.
+    """Labelled crops of a data set.
 
     Attributes:
         paths: n image files.
@@ -45,7 +45,7 @@ class CropTable:
     cameras: IntArray
 
     def __post_init__(self) -> None:
-        """Refuse columns whose lengths do not belong together."""
+        """Refuse columns of different lengths."""
         n = len(self.paths)
         if self.identities.shape != (n,) or self.cameras.shape != (n,):
             raise ValueError(
@@ -56,17 +56,17 @@ class CropTable:
         return len(self.paths)
 
     def without_junk(self) -> CropTable:
-        """Return the crops that are in a ranking; the others need not even be embedded."""
+        """Return the crops that are ranked; junk need not be embedded."""
         return self.rows(self.identities != JUNK)
 
     def of_people(self, people: Collection[int]) -> CropTable:
         """Return the crops of some people."""
         return self.rows(np.isin(self.identities, np.fromiter(people, np.int64, len(people))))
 
-    def rows(self, chosen: BoolArray) -> CropTable:
-        """Return the crops of some rows, `(n,)` bool."""
-        paths = tuple(self.paths[row] for row in np.flatnonzero(chosen))
-        return CropTable(paths, self.identities[chosen], self.cameras[chosen])
+    def rows(self, mask: BoolArray) -> CropTable:
+        """Return the crops of the rows in a mask, `(n,)` bool."""
+        paths = tuple(self.paths[row] for row in np.flatnonzero(mask))
+        return CropTable(paths, self.identities[mask], self.cameras[mask])
 
 
 def read_protocol(root: str | Path, protocol: Protocol) -> tuple[CropTable, CropTable]:
@@ -77,15 +77,15 @@ def read_protocol(root: str | Path, protocol: Protocol) -> tuple[CropTable, Crop
       `0005_c2_f0046985.jpg`.
     - `msmt17`: MSMT17 (Wei et al., CVPR 2018), labelled by `list_query.txt` and `list_gallery.txt`, pictures in
       `test/` or, in its second version, `mask_test_v2/`. It counts people from 0; here they start at 1.
-    - `cross-camera`: all crops of `query/` and `bounding_box_test/`, or of the folder itself where it has neither,
-      named as above. People seen by the camera with the lowest number are the queries, all crops of all other cameras
-      the gallery: each crop of a person has to be found in views that differ from it.
+    - `cross-camera`: all crops of `query/` and `bounding_box_test/`, or of the folder itself if it has neither, named
+      as above. Crops of people from the camera with the lowest number are the queries, all crops of the other cameras
+      the gallery: each query has to be matched across cameras.
 
-    Files that are no images and hidden files are passed over. The crops are in order of their names, or of the list.
+    Hidden files and files that are not images are skipped. The crops are in order of their names, or of the list.
 
     Args:
         root: Folder of the data set.
-        protocol: Its layout and what is compared with what.
+        protocol: Its layout and query/gallery protocol.
 
     Returns:
         Queries and gallery, neither empty. Junk and distractors are among the rows.
@@ -114,11 +114,11 @@ def read_protocol(root: str | Path, protocol: Protocol) -> tuple[CropTable, Crop
 
 
 def read_training(root: str | Path, protocol: Literal["market1501", "dukemtmc", "msmt17"]) -> CropTable:
-    """Read the crops of a data set that a network may learn from; none of their people is among its tests.
+    """Read the training crops of a data set; their people are not in its queries or gallery.
 
     - `market1501`, `dukemtmc`: `bounding_box_train/`.
     - `msmt17`: `list_train.txt`, pictures in `train/` or, in its second version, `mask_train_v2/`. Its `list_val.txt`
-      is left out, as those who publish results on it do.
+      is not used, as in published results.
 
     Args:
         root: Folder of the data set.
@@ -129,13 +129,13 @@ def read_training(root: str | Path, protocol: Literal["market1501", "dukemtmc", 
 
     Raises:
         NotFound: There is no such folder, or it has another layout.
-        InvalidData: A file name or a line of the list is malformed, a listed picture is missing, or nobody is there.
+        InvalidData: A file name or a line of the list is malformed, a listed picture is missing, or no people exist.
     """
     root = Path(root)
     place = root / (_MSMT_TRAIN if protocol == "msmt17" else _TRAIN)
     if not place.exists():
         raise NotFound(
-            f"{root} has no {place.name} to learn from; {_has(root) if root.is_dir() else 'there is no such folder'}"
+            f"{root} has no {place.name} to train on; {_has(root) if root.is_dir() else 'there is no such folder'}"
         )
     table = _table(_read_list(place, _MSMT_TRAIN_FOLDERS) if protocol == "msmt17" else _read_folder(place))
     people = table.rows(table.identities > 0)
@@ -145,17 +145,17 @@ def read_training(root: str | Path, protocol: Literal["market1501", "dukemtmc", 
 
 
 def read_labelled(root: str | Path) -> CropTable:
-    """Read every crop of a data set, whatever part of it: `query/`, `bounding_box_*/`, or the folder itself.
+    """Read all crops of a data set: those of `query/` and `bounding_box_*/`, or of the folder itself.
 
     Args:
         root: Folder of crops named as in Market-1501 or DukeMTMC-reID.
 
     Returns:
-        The crops by identity, camera and name, which is the order of time.
+        The crops in order of identity, camera and name; names are in order of time.
 
     Raises:
         NotFound: There is no such folder.
-        InvalidData: It holds no crops of people, or a name does not say who is on it.
+        InvalidData: It holds no crops of people, or a file name is malformed.
     """
     root = Path(root)
     if not root.is_dir():
@@ -170,11 +170,11 @@ def read_labelled(root: str | Path) -> CropTable:
 
 
 def read_ids(file: Path) -> frozenset[int]:
-    """Read a file with an ID a line.
+    """Read a file with one ID per line.
 
     Raises:
         NotFound: There is no such file.
-        InvalidData: A line is no ID.
+        InvalidData: A line is not an ID.
     """
     try:
         lines = file.read_bytes().split()
@@ -183,11 +183,11 @@ def read_ids(file: Path) -> frozenset[int]:
     try:
         return frozenset(int(line.decode()) for line in lines)
     except ValueError as error:  # UnicodeDecodeError is one
-        raise InvalidData(f"{file} must hold an ID a line: {error}") from error
+        raise InvalidData(f"{file} must hold one ID per line: {error}") from error
 
 
 def read_crops(paths: Sequence[Path], height: int, width: int) -> NDArray[np.uint8]:
-    """Read image files at the size that an embedder takes.
+    """Read image files at the input size of an embedder.
 
     Args:
         paths: n JPEG or PNG files.
@@ -199,7 +199,7 @@ def read_crops(paths: Sequence[Path], height: int, width: int) -> NDArray[np.uin
 
     Raises:
         NotFound: There is no such file.
-        InvalidData: A file is no whole JPEG or PNG image; the message names it.
+        InvalidData: A file is not a complete JPEG or PNG image; the message names it.
     """
     crops = np.empty((len(paths), height, width, 3), np.uint8)
     for crop, path in zip(crops, paths, strict=True):
@@ -212,7 +212,7 @@ def read_image(path: Path) -> Image:
 
     Raises:
         NotFound: There is no such file.
-        InvalidData: It is no whole JPEG or PNG image.
+        InvalidData: It is not a complete JPEG or PNG image.
     """
     try:
         data = path.read_bytes()
@@ -221,7 +221,7 @@ def read_image(path: Path) -> Image:
     except OSError as error:
         raise InvalidData(f"{path} cannot be read: {error.strerror}") from error
     if image_size(data) is None:
-        raise InvalidData(f"{path} is no whole JPEG or PNG image; replace it or remove it from the data set")
+        raise InvalidData(f"{path} is not a complete JPEG or PNG image; replace it or remove it from the data set")
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise InvalidData(f"{path} cannot be decoded; replace it or remove it from the data set")
@@ -233,8 +233,8 @@ def _read_folder(folder: Path) -> Iterator[_Row]:
         label = parse_reid_name(path.stem)
         if label is None:
             raise InvalidData(
-                f"{path}: the name does not say identity and camera, as 0002_c1s1_000451_03.jpg or "
-                "0005_c2_f0046985.jpg do; rename the file or remove it"
+                f"{path}: the name must give identity and camera, such as 0002_c1s1_000451_03.jpg or "
+                "0005_c2_f0046985.jpg; rename the file or remove it"
             )
         yield path, *label
 
@@ -253,7 +253,7 @@ def _read_list(file: Path, folders: Sequence[str] = _MSMT_FOLDERS) -> Iterator[_
         entry = _MSMT_LINE.fullmatch(line.strip())
         if entry is None:
             raise InvalidData(
-                f"{file}, line {number}: needs a picture and its person, as in "
+                f"{file}, line {number}: expected a picture and its person, as in "
                 f"`0000/0000_000_01_0303morning_0008_0.jpg 0`, got {line.strip()[:80]!r}"
             )
         path = folder / entry[1]
@@ -271,10 +271,10 @@ def _across_cameras(root: Path) -> tuple[CropTable, CropTable]:
             f"no crops of people ({', '.join(IMAGE_SUFFIXES)}) in {' or '.join(map(str, folders))}; {_has(folders[0])}"
         )
     first = crops.cameras[people].min()
-    seen_first = crops.cameras == first
-    if seen_first.all():
-        raise InvalidData(f"{root}: all {len(crops)} crops are of camera {first}; finding across cameras needs two")
-    return crops.rows(seen_first & people), crops.rows(~seen_first)
+    is_first = crops.cameras == first
+    if is_first.all():
+        raise InvalidData(f"{root}: all {len(crops)} crops are of camera {first}; the cross-camera protocol needs two")
+    return crops.rows(is_first & people), crops.rows(~is_first)
 
 
 def _table(rows: Iterable[_Row]) -> CropTable:
@@ -284,7 +284,7 @@ def _table(rows: Iterable[_Row]) -> CropTable:
 
 
 def _has(folder: Path) -> str:
-    """Say what is in a folder, for messages."""
+    """Describe the content of a folder, for messages."""
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not is_hidden(path.name))
     if not names:
         return "it is empty"

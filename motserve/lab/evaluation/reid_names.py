@@ -6,17 +6,17 @@ import re
 from typing import Final
 
 JUNK: Final = -1
-"""Identity of crops that show no usable person; they are in no ranking."""
+"""Identity of crops without a usable person; they are not ranked."""
 
 DISTRACTOR: Final = 0
-"""Identity of crops that nobody looks for; they are ranked and never right."""
+"""Identity of crops that match no query; they are ranked and never right."""
 
-# identity and camera; Market-1501 has a sequence behind the camera, DukeMTMC-reID has none
+# identity and camera; Market-1501 has a sequence after the camera, DukeMTMC-reID has none
 _NAME = re.compile(r"(-1|\d{1,9})_c(\d{1,9})(?:s\d+)?_.+")
 
 
 def parse_reid_name(name: str) -> tuple[int, int] | None:
-    """Return identity and camera that a file name gives.
+    """Return the identity and camera in a file name.
 
     Args:
         name: Name of the file, with or without its suffix.

@@ -1,7 +1,6 @@
-"""Re-ranks a gallery with k-reciprocal neighbours, without a matrix of all pairs in memory.
+"""Re-ranks a gallery by k-reciprocal neighbours, without a matrix of all pairs in memory.
 
-Of each crop only its nearest neighbours are kept; what the published algorithm writes into dense matrices of all
-pairs is sparse here.
+Only the nearest neighbours of each crop are stored; the dense matrices of the published algorithm are sparse here.
 """
 
 from __future__ import annotations
@@ -19,22 +18,22 @@ from motserve.types import FloatArray, IntArray
 
 
 def rerank_rows(query: FloatArray, gallery: FloatArray, config: RerankConfig, batch: int) -> Iterator[FloatArray]:
-    """Compare queries with a gallery by appearance and by the neighbours they share, some queries at a time.
+    """Compare queries with a gallery by distance and by shared neighbours, in blocks of queries.
 
     k-reciprocal encoding with local query expansion (Zhong et al., CVPR 2017). The original distance is the squared
-    Euclidean one, divided by the largest of a crop to all queries and gallery crops together, as in the authors'
-    program; the other part is the Jaccard distance of the encodings. Every crop of both arguments may be a neighbour,
-    so what shall have no influence, such as junk, has to be left out before.
+    Euclidean one, divided by the largest distance of a crop to any query or gallery crop, as in the authors' program;
+    the other part is the Jaccard distance of the encodings. Every crop of both arguments may be a neighbour, so crops
+    that must have no influence, such as junk, have to be removed before.
 
     Args:
         query: `(q, d)` float32, unit length.
         gallery: `(g, d)` float32, unit length.
         config: Numbers of neighbours and the weight of the original distance.
-        batch: Crops compared with all others at a time, and queries in a block, at least 1.
+        batch: Number of crops compared with all others at a time, and of queries in a block, at least 1.
 
     Yields:
-        Distances `(<=batch, g)` float32 in [0, 1], in the order of the queries; all neighbours are searched for before
-        the first.
+        Distances `(<=batch, g)` float32 in [0, 1], in the order of the queries. All neighbours are searched before the
+        first block.
 
     Raises:
         InvalidData: An embedding is not finite.
@@ -48,7 +47,7 @@ def rerank_rows(query: FloatArray, gallery: FloatArray, config: RerankConfig, ba
     of_gallery = csc_array(encodings[len(query) :])
     start = 0
     for block in cosine_rows(query, gallery, batch):
-        # half the squared Euclidean distance of unit vectors, as are the largest
+        # both this and `farthest` are half the squared Euclidean distance of unit vectors
         block *= config.original_weight / farthest[start : start + len(block), None]
         for row, distances in enumerate(block, start):
             part = slice(encodings.indptr[row], encodings.indptr[row + 1])
@@ -59,7 +58,7 @@ def rerank_rows(query: FloatArray, gallery: FloatArray, config: RerankConfig, ba
 
 
 def _neighbours(crops: FloatArray, count: int, batch: int) -> tuple[IntArray, FloatArray]:
-    """Return the nearest of each crop, nearest first and mostly itself, and the distance of its farthest."""
+    """Return the nearest neighbours of each crop (mostly itself first) and the distance of the farthest crop."""
     count = min(count, len(crops))
     nearest = np.empty((len(crops), count), np.int64)
     farthest = np.empty(len(crops), np.float32)
@@ -71,18 +70,18 @@ def _neighbours(crops: FloatArray, count: int, batch: int) -> tuple[IntArray, Fl
         nearest[rows] = key_columns(np.sort(keys[:, :count], axis=1))
         farthest[rows] = block.max(axis=1)
         start += len(block)
-    # where all crops are equal, all distances are zero and stay so
+    # if all crops are equal, all distances are zero; do not divide by zero
     return nearest, np.maximum(farthest, np.finfo(np.float32).tiny)
 
 
 def _encode(crops: FloatArray, nearest: IntArray, farthest: FloatArray, k1: int) -> csr_array:
     """Return for each crop the weights, summing to one, of its k-reciprocal neighbours and of theirs.
 
-    A neighbour's own neighbours, of half as many, join where more than two thirds of them are there already.
+    The k1/2-reciprocal neighbours of a neighbour join if more than two thirds of them are neighbours already.
     """
     reciprocal = _reciprocal(nearest[:, : k1 + 1])
     half = _reciprocal(nearest[:, : round(k1 / 2) + 1])
-    # being reciprocal is mutual, so `half` is its own transpose
+    # reciprocity is symmetric, so `half` is its own transpose
     shared = (reciprocal * (reciprocal @ half)).tocoo()
     joins = 3 * shared.data > 2 * half.sum(axis=1)[shared.col]
     joining = csr_array((shared.data[joins], (shared.row[joins], shared.col[joins])), shape=shared.shape)
@@ -97,8 +96,8 @@ def _encode(crops: FloatArray, nearest: IntArray, farthest: FloatArray, k1: int)
 
 def _reciprocal(nearest: IntArray) -> csr_array:
     """Mark the pairs of crops that are among the nearest of each other."""
-    chosen = _pattern(nearest)
-    return csr_array(chosen * chosen.T)
+    is_nearest = _pattern(nearest)
+    return csr_array(is_nearest * is_nearest.T)
 
 
 def _pattern(columns: IntArray) -> csr_array:

@@ -1,4 +1,4 @@
-"""Scores how well the people of a gallery are found again: CMC, mean average precision, mean inverse negative penalty.
+"""Retrieval scores of embeddings: CMC, mean average precision, mean inverse negative penalty.
 
 Distances arrive in blocks of a few queries, so that the whole matrix is never in memory.
 """
@@ -17,7 +17,7 @@ from motserve.types import FloatArray, IntArray
 
 _CONVERTED_ROWS = 4096  # of the gallery in double precision at a time; more does not make the product faster
 _INDEX_BITS = 32
-_DROPPED = np.iinfo(np.int64).max  # the key of what is in no ranking: behind everything
+_DROPPED = np.iinfo(np.int64).max  # key of crops that are not ranked: it sorts last
 
 
 RETRIEVAL_RATIOS: Final = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")
@@ -25,7 +25,7 @@ RETRIEVAL_RATIOS: Final = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")
 
 
 class Labelled(Protocol):
-    """Crops of which it is known whom they show and which camera took them."""
+    """Crops with known identities and cameras."""
 
     @property
     def identities(self) -> IntArray:
@@ -38,16 +38,16 @@ class Labelled(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RetrievalScores:
-    """Scores over all queries that count, as fractions in [0, 1].
+    """Scores over all scored queries, as fractions in [0, 1].
 
     Attributes:
         rank1: Share of queries whose nearest gallery crop is right: CMC at 1.
-        rank5: Share with a right one among the nearest five.
-        rank10: Share with a right one among the nearest ten.
+        rank5: Share of queries with a right crop among the nearest five.
+        rank10: Share of queries with a right crop among the nearest ten.
         mean_ap: Mean average precision, mAP.
-        mean_inp: Mean inverse negative penalty, mINP: how early the last right crop is found.
-        queries: Queries that count.
-        skipped: Queries that do not, because nothing right for them is in the gallery.
+        mean_inp: Mean inverse negative penalty, mINP: how early the last right crop is ranked.
+        queries: Number of scored queries.
+        skipped: Number of queries without a right crop in the gallery.
     """
 
     rank1: float
@@ -72,12 +72,12 @@ class RetrievalScores:
 
 
 def cosine_rows(query: FloatArray, gallery: FloatArray, batch: int) -> Iterator[FloatArray]:
-    """Compare queries with a gallery, some queries at a time.
+    """Compare queries with a gallery, in blocks of queries.
 
     Args:
         query: `(q, d)` float32, unit length.
         gallery: `(g, d)` float32, unit length.
-        batch: Queries in a block, at least 1; all but the last block have so many.
+        batch: Queries in a block, at least 1; the last block may be smaller.
 
     Yields:
         Cosine distances `(<=batch, g)` float32 in [0, 2], in the order of the queries.
@@ -92,8 +92,8 @@ def cosine_rows(query: FloatArray, gallery: FloatArray, batch: int) -> Iterator[
         block = np.empty((len(rows), len(gallery)), np.float32)
         for first in range(0, len(gallery), _CONVERTED_ROWS):
             part = slice(first, first + _CONVERTED_ROWS)
-            # The order in which a product is summed depends on its size. Rounding from double precision hides that:
-            # equal crops stay at equal distances, and the batch changes no distance.
+            # The summation order of a product depends on its size. Rounding from double precision hides that: equal
+            # crops have equal distances, and the batch size changes no distance.
             block[:, part] = rows @ gallery[part].astype(np.float64).T
         np.subtract(1, block, out=block)
         yield np.maximum(block, 0, out=block)
@@ -102,15 +102,15 @@ def cosine_rows(query: FloatArray, gallery: FloatArray, batch: int) -> Iterator[
 def score_retrieval(blocks: Iterable[FloatArray], query: Labelled, gallery: Labelled) -> RetrievalScores:
     """Score rankings by the rules of Market-1501 (Zheng et al., ICCV 2015).
 
-    Junk is in no ranking. A distractor is in all of them and right in none. The crops of a query's person from the
-    query's own camera are not in its ranking. A query for which nothing right is left, as is every query that is
-    itself a distractor or junk, is skipped. Average precision is the mean of the precision at each right crop;
-    inverse negative penalty is the number of right crops over the rank of the last (Ye et al., TPAMI 2021). Of gallery
-    crops at one distance, the earlier in the gallery ranks first.
+    Junk is not ranked. Distractors are ranked and never right. Crops of the query's person from the query's own camera
+    are not ranked. Queries without a right crop are skipped, so all queries that are distractors or junk are. Average
+    precision is the mean of the precision at each right crop; inverse negative penalty is the number of right crops
+    over the rank of the last (Ye et al., TPAMI 2021). Of gallery crops at equal distance, the earlier in the gallery
+    ranks first.
 
     Args:
         blocks: Distances `(b, g)` float32, one row for each query in the order of `query`, such as from
-            `cosine_rows`; how they are cut into blocks does not matter.
+            `cosine_rows`; blocks may be of any size.
         query: Labels of the q queries.
         gallery: Labels of the g crops of the gallery.
 
@@ -118,14 +118,14 @@ def score_retrieval(blocks: Iterable[FloatArray], query: Labelled, gallery: Labe
         The scores over the queries that are not skipped.
 
     Raises:
-        InvalidData: A distance is not finite, the distances are not one for each pair, or all queries are skipped.
+        InvalidData: A distance is not finite, the number of distances is wrong, or all queries are skipped.
     """
-    found = list(right_ranks(blocks, query, gallery))
-    scored = [ranks for ranks in found if len(ranks)]
+    all_ranks = list(right_ranks(blocks, query, gallery))
+    scored = [ranks for ranks in all_ranks if len(ranks)]
     if not scored:
         raise InvalidData(
-            f"none of the {len(found)} queries can be scored: the gallery of {len(gallery.identities)} crops has "
-            "nobody of them from another camera; check that both are of one data set"
+            f"none of the {len(all_ranks)} queries can be scored: the gallery of {len(gallery.identities)} crops has "
+            "none of their people from another camera; check that both are of one data set"
         )
     first = np.array([ranks[0] for ranks in scored])
     return RetrievalScores(
@@ -135,12 +135,12 @@ def score_retrieval(blocks: Iterable[FloatArray], query: Labelled, gallery: Labe
         mean_ap=float(np.mean([np.mean(np.arange(1, len(ranks) + 1) / ranks) for ranks in scored])),
         mean_inp=float(np.mean([len(ranks) / int(ranks[-1]) for ranks in scored])),
         queries=len(first),
-        skipped=len(found) - len(first),
+        skipped=len(all_ranks) - len(first),
     )
 
 
 def right_ranks(blocks: Iterable[FloatArray], query: Labelled, gallery: Labelled) -> Iterator[IntArray]:
-    """Yield where the right crops of each query stand in its ranking, by the rules of `score_retrieval`.
+    """Yield the ranks of the right crops of each query, by the rules of `score_retrieval`.
 
     Args:
         blocks: Distances, as `score_retrieval` takes them.
@@ -148,10 +148,10 @@ def right_ranks(blocks: Iterable[FloatArray], query: Labelled, gallery: Labelled
         gallery: Labels of the gallery.
 
     Yields:
-        For each query the ranks of what is right, `(r,)` int64, ascending from 1; empty where it is skipped.
+        For each query the ranks of its right crops, `(r,)` int64, ascending from 1; empty if it is skipped.
 
     Raises:
-        InvalidData: A distance is not finite, or the distances are not one for each pair.
+        InvalidData: A distance is not finite, or the number of distances is wrong.
     """
     count = len(query.identities)
     done = 0
@@ -165,7 +165,7 @@ def right_ranks(blocks: Iterable[FloatArray], query: Labelled, gallery: Labelled
 
 
 def order_keys(distances: FloatArray) -> IntArray:
-    """Turn each row of distances into whole numbers that sort by distance and, where that is equal, by column.
+    """Convert each row of distances to whole numbers that sort by distance and, if equal, by column.
 
     Sorting or partitioning them is exact about ties and, unlike a stable argsort, vectorised by NumPy.
 
@@ -173,13 +173,13 @@ def order_keys(distances: FloatArray) -> IntArray:
         distances: `(n, g)` float32, finite; g below 2**32.
 
     Returns:
-        `(n, g)` int64, unique in a row; `key_columns` gives the column back.
+        `(n, g)` int64, unique in a row; `key_columns` recovers the column.
 
     >>> key_columns(np.sort(order_keys(np.array([[0.5, -1.0, 0.5, 0.0]], np.float32)))).tolist()
     [[1, 3, 0, 2]]
     """
-    # Adding zero makes -0.0 equal to 0.0. Read as whole numbers, positive floats are in order and negative ones in
-    # reverse, which flipping their other bits undoes.
+    # Adding zero makes -0.0 equal to 0.0. Read as whole numbers, positive floats are in order and negative floats in
+    # reverse order; flipping all their bits but the sign corrects that.
     bits = (distances + np.float32(0)).view(np.int32)
     flips = bits >> 31
     flips &= np.iinfo(np.int32).max
@@ -190,15 +190,15 @@ def order_keys(distances: FloatArray) -> IntArray:
 
 
 def key_columns(keys: IntArray) -> IntArray:
-    """Return the columns that keys of `order_keys` stand for, int64 of the same shape."""
+    """Return the columns of keys from `order_keys`, int64 of the same shape."""
     columns: IntArray = keys & ((1 << _INDEX_BITS) - 1)
     return columns
 
 
 def _ranks(block: FloatArray, identities: IntArray, cameras: IntArray, gallery: Labelled) -> Iterator[IntArray]:
-    """Yield the ranks, ascending from 1, of what is right for each query of a block.
+    """Yield the ranks, ascending from 1, of the right crops of each query of a block.
 
-    Only these few are looked up among the sorted keys; the ranking itself is not needed.
+    Only these crops are searched in the sorted keys; the full ranking is not needed.
     """
     same_person = (identities[:, None] == gallery.identities) & (identities[:, None] > DISTRACTOR)
     same_camera = cameras[:, None] == gallery.cameras
@@ -207,13 +207,13 @@ def _ranks(block: FloatArray, identities: IntArray, cameras: IntArray, gallery: 
     keys[same_person & same_camera] = _DROPPED
     keys[:, gallery.identities == JUNK] = _DROPPED
     for row, is_right in zip(keys, right, strict=True):
-        wanted = np.sort(row[is_right])
+        right_keys = np.sort(row[is_right])
         row.sort()
-        yield np.searchsorted(row, wanted) + 1
+        yield np.searchsorted(row, right_keys) + 1
 
 
 def _check_finite(embeddings: FloatArray, name: str) -> None:
-    # a square sum is finite where all values are, and needs no array of their size
+    # a sum of squares is finite if all values are, and needs no array of their size
     bad = np.flatnonzero(~np.isfinite(np.einsum("nd,nd->n", embeddings, embeddings)))
     if len(bad):
         raise InvalidData(

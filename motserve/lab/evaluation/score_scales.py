@@ -1,4 +1,4 @@
-"""Turns the scores of a file of detections, which every detector gives on a scale of its own, into confidences."""
+"""Converts the scores of a detection file, whose scale depends on the detector, to confidences."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from motserve.errors import InvalidData
 from motserve.results import MotTable
 from motserve.types import FloatArray
 
-READINGS: Final = {"rank": "replaced by their rank", "logistic": "taken for log-odds"}
-"""What is done to scores that are no confidences, by the name of the scale."""
+READINGS: Final = {"rank": "replaced by their rank", "logistic": "read as log-odds"}
+"""Conversion of scores that are not confidences, by scale, as text for messages."""
 
 
 def choose_scale(scores: FloatArray, config: EvaluationConfig) -> ScoreScale:
-    """Return how the scores of a file are read: as configured, or as they look.
+    """Return the scale of the scores of a file, as configured or by their range.
 
-    Confidences lie in [0, 1]. Log-odds, such as those of the deformable part model in MOT17, lie around zero. Others,
-    such as those of MOT15, which reach beyond 100, tell only which detection is surer.
+    Confidences are in [0, 1]. Log-odds, such as those of the deformable part model in MOT17, are around zero. Other
+    scores, such as those of MOT15, which exceed 100, are used only for their order.
 
     Args:
         scores: `(n,)` float32.
@@ -39,14 +39,14 @@ def to_confidences(table: MotTable, scale: ScoreScale) -> FloatArray:
 
     Args:
         table: The detections.
-        scale: `as-is` for scores that are confidences; `logistic` for 1 / (1 + exp(-score)); `rank` for the share of
-            the file's scores that are not above it, ties in the middle of their ranks.
+        scale: `as-is` for scores that are confidences; `logistic` for 1 / (1 + exp(-score)); `rank` for the rank of the
+            score as a fraction of the file's detections, with the mean rank for ties.
 
     Returns:
         `(n,)` float32 in [0, 1].
 
     Raises:
-        InvalidData: A score is to be taken as it is and not in [0, 1]; the message names file and line.
+        InvalidData: With `as-is`, a score is not in [0, 1]; the message names file and line.
     """
     scores = table.scores
     if scale == "logistic":
@@ -57,7 +57,7 @@ def to_confidences(table: MotTable, scale: ScoreScale) -> FloatArray:
     if len(wrong):
         row = wrong[np.argmin(table.lines[wrong])]
         raise InvalidData(
-            f"{table.name}, line {table.lines[row]}: score {scores[row]:g} is no confidence in [0, 1]; --scores rank "
-            "and --scores logistic make confidences of such scores"
+            f"{table.name}, line {table.lines[row]}: score {scores[row]:g} is not a confidence in [0, 1]; --scores "
+            "rank and --scores logistic convert such scores"
         )
     return scores

@@ -1,7 +1,7 @@
-"""The same counts by motmetrics, which shares no code with TrackEval: two engines that agree are rarely both wrong.
+"""Scores by motmetrics, which shares no code with TrackEval, to verify the scores of the latter.
 
-motmetrics has no HOTA, its MOTP is a distance, and its own IoU distance fails on NumPy 2; it is given distances. Its
-fragmentations and its mostly tracked and lost people are defined otherwise at the border, so they are not compared.
+motmetrics has no HOTA, its MOTP is a distance, and its own IoU distance fails on NumPy 2, so it gets distances. Its
+fragmentations and its mostly tracked and lost people are defined differently at the limits, so they are not compared.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from motserve.lab.evaluation.preparation import PreparedSequence
 
 COMPARED: Final = ("MOTA", "MOTP", "IDF1", "IDP", "IDR", "IDSW", "FP", "FN")
-"""Scores that both engines define alike."""
+"""Scores with the same definition in both packages."""
 
 _LEAST_IOU = 0.5
 _NAMES: Final[Mapping[str, str]] = {
@@ -32,14 +32,14 @@ _NAMES: Final[Mapping[str, str]] = {
 def second_opinion(sequence: PreparedSequence) -> dict[str, float | int]:
     """Score a sequence with motmetrics.
 
-    The two resolve ambiguous matches differently, among equals or where a person was unseen for some frames, so
-    counts may differ by a few in crowds.
+    The two packages resolve ambiguous matches differently, with equal overlaps or after a person was missed for some
+    frames, so counts may differ slightly in crowds.
 
     Args:
         sequence: The prepared sequence.
 
     Returns:
-        The scores of `COMPARED`; ratios are fractions, not finite where nobody is there to be found.
+        The scores of `COMPARED`; ratios are fractions, not finite if the ground truth has no people.
     """
     import motmetrics
 
@@ -47,9 +47,9 @@ def second_opinion(sequence: PreparedSequence) -> dict[str, float | int]:
     for people, tracks, overlap in zip(sequence.truth_ids, sequence.track_ids, sequence.similarity, strict=True):
         accumulator.update(people, tracks, np.where(overlap >= _LEAST_IOU, 1 - overlap, np.nan))
     columns = list(_NAMES.values())
-    found: Any = motmetrics.metrics.create().compute(accumulator, metrics=columns, name="sequence").iloc[0]
+    summary: Any = motmetrics.metrics.create().compute(accumulator, metrics=columns, name="sequence").iloc[0]
     scores: dict[str, float | int] = {
-        name: int(found[column]) if column.startswith("num_") else float(found[column])
+        name: int(summary[column]) if column.startswith("num_") else float(summary[column])
         for name, column in _NAMES.items()
     }
     return {**scores, "MOTP": 1 - scores["MOTP"]}

@@ -1,4 +1,4 @@
-"""Finds ground truth and results of sequences, in whatever sensible layout they lie, and reads what belongs to them."""
+"""Finds ground truth and results of sequences in all common folder layouts, and reads their `seqinfo.ini`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from motserve.results.run_folder import is_numbered_run
 from motserve.video.images.seqinfo import read_seqinfo
 
 COMBINED: Final = "combined"
-"""What stands in place of a sequence's name for all of them together."""
+"""Name used in place of a sequence's name for all sequences together."""
 
 _TRUTH = Path("gt") / "gt.txt"
-_RUN = "tracks"  # what `motserve track` calls its result, whose folder has the name of the video
+_RUN = "tracks"  # name of the result of `motserve track`, whose folder has the name of the video
 _KIT = "data"  # subfolder of results in the layout of the benchmarks' kit
 _MOST_NAMED = 8
 _NUMBER = re.compile(r"-\d+$")
@@ -36,7 +36,7 @@ class TruthFile:
         path: The file.
         frames: Length of the sequence by its `seqinfo.ini`; None without one.
         rate_hz: Frame rate in Hz by its `seqinfo.ini`; None without one.
-        size: Width and height of a picture in pixels by its `seqinfo.ini`; None where it does not say.
+        size: Width and height of a frame in pixels by its `seqinfo.ini`; None if it gives none.
     """
 
     name: str
@@ -47,7 +47,7 @@ class TruthFile:
 
     @property
     def folder(self) -> Path | None:
-        """Folder of the sequence, None where the ground truth lies alone."""
+        """Folder of the sequence; None if the ground truth is a single file."""
         return self.path.parent.parent if self.path.parts[-2:] == _TRUTH.parts else None
 
 
@@ -57,33 +57,33 @@ def find_truth(path: Path, only: Collection[str] = ()) -> dict[str, TruthFile]:
     Args:
         path: A file; the folder of a sequence; or a folder that holds `<sequence>/gt/gt.txt` or `<sequence>.txt`,
             itself or in its subfolders (as `MOT17/train/MOT17-02/gt/gt.txt`).
-        only: Names of the sequences wanted; all where it is empty.
+        only: Names of the sequences to find; empty for all.
 
     Returns:
         The sequences by name, in order of their names.
 
     Raises:
-        NotFound: Nothing is at the path, or a wanted sequence is not there.
+        NotFound: The path does not exist, or a sequence of `only` is missing.
         InvalidData: The folder holds no ground truth, the same sequence twice, or a broken `seqinfo.ini`.
     """
     if path.is_file():
-        found = [_with_name(path.parent) / path.name]
+        files = [_with_name(path.parent) / path.name]
     elif path.is_dir():
-        found = next(filter(None, (_truth_below(_with_name(path), depth) for depth in range(3))), [])
+        files = next(filter(None, (_truth_below(_with_name(path), depth) for depth in range(3))), [])
     else:
         raise NotFound(f"there is no ground truth at {path}: no such file or folder")
-    if not found:
+    if not files:
         raise InvalidData(
-            f"{path} holds no ground truth: looked for gt/gt.txt, <sequence>/gt/gt.txt and <sequence>.txt, found "
+            f"{path} holds no ground truth: searched gt/gt.txt, <sequence>/gt/gt.txt and <sequence>.txt, found "
             f"{_content(path)}"
         )
     sequences: dict[str, Path] = {}
-    for file in found:
+    for file in files:
         name = _with_name(file.parent.parent).name if file.parts[-2:] == _TRUTH.parts else file.stem
         if name == COMBINED:
-            raise InvalidData(f"{file}: no sequence can be called {COMBINED}, the name of all together; rename it")
+            raise InvalidData(f"{file}: {COMBINED} is reserved for all sequences together; rename the sequence")
         if name in sequences:
-            raise InvalidData(f"ground truth of {name} is there twice: {sequences[name]} and {file}")
+            raise InvalidData(f"there are two ground truths of {name}: {sequences[name]} and {file}")
         sequences[name] = file
     _require(only, sequences, f"ground truth in {path}")
     return {name: _describe(name, sequences[name]) for name in sorted(sequences) if not only or name in only}
@@ -98,11 +98,11 @@ def find_results(path: Path, names: Collection[str]) -> dict[str, Path]:
         names: Names of the sequences.
 
     Returns:
-        The file of each.
+        The file of each sequence.
 
     Raises:
-        NotFound: Nothing is at the path.
-        InvalidData: A sequence has no result or several.
+        NotFound: The path does not exist.
+        InvalidData: A sequence has no result, or more than one.
     """
     if path.is_file():
         if len(names) != 1:
@@ -110,20 +110,20 @@ def find_results(path: Path, names: Collection[str]) -> dict[str, Path]:
         return dict.fromkeys(names, path)
     if not path.is_dir():
         raise NotFound(f"there is neither a file nor a folder {path}")
-    found = {name: _result_files(path, name, alone=len(names) == 1) for name in names}
-    missing = [name for name in names if not found[name]]
+    results = {name: _result_files(path, name, alone=len(names) == 1) for name in names}
+    missing = [name for name in names if not results[name]]
     if missing:
         raise InvalidData(
-            f"{path} has no file of {_named(missing)}: looked for {missing[0]}{{{','.join(SUFFIXES.values())}}} and "
-            f"{missing[0]}/{_RUN}.*, found {_content(path)}; --sequences chooses what is scored"
+            f"{path} has no file of {_named(missing)}: searched {missing[0]}{{{','.join(SUFFIXES.values())}}} and "
+            f"{missing[0]}/{_RUN}.*, found {_content(path)}; --sequences selects what is scored"
         )
-    for name, files in found.items():
+    for name, files in results.items():
         if len(files) > 1:
             raise InvalidData(
-                f"the file of {name} is there {'twice' if len(files) == 2 else f'{len(files)} times'}: "
-                f"{' and '.join(map(str, files[:2]))}; remove what is not meant, or give the folder of one run"
+                f"there are {len(files)} files of {name}, such as "
+                f"{' and '.join(map(str, files[:2]))}; remove all but one, or give the folder of one run"
             )
-    return {name: files[0] for name, files in found.items()}
+    return {name: files[0] for name, files in results.items()}
 
 
 def _truth_below(path: Path, depth: int) -> list[Path]:
@@ -135,14 +135,14 @@ def _truth_below(path: Path, depth: int) -> list[Path]:
 
 
 def _with_name(folder: Path) -> Path:
-    """Return a folder as a path that ends with its name, which `.` and `..` do not; links keep theirs."""
+    """Return a path that ends with the name of the folder, also for `.` and `..`; links keep their names."""
     return folder if folder.name not in ("", "..") else folder.resolve()
 
 
 def _result_files(path: Path, name: str, alone: bool) -> list[Path]:
     runs = [folder for folder in path.glob(f"{glob.escape(name)}-*") if folder.name.rpartition("-")[2].isdecimal()]
     places = [path / name, path / _KIT / name, *([path / _RUN] if alone else [])]
-    # a sequence may itself be named as motserve's own results are
+    # the name of a sequence may look like that of a result of motserve
     files = dict.fromkeys(file for place in places for file in _with_suffixes(place))
     own = [file for file in _with_suffixes(path / name / _RUN) if not _is_later_run(file)]
     later = [file for folder in runs for file in _with_suffixes(folder / _RUN) if _is_later_run(file)]
@@ -155,9 +155,9 @@ def _with_suffixes(place: Path) -> list[Path]:
 
 
 def _is_later_run(file: Path) -> bool:
-    """Tell whether tracks are in a folder that got a number because there was one of an earlier run already.
+    """Return whether the folder of tracks has a number because the folder of an earlier run existed.
 
-    What the folder is called does not tell: `A-2` may be the second run of `A`, or the first of another sequence.
+    The name alone does not decide: `A-2` may be the second run of `A`, or the first of another sequence.
     """
     data = (stamp_of(file) or {}).get("data") if _NUMBER.search(file.parent.name) else None
     return isinstance(data, dict) and any(is_numbered_run(file.parent.name, video) for video in data)
@@ -173,10 +173,10 @@ def _describe(name: str, path: Path) -> TruthFile:
     return TruthFile(name, path, frames, info.rate_hz, info.size)
 
 
-def _require(wanted: Iterable[str], found: Mapping[str, object], what: str) -> None:
-    missing = [name for name in wanted if name not in found]
+def _require(names: Iterable[str], available: Mapping[str, object], what: str) -> None:
+    missing = [name for name in names if name not in available]
     if missing:
-        raise NotFound(f"no {what} of {_named(missing)}; there is {_named(found)}")
+        raise NotFound(f"no {what} of {_named(missing)}; available: {_named(available)}")
 
 
 def _content(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Reads data sets in the layout of YOLO: `data.yaml`, pictures in `images/`, a text file for each in `labels/`."""
+"""Reads data sets in YOLO layout: `data.yaml`, pictures in `images/`, one text file per picture in `labels/`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from motserve.lab.evaluation.detection import ImageTruth
 from motserve.video.images.image_header import IMAGE_SUFFIXES, image_size
 
 _COLUMNS = 5  # class, centre x, centre y, width, height
-_OTHER_PICTURES = frozenset({".avif", ".bmp", ".heic", ".tif", ".tiff", ".webp"})  # to pass over them moves the score
+_OTHER_PICTURES = frozenset(
+    {".avif", ".bmp", ".heic", ".tif", ".tiff", ".webp"}
+)  # skipping them would change the score
 _EXIF = b"Exif\0\0"
-_HEAD_BYTES = 65536  # in which it stands
+_HEAD_BYTES = 65536  # that contain it
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class YoloData:
 
     Attributes:
         images: Paths of the pictures, in order of their names.
-        truth: What is to be found in each.
+        truth: Ground truth of each picture.
         names: Name of each class index.
         labels: Paths of the label files that exist.
     """
@@ -45,12 +47,12 @@ def read_yolo(data: Path, split: str) -> YoloData:
     """Read a split.
 
     Args:
-        data: The `data.yaml`: `path` (relative to the file itself), `names`, and for each split a folder, a text file
-            of paths, or a list of these.
+        data: The `data.yaml` with `path` (relative to the file itself), `names`, and for each split a folder, a text
+            file of paths, or a list of these.
         split: Name of the split, such as `val`.
 
     Returns:
-        Pictures and labels. A picture without a label file shows nothing that is to be found.
+        Pictures and labels. A picture without a label file has no objects.
 
     Raises:
         NotFound: There is no such file or folder.
@@ -74,7 +76,7 @@ def read_yolo(data: Path, split: str) -> YoloData:
         places = [root / local_path(source) for source in sources]
     except ValueError as error:
         raise InvalidData(f"{data}: {error}") from error
-    # a picture that two sources name counts once
+    # a picture in two sources counts once
     images = list(dict.fromkeys(image for place in places for image in _images(place, root)))
     if not images:
         raise InvalidData(f"{data}: {split} has no pictures ({', '.join(IMAGE_SUFFIXES)}) in {sources}")
@@ -122,14 +124,14 @@ def _read_truth(image: Path, label: Path, names: Mapping[int, str]) -> ImageTrut
 
 
 def _upright_size(image: Path) -> tuple[int, int]:
-    """Return width and height of a picture as it is seen: labels are made on it turned as its Exif data say."""
+    """Return width and height of a picture after rotation by its Exif data, as labels refer to it."""
     try:
         data = image.read_bytes()
     except OSError as error:
         raise NotFound(f"picture {image} cannot be read: {error.strerror}") from error
     size = image_size(data)
     if size is None:
-        raise InvalidData(f"{image} is no complete JPEG or PNG image")
+        raise InvalidData(f"{image} is not a complete JPEG or PNG image")
     if _EXIF not in data[:_HEAD_BYTES]:
         return size
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -153,7 +155,7 @@ def _read_row(line: str, where: str, names: Mapping[int, str]) -> list[float]:
     except ValueError as error:
         raise InvalidData(f"{where}: a field is not a number: {line[:80]!r}") from error
     if len(row) != _COLUMNS or not all(0 <= value <= 1 for value in row[1:]):
-        raise InvalidData(f"{where}: class, centre x, centre y, width and height in [0, 1] are needed: {line[:80]!r}")
+        raise InvalidData(f"{where}: expected class, centre x, centre y, width and height in [0, 1]: {line[:80]!r}")
     if row[0] not in names:
         raise InvalidData(f"{where}: class {row[0]:g} is unknown; the data set has {', '.join(map(str, names))}")
     return row

@@ -1,1 +1,1 @@
-"""Runs that produce numbers: models over data, their outputs kept, scored, compared, searched and recorded."""
+"""Experiments: run models over data, cache their outputs, score the results and log them."""

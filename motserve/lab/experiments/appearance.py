@@ -1,4 +1,4 @@
-"""Embeddings of people in a video, each computed once and kept: linking again with other settings takes no network."""
+"""Cached embeddings of people in a video: linking with other settings does not run the network again."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from motserve.types import FloatArray
 
 
 class Appearance:
-    """Answers what people in a video look like, from the cache where it can. Use it as a context manager.
+    """Embeds people of a video, or reads their embeddings from the cache. Use it as a context manager.
 
-    New embeddings are kept when it closes without an error.
+    New embeddings are stored when it closes without an error.
 
     Args:
-        footage: The video; decoded only where an embedding is missing.
-        models: The embedder; loaded only then.
-        cache: Where embeddings are kept.
+        footage: The video; decoded only if an embedding is missing.
+        models: The embedder; loaded only if an embedding is missing.
+        cache: Cache of embeddings.
     """
 
     def __init__(self, footage: Footage, models: Models, cache: Cache) -> None:
@@ -31,25 +31,25 @@ class Appearance:
         self._key = {"video": footage.sha256, **models.embedding_key()}
         names, vectors = cache.load_embeddings(self._key) or ([], np.empty((0, 0), np.float32))
         self._known = dict(zip(names, vectors, strict=True))
-        self._kept = len(self._known)
+        self._stored_count = len(self._known)
 
     def at(self, frame: int) -> EmbedFrameBoxes:
-        """Return what embeds boxes of a frame."""
+        """Return the function that embeds boxes of a frame."""
 
-        async def look(boxes: FloatArray) -> FloatArray:
+        async def embed(boxes: FloatArray) -> FloatArray:
             return self._embed(frame, boxes)
 
-        return look
+        return embed
 
     def close(self) -> None:
-        """Keep what is new and release the video."""
-        if len(self._known) > self._kept:
+        """Store new embeddings and release the video."""
+        if len(self._known) > self._stored_count:
             self._cache.store_embeddings(self._key, list(self._known), np.stack(list(self._known.values())))
-            self._kept = len(self._known)
+            self._stored_count = len(self._known)
         self._footage.close()
 
     def _embed(self, frame: int, boxes: FloatArray) -> FloatArray:
-        # a box is known by its very bits: tracking is deterministic, and another box is another crop
+        # the exact bits of a box identify it: tracking is deterministic, and another box is another crop
         names = [f"{frame}:{box.tobytes().hex()}" for box in np.ascontiguousarray(boxes, np.float32)]
         missing = [row for row, name in enumerate(names) if name not in self._known]
         if missing:

@@ -1,7 +1,7 @@
-"""Keeps what networks said of pictures in Parquet files, so that the next experiment takes seconds.
+"""Caches detections and embeddings in Parquet files, so that the next experiment takes seconds.
 
-A file is found by a key over everything that its content depends on: the pictures, the weights, the settings, the
-versions of the libraries. Nothing is ever overwritten by something else, so there is nothing to invalidate.
+The key of a file covers everything that its content depends on: pictures, weights, settings and library versions. A
+changed input makes another key, so nothing has to be invalidated.
 """
 
 from __future__ import annotations
@@ -39,53 +39,53 @@ _DETECTIONS: Final = pa.schema(
 
 
 class Cache:
-    """Detections and embeddings on disk. What cannot be read or written is computed again, with a warning.
+    """Detections and embeddings on disk. Files that cannot be read or written cause a warning and are computed again.
 
     Args:
-        folder: Where the files lie; made when the first is written.
+        folder: Folder of the files; made when the first is written.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def path(self, kind: str, key: Mapping[str, Any]) -> Path:
-        """Return where the file of a key lies, whether it is there or not."""
+        """Return the path of the file of a key, whether it exists or not."""
         text = json.dumps({"format": _FORMAT, "kind": kind, **key}, sort_keys=True)
         return self._folder / kind / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.parquet"
 
     def load_detections(self, key: Mapping[str, Any]) -> tuple[list[Detections], NDArray[np.float64], Any] | None:
-        """Return the detections of each frame, the timestamps in seconds and what was noted; None if not kept."""
+        """Return the detections of each frame, the timestamps in seconds and the notes; None if not cached."""
         return self._load(self.path("detections", key), _detections_in)
 
     def store_detections(
         self, key: Mapping[str, Any], detections: list[Detections], timestamps: NDArray[np.float64], notes: Any
     ) -> None:
-        """Keep the detections of each frame of a video or of each picture of a set.
+        """Store the detections of each frame of a video or of each picture of a set.
 
         Args:
-            key: What they depend on.
+            key: What the detections depend on.
             detections: A `Detections` for each frame.
             timestamps: `(n,)` float64, presentation time of each frame in seconds.
-            notes: Anything else to keep with them, as JSON can hold it.
+            notes: Any other JSON value to store with them.
         """
         columns = [
             pa.array(timestamps),
             *(
-                pa.array([np.ravel(getattr(found, name)) for found in detections], _DETECTIONS.field(name).type)
+                pa.array([np.ravel(getattr(frame, name)) for frame in detections], _DETECTIONS.field(name).type)
                 for name in ("boxes", "scores", "classes")
             ),
         ]
         self._write(self.path("detections", key), pa.Table.from_arrays(columns, schema=_DETECTIONS), key, notes)
 
     def load_embeddings(self, key: Mapping[str, Any]) -> tuple[list[str], FloatArray] | None:
-        """Return the names of crops and their embeddings `(n, d)`; None if not kept."""
+        """Return the names of crops and their embeddings `(n, d)`; None if not cached."""
         return self._load(self.path("embeddings", key), _embeddings_in)
 
     def store_embeddings(self, key: Mapping[str, Any], crops: list[str], embeddings: FloatArray) -> None:
-        """Keep embeddings.
+        """Store embeddings.
 
         Args:
-            key: What they depend on.
+            key: What the embeddings depend on.
             crops: A name for each crop.
             embeddings: `(n, d)` float32, d at least 1.
         """
@@ -97,10 +97,10 @@ class Cache:
         if not path.is_file():
             return None
         try:
-            with path.open("rb") as file:  # Arrow takes no name that is not UTF-8
+            with path.open("rb") as file:  # Arrow accepts only UTF-8 names
                 return parse(pq.read_table(file, page_checksum_verification=True))
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            logger.warning("%s cannot be read and is made anew: %s", path, error)
+            logger.warning("%s cannot be read and is computed again: %s", path, error)
             return None
 
     def _write(self, path: Path, table: Any, key: Mapping[str, Any], notes: Any) -> None:
@@ -111,7 +111,7 @@ class Cache:
             with replacing(path) as partial, partial.open("wb") as file:
                 pq.write_table(table, file, compression="zstd", write_page_checksum=True)
         except OSError as error:
-            logger.warning("%s cannot be kept, so the next run computes it again: %s", path, error)
+            logger.warning("%s cannot be written, so the next run computes it again: %s", path, error)
 
 
 def _detections_in(table: Any) -> tuple[list[Detections], NDArray[np.float64], Any]:
@@ -131,5 +131,5 @@ def _embeddings_in(table: Any) -> tuple[list[str], FloatArray]:
 
 
 def open_cache(config: Config) -> Cache:
-    """Return the cache that a configuration names; its folder may be deleted at any time."""
+    """Return the cache in `cache_dir` of a configuration; its folder may be deleted at any time."""
     return Cache(config.cache_dir / "experiments")

@@ -1,4 +1,4 @@
-"""Labelled embeddings to calibrate an embedder on: crops of a data set, or people in videos with ground truth."""
+"""Labelled embeddings for calibration: crops of a data set, or people in videos with ground truth."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _FALLBACK_RATE_HZ = 30.0
 
 @dataclass(frozen=True, slots=True)
 class LabelledEmbeddings:
-    """Embeddings whose people are known.
+    """Embeddings with known identities.
 
     Attributes:
-        embeddings: `(n, d)` float32, unit vectors, in the order of time where there is one.
+        embeddings: `(n, d)` float32, unit vectors, in order of time if there is one.
         identities: `(n,)` int64.
-        places: `(n,)` int64, camera or video.
-        data: Checksums of what they come from, for the stamp on a result.
+        cameras: `(n,)` int64, camera or video of each.
+        data: Checksums of their source, for the provenance of a result.
     """
 
     embeddings: FloatArray
     identities: IntArray
-    places: IntArray
+    cameras: IntArray
     data: dict[str, Any]
 
 
@@ -55,22 +55,22 @@ def embeddings_in_folder(
 
     Args:
         root: Folder of crops named as in Market-1501.
-        people: Whom to take; None for all.
+        people: IDs of the people to use; None for all.
         models: The embedder.
-        cache: Where embeddings are kept.
-        progress: Told how embedding goes.
+        cache: Cache of embeddings.
+        progress: Called with the progress of embedding.
 
     Raises:
         NotFound: There is no such folder.
         InvalidData: It holds no crops of these people, or one cannot be read.
     """
     table = read_labelled(root)
-    wanted = table.identities > 0
+    selected = table.identities > 0
     if people is not None:
-        wanted &= np.isin(table.identities, list(people))
-    rows = np.flatnonzero(wanted)
+        selected &= np.isin(table.identities, list(people))
+    rows = np.flatnonzero(selected)
     if not len(rows):
-        raise InvalidData(f"{root} holds no crops of the people asked for")
+        raise InvalidData(f"{root} holds no crops of the selected people")
     table = CropTable(tuple(table.paths[row] for row in rows), table.identities[rows], table.cameras[rows])
     described = describe_files(table.paths, root)
     embeddings = embed_crops(table, described["sha256"], models, cache, root.name, progress)
@@ -80,46 +80,46 @@ def embeddings_in_folder(
 def embeddings_in_videos(
     truths: Mapping[str, TruthFile], videos: Path | None, config: Config, cache: Cache, progress: Progress
 ) -> LabelledEmbeddings:
-    """Embed the people of videos now and then, where ground truth says that they can be seen well.
+    """Embed the people of videos at intervals, where they are clearly visible by the ground truth.
 
     Args:
         truths: Sequences.
-        videos: Folder of the videos, where they do not lie beside the ground truth.
+        videos: Folder of the videos, if they are not beside the ground truth.
         config: `evaluation.calibration.every_s` and `reid` are used.
-        cache: Where embeddings are kept.
-        progress: Told how embedding goes.
+        cache: Cache of embeddings.
+        progress: Called with the progress of embedding.
 
     Raises:
-        NotFound: There is no video of a sequence.
-        InvalidData: Nobody in them can be seen well.
+        NotFound: The video of a sequence is missing.
+        InvalidData: No person in them is clearly visible.
     """
-    embeddings, identities, places = [], [], []
+    embeddings, identities, cameras = [], [], []
     data: dict[str, Any] = {}
-    for place, (name, truth) in enumerate(truths.items()):
+    for camera, (name, truth) in enumerate(truths.items()):
         footage = Footage(find_video(truth, videos), config.video, truth)
         table = read_mot(truth.path)
         people = table.part(_counted(table, rules_for(name, table)))
         with footage.open() as source:
             rate_hz = truth.rate_hz or source.info.rate_hz or _FALLBACK_RATE_HZ
         step = max(1, round(rate_hz * config.evaluation.calibration.every_s))
-        wanted = range(0, int(people.frames.max(initial=-1)) + 1, step)
+        sampled = range(0, int(people.frames.max(initial=-1)) + 1, step)
         with Appearance(footage, Models(config), cache) as appearance:
-            for frame in wanted:
-                there = _tracks(people.part(people.frames == frame))
-                good = there.part(np.flatnonzero(trusted(there, config.reid.trust, footage.size)))
-                if len(good):
-                    embeddings.append(asyncio.run(_ask(appearance.at(frame), good.boxes)))
-                    identities.append(good.ids)
-                    places.append(np.full(len(good), place))
-                progress(name, frame + 1, wanted.stop)
+            for frame in sampled:
+                present = _tracks(people.part(people.frames == frame))
+                visible = present.part(np.flatnonzero(trusted(present, config.reid.trust, footage.size)))
+                if len(visible):
+                    embeddings.append(asyncio.run(_embed(appearance.at(frame), visible.boxes)))
+                    identities.append(visible.ids)
+                    cameras.append(np.full(len(visible), camera))
+                progress(name, frame + 1, sampled.stop)
         data[name] = {"ground_truth": describe_files([truth.path]), "video": footage.sha256}
     if not embeddings:
-        raise InvalidData("nobody in the videos can be seen well enough to be looked at (reid.trust)")
-    return LabelledEmbeddings(np.concatenate(embeddings), np.concatenate(identities), np.concatenate(places), data)
+        raise InvalidData("no person in the videos is visible well enough to be embedded (reid.trust)")
+    return LabelledEmbeddings(np.concatenate(embeddings), np.concatenate(identities), np.concatenate(cameras), data)
 
 
-async def _ask(look: EmbedFrameBoxes, boxes: FloatArray) -> FloatArray:
-    return await look(boxes)
+async def _embed(embed: EmbedFrameBoxes, boxes: FloatArray) -> FloatArray:
+    return await embed(boxes)
 
 
 def _counted(table: MotTable, rules: Rules) -> BoolArray:
@@ -128,6 +128,6 @@ def _counted(table: MotTable, rules: Rules) -> BoolArray:
 
 def _tracks(people: MotTable) -> Tracks:
     n = len(people)
-    # who is hidden cannot be seen well
+    # visibility stands in for confidence: an occluded person is not clearly visible
     scores = np.where(people.visibility < 0, 1.0, people.visibility).astype(np.float32)
     return Tracks(people.ids, people.boxes, scores, np.zeros(n, np.int64), np.arange(n))

@@ -1,4 +1,4 @@
-"""Embeddings of the crops of a re-identification data set, kept from an earlier run or made now, and their scores."""
+"""Embeddings of the crops of a re-identification data set, cached or computed, and their retrieval scores."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from motserve.types import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class CropSet:
-    """Queries and gallery of a data set, junk left out.
+    """Queries and gallery of a data set, without junk.
 
     Attributes:
         root: Folder of the data set.
-        protocol: What is compared with what.
+        protocol: Query/gallery protocol.
         query: The queries.
         gallery: The gallery.
-        data: Checksums of both, for the stamp on a result.
+        data: Checksums of both, for the provenance of a result.
     """
 
     root: Path
@@ -42,24 +42,24 @@ class CropSet:
 
 
 def load_crops(root: Path, protocol: Protocol, people: Collection[int] | None = None) -> CropSet:
-    """Find the crops of a data set and check that all are there.
+    """Find the crops of a data set and check that they are complete.
 
     Args:
         root: Folder of the data set.
-        protocol: What is compared with what.
-        people: The only people of it that count; None for all and for those whom nobody looks for.
+        protocol: Query/gallery protocol.
+        people: IDs of the only people to use; None for all, including distractors.
 
     Raises:
-        NotFound: The folder is not there or has another layout.
-        InvalidData: A name or a line of a list is malformed, or queries or gallery are nothing but junk.
+        NotFound: The folder does not exist or has another layout.
+        InvalidData: A name or a line of a list is malformed, or all queries or all of the gallery are junk.
     """
     query, gallery = (table.without_junk() for table in read_protocol(root, protocol))
     if people is not None:
         query, gallery = query.of_people(people), gallery.of_people(people)
-    for part, table in (("queries", query), ("gallery", gallery)):
+    for part, table in (("queries", query), ("gallery crops", gallery)):
         if not len(table):
-            whom = "junk, whose identity is -1" if people is None else f"others than the {len(people)} people given"
-            raise InvalidData(f"{root}: {part} of nothing but {whom}; there is nobody to find")
+            reason = "only junk (identity -1)" if people is None else f"none of the {len(people)} selected people"
+            raise InvalidData(f"{root}: the {part} contain {reason}; nothing can be scored")
     data = {"query": describe_files(query.paths, root), "gallery": describe_files(gallery.paths, root)}
     return CropSet(root, protocol, query, gallery, data)
 
@@ -71,17 +71,17 @@ def score_embedder(
 
     Args:
         crops: The data set.
-        models: The embedder; loaded only where embeddings are not in the cache.
-        cache: Where embeddings are kept.
-        rerank: Score the re-ranked gallery as well.
-        progress: Told how embedding goes.
+        models: The embedder; loaded only if embeddings are not in the cache.
+        cache: Cache of embeddings.
+        rerank: Also score with k-reciprocal re-ranking.
+        progress: Called with the progress of embedding.
 
     Returns:
-        The scores, and those after re-ranking, None where that was not asked for.
+        The scores, and those after re-ranking, None without `rerank`.
 
     Raises:
         InvalidData: A crop cannot be read, or no query can be scored.
-        WeightsUnavailable: The embedder's weights cannot be had.
+        WeightsUnavailable: The embedder's weights are not available.
     """
     settings = models.config.evaluation
     query, gallery = (
@@ -98,24 +98,24 @@ def score_embedder(
 def embed_crops(
     table: CropTable, sha256: str, models: Models, cache: Cache, name: str, progress: Progress = silent
 ) -> FloatArray:
-    """Embed crops, or take what the cache holds of the same crops, weights and settings.
+    """Embed crops, or read the embeddings of the same crops, weights and settings from the cache.
 
     Args:
         table: The crops.
         sha256: Checksum over them and their names.
         models: The embedder.
-        cache: Where embeddings are kept.
-        name: What progress calls them.
-        progress: Told of each batch; not called when the cache answers.
+        cache: Cache of embeddings.
+        name: Name of the crops in progress reports.
+        progress: Called after each batch; not called when the cache has the result.
 
     Returns:
         `(n, d)` float32 unit vectors, in the order of the table.
     """
     key = {"crops": sha256, **models.embedding_key()}
     names = [readable(path.name) for path in table.paths]
-    kept = cache.load_embeddings(key)
-    if kept is not None and kept[0] == names:
-        return kept[1]
+    cached = cache.load_embeddings(key)
+    if cached is not None and cached[0] == names:
+        return cached[1]
     batch = models.config.reid.batch_size
     parts = []
     for start in range(0, len(table), batch):

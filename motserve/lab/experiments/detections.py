@@ -1,4 +1,4 @@
-"""The detections of a sequence: read from a file, kept from an earlier run, or made by a detector now."""
+"""The detections of a sequence: read from a file, from the cache, or computed by the detector."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from motserve.results import read_mot
 from motserve.types import Detections
 
 Progress = Callable[[str, int, int | None], None]
-"""Told which sequence is in work, how many of its frames are done, and of how many where that is known."""
+"""Callback of progress: name of the active sequence, frames done, total frames or None where not known."""
 
 
 def silent(name: str, done: int, total: int | None) -> None:
-    """Tell nobody."""
+    """Ignore progress."""
 
 
 PERSON: Final[Mapping[int, str]] = {0: "person"}
-_LEAST_SIDE = 1.0  # pixels; detectors drop thinner boxes as well, which show nobody
+_LEAST_SIDE = 1.0  # pixels; detectors drop thinner boxes too, which cannot show a person
 
 
 @dataclass(frozen=True, slots=True)
 class DetectedVideo:
-    """What was seen in each frame of a sequence.
+    """Detections of each frame of a sequence.
 
     Attributes:
         name: Name of the sequence.
@@ -44,9 +44,9 @@ class DetectedVideo:
         timestamps: `(n,)` float64, presentation time of each frame in seconds.
         rate_hz: Nominal frame rate in Hz; None where it is not known.
         class_names: Name of each class index.
-        source: Where the detections come from, for the stamp on a result.
-        first: Frame of the video that the first of these is, where they are a part of it.
-        every: Frames of the video from one of these to the next.
+        source: Where the detections come from, for the provenance of a result.
+        first: Frame of the video of the first detections, where they cover a part of it.
+        every: Step between these frames, in frames of the video.
     """
 
     name: str
@@ -62,34 +62,34 @@ class DetectedVideo:
         return len(self.detections)
 
     def frame_of(self, index: int) -> int:
-        """Return the frame of the video that one of these is."""
+        """Return the frame of the video with an index in this sequence."""
         return self.first + self.every * index
 
 
-def read_detections(path: Path, truth: TruthFile, config: Config, least: int = 0) -> DetectedVideo:
-    """Read detections from MOTChallenge text, all of them people.
+def read_detections(path: Path, truth: TruthFile, config: Config, min_frames: int = 0) -> DetectedVideo:
+    """Read detections from MOTChallenge text; all of them are people.
 
     Args:
         path: The file.
-        truth: Ground truth of the sequence: its length and rate. Without a length it ends at the last row; without a
-            rate it has that of an image folder.
-        config: `evaluation.detection_scores` says how scores become confidences; `detector.confidence` is the least
-            confidence that counts, as with a detector.
-        least: Frames that a sequence without a length has at least, because its ground truth speaks of them.
+        truth: Ground truth of the sequence, with its length and rate. Without a length the sequence ends at the last
+            row; without a rate it has the rate of an image folder.
+        config: `evaluation.detection_scores` sets how scores become confidences; detections below
+            `detector.confidence` are dropped, as with a detector.
+        min_frames: Minimum length of a sequence without a length, from the last frame of its ground truth.
 
     Returns:
-        The detections, frame k at k / rate seconds. Their `source` says how the scores were read.
+        The detections, frame k at k / rate seconds. Their `source` records how the scores were converted.
 
     Raises:
         NotFound: There is no such file.
-        InvalidData: A row is malformed, a score is no confidence though it is to be one, or a frame is behind the end.
+        InvalidData: A row is malformed, a score is not a confidence but read as one, or a frame is after the end.
     """
     table = read_mot(path)
-    frames = truth.frames or max(least, int(table.frames.max()) + 1 if len(table) else 0)
-    behind = np.flatnonzero(table.frames >= frames)
-    if len(behind):
-        line = table.lines[behind].min()
-        raise InvalidData(f"{table.name}, line {line}: frame behind the end of {truth.name}, which has {frames}")
+    frames = truth.frames or max(min_frames, int(table.frames.max()) + 1 if len(table) else 0)
+    beyond = np.flatnonzero(table.frames >= frames)
+    if len(beyond):
+        line = table.lines[beyond].min()
+        raise InvalidData(f"{table.name}, line {line}: frame after the end of {truth.name}, which has {frames}")
     scale = choose_scale(table.scores, config.evaluation)
     scores = to_confidences(table, scale)
     is_counted = (scores >= np.float32(config.detector.confidence)) & (table.ltwh[:, 2:] >= _LEAST_SIDE).all(1)
@@ -110,30 +110,30 @@ def read_detections(path: Path, truth: TruthFile, config: Config, least: int = 0
 def detect_video(
     name: str, footage: Footage, models: Models, cache: Cache, progress: Progress = silent
 ) -> DetectedVideo:
-    """Detect in every frame of a video, or take what the cache holds of the same video, weights and settings.
+    """Detect in every frame of a video, or read the detections of the same video, weights and settings from the cache.
 
     Args:
         name: Name of the sequence.
-        footage: Its pictures.
+        footage: Its frames.
         models: The detector.
-        cache: Where detections are kept.
-        progress: Told of each batch; not called when the cache answers.
+        cache: Cache of detections.
+        progress: Called after each batch; not called when the cache has the result.
 
     Returns:
         The detections.
 
     Raises:
-        InvalidVideo: The video cannot be decoded; then nothing is kept.
+        InvalidVideo: The video cannot be decoded; nothing is cached.
         InvalidData: It is not the video of its sequence.
-        WeightsUnavailable: The detector's weights cannot be had.
+        WeightsUnavailable: The detector's weights are not available.
     """
     key = {"video": footage.sha256, "rate": footage.rate_hz, **models.detection_key()}
     source = {"video": footage.path.name, "sha256": footage.sha256, "weights": models.detector_weights.describe()}
-    kept = cache.load_detections(key)
-    if kept is None:
-        kept = _detect(name, footage, models, progress)
-        cache.store_detections(key, *kept)
-    detections, timestamps, notes = kept
+    cached = cache.load_detections(key)
+    if cached is None:
+        cached = _detect(name, footage, models, progress)
+        cache.store_detections(key, *cached)
+    detections, timestamps, notes = cached
     footage.check((notes["width"], notes["height"]))
     class_names = {int(index): class_name for index, class_name in notes["class_names"].items()}
     return DetectedVideo(name, detections, timestamps, notes["rate_hz"], class_names, source)

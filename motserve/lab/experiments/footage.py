@@ -1,4 +1,4 @@
-"""The pictures behind a sequence: where they lie, what they are, and single frames of them."""
+"""The video of a sequence: finding it, checking it, and random access to its frames."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def find_video(truth: TruthFile, videos: Path | None = None) -> Path:
     """Find the video of a sequence.
 
     Args:
-        truth: Its ground truth. Beside it are looked for the folder of pictures, which is the `imDir` of its
-            `seqinfo.ini` or `img1`, and a video with the sequence's name.
-        videos: Folder that holds `<sequence>.mp4` (or another container) or the folder `<sequence>`; where it is given,
-            nothing beside the ground truth is looked at.
+        truth: Its ground truth. Beside it, the folder of pictures (`imDir` of its `seqinfo.ini`, or `img1`) and a video
+            with the name of the sequence are searched.
+        videos: Folder that holds `<sequence>.mp4` (or another container) or the folder `<sequence>`; it is searched
+            instead of the folder of the ground truth.
 
     Returns:
         A video file or an image folder.
 
     Raises:
-        NotFound: There is none; the message says where it was looked for.
+        NotFound: There is none; the message lists the searched paths.
         InvalidData: The `seqinfo.ini` is malformed.
     """
     folder = videos or truth.folder or truth.path.parent
@@ -52,15 +52,15 @@ def find_video(truth: TruthFile, videos: Path | None = None) -> Path:
             return place
     beside = f"{images}/, " if is_own else ""
     raise NotFound(
-        f"no video of {truth.name}: looked for {beside}{truth.name}.mp4 and its like, and a folder {truth.name}/, in "
-        f"{folder}; give --videos, or --detections to do without"
+        f"no video of {truth.name}: searched {beside}{truth.name}.mp4 (or another container) and {truth.name}/ in "
+        f"{folder}; give --videos, or --detections to need no video"
     )
 
 
 def _check_numbers(images: Sequence[Path]) -> None:
-    """Refuse numbered pictures with a gap: those behind it would be taken for other frames than they are.
+    """Refuse numbered pictures with a gap: pictures after it would be read as wrong frames.
 
-    Numbers that count something else than frames, such as milliseconds, are no matter.
+    Numbers that do not count frames, such as milliseconds, are accepted.
     """
     names = [file.stem for file in images]
     numbers = picture_numbers(names) or sorted(int(name) for name in names if name.isdecimal())
@@ -72,12 +72,12 @@ def _check_numbers(images: Sequence[Path]) -> None:
 
 
 class Footage:
-    """The frames of one video, for random access that mostly goes forward. Close it or use it as a context manager.
+    """Random access to the frames of one video, mostly forwards. Close it or use it as a context manager.
 
     Args:
         path: A video file or an image folder.
         config: Limits on what is decoded.
-        truth: Ground truth of the sequence whose video this shall be; None to take any.
+        truth: Ground truth of the sequence that the video must belong to; None to accept any video.
     """
 
     def __init__(self, path: Path, config: VideoConfig, truth: TruthFile | None = None) -> None:
@@ -88,12 +88,12 @@ class Footage:
         self._truth = truth
         self._opened = False
         self._open = ExitStack()
-        self._walk: Iterator[Frame] | None = None
+        self._frames: Iterator[Frame] | None = None
         self._frame: Frame | None = None
 
     @cached_property
     def sha256(self) -> str:
-        """Checksum of the file; of a folder, that of its pictures and their names."""
+        """Checksum of the file; for a folder, of its pictures and their names."""
         if not self.path.is_dir():
             return str(describe_files([self.path])["sha256"])
         images = list_images(self.path)
@@ -101,33 +101,33 @@ class Footage:
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """Width and height of a picture in pixels; of a video its header is read, no picture decoded.
+        """Width and height of a frame in pixels; for a video file read from its header, without decoding.
 
         Raises:
-            InvalidVideo: It is none.
-            InvalidData: It is not the one of its sequence.
+            InvalidVideo: It is not a video.
+            InvalidData: It is not the video of its sequence.
         """
         with self.open() as source:
             return source.info.width, source.info.height
 
     @property
-    def last_embedded_at(self) -> bool:
-        """Whether anything was made from the pictures, now or in an earlier run whose outcome was kept."""
+    def was_read(self) -> bool:
+        """Whether a result depends on the frames, decoded now or in an earlier run whose result was cached."""
         return self._opened or "sha256" in vars(self)
 
     @property
     def rate_hz(self) -> float | None:
-        """Rate that a folder of pictures has in Hz; None for a video, whose file says it."""
+        """Frame rate of a folder of pictures in Hz; None for a video file, which has its own."""
         return folder_rate_hz(self.path, self._config) if self.path.is_dir() else None
 
     def open(self) -> VideoSource:
-        """Open the video for one walk through its frames.
+        """Open the video for one pass over its frames.
 
-        Pictures of a folder are counted one after the other: ground truth speaks of a whole sequence.
+        Pictures of a folder are numbered consecutively, as the frames of the ground truth are.
 
         Raises:
-            InvalidVideo: It is none, or a picture of a folder is missing by its number.
-            InvalidData: It is not the one of its sequence: not as long, or of another size.
+            InvalidVideo: It is not a video, or the numbers of a folder's pictures have a gap.
+            InvalidData: It is not the video of its sequence: length or picture size differ.
         """
         source = open_video(self.path, self._config, by_number=False)
         self._opened = True
@@ -139,32 +139,32 @@ class Footage:
         return source
 
     def image(self, index: int) -> Image:
-        """Return the picture of a frame; only one is held at a time.
+        """Return the image of a frame; only one is in memory at a time.
 
         Raises:
-            InvalidVideo: The video cannot be decoded up to there.
+            InvalidVideo: The video cannot be decoded up to this frame.
         """
-        if self._frame is None or self._walk is None or index < self._frame.index:
+        if self._frame is None or self._frames is None or index < self._frame.index:
             self.close()
             source = self._open.enter_context(self.open())
-            self._walk = source.frames(index)
-            self._frame = next(self._walk, None)
+            self._frames = source.frames(index)
+            self._frame = next(self._frames, None)
         while self._frame is not None and self._frame.index < index:
-            self._frame = next(self._walk, None)
+            self._frame = next(self._frames, None)
         if self._frame is None:
             raise InvalidVideo(f"{self.path.name} has no frame {index}")
         return self._frame.image
 
     def check(self, size: tuple[int, int]) -> None:
-        """Refuse what is not the video of its sequence.
+        """Check that this is the video of its sequence.
 
         Args:
-            size: Width and height of a picture in pixels. The length is looked at as well, of a folder alone: what
-                containers declare is not always what they hold.
+            size: Width and height of a frame in pixels. The length is checked for a folder only: the length that a
+                container declares is not always true.
 
         Raises:
-            InvalidVideo: A picture of a folder is missing by its number.
-            InvalidData: The folder is not as long as the sequence, or the pictures are of another size.
+            InvalidVideo: The numbers of a folder's pictures have a gap.
+            InvalidData: The length of the folder or the size of the frames differs from the sequence.
         """
         truth = self._truth
         if truth is not None and truth.size not in (None, size):
@@ -184,9 +184,9 @@ class Footage:
             )
 
     def close(self) -> None:
-        """Release the video. Calling it again does nothing; the next `image` opens it anew."""
+        """Release the video. Calling it again does nothing; the next `image` opens it again."""
         self._open.close()
-        self._walk = self._frame = None
+        self._frames = self._frame = None
 
     def __enter__(self) -> Footage:
         return self

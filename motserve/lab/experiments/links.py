@@ -1,4 +1,4 @@
-"""Says which links of tracks to identities were right, by ground truth."""
+"""Judges links of tracks to identities by ground truth."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from motserve.results import MotTable
 from motserve.types import Link, TrackedFrame
 
 _LEAST_IOU: Final = 0.5
-"""Overlap from which on a box shows a person, as in CLEAR."""
+"""Minimum IoU of a box that shows a person, as in CLEAR."""
 
 _ENDS: Final = 5
-"""Frames at either end that tell whom it shows."""
+"""Frames at the beginning or end of a track that decide which person it shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedLink:
-    """A link, and whom it joins.
+    """A link and the people it connects.
 
     Attributes:
-        frame: Frame in which the track begins, from 0.
+        frame: First frame of the track, from 0.
         link: The link.
-        person: Whom the track shows at its beginning, an ID of the ground truth; None for nobody.
-        usual: Whom the identity had shown most of the time before; None for nobody.
-        latest: Whom it had shown last.
+        person: Ground truth ID of the person at the beginning of the track; None for no person.
+        usual: Person that the identity showed in most frames before; None for no person.
+        latest: Person that the identity showed last; None for no person.
     """
 
     frame: int
@@ -41,19 +41,19 @@ class JudgedLink:
 
     @property
     def is_right(self) -> bool:
-        """Whether the identity was this person's."""
+        """Whether the identity belonged to this person."""
         return self.person is not None and self.person in (self.usual, self.latest)
 
 
 def judge_links(frames: Sequence[TrackedFrame], truth: MotTable) -> list[JudgedLink]:
     """Judge every link in the tracks of a video.
 
-    A tracker may take one person for another within a track, and the identity goes with it. What it did is no matter of
-    the link: this is right where the identity had been this person's most of the time, or at last.
+    A tracker may switch from one person to another within a track, and the identity follows. The link is not blamed for
+    that: it is right if the identity showed this person in most frames before, or last.
 
     Args:
         frames: The tracks.
-        truth: The ground truth; every row is taken, counted or not.
+        truth: The ground truth; all rows are used, whatever their flag.
     """
     shown = _shown(frames, truth)
     begins: defaultdict[int, list[int]] = defaultdict(list)
@@ -76,7 +76,7 @@ def judge_links(frames: Sequence[TrackedFrame], truth: MotTable) -> list[JudgedL
 
 
 def _shown(frames: Sequence[TrackedFrame], truth: MotTable) -> list[list[int | None]]:
-    """Return for each frame whom each of its boxes shows."""
+    """Return, for each frame, the person that each box shows."""
     shown = []
     numbers = [frame.index for frame in frames]
     begins, ends = (np.searchsorted(truth.frames, numbers, side=side).tolist() for side in ("left", "right"))

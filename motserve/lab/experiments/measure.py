@@ -1,4 +1,4 @@
-"""What a model scores on one set of data, in the form in which the registry keeps it and compares it."""
+"""Scores of a model on one set of data, in the form that the registry stores and compares."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from motserve.lab.experiments.record import percent
 from motserve.models.registry import Scores
 
 _WHERE = {"weights", "device", "half", "batch_size"}
-"""Settings of a model that say which it is and where it runs; all others must be equal for scores to be compared."""
+"""Settings that select the model and where it runs; scores are comparable only if all other settings are equal."""
 
 
 def measure_detector(config: Config, data: Path, split: str, progress: Progress = silent) -> Scores:
@@ -51,7 +51,7 @@ def measure_tracking(
     benchmark: Benchmark | None = None,
     progress: Progress = silent,
 ) -> Scores:
-    """Score the tracks that the configured models give on sequences: MOTA, IDF1, HOTA.
+    """Score the tracks of the configured models on sequences: MOTA, IDF1, HOTA.
 
     Raises:
         MotserveError: Data or weights are missing or not valid; see `track_and_score`.
@@ -66,11 +66,11 @@ def measure_tracking(
         "tracker": config.tracker.model_dump(mode="json"),
         "reid": config.reid.model_dump(mode="json", exclude=_WHERE),
     }
-    # the tracks are the work of the other networks too, and those may be others by now
+    # the tracks depend on the other networks too, which may have changed since
     settings["with"] = {
         role: weights["sha256"] for role, weights in evaluation.weights.items() if role != "detector" and weights
     }
-    # not all that is said of the detections: that tells the detector too, which is what is compared
+    # only the checksum of the video: the other details name the detector, which is what is compared
     data = {
         name: {"ground_truth": one["ground_truth"], "video": one["detections"]["sha256"]}
         for name, one in evaluation.data.items()
@@ -85,14 +85,14 @@ def measure_embedder(
     progress: Progress = silent,
     people: Collection[int] | None = None,
 ) -> Scores:
-    """Score the configured embedder on a data set of crops: Rank-1, mAP, mINP and the rest of the CMC.
+    """Score the configured embedder on a data set of crops: CMC, mAP and mINP.
 
     Args:
-        config: The embedder, and the cache of what it said earlier.
+        config: The configuration of embedder and cache.
         root: Folder of the data set.
-        protocol: What is compared with what.
-        progress: Told how embedding goes.
-        people: The only people of the data set that count; None for all.
+        protocol: Query/gallery protocol.
+        progress: Called with the progress of embedding.
+        people: IDs of the only people to use; None for all.
 
     Raises:
         MotserveError: Data or weights are missing or not valid; see `score_embedder`.
@@ -108,7 +108,7 @@ def measure_embedder(
 
 
 def _known(scores: Mapping[str, float], names: Collection[str]) -> dict[str, float]:
-    """Choose scores by name, without those that do not exist, such as of pictures on which nothing is to be found."""
+    """Select scores by name, without those that are not finite, such as those of pictures without objects."""
     return {name: value for name, value in scores.items() if name in names and isfinite(value)}
 
 

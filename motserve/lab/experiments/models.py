@@ -1,4 +1,4 @@
-"""Detector and embedder of an experiment, found at once but loaded only when something is not in the cache."""
+"""Detector and embedder of an experiment; loaded only if a result is not in the cache."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+import motserve
 from motserve.base import DetectorBase
 from motserve.config import Config
 from motserve.detection import build_detector
@@ -23,7 +24,7 @@ _EMBEDDING_LIBRARIES: Final = ("torch", "torchvision", "onnxruntime")
 _PICTURE_LIBRARIES: Final = ("av", "opencv-python", "opencv-python-headless")
 _WEIGHTS_KEYS: Final = {"weights"}  # the checksum stands for them
 _EMBEDDING_KEYS: Final = {"onnx_input", "feature", "crop_height", "crop_width", "device", "half"}
-# a version number stays the same while code changes, so the code itself is part of a key
+# the version number stays the same while the code changes, so the code itself is part of a key
 _DETECTION_CODE: Final = (
     "detection",
     "video",
@@ -37,7 +38,7 @@ _NVIDIA_DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 
 class Models:
-    """The two networks that a configuration names.
+    """Detector and embedder of a configuration.
 
     Args:
         config: The configuration.
@@ -51,7 +52,7 @@ class Models:
         """The detector's weights.
 
         Raises:
-            WeightsUnavailable: They cannot be had.
+            WeightsUnavailable: They are not available.
         """
         return resolve_weights("detector", self.config)
 
@@ -60,7 +61,7 @@ class Models:
         """The embedder's weights.
 
         Raises:
-            WeightsUnavailable: They cannot be had.
+            WeightsUnavailable: They are not available.
         """
         return resolve_weights("reid", self.config)
 
@@ -75,36 +76,36 @@ class Models:
         return build_embedder(self.config.reid, self.reid_weights)
 
     def detection_key(self) -> dict[str, Any]:
-        """Return everything besides the pictures that detections depend on."""
+        """Return all that detections depend on, besides the pictures."""
         settings = self.config.detector.model_dump(mode="json", exclude=_WEIGHTS_KEYS)
         return {
             "weights": self.detector_weights.sha256,
             **settings,
-            "family": asdict(identify_family(self.config.detector, self.detector_weights)),  # the file name may tell
-            **_surroundings(_DETECTION_CODE, _DETECTION_LIBRARIES),
+            "family": asdict(identify_family(self.config.detector, self.detector_weights)),  # it may depend on the name
+            **_environment(_DETECTION_CODE, _DETECTION_LIBRARIES),
         }
 
     def embedding_key(self) -> dict[str, Any]:
-        """Return everything besides the crops that embeddings depend on."""
+        """Return all that embeddings depend on, besides the crops."""
         settings = self.config.reid.model_dump(mode="json", include=_EMBEDDING_KEYS)
         return {
             "weights": self.reid_weights.sha256,
             **settings,
-            **_surroundings(_EMBEDDING_CODE, _EMBEDDING_LIBRARIES),
+            **_environment(_EMBEDDING_CODE, _EMBEDDING_LIBRARIES),
         }
 
 
-def _surroundings(code: tuple[str, ...], libraries: tuple[str, ...]) -> dict[str, Any]:
-    found = {}
+def _environment(code: tuple[str, ...], libraries: tuple[str, ...]) -> dict[str, Any]:
+    versions = {}
     for name in (*libraries, *_PICTURE_LIBRARIES):
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    # without the driver a device of `auto` is the CPU; asking torch would take seconds
+    # without the driver, device `auto` is the CPU; importing torch to check would take seconds
     return {
         "code": _code_checksum(code),
-        "libraries": found,
+        "libraries": versions,
         "machine": platform.machine(),
         "nvidia": _NVIDIA_DRIVER.exists(),
     }
@@ -113,7 +114,7 @@ def _surroundings(code: tuple[str, ...], libraries: tuple[str, ...]) -> dict[str
 @cache
 def _code_checksum(places: tuple[str, ...]) -> str:
     """Return the checksum of some of motserve's own modules and packages."""
-    package = Path(__file__).parents[2]
+    package = Path(motserve.__file__).parent
     modules = [package / place for place in places if place.endswith(".py")]
     packages = [package / place for place in places if not place.endswith(".py")]
     files = [*modules, *(file for folder in packages for file in folder.rglob("*.py"))]

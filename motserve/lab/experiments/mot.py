@@ -1,4 +1,4 @@
-"""Scores tracks that are there, or tracks first: the two ways to the numbers of `motserve evaluate mot`."""
+"""Scores existing tracks, or tracks first and then scores: the two modes of `motserve evaluate mot`."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from motserve.types import TrackedFrame
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Scores, and what a stamp says of where they come from.
+    """Scores and their provenance.
 
     Attributes:
         scored: The scores.
-        tasks: What was scored, by the name of the sequence.
-        data: Checksums of ground truth, tracks and detections, by the name of the sequence.
-        weights: The weights used; empty where nothing was run.
-        tracks: The tracks that were made, by the name of the sequence, in MOTChallenge text.
-        origins: The stamps on tracks that were read, by the name of the sequence; those that have one.
+        tasks: Ground truth and tracks that were scored, by sequence name.
+        data: Checksums of ground truth, tracks and detections, by sequence name.
+        weights: The weights used; empty if no network was run.
+        tracks: Tracks of this run in MOTChallenge text, by sequence name.
+        track_stamps: Provenance stamps of tracks that were read, by sequence name, if they have one.
     """
 
     scored: ScoredSet
@@ -40,7 +40,7 @@ class Evaluation:
     data: Mapping[str, Mapping[str, Any]]
     weights: Mapping[str, Mapping[str, str] | None] = field(default_factory=dict)
     tracks: Mapping[str, bytes] = field(default_factory=dict)
-    origins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    track_stamps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def write_tracks(self, folder: Path) -> list[Path]:
         """Write `<sequence>.txt` for each sequence that was tracked, and return the files."""
@@ -53,15 +53,15 @@ class Evaluation:
 
 
 def score_files(
-    truths: Mapping[str, TruthFile], results: Path, benchmark: Benchmark | None = None, ask_again: bool = False
+    truths: Mapping[str, TruthFile], results: Path, benchmark: Benchmark | None = None, with_motmetrics: bool = False
 ) -> Evaluation:
-    """Score tracks that were written to files.
+    """Score tracks in files.
 
     Args:
-        truths: Ground truth by the name of the sequence.
+        truths: Ground truth by sequence name.
         results: Folder or file of the tracks.
-        benchmark: Whose rules; None to tell by each file.
-        ask_again: Ask motmetrics as well.
+        benchmark: Benchmark whose rules apply; None to detect it from each file.
+        with_motmetrics: Score with motmetrics as well.
 
     Raises:
         NotFound: A file is missing.
@@ -76,8 +76,8 @@ def score_files(
         name: {"ground_truth": describe_files([truth.path]), "results": describe_files([files[name]])}
         for name, truth in truths.items()
     }
-    origins = {name: found for name, file in files.items() if (found := stamp_of(file)) is not None}
-    return Evaluation(score_set(tasks, ask_again), tasks, data, origins=origins)
+    stamps = {name: found for name, file in files.items() if (found := stamp_of(file)) is not None}
+    return Evaluation(score_set(tasks, with_motmetrics), tasks, data, track_stamps=stamps)
 
 
 def track_and_score(
@@ -88,25 +88,25 @@ def track_and_score(
     detections: Path | None = None,
     videos: Path | None = None,
     benchmark: Benchmark | None = None,
-    ask_again: bool = False,
+    with_motmetrics: bool = False,
     progress: Progress = silent,
 ) -> Evaluation:
     """Track sequences as configured and score the tracks.
 
     Args:
-        truths: Ground truth by the name of the sequence.
+        truths: Ground truth by sequence name.
         config: The configuration.
-        cache: Where detections and embeddings are kept.
-        detections: Folder or file of detections in MOTChallenge text; None to make them from the videos.
-        videos: Folder of the videos, where they do not lie beside the ground truth.
-        benchmark: Whose rules; None to tell by each file.
-        ask_again: Ask motmetrics as well.
-        progress: Told how detection goes.
+        cache: Cache of detections and embeddings.
+        detections: Folder or file of MOTChallenge detections; None to run the detector over the videos.
+        videos: Folder of the videos, if they are not beside the ground truth.
+        benchmark: Benchmark whose rules apply; None to detect it from each file.
+        with_motmetrics: Score with motmetrics as well.
+        progress: Called with the progress of detection.
 
     Raises:
         MotserveError: Data or weights are missing or not valid; see `load_sequences`.
     """
-    models, linking = Models(config), PostProcessor(config).weights
+    models, linking_weights = Models(config), PostProcessor(config).weights
     sequences = load_sequences(
         truths, models, cache, detections=detections, videos=videos, benchmark=benchmark, progress=progress
     )
@@ -119,10 +119,10 @@ def track_and_score(
     weights = {
         "detector": None if detections else models.detector_weights.describe(),
         "reid": models.reid_weights.describe() if config.needs_embeddings else None,
-        **linking,
+        **linking_weights,
     }
     data = {sequence.name: sequence.describe() for sequence in sequences}
-    return Evaluation(score_set(tasks, ask_again), tasks, data, weights, tracks)
+    return Evaluation(score_set(tasks, with_motmetrics), tasks, data, weights, tracks)
 
 
 def _lines(frames: list[TrackedFrame], sequence: LabelledSequence) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Logs results to MLflow, where runs can be searched by their scores, and finds them again."""
+"""Logs results to MLflow and searches them by their scores."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _PERCENT: Final = 100.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run that was found.
+    """A run in MLflow.
 
     Attributes:
-        id: MLflow's ID.
+        id: ID in MLflow.
         name: Its name.
-        started: When it began.
-        kind: What was measured: `mot`, `reid`, `detection`, …
+        started: Start time.
+        kind: Kind of result: `mot`, `reid`, `detection`, …
         metrics: Its scores by name; ratios in per cent.
         tags: Commit, weights, data.
     """
@@ -59,12 +59,12 @@ def log_run(
     """Log a result.
 
     Args:
-        config: Where to.
-        kind: What was measured.
-        metrics: Scores by a name that MLflow takes; see `percent`. Those that are not finite are left out.
-        provenance: The stamp on the result. Its configuration becomes parameters, the rest tags.
-        artifacts: Files to keep with the run.
-        candidate: Which of several candidates this is; names the run.
+        config: The MLflow store and experiment.
+        kind: Kind of result, such as `mot`.
+        metrics: Scores by name, ratios in per cent (see `percent`). Values that are not finite are not logged.
+        provenance: Provenance of the result. Its configuration becomes parameters, the rest tags.
+        artifacts: Files to store with the run.
+        candidate: Name of the candidate in a comparison; it names the run.
 
     Returns:
         The ID of the run.
@@ -107,19 +107,19 @@ def find_runs(config: MlflowConfig, query: str, order: Sequence[str], most: int)
     """Find runs.
 
     Args:
-        config: Where to look.
-        query: MLflow's filter, such as `metrics.MOTA > 70`; empty for all.
-        order: MLflow's order, such as `metrics.HOTA DESC`; the latest first by default.
-        most: How many at the most.
+        config: The MLflow store and experiment.
+        query: MLflow filter, such as `metrics.MOTA > 70`; empty for all.
+        order: MLflow order, such as `metrics.HOTA DESC`; the latest first by default.
+        most: Maximum number of runs.
 
     Returns:
-        The runs; none where the experiment does not exist yet.
+        The runs; none if the experiment does not exist yet.
 
     Raises:
         InvalidConfig: The filter or the order is not valid, or the store cannot be read.
     """
     if not store_exists(config):
-        return []  # asking would make the store
+        return []  # a query would create the store
     try:
         client = connect(config)
         experiment = client.get_experiment_by_name(config.experiment)
@@ -129,8 +129,8 @@ def find_runs(config: MlflowConfig, query: str, order: Sequence[str], most: int)
             [experiment.experiment_id], query, max_results=most, order_by=list(order) or ["attributes.start_time DESC"]
         )
     except failures() as error:
-        asked = " ordered by ".join(map(repr, (query, *order)))
-        message = f"MLflow at {config.tracking_uri} cannot answer {asked}: {error}"
+        request = " ordered by ".join(map(repr, (query, *order)))
+        message = f"MLflow at {config.tracking_uri} cannot answer {request}: {error}"
         raise InvalidConfig(without_credentials(message)) from error
     return [
         Run(
@@ -146,7 +146,7 @@ def find_runs(config: MlflowConfig, query: str, order: Sequence[str], most: int)
 
 
 def percent(scores: Mapping[str, float | int], ratios: Sequence[str]) -> dict[str, float]:
-    """Return scores as benchmarks print them and MLflow is asked for them: ratios in per cent, counts as they are.
+    """Return scores as benchmarks print them and MLflow stores them: ratios in per cent, counts unchanged.
 
     >>> percent({"MOTA": 0.5, "IDSW": 3}, ["MOTA"])
     {'MOTA': 50.0, 'IDSW': 3.0}

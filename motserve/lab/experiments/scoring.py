@@ -1,4 +1,4 @@
-"""Scores of several sequences together, as the document that is written, printed and logged."""
+"""Scores of several sequences and of all together, as a document that is printed, written and logged."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Task:
     Attributes:
         truth: Ground truth.
         tracks: Tracks.
-        rules: How the ground truth is read.
-        frames: Length of the sequence; None for up to the last row.
+        rules: Rules of the benchmark.
+        frames: Length of the sequence; None if it ends with the last row.
     """
 
     truth: MotTable
@@ -37,9 +37,9 @@ class ScoredSet:
     """Scores of sequences, and of all together.
 
     Attributes:
-        sequences: The scores by the name of the sequence.
+        sequences: The scores by sequence name.
         combined: The scores of all together.
-        opinions: What motmetrics says, by the name of the sequence; empty where it was not asked.
+        opinions: Scores of motmetrics by sequence name; empty if it was not used.
     """
 
     sequences: Mapping[str, Scored]
@@ -47,7 +47,7 @@ class ScoredSet:
     opinions: Mapping[str, Mapping[str, float | int]] = field(default_factory=dict)
 
     def document(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what is written to a file: ratios as fractions, counts as whole numbers, and the stamp."""
+        """Return the JSON document: ratios as fractions, counts as whole numbers, and the provenance."""
         document: dict[str, Any] = {
             "sequences": {name: scored.scores.as_dict() for name, scored in self.sequences.items()},
             "combined": self.combined.scores.as_dict(),
@@ -66,12 +66,12 @@ class ScoredSet:
         return {score: self.opinions[name][score] - ours[score] for score in COMPARED}
 
 
-def score_set(tasks: Mapping[str, Task], ask_again: bool = False) -> ScoredSet:
+def score_set(tasks: Mapping[str, Task], with_motmetrics: bool = False) -> ScoredSet:
     """Score sequences one by one and together.
 
     Args:
         tasks: The sequences by name, at least one.
-        ask_again: Ask motmetrics as well.
+        with_motmetrics: Score with motmetrics as well.
 
     Raises:
         InvalidData: A table is not valid; the message names file and line.
@@ -79,9 +79,9 @@ def score_set(tasks: Mapping[str, Task], ask_again: bool = False) -> ScoredSet:
     scored: dict[str, Scored] = {}
     opinions: dict[str, dict[str, float | int]] = {}
     for name, task in tasks.items():
-        # one at a time: the overlaps of a long crowded sequence take a gigabyte
+        # one at a time: the IoU matrices of a long crowded sequence take a gigabyte
         sequence = prepare(task.truth, task.tracks, task.rules, task.frames)
         scored[name] = score_prepared(sequence)
-        if ask_again:
+        if with_motmetrics:
             opinions[name] = second_opinion(sequence)
     return ScoredSet(scored, combine(scored), opinions)

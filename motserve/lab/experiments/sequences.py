@@ -1,4 +1,4 @@
-"""Everything that tracking and scoring need of a sequence, loaded once for any number of trackers."""
+"""Ground truth, detections and video of sequences, loaded once for any number of trackers."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from motserve.results import MotTable, read_mot
 
 @dataclass(frozen=True, slots=True)
 class LabelledSequence:
-    """One sequence with its ground truth and what a detector saw in it.
+    """One sequence with its ground truth and detections.
 
     Attributes:
-        truth: Where the ground truth lies.
+        truth: File of the ground truth.
         table: The ground truth.
-        rules: How it is read.
+        rules: Rules of its benchmark.
         detected: The detections.
-        footage: The pictures; None where there are detections only.
+        footage: The video; None if there are only detections.
     """
 
     truth: TruthFile
@@ -47,32 +47,32 @@ class LabelledSequence:
         return self.truth.name
 
     def part(self, start: int, stop: int) -> LabelledSequence:
-        """Return the frames from `start` to before `stop` as a sequence of its own, counted from 0."""
+        """Return the frames from `start` to before `stop` as a sequence, numbered from 0."""
         return self._slice(slice(start, stop, 1))
 
-    def thinned(self, every: int) -> LabelledSequence:
-        """Return every second, third ... frame, as a camera of a lower rate would have taken it, counted from 0."""
+    def subsampled(self, every: int) -> LabelledSequence:
+        """Return every n-th frame, as of a camera with a lower frame rate, numbered from 0."""
         return self if every == 1 else self._slice(slice(0, len(self.detected), every))
 
     def _slice(self, frames: slice) -> LabelledSequence:
-        seen, (start, stop, every) = self.detected, frames.indices(len(self.detected))
+        video, (start, stop, every) = self.detected, frames.indices(len(self.detected))
         rows = (self.table.frames >= start) & (self.table.frames < stop) & ((self.table.frames - start) % every == 0)
         table = self.table.part(rows)
         table = replace(table, frames=(table.frames - start) // every)
         detected = replace(
-            seen,
-            detections=seen.detections[frames],
-            timestamps=seen.timestamps[frames] - (seen.timestamps[start] if start < len(seen) else 0),
-            rate_hz=seen.rate_hz and seen.rate_hz / every,
-            first=seen.frame_of(start),
-            every=seen.every * every,
+            video,
+            detections=video.detections[frames],
+            timestamps=video.timestamps[frames] - (video.timestamps[start] if start < len(video) else 0),
+            rate_hz=video.rate_hz and video.rate_hz / every,
+            first=video.frame_of(start),
+            every=video.every * every,
         )
         return replace(self, table=table, detected=detected)
 
     def describe(self) -> dict[str, Any]:
-        """Return what the stamp on a result says of the data that went into it so far."""
+        """Return the provenance of the data that was read so far."""
         data = {"ground_truth": describe_files([self.truth.path]), "detections": dict(self.detected.source)}
-        if self.footage is not None and self.footage.last_embedded_at:
+        if self.footage is not None and self.footage.was_read:
             data["video"] = {"file": self.footage.path.name, "sha256": self.footage.sha256}
         return data
 
@@ -87,33 +87,33 @@ def load_sequences(
     benchmark: Benchmark | None = None,
     progress: Progress = silent,
 ) -> list[LabelledSequence]:
-    """Read ground truth, and read or make the detections.
+    """Read the ground truth, and read or compute the detections.
 
     Args:
         truths: The sequences.
-        models: The detector, for sequences without a file of detections.
-        cache: Where detections are kept.
-        detections: Folder or file of detections in MOTChallenge text; None to make them from the videos.
-        videos: Folder of the videos, where they do not lie beside the ground truth.
-        benchmark: Whose rules; None to tell by each file.
-        progress: Told how detection goes.
+        models: The detector, for sequences without a detection file.
+        cache: Cache of detections.
+        detections: Folder or file of MOTChallenge detections; None to run the detector over the videos.
+        videos: Folder of the videos, if they are not beside the ground truth.
+        benchmark: Benchmark whose rules apply; None to detect it from each file.
+        progress: Called with the progress of detection.
 
     Returns:
         The sequences, in the order given.
 
     Raises:
         NotFound: A file is missing.
-        InvalidData: A row is malformed, or a video is not as long as its `seqinfo.ini` says.
+        InvalidData: A row is malformed, or the length of a video differs from its `seqinfo.ini`.
         InvalidVideo: A video cannot be decoded.
-        WeightsUnavailable: The detector's weights cannot be had.
+        WeightsUnavailable: The detector's weights are not available.
     """
     files = find_results(detections, list(truths)) if detections else {}
     sequences = []
     for name, truth in truths.items():
         table = read_mot(truth.path)
         if name in files:
-            spoken_of = int(table.frames.max()) + 1 if len(table) else 0
-            detected = read_detections(files[name], truth, models.config, spoken_of)
+            truth_frames = int(table.frames.max()) + 1 if len(table) else 0
+            detected = read_detections(files[name], truth, models.config, truth_frames)
             footage = _footage_if_any(truth, videos, models.config)
         else:
             footage = Footage(find_video(truth, videos), models.config.video, truth)
@@ -127,17 +127,17 @@ def load_sequences(
 
 
 def track_sequence(sequence: LabelledSequence, config: Config, cache: Cache) -> TrackedVideo:
-    """Track a sequence as a configuration says, with all that is done once the end is known.
+    """Track a sequence as configured, including postprocessing.
 
     Args:
         sequence: The sequence.
         config: The configuration; its detector is not used.
-        cache: Where embeddings are kept.
+        cache: Cache of embeddings.
     """
-    finisher = PostProcessor(config)
-    book = finisher.new_history(sequence.footage.size if sequence.footage is not None else None)
-    tracked = _track(sequence, config, cache, book.add if book else None)
-    return replace(tracked, frames=finisher(tracked.frames, book))
+    postprocessor = PostProcessor(config)
+    history = postprocessor.new_history(sequence.footage.size if sequence.footage is not None else None)
+    tracked = _track(sequence, config, cache, history.add if history else None)
+    return replace(tracked, frames=postprocessor(tracked.frames, history))
 
 
 def _track(sequence: LabelledSequence, config: Config, cache: Cache, on_embedded: OnEmbedded | None) -> TrackedVideo:

@@ -23,12 +23,12 @@ from motserve.types import FloatArray, Image, TrackedFrame
 
 @dataclass(frozen=True, slots=True)
 class TrackedVideo:
-    """The tracks of one sequence and what they cost.
+    """The tracks of one sequence and their cost.
 
     Attributes:
         frames: The tracks of every frame.
-        milliseconds: `(n,)` float64, time of each frame in milliseconds, detection and embedding apart.
-        embeddings: Embeddings that were asked for.
+        milliseconds: `(n,)` float64, time of each frame in milliseconds, without detection and embedding.
+        embeddings: Number of embeddings.
     """
 
     frames: list[TrackedFrame]
@@ -47,32 +47,32 @@ def track_detections(
     """Track a sequence with the configured tracker and, unless `reid.policy` is `off`, identities.
 
     Args:
-        video: What was seen.
+        video: The detections.
         config: The configuration.
-        appearance: What people look like; needed where embeddings are.
-        footage: The pictures; needed where the camera's motion is estimated.
+        appearance: The embeddings; required if the configuration uses embeddings.
+        footage: The video; required if camera motion is estimated.
         clock: Monotonic clock in seconds.
-        on_embedded: Told of everybody who was embedded; None for nobody to tell.
+        on_embedded: Called with the embeddings of each frame; None to discard them.
 
     Returns:
-        The tracks that `motserve track` gives for the same detections.
+        The tracks, equal to those of `motserve track` for the same detections.
 
     Raises:
-        InvalidConfig: Appearance or pictures are needed and there are none.
+        InvalidConfig: Embeddings or frames are required and there is no video.
     """
     optional = isinstance(config.tracker, BotSortConfig)
     appearance_off = "set tracker.appearance=null" if optional else "choose another tracker"
-    for missing, key, way_out in (
+    for missing, key, remedy in (
         (
             appearance is None and config.reid.policy != "off",
             f"reid.policy is {config.reid.policy}",
             "set reid.policy=off",
         ),
-        (appearance is None and config.needs_embeddings, f"{config.tracker.name} goes by appearance", appearance_off),
+        (appearance is None and config.needs_embeddings, f"{config.tracker.name} uses embeddings", appearance_off),
         (footage is None and config.camera is not None, "tracker.camera is set", "set tracker.camera=null"),
     ):
         if missing:
-            raise InvalidConfig(f"{video.name}: {key}, and there is no video to look at; give --videos or {way_out}")
+            raise InvalidConfig(f"{video.name}: {key}, but there is no video; give --videos or {remedy}")
     size = footage.size if footage is not None and appearance is not None else None
     stats = PipelineStats()
     video_tracker = VideoTracker(config, stats, video.rate_hz, size, on_embedded)
@@ -82,10 +82,10 @@ def track_detections(
         frames: list[TrackedFrame] = []
         seconds = np.empty(len(video))
         for index, (detections, timestamp) in enumerate(zip(video.detections, video.timestamps.tolist(), strict=True)):
-            look = watch.around(appearance.at(video.frame_of(index))) if appearance else _blind
+            embed = watch.around(appearance.at(video.frame_of(index))) if appearance else _no_embeddings
             before, start = watch.seconds, clock()
             picture = watch.around_picture(partial(_picture, footage, video.frame_of(index)))
-            frames += await video_tracker.advance(index, timestamp, detections, look, picture)
+            frames += await video_tracker.advance(index, timestamp, detections, embed, picture)
             seconds[index] = clock() - start - (watch.seconds - before)
         frames += video_tracker.finish()
         return TrackedVideo(frames, seconds * 1e3, stats.embeddings)
@@ -99,8 +99,8 @@ def track_with(
     """Track a sequence with any tracker; each of its tracks is an identity.
 
     Args:
-        video: What was seen.
-        contender: A fresh tracker. Making its input and reading its answer does not count as its time.
+        video: The detections.
+        contender: A new tracker. Conversion of its input and output is not timed.
         clock: Monotonic clock in seconds.
     """
     frames: list[TrackedFrame] = []
@@ -108,30 +108,30 @@ def track_with(
     for index, (detections, timestamp) in enumerate(zip(video.detections, video.timestamps.tolist(), strict=True)):
         step = contender.prepare(detections, timestamp)
         start = clock()
-        answer = step()
+        output = step()
         seconds[index] = clock() - start
-        tracks = contender.read(answer)
+        tracks = contender.read(output)
         frames.append(TrackedFrame(index, timestamp, tracks, tracks.ids))
     return TrackedVideo(frames, seconds * 1e3)
 
 
 def _picture(footage: Footage | None, index: int) -> Image:
     if footage is None:
-        raise RuntimeError("the camera's motion is not estimated, no picture is asked for")
+        raise RuntimeError("a frame is requested although camera motion is not estimated")
     return footage.image(index)
 
 
 class _Stopwatch:
-    """Seconds that went into embedding and decoding, which are not the tracker's."""
+    """Seconds spent on embedding and decoding, to subtract from the tracker's time."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.seconds = 0.0
 
-    def around(self, look: EmbedFrameBoxes) -> EmbedFrameBoxes:
+    def around(self, embed: EmbedFrameBoxes) -> EmbedFrameBoxes:
         async def timed(boxes: FloatArray) -> FloatArray:
             start = self._clock()
-            embeddings = await look(boxes)
+            embeddings = await embed(boxes)
             self.seconds += self._clock() - start
             return embeddings
 
@@ -147,5 +147,5 @@ class _Stopwatch:
         return timed
 
 
-async def _blind(_: FloatArray) -> FloatArray:
-    raise RuntimeError("nobody's appearance is asked for")
+async def _no_embeddings(_: FloatArray) -> FloatArray:
+    raise RuntimeError("an embedding is requested although the configuration uses none")

@@ -50,7 +50,7 @@ class View:
 
     @classmethod
     def of(cls, heading: float, tilt: float) -> View:
-        """Look at a person with a heading from a camera that looks down by an angle, both in radians."""
+        """Return the view of a person with a heading from a camera that is tilted down, both angles in radians."""
         sine, cosine = math.sin(heading), math.cos(heading)
         down = math.sin(tilt)
         toward = np.array([-sine, 0.0, cosine])

@@ -1,4 +1,4 @@
-"""What tells one rendered person from another: body, clothes, hair and bags."""
+"""Appearance of rendered people: body, clothes, hair and bags."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ NEUTRALS: tuple[Colour, ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PersonAppearance:
     """The lasting appearance of one person. Colours are BGR in [0, 255], lengths in metres."""
 
     height: float
@@ -79,12 +79,12 @@ class Look:
         return self.sleeve
 
 
-def sample_look(rng: np.random.Generator) -> Look:
+def sample_appearance(rng: np.random.Generator) -> PersonAppearance:
     """Draw a person at random."""
     outer: Outer = _pick(rng, ("none", "jacket", "open_jacket", "coat"), (0.5, 0.17, 0.18, 0.15))
     bottom: Bottom = _pick(rng, ("trousers", "shorts", "skirt", "long_skirt"), (0.68, 0.12, 0.12, 0.08))
     top = _garment(rng)
-    return Look(
+    return PersonAppearance(
         height=float(np.clip(rng.normal(1.7, 0.09), 1.45, 1.95)),
         build=float(rng.uniform(0.86, 1.25)),
         skin=_vary(rng, SKINS[rng.integers(len(SKINS))]),
@@ -106,18 +106,20 @@ def sample_look(rng: np.random.Generator) -> Look:
     )
 
 
-def sample_cast(rng: np.random.Generator, people: int, candidates: int = 6) -> list[Look]:
-    """Draw people who are easy to tell apart: each is the most distinct of a few candidates.
+def sample_cast(rng: np.random.Generator, people: int, candidates: int = 6) -> list[PersonAppearance]:
+    """Draw people with distinct appearances: each is the most distinct of a few candidates.
 
     Args:
         rng: Source of randomness.
         people: How many.
         candidates: Draws that each person is chosen from; 1 leaves likeness to chance.
     """
-    cast: list[Look] = []
+    cast: list[PersonAppearance] = []
     for _ in range(people):
-        drawn = [sample_look(rng) for _ in range(candidates)]
-        cast.append(max(drawn, key=lambda look: min((_difference(look, other) for other in cast), default=0.0)))
+        drawn = [sample_appearance(rng) for _ in range(candidates)]
+        cast.append(
+            max(drawn, key=lambda appearance: min((_difference(appearance, other) for other in cast), default=0.0))
+        )
     return cast
 
 
@@ -133,7 +135,7 @@ def sample_hue(rng: np.random.Generator, saturation: tuple[float, float], value:
     return blue * 255, green * 255, red * 255
 
 
-def _difference(first: Look, second: Look) -> float:
+def _difference(first: PersonAppearance, second: PersonAppearance) -> float:
     clothes = np.subtract((first.shell, first.bottom_colour), (second.shell, second.bottom_colour))
     return float(np.linalg.norm(clothes, axis=1) @ (1.0, 0.6))
 

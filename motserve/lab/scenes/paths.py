@@ -1,4 +1,4 @@
-"""Where everybody walks, and when: a plan that is evaluated at any time without stepping through the video."""
+"""Walking paths of all people, as a plan that can be evaluated at any time without stepping through the video."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from motserve.lab.scenes.body import STRIDE_PER_HEIGHT, Pose
 from motserve.lab.scenes.camera import Array, Camera
-from motserve.lab.scenes.clothing import Look
+from motserve.lab.scenes.clothing import PersonAppearance
 from motserve.lab.scenes.config import SceneConfig
 from motserve.lab.scenes.cutout import Cutout
 from motserve.lab.scenes.stage import Placement
@@ -41,18 +41,18 @@ class Visit:
     points: Array
     walked: Array
 
-    def place(self, look: Look | Cutout, time: float) -> Placement:
+    def place(self, appearance: PersonAppearance | Cutout, time: float) -> Placement:
         """Return where the person is at a time within the visit, and in which pose."""
         around = time + OFFSETS
         x, z = (np.interp(around, self.times, self.points[:, axis]) for axis in (0, 1))
         walked = np.interp(around, self.times, self.walked)
         speed = (walked[-1] - walked[0]) / (around[-1] - around[0])
         stride = min(1.15, math.sqrt(max(speed, 0.0) / NORMAL_SPEED))
-        phase = 2 * math.pi * walked.mean() / (STRIDE_PER_HEIGHT * look.height)
-        return Placement(look, float(x.mean()), float(z.mean()), Pose(self._heading(time), float(phase), stride))
+        phase = 2 * math.pi * walked.mean() / (STRIDE_PER_HEIGHT * appearance.height)
+        return Placement(appearance, float(x.mean()), float(z.mean()), Pose(self._heading(time), float(phase), stride))
 
     def _heading(self, time: float) -> float:
-        """Return the smoothed direction of walking; who stands looks where they walked last."""
+        """Return the smoothed direction of walking; a standing person keeps the last direction."""
         moving = np.diff(self.walked) > 0
         steps = np.diff(self.points, axis=0)
         legs = np.clip(np.searchsorted(self.times, time + OFFSETS, side="right") - 1, 0, len(steps) - 1)
@@ -66,34 +66,39 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """One identity: a look and its visits, in order, apart in time."""
+    """One identity: an appearance and its visits, in order and without overlap."""
 
     id: int
-    look: Look | Cutout
+    appearance: PersonAppearance | Cutout
     visits: tuple[Visit, ...]
 
     def at(self, time: float) -> Placement | None:
         """Return where the person is, or None while they are away."""
         for visit in self.visits:
             if visit.times[0] <= time <= visit.times[-1]:
-                return visit.place(self.look, time)
+                return visit.place(self.appearance, time)
         return None
 
 
-def plan(config: SceneConfig, camera: Camera, looks: Sequence[Look | Cutout], rng: np.random.Generator) -> list[Person]:
-    """Plan the visits of everybody.
+def plan(
+    config: SceneConfig, camera: Camera, appearances: Sequence[PersonAppearance | Cutout], rng: np.random.Generator
+) -> list[Person]:
+    """Plan the visits of all people.
 
     Args:
         config: Length of the clip and habits of the people.
         camera: What is in the picture.
-        looks: Appearance of each identity.
+        appearances: Appearance of each identity.
         rng: Source of randomness.
 
     Returns:
-        One person per look; identities count from 1.
+        One person per appearance; identities count from 1.
     """
-    returners = round(config.returning * len(looks))
-    return [Person(i + 1, look, _visits(config, camera, i < returners, rng)) for i, look in enumerate(looks)]
+    returners = round(config.returning * len(appearances))
+    return [
+        Person(i + 1, appearance, _visits(config, camera, i < returners, rng))
+        for i, appearance in enumerate(appearances)
+    ]
 
 
 def _visits(config: SceneConfig, camera: Camera, returns: bool, rng: np.random.Generator) -> tuple[Visit, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motserve.lab.scenes.clothing import Look, sample_cast
+from motserve.lab.scenes.clothing import PersonAppearance, sample_cast
 from motserve.lab.scenes.config import SceneConfig
 from motserve.lab.scenes.cutout import Cutout
 from motserve.lab.scenes.paths import plan
@@ -20,7 +20,7 @@ PEDESTRIAN = 1
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Everybody whose body reaches into one frame, hidden or not.
+    """Labels of all people in one frame, including fully occluded ones.
 
     Attributes:
         ids: `(n,)` int64, identity from 1, ascending.
@@ -44,7 +44,7 @@ class RenderedFrame:
     truth: Truth
 
 
-def render(config: SceneConfig, cast: Sequence[Look | Cutout] | None = None) -> Iterator[RenderedFrame]:
+def render(config: SceneConfig, cast: Sequence[PersonAppearance | Cutout] | None = None) -> Iterator[RenderedFrame]:
     """Render a scene lazily; memory does not grow with its length.
 
     Args:
@@ -55,8 +55,8 @@ def render(config: SceneConfig, cast: Sequence[Look | Cutout] | None = None) -> 
         The frames in display order.
     """
     stage = Stage(config)
-    looks = sample_cast(np.random.default_rng([config.seed, 10]), config.people) if cast is None else cast
-    people = plan(config, stage.camera, looks, np.random.default_rng([config.seed, 11]))
+    appearances = sample_cast(np.random.default_rng([config.seed, 10]), config.people) if cast is None else cast
+    people = plan(config, stage.camera, appearances, np.random.default_rng([config.seed, 11]))
     moves = bool(config.shake or config.shake_degrees)
     for index in range(config.frames):
         time = index / config.rate_hz

@@ -1,4 +1,4 @@
-"""Puts the place, the people and the things in front of them together into one picture, and measures who is seen."""
+"""Composes backdrop, people and occluders into one picture, and measures the visibility of each person."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from motserve.lab.scenes import backdrop, occluders
 from motserve.lab.scenes.body import Pose
 from motserve.lab.scenes.camera import Array, Camera, Shake
-from motserve.lab.scenes.clothing import Look
+from motserve.lab.scenes.clothing import PersonAppearance
 from motserve.lab.scenes.config import SceneConfig
 from motserve.lab.scenes.cutout import Cutout, draw_cutout
 from motserve.lab.scenes.figure import SOLID, Sprite, draw_person
@@ -28,7 +28,7 @@ STILL = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 class Placement:
     """One person at one moment: who, where on the floor in metres, and how they stand."""
 
-    look: Look | Cutout
+    appearance: PersonAppearance | Cutout
     x: float
     z: float
     pose: Pose
@@ -146,9 +146,9 @@ def _grade(exposure: float, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def _draw(person: Placement, tilt: float, placement: Array) -> Sprite:
-    if isinstance(person.look, Cutout):
-        return draw_cutout(person.look, person.pose, placement)
-    return draw_person(person.look, person.pose, tilt, placement)
+    if isinstance(person.appearance, Cutout):
+        return draw_cutout(person.appearance, person.pose, placement)
+    return draw_person(person.appearance, person.pose, tilt, placement)
 
 
 def _compose(motion: Array, x: float, y: float, scale: float) -> Array:

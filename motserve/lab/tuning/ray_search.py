@@ -28,7 +28,7 @@ def search_on_ray(objective: Objective, settings: TuningConfig, start: Values, p
         objective: Scores a set of parameters; sent to the workers once.
         settings: How the search goes.
         start: The parameters tried first, if they lie in their ranges.
-        progress: Told of each trial that ended.
+        progress: Called after each trial.
 
     Returns:
         Every set tried.
@@ -47,7 +47,7 @@ def search_on_ray(objective: Objective, settings: TuningConfig, start: Values, p
         seed=settings.seed,
         points_to_evaluate=[dict(start)] if inside(start, settings.space) else None,
     )
-    callbacks: list[tune.Callback] = [JsonLoggerCallback(), _Teller(progress)]  # type: ignore[no-untyped-call]
+    callbacks: list[tune.Callback] = [JsonLoggerCallback(), _ProgressRelay(progress)]  # type: ignore[no-untyped-call]
     with tempfile.TemporaryDirectory(prefix="motserve-tune-") as folder:
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(_run, objective=objective), {"cpu": 1}),
@@ -64,7 +64,7 @@ def search_on_ray(objective: Objective, settings: TuningConfig, start: Values, p
     return [_trial(outcome.config or {}, (outcome.metrics or {})[_SCORE]) for outcome in outcomes]
 
 
-class _Teller(tune.Callback):
+class _ProgressRelay(tune.Callback):
     """Counts the trials that ended."""
 
     def __init__(self, progress: TrialProgress) -> None:
@@ -80,11 +80,11 @@ class _Teller(tune.Callback):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leave a progress bar behind: Ray Tune pickles callbacks to restore an experiment, which is not done here."""
-        return _Teller, (_nobody,)
+        return _ProgressRelay, (_ignore_progress,)
 
 
-def _nobody(ended: int, best: float | None) -> None:
-    """Tell nobody."""
+def _ignore_progress(ended: int, best: float | None) -> None:
+    """Ignore progress."""
 
 
 def _run(values: dict[str, float], objective: Objective) -> None:

@@ -98,8 +98,8 @@ def tune(split: Split, config: Config, cache: Cache, progress: TrialProgress) ->
     Args:
         split: What is searched on and what is held out.
         config: Where the search starts; its section `tuning` says how it goes.
-        cache: Where embeddings are kept.
-        progress: Told of each trial that ended.
+        cache: Cache of embeddings.
+        progress: Called after each trial.
 
     Returns:
         The best parameters and what they score, beside those of the start.
@@ -113,7 +113,7 @@ def tune(split: Split, config: Config, cache: Cache, progress: TrialProgress) ->
     trials = _search(objective, settings, start, progress)
     best = max(trials, key=_score_of)
     if best.score is None:
-        raise InvalidConfig("no set of parameters that was tried is valid; look at the ranges in tuning.space")
+        raise InvalidConfig("all tried sets of parameters are invalid; check the ranges in tuning.space")
     scores = {
         name: {
             part: score_tracking(sequences, change_config(config, nested(values)), cache)

@@ -15,7 +15,7 @@ Objective: TypeAlias = Callable[[Values], float | None]
 """Scores a set of parameters; None where its values contradict each other."""
 
 TrialProgress: TypeAlias = Callable[[int, float | None], None]
-"""Told how many trials have ended, and the best score so far."""
+"""Callback of progress: number of finished trials, and the best score so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,5 +39,5 @@ def distributions(space: Mapping[str, ParameterSpace]) -> dict[str, Any]:
 
 
 def inside(values: Values, space: Mapping[str, ParameterSpace]) -> bool:
-    """Tell whether values lie in their ranges, so that a search can begin with them."""
+    """Return whether values are in their ranges, so that a search can start with them."""
     return all(part.low <= values[key] <= part.high for key, part in space.items())

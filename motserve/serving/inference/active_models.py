@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from motserve.config import Config
-from motserve.config.sections import Role
+from motserve.config.base import Role
 from motserve.models.weights import pin_weights
 from motserve.people.database import Migration, migrate, transaction
 from motserve.serving.inference.model_cache import Names

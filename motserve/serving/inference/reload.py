@@ -12,7 +12,7 @@ from typing import Any, Final
 from ray.exceptions import RayActorError, RayTaskError
 
 from motserve.config import Config
-from motserve.config.sections import Role
+from motserve.config.base import Role
 from motserve.errors import Conflict, MotserveError, NotReady
 from motserve.models.weights import is_alias, pin_weights, shown_name
 from motserve.serving.inference.active_models import ActiveModels

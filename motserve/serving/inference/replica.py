@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from motserve.config import Config, ReplicaConfig
+from motserve.config.base import Role
 from motserve.config.logs import setup_logging
-from motserve.config.sections import Role
 from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.inference.batching import Pass
 from motserve.serving.inference.model_cache import Names

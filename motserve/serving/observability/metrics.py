@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from ray.serve import metrics as serve_metrics
 from ray.util import metrics
 
-from motserve.config.sections import Role
+from motserve.config.base import Role
 from motserve.pipeline.observer import Stage
 from motserve.serving.inference.batching import Pass
 

@@ -22,8 +22,8 @@ from ray.serve.handle import DeploymentHandle
 
 from motserve.base import merge_states, substate
 from motserve.config import Config
+from motserve.config.base import Role
 from motserve.config.logs import setup_logging
-from motserve.config.sections import Role
 from motserve.errors import DiskFull, InvalidVideo, MotserveError
 from motserve.people.identity_store import IdentityStore
 from motserve.people.identity_summaries import IdentitySummaries

@@ -129,7 +129,7 @@ def test_any_frame_rate_will_do(make: Make, rate_hz: float | None) -> None:
     assert sum(map(len, tracks_of(make(rate_hz), crowd(seed=1, frames=30)))) > 50
 
 
-def test_nobody_in_a_whole_video_is_nobody_tracked(make: Make) -> None:
+def test_a_video_without_detections_has_no_tracks(make: Make) -> None:
     assert [len(tracks) for tracks in tracks_of(make(RATE_HZ), [Detections.empty()] * 5)] == [0] * 5
 
 
@@ -226,7 +226,7 @@ def _equal(seen: DetectedVideo, config: ByteTrackConfig) -> Ultralytics:
 
 
 @pytest.mark.skipif(find_spec("trackers") is None, reason="the extra `bench` is not installed")
-def test_roboflow_does_not_look_for_a_camera_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_roboflow_estimates_no_camera_motion(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would ask for pictures, which no other contender gets."""
     import trackers
 
@@ -237,7 +237,7 @@ def test_roboflow_does_not_look_for_a_camera_that_moves(monkeypatch: pytest.Monk
 
 
 @pytest.mark.skipif(find_spec("trackers") is None, reason="the extra `bench` is not installed")
-def test_roboflow_is_told_the_frame_rate() -> None:
+def test_roboflow_gets_the_frame_rate() -> None:
     """A track that was lost for two seconds: longer than its buffer of one at 10 Hz, not at 60 Hz."""
     person = Detections(np.array([[10, 10, 50, 110]], np.float32), np.array([0.9], np.float32), np.zeros(1, np.int64))
     stream = [person] * 5 + [Detections.empty()] * 20 + [person] * 5

@@ -139,7 +139,7 @@ def test_the_same_seed_gives_the_same_scenes(tmp_path: Path) -> None:
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_a_folder_of_somebody_else_is_not_removed(tmp_path: Path) -> None:
+def test_a_foreign_folder_is_not_removed(tmp_path: Path) -> None:
     (tmp_path / "scenes").mkdir()
     (tmp_path / "scenes" / "mine.txt").write_text("precious")
     with pytest.raises(InvalidData, match="no scenes of this benchmark"):
@@ -169,7 +169,7 @@ def test_only_the_people_asked_for_are_taken(tmp_path: Path) -> None:
     assert {camera: sorted(them) for camera, them in people.items()} == {1: [1, 3], 2: [1, 3]}
     assert [len(views) for views in people[1].values()] == [VIEWS, VIEWS]
     (tmp_path / "bad.txt").write_text("one\n")
-    with pytest.raises(InvalidData, match=r"bad\.txt must hold an ID a line"):
+    with pytest.raises(InvalidData, match=r"bad\.txt must hold one ID per line"):
         read_ids(tmp_path / "bad.txt")
     with pytest.raises(NotFound, match="no file"):
         read_ids(tmp_path / "none.txt")

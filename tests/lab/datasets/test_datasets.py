@@ -225,7 +225,7 @@ def test_verify_names_what_differs(prepared: Path, source: Path) -> None:
     ]
 
 
-def test_verify_of_an_index_looks_at_the_source(tmp_path: Path) -> None:
+def test_verify_of_an_index_checks_the_source(tmp_path: Path) -> None:
     write_market(tmp_path / "market")
     prepare("market1501", tmp_path / "market", tmp_path / "out")
     (tmp_path / "market/query/0001_c1s1_000451_03.jpg").unlink()
@@ -283,7 +283,7 @@ def test_the_command_prepares_an_index(tmp_path: Path) -> None:
 
 def test_the_command_verifies(prepared: Path) -> None:
     fine = motserve_datasets("verify", prepared)
-    assert (fine.exit_code, fine.stdout) == (0, f"{prepared} is as it was prepared\n")
+    assert (fine.exit_code, fine.stdout) == (0, f"{prepared} is unchanged since it was prepared\n")
     for label in (prepared / "labels").rglob("*.txt"):
         label.write_text("0 0.5 0.5 0.1 0.1\n0 0.4 0.4 0.1 0.1\n0 0.5 0.5 0.2 0.2\n")
     for picture in (prepared / "sequences").rglob("*.jpg"):
@@ -294,7 +294,7 @@ def test_the_command_verifies(prepared: Path) -> None:
     assert result.exit_code == 3
     assert len(result.stdout.splitlines()) == 21
     assert result.stdout.splitlines()[-1] == "and 7 more"
-    assert result.stderr == f"error: {prepared} is not as it was prepared: 27 differences; prepare it again\n"
+    assert result.stderr == f"error: {prepared} has changed since it was prepared: 27 differences; prepare it again\n"
 
 
 @pytest.mark.parametrize(

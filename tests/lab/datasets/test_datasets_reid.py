@@ -122,7 +122,7 @@ def test_seed_and_share_choose_who_is_held_out() -> None:
     assert held_out([4], 0, 0.5) == set()
 
 
-def test_without_a_share_everybody_is_learnt(source: Path, tmp_path: Path) -> None:
+def test_without_a_share_all_people_are_for_training(source: Path, tmp_path: Path) -> None:
     prepare("market1501", source, tmp_path / "out", PrepareOptions(held_out_share=0))
     assert len(rows_of(tmp_path / "out/train.csv")) == 12
     assert rows_of(tmp_path / "out/validation.csv") == []
@@ -157,9 +157,9 @@ def test_a_name_of_another_form_is_named(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["-1_c1s1_000401_03.jpg", "0000_c1s1_000401_03.jpg"])
-def test_nobody_is_not_learnt(source: Path, tmp_path: Path, name: str) -> None:
+def test_a_picture_without_a_training_person_is_refused(source: Path, tmp_path: Path, name: str) -> None:
     shutil.copy(source / "query/0001_c1s1_000451_03.jpg", source / "bounding_box_train" / name)
-    with pytest.raises(InvalidData, match=rf"bounding_box_train/{name} shows nobody to learn"):
+    with pytest.raises(InvalidData, match=rf"bounding_box_train/{name} shows no training person"):
         prepare("market1501", source, tmp_path / "out")
 
 

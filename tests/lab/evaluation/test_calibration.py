@@ -5,7 +5,7 @@ import pytest
 
 from motserve.config import CalibrationConfig, ReIDConfig
 from motserve.errors import InvalidData
-from motserve.lab.evaluation.calibration import Returns, play_returns
+from motserve.lab.evaluation.calibration import Returns, simulate_returns
 
 
 def looks(people: int, crops: int, spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -21,10 +21,10 @@ def looks(people: int, crops: int, spread: float, seed: int = 0) -> tuple[np.nda
 def play(people: int = 30, crops: int = 8, spread: float = 0.5, **changes: object) -> Returns:
     embeddings, identities = looks(people, crops, spread)
     config = CalibrationConfig(**{"trials": 3000, **changes})  # type: ignore[arg-type]
-    return play_returns(embeddings, identities, np.ones(len(identities), np.int64), ReIDConfig(), config)
+    return simulate_returns(embeddings, identities, np.ones(len(identities), np.int64), ReIDConfig(), config)
 
 
-def test_people_who_differ_are_told_apart_at_any_rate() -> None:
+def test_distinct_people_are_all_recognised_at_any_rate() -> None:
     threshold = play(spread=0.3).threshold(0.001)
     assert threshold is not None
     assert threshold.found == 1
@@ -44,13 +44,15 @@ def test_a_larger_share_of_false_links_allows_a_larger_distance() -> None:
 
 
 def test_the_threshold_is_the_largest_that_keeps_the_share() -> None:
-    returns = Returns(np.arange(1, 11) / 10, np.array([1, 1, 1, 0, 1, 1, 1, 0, 0, 0], bool), comers=8, own=np.ones(1))
+    returns = Returns(
+        np.arange(1, 11) / 10, np.array([1, 1, 1, 0, 1, 1, 1, 0, 0, 0], bool), returning=8, own=np.ones(1)
+    )
     for rate, distance, found in ((0.0, 0.3, 3 / 8), (0.15, 0.7, 6 / 8), (0.25, 0.8, 6 / 8), (0.9, 1.0, 6 / 8)):
         threshold = returns.threshold(rate)
         assert threshold is not None
         assert threshold.distance == pytest.approx(distance)
         assert threshold.found == pytest.approx(found)
-    assert Returns(np.array([0.1]), np.array([False]), comers=1, own=np.ones(1)).threshold(0.5) is None
+    assert Returns(np.array([0.1]), np.array([False]), returning=1, own=np.ones(1)).threshold(0.5) is None
 
 
 def test_a_threshold_holds_for_other_people_of_the_same_kind() -> None:
@@ -58,7 +60,8 @@ def test_a_threshold_holds_for_other_people_of_the_same_kind() -> None:
     first, config = identities <= 20, CalibrationConfig(trials=5000)
     places = np.ones(len(identities), np.int64)
     parts = [
-        play_returns(embeddings[rows], identities[rows], places[rows], ReIDConfig(), config) for rows in (first, ~first)
+        simulate_returns(embeddings[rows], identities[rows], places[rows], ReIDConfig(), config)
+        for rows in (first, ~first)
     ]
     threshold = parts[0].threshold(0.05)
     assert threshold is not None
@@ -67,7 +70,7 @@ def test_a_threshold_holds_for_other_people_of_the_same_kind() -> None:
     assert np.mean(~parts[1].is_right[links]) < 0.12
 
 
-def test_what_is_one_s_own_is_nearer_than_the_contradiction() -> None:
+def test_own_embeddings_are_nearer_than_the_contradiction() -> None:
     returns = play(spread=0.5)
     assert returns.contradiction(0.01) == pytest.approx(np.quantile(returns.own, 0.99))
     assert returns.contradiction(0.5) < returns.contradiction(0.01)
@@ -81,7 +84,7 @@ def test_people_come_only_to_their_own_place() -> None:
     places = np.tile([1, 1, 1, 1, 2, 2, 2, 2], 24)
     embeddings[places == 2] = embeddings[places == 2][:, ::-1]
     config = CalibrationConfig(trials=500)
-    returns = play_returns(embeddings, identities, places, ReIDConfig(), config)
+    returns = simulate_returns(embeddings, identities, places, ReIDConfig(), config)
     threshold = returns.threshold(0.001)
     assert threshold is not None
     assert threshold.found == 1
@@ -92,7 +95,7 @@ def test_too_few_people_are_refused() -> None:
         play(people=10)
     with pytest.raises(InvalidData, match="more than 10 people with 2 crops"):
         play(crops=1)
-    assert play(people=4, remembered=3).comers > 0
+    assert play(people=4, remembered=3).returning > 0
 
 
 def test_the_same_seed_gives_the_same_returns() -> None:

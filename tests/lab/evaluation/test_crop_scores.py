@@ -96,10 +96,10 @@ def test_scores_are_those_of_the_embeddings(market: Path, config: Config, embedd
 def test_junk_is_not_even_embedded_and_batches_are_as_configured(
     market: Path, config: Config, embedder: Colours, cache: Cache
 ) -> None:
-    told = []
-    score_embedder(load_crops(market, "market1501"), Models(config), cache, progress=lambda *what: told.append(what))
+    reports = []
+    score_embedder(load_crops(market, "market1501"), Models(config), cache, progress=lambda *what: reports.append(what))
     assert embedder.batches == [4, 1, 4, 4, 3]
-    assert told == [("query", 4, 5), ("query", 5, 5), ("gallery", 4, 11), ("gallery", 8, 11), ("gallery", 11, 11)]
+    assert reports == [("query", 4, 5), ("query", 5, 5), ("gallery", 4, 11), ("gallery", 8, 11), ("gallery", 11, 11)]
 
 
 def test_kept_embeddings_need_neither_embedder_nor_pictures(
@@ -122,7 +122,7 @@ def test_kept_embeddings_need_neither_embedder_nor_pictures(
     assert score_embedder(load_crops(moved, "market1501"), Models(config), cache) == scores
 
 
-def test_what_changes_embeddings_makes_them_anew(market: Path, config: Config, embedder: Colours, cache: Cache) -> None:
+def test_a_change_of_inputs_embeds_again(market: Path, config: Config, embedder: Colours, cache: Cache) -> None:
     def embedded(settings: Config = config) -> int:
         before = sum(embedder.batches)
         score_embedder(load_crops(market, "market1501"), Models(settings), cache)
@@ -153,7 +153,7 @@ def test_crops_in_another_order_do_not_get_each_others_embeddings(
     np.testing.assert_array_equal(backward, forward[::-1])
 
 
-def test_a_damaged_file_is_made_anew(
+def test_a_damaged_file_is_computed_again(
     market: Path,
     config: Config,
     embedder: Colours,
@@ -199,7 +199,7 @@ def test_nothing_but_junk_is_an_error_of_the_data(
         score_embedder(load_crops(market, "market1501"), Models(config), cache)
 
 
-def test_queries_that_nobody_can_answer_are_an_error_of_the_data(
+def test_queries_without_right_crops_are_invalid_data(
     market: Path, config: Config, embedder: Colours, cache: Cache
 ) -> None:
     for path in (market / "bounding_box_test").iterdir():
@@ -232,5 +232,5 @@ def test_others_than_the_people_asked_for_do_not_count(
     crops = load_crops(market, "market1501", {person})
     assert set(crops.query.identities.tolist()) | set(crops.gallery.identities.tolist()) == {person}
     assert crops.data["gallery"]["sha256"] != everybody.data["gallery"]["sha256"]
-    with pytest.raises(InvalidData, match="others than the 1 people given"):
+    with pytest.raises(InvalidData, match="none of the 1 selected people"):
         load_crops(market, "market1501", {999})

@@ -53,7 +53,7 @@ def test_a_folder_of_sequences(tmp_path: Path) -> None:
 
 def test_no_sequence_has_the_name_of_all_together(tmp_path: Path) -> None:
     sequence(tmp_path / "combined")
-    assert "combined/gt/gt.txt: no sequence can be called combined" in refusal(find_truth, tmp_path)
+    assert "combined/gt/gt.txt: combined is reserved" in refusal(find_truth, tmp_path)
 
 
 @pytest.mark.parametrize("place", ["", "A", "A/gt", "A/gt/gt.txt"])
@@ -90,7 +90,7 @@ def test_files_named_after_their_sequences(tmp_path: Path) -> None:
     assert find_truth(tmp_path)["B"].folder is None
 
 
-def test_the_folders_of_a_split_are_looked_into(tmp_path: Path) -> None:
+def test_the_folders_of_a_split_are_searched(tmp_path: Path) -> None:
     for name in ("train/A", "train/B", "test/C"):
         sequence(tmp_path / name)
     assert list(find_truth(tmp_path)) == ["A", "B", "C"]
@@ -128,7 +128,7 @@ def test_the_wanted_sequences_are_chosen_by_name(tmp_path: Path) -> None:
     for name in ("A", "B", "C"):
         sequence(tmp_path / name)
     assert list(find_truth(tmp_path, ["C", "A", "C"])) == ["A", "C"]
-    assert refusal(find_truth, tmp_path, ["A", "Q"]) == f"no ground truth in {tmp_path} of Q; there is A, B, C"
+    assert refusal(find_truth, tmp_path, ["A", "Q"]) == f"no ground truth in {tmp_path} of Q; available: A, B, C"
 
 
 def test_a_wrong_folder_is_named_with_what_is_in_it(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_wrong_folder_is_named_with_what_is_in_it(tmp_path: Path) -> None:
     put(tmp_path / "run/video.mp4")
     (tmp_path / "run/img1").mkdir()
     assert refusal(find_truth, tmp_path / "run") == (
-        f"{tmp_path}/run holds no ground truth: looked for gt/gt.txt, <sequence>/gt/gt.txt and <sequence>.txt, found "
+        f"{tmp_path}/run holds no ground truth: searched gt/gt.txt, <sequence>/gt/gt.txt and <sequence>.txt, found "
         "img1/, video.mp4"
     )
     (tmp_path / "empty").mkdir()
@@ -152,11 +152,11 @@ def test_ground_truth_that_is_there_twice(tmp_path: Path) -> None:
     sequence(tmp_path / "split/train/A")
     sequence(tmp_path / "split/test/A")
     assert refusal(find_truth, tmp_path / "split") == (
-        f"ground truth of A is there twice: {tmp_path}/split/test/A/gt/gt.txt and {tmp_path}/split/train/A/gt/gt.txt"
+        f"there are two ground truths of A: {tmp_path}/split/test/A/gt/gt.txt and {tmp_path}/split/train/A/gt/gt.txt"
     )
     sequence(tmp_path / "mixed/A")
     put(tmp_path / "mixed/A.txt")
-    assert "A is there twice" in refusal(find_truth, tmp_path / "mixed")
+    assert "there are two ground truths of A" in refusal(find_truth, tmp_path / "mixed")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_ground_truth_that_is_there_twice(tmp_path: Path) -> None:
         ("\ufeff[Sequence]\r\nseqLength=7\r\nframeRate=30\r\nimDir=img1\r\n", 7, 30),
     ],
 )
-def test_length_and_rate_are_told_by_seqinfo(
+def test_length_and_rate_come_from_seqinfo(
     tmp_path: Path, ini: str | None, frames: int | None, rate: float | None
 ) -> None:
     found = find_truth(sequence(tmp_path / "A", ini))["A"]
@@ -240,7 +240,7 @@ def test_two_results_of_a_sequence_are_refused(tmp_path: Path) -> None:
     put(tmp_path / "A.txt")
     put(tmp_path / "A.json")
     assert refusal(find_results, tmp_path, ["A"]) == (
-        f"the file of A is there twice: {tmp_path}/A.json and {tmp_path}/A.txt; remove what is not meant, or give the "
+        f"there are 2 files of A, such as {tmp_path}/A.json and {tmp_path}/A.txt; remove all but one, or give the "
         "folder of one run"
     )
 
@@ -249,8 +249,8 @@ def test_missing_results_are_named_with_what_is_there(tmp_path: Path) -> None:
     put(tmp_path / "MOT17-02-FRCNN.txt")
     (tmp_path / "MOT17-02.txt").mkdir()
     complaint = refusal(find_results, tmp_path, ["MOT17-02", "MOT17-04"])
-    assert complaint.startswith(f"{tmp_path} has no file of MOT17-02, MOT17-04: looked for MOT17-02{{.json,")
-    assert "found MOT17-02-FRCNN.txt, MOT17-02.txt/; --sequences chooses" in complaint
+    assert complaint.startswith(f"{tmp_path} has no file of MOT17-02, MOT17-04: searched MOT17-02{{.json,")
+    assert "found MOT17-02-FRCNN.txt, MOT17-02.txt/; --sequences selects" in complaint
     assert str(tmp_path / "none") in refusal(find_results, tmp_path / "none", ["A"])
 
 

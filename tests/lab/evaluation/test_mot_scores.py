@@ -69,12 +69,12 @@ def test_rows_flagged_zero_are_not_to_be_found(tmp_path: Path) -> None:
     assert scores(tmp_path, TRUTH + walk(3, range(1, 21), flag=0), TRUTH).mota == 1
 
 
-def test_tracks_of_nothing_miss_everybody(tmp_path: Path) -> None:
+def test_empty_tracks_miss_all_people(tmp_path: Path) -> None:
     found = scores(tmp_path, TRUTH, [])
     assert (found.mota, found.hota, found.misses, found.mostly_lost) == (0, 0, 40, 2)
 
 
-def test_nobody_to_be_found_leaves_false_positives(tmp_path: Path) -> None:
+def test_without_ground_truth_all_tracks_are_false_positives(tmp_path: Path) -> None:
     found = scores(tmp_path, [], TRUTH)
     assert (found.false_positives, found.misses, found.mota) == (40, 0, 0)
     assert scores(tmp_path, [], []).hota == 0
@@ -106,7 +106,7 @@ def test_a_distractor_removes_the_track_matched_to_it_and_no_other(tmp_path: Pat
     assert (found.misses, found.false_positives) == (1, 0)
 
 
-def test_the_file_tells_whose_rules_apply(tmp_path: Path) -> None:
+def test_the_benchmark_is_detected_from_the_columns(tmp_path: Path) -> None:
     with_classes = read_mot(mot_file(tmp_path, [(1, 1, 0, 0, 40, 100, 1, 8, 1)], "a"))
     without = read_mot(mot_file(tmp_path, [(1, 1, 0, 0, 40, 100, 1, 8, 1, 0)], "b"))
     assert rules_for("street", with_classes).benchmark == "mot17"
@@ -145,7 +145,7 @@ def box(frame: int, identity: int, *rest: float) -> Row:
         ([box(2, 4), box(1, 1), box(2, 4)], [], None, r"gt\.txt, line 3: ID 4 .*twice in frame 2, also in line 1"),
         ([], [box(1, 1), box(7, 1)], 6, r"tracks\.txt, line 2: frame 7 of a sequence of 6"),
         ([box(7, 1)], [], 6, r"gt\.txt, line 1: frame 7"),
-        ([], [box(1, -1)], None, r"tracks\.txt, line 1: ID -1 is no track"),
+        ([], [box(1, -1)], None, r"tracks\.txt, line 1: ID -1 is not a track"),
         ([], [box(1, 1, 1, 3)], None, r"tracks\.txt, line 1: class 3"),
         ([box(1, 1, 1, 1, 1), box(1, 2, 1, 14, 1)], [], None, r"gt\.txt, line 2: class 14 is unknown to mot17"),
         ([box(1, 1, 1, 0, 1)], [], None, r"gt\.txt, line 1: class 0"),

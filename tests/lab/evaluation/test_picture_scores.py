@@ -98,7 +98,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def boxes(pictures: LabelledPictures) -> list[list[list[float]]]:
-    return [seen.boxes.tolist() for seen in pictures.found]
+    return [seen.boxes.tolist() for seen in pictures.detections]
 
 
 def map50(pictures: LabelledPictures, config: Config) -> float:
@@ -109,10 +109,10 @@ def map50(pictures: LabelledPictures, config: Config) -> float:
 
 
 def test_pictures_are_detected_in_and_scored(data: Path, config: Config, cache: Cache, reader: Reader) -> None:
-    told = []
+    reports = []
     models = Models(change_config(config, {"evaluation": {"detect_batch": 2}}))
-    pictures = detect_yolo(data, "val", models, cache, lambda *what: told.append(what))
-    assert told == [("val", 2, 3), ("val", 3, 3)]
+    pictures = detect_yolo(data, "val", models, cache, lambda *what: reports.append(what))
+    assert reports == [("val", 2, 3), ("val", 3, 3)]
     assert boxes(pictures) == [[[p, p, p + 20, p + 20]] for p in (10, 40, 70)]
     assert map50(pictures, config) == pytest.approx(1)
     assert pictures.data["pictures"]["files"] == 3
@@ -134,12 +134,12 @@ def test_kept_detections_need_no_detector(
     kept = detect_yolo(data, "val", Models(config), cache, unwanted)
     assert boxes(kept) == boxes(made)
     assert kept.data == made.data
-    assert [seen.scores.tobytes() for seen in kept.found] == [seen.scores.tobytes() for seen in made.found]
+    assert [seen.scores.tobytes() for seen in kept.detections] == [seen.scores.tobytes() for seen in made.detections]
     moved = data.parent.rename(data.parent.parent / "moved") / "data.yaml"
     assert boxes(detect_yolo(moved, "val", Models(config), cache)) == boxes(made)
 
 
-def test_what_changes_detections_makes_them_anew(data: Path, config: Config, cache: Cache, reader: Reader) -> None:
+def test_a_change_of_inputs_detects_again(data: Path, config: Config, cache: Cache, reader: Reader) -> None:
     def detected(settings: Config = config) -> int:
         before = reader.pictures
         detect_yolo(data, "val", Models(settings), cache)
@@ -186,11 +186,13 @@ def test_pictures_may_lie_outside_the_folder_of_the_yaml(
     path = str(data.parent) if how == "absolute" else "../set"
     other = write_yaml(tmp_path / "yamls", path=path)
     pictures = detect_yolo(other, "val", Models(config), cache)
-    assert len(pictures.found) == 3
+    assert len(pictures.detections) == 3
     assert map50(pictures, config) == pytest.approx(1)
 
 
-def test_a_picture_without_a_label_shows_nobody(data: Path, config: Config, cache: Cache, reader: Reader) -> None:
+def test_a_picture_without_a_label_file_has_no_objects(
+    data: Path, config: Config, cache: Cache, reader: Reader
+) -> None:
     write_picture(data.parent / "images", "d", 90, label=None)
     pictures = detect_yolo(data, "val", Models(config), cache)
     assert [len(image.boxes) for image in pictures.truth] == [1, 1, 1, 0]
@@ -207,7 +209,7 @@ def test_classes_meet_by_their_names(tmp_path: Path, config: Config, cache: Cach
     data = write_yaml(tmp_path / "set", names={0: "Dog", 1: "Pedestrian", 2: "car"})
     pictures = detect_yolo(data, "val", Models(config), cache)
     assert [image.classes.tolist() for image in pictures.truth] == [[1], [0]]
-    assert [seen.classes.tolist() for seen in pictures.found] == [[1], [0]]
+    assert [seen.classes.tolist() for seen in pictures.detections] == [[1], [0]]
     assert map50(pictures, config) == pytest.approx(1)
 
 
@@ -220,7 +222,7 @@ def test_classes_that_the_detector_was_not_asked_for_are_not_scored(
     data = write_yaml(tmp_path / "set", names=["car", "person"])
     pictures = detect_yolo(data, "val", Models(config), cache)
     assert [len(image.boxes) for image in pictures.truth] == [1, 0]
-    assert [len(seen) for seen in pictures.found] == [1, 0]
+    assert [len(seen) for seen in pictures.detections] == [1, 0]
     assert map50(pictures, config) == pytest.approx(1)
 
 
@@ -291,7 +293,7 @@ def test_a_data_set_or_split_that_is_not_there_is_said(
 def test_a_sequence_is_pictures_in_which_people_are_found(tmp_path: Path, config: Config) -> None:
     (sequence,) = load_written(write_sequence(tmp_path), load_config([OFF]))
     pictures = pictures_of(sequence)
-    assert (pictures.name, len(pictures.truth), len(pictures.found)) == ("walk", 30, 30)
+    assert (pictures.name, len(pictures.truth), len(pictures.detections)) == ("walk", 30, 30)
     assert sum(len(image.boxes) for image in pictures.truth) == len(sequence.table)
     assert pictures.sample(5) == []
     assert pictures.data == sequence.describe()
@@ -305,7 +307,7 @@ def test_of_a_sequence_only_people_are_scored(tmp_path: Path) -> None:
     names = {0: "Person", 2: "dog", 5: "pedestrian", 7: "person on a horse"}
     detected = type(sequence.detected)("walk", sequence.detected.detections, np.arange(2.0), 1, names)
     pictures = pictures_of(type(sequence)(sequence.truth, sequence.table, sequence.rules, detected, None))
-    assert [seen.classes.tolist() for seen in pictures.found] == [[next(iter(PERSON))] * 2, []]
+    assert [seen.classes.tolist() for seen in pictures.detections] == [[next(iter(PERSON))] * 2, []]
 
 
 def test_a_sample_shows_the_frames_of_the_part_it_is_taken_from(tmp_path: Path, config: Config) -> None:

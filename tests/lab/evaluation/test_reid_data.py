@@ -55,7 +55,7 @@ def test_dukemtmc_is_labelled_by_its_file_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("protocol", ["market1501", "dukemtmc", "cross-camera"])
 def test_a_file_name_without_labels_is_refused(tmp_path: Path, protocol: Protocol, name: str) -> None:
     fill(tmp_path, ["query/0001_c1s1_1_1.jpg", "bounding_box_test/0001_c2s1_1_1.jpg", f"bounding_box_test/{name}"])
-    with pytest.raises(InvalidData, match=f"bounding_box_test/{name}: the name does not say identity and camera"):
+    with pytest.raises(InvalidData, match=f"bounding_box_test/{name}: the name must give identity and camera"):
         read_protocol(tmp_path, protocol)
 
 
@@ -84,10 +84,10 @@ def test_msmt17_is_labelled_by_its_lists_and_people_start_at_one(tmp_path: Path,
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("0000/0000_000_01_0303morning_0008_0.jpg", "needs a picture and its person"),
-        ("0000/0000_000_01_0303morning_0008_0.jpg one", "needs a picture and its person"),
-        ("0000/0000_000_01_0303morning_0008_0.jpg -1", "needs a picture and its person"),
-        ("0000/0000_000_0303morning_0008_0.jpg 0", "needs a picture and its person"),
+        ("0000/0000_000_01_0303morning_0008_0.jpg", "expected a picture and its person"),
+        ("0000/0000_000_01_0303morning_0008_0.jpg one", "expected a picture and its person"),
+        ("0000/0000_000_01_0303morning_0008_0.jpg -1", "expected a picture and its person"),
+        ("0000/0000_000_0303morning_0008_0.jpg 0", "expected a picture and its person"),
         ("0000/0000_009_01_0303morning_0008_0.jpg 0", "there is no picture .*0000_009_01_0303morning_0008_0.jpg"),
     ],
 )

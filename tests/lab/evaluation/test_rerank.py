@@ -118,7 +118,7 @@ def test_neighbours_bring_a_far_view_of_the_same_person_near() -> None:
 
 
 @pytest.mark.parametrize("crops", [np.ones((60, 4), np.float32) / 2, np.zeros((60, 4), np.float32)])
-def test_crops_that_cannot_be_told_apart_have_finite_distances(crops: np.ndarray) -> None:
+def test_identical_crops_have_finite_distances(crops: np.ndarray) -> None:
     ranked = rerank(crops[:10], crops[10:], RerankConfig())
     assert np.isfinite(ranked).all()
     assert ((ranked > -1e-6) & (ranked < 1 + 1e-6)).all()

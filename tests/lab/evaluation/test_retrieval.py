@@ -98,7 +98,7 @@ def test_precision_is_averaged_over_the_right_crops() -> None:
     assert scores == RetrievalScores(1, 1, 1, pytest.approx((1 / 1 + 2 / 3 + 3 / 6) / 3), 3 / 6, 1, 0)
 
 
-def test_ranks_one_five_and_ten_are_told_apart() -> None:
+def test_ranks_one_five_and_ten_are_distinct_scores() -> None:
     distances = np.tile(np.arange(12) / 100, (5, 1))
     gallery = crops(range(1, 13), [2] * 12)
     # the right crops are at the ranks 1, 5, 6, 10 and 11

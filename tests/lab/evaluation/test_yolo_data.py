@@ -54,7 +54,7 @@ def assert_two_pictures(read: YoloData, root: Path) -> None:
     assert [len(truth.classes) for truth in read.truth] == [2, 0]
 
 
-def test_what_systems_leave_beside_pictures_is_passed_over(dataset: Path) -> None:
+def test_hidden_files_beside_images_are_skipped(dataset: Path) -> None:
     for name in ("images/val/._a.jpg", "images/val/.DS_Store", "images/__MACOSX/val/c.webp", "images/.trash/c.jpg"):
         put(dataset.parent / name, b"no picture")
     put(dataset, f"val: images\n{NAMES}")
@@ -103,7 +103,7 @@ def test_names_may_be_a_mapping(dataset: Path) -> None:
     assert read_yolo(dataset, "val").names == {0: "person", 1: "bicycle"}
 
 
-def test_what_editors_do_to_files_changes_nothing(dataset: Path) -> None:
+def test_changes_by_editors_do_not_matter(dataset: Path) -> None:
     root = dataset.parent
     expected = read_yolo(dataset, "val").truth[0]
     put(dataset, f"\ufeffval: list.txt\r\n{NAMES}")
@@ -152,9 +152,9 @@ def test_a_picture_that_its_camera_turned_is_labelled_as_it_is_seen(
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ("0 0.5 0.5 0.2", "are needed"),
-        ("0 0.5 0.5 0.2 0.4 0.9", "are needed"),
-        ("0 0.1 0.1 0.9 0.1 0.9 0.9", "are needed"),
+        ("0 0.5 0.5 0.2", "expected class"),
+        ("0 0.5 0.5 0.2 0.4 0.9", "expected class"),
+        ("0 0.1 0.1 0.9 0.1 0.9 0.9", "expected class"),
         ("0 0.5 0.5 0.2 1.01", "in [0, 1]"),
         ("0 -0.5 0.5 0.2 0.4", "in [0, 1]"),
         ("0 nan 0.5 0.2 0.4", "in [0, 1]"),
@@ -225,7 +225,7 @@ def test_what_is_no_picture_or_no_text_is_named(dataset: Path) -> None:
     broken = dataset.parent / "images/val/b.png"
     for data in (b"", b"no picture", broken.read_bytes()[:60]):
         broken.write_bytes(data)
-        assert refusal(dataset) == f"{broken} is no complete JPEG or PNG image"
+        assert refusal(dataset) == f"{broken} is not a complete JPEG or PNG image"
     broken.unlink()
     broken.symlink_to("gone.png")
     assert "cannot be read" in refusal(dataset)

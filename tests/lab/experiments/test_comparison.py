@@ -231,15 +231,15 @@ def test_trackers_are_compared_over_each_sequence_and_over_all(
     sequences: list[LabelledSequence], tmp_path: Path
 ) -> None:
     config = load_config([OFF, PUBLISHED])
-    told = []
+    reports = []
     result = compare_trackers(
         sequences,
         own_candidates(own_variants(config, sequences), Cache(tmp_path)) | peer_candidates([EQUAL], config),
-        lambda *what: told.append(what),
+        lambda *what: reports.append(what),
     )
     names = [(row["tracker"], row["sequence"]) for row in result.rows]
     assert names == [(t, s) for t in ("bytetrack", EQUAL) for s in ("a", "b", COMBINED)]
-    assert told == [(tracker, done, 2) for tracker in ("bytetrack", EQUAL) for done in range(3)]
+    assert reports == [(tracker, done, 2) for tracker in ("bytetrack", EQUAL) for done in range(3)]
     for row in result.rows:
         assert set(row) == {"tracker", "sequence", *SCORE_NAMES, "median_ms", "p95_ms"}
         assert 0 < row["median_ms"] <= row["p95_ms"]
@@ -290,7 +290,7 @@ def test_a_clock_around_the_step_times_a_peer(sequences: list[LabelledSequence])
     assert (rows[0]["median_ms"], rows[0]["p95_ms"]) == (125, 125)
 
 
-def test_identities_are_a_variant_only_where_everybody_can_be_looked_at(sequences: list[LabelledSequence]) -> None:
+def test_identities_are_a_variant_only_if_all_sequences_have_a_video(sequences: list[LabelledSequence]) -> None:
     config = load_config([{"reid": {"policy": "always"}}])
     assert list(own_variants(config, sequences)) == ["bytetrack"]
     footage: Any = object()

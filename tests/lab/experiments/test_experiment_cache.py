@@ -178,18 +178,18 @@ def test_a_cached_video_needs_neither_detector_nor_decoding(
     assert_equal(detect(clip, networks, cache), made)
 
 
-def test_progress_is_told_of_each_batch_and_not_at_all_by_the_cache(
+def test_progress_is_called_for_each_batch_and_not_for_cached_results(
     folder: Path, files: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen_by(GreyDetector(), monkeypatch)
     config = change_config(files, {"evaluation": {"detect_batch": 3}})
-    told: list[tuple[str, int, int | None]] = []
+    reports: list[tuple[str, int, int | None]] = []
     for expected in ([("walk", 3, 7), ("walk", 6, 7), ("walk", 7, 7)], []):
-        told.clear()
+        reports.clear()
         detect_video(
-            "walk", Footage(folder, config.video), Models(config), Cache(tmp_path), lambda *it: told.append(it)
+            "walk", Footage(folder, config.video), Models(config), Cache(tmp_path), lambda *it: reports.append(it)
         )
-        assert told == expected
+        assert reports == expected
 
 
 def test_the_cache_lies_where_the_configuration_says(
@@ -240,7 +240,7 @@ def test_other_weights_are_another_key_and_the_same_under_another_name_are_not(f
     assert after[1] != before[1]
 
 
-def test_what_the_name_of_a_file_tells_about_its_network_is_in_the_key(tmp_path: Path) -> None:
+def test_the_family_from_the_name_of_a_file_is_in_the_key(tmp_path: Path) -> None:
     keys = []
     for name in ("fasterrcnn_resnet50_fpn.pth", "fasterrcnn_resnet50_fpn_v2.pth"):
         (tmp_path / name).write_bytes(b"the same arrays")
@@ -255,6 +255,10 @@ def test_what_the_name_of_a_file_tells_about_its_network_is_in_the_key(tmp_path:
         ("detection/common.py", [True, False]),
         ("reid/crops.py", [False, True]),
         ("video/images/folder.py", [True, True]),
+        ("models/device.py", [True, True]),
+        ("models/libraries.py", [True, False]),
+        ("lab/experiments/detections.py", [True, False]),
+        ("lab/evaluation/reid_data.py", [False, True]),
         ("types.py", [True, True]),
         ("tracking/kalman.py", [False, False]),
     ],
@@ -263,7 +267,7 @@ def test_other_code_is_another_key(
     files: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, changed: list[bool]
 ) -> None:
     package = shutil.copytree(Path(motserve.__file__).parent, tmp_path / "motserve")
-    monkeypatch.setattr("motserve.lab.experiments.models.__file__", str(package / "lab" / "experiments" / "models.py"))
+    monkeypatch.setattr("motserve.__file__", str(package / "__init__.py"))
 
     def keys() -> list[dict[str, Any]]:
         _code_checksum.cache_clear()
@@ -313,7 +317,7 @@ def test_what_the_embedder_sees_is_in_its_key(files: Config, change: dict[str, A
     assert Models(changed).detection_key() == Models(files).detection_key()
 
 
-def test_another_video_or_rate_is_detected_in_anew(
+def test_another_video_or_rate_is_detected_again(
     folder: Path, files: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detector = GreyDetector()
@@ -371,7 +375,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_file_is_made_anew_with_a_warning(
+def test_a_damaged_file_is_computed_again_with_a_warning(
     folder: Path,
     files: Config,
     tmp_path: Path,
@@ -419,7 +423,7 @@ def test_a_file_with_any_bit_flipped_gives_no_wrong_numbers(tmp_path: Path, capl
             assert kept[1].tolist() == [0, 1 / 7, 2 / 7], place
 
 
-def test_damaged_embeddings_are_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_embeddings_are_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache, key = Cache(tmp_path), {"crops": "a"}
     cache.store_embeddings(key, ["a", "b"], np.eye(2, 5, dtype=np.float32))
     path = cache.path("embeddings", key)
@@ -473,7 +477,7 @@ def test_what_cannot_be_kept_is_still_answered_with_a_warning(
     with caplog.at_level(logging.WARNING, "motserve"):
         assert len(detect(folder, files, Cache(tmp_path / "in the way"))) == 7
     (record,) = caplog.records
-    assert "cannot be kept" in record.getMessage()
+    assert "cannot be written" in record.getMessage()
 
 
 def test_a_video_that_breaks_half_way_is_not_kept(
@@ -620,7 +624,7 @@ def test_embeddings_of_a_run_that_failed_are_not_kept(
     assert not (tmp_path / "kept").exists()
 
 
-def test_nobody_to_look_at_leaves_no_file_and_opens_nothing(
+def test_without_embeddings_no_file_is_written_and_no_video_opened(
     clip: Path, files: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forbid(monkeypatch, "models.build_embedder", "footage.open_video")

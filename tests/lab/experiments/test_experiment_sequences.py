@@ -86,18 +86,18 @@ def rows(frames: Sequence[TrackedFrame]) -> list[tuple[object, ...]]:
 # --- footage ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_video_is_looked_for_beside_the_ground_truth_or_only_where_it_is_said_to_be(tmp_path: Path) -> None:
+def test_a_video_is_searched_beside_the_ground_truth_or_only_in_the_given_folder(tmp_path: Path) -> None:
     truth = truth_of(write(tmp_path / "walk" / "gt" / "gt.txt", []))
     beside = tmp_path / "walk" / "walk.avi"
     videos = tmp_path / "videos"
     videos.mkdir()
-    with pytest.raises(NotFound, match=rf"no video of walk: looked for img1/, .* in {tmp_path}/walk; give --videos"):
+    with pytest.raises(NotFound, match=rf"no video of walk: searched img1/, .* in {tmp_path}/walk; give --videos"):
         find_video(truth)
     beside.touch()
     assert find_video(truth) == beside
     (tmp_path / "walk" / "img1").mkdir()
     assert find_video(truth) == tmp_path / "walk"
-    with pytest.raises(NotFound, match=rf"no video of walk: looked for walk\.mp4 .* in {videos}; give --videos"):
+    with pytest.raises(NotFound, match=rf"no video of walk: searched walk\.mp4 .* in {videos}; give --videos"):
         find_video(truth, videos)
     (videos / "walk").mkdir()
     assert find_video(truth, videos) == videos / "walk"
@@ -196,14 +196,14 @@ def test_pictures_lie_where_the_seqinfo_of_their_sequence_says(folder: Path) -> 
     truth = TruthFile("grey", folder / "gt" / "gt.txt", 5, None)
     before = Footage(folder, VideoConfig(), truth).sha256
     (folder / "img1").rename(folder / "images")
-    with pytest.raises(NotFound, match=r"no video of grey: looked for img1/"):
+    with pytest.raises(NotFound, match=r"no video of grey: searched img1/"):
         find_video(truth)
     write(folder / "seqinfo.ini", ["[Sequence]", "imDir=images"])
     assert find_video(truth) == folder
     assert Footage(folder, VideoConfig(), truth).sha256 == before
     assert Footage(folder, VideoConfig(), truth).image(4)[0, 0, 0] == 40
     write(folder / "seqinfo.ini", ["[Sequence]", "imDir=frames"])
-    with pytest.raises(NotFound, match=r"looked for frames/"):
+    with pytest.raises(NotFound, match=r"searched frames/"):
         find_video(truth)
     with pytest.raises(InvalidVideo, match="imDir='frames', is missing"):
         Footage(folder, VideoConfig(), truth).image(0)
@@ -280,9 +280,7 @@ def test_a_video_whose_container_declares_another_length_is_taken(
     assert len(detect_video("plaza", footage, Models(config), Cache(tmp_path / "cache"))) == 24
 
 
-def test_the_size_is_looked_at_when_the_cache_answers_too(
-    folder: Path, tmp_path: Path, untrained_detector: Path
-) -> None:
+def test_the_size_is_checked_for_cached_results_too(folder: Path, tmp_path: Path, untrained_detector: Path) -> None:
     config = load_config([{"detector": {"weights": str(untrained_detector), "image_size": 96, "device": "cpu"}}])
 
     def detect(size: tuple[int, int] | None) -> DetectedVideo:
@@ -339,7 +337,7 @@ def test_the_detectors_limit_on_confidence_holds_for_files_too(tmp_path: Path, c
     assert len(frame) == kept
 
 
-def test_boxes_too_thin_to_show_anybody_are_dropped(tmp_path: Path) -> None:
+def test_boxes_too_thin_for_a_person_are_dropped(tmp_path: Path) -> None:
     sizes = ["0,20", "20,0", "0.99,20", "20,0.5", "1,1", "20,20"]
     path = write(tmp_path / "det.txt", [f"1,-1,1,1,{size},0.9" for size in sizes])
     (frame,) = read_detections(path, truth_of(path), load_config()).detections
@@ -363,10 +361,10 @@ def test_a_column_of_confidences_may_be_missing_and_a_file_empty(tmp_path: Path)
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ("5,-1,1,1,10,20,0.9", "frame behind the end of walk, which has 4"),
-        ("1,-1,1,1,10,20,1.01", "score 1.01 is no confidence"),
-        ("1,-1,1,1,10,20,-0.1", "score -0.1 is no confidence"),
-        ("1,-1,1,1,10,20,24.5", "score 24.5 is no confidence"),
+        ("5,-1,1,1,10,20,0.9", "frame after the end of walk, which has 4"),
+        ("1,-1,1,1,10,20,1.01", "score 1.01 is not a confidence"),
+        ("1,-1,1,1,10,20,-0.1", "score -0.1 is not a confidence"),
+        ("1,-1,1,1,10,20,24.5", "score 24.5 is not a confidence"),
         ("1,-1,-1e8,-1e8,3e8,3e8,0.9", "the box reaches beyond 1000000 pixels"),
         ("1,-1,999991,1,10.5,20,0.9", "the box reaches beyond 1000000 pixels"),
         ("1,-1,1,1,10,20,nan", ""),
@@ -439,7 +437,7 @@ def test_both_halves_together_have_every_row_and_detection_once(tmp_path: Path, 
 @pytest.mark.parametrize("every", [1, 2, 3, 40])
 def test_thinned_is_as_a_camera_of_a_lower_rate_would_have_taken_it(tmp_path: Path, every: int) -> None:
     (whole,) = load_written(write_sequence(tmp_path, frames=20), load_config())
-    thin = whole.thinned(every)
+    thin = whole.subsampled(every)
     assert thin.detected.detections == whole.detected.detections[::every]
     assert thin.detected.timestamps.tolist() == pytest.approx(whole.detected.timestamps[::every].tolist())
     assert thin.detected.rate_hz == 10 / every
@@ -451,7 +449,7 @@ def test_thinned_is_as_a_camera_of_a_lower_rate_would_have_taken_it(tmp_path: Pa
 
 def test_a_part_of_a_thinned_sequence_knows_its_frames(tmp_path: Path) -> None:
     (whole,) = load_written(write_sequence(tmp_path, frames=20), load_config())
-    part = whole.part(2, 20).thinned(3).part(1, 4)
+    part = whole.part(2, 20).subsampled(3).part(1, 4)
     assert [part.detected.frame_of(k) for k in range(3)] == [5, 8, 11]
     assert part.detected.detections == [whole.detected.detections[k] for k in (5, 8, 11)]
 
@@ -486,7 +484,7 @@ class Greys:
         return look
 
 
-def test_people_in_a_part_are_looked_at_in_the_frames_of_the_whole_video(tmp_path: Path) -> None:
+def test_people_in_a_part_are_embedded_from_the_frames_of_the_whole_video(tmp_path: Path) -> None:
     config = load_config([{"reid": {"policy": "always"}}])
     (whole,) = load_written(write_sequence(tmp_path, frames=20), config)
     greys = Greys()
@@ -601,7 +599,7 @@ def test_a_rendered_scene_is_tracked_as_by_the_pipeline_with_the_same_networks(
     assert rows(track_sequence(again[0], bundled, cache).frames) == rows(found.frames)
 
 
-def test_without_pictures_nobody_can_be_looked_at() -> None:
+def test_without_pictures_embeddings_are_refused() -> None:
     with pytest.raises(InvalidConfig, match=r"two: reid\.policy is on_demand.*--videos.*reid\.policy=off"):
         track_detections(two_people(), load_config())
 
@@ -699,14 +697,14 @@ def test_sequences_come_in_the_order_given_each_with_its_own_files(tmp_path: Pat
 def test_videos_are_detected_in_where_there_is_no_file_of_detections(
     scene: Path, bundled: Config, tmp_path: Path
 ) -> None:
-    told = []
+    reports = []
     (sequence,) = load_sequences(
         find_truth(scene),
         Models(bundled),
         Cache(tmp_path),
-        progress=lambda name, done, total: told.append((name, done, total)),
+        progress=lambda name, done, total: reports.append((name, done, total)),
     )
-    assert told[-1] == ("plaza", 24, 24)
+    assert reports[-1] == ("plaza", 24, 24)
     assert sequence.footage is not None
     assert sequence.describe()["detections"] == {
         "video": "plaza.mp4",

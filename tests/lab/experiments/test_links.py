@@ -57,7 +57,7 @@ def test_what_a_tracker_mixed_up_is_no_fault_of_the_link() -> None:
         assert judged([*people, [person], [person]], before + after) == [is_right]
 
 
-def test_nobody_is_nobody_s_identity() -> None:
+def test_a_track_of_no_person_is_no_right_link() -> None:
     before = [frame(k, {1: (1, 1)}) for k in range(5)]
     after = [frame(k, {7: (5, 1)}, (link(5, 1, 1),) if k == 5 else ()) for k in range(5, 8)]
     assert judged([[1]] * 5 + [[2]] * 3, before + after) == [False]

@@ -57,7 +57,7 @@ def test_a_scale_that_is_configured_is_used_whatever_the_file_holds(tmp_path: Pa
     assert confidences(read(tmp_path, [0, 0.5], "logistic")) == [0.6225, 0.5]
     assert confidences(read(tmp_path, [-900, 900], "logistic")) == [1, 0]
     for bad in (1.01, -0.1, 117.8):
-        with pytest.raises(InvalidData, match=rf"det\.txt, line 2: score {bad} is no confidence .* --scores rank"):
+        with pytest.raises(InvalidData, match=rf"det\.txt, line 2: score {bad} is not a confidence .* --scores rank"):
             read(tmp_path, [0.5, bad, bad], "as-is")
 
 

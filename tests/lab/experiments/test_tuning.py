@@ -90,14 +90,14 @@ def test_the_start_is_tried_first_and_the_best_is_reported_beside_it(
     search: Callable[..., Tuned], sequences: list[LabelledSequence], tmp_path: Path
 ) -> None:
     config = configure(seed=3)
-    told = []
-    tuned = search(config, lambda *what: told.append(what))
+    reports = []
+    tuned = search(config, lambda *what: reports.append(what))
     assert len(tuned.trials) == 6
     assert tuned.trials[0].values == start_of(config)
     scores = [trial.score for trial in tuned.trials]
     assert tuned.best == tuned.trials[scores.index(max(score for score in scores if score is not None))].values
-    assert [number for number, _ in told] == [1, 2, 3, 4, 5, 6]
-    assert [best for _, best in told] == [max(s for s in scores[:n] if s is not None) for n in range(1, 7)]
+    assert [number for number, _ in reports] == [1, 2, 3, 4, 5, 6]
+    assert [best for _, best in reports] == [max(s for s in scores[:n] if s is not None) for n in range(1, 7)]
     for trial in tuned.trials:
         assert inside(trial.values, config.tuning.space)
 
@@ -158,10 +158,10 @@ def test_values_that_contradict_each_other_are_passed_over(search: Callable[...,
 
 
 def test_a_search_without_a_valid_trial_says_so(search: Callable[..., Tuned]) -> None:
-    told = []
-    with pytest.raises(InvalidConfig, match=r"no set of parameters .* tuning\.space"):
-        search(configure({HIGH: {"low": 0.75, "high": 0.9}}, trials=3), lambda *what: told.append(what))
-    assert told == [(1, None), (2, None), (3, None)]
+    reports = []
+    with pytest.raises(InvalidConfig, match=r"all tried sets of parameters .* tuning\.space"):
+        search(configure({HIGH: {"low": 0.75, "high": 0.9}}, trials=3), lambda *what: reports.append(what))
+    assert reports == [(1, None), (2, None), (3, None)]
 
 
 @pytest.mark.parametrize(
@@ -289,16 +289,16 @@ def cluster() -> Iterator[None]:
 @pytest.mark.usefixtures("cluster")
 def test_two_workers_search_as_one_does(sequences: list[LabelledSequence], tmp_path: Path) -> None:
     config = configure(trials=8, workers=2, space={HIGH: {"low": 0.4, "high": 0.8}, MATCH: {"low": 0.6, "high": 0.9}})
-    told = []
-    tuned = tune(halves(sequences), config, Cache(tmp_path), lambda *what: told.append(what))
+    reports = []
+    tuned = tune(halves(sequences), config, Cache(tmp_path), lambda *what: reports.append(what))
     assert len(tuned.trials) == 8
     assert start_of(config) in [trial.values for trial in tuned.trials]
-    assert sorted(number for number, _ in told) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert sorted(number for number, _ in reports) == [1, 2, 3, 4, 5, 6, 7, 8]
     assert any(trial.score is None for trial in tuned.trials)
     for trial in tuned.trials:
         assert (trial.score is None) == (trial.values[HIGH] > config.tracker.new_track_confidence)
     scores = [trial.score for trial in tuned.trials if trial.score is not None]
-    assert told[-1][1] == max(scores) == tuned.scores["best"]["train"].scores.hota
+    assert reports[-1][1] == max(scores) == tuned.scores["best"]["train"].scores.hota
     alone = tuning._objective(halves(sequences).train, config, Cache(tmp_path), tuned.best)
     assert alone == max(scores)
     assert written_and_read(tuned, tmp_path).tracker.match_distance == tuned.best[MATCH]

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from motserve.lab.scenes import Placement, SceneConfig, Stage, ground_truth_rows, render
 from motserve.lab.scenes.body import Pose
 from motserve.lab.scenes.camera import Camera, Shake
-from motserve.lab.scenes.clothing import sample_cast, sample_look
+from motserve.lab.scenes.clothing import sample_appearance, sample_cast
 from motserve.lab.scenes.paths import plan
 
 SMALL = {"width": 320, "height": 180, "duration_s": 0.4}
@@ -31,7 +31,7 @@ def _still(**changes: object) -> Stage:
 
 
 def _person(seed: int, x: float, z: float, heading: float = 0.0) -> Placement:
-    return Placement(sample_look(np.random.default_rng(seed)), x, z, Pose(heading, 1.0, 1.0))
+    return Placement(sample_appearance(np.random.default_rng(seed)), x, z, Pose(heading, 1.0, 1.0))
 
 
 def test_the_same_configuration_gives_the_same_clip_and_another_seed_another() -> None:
@@ -83,9 +83,9 @@ def test_the_box_is_the_extent_of_the_persons_pixels(seed: int, heading: float) 
 
 
 def _recoloured(person: Placement) -> Placement:
-    colours = [f.name for f in fields(person.look) if isinstance(getattr(person.look, f.name), tuple)]
-    inverse = {name: tuple((channel + 128) % 256 for channel in getattr(person.look, name)) for name in colours}
-    return replace(person, look=replace(person.look, **inverse))
+    colours = [f.name for f in fields(person.appearance) if isinstance(getattr(person.appearance, f.name), tuple)]
+    inverse = {name: tuple((channel + 128) % 256 for channel in getattr(person.appearance, name)) for name in colours}
+    return replace(person, appearance=replace(person.appearance, **inverse))
 
 
 def test_boxes_are_of_the_whole_body_when_it_leaves_the_picture() -> None:
@@ -149,7 +149,7 @@ def test_people_leave_and_come_back_with_the_same_identity() -> None:
     assert len(gaps) >= 2
 
 
-def test_nobody_pops_up_inside_the_picture() -> None:
+def test_people_never_appear_inside_the_picture() -> None:
     config = SceneConfig(
         rate_hz=10, pillars=0, furniture=0, people=10, shake=0.02, shake_degrees=1, width=320, height=180
     )
@@ -162,7 +162,7 @@ def test_nobody_pops_up_inside_the_picture() -> None:
         before = set(truth.ids.tolist())
 
 
-def test_people_walk_at_a_human_pace_and_look_where_they_go() -> None:
+def test_people_walk_at_a_human_pace_and_face_forwards() -> None:
     config = SceneConfig(duration_s=30, people=12)
     camera = Camera.of(config)
     rng = np.random.default_rng(3)

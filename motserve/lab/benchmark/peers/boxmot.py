@@ -25,7 +25,7 @@ _ANY_PICTURE: Final[Image] = np.zeros((1080, 1920, 3), np.uint8)
 
 
 class BoxMot(Contender):
-    """A tracker of BoxMOT, which counts frames unless it is told otherwise.
+    """A tracker of BoxMOT, which counts frames by default.
 
     Args:
         name: Name of its class.

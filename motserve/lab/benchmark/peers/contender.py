@@ -1,4 +1,4 @@
-"""The interface behind which any tracker is run and timed, and motserve's own behind it."""
+"""The interface to run and time any tracker, and its implementation for motserve's own trackers."""
 
 from __future__ import annotations
 

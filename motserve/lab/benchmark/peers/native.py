@@ -40,7 +40,7 @@ class PyxTrackers(Contender):
         return partial(self._tracker.update, rows.astype(np.float64))
 
     def read(self, answer: Any) -> Tracks:
-        """See `Contender.read`. Rows are box and ID; scores, which nobody knows any more, are 1."""
+        """See `Contender.read`. Rows are box and ID; scores are not returned and set to 1."""
         rows = np.asarray(answer, np.float64).reshape(-1, 5)
         n = len(rows)
         return Tracks(
@@ -53,7 +53,7 @@ class PyxTrackers(Contender):
 
 
 class EdgeFirst(Contender):
-    """The ByteTrack of EdgeFirst, which tells tracks apart by UUIDs."""
+    """The ByteTrack of EdgeFirst, which identifies tracks by UUIDs."""
 
     def __init__(self) -> None:
         from edgefirst.tracker import ByteTrack
@@ -75,13 +75,13 @@ class EdgeFirst(Contender):
     def read(self, answer: Any) -> Tracks:
         """See `Contender.read`. It answers with a track for each detection, or none."""
         detections, tracks = answer
-        found = np.array([row for row, track in enumerate(tracks) if track is not None], np.int64)
-        ids = [self._ids.setdefault(tracks[row].uuid, len(self._ids) + 1) for row in found.tolist()]
-        boxes = [tracks[row].tracked_location for row in found.tolist()]
+        matched = np.array([row for row, track in enumerate(tracks) if track is not None], np.int64)
+        ids = [self._ids.setdefault(tracks[row].uuid, len(self._ids) + 1) for row in matched.tolist()]
+        boxes = [tracks[row].tracked_location for row in matched.tolist()]
         return Tracks(
             np.array(ids, np.int64),
             np.array(boxes, np.float32).reshape(-1, 4),
-            detections.scores[found],
-            detections.classes[found],
-            found,
+            detections.scores[matched],
+            detections.classes[matched],
+            matched,
         )

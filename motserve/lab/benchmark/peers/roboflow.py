@@ -40,23 +40,23 @@ class Roboflow(Contender):
         """See `Contender.prepare`."""
         import supervision
 
-        seen = supervision.Detections(
+        converted = supervision.Detections(
             xyxy=detections.boxes,
             confidence=detections.scores,
             class_id=detections.classes,
             data={"row": np.arange(len(detections))},
         )
-        return partial(self._tracker.update, seen)
+        return partial(self._tracker.update, converted)
 
     def read(self, answer: Any) -> Tracks:
         """See `Contender.read`. Detections without a track have the ID -1; IDs count from 0."""
-        found = np.flatnonzero(answer.tracker_id >= 0) if len(answer) else np.empty(0, np.int64)
-        if not found.size:
+        tracked = np.flatnonzero(answer.tracker_id >= 0) if len(answer) else np.empty(0, np.int64)
+        if not tracked.size:
             return Tracks.empty()
         return Tracks(
-            np.asarray(answer.tracker_id[found], np.int64) + 1,
-            np.asarray(answer.xyxy[found], np.float32),
-            np.asarray(answer.confidence[found], np.float32),
-            np.asarray(answer.class_id[found], np.int64),
-            np.asarray(answer.data["row"][found], np.int64),
+            np.asarray(answer.tracker_id[tracked], np.int64) + 1,
+            np.asarray(answer.xyxy[tracked], np.float32),
+            np.asarray(answer.confidence[tracked], np.float32),
+            np.asarray(answer.class_id[tracked], np.int64),
+            np.asarray(answer.data["row"][tracked], np.int64),
         )
