@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from cli_checks import Motserve, assert_error, files_in
 
-from motserve import disk
 from motserve.cli import track as track_command
+from motserve.files import disk
 
 LATIN = os.fsdecode(b"caf\xe9")
 """A name in Latin-1, as old cameras and archives write it."""

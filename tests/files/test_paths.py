@@ -114,7 +114,7 @@ def test_a_word_that_is_no_path_is_wrong_usage(motserve: Motserve, word: str, sa
         ("rtsp://ann:secret@cam.local/live", "rtsp://cam.local/live: ", "live streams are not supported yet"),
         ("RTSP://cam.local/live", "RTSP://cam.local/live: ", "live streams are not supported yet"),
         ("rtsp://cam/?user=a&password=secret", "rtsp://cam/?user=a&password=***: ", "live streams are not supported yet"),
-        ("https://host/a.mp4?token=secret&x=1", "https://host/a.mp4?token=***&x=1: ", "download it"),
+        ("https://host/a.mp4?token=secret&x=1", "https://host/a.mp4?token=***&x=1: ", "download the file"),
         ("file:///srv/a.mp4", "file:///srv/a.mp4: ", "give the path itself, /srv/a.mp4"),
     ],
 )
