@@ -1,4 +1,5 @@
-# The developer's manual: `make demo`, `make test`, `make lint`, `make bench`; each sets up what it needs.
+# The developer's manual: `make demo`, `make check`, `make test`, `make test-all`, `make lint`, `make bench`; each sets up what
+# it needs. `make check` is for each change, `make test` before it is pushed, `make test-all` takes an hour.
 # `make corpus` and `make fuzz SECONDS=600` try the reader of videos on files of every kind, whole and damaged.
 # `make kubernetes` writes what clusters serve after serve_config.yaml or configs/environments changed; see docs/deploy.md.
 # `make wheel`, `make check-wheel`, `make licences`, `make sbom` are for releases; see docs/releasing.md.
@@ -11,11 +12,12 @@ INSTALLED := $(VENV)/.installed
 
 SECONDS ?= 600
 DATA ?= $(MOTSERVE_DATA)
+QUICK := $(addprefix tests/,config files people pipeline postprocessing reid results test_types.py tracking video)
 PICTURES := data/pictures
 PICTURE_PACKAGES := gnome-backgrounds lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 mate-backgrounds \
 	plasma-workspace-wallpapers ukui-wallpapers openarena-081-textures tuxpaint-stamps-default
 
-.PHONY: setup demo test lint bench corpus fuzz kubernetes bundled pictures wheel check-wheel licences sbom
+.PHONY: setup demo check test test-workers test-all lint bench corpus fuzz kubernetes bundled pictures wheel check-wheel licences sbom
 
 setup: $(INSTALLED)
 
@@ -28,8 +30,19 @@ $(INSTALLED): pyproject.toml
 demo: setup
 	$(BIN)/motserve demo
 
+# what a change breaks first: lint, types, and the tests that start no cluster and train nothing
+check: lint
+	$(BIN)/python -m pytest $(QUICK)
+
 test: setup
 	$(BIN)/python -m pytest
+
+# the tests that start several Ray Train workers, for minutes each
+test-workers: setup
+	$(BIN)/python -m pytest -m workers tests/training
+
+test-all: setup
+	$(BIN)/python -m pytest -m "not gpu"
 
 lint: setup
 	$(BIN)/ruff check

@@ -1,4 +1,4 @@
-"""The three small interfaces that everything else is written against, and the state that their objects save."""
+"""The interfaces of detectors, embedders and trackers, and helpers for the state that they save."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from motserve.types import Cues, Detections, FloatArray, Image, Tracks
 
 NO_CUES: Final = Cues()
-"""Nothing is known of a frame but its detections."""
+"""No inputs besides the detections."""
 
 
 class DetectorBase(ABC):
-    """Finds objects in pictures. Holds no state between calls."""
+    """Detects objects in images. Holds no state between calls."""
 
     @property
     @abstractmethod
@@ -25,25 +25,25 @@ class DetectorBase(ABC):
 
     @property
     def parameters(self) -> int | None:
-        """Number of trained values in the network; None where an exported format does not tell."""
+        """Number of trained parameters of the network; None where an exported format does not give it."""
         return None
 
     @abstractmethod
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """Detect objects in a batch.
 
-        The answer for a picture does not depend on what else is in the batch.
+        The detections of an image do not depend on the other images of the batch.
 
         Args:
-            images: Pictures `(height, width, 3)` uint8 BGR; sizes may differ.
+            images: Images `(height, width, 3)` uint8 BGR; sizes may differ.
 
         Returns:
-            One `Detections` for each picture, in the order given, best score first.
+            One `Detections` for each image, in the given order, highest score first.
         """
 
 
 class ReIDBase(ABC):
-    """Turns crops of people into embeddings. Holds no state between calls."""
+    """Computes embeddings of crops of people. Holds no state between calls."""
 
     @property
     @abstractmethod
@@ -52,7 +52,7 @@ class ReIDBase(ABC):
 
     @property
     def parameters(self) -> int | None:
-        """Number of trained values in the network; None where an exported format does not tell."""
+        """Number of trained parameters of the network; None where an exported format does not give it."""
         return None
 
     @abstractmethod
@@ -68,27 +68,27 @@ class ReIDBase(ABC):
 
 
 class TrackerBase(ABC):
-    """Follows objects through the frames of one video. One object serves one video."""
+    """Tracks objects through the frames of one video. Each video needs its own tracker object."""
 
     def wants(self, detections: Detections) -> NDArray[np.int64]:
         """Return the rows of a frame's detections whose embeddings `update` will use.
 
         Args:
-            detections: What was seen in the frame.
+            detections: Detections of the frame.
 
         Returns:
-            `(k,)` int64, rising; none for trackers that go by motion alone.
+            `(k,)` int64, increasing; empty for trackers that use motion only.
         """
         return np.empty(0, np.int64)
 
     @abstractmethod
     def update(self, detections: Detections, timestamp: float, cues: Cues = NO_CUES) -> Tracks:
-        """Advance by one frame. An empty frame is a frame: call this for it too.
+        """Advance by one frame. Call it for frames without detections too.
 
         Args:
-            detections: What was seen in the frame, low scores included.
-            timestamp: Presentation time in seconds, greater than that of the frame before.
-            cues: What else is known of the frame.
+            detections: Detections of the frame, including low scores.
+            timestamp: Presentation time in seconds, greater than that of the previous frame.
+            cues: Optional other inputs of the frame.
 
         Returns:
             The confirmed tracks that were matched in this frame.
@@ -99,28 +99,28 @@ class TrackerBase(ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, NDArray[np.generic]]:
-        """Return a copy of the whole state; `load_state_dict` of it gives the same future."""
+        """Return a copy of the whole state; a tracker that loads it continues identically."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Replace the state by one that `state_dict` returned."""
+        """Replace the state by one returned by `state_dict`."""
 
 
 State: TypeAlias = dict[str, NDArray[Any]]
-"""Arrays by name; parts of parts are told apart by a `/`."""
+"""Arrays by name; `/` separates the names of nested states."""
 
 
-def merge_states(**parts: Mapping[str, NDArray[Any]]) -> State:
-    """Put the states of parts together, each below its name.
+def merge_states(**states: Mapping[str, NDArray[Any]]) -> State:
+    """Merge states into one, each below its name.
 
     >>> merge_states(tracker={"ids": np.array([1])})
     {'tracker/ids': array([1])}
     """
-    return {f"{part}/{name}": values for part, state in parts.items() for name, values in state.items()}
+    return {f"{above}/{name}": values for above, state in states.items() for name, values in state.items()}
 
 
 def substate(state: Mapping[str, NDArray[Any]], name: str) -> State:
-    """Return the state of one part; nothing where there is none of that name.
+    """Return the state below a name; empty if there is none.
 
     >>> substate({"tracker/ids": np.array([1]), "now": np.array(0.5)}, "tracker")
     {'ids': array([1])}
@@ -134,36 +134,38 @@ def load_array(state: Mapping[str, NDArray[Any]], name: str, dtype: type[np.gene
 
     Args:
         state: The arrays.
-        name: Which one.
+        name: Its name.
         dtype: Its type.
         shape: Its shape; -1 for any length.
 
     Raises:
-        ValueError: There is none, or of another type or shape.
+        ValueError: The array is missing, or has another type or shape.
     """
     values = state.get(name)
     if values is None:
         raise ValueError(f"the state has no {name!r}")
-    fits = len(shape) == values.ndim and all(want in (-1, have) for want, have in zip(shape, values.shape, strict=True))
+    fits = len(shape) == values.ndim and all(
+        expected in (-1, length) for expected, length in zip(shape, values.shape, strict=True)
+    )
     if values.dtype != dtype or not fits:
         raise ValueError(f"the state's {name!r} is {values.dtype} {values.shape}; expected {dtype.__name__} {shape}")
     return np.array(values)
 
 
 def stacked(arrays: Sequence[NDArray[Any]], empty: NDArray[Any]) -> NDArray[Any]:
-    """Put arrays one behind the other; `empty` where there are none."""
+    """Concatenate arrays; `empty` if there are none."""
     return np.concatenate(arrays) if arrays else empty
 
 
 def cut(values: NDArray[Any], counts: NDArray[np.int64]) -> list[NDArray[Any]]:
-    """Undo `stacked`.
+    """Split the rows that `stacked` has concatenated.
 
     Args:
-        values: The rows of all.
-        counts: `(n,)` how many each has.
+        values: The rows of all arrays.
+        counts: `(n,)` int64, number of rows of each array.
 
     Raises:
-        ValueError: There are not as many rows as are counted.
+        ValueError: The counts do not add up to the number of rows.
 
     >>> [rows.tolist() for rows in cut(np.array([5, 6, 7]), np.array([1, 0, 2]))]
     [[5], [], [6, 7]]

@@ -1,10 +1,10 @@
-"""The family of typed errors. The command line turns them into exit codes, the ingress into HTTP statuses."""
+"""The typed errors. The command line maps them to exit codes, the ingress to HTTP statuses."""
 
 from __future__ import annotations
 
 
 class MotserveError(Exception):
-    """Base of everything that motserve raises on purpose. The message says what, with which input, what to do."""
+    """Base of all errors of motserve. The message says what is wrong, with which input, and what to do."""
 
 
 class InvalidConfig(MotserveError):
@@ -12,11 +12,11 @@ class InvalidConfig(MotserveError):
 
 
 class InvalidVideo(MotserveError):
-    """The input is no video that can be decoded: not a video, truncated, without frames, audio only."""
+    """The input is not a video that can be decoded: another file type, truncated, without frames, audio only."""
 
 
 class InvalidPicture(MotserveError):
-    """The input is no picture that can be decoded, or too small to show a person."""
+    """The input is not an image that can be decoded, or is too small to show a person."""
 
 
 class InvalidData(MotserveError):
@@ -24,7 +24,7 @@ class InvalidData(MotserveError):
 
 
 class UnfitCheckpoint(MotserveError):
-    """A checkpoint cannot be continued: it is damaged, or of another release, configuration or model."""
+    """A session cannot resume from a checkpoint: it is damaged, or of another release, configuration or model."""
 
 
 class IncompatibleStore(MotserveError):
@@ -32,7 +32,7 @@ class IncompatibleStore(MotserveError):
 
 
 class WeightsUnavailable(MotserveError):
-    """None of the configured weights can be had."""
+    """None of the configured weights is available."""
 
 
 class BadRequest(MotserveError):
@@ -44,19 +44,19 @@ class UnsupportedMedia(MotserveError):
 
 
 class Unauthorized(MotserveError):
-    """The request lacks the token that its route asks for, or has another one."""
+    """The request has no token or a wrong one, and its route requires it."""
 
 
 class NotFound(MotserveError):
-    """The thing asked for does not exist."""
+    """The requested object does not exist."""
 
 
 class Conflict(MotserveError):
-    """The request does not fit the present state, such as tracks of a video that failed."""
+    """The request does not fit the current state, such as a request for the tracks of a failed video."""
 
 
 class Forbidden(MotserveError):
-    """The request reaches for something outside what the service may give."""
+    """The request asks for something outside the allowed folders or rights."""
 
 
 class TooLarge(MotserveError):
@@ -64,18 +64,18 @@ class TooLarge(MotserveError):
 
 
 class DiskFull(MotserveError):
-    """A disk has no room for what is to be written."""
+    """A disk has no free space for what is to be written."""
 
 
 class NotReady(MotserveError):
-    """A part of the service does not answer yet, or no more."""
+    """A part of the service does not answer yet, or no longer answers."""
 
 
 class Overloaded(MotserveError):
     """The service is at its capacity; try again later.
 
     Attributes:
-        retry_after_s: Seconds after which another try makes sense.
+        retry_after_s: Seconds after which the client can try again.
     """
 
     def __init__(self, message: str, retry_after_s: int) -> None:

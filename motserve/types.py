@@ -1,6 +1,6 @@
-"""The arrays that travel between the stages: frames in, detections, tracks out.
+"""Arrays passed between the stages: frames, detections, tracks.
 
-Every type is a frozen struct of arrays; a row of one array belongs to the same row of the others. Boxes are
+Each type is a frozen struct of arrays; row `i` of each array describes the same object. Boxes are
 ``xyxy`` in pixels of the decoded frame, origin at the top left corner, and may reach beyond the frame.
 """
 
@@ -37,7 +37,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """What a detector saw in one frame.
+    """Detections of one frame.
 
     Attributes:
         boxes: `(n, 4)` float32, xyxy in pixels.
@@ -50,7 +50,7 @@ class Detections:
     classes: IntArray
 
     def __post_init__(self) -> None:
-        """Refuse arrays whose shapes do not belong together."""
+        """Refuse arrays whose shapes do not match."""
         n = len(self.boxes)
         if self.boxes.shape != (n, 4) or self.scores.shape != (n,) or self.classes.shape != (n,):
             raise ValueError(
@@ -63,19 +63,19 @@ class Detections:
 
     @classmethod
     def empty(cls) -> Detections:
-        """Return detections without a row: a frame in which nobody was seen."""
+        """Return zero detections."""
         return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True)
 class Cues:
-    """What a tracker can be told about a frame besides its detections. Trackers without a use for one ignore it.
+    """Optional inputs of a tracker besides the detections of a frame. Trackers ignore those that they do not use.
 
     Attributes:
-        camera: `(2, 3)` float64, affine map from pixels of the latest frame to pixels of this one; None where the
-            camera's motion is not known or not asked for.
-        rows: `(k,)` int64, rows of the frame's `Detections` whose appearance is known, each once.
-        embeddings: `(k, d)` float32, unit vectors of those.
+        camera: `(2, 3)` float64, affine map from pixels of the previous frame to pixels of this one; None where the
+            camera motion is unknown or not used.
+        rows: `(k,)` int64, rows of the frame's `Detections` that have an embedding, each once.
+        embeddings: `(k, d)` float32, unit vectors of those rows.
     """
 
     camera: NDArray[np.float64] | None = None
@@ -84,30 +84,30 @@ class Cues:
 
 
 MAX_COORDINATE: Final = 1e6
-"""Edges of boxes in files lie at most so many pixels from the origin. No picture is as large, float32 still tells
-sixteenths of a pixel apart there, and the motion model has room to predict beyond."""
+"""Largest distance of a box edge in files from the origin, in pixels. No frame is as large, float32 still resolves
+sixteenths of a pixel there, and the motion model has room to predict beyond."""
 
 NO_DETECTION: Final = -1
-"""Stands for the row of a detection where there was none: the box is predicted."""
+"""Row of a track without a detection whose box is predicted."""
 
 INTERPOLATED: Final = -3
-"""Stands for the row of a detection where there was none: the box lies between those before and after."""
+"""Row of a track without a detection whose box is interpolated."""
 
 SOME_DETECTION: Final = -2
-"""Stands for the row of a detection that is not known any more, because the tracks come from a file."""
+"""Row of a track whose detection is unknown, because the tracks come from a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tracks:
-    """The confirmed tracks of one frame: those that were seen, and lost ones that were asked for.
+    """The confirmed tracks of one frame: matched ones, and lost ones if the tracker is set to report them.
 
     Attributes:
-        ids: `(n,)` int64, the tracker's own track IDs, from 1, unique in a frame and never reused.
+        ids: `(n,)` int64, track IDs of the tracker, from 1, unique in a frame and never reused.
         boxes: `(n, 4)` float32, xyxy in pixels, the tracker's estimate.
-        scores: `(n,)` float32, confidence of the detection behind the row, in [0, 1]; 0 where there is none.
+        scores: `(n,)` float32, confidence of the matched detection in [0, 1]; 0 where there is none.
         classes: `(n,)` int64, class index of the detector.
         detections: `(n,)` int64, row of the frame's `Detections` that the track was matched to; `NO_DETECTION` where
-            the box is predicted, `INTERPOLATED` where it was filled in, `SOME_DETECTION` where the row is not known.
+            the box is predicted, `INTERPOLATED` where it is interpolated, `SOME_DETECTION` where the row is unknown.
     """
 
     ids: IntArray
@@ -125,27 +125,27 @@ class Tracks:
 
     @property
     def measured(self) -> BoolArray:
-        """`(n,)` bool, which boxes stand on a detection; the others are predicted or interpolated."""
+        """`(n,)` bool, boxes with a detection; the others are predicted or interpolated."""
         return np.asarray((self.detections >= 0) | (self.detections == SOME_DETECTION))
 
     @classmethod
     def empty(cls) -> Tracks:
-        """Return tracks without a row."""
+        """Return zero tracks."""
         ints = np.empty(0, np.int64)
         return cls(ints, np.empty((0, 4), np.float32), np.empty(0, np.float32), ints, ints)
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Why a track has the identity of somebody who had been away.
+    """Why a new track has the identity of a returning person.
 
     Attributes:
-        track: The track that begins.
-        identity: The identity it was given.
+        track: The new track.
+        identity: The identity that it got.
         previous_track: The track that held the identity before.
-        distance: Cosine distance between the looks of both, in [0, 2].
-        gap_s: Seconds between the last sight of the one and the first of the other.
-        moved: Distance between both places in body heights.
+        distance: Cosine distance between the embeddings of both tracks, in [0, 2].
+        gap_s: Seconds between the last detection of the previous track and the first of the new one.
+        moved: Distance between the boxes of these two detections in body heights.
     """
 
     track: int
@@ -158,14 +158,14 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class TrackedFrame:
-    """The answer for one frame.
+    """Tracks and identities of one frame.
 
     Attributes:
         index: Number of the frame in the video, from 0, as in `Frame`.
         timestamp: Presentation time in seconds.
-        tracks: The tracks seen in this frame.
-        identities: `(n,)` int64, the lasting identity of each track, from 1, unique in a frame.
-        links: Why tracks that begin in this frame have the identity of somebody who had been away.
+        tracks: The tracks of this frame.
+        identities: `(n,)` int64, the identity of each track, from 1, unique in a frame; it survives absences.
+        links: Links of tracks that begin in this frame and got the identity of a returning person.
     """
 
     index: int
@@ -177,15 +177,15 @@ class TrackedFrame:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedCrops:
-    """The people of one frame whose embeddings were computed to tell who they are, crops that tell nothing left out.
+    """Reliable crops of one frame that were embedded to decide identities.
 
     Attributes:
         timestamp: Presentation time in seconds.
-        identities: `(k,)` int64, lasting identities, from 1, each once.
+        identities: `(k,)` int64, identities, from 1, each once.
         boxes: `(k, 4)` float32, xyxy in pixels.
         scores: `(k,)` float32, confidence in [0, 1].
         embeddings: `(k, d)` float32, unit vectors.
-        crops: `(k, height, width, 3)` uint8 BGR, what was embedded.
+        crops: `(k, height, width, 3)` uint8 BGR, the embedded crops.
     """
 
     timestamp: float

@@ -13,7 +13,7 @@ def test_detections_count_their_rows() -> None:
     assert len(detections) == 3
 
 
-def test_nobody_seen_has_the_shapes_of_somebody_seen() -> None:
+def test_empty_detections_and_tracks_have_the_usual_shapes() -> None:
     detections, tracks = Detections.empty(), Tracks.empty()
     assert len(detections) == len(tracks) == 0
     assert detections.boxes.shape == tracks.boxes.shape == (0, 4)
@@ -25,7 +25,7 @@ def test_nobody_seen_has_the_shapes_of_somebody_seen() -> None:
     ("boxes", "scores", "classes"),
     [((2, 4), (3,), (2,)), ((2, 4), (2,), (1,)), ((2, 5), (2,), (2,)), ((8,), (8,), (8,)), ((2, 4), (2, 1), (2,))],
 )
-def test_arrays_that_do_not_belong_together_are_refused(
+def test_arrays_of_different_lengths_are_refused(
     boxes: tuple[int, ...], scores: tuple[int, ...], classes: tuple[int, ...]
 ) -> None:
     with pytest.raises(ValueError, match=r"boxes \(n, 4\)"):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from pydantic import Field, model_validator
 
-from motserve.config.sections import Section, Share
+from motserve.config.base import Section, Share
 from motserve.types import Image
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from motserve.config import LoggingConfig, parse_overrides
 from motserve.config.logs import setup_logging
+from motserve.config.paths import local_path
 from motserve.config.yaml_files import layer_settings
 from training.exit_code import exit_code
 from training.job import Job, run_job
@@ -42,7 +42,7 @@ def run_command(
     parser = argparse.ArgumentParser(prog=command, description=about)
     parser.add_argument(
         "--config",
-        type=Path,
+        type=local_path,
         nargs="+",
         action="extend",
         required=True,
@@ -58,7 +58,7 @@ def run_command(
         metavar="KEY=VALUE",
         help="settings that override the files, such as compute.workers=2",
     )
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder for the finished model")
+    parser.add_argument("--output", type=local_path, metavar="FOLDER", help="folder for the finished model")
     chosen = parser.parse_args(arguments)
     setup_logging(LoggingConfig())
 

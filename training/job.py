@@ -18,8 +18,8 @@ from typing import Any, Final, Generic, TypeVar
 import torch
 
 from motserve.config import Config, LoggingConfig, MlflowConfig
+from motserve.config.base import Role
 from motserve.config.logs import setup_logging
-from motserve.config.sections import Role
 from motserve.errors import InvalidConfig, MotserveError
 from motserve.models.credentials import without_credentials
 from motserve.models.mlflow_store import placed

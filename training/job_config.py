@@ -9,8 +9,8 @@ import yaml
 from pydantic import Field, model_validator
 
 from motserve.config import MlflowConfig
+from motserve.config.base import Section
 from motserve.config.paths import NameOrPath
-from motserve.config.sections import Section
 from motserve.models.credentials import without_credentials
 
 SCRATCH: Final = "scratch"

@@ -1,4 +1,4 @@
-"""Follows a rendered clip with a running service and reads its metrics; says what it got as JSON.
+"""Tracks a rendered clip with a running service, reads its metrics and prints a summary as JSON.
 
 python deploy/docker/check_service.py --address 127.0.0.1
 """
@@ -19,14 +19,14 @@ from motserve.config import VideoConfig
 from motserve.lab.scenes import SceneConfig, render
 from motserve.video import VideoWriter
 
-PATIENCE_S = 300.0
+TIMEOUT_S = 300.0
 
 
 def check(address: str) -> dict[str, Any]:
-    """Post a clip of four seconds to the service at an address, wait for its tracks, and read what Prometheus reads.
+    """Post a clip of four seconds to the service at an address, wait for its tracks, and read the metrics endpoint.
 
     Raises:
-        httpx.HTTPError: Something was refused.
+        httpx.HTTPError: A request failed.
         TimeoutError: The video was not done in time.
     """
     with tempfile.TemporaryDirectory() as folder, httpx.Client(base_url=f"http://{address}:8000", timeout=30) as client:
@@ -39,22 +39,22 @@ def check(address: str) -> dict[str, Any]:
             links = client.post("/v1/videos", files={"file": file}).raise_for_status().json()["links"]
         began = time.monotonic()
         while True:
-            state: dict[str, Any] = client.get(links["self"]).raise_for_status().json()
-            if state["status"] in ("done", "failed"):
+            video: dict[str, Any] = client.get(links["self"]).raise_for_status().json()
+            if video["status"] in ("done", "failed"):
                 break
-            if time.monotonic() - began > PATIENCE_S:
-                raise TimeoutError(f"the video is {state['status']} after {PATIENCE_S:.0f} s")
+            if time.monotonic() - began > TIMEOUT_S:
+                raise TimeoutError(f"the video is {video['status']} after {TIMEOUT_S:.0f} s")
             time.sleep(0.5)
         rows = client.get(f"{links['tracks']}?format=mot").raise_for_status().text.splitlines()
         metrics = httpx.get(f"http://{address}:8080/metrics", timeout=30).raise_for_status().text.splitlines()
-    told = {key: state[key] for key in ("status", "error", "frames_done", "fps", "identities", "models")}
+    summary = {key: video[key] for key in ("status", "error", "frames_done", "fps", "identities", "models")}
     names = {line.split()[2] for line in metrics if line.startswith("# TYPE")}
-    return {**told, "rows": len(rows), "metrics": len(names)}
+    return {**summary, "rows": len(rows), "metrics": len(names)}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--address", default="127.0.0.1")
-    seen = check(parser.parse_args().address)
-    print(json.dumps(seen, indent=1))
-    sys.exit(0 if seen["status"] == "done" and seen["rows"] and seen["metrics"] else 1)
+    summary = check(parser.parse_args().address)
+    print(json.dumps(summary, indent=1))
+    sys.exit(0 if summary["status"] == "done" and summary["rows"] and summary["metrics"] else 1)

@@ -1,4 +1,4 @@
-"""Writes down the versions that an environment has, so that images are built with what the tests ran with.
+"""Prints the versions installed in this environment, so that images are built with the versions that were tested.
 
 python deploy/docker/constrain.py > deploy/docker/constraints.txt
 """
@@ -20,8 +20,8 @@ class Package:
     """An installed distribution.
 
     Attributes:
-        version: Its version, without what tells builds for CUDA from those without.
-        needs: Names of the installed distributions that it needs.
+        version: Its version, without the local part that marks CUDA and CPU builds.
+        needs: Names of the installed distributions that it requires.
     """
 
     version: str
@@ -29,40 +29,41 @@ class Package:
 
 
 def closure(name: str) -> dict[str, Package]:
-    """Return a distribution and everything that it needs, by name.
+    """Return a distribution and its direct and indirect requirements, by name.
 
     Args:
-        name: The distribution, with those of its extras that are followed: `motserve[tracing]`.
+        name: The distribution with the extras to include: `motserve[tracing]`.
     """
-    found: dict[str, Package] = {}
-    waiting = [Requirement(name)]
-    done: set[tuple[str, frozenset[str]]] = set()
-    while waiting:
-        wanted = waiting.pop()
-        key = canonicalize_name(wanted.name), frozenset(wanted.extras)
-        if key in done:
+    packages: dict[str, Package] = {}
+    pending = [Requirement(name)]
+    visited: set[tuple[str, frozenset[str]]] = set()
+    while pending:
+        requirement = pending.pop()
+        key = canonicalize_name(requirement.name), frozenset(requirement.extras)
+        if key in visited:
             continue
-        done.add(key)
+        visited.add(key)
         try:
-            installed = distribution(wanted.name)
-        except PackageNotFoundError:  # needed on other systems alone
+            installed = distribution(requirement.name)
+        except PackageNotFoundError:  # required on other systems only
             continue
-        package = found.setdefault(key[0], Package(installed.version.partition("+")[0]))
+        package = packages.setdefault(key[0], Package(installed.version.partition("+")[0]))
+        extras = ("", *requirement.extras)
         for text in installed.requires or ():
             needed = Requirement(text)
-            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *wanted.extras)):
-                waiting.append(needed)
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
+                pending.append(needed)
                 package.needs.add(canonicalize_name(needed.name))
-    for package in found.values():
-        package.needs &= found.keys()
-    return found
+    for package in packages.values():
+        package.needs &= packages.keys()
+    return packages
 
 
 def constraints(name: str) -> list[str]:
-    """Return `name==version` of everything that a distribution needs, itself left out, sorted."""
-    found = closure(name)
-    del found[canonicalize_name(Requirement(name).name)]
-    return sorted(f"{name}=={package.version}" for name, package in found.items())
+    """Return `name==version` of all requirements of a distribution, without itself, sorted."""
+    packages = closure(name)
+    del packages[canonicalize_name(Requirement(name).name)]
+    return sorted(f"{name}=={package.version}" for name, package in packages.items())
 
 
 if __name__ == "__main__":

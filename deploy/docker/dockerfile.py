@@ -1,4 +1,4 @@
-"""Reads a Dockerfile: its stages and their instructions, as far as this project's files use the language."""
+"""Parses a Dockerfile into stages and instructions; it supports the part of the language that this project uses."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Instruction:
 
     Attributes:
         name: In capitals, such as `RUN`.
-        value: What follows the flags, on one line.
-        flags: Values of each `--flag`, which may be given several times.
-        line: Line of the file that it begins on, from 1.
+        value: The text after the flags, on one line.
+        flags: Values of each `--flag`; a flag may be given several times.
+        line: First line in the file, counted from 1.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Instruction:
 
 @dataclass
 class Stage:
-    """One stage: `FROM base AS name` and what follows."""
+    """One stage: `FROM base AS name` and its instructions."""
 
     name: str
     base: str
@@ -39,15 +39,15 @@ class Stage:
 
 @dataclass
 class Dockerfile:
-    """The stages in order, and the arguments before the first of them."""
+    """The stages in order, and the `ARG`s before the first one."""
 
     arguments: dict[str, str]
     stages: list[Stage]
 
 
 def parse(text: str) -> Dockerfile:
-    """Read a Dockerfile. Variables stay as they are, but for those of `FROM`, which `base_of` puts in."""
-    found = Dockerfile({}, [])
+    """Parse a Dockerfile. Variables are not expanded; see `expand`."""
+    parsed = Dockerfile({}, [])
     for number, line in _lines(text):
         name, _, rest = line.partition(" ")
         name, rest = name.upper(), rest.strip()
@@ -57,19 +57,19 @@ def parse(text: str) -> Dockerfile:
             rest = rest[match.end() :]
         if name == "FROM":
             base, _, alias = re.sub(r"\s+AS\s+", " ", rest, flags=re.IGNORECASE).partition(" ")
-            found.stages.append(Stage(alias or str(len(found.stages)), base))
-        elif found.stages:
-            found.stages[-1].instructions.append(Instruction(name, rest, flags, number))
+            parsed.stages.append(Stage(alias or str(len(parsed.stages)), base))
+        elif parsed.stages:
+            parsed.stages[-1].instructions.append(Instruction(name, rest, flags, number))
         elif name == "ARG":
             argument, _, default = rest.partition("=")
-            found.arguments[argument] = default
+            parsed.arguments[argument] = default
         else:
             raise ValueError(f"line {number}: {name} before the first FROM")
-    return found
+    return parsed
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
-    """Put variables in.
+    """Replace variables by their values.
 
     >>> expand("a-${DEVICE}:$TAG ${NONE:-b}", {"DEVICE": "cpu", "TAG": "1"})
     'a-cpu:1 b'
@@ -96,17 +96,17 @@ def mount(text: str) -> dict[str, str]:
 
 
 def _lines(text: str) -> list[tuple[int, str]]:
-    """Join what a backslash continues; comments and empty lines go, also between continued ones."""
-    found: list[tuple[int, str]] = []
-    begun: list[str] = []
+    """Join lines continued by a backslash; drop comments and empty lines, also between continued lines."""
+    lines: list[tuple[int, str]] = []
+    current: list[str] = []
     start = 0
     for number, line in enumerate(text.splitlines(), 1):
         bare = line.strip()
         if not bare or bare.startswith("#"):
             continue
-        start = start if begun else number
-        begun.append(bare.removesuffix("\\").strip())
+        start = start if current else number
+        current.append(bare.removesuffix("\\").strip())
         if not bare.endswith("\\"):
-            found.append((start, " ".join(begun)))
-            begun = []
-    return found
+            lines.append((start, " ".join(current)))
+            current = []
+    return lines

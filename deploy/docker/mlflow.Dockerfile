@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The server of MLflow: record of runs and registry of models. MLflow's own image has no driver for PostgreSQL.
+# The MLflow server: tracking of runs and model registry. MLflow's own image has no PostgreSQL driver.
 #
 #   docker build --tag motserve-mlflow --file deploy/docker/mlflow.Dockerfile .
 FROM debian:bookworm-slim AS system
@@ -14,7 +14,7 @@ RUN apt-get update \
     && python3 -m venv /opt/pip \
     && python3 -m venv --without-pip /opt/venv
 WORKDIR /build
-# The same version as the service's client.
+# The same version as the client in the service.
 COPY deploy/docker/constraints.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/pip/bin/pip --python /opt/venv/bin/python install --constraint constraints.txt \
@@ -24,7 +24,7 @@ FROM system AS server
 RUN useradd --create-home --uid 10001 mlflow \
     && mkdir /artifacts \
     && chown mlflow /artifacts
-# Jobs judge the answers of language models; their workers would take as much memory as the server.
+# Job execution is for the evaluation of language models; its workers would take as much memory as the server.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     MLFLOW_DISABLE_TELEMETRY=true \
@@ -36,6 +36,6 @@ VOLUME ["/artifacts"]
 EXPOSE 5000
 HEALTHCHECK --interval=15s --timeout=6s --start-period=120s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:5000/health', timeout=5)"]
-# The database is named by MLFLOW_BACKEND_STORE_URI. Clients never see the folder: they fetch files from the server.
+# MLFLOW_BACKEND_STORE_URI names the database. The server itself serves artifacts; clients have no access to the folder.
 ENTRYPOINT ["mlflow", "server", "--host=0.0.0.0", "--port=5000", "--serve-artifacts", "--artifacts-destination=/artifacts"]
 CMD ["--workers=2", "--allowed-hosts=mlflow:5000,localhost:5000,127.0.0.1:5000"]

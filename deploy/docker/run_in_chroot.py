@@ -1,15 +1,15 @@
-"""Executes a Dockerfile without Docker: each stage in a folder of its own, by chroot, as root on Linux.
+"""Executes a Dockerfile without Docker: each stage in its own folder by chroot, as root on Linux.
 
     python deploy/docker/run_in_chroot.py build --output DIR --base IMAGE=FOLDER [--build-arg NAME=VALUE]
     python deploy/docker/run_in_chroot.py start --output DIR [--env NAME=VALUE] [--bind PATH=PATH] [-- COMMAND]
 
-`build` executes every COPY and RUN of the last stage, or of `--target`, and of the stages that it is made from. A base
-image is a folder that holds its files, such as `debootstrap --variant=minbase bookworm FOLDER` makes for
-`debian:bookworm-slim`. `start` runs ENTRYPOINT and CMD in the tree as the image's user, in a network of its own that
-leads nowhere, until HEALTHCHECK passes; then the command, which finds the container at 172.30.0.2; then it stops the
-container by the image's signal.
+`build` executes every COPY and RUN of the last stage, or of `--target`, and of the stages that it depends on. A base
+image is a folder with its files; `debootstrap --variant=minbase bookworm FOLDER` creates one for
+`debian:bookworm-slim`. `start` runs ENTRYPOINT and CMD in the tree as the image's user, in an isolated network without
+internet access. Once HEALTHCHECK passes, it runs the command, which reaches the container at 172.30.0.2. Then it stops
+the container with the image's stop signal.
 
-No layers are kept: every build is from the beginning, but for the caches of `RUN --mount=type=cache`.
+Layers are not cached: every build starts from the beginning, except for the caches of `RUN --mount=type=cache`.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from pydantic import TypeAdapter
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ADDRESS = "172.30.0.2"
-"""Of the container in its own network, where a service that listens on the loopback alone is not found."""
+"""Address of the container in its network; a service that listens only on the loopback is not reachable there."""
 HEALTHY_S = 600.0
-"""Longer than any HEALTHCHECK would wait: the machine may be busy."""
+"""Timeout of the first health check; longer than that of any HEALTHCHECK, because the machine may be busy."""
 STOP_S = 60.0
 
 
 @dataclass(frozen=True)
 class Image:
-    """A tree of files and how it is started."""
+    """A folder with the files of an image, and how to start it."""
 
     tree: str
     environment: dict[str, str] = field(default_factory=lambda: {"PATH": PATH})
@@ -60,13 +60,14 @@ class Builder:
     """Builds stages in folders.
 
     Args:
-        dockerfile: What is built.
-        context: The folder that `COPY` copies from, with its `.dockerignore`.
-        output: Folder for the trees.
+        dockerfile: The Dockerfile.
+        context: Build context, with its `.dockerignore`.
+        output: Folder for the trees of the stages.
         bases: Folder with the files of each base image.
         arguments: Values of `ARG`.
-        binds: Files and folders of this machine that commands see, such as the certificate of a mirror, and where.
-        environment: Variables that commands see and the image does not keep.
+        binds: Files and folders of this machine to mount for RUN, such as the certificate of a mirror, and their paths
+            in the image.
+        environment: Variables for RUN that the image does not keep.
     """
 
     def __init__(
@@ -91,12 +92,12 @@ class Builder:
         self._built: dict[str, Image] = {}
 
     def build(self, name: str) -> Image:
-        """Build a stage, and before it what it needs; what is not needed is not built."""
+        """Build a stage and the stages that it depends on."""
         if name in self._built:
             return self._built[name]
         if name not in self._stages:
             if name not in self._bases:
-                raise ValueError(f"no folder is given for the base image {name}: --base {name}=FOLDER")
+                raise ValueError(f"the base image {name} has no folder; give one with --base {name}=FOLDER")
             return Image(str(self._bases[name]))
         stage = self._stages[name]
         parent = self.build(expand(stage.base, self._globals))
@@ -113,12 +114,12 @@ class Builder:
         for instruction in stage.instructions:
             began = time.monotonic()
             print(f"{stage.name}:{instruction.line} {instruction.name} {instruction.value}", flush=True)
-            image = self._carry_out(instruction, image, variables)
-            if (took := time.monotonic() - began) > 1:
-                print(f"    {took:.0f} s", flush=True)
+            image = self._execute(instruction, image, variables)
+            if (duration_s := time.monotonic() - began) > 1:
+                print(f"    {duration_s:.0f} s", flush=True)
         return image
 
-    def _carry_out(self, instruction: Instruction, image: Image, variables: dict[str, str]) -> Image:
+    def _execute(self, instruction: Instruction, image: Image, variables: dict[str, str]) -> Image:
         value = expand(instruction.value, image.environment | variables)
         match instruction.name:
             case "ARG":
@@ -135,7 +136,7 @@ class Builder:
                 self._copy(instruction, value, image)
             case "RUN":
                 self._run(instruction, image, variables)
-            case "ENTRYPOINT":  # an entrypoint puts the command of the base image out of force
+            case "ENTRYPOINT":  # it resets the command of the base image
                 return replace(image, entrypoint=tuple(json.loads(value)), command=())
             case "CMD":
                 return replace(image, command=tuple(json.loads(value)))
@@ -146,23 +147,23 @@ class Builder:
             case "VOLUME" | "EXPOSE":
                 pass
             case _:
-                raise ValueError(f"line {instruction.line}: {instruction.name} is not known here")
+                raise ValueError(f"line {instruction.line}: {instruction.name} is not supported")
         return image
 
     def _copy(self, instruction: Instruction, value: str, image: Image) -> None:
         *names, to = shlex.split(value)
         target = _inside(image, str(Path(image.workdir) / to))
         if instruction.flags.keys() - {"from"}:
-            raise ValueError(f"line {instruction.line}: of the flags of COPY only --from is known here")
+            raise ValueError(f"line {instruction.line}: COPY supports only the flag --from")
         if "from" in instruction.flags:
             root = Path(self.build(instruction.flags["from"][0]).tree)
             sources = [root / name.lstrip("/") for name in names]
         else:
             root = self._context
-            kept = kept_paths(root)
+            included = included_paths(root)
             sources = [root / name for name in names]
-            if missing := [name for name in names if name not in kept]:
-                raise ValueError(f"line {instruction.line}: not there, or excluded by .dockerignore: {missing}")
+            if missing := [name for name in names if name not in included]:
+                raise ValueError(f"line {instruction.line}: missing, or excluded by .dockerignore: {missing}")
         if to.endswith("/") or len(sources) > 1:
             target.mkdir(parents=True, exist_ok=True)
         for source in sources:
@@ -171,10 +172,12 @@ class Builder:
                 # the contents of a folder are copied, not the folder
                 subprocess.run(["cp", "--archive", f"{source}/." if source.is_dir() else source, target], check=True)
                 continue
-            for path in sorted(path for path in kept if (root / path).is_file() and source in (root / path).parents):
-                into = target / (root / path).relative_to(source)
-                into.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(root / path, into)
+            for file in sorted(root / path for path in included):
+                if not file.is_file() or source not in file.parents:
+                    continue
+                copy = target / file.relative_to(source)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(file, copy)
 
     def _run(self, instruction: Instruction, image: Image, variables: Mapping[str, str]) -> None:
         mounts = list(self._binds.items())
@@ -188,18 +191,20 @@ class Builder:
                 source = Path(self.build(keys["from"]).tree) / keys["source"].lstrip("/")
                 mounts.append((str(source), keys["target"]))
             else:
-                raise ValueError(f"line {instruction.line}: no such mount is known here: {text}")
+                raise ValueError(f"line {instruction.line}: this mount is not supported: {text}")
         mounts.append((str(Path("/etc/resolv.conf").resolve()), "/etc/resolv.conf"))
-        made = [created for _, target in mounts if (created := _place_for(Path(_), _inside(image, target)))]
+        mount_points = [
+            path for source, target in mounts if (path := _mount_point(Path(source), _inside(image, target)))
+        ]
         environment = {**image.environment, **self._environment, **variables}
         command = chrooted(image, ["/bin/sh", "-c", instruction.value], mounts, environment)
         subprocess.run(["unshare", "--mount", "--pid", "--fork", "--kill-child", *command], check=True)
-        for path in reversed(made):
+        for path in reversed(mount_points):
             path.rmdir() if path.is_dir() else path.unlink()
 
 
-def kept_paths(context: Path) -> set[str]:
-    """Return files and folders of a context that `.dockerignore` leaves to the builder."""
+def included_paths(context: Path) -> set[str]:
+    """Return the files and folders of a build context that `.dockerignore` does not exclude."""
     ignored = (context / ".dockerignore").read_text().splitlines()
     patterns = [line.strip() for line in ignored if line.strip() and not line.startswith("#")]
     return set(exclude_paths(str(context), patterns, dockerfile=".dockerignore"))
@@ -208,13 +213,13 @@ def kept_paths(context: Path) -> set[str]:
 def chrooted(
     image: Image, command: Iterable[str], mounts: Iterable[tuple[str, str]], environment: Mapping[str, str]
 ) -> list[str]:
-    """Return a command that runs another in an image's tree; to be run in a namespace of mounts and processes.
+    """Return a command line that runs a command in an image; run it in its own mount and PID namespaces.
 
     Args:
-        image: The image; its user and its folder are those of the command.
+        image: The image; the command runs as its user in its working directory.
         command: The command.
-        mounts: Pairs of a path of this machine and the absolute path in the tree where it is to be seen.
-        environment: All variables that the command has.
+        mounts: Pairs of a path on this machine and the absolute path in the image where it is mounted.
+        environment: The complete environment of the command.
     """
     tree = image.tree
     lines = [
@@ -235,36 +240,36 @@ def chrooted(
 
 
 def size_mb(path: str | Path) -> float:
-    """Return the megabytes (10^6 bytes) that the files below a path take, hard links once."""
-    said = subprocess.run(["du", "--summarize", "--bytes", path], check=True, capture_output=True, text=True).stdout
-    return int(said.split()[0]) / 1e6
+    """Return the size of all files under a path in megabytes (10^6 bytes); hard links count once."""
+    output = subprocess.run(["du", "--summarize", "--bytes", path], check=True, capture_output=True, text=True).stdout
+    return int(output.split()[0]) / 1e6
 
 
 def start(image: Image, environment: Mapping[str, str], binds: Mapping[str, str], command: list[str]) -> int:
-    """Start an image as `docker run` would, wait until it is healthy, run a command beside it, stop it.
+    """Start an image like `docker run`, wait until it is healthy, run a command outside of it, and stop it.
 
-    To be called in namespaces of network, mounts and processes of its own.
+    Call it in its own network, mount and PID namespaces.
 
     Args:
         image: The image.
-        environment: Variables besides those of the image.
-        binds: Files and folders of this machine that the container sees, and where.
-        command: What is run, outside the tree.
+        environment: Variables in addition to those of the image.
+        binds: Files and folders of this machine to mount, and their paths in the container.
+        command: The command to run outside the container.
 
     Returns:
-        The exit status of the command; 1 where the container did not become healthy or had to be killed.
+        The exit status of the command; 1 if the container did not become healthy or had to be killed.
     """
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     subprocess.run(["ip", "address", "replace", f"{ADDRESS}/32", "dev", "lo"], check=True)
-    # what Docker writes there too; Ray looks its own address up
+    # as Docker writes it; Ray looks up its own address
     hosts = Path(image.tree).with_name("hosts")
     hosts.write_text(f"127.0.0.1 localhost\n{ADDRESS} {os.uname().nodename}\n")
     mounts = [(str(hosts), "/etc/hosts"), *binds.items()]
     for source, target in mounts:
-        _place_for(Path(source), _inside(image, target))
+        _mount_point(Path(source), _inside(image, target))
     began = time.monotonic()
-    started = chrooted(image, [*image.entrypoint, *image.command], mounts, {**image.environment, **environment})
-    container = subprocess.Popen(["unshare", "--mount", *started])  # it becomes the entrypoint, which gets the signal
+    entrypoint = chrooted(image, [*image.entrypoint, *image.command], mounts, {**image.environment, **environment})
+    container = subprocess.Popen(["unshare", "--mount", *entrypoint])  # every step is an exec: signals reach ENTRYPOINT
     status = 1
     try:
         if _becomes_healthy(image, container):
@@ -279,15 +284,15 @@ def start(image: Image, environment: Mapping[str, str], binds: Mapping[str, str]
             print(f"exit status {container.wait(STOP_S)} {time.monotonic() - began:.0f} s after {image.stop_signal}")
         except subprocess.TimeoutExpired:
             container.kill()
-            print(f"killed: still there {STOP_S:.0f} s after {image.stop_signal}")
+            print(f"killed: still running {STOP_S:.0f} s after {image.stop_signal}")
             status = 1
     return status
 
 
 def _becomes_healthy(image: Image, container: subprocess.Popen[bytes]) -> bool:
     probe = ["chroot", f"--userspec={image.user}:{image.user}", image.tree, *image.healthcheck]
-    until = time.monotonic() + HEALTHY_S
-    while container.poll() is None and time.monotonic() < until:
+    deadline = time.monotonic() + HEALTHY_S
+    while container.poll() is None and time.monotonic() < deadline:
         if subprocess.run(probe, env=image.environment, capture_output=True, check=False).returncode == 0:
             return True
         time.sleep(2)
@@ -298,8 +303,8 @@ def _inside(image: Image, path: str) -> Path:
     return Path(image.tree) / path.lstrip("/")
 
 
-def _place_for(source: Path, target: Path) -> Path | None:
-    """Make the file or folder that something is mounted on; what was made is returned, to be removed afterwards."""
+def _mount_point(source: Path, target: Path) -> Path | None:
+    """Create the file or folder to mount on; return it if it was created, so that it can be removed afterwards."""
     if target.exists():
         return None
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -320,45 +325,45 @@ def _assignments(texts: Iterable[str]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Read the command line and do what it says."""
+    """Parse the command line and run the action."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["build", "start"])
     parser.add_argument("--output", type=Path, required=True, help="folder for the trees, image.json and caches")
     parser.add_argument("--file", type=Path, default=Path("Dockerfile"))
     parser.add_argument("--context", type=Path, default=Path())
-    parser.add_argument("--target", help="stage to build; the last one where none is named")
+    parser.add_argument("--target", help="stage to build; default: the last one")
     parser.add_argument("--base", action="append", default=[], metavar="IMAGE=FOLDER")
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--bind", action="append", default=[], metavar="PATH=PATH", help="here, and there")
-    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="not kept in the image")
+    parser.add_argument("--bind", action="append", default=[], metavar="PATH=PATH", help="source=target")
+    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="not stored in the image")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    # argparse would take options of the command for its own
-    before = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    command = sys.argv[before + 1 :]
-    asked = parser.parse_args(sys.argv[1:before])
-    output: Path = asked.output.absolute()
-    if asked.action == "build":
-        dockerfile = parse(asked.file.read_text())
+    # argparse would parse the options of the command as its own
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    command = sys.argv[end + 1 :]
+    options = parser.parse_args(sys.argv[1:end])
+    output: Path = options.output.absolute()
+    if options.action == "build":
+        dockerfile = parse(options.file.read_text())
         builder = Builder(
             dockerfile,
-            asked.context.absolute(),
+            options.context.absolute(),
             output,
-            bases={image: Path(folder).absolute() for image, folder in _assignments(asked.base).items()},
-            arguments=_assignments(asked.build_arg),
-            binds=_assignments(asked.bind),
-            environment=_assignments(asked.env),
+            bases={image: Path(folder).absolute() for image, folder in _assignments(options.base).items()},
+            arguments=_assignments(options.build_arg),
+            binds=_assignments(options.bind),
+            environment=_assignments(options.env),
         )
-        image = builder.build(asked.target or dockerfile.stages[-1].name)
+        image = builder.build(options.target or dockerfile.stages[-1].name)
         (output / "image.json").write_bytes(_IMAGE.dump_json(image, indent=1))
         print(f"{image.tree}: {size_mb(image.tree):.0f} MB")
-    elif not asked.inside:
-        # the same once more, in a network and with processes of its own: nothing is left when it ends
+    elif not options.inside:
+        # runs this script again in its own namespaces: no process or mount outlives it
         namespaces = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        again = [sys.executable, __file__, "--inside", *sys.argv[1:]]
-        sys.exit(subprocess.run(["unshare", *namespaces, *again], check=False).returncode)
+        inner = [sys.executable, __file__, "--inside", *sys.argv[1:]]
+        sys.exit(subprocess.run(["unshare", *namespaces, *inner], check=False).returncode)
     else:
         image = _IMAGE.validate_json((output / "image.json").read_bytes())
-        sys.exit(start(image, _assignments(asked.env), _assignments(asked.bind), command))
+        sys.exit(start(image, _assignments(options.env), _assignments(options.bind), command))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Starts Ray with a port for metrics that Prometheus can be told of, then the service, and waits for the service.
+# Starts Ray with a fixed metrics port, then the service, and waits for it.
 #
-# `serve run` alone would start Ray too, but on a port for metrics that is another one each time. RAY_START_OPTIONS is
-# added to `ray start`, such as `--num-cpus=4`; the arguments are those of `serve run`.
+# `serve run` alone would start Ray too, but with a random metrics port. RAY_START_OPTIONS, such as `--num-cpus=4`, is
+# added to the options of `ray start`; the arguments of this script are passed to `serve run`.
 set -eu
 
-# Whoever reaches Ray can run code in it, so it asks for a token; of this container's own where none is given.
+# Every client that reaches Ray can run code in it, so a token is required; if none is given, a random one is generated.
 if [ -z "${RAY_AUTH_MODE:-}" ]; then
     export RAY_AUTH_MODE=token
     [ -n "${RAY_AUTH_TOKEN:-}${RAY_AUTH_TOKEN_PATH:-}" ] || ray get-auth-token --generate > /dev/null

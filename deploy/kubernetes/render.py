@@ -1,8 +1,8 @@
-"""Writes what the clusters serve: `serve_config.yaml` with the differences that an environment file names.
+"""Generates the Serve configuration of each overlay: `serve_config.yaml` plus the settings of its environment file.
 
-KubeRay takes the configuration of Ray Serve as a text inside of a `RayService`. It is not written twice: this makes a
-patch of it for each overlay, and a test compares. `make kubernetes` runs it. The alerts of Prometheus' own file become
-an object of its operator in the same way.
+KubeRay reads the configuration of Ray Serve as text in a `RayService`. `make kubernetes` runs this script, which writes
+it as a patch for each overlay, and a test checks that the patches are up to date. In the same way the alert rules of
+Prometheus become an object of its operator.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ENVIRONMENTS: Final = ROOT / "configs" / "environments"
 RULES: Final = ROOT / "deploy" / "observability" / "prometheus" / "rules" / "motserve.yml"
 RULES_OBJECT: Final = Path(__file__).resolve().parent / "components" / "prometheus-rules" / "prometheus-rule.yaml"
 IN_IMAGE: Final = "/app"
-"""Where the image has the checkout."""
+"""Folder of the checkout in the image."""
 
 _NOTE: Final = """\
 # Written by `make kubernetes` from serve_config.yaml and configs/environments/{name}.yaml: change those.
@@ -37,9 +37,9 @@ _RULES_NOTE: Final = """\
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the patch of every overlay and the alerts, or tell with `--check` which ones are not up to date."""
+    """Write the patch of every overlay and the alert rules; with `--check`, only report the outdated files."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a file would change")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a file would change")
     check = parser.parse_args(arguments).check
     stale = False
     patches = [(overlay / "serve-config.yaml", patch(overlay.name)) for overlay in overlays()]
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def overlays() -> list[Path]:
-    """Return the folders of the overlays; each has the name of its environment."""
+    """Return the folders of the overlays; each is named after its environment."""
     return sorted(path.parent for path in OVERLAYS.glob("*/kustomization.yaml"))
 
 
@@ -74,7 +74,7 @@ def patch(name: str) -> str:
 
 
 def rules() -> str:
-    """Return the alerts as an object of the Prometheus operator, as YAML."""
+    """Return the alert rules as an object of the Prometheus operator, as YAML."""
     body = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
@@ -91,17 +91,17 @@ def serve_config(name: str) -> dict[str, Any]:
         name: The environment: the name of a file in `configs/environments`.
 
     Raises:
-        InvalidConfig: A key of the file or of `serve_config.yaml` is unknown, or a value out of its bounds.
+        InvalidConfig: A key of the file or of `serve_config.yaml` is unknown, or a value is out of its bounds.
     """
     config: dict[str, Any] = read_yaml(ROOT / "serve_config.yaml")
     file = ENVIRONMENTS / f"{name}.yaml"
     load_config([file])
-    # A pod is reached at its own address, and by any of them: each with a replica takes requests.
+    # Pods are reached at their own addresses, and every pod with a replica takes requests.
     config["http_options"]["host"] = "0.0.0.0"
     config["proxy_location"] = "EveryNode"
     (application,) = config["applications"]
     args = ServeArgs(**application["args"])
-    # Settings win over files. What the environment says must not be said by both.
+    # Settings override files, so those that the environment file sets are removed.
     settings = _without(args.settings, read_yaml(file))
     files = [*args.config, file.relative_to(ROOT)]
     application["args"] = {"config": [f"{IN_IMAGE}/{path}" for path in files], "settings": settings}
@@ -109,20 +109,20 @@ def serve_config(name: str) -> dict[str, Any]:
     return config
 
 
-def _without(tree: Mapping[str, Any], taken: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a tree without the leaves that another one has."""
-    left: dict[str, Any] = {}
+def _without(tree: Mapping[str, Any], excluded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tree without the leaves that another tree has."""
+    remaining: dict[str, Any] = {}
     for key, value in tree.items():
-        other = taken.get(key)
-        if key not in taken:
-            left[key] = value
-        elif isinstance(value, Mapping) and isinstance(other, Mapping) and (below := _without(value, other)):
-            left[key] = below
-    return left
+        other = excluded.get(key)
+        if key not in excluded:
+            remaining[key] = value
+        elif isinstance(value, Mapping) and isinstance(other, Mapping) and (subtree := _without(value, other)):
+            remaining[key] = subtree
+    return remaining
 
 
 class _Readable(yaml.SafeDumper):
-    """Writes texts of several lines as such."""
+    """Writes multi-line strings as YAML block scalars."""
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:

@@ -1,11 +1,11 @@
-"""Installs a wheel where nothing of the source tree can be seen, and uses it as its users will.
+"""Installs a wheel outside the source tree and runs it as a user would.
 
 python deploy/release/check_wheel.py dist/motserve-0.1.0-py3-none-any.whl --constraint deploy/docker/constraints.txt
 
-What is in the wheel is looked at first. Then a virtual environment is made and the wheel installed into it, with all
-that it needs: gigabytes, minutes. There the commands run in an empty folder, without a network and without settings of
-this machine: the version, the schema of the configuration, a rendered clip tracked with the bundled weights by the
-command line and by the service.
+It first checks the contents of the wheel. Then it installs the wheel and its requirements into a new virtual
+environment, which takes gigabytes and minutes. The commands run there in an empty folder, without a network and without
+settings of this machine: the version, the configuration schema, and a rendered clip tracked with the bundled weights by
+the command line and by the service.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ NEEDED = (
     "motserve/models/bundled/aflink.safetensors",
     "motserve/models/bundled/aflink.md",
 )
-FITTING = (".py", "py.typed", ".safetensors", ".md")
+SUFFIXES = (".py", "py.typed", ".safetensors", ".md")
 LIMIT_BYTES = 20_000_000
-"""A wheel is 7 MB, most of it weights; one that holds data or checkpoints is far larger."""
+"""A correct wheel has 7 MB, most of it weights; one with data or checkpoints is far larger."""
 
 SCENE = """
 from motserve.config import VideoConfig
@@ -50,17 +50,17 @@ BUNDLED = ("--set", "detector.weights=bundled", "--set", "reid.weights=bundled")
 
 
 class Unfit(Exception):
-    """A wheel is not what it should be; the message says what is wrong."""
+    """A wheel does not pass a check; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """What a wheel says of itself.
+    """Metadata of a wheel.
 
     Attributes:
         version: Its version.
-        python: The Pythons that it claims to run with, such as `>=3.10`.
-        torch: Its requirements of PyTorch.
+        python: Supported versions of Python, such as `>=3.10`.
+        torch: Its requirements that start with `torch`.
     """
 
     version: str
@@ -69,14 +69,14 @@ class Wheel:
 
 
 def inspect(path: Path, version: str | None = None) -> Wheel:
-    """Look into a wheel.
+    """Check the contents and the metadata of a wheel.
 
     Args:
         path: The wheel.
-        version: The version that it must have; None for any.
+        version: The expected version; None for any.
 
     Raises:
-        Unfit: Something is missing, foreign, or says something else than it should.
+        Unfit: A file is missing or does not belong into it, or the metadata are not as expected.
     """
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
@@ -95,23 +95,23 @@ def inspect(path: Path, version: str | None = None) -> Wheel:
 
 
 def faults_of(names: Iterable[str]) -> list[str]:
-    """Return what is wrong with the files of a wheel, nothing where they are what they should be."""
+    """Return the faults of the files of a wheel; empty if there are none."""
     present = set(names)
     folders = {name.partition("/")[0] for name in present}
-    strange = sorted(name for name in folders if name != "motserve" and not name.endswith(".dist-info"))
-    unfit = sorted(name for name in present if name.startswith("motserve/") and not name.endswith(FITTING))
+    foreign = sorted(name for name in folders if name != "motserve" and not name.endswith(".dist-info"))
+    foreign += sorted(name for name in present if name.startswith("motserve/") and not name.endswith(SUFFIXES))
     faults = [f"{name} is missing" for name in NEEDED if name not in present]
     if not any(name.endswith(".dist-info/licenses/LICENSE") for name in present):
         faults.append("the text of the licence is missing")
-    return faults + [f"{name} does not belong into it" for name in strange + unfit]
+    return faults + [f"{name} does not belong into it" for name in foreign]
 
 
 class Environment:
-    """A virtual environment with nothing but a wheel and what it needs.
+    """A virtual environment for a wheel and its requirements.
 
     Args:
-        folder: Where it is made; the folder in which commands run is beside it.
-        python: The Python that it is made with.
+        folder: Folder of the environment and of the empty folder in which commands run.
+        python: The Python to create it with.
     """
 
     def __init__(self, folder: Path, python: str) -> None:
@@ -119,14 +119,14 @@ class Environment:
         self.work.mkdir(parents=True)
         self._bin = folder / "venv" / "bin"
         subprocess.run([python, "-m", "venv", str(folder / "venv")], check=True)
-        # a setting of this machine, or its network, must not be what makes the wheel work
-        foreign = ("MOTSERVE_", "PYTHON", "MLFLOW_", "RAY_", "YOLO_", "VIRTUAL_ENV")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-        near = {"no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost"}
+        # the wheel must work without settings of this machine and without its network
+        excluded = ("MOTSERVE_", "PYTHON", "MLFLOW_", "RAY_", "YOLO_", "VIRTUAL_ENV")
+        outer = {name: value for name, value in os.environ.items() if not name.startswith(excluded)}
+        no_network = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+        loopback = {"no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost"}
         home = {"HOME": str(folder), "PATH": f"{self._bin}{os.pathsep}{os.environ['PATH']}"}
-        self._outer = kept
-        self._inner = {**kept, **nowhere, **near, **home, "COLUMNS": "150"}
+        self._outer = outer
+        self._inner = {**outer, **no_network, **loopback, **home, "COLUMNS": "150"}
 
     def pip(self, *arguments: str) -> None:
         """Run pip with the network and the settings of this machine."""
@@ -151,21 +151,21 @@ class Environment:
 
 
 def use(environment: Environment, version: str, serve_config: Path) -> dict[str, Any]:
-    """Use what is installed as a newcomer would, and return what was seen.
+    """Run the commands of an installed wheel as a new user would, and return a summary of their results.
 
     Args:
-        environment: Where the wheel is installed.
-        version: The version that it must say it has.
-        serve_config: The service that is started; of the source tree this alone is needed.
+        environment: The environment with the wheel.
+        version: The expected version.
+        serve_config: The Serve configuration to start; the only file needed from the source tree.
 
     Raises:
-        Unfit: A command fails, or gives something else than it should.
+        Unfit: A command fails, or its result is not as expected.
     """
-    place = environment.run("python", "-c", "import motserve; print(motserve.__file__)").strip()
-    if "site-packages" not in place:
-        raise Unfit(f"motserve was imported from {place}, not from the wheel")
-    if (told := environment.run("motserve", "--version").strip()) != f"motserve {version}":
-        raise Unfit(f"motserve --version says {told!r}")
+    path = environment.run("python", "-c", "import motserve; print(motserve.__file__)").strip()
+    if "site-packages" not in path:
+        raise Unfit(f"motserve was imported from {path}, not from the wheel")
+    if (printed := environment.run("motserve", "--version").strip()) != f"motserve {version}":
+        raise Unfit(f"motserve --version prints {printed!r}")
     environment.run("motserve", "--help")
     schema = json.loads(environment.run("motserve", "config", "schema"))
     environment.run("python", "-c", SCENE)
@@ -173,50 +173,53 @@ def use(environment: Environment, version: str, serve_config: Path) -> dict[str,
     tracked = json.loads((environment.work / "tracked" / "tracks.json").read_text())
     (environment.work / "serve_config.yaml").write_bytes(serve_config.read_bytes())
     environment.run("motserve", "demo", *BUNDLED, "--seconds", "4", "--output", "demo")
-    served = (environment.work / "demo" / "tracks.txt").read_text().splitlines()
+    service_rows = (environment.work / "demo" / "tracks.txt").read_text().splitlines()
     boxes = [box for frame in tracked["frames"] for box in frame["tracks"]]
-    seen: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "settings": len(schema["properties"]),
         "frames": len(tracked["frames"]),
         "boxes": len(boxes),
         "identities": len({box["id"] for box in boxes}),
-        "served_rows": len(served),
+        "service_rows": len(service_rows),
         "weights": {role: used["name"] for role, used in tracked["models"].items() if used},
         "videos_bytes": {
             name: (environment.work / name / "annotated.mp4").stat().st_size for name in ("tracked", "demo")
         },
     }
-    if seen["frames"] < 50 or seen["boxes"] < seen["frames"] or len(served) < seen["frames"]:
-        raise Unfit(f"next to nobody was followed through the clip: {seen}")
-    return seen
+    frames = summary["frames"]
+    if frames < 50 or summary["boxes"] < frames or len(service_rows) < frames:
+        raise Unfit(f"the clip has too few frames or boxes: {summary}")
+    return summary
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line and check a wheel."""
+    """Parse the command line and check a wheel."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheel", type=Path)
-    parser.add_argument("--contents", action="store_true", help="look into it and do no more")
-    parser.add_argument("--version", help="the version that it must have")
-    parser.add_argument("--python", default=sys.executable, help="the Python it is installed for")
-    parser.add_argument("--constraint", type=Path, help="versions of what it needs; the latest where there is none")
-    parser.add_argument("--torch-index", help="where PyTorch comes from: its CPU builds have an index of their own")
+    parser.add_argument("--contents", action="store_true", help="check only the contents")
+    parser.add_argument("--version", help="the expected version")
+    parser.add_argument("--python", default=sys.executable, help="the Python to install it for")
+    parser.add_argument(
+        "--constraint", type=Path, help="constraints file for the requirements; default: latest versions"
+    )
+    parser.add_argument("--torch-index", help="package index of PyTorch; that of its CPU builds, for example")
     parser.add_argument("--serve-config", type=Path, default=Path("serve_config.yaml"))
-    parser.add_argument("--folder", type=Path, help="where it is done and left; a temporary one that goes by default")
-    asked = parser.parse_args(arguments)
+    parser.add_argument("--folder", type=Path, help="folder to work in and keep; default: a temporary folder")
+    options = parser.parse_args(arguments)
     try:
-        wheel = inspect(asked.wheel, asked.version)
-        print(f"{asked.wheel.name}: {asked.wheel.stat().st_size:,} bytes, for Python {wheel.python}")
-        if asked.contents:
+        wheel = inspect(options.wheel, options.version)
+        print(f"{options.wheel.name}: {options.wheel.stat().st_size:,} bytes, for Python {wheel.python}")
+        if options.contents:
             return
         with tempfile.TemporaryDirectory() as temporary:
-            environment = Environment((asked.folder or Path(temporary) / "wheel").absolute(), asked.python)
-            versions = ["--constraint", str(asked.constraint.absolute())] if asked.constraint else []
-            if asked.torch_index:
-                # what it needs besides comes from PyPI with the rest: its own index has few versions
-                environment.pip("install", *wheel.torch, "--index-url", asked.torch_index, "--no-deps", *versions)
-            environment.pip("install", str(asked.wheel.absolute()), *versions)
+            environment = Environment((options.folder or Path(temporary) / "wheel").absolute(), options.python)
+            versions = ["--constraint", str(options.constraint.absolute())] if options.constraint else []
+            if options.torch_index:
+                # the requirements of PyTorch come from PyPI with the rest: its own index has few versions
+                environment.pip("install", *wheel.torch, "--index-url", options.torch_index, "--no-deps", *versions)
+            environment.pip("install", str(options.wheel.absolute()), *versions)
             environment.pip("check")
-            print(json.dumps(use(environment, wheel.version, asked.serve_config), indent=1))
+            print(json.dumps(use(environment, wheel.version, options.serve_config), indent=1))
     except Unfit as error:
         sys.exit(f"error: {error}")
 

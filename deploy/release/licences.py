@@ -1,9 +1,9 @@
-"""Tells under which licences everything is that motserve runs with, and writes docs/licences.md.
+"""Prints docs/licences.md: the licences of all packages that motserve runs with.
 
 python deploy/release/licences.py > docs/licences.md
 
-Names and versions are those of deploy/docker/constraints.txt, licences those that the packages name in their metadata.
-What they do not say there in words of SPDX is in licences.yaml, and so is what needs care.
+Names and versions come from deploy/docker/constraints.txt, licences from the metadata of the packages. licences.yaml
+has the licences that the metadata do not state as an SPDX expression, and notes on licences that need attention.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ HERE = Path(__file__).parent
 CONSTRAINTS = HERE.parent / "docker" / "constraints.txt"
 HEAD = """# Licences
 
-motserve is [AGPL-3.0](../LICENSE). This is what it runs with: every Python package of the versions that the images have
-(`deploy/docker/constraints.txt`), the licence that each names, and what needs care. `make licences` writes this page, a
-test compares it. It is a reading by engineers, not the advice of a lawyer. The same list for machines is the
-[SBOM](releasing.md#sbom).
+motserve is [AGPL-3.0](../LICENSE). This page lists every Python package that it runs with, in the versions of the
+images (`deploy/docker/constraints.txt`), with its stated licence, and the licences that need attention. `make licences`
+writes this page, and a test compares it. It was written by engineers and is not legal advice. The
+[SBOM](releasing.md#sbom) is the same list in machine-readable form.
 
-## What needs care
+## Licences that need attention
 
-| what | licence | what follows |
+| software | licence | consequences |
 | --- | --- | --- |
 """
 
 
 class Unknown(Exception):
-    """The licence of a package, or what follows from it, is not known; the message says where to write it down."""
+    """The licence of a package is not known, or not whether it is compatible; the message says where to add it."""
 
 
 class Reading(BaseModel):
-    """A licence that somebody read in the text that a package brings."""
+    """A licence that was determined by hand, usually from the licence text of the package."""
 
     model_config = ConfigDict(extra="forbid")
 
-    licence: str = Field(description="Expression of SPDX.")
-    source: str = Field("text", alias="from", description="Where it was read.")
+    licence: str = Field(description="SPDX expression.")
+    source: str = Field("text", alias="from", description="Source of the licence.")
 
 
 class Care(BaseModel):
-    """Something that needs a look."""
+    """A licence that needs attention."""
 
     model_config = ConfigDict(extra="forbid")
 
-    what: str = Field(description="What it is.")
-    packages: list[str] = Field(description="Names in the table; a star stands for the rest of a name.")
-    licence: str = Field(description="In words.")
-    follows: str = Field(description="What follows from it.")
+    what: str = Field(description="Name of the software.")
+    packages: list[str] = Field(description="Packages in the table; `*` is a wildcard.")
+    licence: str = Field(description="The licence in words.")
+    follows: str = Field(description="Consequences of the licence.")
 
 
 class Rules(BaseModel):
@@ -67,10 +67,10 @@ class Rules(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    words: dict[str, str] = Field(description="Words of the metadata, and the licence they stand for.")
-    read: dict[str, Reading] = Field(description="Packages whose metadata says too little.")
-    fits: dict[str, Literal[True, "doubt"]] = Field(description="Whether a licence goes with AGPL-3.0.")
-    care: list[Care] = Field(description="What needs a look.")
+    words: dict[str, str] = Field(description="Licence names in metadata, and their SPDX identifiers.")
+    read: dict[str, Reading] = Field(description="Packages whose metadata do not state the licence precisely.")
+    fits: dict[str, Literal[True, "doubt"]] = Field(description="Whether a licence is compatible with AGPL-3.0.")
+    care: list[Care] = Field(description="Licences that need attention.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class Licence:
     """The licence of a package.
 
     Attributes:
-        expression: Expression of SPDX.
-        source: Where it was found: `metadata`, `classifier`, `text`, or in words.
+        expression: SPDX expression.
+        source: Its source: `metadata`, `classifier`, `text`, or a description.
     """
 
     expression: str
@@ -88,7 +88,7 @@ class Licence:
 
 @cache
 def rules() -> Rules:
-    """Return what is in licences.yaml."""
+    """Return the contents of licences.yaml."""
     return Rules.model_validate(yaml.safe_load((HERE / "licences.yaml").read_text()))
 
 
@@ -96,7 +96,7 @@ def licence_of(package: Distribution) -> Licence:
     """Return the licence of an installed package.
 
     Raises:
-        Unknown: Neither its metadata nor licences.yaml says.
+        Unknown: Neither its metadata nor licences.yaml state it.
     """
     metadata, name = package.metadata, package.name.lower().replace("_", "-").replace(".", "-")
     if name in rules().read:
@@ -105,23 +105,23 @@ def licence_of(package: Distribution) -> Licence:
     classifiers = {
         text.rpartition(" :: ")[2] for text in metadata.get_all("Classifier") or [] if text.startswith("License :: ")
     }
-    # not by subscript: whoever imports the backport `importlib_metadata` has it raise where a field is missing
+    # not by subscript: once the backport `importlib_metadata` is imported, a missing field raises
     field = next(chain.from_iterable(metadata.get_all(key) or () for key in ("License-Expression", "License")), "")
-    said = [(field.strip().partition("\n")[0], "metadata")]  # some put the whole text there
-    if len(classifiers) == 1:  # several may mean one or all of them
-        said.append((*classifiers, "classifier"))
-    for words, source in said:
+    stated = [(field.strip().partition("\n")[0], "metadata")]  # some packages have the whole licence text there
+    if len(classifiers) == 1:  # several classifiers may mean any or all of them
+        stated.append((*classifiers, "classifier"))
+    for words, source in stated:
         expression = rules().words.get(words, words)
         if words and all(part in rules().fits for part in parts_of(expression)):
             return Licence(expression, source)
     raise Unknown(
-        f"{name} says {[words for words, _ in said]}: read its licence and add it to `read`, the words to `words`, or "
-        "the licence to `fits`, in deploy/release/licences.yaml"
+        f"{name} says {[words for words, _ in stated]}: read its licence and add it to `read`, the words to `words`, "
+        "or the licence to `fits`, in deploy/release/licences.yaml"
     )
 
 
 def parts_of(expression: str) -> list[str]:
-    """Return the licences in an expression of SPDX.
+    """Return the licences in an SPDX expression.
 
     >>> parts_of("MPL-2.0 AND (Apache-2.0 WITH LLVM-exception OR MIT)")
     ['MPL-2.0', 'Apache-2.0 WITH LLVM-exception', 'MIT']
@@ -139,22 +139,22 @@ def page() -> str:
     """Return docs/licences.md.
 
     Raises:
-        Unknown: A package is installed in another version than constraints.txt has, or its licence is not known.
+        Unknown: An installed version differs from constraints.txt, or a licence is not known.
     """
     versions = pinned()
     installed = closure("motserve[tracing]")
     other = [name for name, version in versions.items() if name not in installed or installed[name].version != version]
     if other:
-        raise Unknown(f"not installed in the version of {CONSTRAINTS}: {', '.join(other)}")
+        raise Unknown(f"installed versions differ from {CONSTRAINTS}: {', '.join(other)}")
     licences = {name: licence_of(distribution(name)) for name in versions}
     text = HEAD
     for care in rules().care:
         _check_names(care, versions)
         text += f"| {care.what} | {care.licence.strip()} | {care.follows.strip()} |\n"
     text += (
-        f"\n## All {len(versions)} packages\n\n`text`: read in the licence that the package brings, because its "
-        "metadata names none of SPDX's.\n\n"
-        "| package | version | licence | stated in | fits AGPL-3.0 |\n| --- | --- | --- | --- | --- |\n"
+        f"\n## All {len(versions)} packages\n\n`text`: taken from the licence text of the package, because its "
+        "metadata name no SPDX licence.\n\n"
+        "| package | version | licence | stated in | compatible with AGPL-3.0 |\n| --- | --- | --- | --- | --- |\n"
     )
     for name, licence in licences.items():
         verdict = "in doubt" if in_doubt(licence.expression) else "yes"
@@ -163,7 +163,7 @@ def page() -> str:
 
 
 def in_doubt(expression: str) -> bool:
-    """Tell whether it is in doubt that a licence goes with AGPL-3.0."""
+    """Return whether the compatibility of a licence with AGPL-3.0 is in doubt."""
     return any(rules().fits[part] == "doubt" for part in parts_of(expression))
 
 

@@ -1,10 +1,10 @@
-"""Writes what motserve is made of for machines: a software bill of materials, CycloneDX 1.6, as JSON.
+"""Writes the software bill of materials (SBOM) of motserve: CycloneDX 1.6, as JSON.
 
 python deploy/release/sbom.py --output dist/motserve.cdx.json
 
-In it are all Python packages that the service runs with, in the versions of deploy/docker/constraints.txt, who needs
-whom, their licences as docs/licences.md has them, and the bundled weights with their checksums. What development and
-the extras need is not in it.
+It lists all Python packages that the service runs with, in the versions of deploy/docker/constraints.txt, with their
+dependencies and the licences of docs/licences.md, and the bundled weights with their checksums. Packages for
+development and for extras other than `tracing` are not included.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from motserve.models.checksums import checksum
 
 ROOT = Path(__file__).parent.parent.parent
 WEIGHTS = dict.fromkeys(("detector", "embedder", "aflink"), "AGPL-3.0-only AND CC-BY-NC-SA-3.0")
-"""Licence of each file of bundled weights; that of the data they learned from is in it, see docs/licences.md."""
+"""Licence of each file of bundled weights, including that of the training data; see docs/licences.md."""
 
 
 def bill(version: str) -> Bom:
@@ -39,7 +39,7 @@ def bill(version: str) -> Bom:
         version: The release.
 
     Raises:
-        Unknown: What is installed is not what constraints.txt has, or a licence is not known.
+        Unknown: An installed version differs from constraints.txt, or a licence is not known.
     """
     versions = pinned()
     packages = closure("motserve[tracing]")
@@ -65,14 +65,14 @@ def bill(version: str) -> Bom:
 
 
 def write(bom: Bom) -> str:
-    """Return a bill as JSON that the published schema accepts.
+    """Return a bill of materials as JSON, checked against the published schema.
 
     Raises:
-        ValueError: The schema does not accept it.
+        ValueError: It does not match the schema.
     """
     text: str = JsonV1Dot6(bom).output_as_string(indent=1)
     if fault := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):
-        raise ValueError(f"CycloneDX refuses the bill: {fault}")
+        raise ValueError(f"the bill does not match the CycloneDX schema: {fault}")
     return text
 
 
@@ -90,7 +90,7 @@ def _package(name: str, version: str) -> Component:
 
 
 def _weights(role: str, licence: str, version: str) -> Component:
-    file = ROOT / "motserve" / "bundled" / f"{role}.safetensors"
+    file = ROOT / "motserve" / "models" / "bundled" / f"{role}.safetensors"
     return Component(
         type=ComponentType.MACHINE_LEARNING_MODEL,
         name=f"motserve/models/bundled/{file.name}",
@@ -110,18 +110,18 @@ def _licence(expression: str) -> LicenseExpression | DisjunctiveLicense:
 
 
 def main() -> None:
-    """Read the command line and write the bill."""
+    """Parse the command line and write the bill of materials."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--version", default=distribution("motserve").version, help="the release")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     try:
-        bom = bill(asked.version)
+        bom = bill(options.version)
     except Unknown as error:
         sys.exit(f"error: {error}")
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.write_text(write(bom))
-    print(f"{asked.output}: {len(bom.components)} components of motserve {asked.version}")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(write(bom))
+    print(f"{options.output}: {len(bom.components)} components of motserve {options.version}")
 
 
 if __name__ == "__main__":

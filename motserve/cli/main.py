@@ -28,7 +28,7 @@ from motserve.cli import (
     tune,
 )
 from motserve.cli.paths import read_paths
-from motserve.cli.terminal import accept_any_text, say_error
+from motserve.cli.terminal import accept_any_text, clean_up_when_ended, say_error
 
 _EXIT_CODES: dict[type[errors.MotserveError], int] = {
     errors.InvalidConfig: 2,
@@ -46,6 +46,7 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         accept_any_text()
+        clean_up_when_ended()
         try:
             return super().invoke(ctx)
         except errors.MotserveError as error:

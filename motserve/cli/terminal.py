@@ -1,10 +1,12 @@
-"""Terminal output: text that the encoding cannot express, and errors on one line."""
+"""What passes between a command and the terminal: any text, errors on one line, and signals to end."""
 
 from __future__ import annotations
 
 import codecs
 import io
+import signal
 import sys
+import threading
 from typing import Final
 
 from rich.console import Console
@@ -21,6 +23,23 @@ def accept_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a host program may have replaced the stream
             stream.reconfigure(errors=_ESCAPES)
+
+
+def clean_up_when_ended() -> None:
+    """Let a command that is told to end, by `kill` or by closing its terminal, first remove what it has not finished.
+
+    Without this, the system ends the process at once. A signal that is ignored, as with `nohup`, stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():  # of a host program, whose signals these are
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)
+
+
+def _end(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends the process whatever it is doing
+    raise SystemExit(128 + number)
 
 
 def say_error(message: str) -> None:

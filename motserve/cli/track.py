@@ -139,7 +139,7 @@ def _track_to_lines(video: Path, lines: Path, settings: Config, progress: Progre
     """Track a video and write the results to a file line by line, so that they need not fit in memory."""
     with open_video(video, settings.video) as source:
         models, postprocessor = LocalModels(settings), PostProcessor(settings)
-        stats, history = PipelineStats(), postprocessor.book((source.info.width, source.info.height))
+        stats, history = PipelineStats(), postprocessor.new_history((source.info.width, source.info.height))
         task = progress.add_task("tracking", total=source.info.frame_count, speed="")
 
         async def run() -> None:

@@ -1,5 +1,6 @@
-"""The one configuration tree: every field described and bounded, unknown keys refused."""
+"""The configuration tree: every field has a description and bounds, unknown keys are refused."""
 
+from motserve.config.detector import DetectorConfig
 from motserve.config.disk import DiskConfig
 from motserve.config.evaluation import (
     CalibrationConfig,
@@ -9,18 +10,11 @@ from motserve.config.evaluation import (
     RerankConfig,
     TuningConfig,
 )
+from motserve.config.logging import LoggingConfig
 from motserve.config.observability import MetricsConfig, TracingConfig
+from motserve.config.pipeline import PipelineConfig
 from motserve.config.postprocessing import InterpolationConfig, LinkingConfig, RegroupingConfig
-from motserve.config.sections import (
-    DetectorConfig,
-    GalleryConfig,
-    LoggingConfig,
-    MotionGateConfig,
-    PipelineConfig,
-    ReIDConfig,
-    TrustConfig,
-    VideoConfig,
-)
+from motserve.config.reid import GalleryConfig, MotionGateConfig, ReIDConfig, TrustConfig
 from motserve.config.serving import IdentitiesConfig, ReplicaConfig, ServingConfig
 from motserve.config.tracker import (
     DEFAULT_TRACKER,
@@ -42,6 +36,7 @@ from motserve.config.tracker import (
     TrackerConfig,
 )
 from motserve.config.tree import Config, change_config, load_config, parse_overrides
+from motserve.config.video import VideoConfig
 
 __all__ = [
     "DEFAULT_TRACKER",

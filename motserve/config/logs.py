@@ -1,7 +1,7 @@
 """Structured logs: one JSON object a line, a logger for each component (`motserve.detection`, …).
 
-Fields such as `video_id` and `frame` are given as `extra={"video_id": …, "frame": …}` at the call; those that belong to
-all that is done for one request are given once, with `log_fields`.
+Fields such as `video_id` and `frame` are passed as `extra={"video_id": …, "frame": …}` at the call; fields that all
+lines of one request have are set once, with `log_fields`.
 """
 
 from __future__ import annotations
@@ -46,25 +46,25 @@ class JsonFormatter(logging.Formatter):
         try:
             return orjson.dumps(line, default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode()
         except TypeError:
-            # orjson refuses file names that are not UTF-8, huge numbers and keys that are no text; a line must not be
-            # lost for that
+            # orjson refuses file names that are not UTF-8, huge numbers and keys that are no text; the line must not be
+            # lost
             return json.dumps(encodable(line), default=lambda value: encodable(str(value)))
 
 
 class TextFormatter(logging.Formatter):
-    """Writes a record as text for people."""
+    """Writes a record as a plain line of text."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the text for a record; a file name that is not UTF-8 must not cost the line."""
+        """Return the line for a record; file names that are not UTF-8 are escaped."""
         return str(encodable(super().format(record)))
 
 
 @contextmanager
 def log_fields(**fields: str) -> Iterator[None]:
-    """Add fields to all lines that are written in this context, tasks that are begun in it included; empty ones not."""
+    """Add fields to all lines logged in this context, also by tasks started in it; empty values are left out."""
     token = _fields.set({**_fields.get(), **{key: value for key, value in fields.items() if value}})
     try:
         yield
@@ -73,13 +73,13 @@ def log_fields(**fields: str) -> Iterator[None]:
 
 
 def current_log_fields() -> Mapping[str, str]:
-    """Return the fields that lines written here have."""
+    """Return the fields of lines logged in this context."""
     return _fields.get()
 
 
 def _add_fields(record: logging.LogRecord) -> bool:
     for key, value in _fields.get().items():
-        vars(record).setdefault(key, value)  # what the call itself says wins
+        vars(record).setdefault(key, value)  # a field of the call wins
     return True
 
 
@@ -87,7 +87,7 @@ def setup_logging(config: LoggingConfig, stream: TextIO | None = None) -> None:
     """Send the logs of `motserve` and its components to a stream, standard error by default.
 
     Only the `motserve` logger is touched, so a host application keeps its own logging. Calling it again replaces
-    what the call before set up.
+    the previous setup.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.addFilter(_add_fields)

@@ -1,4 +1,4 @@
-"""The trackers: one section each, told apart by `tracker.name`."""
+"""The sections of the trackers, selected by `tracker.name`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from motserve.config.sections import Section
+from motserve.config.base import Section
 
 
 class KalmanConfig(Section):
@@ -17,14 +17,18 @@ class KalmanConfig(Section):
         None,
         gt=0,
         le=1000,
-        description="Frame rate in Hz at which the noises below are meant: one filter step is 1 / rate seconds. null "
-        "for the video's own rate, which keeps the filter as calm at 7 Hz as at 30.",
+        description="Frame rate in Hz that the noises refer to: one filter step is 1 / rate seconds. null for the "
+        "video's own rate, so that every frame is one step.",
     )
     position_noise: float = Field(
-        1 / 20, gt=0, le=1, description="Standard deviation of position per step, as a fraction of box height."
+        1 / 20, gt=0, le=1, description="Standard deviation of the position per step, as a fraction of the box height."
     )
     velocity_noise: float = Field(
-        1 / 160, gt=0, le=1, description="Standard deviation of velocity per step, as a fraction of box height."
+        1 / 160,
+        gt=0,
+        le=1,
+        description="Standard deviation of the velocity per step, as a fraction of the box height. Raised, turns and "
+        "stops are followed sooner and boxes are less smooth.",
     )
 
     @model_validator(mode="after")
@@ -38,52 +42,65 @@ class KalmanConfig(Section):
 
 
 class TimedKalmanConfig(KalmanConfig):
-    """The same with noises that grow with time, not with frames.
+    """The same filter with noises that grow with time instead of frames.
 
-    A person can turn or stop in a tenth of a second; how often a camera looks changes nothing about that. With a step
-    per frame, a camera of few frames a second would expect its people to walk straight on for whole seconds.
+    A person can turn or stop within a tenth of a second at any frame rate. With one step per frame, the filter would
+    predict straight motion over whole seconds at a low frame rate.
     """
 
     reference_rate_hz: float | None = Field(
         10.0,
         gt=0,
         le=1000,
-        description="Frame rate in Hz at which the noises are meant: one filter step is 1 / rate seconds. null for the "
+        description="Frame rate in Hz that the noises refer to: one filter step is 1 / rate seconds. null for the "
         "video's own rate, as published.",
     )
 
 
 _PREDICT_UNCONFIRMED = (
-    "Let time pass for a one-frame-old track too, so that its second detection tells its speed; false as published."
+    "Predict a one-frame-old track too, so that its second detection sets its velocity; false as published."
 )
-_LEVEL = "Scaling of the thresholds to the detector's own level of confidence; null takes them as they are."
-_RECOVERY = "Last association of what is left over, with enlarged boxes; null for none."
-_DETECTION_WEIGHT = "Share of the detection in a returned box; the rest is the motion model's estimate."
-_NEW_TRACK = "Least confidence that starts a track; scaled by `level`."
+_LEVEL = "Scaling of the thresholds to the detector's level of confidence; null for unscaled thresholds."
+_RECOVERY = "Last association of unmatched tracks and detections, with enlarged boxes; null for none."
+_DETECTION_WEIGHT = "Weight of the detection in a returned box; the rest is the motion model's estimate."
+_NEW_TRACK = (
+    "Lowest confidence that starts a track; scaled by `level`. Raised, fewer false tracks start, and all start later."
+)
 _NAME = "Tracking algorithm."
 
 
 class LevelConfig(Section):
-    """Thresholds that follow the detector.
+    """Scaling of thresholds to the confidences of the detector.
 
-    Detectors differ in how sure they call themselves of a person in plain view: YOLO says 0.8, Faster R-CNN 0.95, and
-    a threshold that cuts the doubtful from the one lets everything of the other pass. The tracker therefore measures
-    the level, the mean of the confidences weighted by their third power, which the sure ones make nearly alone, over
-    the last while, and scales `high_confidence` and `new_track_confidence`, which are meant for the level
-    `reference`, by level / reference.
+    Detectors differ in their confidence for a person in plain view: YOLO gives 0.8, Faster R-CNN 0.95. A threshold
+    that separates strong from weak detections of one passes all detections of the other. The tracker therefore
+    measures the level: the recent mean of the confidences, weighted by their third power, so that strong detections
+    dominate. It multiplies `high_confidence` and `new_track_confidence`, which are set for the level `reference`, by
+    level / reference.
     """
 
     reference: float = Field(
-        0.775, gt=0, le=1, description="Level of confidence that the tracker's thresholds are meant for."
+        0.775,
+        gt=0,
+        le=1,
+        description="Level of confidence that the thresholds are set for. Raised, the scaled thresholds are lower.",
     )
     least: float = Field(
-        0.5, gt=0, le=1, description="Level taken at least, so that false alarms alone cannot lower it further."
+        0.5, gt=0, le=1, description="Lowest level, so that false detections alone cannot lower it further."
     )
     memory_s: float = Field(
-        30.0, gt=0, le=3600, description="Seconds after which a confidence counts e times less in the level."
+        30.0,
+        gt=0,
+        le=3600,
+        description="Seconds after which the weight of a confidence in the level has dropped to 1/e. Raised, the level "
+        "changes more slowly.",
     )
     prior: float = Field(
-        10.0, gt=0, le=10_000, description="Detections at the level 0.8 that stand for what was before the first frame."
+        10.0,
+        gt=0,
+        le=10_000,
+        description="Weight of the initial level of 0.8, in detections. Raised, the first frames change the level "
+        "less.",
     )
 
 
@@ -95,48 +112,64 @@ class RecoveryConfig(Section):
     """
 
     expansion: float = Field(
-        0.5, gt=0, le=5, description="Share of its width and height that a box grows by on each side, at most."
+        0.5,
+        gt=0,
+        le=5,
+        description="Largest share of its width and height that a box is enlarged by on each side. Raised, faster "
+        "motion is matched, and more wrong pairs are.",
     )
     speed: float = Field(
-        5.0, gt=0, le=1000, description="Growth of that share with the time since the track was seen, per second."
+        5.0, gt=0, le=1000, description="Growth of that share per second since the last detection of the track."
     )
-    match_distance: float = Field(0.7, gt=0, le=1, description="Largest cost of a match (1 - IoU of the grown boxes).")
+    match_distance: float = Field(
+        0.7, gt=0, le=1, description="Largest cost of a match (1 - IoU of the enlarged boxes)."
+    )
     height_ratio: float = Field(
-        1.25, ge=1, le=10, description="Largest ratio between the heights of track and detection, either way."
+        1.25, ge=1, le=10, description="Largest ratio between the heights of track and detection, in either direction."
     )
 
 
 class CameraConfig(Section):
-    """How the camera's motion between two frames is estimated: corners outside of people, followed by optical flow."""
+    """How the camera motion between two frames is estimated: optical flow of corners outside of people."""
 
-    downscale: int = Field(2, ge=1, le=16, description="Factor by which pictures are reduced first.")
-    corners: int = Field(400, ge=10, le=10_000, description="Most corners that are followed.")
+    downscale: int = Field(
+        2,
+        ge=1,
+        le=16,
+        description="Factor by which frames are reduced first. Raised, the estimate is faster and coarser.",
+    )
+    corners: int = Field(400, ge=10, le=10_000, description="Largest number of corners in the optical flow.")
 
 
 class AppearanceConfig(Section):
     """How embeddings take part in the first association of BoT-SORT."""
 
-    max_distance: float = Field(0.25, ge=0, le=2, description="Largest cosine distance that counts.")
+    max_distance: float = Field(0.25, ge=0, le=2, description="Largest cosine distance at which appearance counts.")
     max_iou_distance: float = Field(
-        0.5, gt=0, le=1, description="Largest 1 - IoU of a pair whose appearance is looked at."
+        0.5, gt=0, le=1, description="Largest 1 - IoU of a pair whose appearance is compared."
     )
     smoothing: float = Field(
-        0.9, ge=0, lt=1, description="Share of the embedding so far in a track's running mean of embeddings."
+        0.9,
+        ge=0,
+        lt=1,
+        description="Weight of the previous mean in a track's running mean of embeddings. Raised, it changes more "
+        "slowly.",
     )
 
 
 class TrackerSection(Section):
-    """What all trackers share."""
+    """Fields of all trackers."""
 
-    class_aware: bool = Field(False, description="Match a track only with detections of the class it is of.")
+    class_aware: bool = Field(False, description="Match a track only with detections of its class.")
     class_vote: bool = Field(
         True,
-        description="Report the class that most of a track's detections had, by confidence, instead of the latest's.",
+        description="Report the class with the largest total confidence of a track's detections instead of the class "
+        "of the latest one.",
     )
 
 
 class CascadeConfig(TrackerSection):
-    """What the trackers share that associate confident detections first and others later."""
+    """Fields of the trackers that associate confident detections first and others later."""
 
     report_lost_s: float = Field(
         0.0,
@@ -149,7 +182,7 @@ class CascadeConfig(TrackerSection):
     )
 
     high_confidence: float = Field(
-        0.6, ge=0, le=1, description="Detections from here on take part in the first association; scaled by `level`."
+        0.6, ge=0, le=1, description="Lowest confidence of the detections in the first association; scaled by `level`."
     )
     low_confidence: float = Field(
         0.1,
@@ -159,7 +192,11 @@ class CascadeConfig(TrackerSection):
     )
     new_track_confidence: float = Field(0.7, ge=0, le=1, description=_NEW_TRACK)
     match_distance: float = Field(
-        0.8, gt=0, le=1, description="Largest cost of a match in the first association (1 - IoU x score)."
+        0.8,
+        gt=0,
+        le=1,
+        description="Largest cost of a match in the first association (1 - IoU x score). Raised, faster motion is "
+        "matched, and more wrong pairs are.",
     )
     second_match_distance: float = Field(
         0.5, gt=0, le=1, description="Largest cost of a match in the second association (1 - IoU)."
@@ -168,11 +205,18 @@ class CascadeConfig(TrackerSection):
         0.7, gt=0, le=1, description="Largest cost of a match that confirms a one-frame-old track."
     )
     duplicate_iou: float = Field(
-        0.85, gt=0, le=1, description="IoU above which a tracked and a lost track are one; the younger is dropped."
+        0.85,
+        gt=0,
+        le=1,
+        description="IoU above which a tracked and a lost track are duplicates; the younger is dropped.",
     )
     fuse_score: bool = Field(True, description="Multiply IoU by detection confidence in the first association.")
     lost_buffer_s: float = Field(
-        2.0, ge=0, le=600, description="Seconds for which a lost track can still be found again by motion."
+        2.0,
+        ge=0,
+        le=600,
+        description="Seconds for which a lost track can be matched again by motion. Raised, longer occlusions are "
+        "bridged, and more people are confused.",
     )
     level: LevelConfig | None = Field(None, description=_LEVEL)
     recovery: RecoveryConfig | None = Field(None, description=_RECOVERY)
@@ -190,8 +234,8 @@ class CascadeConfig(TrackerSection):
         if self.level is not None and self.new_track_confidence >= self.level.reference:
             raise ValueError(
                 f"new_track_confidence {self.new_track_confidence} must be below level.reference "
-                f"{self.level.reference}, the level that it is meant for, or nobody would be sure enough; set level to "
-                "null to take thresholds as they are"
+                f"{self.level.reference}, the level that it is set for, or no detection could start a track; set "
+                "level to null for unscaled thresholds"
             )
         return self
 
@@ -199,7 +243,7 @@ class CascadeConfig(TrackerSection):
 class ByteTrackConfig(CascadeConfig):
     """ByteTrack (Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box", ECCV 2022).
 
-    Motion and IoU only, two association stages. With `level`, `recovery` and `kalman.reference_rate_hz` null and
+    Motion and IoU only, two association stages. With `level`, `recovery` and `kalman.reference_rate_hz` null,
     `detection_weight` 0 and `predict_unconfirmed` false it is the published algorithm.
     """
 
@@ -214,13 +258,13 @@ class ByteTrackConfig(CascadeConfig):
 class BotSortConfig(CascadeConfig):
     """BoT-SORT (Aharon et al., "BoT-SORT: Robust Associations Multi-Pedestrian Tracking", 2022).
 
-    ByteTrack's associations with width and height in the motion model, compensation of the camera's motion, and
+    ByteTrack's associations with width and height in the motion model, compensation of the camera motion, and
     appearance.
     """
 
     name: Literal["botsort"] = Field("botsort", description=_NAME)
     camera: CameraConfig | None = Field(
-        CameraConfig(), description="Estimate of the camera's motion, which needs the pictures; null for none."
+        CameraConfig(), description="Estimate of the camera motion, which needs the frames; null for none."
     )
     appearance: AppearanceConfig | None = Field(
         None, description="Use of embeddings in the first association; null for none."
@@ -236,44 +280,45 @@ class OcSortConfig(CascadeConfig):
         0.7, gt=0, le=1, description="Largest cost of a match in the first association (1 - IoU, direction included)."
     )
     fuse_score: bool = Field(False, description="Multiply IoU by detection confidence in the first association.")
-    lost_buffer_s: float = Field(
-        1.0, ge=0, le=600, description="Seconds for which a lost track can still be found again."
-    )
+    lost_buffer_s: float = Field(1.0, ge=0, le=600, description="Seconds for which a lost track can be matched again.")
     direction_weight: float = Field(
-        0.2, ge=0, le=10, description="Weight of the angle between a track's course and the way to a detection."
+        0.2,
+        ge=0,
+        le=10,
+        description="Weight of the angle between a track's direction and the direction to a detection.",
     )
-    direction_frames: int = Field(3, ge=1, le=100, description="Observations that a track's course looks back on.")
-    second_association: bool = Field(False, description="Associate unsure detections as ByteTrack does.")
+    direction_frames: int = Field(
+        3, ge=1, le=100, description="Observations over which a track's direction is measured."
+    )
+    second_association: bool = Field(False, description="Associate weak detections as ByteTrack does.")
 
 
 class SortConfig(TrackerSection):
     """SORT (Bewley et al., "Simple Online and Realtime Tracking", ICIP 2016)."""
 
     name: Literal["sort"] = Field("sort", description=_NAME)
-    confidence: float = Field(0.6, ge=0, le=1, description="Detections above this one count.")
+    confidence: float = Field(0.6, ge=0, le=1, description="Detections above this confidence are tracked.")
     match_distance: float = Field(0.7, gt=0, le=1, description="Largest cost of a match (1 - IoU).")
     confirm_hits: int = Field(
-        3, ge=1, le=100, description="Frames in a row that a track must be matched in before it is reported."
+        3, ge=1, le=100, description="Consecutive frames in which a new track must be matched before it is reported."
     )
     lost_buffer_s: float = Field(
-        0.034, ge=0, le=600, description="Seconds for which a lost track can still be found again; one frame at least."
+        0.034, ge=0, le=600, description="Seconds for which a lost track can be matched again; at least one frame."
     )
     reference_rate_hz: float | None = Field(
-        None, gt=0, le=1000, description="Frame rate in Hz at which the noises are meant; null for the video's own."
+        None, gt=0, le=1000, description="Frame rate in Hz that the noises refer to; null for the video's own."
     )
 
 
 class AppearanceFirstConfig(TrackerSection):
-    """What the trackers share that go by appearance first and by overlap then."""
+    """Fields of the trackers that associate by appearance first, then by overlap."""
 
-    confidence: float = Field(0.6, ge=0, le=1, description="Detections above this one count.")
+    confidence: float = Field(0.6, ge=0, le=1, description="Detections above this confidence are tracked.")
     match_distance: float = Field(0.7, gt=0, le=1, description="Largest cost of a match by overlap (1 - IoU).")
     confirm_hits: int = Field(
-        3, ge=1, le=100, description="Frames in a row in which a new track must be matched to be reported."
+        3, ge=1, le=100, description="Consecutive frames in which a new track must be matched before it is reported."
     )
-    lost_buffer_s: float = Field(
-        1.0, ge=0, le=600, description="Seconds for which a lost track can still be found again."
-    )
+    lost_buffer_s: float = Field(1.0, ge=0, le=600, description="Seconds for which a lost track can be matched again.")
     kalman: KalmanConfig = Field(KalmanConfig(), description="Motion model.")
 
 
@@ -284,7 +329,7 @@ class DeepSortConfig(AppearanceFirstConfig):
     max_distance: float = Field(
         0.2, ge=0, le=2, description="Largest cosine distance of a match between a detection and a track's gallery."
     )
-    gallery: int = Field(100, ge=1, le=1000, description="Embeddings kept of each track, the latest ones.")
+    gallery: int = Field(100, ge=1, le=1000, description="Embeddings stored per track, the latest ones.")
 
 
 class StrongSortConfig(AppearanceFirstConfig):
@@ -295,18 +340,25 @@ class StrongSortConfig(AppearanceFirstConfig):
         0.45, ge=0, le=2, description="Largest cost of a match by appearance and motion together."
     )
     appearance_weight: float = Field(
-        0.98, ge=0, le=1, description="Share of the cosine distance in that cost; the rest is Mahalanobis distance."
+        0.98,
+        ge=0,
+        le=1,
+        description="Weight of the cosine distance in that cost; the rest is the weight of the Mahalanobis distance.",
     )
     smoothing: float = Field(
-        0.9, ge=0, lt=1, description="Share of the embedding so far in a track's running mean of embeddings."
+        0.9,
+        ge=0,
+        lt=1,
+        description="Weight of the previous mean in a track's running mean of embeddings. Raised, it changes more "
+        "slowly.",
     )
     camera: CameraConfig | None = Field(
-        CameraConfig(), description="Estimate of the camera's motion, which needs the pictures; null for none."
+        CameraConfig(), description="Estimate of the camera motion, which needs the frames; null for none."
     )
 
 
 DEFAULT_TRACKER: Final = "bytetrack"
-"""The tracker that a section without a name is about."""
+"""The tracker of a section without a name."""
 
 TRACKERS: Final = ("bytetrack", "botsort", "ocsort", "sort", "deepsort", "strongsort")
 """The names of all trackers."""
@@ -320,7 +372,7 @@ PUBLISHED: Final = MappingProxyType(
         "kalman": {"reference_rate_hz": None},
     }
 )
-"""What makes ByteTrack the published algorithm."""
+"""Changes that make ByteTrack the published algorithm."""
 
 
 def _named(value: Any) -> Any:
@@ -334,11 +386,11 @@ TrackerConfig: TypeAlias = (
 
 
 def needs_embeddings(config: TrackerConfig) -> bool:
-    """Tell whether a tracker is to be told what people look like."""
+    """Return whether a tracker uses embeddings."""
     if isinstance(config, BotSortConfig):
         return config.appearance is not None
     return isinstance(config, AppearanceFirstConfig)
 
 
 AnyTracker = Annotated[TrackerConfig, Field(discriminator="name"), BeforeValidator(_named)]
-"""A field that takes the section of any tracker."""
+"""Type of a field with the section of any tracker."""

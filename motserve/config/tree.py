@@ -1,4 +1,4 @@
-"""The whole configuration tree and the layers it is built from.
+"""The configuration tree and the layers that it is built from.
 
 Layers, later ones win: the defaults in the sections, YAML files in the order given, environment variables
 (`MOTSERVE_DETECTOR__WEIGHTS=…`), explicit overrides (`--set detector.weights=…`).
@@ -16,18 +16,15 @@ from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from motserve.config.detector import DetectorConfig
 from motserve.config.disk import DiskConfig
 from motserve.config.evaluation import EvaluationConfig, MlflowConfig, TuningConfig
+from motserve.config.logging import LoggingConfig
 from motserve.config.paths import LocalPath, local_path
+from motserve.config.pipeline import PipelineConfig
 from motserve.config.postprocessing import InterpolationConfig, LinkingConfig, RegroupingConfig
 from motserve.config.registry import RegistryConfig
-from motserve.config.sections import (
-    DetectorConfig,
-    LoggingConfig,
-    PipelineConfig,
-    ReIDConfig,
-    VideoConfig,
-)
+from motserve.config.reid import ReIDConfig
 from motserve.config.serving import ServingConfig
 from motserve.config.tracker import (
     AnyTracker,
@@ -37,6 +34,7 @@ from motserve.config.tracker import (
     StrongSortConfig,
     needs_embeddings,
 )
+from motserve.config.video import VideoConfig
 from motserve.config.yaml_files import merge, read_tree
 from motserve.errors import InvalidConfig
 from motserve.files.yaml_reader import parse_yaml
@@ -44,17 +42,17 @@ from motserve.files.yaml_reader import parse_yaml
 ENV_PREFIX = "MOTSERVE_"
 NESTING = "__"
 _OTHER_VARIABLES = frozenset({"MOTSERVE_DATA"})
-"""Variables that share the prefix and are no settings: the folder of real data that tests look for."""
+"""Variables with the prefix that are no settings: the folder of real data for tests."""
 
 
 class Config(BaseSettings):
-    """The whole tree."""
+    """The configuration tree."""
 
     model_config = SettingsConfigDict(
         extra="forbid", frozen=True, validate_default=True, env_prefix=ENV_PREFIX, env_nested_delimiter=NESTING
     )
 
-    models_dir: LocalPath = Field(Path("models"), description="Folder looked through first for weights by name.")
+    models_dir: LocalPath = Field(Path("models"), description="Folder that is searched first for weights by name.")
     cache_dir: LocalPath = Field(
         Path("~/.cache/motserve"), description="Folder for downloaded weights; `~` is the home folder."
     )
@@ -63,24 +61,26 @@ class Config(BaseSettings):
     reid: ReIDConfig = Field(ReIDConfig(), description="Re-identification.")
     regrouping: RegroupingConfig | None = Field(
         None,
-        description="Joining of identities that look alike in the tracks of whole files; null for none. Nothing "
-        "is joined with `reid.policy` `off`, nor by the service.",
+        description="Merging of identities with similar appearance in the tracks of whole files; null for none. "
+        "Nothing is merged with `reid.policy` `off`, nor by the service.",
     )
     linking: LinkingConfig | None = Field(
-        None, description="Joining of identities in the tracks of whole files; null for none. The service joins none."
+        None,
+        description="Merging of identities by motion in the tracks of whole files; null for none. The service merges "
+        "none.",
     )
     interpolation: InterpolationConfig | None = Field(
         None, description="Filling of gaps in the tracks of whole files; null for none. The service fills none."
     )
-    video: VideoConfig = Field(VideoConfig(), description="Video in and out.")
+    video: VideoConfig = Field(VideoConfig(), description="Video input and output.")
     pipeline: PipelineConfig = Field(PipelineConfig(), description="Flow of frames.")
-    disk: DiskConfig = Field(DiskConfig(), description="Room on disks.")
+    disk: DiskConfig = Field(DiskConfig(), description="Free space on disks.")
     serving: ServingConfig = Field(ServingConfig(), description="The service.")
     logging: LoggingConfig = Field(LoggingConfig(), description="Logs.")
-    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="Measuring.")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="Evaluation of models.")
     tuning: TuningConfig = Field(TuningConfig(), description="Search for parameters of the tracker.")
-    mlflow: MlflowConfig = Field(MlflowConfig(), description="Record of runs, and registry of models.")
-    registry: RegistryConfig = Field(RegistryConfig(), description="What models must reach to be promoted.")
+    mlflow: MlflowConfig = Field(MlflowConfig(), description="Logging of runs and the model registry.")
+    registry: RegistryConfig = Field(RegistryConfig(), description="Scores that a model must reach to be promoted.")
 
     @property
     def needs_embeddings(self) -> bool:
@@ -89,7 +89,7 @@ class Config(BaseSettings):
 
     @property
     def camera(self) -> CameraConfig | None:
-        """How the camera's motion is estimated for the tracker; None where it does not ask for it."""
+        """How the camera motion is estimated for the tracker; None where the tracker does not use it."""
         return self.tracker.camera if isinstance(self.tracker, BotSortConfig | StrongSortConfig) else None
 
     @classmethod
@@ -101,7 +101,7 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read nothing behind the caller's back: `load_config` does the layering, in the open."""
+        """Read no files and no environment: `load_config` combines the layers."""
         return (init_settings,)
 
 
@@ -137,7 +137,7 @@ def load_config(
 
 
 def change_config(config: Config, changes: Mapping[str, Any]) -> Config:
-    """Return a configuration with some of its keys changed; files and environment are not looked at again.
+    """Return a configuration with some of its keys changed; files and environment are not read again.
 
     Args:
         config: The configuration.
@@ -172,7 +172,7 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def _validated(tree: Mapping[str, Any]) -> Config:
-    # pydantic-settings takes names such as `_env_file` as switches of its own
+    # pydantic-settings takes names such as `_env_file` as its own options
     unknown = [str(key) for key in tree if key not in Config.model_fields]
     if unknown:
         raise InvalidConfig(
@@ -200,22 +200,22 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _is_another_tracker(key: str, below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
-    """Tell whether two layers name different trackers: keys of the one are nothing to the other.
+    """Return whether two layers name different trackers; the keys of the lower one are then dropped.
 
-    Keys without a name are about whatever tracker it will be, and refused where it has none such.
+    Keys of a layer without a name belong to the tracker that is named in the end; it refuses those it does not have.
     """
     return key == "tracker" and "name" in below and "name" in above and bool(below["name"] != above["name"])
 
 
 def _key(place: tuple[int | str, ...]) -> str:
-    """Return the key that an error is about; pydantic puts the tracker's name into it."""
+    """Return the key of an error; pydantic puts the tracker's name into its place."""
     if place[:1] == ("tracker",) and len(place) > 1:
         return f"{'.'.join(map(str, (place[0], *place[2:])))} of {place[1]}"
     return ".".join(map(str, place)) or "config"
 
 
 def _refuse_unknown_variables() -> None:
-    """Pydantic passes over variables that it does not know; a misspelt one must not be lost silently."""
+    """Refuse misspelt variables, which pydantic would ignore."""
     for name in os.environ:
         section = name.removeprefix(ENV_PREFIX).lower().partition(NESTING)[0]
         if name.startswith(ENV_PREFIX) and name not in _OTHER_VARIABLES and section not in Config.model_fields:

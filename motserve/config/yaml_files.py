@@ -1,4 +1,4 @@
-"""Reading of YAML files that hold settings."""
+"""Reads settings from YAML files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from motserve.config.sections import Section
+from motserve.config.base import Section
 from motserve.errors import InvalidConfig
 from motserve.files.yaml_reader import read_yaml
 
@@ -17,11 +17,11 @@ Settings = TypeVar("Settings", bound=Section)
 
 
 def read_settings(path: Path, kind: type[Settings]) -> Settings:
-    """Read settings from YAML; what the file does not say has its default.
+    """Read settings from YAML; missing keys have their defaults.
 
     Args:
         path: The file.
-        kind: What it describes.
+        kind: Class of the settings.
 
     Raises:
         InvalidConfig: The file cannot be read, a key is unknown or a value out of its bounds.
@@ -30,12 +30,12 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
 
 
 def layer_settings(paths: Sequence[Path], overrides: Mapping[str, Any], kind: type[Settings]) -> Settings:
-    """Read settings from YAML files of which later ones win over earlier ones.
+    """Read settings from YAML files; later ones win over earlier ones.
 
     Args:
         paths: The files, at least one.
         overrides: A part of the tree that wins over all of them.
-        kind: What they describe together.
+        kind: Class of the settings.
 
     Raises:
         InvalidConfig: A file cannot be read, a key is unknown or a value out of its bounds.
@@ -58,10 +58,10 @@ def merge(
     """Lay one tree of settings over another.
 
     Args:
-        below: What holds where the other says nothing.
-        above: What wins.
-        replaces: Told a key and what both trees have there; tells whether the upper one stands there alone. None where
-            it never does.
+        below: The lower tree.
+        above: The upper tree, whose values win.
+        replaces: Called with a key and the mappings of both trees; returns whether the upper one replaces the lower one
+            instead of being merged with it. None merges always.
     """
     merged = dict(below)
     for key, value in above.items():
@@ -73,10 +73,10 @@ def merge(
 
 
 def read_tree(path: Path) -> dict[str, Any]:
-    """Read a mapping from a YAML file; an empty file is an empty one.
+    """Read a mapping from a YAML file; an empty file is an empty mapping.
 
     Raises:
-        InvalidConfig: The file cannot be read, or holds something else; see `parse_yaml` for what is refused.
+        InvalidConfig: The file cannot be read, or is not a mapping; see `parse_yaml` for what is refused.
     """
     try:
         tree = read_yaml(path)

@@ -1,8 +1,8 @@
-"""Object detectors, chosen by the weights they are given."""
+"""Object detectors, selected by their weights."""
 
 from motserve.base import DetectorBase
 from motserve.config import DetectorConfig
-from motserve.detection.families import tell_family
+from motserve.detection.families import identify_family
 from motserve.models.weights import Weights
 
 __all__ = ["build_detector"]
@@ -11,15 +11,15 @@ __all__ = ["build_detector"]
 def build_detector(config: DetectorConfig, weights: Weights) -> DetectorBase:
     """Return the detector for a configuration, its network loaded and on its device.
 
-    The implementations are imported here and not with the package, so that a session, which only asks for detections,
+    The implementations are imported here and not with the package, so that a session, which only requests detections,
     does not load torch.
 
     Raises:
         InvalidConfig: The configuration does not fit the weights or this machine: architecture, classes, device, a
             package that is not installed.
-        WeightsUnavailable: The weights cannot be read or are no detector.
+        WeightsUnavailable: The weights cannot be read or are not a detector.
     """
-    choice = tell_family(config, weights)
+    choice = identify_family(config, weights)
     if choice.family == "torchvision":
         from motserve.detection.torchvision_detector import TorchvisionDetector
 

@@ -1,4 +1,4 @@
-"""Reads files that hold nothing but a network's arrays, and puts them into the network."""
+"""Reads files that hold only a network's arrays, and loads them into the network."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from motserve.detection.families import read_metadata
 from motserve.models.weights import Weights
 
-_SHOWN = 3
-"""Names of arrays in a message; a wrong file differs in hundreds."""
+_MAX_LISTED = 3
+"""Most names of arrays in a message; a wrong file differs in hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Checkpoint:
 
     Attributes:
         state: Each array by its name in the network, on the CPU.
-        names: Name of each label, from 1 as 0 is the background; None where the file does not tell.
+        names: Name of each label, from 1 as 0 is the background; None if the file has none.
     """
 
     state: dict[str, torch.Tensor]
@@ -33,7 +33,7 @@ def read_checkpoint(weights: Weights) -> Checkpoint:
     Class names are the `names` in the metadata of a `.safetensors`: a JSON object such as `{"1": "person"}`.
 
     Raises:
-        ValueError: The file holds something else. Broken files raise what their reader raises.
+        ValueError: The file holds something else. For a broken file, the error of its reader is raised.
     """
     if weights.path.suffix == ".safetensors":
         from safetensors.torch import load_file
@@ -46,21 +46,22 @@ def read_checkpoint(weights: Weights) -> Checkpoint:
 
 
 def load_checkpoint(network: torch.nn.Module, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint into a network.
+    """Load a checkpoint into a network.
 
     Raises:
-        ValueError: It belongs to another network, or to another number of classes.
+        ValueError: It is of another network, or of another number of classes.
     """
-    own, state = network.state_dict(), checkpoint.state
-    # counted in training only, and absent where batch norm was frozen
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    surplus = [name for name in state if name not in own]
-    other = [name for name in own if name in state and state[name].shape != own[name].shape]
-    if missing or surplus or other:
-        hint = "" if checkpoint.names else "; without `names` in its metadata it is taken for one of COCO's classes"
+    expected, state = network.state_dict(), checkpoint.state
+    # used in training only, and absent where batch norm was frozen
+    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in state if name not in expected]
+    other_shape = [name for name in expected if name in state and state[name].shape != expected[name].shape]
+    if missing or unexpected or other_shape:
+        hint = "" if checkpoint.names else "; without `names` in its metadata it is expected to have COCO's classes"
         raise ValueError(
-            f"misses {len(missing)} arrays {missing[:_SHOWN]}, has {len(surplus)} too many {surplus[:_SHOWN]}, "
-            f"{len(other)} of other shapes {other[:_SHOWN]}{hint}"
+            f"misses {len(missing)} arrays {missing[:_MAX_LISTED]}, "
+            f"has {len(unexpected)} too many {unexpected[:_MAX_LISTED]}, "
+            f"{len(other_shape)} of other shapes {other_shape[:_MAX_LISTED]}{hint}"
         )
     network.load_state_dict(state, strict=False)
 

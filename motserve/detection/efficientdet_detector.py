@@ -8,7 +8,7 @@ from torchvision.transforms.v2.functional import resize
 
 from motserve.config import DetectorConfig
 from motserve.detection.checkpoint import coco_names, load_checkpoint, read_checkpoint
-from motserve.detection.torch_detector import Found, TorchDetector
+from motserve.detection.torch_detector import RawDetections, TorchDetector
 from motserve.errors import InvalidConfig, WeightsUnavailable
 from motserve.models.libraries import import_extra
 from motserve.models.weights import Weights
@@ -20,9 +20,9 @@ _STRIDE = 128
 class EfficientDetDetector(TorchDetector):
     """EfficientDet (Tan et al., CVPR 2020), with effdet's network, anchors and input.
 
-    A picture keeps its shape and is padded at the right and below to a square of `image_size`, which is a multiple of
-    128 or the size that the architecture was published for. Boxes are selected here and not by effdet: it fixes the
-    suppression's IoU at 0.5, and the compiled functions that it does it with stall their second call for seconds.
+    A picture keeps its aspect ratio and is padded at the right and below to a square of `image_size`, which is a
+    multiple of 128 or the size that the architecture was published for. Non-maximum suppression is done here and not by
+    effdet, which fixes its IoU at 0.5 and uses compiled functions whose second call takes seconds.
 
     Args:
         config: Thresholds, classes, input size, device and precision.
@@ -31,7 +31,7 @@ class EfficientDetDetector(TorchDetector):
         architecture: effdet's name of the model.
 
     Raises:
-        InvalidConfig: The device does not exist, a class is not one of the model's, the size is none that it takes, or
+        InvalidConfig: The device does not exist, a class is not one of the model's, the size is not supported, or
             effdet is not installed.
         WeightsUnavailable: The file cannot be read or belongs to another model.
     """
@@ -45,8 +45,8 @@ class EfficientDetDetector(TorchDetector):
         self._size = config.image_size
         if self._size % _STRIDE and self._size != published:
             raise InvalidConfig(
-                f"detector.image_size {self._size}: {architecture} takes multiples of {_STRIDE}, or {published}, the "
-                "size it was published for"
+                f"detector.image_size {self._size}: {architecture} supports multiples of {_STRIDE}, or "
+                f"{published}, the size it was published for"
             )
         settings.image_size = (self._size, self._size)
         try:
@@ -72,13 +72,13 @@ class EfficientDetDetector(TorchDetector):
             for values in (fill, inputs["mean"], inputs["std"])
         )
 
-    def _forward(self, pixels: torch.Tensor) -> list[Found]:
+    def _forward(self, pixels: torch.Tensor) -> list[RawDetections]:
         height, width = pixels.shape[-2:]
         scale = self._size / max(height, width)
         class_maps, box_maps = self._network(self._prepare(pixels, scale))
         logits = _rows(class_maps, self._classes)
         offsets = _rows(box_maps, 4)
-        # label 1 is the network's first class; those that nobody wants need no suppression
+        # label 1 is the network's first class; classes that are not selected need no suppression
         scores = logits[..., self._labels - 1].sigmoid()
         return [
             self._select(*picture, (height * scale, width * scale), scale)
@@ -86,20 +86,22 @@ class EfficientDetDetector(TorchDetector):
         ]
 
     def _prepare(self, pixels: torch.Tensor, scale: float) -> torch.Tensor:
-        """Return the normalised square `(n, 3, size, size)` with the picture in its upper left corner."""
+        """Return the normalised square `(n, 3, size, size)` with the picture in its top left corner."""
         height, width = (max(int(side * scale), 1) for side in pixels.shape[-2:])
         square = self._fill.repeat(len(pixels), 1, self._size, self._size)
         square[..., :height, :width] = resize(pixels, [height, width], antialias=True)
         return (square / 255 - self._mean) / self._std
 
-    def _select(self, scores: torch.Tensor, offsets: torch.Tensor, size: tuple[float, float], scale: float) -> Found:
-        """Return what is sure enough in one picture.
+    def _select(
+        self, scores: torch.Tensor, offsets: torch.Tensor, size: tuple[float, float], scale: float
+    ) -> RawDetections:
+        """Return the detections of one picture above the confidence threshold, after non-maximum suppression.
 
         Args:
-            scores: `(anchors, classes)`, of the wanted classes only.
+            scores: `(anchors, classes)`, of the selected classes only.
             offsets: `(anchors, 4)`, the boxes relative to their anchors.
             size: Height and width of the picture inside the square.
-            scale: Size of the picture in the square by its own.
+            scale: Size of the picture in the square divided by its original size.
         """
         best, index = scores.flatten().topk(min(self._candidates, scores.numel()))
         index, best = index[best > self._confidence], best[best > self._confidence]

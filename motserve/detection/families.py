@@ -1,4 +1,4 @@
-"""Tells which library a detector's weights belong to, from what they look like and what the configuration says."""
+"""Identifies the library of a detector's weights, from the file and the configuration."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from motserve.models.weights import Weights
 Family = Literal["ultralytics", "torchvision", "efficientdet", "transformers"]
 
 _STATE_DICTS = (".pth", ".safetensors")
-_OWN = "yolo"
-"""How the architectures of motserve's own `.safetensors` begin."""
+_MOTSERVE_PREFIX = "yolo"
+"""Prefix of the architecture in motserve's own `.safetensors`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,48 +24,48 @@ class Choice:
 
     Attributes:
         family: The library.
-        architecture: Its name of the network; empty where the weights tell it to the library themselves.
+        architecture: The library's name of the network; empty where the library reads it from the weights.
     """
 
     family: Family
     architecture: str = ""
 
 
-def tell_family(config: DetectorConfig, weights: Weights) -> Choice:
-    """Tell how weights are loaded; this is the one place that decides it.
+def identify_family(config: DetectorConfig, weights: Weights) -> Choice:
+    """Return how weights are loaded; this is the only place that decides it.
 
-    A folder with a `config.json` is a model of transformers. A `.pth` or `.safetensors` file holds nothing but arrays:
-    its architecture is `detector.architecture`, the `architecture` in the metadata of a `.safetensors`, or the one that
-    the file's name begins with. A `.safetensors` whose metadata names a YOLO is motserve's own, and everything else is
-    left to Ultralytics.
+    A folder with a `config.json` is a model of transformers. A `.pth` or `.safetensors` file holds only arrays: its
+    architecture is `detector.architecture`, the `architecture` in the metadata of a `.safetensors`, or the one that the
+    file's name begins with. A `.safetensors` whose metadata names a YOLO is motserve's own. Anything else is loaded by
+    Ultralytics.
 
     Args:
         config: `architecture` is used.
-        weights: What shall be loaded; of a `.safetensors` the header is read.
+        weights: The weights; of a `.safetensors` the header is read.
 
     Raises:
-        InvalidConfig: The architecture is not known, or none is told.
-        WeightsUnavailable: The file is no `.safetensors`, whatever its name says.
+        InvalidConfig: The architecture is not known or not given.
+        WeightsUnavailable: The file is not a `.safetensors` despite its name.
     """
     path = weights.path
     if path.is_dir():
         return Choice("transformers" if (path / "config.json").is_file() else "ultralytics")
     if path.suffix not in _STATE_DICTS:
         return Choice("ultralytics")
-    told = read_metadata(path).get("architecture", "") if path.suffix == ".safetensors" else ""
-    if told.startswith(_OWN):
-        return Choice("ultralytics", told)
-    architecture = config.architecture or _known(told) or _known(path.stem)
+    declared = read_metadata(path).get("architecture", "") if path.suffix == ".safetensors" else ""
+    if declared.startswith(_MOTSERVE_PREFIX):
+        return Choice("ultralytics", declared)
+    architecture = config.architecture or _known(declared) or _known(path.stem)
     if architecture in TORCHVISION:
         return Choice("torchvision", architecture)
     if architecture in EFFICIENTDET:
         return Choice("efficientdet", architecture)
-    problem = f"{architecture} is not known" if architecture else f"is needed, for {path} does not tell it"
+    problem = f"{architecture} is not known" if architecture else f"is needed: {path} does not name it"
     raise InvalidConfig(f"detector.architecture {problem}; known are {', '.join(TORCHVISION + EFFICIENTDET)}")
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return what the header of a `.safetensors` says beside the arrays.
+    """Return the metadata in the header of a `.safetensors`.
 
     Raises:
         WeightsUnavailable: The file is broken.
@@ -76,7 +76,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="numpy") as file:
             return file.metadata() or {}
     except Exception as error:
-        raise WeightsUnavailable(f"{path} is no .safetensors file ({type(error).__name__}: {error})") from error
+        raise WeightsUnavailable(f"{path} is not a .safetensors file ({type(error).__name__}: {error})") from error
 
 
 def _known(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What detectors on plain torch share: the way of pictures to the network and of boxes back."""
+"""Base class of torch detectors: upload of pictures and conversion of boxes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 
 from motserve.base import DetectorBase
 from motserve.config import DetectorConfig
-from motserve.detection.common import choose_classes, group_by_shape, tidy
+from motserve.detection.common import choose_classes, group_by_shape, postprocess
 from motserve.models.device import choose_device
 from motserve.models.weights import Weights
 from motserve.types import Detections, Image
 
-Found: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+RawDetections: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Boxes `(n, 4)` xyxy in pixels of the picture, scores `(n,)` and class indices `(n,)` of one picture."""
 
 
@@ -25,9 +25,9 @@ class TorchDetector(DetectorBase):
 
     Args:
         config: Classes, `max_detections`, device and precision. Half precision is torch's automatic mixed precision.
-        weights: Where the network comes from, for messages.
+        weights: Source of the network, for messages.
         network: The network, its weights loaded.
-        names: Name of each class index that it may find.
+        names: Name of each class index that it may return.
 
     Raises:
         InvalidConfig: The device does not exist or a class is not one of the network's.
@@ -45,7 +45,7 @@ class TorchDetector(DetectorBase):
 
     @property
     def class_names(self) -> Mapping[int, str]:
-        """Name of each class that was asked for, by its index."""
+        """Name of each selected class, by its index."""
         return self._names
 
     @property
@@ -55,14 +55,14 @@ class TorchDetector(DetectorBase):
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """Detect objects in a batch; see `DetectorBase.detect`. Pictures of one size are one pass of the network."""
-        found = [Detections.empty()] * len(images)
+        """Detect objects in a batch; see `DetectorBase.detect`. Pictures of one size are one forward pass."""
+        detections = [Detections.empty()] * len(images)
         for rows in group_by_shape(images):
             pixels = self._upload([images[i] for i in rows])
             with torch.autocast(self._device.type, torch.float16, enabled=self._half):
-                answers = self._forward(pixels)
-            for i, (boxes, scores, labels) in zip(rows, answers, strict=True):
-                found[i] = tidy(
+                outputs = self._forward(pixels)
+            for i, (boxes, scores, labels) in zip(rows, outputs, strict=True):
+                detections[i] = postprocess(
                     boxes.float().cpu().numpy(),
                     scores.float().cpu().numpy(),
                     labels.cpu().numpy(),
@@ -70,21 +70,21 @@ class TorchDetector(DetectorBase):
                     self._names,
                     self._limit,
                 )
-        return found
+        return detections
 
     @abstractmethod
-    def _forward(self, pixels: torch.Tensor) -> list[Found]:
-        """Find objects in pictures of one size.
+    def _forward(self, pixels: torch.Tensor) -> list[RawDetections]:
+        """Detect objects in pictures of one size.
 
         Args:
             pixels: `(n, 3, height, width)` uint8 RGB on the device.
 
         Returns:
-            What was found in each picture, in any order, of any class, however many.
+            The detections of each picture, in any order, of any class and number.
         """
 
     def _upload(self, images: Sequence[Image]) -> torch.Tensor:
-        """Move uint8 pixels, a quarter of the bytes, and reorder them on the device."""
+        """Upload pixels as uint8, a quarter of the bytes of float32, and reorder them on the device."""
         pixels = torch.from_numpy(np.stack(images))
         if self._device.type == "cuda":
             pixels = pixels.pin_memory()

@@ -11,20 +11,21 @@ from torchvision.models import get_model, get_model_weights
 
 from motserve.config import DetectorConfig
 from motserve.detection.checkpoint import coco_names, load_checkpoint, read_checkpoint
-from motserve.detection.torch_detector import Found, TorchDetector
+from motserve.detection.torch_detector import RawDetections, TorchDetector
 from motserve.errors import WeightsUnavailable
 from motserve.models.weights import Weights
 
 _WITHOUT_EPSILON = ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
-"""Architectures whose published weights were trained with a batch norm that adds nothing to the variance."""
+"""Architectures whose published weights were trained with a batch norm without epsilon."""
 
 
 class TorchvisionDetector(TorchDetector):
     """A detector of torchvision, such as Faster R-CNN (Ren et al., NeurIPS 2015).
 
-    The longer side of a picture becomes `image_size`, its shape is kept; the two SSD have an input of their own size
-    (300 and 320). `nms_iou` is the threshold of the last suppression, which is done for each class by itself. The
-    region proposals of Faster R-CNN, and how many candidates the others keep before that step, are the library's.
+    The longer side of a picture becomes `image_size` and its aspect ratio is kept; the two SSD have a fixed input size
+    (300 and 320). `nms_iou` is the threshold of the last non-maximum suppression, which is done for each class
+    separately. The region proposals of Faster R-CNN, and the number of candidates before that step, are the library's
+    defaults.
 
     Args:
         config: Thresholds, classes, input size, device and precision.
@@ -59,13 +60,13 @@ class TorchvisionDetector(TorchDetector):
                     module.eps = 0.0
         super().__init__(config, weights, network, names)
 
-    def _forward(self, pixels: torch.Tensor) -> list[Found]:
-        answers = self._network(list(pixels.float() / 255))
-        return [(answer["boxes"], answer["scores"], answer["labels"]) for answer in answers]
+    def _forward(self, pixels: torch.Tensor) -> list[RawDetections]:
+        outputs = self._network(list(pixels.float() / 255))
+        return [(output["boxes"], output["scores"], output["labels"]) for output in outputs]
 
 
 def _settings(config: DetectorConfig, architecture: str) -> dict[str, Any]:
-    """Return the arguments of the model's constructor; classes are not chosen yet, so it must not limit the number."""
+    """Return the arguments of the model's constructor; it must not limit detections before classes are selected."""
     prefix = "box_" if architecture.startswith("fasterrcnn") else ""
     settings: dict[str, Any] = {
         f"{prefix}score_thresh": config.confidence,
@@ -78,6 +79,6 @@ def _settings(config: DetectorConfig, architecture: str) -> dict[str, Any]:
 
 
 def _is_published(weights: Weights, architecture: str) -> bool:
-    """Tell by the checksum, whose first digits torchvision writes into the file's name."""
+    """Compare the checksum with its first digits, which torchvision writes into the file's name."""
     published = Path(get_model_weights(architecture).DEFAULT.url).stem
     return weights.sha256.startswith(published.rpartition("-")[2])

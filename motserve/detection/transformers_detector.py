@@ -1,4 +1,4 @@
-"""Object detection with DETR and its kin, by transformers."""
+"""Object detection with DETR and related models, by transformers."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from typing import Any
 import torch
 
 from motserve.config import DetectorConfig
-from motserve.detection.torch_detector import Found, TorchDetector
+from motserve.detection.torch_detector import RawDetections, TorchDetector
 from motserve.errors import InvalidConfig, WeightsUnavailable
 from motserve.models.libraries import import_extra
 from motserve.models.weights import Weights
 
 _NO_CLASS = "N/A"
-"""Name that models for COCO give to labels which nothing has."""
+"""Name of unused labels in models for COCO."""
 
 
 class TransformersDetector(TorchDetector):
     """A detection transformer: DETR (Carion et al., ECCV 2020), Deformable DETR, RT-DETR, D-FINE, YOLOS and others.
 
-    The preprocessing is the model's own but for the size: where it keeps a picture's shape (DETR), the longer side
+    The preprocessing is the model's own except for the size: where it keeps the aspect ratio (DETR), the longer side
     becomes `image_size`; where it stretches to a square (RT-DETR, D-FINE), the square has that side. There is no
-    non-maximum suppression, so `nms_iou` has no meaning. DETR gives each of its queries one class, the likeliest of
-    all, before classes are chosen. In half precision, boxes come in steps of up to a 2048th of the picture.
+    non-maximum suppression, so `nms_iou` has no effect. DETR gives each of its queries the most likely of all classes
+    before classes are selected. In half precision, box coordinates are rounded to up to 1/2048 of the picture.
 
     Args:
         config: Confidence, classes, input size, device and precision.
-        weights: A folder with `config.json`, `preprocessor_config.json` and `.safetensors`, as transformers saves it
-            and the Hugging Face Hub gives it. No code is taken from it.
+        weights: A folder with `config.json`, `preprocessor_config.json` and `.safetensors`, as saved by transformers
+            or downloaded from the Hugging Face Hub. No code in it is run.
 
     Raises:
         InvalidConfig: The device does not exist, a class is not one of the model's, the model does not work at this
             size, or transformers is not installed.
-        WeightsUnavailable: The folder holds no detector, or not all of one.
+        WeightsUnavailable: The folder holds no detector, or an incomplete one.
     """
 
     def __init__(self, config: DetectorConfig, weights: Weights) -> None:
@@ -49,20 +49,20 @@ class TransformersDetector(TorchDetector):
         self._size = dict.fromkeys(dict(self._processor.size), config.image_size)
         self._check(weights, config.image_size)
 
-    def _forward(self, pixels: torch.Tensor) -> list[Found]:
+    def _forward(self, pixels: torch.Tensor) -> list[RawDetections]:
         inputs = self._processor(
             images=pixels, size=self._size, input_data_format="channels_first", return_tensors="pt"
         )
         outputs = self._network(**inputs)
         outputs.logits, outputs.pred_boxes = outputs.logits.float(), outputs.pred_boxes.float()
-        found = self._processor.post_process_object_detection(
+        detections = self._processor.post_process_object_detection(
             outputs, threshold=self._confidence, target_sizes=[tuple(pixels.shape[-2:])] * len(pixels)
         )
-        return [(picture["boxes"], picture["scores"], picture["labels"]) for picture in found]
+        return [(picture["boxes"], picture["scores"], picture["labels"]) for picture in detections]
 
     @torch.inference_mode()
     def _check(self, weights: Weights, size: int) -> None:
-        """Look at one black picture: what the model makes of the size is known to the model only."""
+        """Run the network on one black picture: only the model itself can tell whether it supports the size."""
         try:
             self._forward(torch.zeros((1, 3, size, size), dtype=torch.uint8, device=self._device))
         except Exception as error:
@@ -79,7 +79,7 @@ def _load(transformers: Any, weights: Weights) -> tuple[Any, Any]:
     network, report = transformers.AutoModelForObjectDetection.from_pretrained(
         weights.path, **options, use_safetensors=True, dtype=torch.float32, output_loading_info=True
     )
-    # transformers fills what it does not find with random values
+    # transformers fills missing arrays with random values
     absent = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if absent:
         raise ValueError(f"{len(absent)} arrays are missing or of other shapes, such as {absent[0]}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from motserve.base import DetectorBase
 from motserve.config import DetectorConfig
-from motserve.detection.common import choose_classes, group_by_shape, tidy
+from motserve.detection.common import choose_classes, group_by_shape, postprocess
 from motserve.errors import WeightsUnavailable
 from motserve.models.device import choose_device
 from motserve.models.libraries import import_ultralytics
@@ -19,7 +19,7 @@ from motserve.types import Detections, Image
 class YoloDetector(DetectorBase):
     """A YOLO or RT-DETR network behind Ultralytics' predictor. Not safe for concurrent calls: one thread at a time.
 
-    YOLO keeps the shape of a picture, RT-DETR stretches it to a square of `image_size` and has no non-maximum
+    YOLO keeps the aspect ratio of a picture, RT-DETR stretches it to a square of `image_size` and has no non-maximum
     suppression (Zhao et al., CVPR 2024).
 
     Args:
@@ -29,7 +29,7 @@ class YoloDetector(DetectorBase):
 
     Raises:
         InvalidConfig: The device does not exist or a class is not one of the model's.
-        WeightsUnavailable: The weights are no detector that can be read.
+        WeightsUnavailable: The weights cannot be read or are not a detector.
     """
 
     def __init__(self, config: DetectorConfig, weights: Weights) -> None:
@@ -38,7 +38,7 @@ class YoloDetector(DetectorBase):
         known: dict[int, str] = dict(self._model.names)
         self._names = choose_classes(known, config.classes, weights)
         network = self._model.model
-        # an exported model is a path here; of others, Ultralytics merges layers at the first picture
+        # an exported model is a path here; for others, count before Ultralytics fuses layers at the first picture
         self._parameters = sum(p.numel() for p in network.parameters()) if hasattr(network, "parameters") else None
         self._limit = config.max_detections
         self._options = {
@@ -54,7 +54,7 @@ class YoloDetector(DetectorBase):
 
     @property
     def class_names(self) -> Mapping[int, str]:
-        """Name of each class that was asked for, by its index."""
+        """Name of each selected class, by its index."""
         return self._names
 
     @property
@@ -63,31 +63,33 @@ class YoloDetector(DetectorBase):
         return self._parameters
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """Detect objects in a batch; see `DetectorBase.detect`. Pictures of one size are one pass of the network."""
-        found = [Detections.empty()] * len(images)
+        """Detect objects in a batch; see `DetectorBase.detect`. Pictures of one size are one forward pass."""
+        detections = [Detections.empty()] * len(images)
         for rows in group_by_shape(images):
             results = self._model.predict([images[i] for i in rows], **self._options)
             for i, result in zip(rows, results, strict=True):
                 boxes = result.boxes.data.cpu().numpy()
-                found[i] = tidy(boxes[:, :4], boxes[:, 4], boxes[:, 5], images[i].shape, self._names, self._limit)
-        return found
+                detections[i] = postprocess(
+                    boxes[:, :4], boxes[:, 4], boxes[:, 5], images[i].shape, self._names, self._limit
+                )
+        return detections
 
 
 def load_yolo(weights: Weights) -> Any:
     """Return Ultralytics' model with the weights in a file.
 
     Raises:
-        WeightsUnavailable: They are no detector that can be read.
+        WeightsUnavailable: The weights cannot be read or are not a detector.
     """
     ultralytics = import_ultralytics()
     try:
         if weights.path.suffix == ".safetensors":
             return _load_state_dict(ultralytics, weights)
         model = ultralytics.YOLO(weights.path, task="detect", verbose=False)
-        model.names  # noqa: B018  # exported formats are opened at first use; a broken file shall fail here
+        model.names  # noqa: B018  # exported formats are opened at first use; a broken file must fail here
     except Exception as error:
         raise WeightsUnavailable(
-            f"{weights.path} is no detector that Ultralytics can load ({type(error).__name__}: {error})"
+            f"{weights.path} is not a detector that Ultralytics can load ({type(error).__name__}: {error})"
         ) from error
     if model.task != "detect":
         raise WeightsUnavailable(f"{weights.path} is a model for {model.task}, a detector is needed")
@@ -109,7 +111,7 @@ def _load_state_dict(ultralytics: Any, weights: Weights) -> Any:
     model.model = build(network, nc=len(names), verbose=False)
     width = state[f"model.{len(model.model.model) - 1}.cv3.0.2.weight"].shape[1]
     if width != model.model.model[-1].cv3[0][-1].in_channels:
-        # what began with more classes keeps their wider branch; Ultralytics makes room for it when it loads one
+        # a network trained from more classes keeps its wider branch; Ultralytics widens the network when it loads one
         model.model.load(build(network, nc=width, verbose=False), verbose=False)
     model.model.load_state_dict(state)
     model.model.names = names

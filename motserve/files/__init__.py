@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, named in any bytes, on disks that may be full."""
+"""Files: atomic writes, names of any bytes, full disks, YAML."""

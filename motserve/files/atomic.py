@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Atomic writing of files: a reader never sees a partial file."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from motserve.files.names import to_json
 _PART = ".part"
 
 LONGEST_NAME = 220
-"""Bytes that the name of a result may have: disks take 255, and its temporary name and its stamp's are longer."""
+"""Longest name of a result in bytes: file systems allow 255, and temporary files and stamps have longer names."""
 
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside the target; it takes the target's place at the end, or goes if writing failed.
+    """Yield a temporary path beside the target; at the end it replaces the target, or is removed if writing failed.
 
     Raises:
-        FileExistsError: The target is there and no regular file; a device must not be replaced by one.
+        FileExistsError: The target exists and is not a regular file, such as a device.
     """
     if target.exists() and not target.is_file():
         raise FileExistsError(errno.EEXIST, "not a regular file", str(target))
@@ -34,7 +34,7 @@ def replacing(target: Path) -> Iterator[Path]:
         yield partial
         partial.replace(target)
     except OSError as error:
-        if is_full(error):  # writers tell no name, or that of the temporary file
+        if is_full(error):  # writers give no name, or that of the temporary file
             error.filename, error.filename2 = str(target), None
         raise
     finally:
@@ -42,19 +42,19 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def left_over(folder: Path, pattern: str) -> Iterator[Path]:
-    """Return what writers that were killed have left of `replacing` a target.
+    """Return the temporary files of `replacing` that killed writers have left.
 
     Args:
         folder: Folder of the target.
-        pattern: Name of the target, `*` for anything.
+        pattern: Name of the target; `*` for any.
     """
     return folder.glob(f".{pattern}.*{_PART}")
 
 
 def write_json(target: Path, document: Any) -> None:
-    """Write a document as indented JSON, its folder made where it is missing.
+    """Write a document as indented JSON; a missing folder is created.
 
-    Numbers that are not finite, which JSON does not know, become null; so that any name of a file can be in it, see
+    Numbers that are not finite become null, because JSON has no such numbers. File names may have any bytes; see
     `to_json`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)

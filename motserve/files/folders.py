@@ -1,4 +1,4 @@
-"""Lists the files of a folder, without those that systems leave beside what people put there."""
+"""Lists the files of a folder, without hidden files and those that operating systems add."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _SYSTEM_NAMES: Final = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadi
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a file or folder has a name that people do not see.
+    """Return whether a name is hidden or reserved by an operating system.
 
-    macOS leaves `._000001.jpg`, which is no picture, beside `000001.jpg` on other systems' disks, and `__MACOSX` in
-    archives; Windows leaves `Thumbs.db`, network storage `@eaDir`.
+    macOS adds `._000001.jpg`, which is not an image, beside `000001.jpg` on foreign file systems, and `__MACOSX` to
+    archives; Windows adds `Thumbs.db`, network storage `@eaDir`.
 
     >>> [is_hidden(name) for name in ("._000001.jpg", "__MACOSX", "000001.jpg")]
     [True, True, False]
@@ -22,14 +22,14 @@ def is_hidden(name: str) -> bool:
 
 
 def visible_files(folder: Path, suffixes: Collection[str], below: bool = False) -> list[Path]:
-    """Return the files of a folder in order of their paths; hidden ones, and what hidden folders hold, are left out.
+    """Return the files of a folder sorted by path, without hidden files and files in hidden folders.
 
-    A link that leads nowhere is among them: to read it is an error that names it, to pass over it a file less.
+    Broken links are included: reading one is an error that names it, while skipping it would lose a file silently.
 
     Args:
         folder: The folder; its own path may be hidden.
-        suffixes: The suffixes of the files, in lower case; the files may have them in any case.
-        below: Also list the folders below.
+        suffixes: Suffixes of the files in lower case; matched in any case.
+        below: Also list subfolders.
     """
     paths = folder.rglob("*") if below else folder.iterdir()
     return sorted(

@@ -1,7 +1,7 @@
-"""How texts that come from outside, names of files above all, are written where people and programs read them.
+"""Escapes texts from outside, mainly file names, for messages and documents.
 
-A file name is bytes, and Python keeps those that are not UTF-8 as lone surrogates, which JSON, SQLite and terminals
-refuse. Files are opened by the name as it is; whatever is written about them goes through this module.
+A file name is bytes; Python represents bytes that are not UTF-8 as lone surrogates, which JSON, SQLite and terminals
+refuse. Files are opened by their original name; text about them is escaped by this module.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Any
 import orjson
 
 _BYTES = range(0xDC80, 0xDD00)
-"""Surrogates that stand for one byte each (PEP 383)."""
+"""Surrogates that represent one byte each (PEP 383)."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 # Besides surrogates: control characters, which move the cursor of a terminal or break a line, and marks that change
-# the direction of writing, with which a name looks like another one.
+# the writing direction, which can disguise a name as another one.
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def readable(text: object) -> str:
-    r"""Return a text on one line, with everything that cannot be shown written as an escape.
+    r"""Return a text on one line, with invisible characters escaped.
 
     Args:
         text: A name, a path or a message.
@@ -34,10 +34,10 @@ def readable(text: object) -> str:
 
 
 def encodable(tree: Any) -> Any:
-    r"""Return a text, or a tree of texts, that can be encoded as UTF-8; line breaks stay.
+    r"""Return a text, or a tree of texts, with lone surrogates escaped so that it can be encoded as UTF-8.
 
     Args:
-        tree: A text, or mappings, lists and tuples of texts. Other values are left as they are.
+        tree: A text, or mappings, lists and tuples of texts. Other values are unchanged.
 
     >>> encodable({"name": "caf\udce9", "frames": 3})
     {'name': 'caf\\xe9', 'frames': 3}
@@ -52,15 +52,15 @@ def encodable(tree: Any) -> Any:
 
 
 def to_json(document: Any, option: int = 0) -> bytes:
-    """Return a document as JSON; names that are not UTF-8 are written as `readable` shows them.
+    """Return a document as JSON; names that are not UTF-8 are escaped as in `readable`.
 
     Args:
-        document: What `orjson.dumps` takes, with any texts.
-        option: The options of `orjson.dumps`.
+        document: A document for `orjson.dumps`, with any texts.
+        option: Options of `orjson.dumps`.
     """
     try:
         return orjson.dumps(document, option=option)
-    except TypeError:  # of a lone surrogate; nobody pays for a second walk through the document otherwise
+    except TypeError:  # raised for a lone surrogate; other documents are encoded in one pass
         return orjson.dumps(encodable(document), option=option)
 
 

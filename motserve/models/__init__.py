@@ -1,1 +1,1 @@
-"""Weights: where they come from, what they are checked by, where they run, and the registry of trained ones."""
+"""Weights: lookup, download, checksums, devices, provenance, and the registry of trained models."""

@@ -1,4 +1,4 @@
-"""Keeps user names and passwords out of what is passed around."""
+"""Removes user names and passwords from texts."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# up to the last @ of the host, or a password with a slash, which databases put up with; no port, no other address
+# up to the last @ of the host, or a password with a slash, which databases accept; not a port or another address
 _CREDENTIALS = re.compile(r"(?<=://)(?:[^/\s]+|[^/:@\s]*:(?!\d+/)(?:(?!//)[^@\s])*)@")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
-# cameras and buckets take them as parameters
+# cameras and buckets take secrets as parameters
 _SECRET = re.compile(r"(?i)(?<=[?&])([\w.-]*(?:pass|passwd|password|pwd|token|secret|key|signature|auth)=)[^&#\s]+")
 
 
 def without_credentials(value: Any) -> Any:
-    """Take names, passwords and tokens out of the addresses in a text or a tree of texts; results are passed around."""
+    """Remove user names, passwords and tokens from the addresses in a text or a tree of texts."""
     if isinstance(value, Mapping):
         return {key: without_credentials(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

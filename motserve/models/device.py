@@ -12,7 +12,7 @@ def choose_device(name: str) -> str:
         name: `auto`, `cpu`, `mps`, `cuda` or `cuda:N`.
 
     Returns:
-        A name that torch takes; `auto` is `cuda:0` where there is one and `cpu` elsewhere.
+        A device name for torch; `auto` is `cuda:0` if it exists, else `cpu`.
 
     Raises:
         InvalidConfig: The device does not exist on this machine.

@@ -1,6 +1,6 @@
-"""Fetches published weights from those who publish them, each by its publisher's name, and checks them.
+"""Downloads published weights from their publishers by the publishers' names, and checks them.
 
-What is imported to fetch them is imported when they are fetched: looking a name up must cost nothing.
+Libraries for downloads are imported at the download, so that looking up a name is fast.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from motserve.errors import WeightsUnavailable
 logger = logging.getLogger("motserve.models.weights")
 
 Download: TypeAlias = Callable[[Path], None]
-"""Puts weights at a path that does not exist yet: a file, or a folder for a model of the Hub."""
+"""Stores weights at a path that does not exist yet: a file, or a folder for a model of the Hub."""
 
 IMAGENET = {
     f"{name}-imagenet": name
     for name in ("resnet50", "vit_b_16", "efficientnet_b4", "mobilenet_v3_large", "mobilenet_v3_small")
 }
-"""Trunks of embedders as torchvision trained them on ImageNet, with the names that they have there."""
+"""Backbones of embedders trained on ImageNet by torchvision, with their names in torchvision."""
 
 HUB = "hf://"
 TORCHVISION = (
@@ -52,11 +52,11 @@ EFFICIENTDET = (
 
 _HUB_NAME = re.compile(r"hf://[\w.-]+/[\w.-]+")
 _HUB_FILES = ("*.json", "*.safetensors")
-"""What may be fetched from the Hub: neither pickles nor code."""
+"""Files that may be downloaded from the Hub: neither pickles nor code."""
 
 
 def detector_download(name: str) -> Download | None:
-    """Return what downloads the detector of a name, None for a name that nobody publishes.
+    """Return the download of a detector, None for an unknown name.
 
     Args:
         name: A release of Ultralytics (`.pt`), a detector of torchvision or effdet, or `hf://owner/name`.
@@ -71,12 +71,12 @@ def detector_download(name: str) -> Download | None:
 
 
 def embedder_download(name: str) -> Download | None:
-    """Return what downloads the embedder of a name, None for a name that nobody publishes."""
+    """Return the download of an embedder, None for an unknown name."""
     return partial(_download_torchvision, IMAGENET[name]) if name in IMAGENET else None
 
 
 def cached_name(name: str) -> str:
-    """Return the file or folder that weights of a name have in the models folder and in the cache.
+    """Return the file or folder name of weights in the models folder and in the cache.
 
     >>> cached_name("fasterrcnn_resnet50_fpn_v2"), cached_name("hf://facebook/detr-resnet-50")
     ('fasterrcnn_resnet50_fpn_v2.pth', 'facebook--detr-resnet-50')
@@ -93,12 +93,12 @@ def cached_name(name: str) -> str:
 
 
 def fetch(name: str, download: Download, target: Path) -> Path:
-    """Download into a folder of its own and move what is finished, so that no half weights are ever found.
+    """Download to a temporary folder and move the finished weights, so that incomplete ones are never found.
 
     Args:
-        name: The name of the weights, for messages.
-        download: What fetches them.
-        target: Where they shall be in the end.
+        name: Name of the weights, for messages.
+        download: The download.
+        target: Path of the finished weights.
 
     Returns:
         The target.
@@ -113,12 +113,12 @@ def fetch(name: str, download: Download, target: Path) -> Path:
             partial_file = Path(folder) / target.name
             download(partial_file)
             if not partial_file.exists():
-                raise FileNotFoundError("its publisher has no such file")
-            # a folder cannot take the place of one that another process has finished in the meantime
+                raise FileNotFoundError("the publisher has no such file")
+            # a folder cannot replace one that another process has finished in the meantime
             if not target.is_dir():
                 partial_file.replace(target)
     except Exception as error:
-        # the reason goes into results, which say nothing of places on this machine
+        # the reason goes into results, which contain no paths of this machine
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise WeightsUnavailable(f"{name} cannot be downloaded ({type(error).__name__}: {reason})") from error
     return target
@@ -159,13 +159,13 @@ def _download_hub(repository: str, target: Path) -> None:
     except errors.LocalEntryNotFoundError as error:
         raise ConnectionError("the Hugging Face Hub cannot be reached") from error
     if not any(target.glob("*.safetensors")):
-        raise FileNotFoundError("its publisher has no .safetensors of it")
-    # notes of the library, with times in them: the checksum of the folder must be the same everywhere
+        raise FileNotFoundError("the publisher has no .safetensors of it")
+    # files of the library with times in them; the checksum of the folder must be the same everywhere
     shutil.rmtree(target / ".cache", ignore_errors=True)
 
 
 def _download_checked(url: str, target: Path) -> None:
-    """Download a file whose name ends with the first digits of its SHA-256, and compare them."""
+    """Download a file whose name ends with the first digits of its SHA-256, and check them."""
     from torch.hub import download_url_to_file
 
     download_url_to_file(url, str(target), hash_prefix=Path(url).stem.rpartition("-")[2], progress=False)

@@ -1,4 +1,4 @@
-"""The one place where libraries are imported that have side effects or may be missing."""
+"""Imports libraries that have side effects or may be missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ULTRALYTICS_ENVIRONMENT = {
 
 
 def import_ultralytics() -> Any:
-    """Return the `ultralytics` module. It reads its environment at import, so that is set before; the user's wins."""
+    """Return the `ultralytics` module. Its environment is set before the import; variables of the user win."""
     for name, value in _ULTRALYTICS_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ultralytics
@@ -29,23 +29,23 @@ def import_ultralytics() -> Any:
     return ultralytics
 
 
-def import_extra(module: str, extra: str = "detectors", wanted_by: str = "the configured detector") -> Any:
+def import_extra(module: str, extra: str = "detectors", required_by: str = "the configured detector") -> Any:
     """Return a module of an optional extra.
 
     Args:
         module: The module.
-        extra: The extra that it comes with.
-        wanted_by: What asks for it, for the message.
+        extra: The extra that contains it.
+        required_by: What requires it, for the message.
 
     Raises:
         InvalidConfig: It is not installed; the message says how to install it.
     """
     try:
         with warnings.catch_warnings():
-            # effdet compiles a function while it is imported, in a way that torch calls outdated
+            # at import, effdet compiles a function in a way that torch deprecates
             warnings.simplefilter("ignore", FutureWarning)
             return importlib.import_module(module)
     except ImportError as error:
         raise InvalidConfig(
-            f"{wanted_by} needs {module.partition('.')[0]} ({error}): pip install 'motserve[{extra}]'"
+            f"{required_by} needs {module.partition('.')[0]} ({error}): pip install 'motserve[{extra}]'"
         ) from error

@@ -1,4 +1,4 @@
-"""The connection to MLflow that the record of runs, the registry of models and training share."""
+"""The connection to MLflow, shared by the logging of runs, the model registry and training."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from motserve.errors import MotserveError
 from motserve.models.credentials import without_credentials
 
 BATCH: Final = 100
-"""Parameters and tags that MLflow takes at a time."""
+"""Largest number of parameters and tags in one request to MLflow."""
 
 _ENVIRONMENT: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # 14 s; its own 7 take four minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # 14 s; the default of 7 takes four minutes
 }
 _SQLITE: Final = "sqlite:///"
 _MOST_CHARACTERS: Final = 500
 
 
 def connect(config: MlflowConfig) -> Any:
-    """Return MLflow's client for a store; the folder of a database is made where it is missing."""
+    """Return the MLflow client of a store; a missing folder of a database is created."""
     quieten()
     from mlflow import MlflowClient
 
@@ -39,15 +39,15 @@ def connect(config: MlflowConfig) -> Any:
 
 
 def quieten() -> None:
-    """Spare MLflow its reports to its makers, its news on every table, and minutes of asking a server that is down."""
+    """Disable telemetry and verbose logs of MLflow, and shorten its retries when a server is down."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    for chatty in ("alembic", "mlflow"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def store_exists(config: MlflowConfig) -> bool:
-    """Tell whether asking would not make the store: it is no SQLite file, or one that is there."""
+    """Return whether the store exists; connecting to a missing SQLite file would create it. True for other stores."""
     database = database_of(config.tracking_uri)
     return database is None or database.is_file()
 
@@ -58,7 +58,7 @@ def database_of(uri: str) -> Path | None:
 
 
 def placed(config: MlflowConfig) -> MlflowConfig:
-    """Return the configuration with absolute paths, for processes that work in another folder."""
+    """Return the configuration with absolute paths, for processes with another working directory."""
     uri = config.tracking_uri
     database = database_of(uri)
     if database is not None:
@@ -69,7 +69,7 @@ def placed(config: MlflowConfig) -> MlflowConfig:
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """Return what a store raises: MLflow's own errors, those of its database, and those of disks and files."""
+    """Return the exception types of a store: errors of MLflow, of its database, and of disks and files."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -78,12 +78,12 @@ def failures() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def refusals(config: MlflowConfig, what: str, kind: type[MotserveError] = MotserveError) -> Iterator[None]:
-    """Turn what a store raises into one of our errors, without the credentials in its address.
+    """Convert exceptions of a store to an error of motserve, without the credentials in its address.
 
     Args:
         config: The store.
-        what: What it refuses, such as `the run`.
-        kind: The error to raise.
+        what: Object of the failed request, such as `the run`.
+        kind: Type of the error.
     """
     try:
         yield
@@ -92,18 +92,18 @@ def refusals(config: MlflowConfig, what: str, kind: type[MotserveError] = Motser
 
 
 def experiment_of(client: Any, config: MlflowConfig) -> str:
-    """Return the ID of the configured experiment, which is made where it is missing."""
+    """Return the ID of the configured experiment; a missing one is created."""
     experiment = client.get_experiment_by_name(config.experiment)
     if experiment is not None:
         return str(experiment.experiment_id)
-    # a server keeps artifacts where others can fetch them; a folder of this machine is none such
+    # a server stores artifacts where others can download them, not in a folder of this machine
     here = config.artifact_dir if not config.tracking_uri.startswith(("http://", "https://")) else None
     place = Path(here).absolute().as_uri() if here else None
     return str(client.create_experiment(config.experiment, artifact_location=place))
 
 
 def plain_name(text: str) -> str:
-    """Replace what MLflow does not take in names: some characters, and steps of a path that lead elsewhere.
+    """Replace what MLflow does not allow in names: some characters, and relative path steps.
 
     >>> plain_name("metrics/mAP50(B)")
     'metrics/mAP50_B_'
@@ -113,7 +113,7 @@ def plain_name(text: str) -> str:
 
 
 def flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the leaves of a tree with names that MLflow takes, such as `detector.weights`; None is left out."""
+    """Yield the leaves of a tree with names valid in MLflow, such as `detector.weights`; None is left out."""
     for key, value in tree.items():
         name = above + plain_name(key)
         if isinstance(value, Mapping) and value:

@@ -1,4 +1,4 @@
-"""The stamp on a result: which code, settings, weights, data and machine a number came from, and when."""
+"""Provenance of a result: code, settings, weights, data, machine and time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from motserve.models.checksums import checksum
 from motserve.models.credentials import without_credentials
 
 LIBRARIES = ("numpy", "scipy", "lap", "opencv-python", "av", "torch", "torchvision", "ultralytics", "onnxruntime")
-"""Libraries whose versions can move any result; whoever uses others names them as well."""
+"""Libraries whose versions can change any result; callers add those that they use besides."""
 
 _STAMP_SUFFIX = ".provenance.json"
 _GIT_TIMEOUT_S = 10.0
@@ -39,30 +39,30 @@ def stamp(
     sections: Iterable[str] | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
 ) -> dict[str, Any]:
-    """Describe where a result comes from, ready for JSON.
+    """Return the provenance of a result as a JSON document.
 
     Args:
-        config: The configuration behind it.
-        weights: What `Weights.describe` says of each model used, by role; None where a role has none.
-        data: What `describe_files` says of each part of the data, by name.
-        libraries: Distributions that made the result, besides `LIBRARIES`.
-        notes: Anything else that a reader needs to repeat it.
-        sections: Sections of the configuration that had a part in the result; None for all.
-        clock: The present, with its time zone.
+        config: The configuration of the result.
+        weights: `Weights.describe` of each model used, by role; None for a role without a model.
+        data: `describe_files` of each part of the data, by name.
+        libraries: Distributions behind the result, besides `LIBRARIES`.
+        notes: Other information that is needed to reproduce it.
+        sections: Sections of the configuration that affect the result; None for all.
+        clock: Returns the current time with its time zone.
 
     Returns:
-        `motserve` (version, commit, whether the checkout was changed since), `date`, `command`, `machine`,
+        `motserve` (version, commit, whether the checkout differs from it), `date`, `command`, `machine`,
         `libraries`, `config`, `weights`, `data`, and the notes.
     """
-    made: dict[str, Any] = without_credentials(
+    provenance: dict[str, Any] = without_credentials(
         encodable(
             {
-                "motserve": {"version": __version__, **describe_checkout(Path(__file__).parent)},
+                "motserve": {"version": __version__, **describe_checkout(Path(__file__).parents[1])},
                 "date": clock().isoformat(timespec="seconds"),
                 "command": [Path(sys.argv[0]).name, *(_masked(word, config) for word in sys.argv[1:])],
                 "machine": describe_machine(),
                 "libraries": {
-                    name: found for name in (*LIBRARIES, *libraries) if (found := _version(name)) is not None
+                    name: installed for name in (*LIBRARIES, *libraries) if (installed := _version(name)) is not None
                 },
                 "config": config.model_dump(mode="json", include=None if sections is None else set(sections)),
                 "weights": weights or {},
@@ -71,7 +71,7 @@ def stamp(
             }
         )
     )
-    return made
+    return provenance
 
 
 def _masked(word: str, config: Config) -> str:
@@ -80,17 +80,17 @@ def _masked(word: str, config: Config) -> str:
 
 
 def write_stamp(result: Path, provenance: Mapping[str, Any]) -> None:
-    """Write a stamp beside a result whose format has no room for it: `tracks.provenance.json` beside `tracks.txt`.
+    """Write the provenance beside a result that cannot contain it: `tracks.provenance.json` beside `tracks.txt`.
 
     Args:
-        result: The file, already written; the stamp says its checksum.
-        provenance: The stamp.
+        result: The finished file; its checksum is added.
+        provenance: The provenance.
     """
     write_json(result.with_suffix(_STAMP_SUFFIX), {**provenance, "result": _identify(result)})
 
 
 def stamp_of(result: Path) -> dict[str, Any] | None:
-    """Return the stamp in or beside a result; None where there is none that can be read, or another file's."""
+    """Return the provenance in or beside a result; None if it is missing, unreadable or of another file."""
     inside = result.suffix == ".json"
     try:
         document = orjson.loads((result if inside else result.with_suffix(_STAMP_SUFFIX)).read_bytes())
@@ -98,8 +98,8 @@ def stamp_of(result: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(document, dict) or (not inside and document.get("result") != _identify(result)):
         return None
-    found = document.get("provenance") if inside else document
-    return found if isinstance(found, dict) else None
+    provenance = document.get("provenance") if inside else document
+    return provenance if isinstance(provenance, dict) else None
 
 
 def _identify(result: Path) -> dict[str, str]:
@@ -110,16 +110,16 @@ def describe_files(paths: Iterable[Path], root: Path | None = None) -> dict[str,
     """Return number, size and checksum of files or folders.
 
     Args:
-        paths: The files; a folder stands for all files below it.
-        root: What the names that go into the checksum are relative to. Without it a single file has its plain
-            SHA-256, which `sha256sum` prints too, and several have their names without folders.
+        paths: The files; a folder means all files below it.
+        root: Folder that the names in the checksum are relative to. Without it a single file has its plain SHA-256 as
+            printed by `sha256sum`, and several files have their names without folders.
 
     Returns:
-        `files`, `bytes` and `sha256`. The checksum of several files is that of the text that `sha256sum` prints for
-        them, sorted by name.
+        `files`, `bytes` and `sha256`. The checksum of several files is that of the output of `sha256sum` for them,
+        sorted by name.
     """
-    found = (file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]))
-    files = [file for file in dict.fromkeys(found) if file.is_file()]
+    candidates = (file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]))
+    files = [file for file in dict.fromkeys(candidates) if file.is_file()]
     size = sum(file.stat().st_size for file in files)
     if len(files) == 1 and root is None:
         return {"files": 1, "bytes": size, "sha256": checksum(files[0])}
@@ -130,13 +130,13 @@ def describe_files(paths: Iterable[Path], root: Path | None = None) -> dict[str,
 
 
 def describe_checkout(package: Path) -> dict[str, Any]:
-    """Return the git commit that a package runs from and whether the code differs from it; None for both elsewhere.
+    """Return the git commit of a package and whether the code differs from it; None for both outside a checkout.
 
-    It differs where a file of the checkout was changed, or where one was added to the package.
+    The code differs if a file of the checkout was changed, or one was added to the package.
 
     Args:
-        package: Folder of the package. It must be a tracked folder at the top of a checkout: a copy that was
-            installed into a virtual environment inside somebody's checkout is not that checkout's code.
+        package: Folder of the package. It must be a tracked folder at the top of a checkout: a copy in a virtual
+            environment inside another checkout is not the code of that checkout.
     """
     unknown: dict[str, Any] = {"commit": None, "dirty": None}
     top = _git(package, "rev-parse", "--show-toplevel")
@@ -174,7 +174,7 @@ def _processor() -> str:
 
 
 def _gpus() -> list[str]:
-    """Name the devices if torch is loaded; a result that was made without it was made without a GPU."""
+    """Return the names of the CUDA devices if torch is loaded; results without torch do not use a GPU."""
     torch = sys.modules.get("torch")
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch else []
 

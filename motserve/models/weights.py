@@ -1,7 +1,7 @@
-"""Turns the names of weights in the configuration into local, checksummed files.
+"""Resolves the names of weights in the configuration to local files with checksums.
 
-A name is looked for as a path, in the models folder, in the cache, and last at the library that publishes it. What
-cannot be had falls back to the next name of the list, and the fallback is said in the log and in every result.
+A name is searched as a path, in the models folder, in the cache, and last at its publisher. If it is not available, the
+next name of the list is used, and this fallback is recorded in the log and in every result.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from motserve.config import Config
-from motserve.config.sections import Role
+from motserve.config.base import Role
 from motserve.errors import WeightsUnavailable
 from motserve.files.names import encodable, readable
 from motserve.models.checksums import checksum
@@ -24,7 +24,7 @@ logger = logging.getLogger("motserve.models.weights")
 
 BUNDLED = "bundled"
 _PYTHON = frozenset({".pt", ".pth"})
-"""Weights that Python opens itself, by a name of any bytes."""
+"""Suffixes of weights that Python opens itself, so that their paths may have any bytes."""
 REGISTRY = "models:/"
 _BUNDLED_FILES: Mapping[Role, str] = {"detector": "detector.safetensors", "reid": "embedder.safetensors"}
 
@@ -34,10 +34,10 @@ class Weights:
     """Weights that are on this machine.
 
     Attributes:
-        name: The name in the configuration that they were found by; of the registry's, the exact version.
+        name: Their name in the configuration; for the registry, the exact version.
         path: The file, or the folder of an exported model.
-        sha256: Checksum of the file; of a folder, the checksum over its files in order of their names.
-        fallback: Why a name that was preferred could not be used; empty where the first choice was found.
+        sha256: Checksum of the file; for a folder, of its files in order of their names.
+        fallback: Why preferred names could not be used; empty if the first name was used.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Weights:
     fallback: str
 
     def describe(self) -> dict[str, str]:
-        """Return what belongs into the metadata of a result: everything but places on this machine."""
+        """Return the metadata for a result, without paths of this machine."""
         return {"name": shown_name(self.name), "sha256": self.sha256, "fallback": self.fallback}
 
 
 def shown_name(name: str) -> str:
-    """Return what results call weights of a name: nothing of places on this machine.
+    """Return the name of weights in results, without paths of this machine.
 
     >>> shown_name("models:/yolov8_detector/7"), shown_name("/srv/models/yolov8s.pt")
     ('yolov8_detector/7', 'yolov8s.pt')
@@ -60,7 +60,7 @@ def shown_name(name: str) -> str:
 
 
 def is_alias(name: str) -> bool:
-    """Tell whether the registry may mean another version by a name tomorrow.
+    """Return whether a name is an alias of the registry, which may move to another version.
 
     >>> is_alias("models:/yolov8_detector@production"), is_alias("models:/yolov8_detector/7")
     (True, False)
@@ -69,22 +69,22 @@ def is_alias(name: str) -> bool:
 
 
 def resolve_weights(role: Role, config: Config) -> Weights:
-    """Find the weights of the detector or the embedder, downloading them where that is needed and possible.
+    """Find the weights of the detector or the embedder, and download them if necessary.
 
     Args:
         role: Which model the weights are for.
         config: The configuration; `detector.weights` or `reid.weights`, `models_dir` and `cache_dir` are used.
 
     Returns:
-        The first weights of the list that can be had.
+        The first available weights of the list.
 
     Raises:
-        WeightsUnavailable: None can be had, or an explicit path does not exist.
+        WeightsUnavailable: None is available, or an explicit path does not exist.
     """
     failures: list[str] = []
     for name in _configured(role, config):
         try:
-            found, path = _locate(role, name, config)
+            exact_name, path = _locate(role, name, config)
         except WeightsUnavailable as error:
             if _is_path(name):
                 raise
@@ -95,21 +95,23 @@ def resolve_weights(role: Role, config: Config) -> Weights:
                 "%s weights fall back to %s: %s", role, name, "; ".join(failures), extra={"role": role, "weights": name}
             )
         if path.suffix not in _PYTHON and encodable(str(path)) != str(path):
-            raise WeightsUnavailable(f"{path}: the library for such weights opens no path that is not UTF-8; rename it")
-        return Weights(found, path, checksum(path), "; ".join(failures))
-    raise WeightsUnavailable(f"no {role} weights can be had: {'; '.join(failures)}")
+            raise WeightsUnavailable(
+                f"{path}: the library for these weights cannot open a path that is not UTF-8; rename it"
+            )
+        return Weights(exact_name, path, checksum(path), "; ".join(failures))
+    raise WeightsUnavailable(f"no {role} weights are available: {'; '.join(failures)}")
 
 
 def find_weights(role: Role, config: Config) -> list[tuple[str, Weights | None]]:
-    """Look for every configured name without downloading; None stands for weights that are not on this machine."""
-    found = ((name, _find(role, name, config)) for name in _configured(role, config))
-    return [(name, Weights(hit[0], hit[1], checksum(hit[1]), "") if hit else None) for name, hit in found]
+    """Search every configured name without downloading; None means that the weights are not on this machine."""
+    located = ((name, _find(role, name, config)) for name in _configured(role, config))
+    return [(name, Weights(*local, checksum(local[1]), "") if local else None) for name, local in located]
 
 
 def pin_weights(role: Role, config: Config) -> tuple[str, ...]:
-    """Return the configured names with each alias of the registry replaced by the version that it stands for now.
+    """Return the configured names with each alias of the registry replaced by its current version.
 
-    What the registry does not know, or cannot be asked for, stays as it is.
+    Names that the registry does not know are unchanged, and all names are if it does not answer.
     """
     return tuple(_pinned(name, config) for name in _configured(role, config))
 
@@ -127,7 +129,7 @@ def _cache(config: Config) -> Path:
 
 
 def _find(role: Role, name: str, config: Config) -> tuple[str, Path] | None:
-    """Return the exact name and the place of weights that are on this machine, None for those that are not."""
+    """Return the exact name and path of weights on this machine, None if they are not here."""
     if name == BUNDLED:
         bundled = Path(str(resources.files("motserve.models.bundled") / _BUNDLED_FILES[role]))
         return (name, bundled) if bundled.is_file() else None
@@ -140,8 +142,9 @@ def _find(role: Role, name: str, config: Config) -> tuple[str, Path] | None:
             return None
     explicit, cached = Path(name), cached_name(name)
     others = () if _is_path(name) else (config.models_dir / cached, _cache(config) / cached)
-    there = (place for place in (explicit, *others) if place.is_file() or place.is_dir())  # a device may have no end
-    return next(((name, place) for place in there), None)
+    # a device may be endless
+    existing = (path for path in (explicit, *others) if path.is_file() or path.is_dir())
+    return next(((name, path) for path in existing), None)
 
 
 def _locate(role: Role, name: str, config: Config) -> tuple[str, Path]:
@@ -151,9 +154,9 @@ def _locate(role: Role, name: str, config: Config) -> tuple[str, Path]:
         fetched = resolve.fetch(name, config.mlflow, _cache(config) / "registry")
         assert fetched is not None
         return fetched
-    found = _find(role, name, config)
-    if found is not None:
-        return found
+    local = _find(role, name, config)
+    if local is not None:
+        return local
     if _is_path(name):
         what = "are a pipe or a device" if Path(name).exists() else "do not exist"
         raise WeightsUnavailable(f"{role} weights {name} {what}")
@@ -161,7 +164,7 @@ def _locate(role: Role, name: str, config: Config) -> tuple[str, Path]:
         raise WeightsUnavailable(f"this installation of motserve has no bundled {role} weights")
     download = detector_download(name) if role == "detector" else embedder_download(name)
     if download is None:
-        raise WeightsUnavailable(f"{name} is neither in models_dir nor in the cache, and nobody publishes it")
+        raise WeightsUnavailable(f"{name} is neither in models_dir nor in the cache, and no known publisher has it")
     return name, fetch(name, download, _cache(config) / cached_name(name))
 
 
@@ -173,5 +176,5 @@ def _pinned(name: str, config: Config) -> str:
     try:
         return resolve.pin(name, config.mlflow, _cache(config) / "registry")
     except WeightsUnavailable as error:
-        logger.warning("%s stays as it is: %s", name, error, extra={"weights": name})
+        logger.warning("%s is not pinned to a version: %s", name, error, extra={"weights": name})
         return name

@@ -1,5 +1,5 @@
-"""People across videos: what is remembered of those of a finished video, and the search for who looks alike.
+"""People across videos: stored identities of finished videos, and the search for people of similar appearance.
 
-Nothing here says that two people are the same. A remembered identity keeps a number of its own beside the one it has
+Nothing here decides that two people are the same. A stored identity has a number in the index besides the one it has
 in its video, and a search returns candidates with distances.
 """

@@ -1,7 +1,7 @@
-"""Searches remembered people by appearance: an index of vectors in memory, kept in step with the store on disk.
+"""Searches stored people by appearance: a vector index in memory, synchronised with the store on disk.
 
-Every process that searches has a copy of its own. Before a search the copy takes in what was added to and removed from
-the store since the last one, so all copies answer alike, and nothing has to be told to anybody.
+Every process that searches has its own copy. Before a search the copy applies what was added to and removed from the
+store since the last one, so all copies give the same results, and processes need not notify each other.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from motserve.types import FloatArray, IntArray
 
 logger = logging.getLogger("motserve.people")
 
-_PAGE = 2000  # rows read at a time: a writer waits for no longer than that
-_HALF_BYTES, _ID_BYTES = 2, 8  # of a number of an embedding, and of whose it is
-_GROWTH = 4  # times as many vectors are asked for where the first answer was too short
+_PAGE = 2000  # rows read at a time; bounds the time that a writer waits
+_HALF_BYTES, _ID_BYTES = 2, 8  # bytes of a number of an embedding, and of its identity
+_GROWTH = 4  # factor on the number of requested vectors where the last result had too few identities
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Somebody who looks alike.
+    """A stored identity of similar appearance.
 
     Attributes:
-        id: Number of the identity among the people of all videos.
-        distance: Cosine distance between the closest two embeddings, in [0, 2]. Embeddings are kept in half precision,
-            so it is right to about 0.001.
+        id: Number of the identity in the index.
+        distance: Cosine distance between the closest two embeddings, in [0, 2]. Embeddings are stored in half
+            precision, so its error is about 0.001.
     """
 
     id: int
@@ -41,11 +41,11 @@ class Match:
 
 
 class IdentityIndex:
-    """The remembered people whose embeddings one model made. May be used from several threads.
+    """The stored people whose embeddings are of one model. Safe to use from several threads.
 
     Args:
-        store: The truth on disk.
-        model: What made the embeddings.
+        store: The store on disk.
+        model: Key of the model of the embeddings.
     """
 
     def __init__(self, store: IdentityStore, model: str) -> None:
@@ -56,7 +56,7 @@ class IdentityIndex:
 
     @property
     def memory_bytes(self) -> int:
-        """What the copy takes in memory."""
+        """Size of the copy in memory."""
         if self._index is None:
             return 0
         return int(self._index.ntotal) * (_HALF_BYTES * int(self._index.d) + _ID_BYTES)
@@ -68,7 +68,7 @@ class IdentityIndex:
         excluded: Collection[int] = (),
         max_distance: float | None = None,
     ) -> list[Match]:
-        """Return who looks most like any of the queries, the most alike first.
+        """Return the identities that are most similar to any of the queries, the most similar first.
 
         Args:
             queries: `(m, d)` float32, unit vectors, m at least 1: embeddings of one person.
@@ -94,29 +94,29 @@ class IdentityIndex:
         return [match for match in matches if max_distance is None or match.distance <= max_distance]
 
     def _restart(self) -> None:
-        """Begin a new copy. What is removed after this point will be learned of; what was, is not there to be read."""
+        """Start an empty copy. Removals after this point will be applied; rows removed before are not read."""
         self._index: Any = None  # faiss has no types
         self._last = 0
         self._sequence = self._store.removed(0).sequence
 
     def _catch_up(self) -> None:
-        """Take in what changed in the store.
+        """Apply the changes of the store.
 
-        Additions are read before removals: somebody who goes in between is read, then removed; somebody who went before
-        is not read at all, and removing who is not there does nothing.
+        Additions are read before removals: an identity removed in between is read, then removed; one removed before is
+        not read at all, and removing an unknown identity does nothing.
         """
-        self._take_in()
+        self._add_new()
         removals = self._store.removed(self._sequence)
         if not removals.complete:
-            logger.warning("the index was too long without a search to be brought up to date; it is loaded anew")
+            logger.warning("the index missed too many removals since its last search to be updated; it is loaded again")
             self._restart()
-            self._take_in()
+            self._add_new()
             removals = self._store.removed(self._sequence)
         if removals.ids and self._index is not None:
             self._index.remove_ids(np.array(removals.ids, np.int64))
         self._sequence = removals.sequence
 
-    def _take_in(self) -> None:
+    def _add_new(self) -> None:
         started, first = time.monotonic(), self._index is None
         while rows := self._store.added(self._model, self._last, _PAGE):
             if self._index is None:
@@ -133,29 +133,29 @@ class IdentityIndex:
             )
 
     def _nearest(self, index: Any, queries: FloatArray, limit: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
-        """Return embeddings that are nearest to a query each, of at least `limit` identities for every query.
+        """Return the embeddings that are nearest to each query, of at least `limit` identities for every query.
 
         Returns:
-            `(n,)` int64 identities, some of them several times, none excluded; `(n,)` float32 distances. Fewer
-            identities are in it only where the index has no more.
+            `(n,)` int64 identities, possibly repeated, none excluded; `(n,)` float32 distances. There are fewer
+            identities only where the index has no more.
         """
-        others: Any = faiss.IDSelectorNot(faiss.IDSelectorBatch(excluded))
-        options = faiss.SearchParameters(sel=others)  # type: ignore[call-arg]  # made in Python, where mypy looks not
+        not_excluded: Any = faiss.IDSelectorNot(faiss.IDSelectorBatch(excluded))
+        options = faiss.SearchParameters(sel=not_excluded)  # type: ignore[call-arg]  # defined at run time, unknown to mypy
         count = _GROWTH * limit
         while True:
             similarities, ids = index.search(np.ascontiguousarray(queries), min(count, index.ntotal), params=options)
             enough = count >= index.ntotal or all(len(np.unique(row[row >= 0])) >= limit for row in ids)
             if enough:
-                found = ids >= 0
-                return ids[found], 1 - similarities[found]
+                valid = ids >= 0
+                return ids[valid], 1 - similarities[valid]
             count *= _GROWTH
 
 
 class IdentityIndexes:
-    """An index for each model that somebody searches with, loaded at its first search.
+    """An index for each model that is searched, loaded at its first search.
 
     Args:
-        store: The truth on disk.
+        store: The store on disk.
     """
 
     def __init__(self, store: IdentityStore) -> None:

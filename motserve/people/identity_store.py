@@ -1,8 +1,8 @@
-"""The truth about remembered people, in one SQLite file that outlives every process of the service.
+"""Stores people of finished videos in one SQLite file that all processes of the service share.
 
-A row for each identity holds its embeddings and its thumbnail. The number of a row is given once and never again, so
-it tells the latest rows from those known already, and a table of removals, numbered likewise, tells what went: with
-both, any number of processes can keep a copy in step (see `IdentityIndex`).
+A row for each identity holds its embeddings and its thumbnail. The number of a row is never reused, so it separates
+new rows from known ones; a table of removals, numbered likewise, lists removed rows. With both, any number of
+processes can keep a copy synchronised (see `IdentityIndex`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from motserve.people.identity_summaries import IdentitySummary
 from motserve.types import FloatArray
 
 _REMOVALS_KEPT = 100_000
-"""Removals a copy may be behind before it has to be made anew; 3 MB of the file."""
+"""Removals that a copy may be behind before it must be loaded again; 3 MB of the file."""
 
 IDENTITIES_FILE: Final = "identities.sqlite"
 IDENTITIES_STEPS: Final[tuple[Migration, ...]] = (
@@ -36,20 +36,20 @@ IDENTITIES_STEPS: Final[tuple[Migration, ...]] = (
         "BEGIN INSERT INTO removals (id) VALUES (old.id); END",
     ),
 )
-"""Versions of the tables; a change is a step at the end, see `migrate`."""
+"""Migrations of the tables; a change is a new step at the end, see `migrate`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A remembered person.
+    """A stored person.
 
     Attributes:
-        id: Number among the people of all videos; never given again.
+        id: Number in the index; never reused.
         video_id: The video.
-        identity: The video's own number of the person.
-        first_seen_s: Presentation time in seconds of the first embedded sighting.
-        last_seen_s: Presentation time in seconds of the last embedded sighting.
-        model: What made the embeddings; those of different models cannot be compared.
+        identity: Number of the person in the video.
+        first_seen_s: Presentation time in seconds of the first embedding.
+        last_seen_s: Presentation time in seconds of the last embedding.
+        model: Key of the model of the embeddings; those of different models cannot be compared.
     """
 
     id: int
@@ -62,12 +62,12 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Removals:
-    """What went since a point in time.
+    """The removals since a point in time.
 
     Attributes:
-        ids: The identities that went.
-        sequence: The point that this leads to.
-        complete: Whether nothing is missing; removals that are long past are not known any more.
+        ids: The removed identities.
+        sequence: The present point, for the next call.
+        complete: Whether no removal is missing; old removals are deleted.
     """
 
     ids: list[int]
@@ -79,8 +79,8 @@ class IdentityStore:
     """People of finished videos in one SQLite file, safe to use from several processes of one machine.
 
     Args:
-        root: Folder of the file; made where it does not exist.
-        max_identities: Most identities kept; beyond it those of the oldest video go.
+        root: Folder of the file; created if it does not exist.
+        max_identities: Most stored identities; beyond it those of the oldest video are removed.
     """
 
     def __init__(self, root: Path, max_identities: int) -> None:
@@ -88,20 +88,20 @@ class IdentityStore:
         self._max_identities = max_identities
         migrate(self._path, IDENTITIES_STEPS)
 
-    def remember(self, video_id: str, model: str, portraits: Sequence[IdentitySummary]) -> None:
-        """Remember the people of a video, instead of those remembered of it before, in one transaction.
+    def remember(self, video_id: str, model: str, summaries: Sequence[IdentitySummary]) -> None:
+        """Store the people of a video in place of those stored of it before, in one transaction.
 
         Args:
             video_id: The video.
-            model: What made the embeddings.
-            portraits: The people, as many as the store may hold at most.
+            model: Key of the model of the embeddings.
+            summaries: The people, at most `max_identities`.
         """
         rows = [
             (
                 video_id, p.identity, p.first_seen_s, p.last_seen_s, model,
                 len(p.embeddings), p.embeddings.astype(np.float16).tobytes(), p.thumbnail,
             )
-            for p in portraits
+            for p in summaries
         ]  # fmt: skip
         with transaction(self._path) as database:
             _delete(database, [video_id])
@@ -113,7 +113,7 @@ class IdentityStore:
             self._evict(database)
 
     def forget(self, video_ids: Iterable[str]) -> None:
-        """Remove all that is remembered of some videos; nothing is no error."""
+        """Remove all people of some videos; a video without people is no error."""
         with transaction(self._path) as database:
             _delete(database, video_ids)
 
@@ -123,13 +123,13 @@ class IdentityStore:
         Raises:
             NotFound: There is none with this number.
         """
-        found = self.several([identity_id])
-        if not found:
+        identities = self.several([identity_id])
+        if not identities:
             raise NotFound(f"there is no identity {identity_id} in the index; it may have been deleted with its video")
-        return found[identity_id]
+        return identities[identity_id]
 
     def several(self, identity_ids: Collection[int]) -> dict[int, Identity]:
-        """Return identities by number; those that are not there any more are missing."""
+        """Return identities by number; removed ones are missing."""
         with transaction(self._path) as database:
             rows = select_by_id(database, f"SELECT {_COLUMNS} FROM identities", identity_ids)
         return {row["id"]: Identity(*row) for row in rows}
@@ -138,7 +138,7 @@ class IdentityStore:
         """Return an identity by the number it has in its video.
 
         Raises:
-            NotFound: It is not remembered.
+            NotFound: It is not stored.
         """
         with transaction(self._path) as database:
             row = database.execute(
@@ -147,12 +147,12 @@ class IdentityStore:
         if row is None:
             raise NotFound(
                 f"identity {identity} of video {video_id} is not in the index: the video has no such identity, it was "
-                "never seen well enough to be embedded, or it had to make room for others"
+                "never visible enough to be embedded, or it was removed to make room for others"
             )
         return Identity(*row)
 
     def of_video(self, video_id: str) -> set[int]:
-        """Return the numbers of all who are remembered of a video."""
+        """Return the numbers of all stored people of a video."""
         with transaction(self._path) as database:
             return {row[0] for row in database.execute("SELECT id FROM identities WHERE video_id = ?", [video_id])}
 
@@ -181,12 +181,12 @@ class IdentityStore:
         return bytes(row[0])
 
     def videos(self) -> set[str]:
-        """Return the videos of which somebody is remembered."""
+        """Return the videos with stored people."""
         with transaction(self._path) as database:
             return {row[0] for row in database.execute("SELECT DISTINCT video_id FROM identities")}
 
     def counts(self) -> dict[str, int]:
-        """Return how many identities are remembered of each model."""
+        """Return the number of stored identities of each model."""
         with transaction(self._path) as database:
             return dict(database.execute("SELECT model, count(*) FROM identities GROUP BY model").fetchall())
 
@@ -194,7 +194,7 @@ class IdentityStore:
         """Return numbers and `(k, d)` float32 embeddings of up to `limit` identities, by rising number.
 
         Args:
-            model: What made the embeddings.
+            model: Key of the model of the embeddings.
             after: Only numbers greater than this.
             limit: Most identities returned.
         """
@@ -206,7 +206,7 @@ class IdentityStore:
         return [(row["id"], _embeddings(row)) for row in rows]
 
     def removed(self, after: int) -> Removals:
-        """Return the identities of all models that went after a point in time, 0 for the beginning."""
+        """Return the identities of all models that were removed after a point in time, 0 for the beginning."""
         with transaction(self._path) as database:
             (oldest,) = database.execute("SELECT min(sequence) FROM removals").fetchone()
             rows = database.execute("SELECT sequence, id FROM removals WHERE sequence > ?", [after]).fetchall()
@@ -225,8 +225,8 @@ _COLUMNS = ", ".join(Identity.__slots__)
 
 
 def _delete(database: sqlite3.Connection, video_ids: Iterable[str]) -> int:
-    """Remove what is remembered of videos, for good, and return how many identities that were."""
-    # without this, pictures of people would stay readable in free pages of the file
+    """Delete the people of videos permanently, and return their number."""
+    # without this, thumbnails of people would stay readable in free pages of the file
     database.execute("PRAGMA secure_delete = ON")
     count = 0
     for video_id in video_ids:

@@ -1,6 +1,6 @@
-"""Gathers, while a video is tracked, what will be remembered of each person: a few embeddings and one picture.
+"""Collects a summary of each person while a video is tracked: a few embeddings and one thumbnail.
 
-It lives on embeddings that are computed anyway and asks for none. It does no I/O, and its memory is bounded.
+It uses embeddings that are computed for linking and requests none. It does no I/O, and its memory is bounded.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from motserve.types import FloatArray, Image, IntArray
 
 @dataclass(frozen=True, slots=True)
 class IdentitySummary:
-    """What is remembered of one person of a video.
+    """Summary of one person of a video.
 
     Attributes:
-        identity: The video's own number of the person.
-        first_seen_s: Presentation time in seconds of the first embedded sighting.
-        last_seen_s: Presentation time in seconds of the last embedded sighting.
+        identity: Number of the person in the video.
+        first_seen_s: Presentation time in seconds of the first embedding.
+        last_seen_s: Presentation time in seconds of the last embedding.
         embeddings: `(k, d)` float32, unit vectors, k at least 1.
         thumbnail: JPEG of the best crop.
     """
@@ -38,8 +38,8 @@ class IdentitySummary:
 
 
 @dataclass(slots=True)
-class _Page:
-    """The growing portrait of one person."""
+class _Entry:
+    """The summary of one person so far."""
 
     first_seen_s: float
     last_seen_s: float
@@ -53,17 +53,17 @@ class IdentitySummaries:
     """Summaries of the people of one video.
 
     Args:
-        config: How many people and embeddings are kept, and the quality of thumbnails.
+        config: Largest numbers of people and embeddings, and the quality of thumbnails.
     """
 
     def __init__(self, config: IdentitiesConfig) -> None:
         self._config = config
-        self._pages: dict[int, _Page] = {}
+        self._entries: dict[int, _Entry] = {}
         self.dropped = 0
-        """How many people were left out because there were more than `max_per_video`."""
+        """How many people were dropped because there were more than `max_per_video`."""
 
     def __len__(self) -> int:
-        return len(self._pages)
+        return len(self._entries)
 
     def add(
         self,
@@ -74,43 +74,43 @@ class IdentitySummaries:
         scores: FloatArray,
         timestamp: float,
     ) -> None:
-        """Take in the people of a frame who were embedded; an embedding that is not finite is passed over.
+        """Add the embedded people of a frame; embeddings that are not finite are ignored.
 
         Args:
-            identities: `(k,)` int64, the video's own numbers, each at most once.
+            identities: `(k,)` int64, numbers in the video, each at most once.
             embeddings: `(k, d)` float32, unit vectors.
             crops: `(k, height, width, 3)` uint8 BGR, what was embedded.
             boxes: `(k, 4)` float32, xyxy in pixels.
             scores: `(k,)` float32, confidence in [0, 1].
-            timestamp: Presentation time in seconds, not before that of the call before.
+            timestamp: Presentation time in seconds, not less than that of the previous call.
         """
         sizes = np.sqrt(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1))
         for row in np.flatnonzero(np.isfinite(embeddings).all(axis=1)):
-            page = self._page_of(int(identities[row]), embeddings[row], timestamp)
-            page.last_seen_s = timestamp
-            page.sightings += 1
+            entry = self._entry_of(int(identities[row]), embeddings[row], timestamp)
+            entry.last_seen_s = timestamp
+            entry.sightings += 1
             quality = float(sizes[row] * scores[row]) * _sharpness(crops[row])
-            if quality > page.quality:
-                page.quality, page.thumbnail = quality, self._encode(crops[row])
+            if quality > entry.quality:
+                entry.quality, entry.thumbnail = quality, self._encode(crops[row])
 
-    def portraits(self) -> list[IdentitySummary]:
-        """Return the portraits, by rising identity."""
+    def summaries(self) -> list[IdentitySummary]:
+        """Return the summaries, by rising identity."""
         return [
-            IdentitySummary(identity, page.first_seen_s, page.last_seen_s, page.embeddings, page.thumbnail)
-            for identity, page in sorted(self._pages.items())
+            IdentitySummary(identity, entry.first_seen_s, entry.last_seen_s, entry.embeddings, entry.thumbnail)
+            for identity, entry in sorted(self._entries.items())
         ]
 
     def state_dict(self) -> State:
         """Return a copy of the whole state; `load_state_dict` of it gives the same future."""
-        pages = list(self._pages.values())
-        times = np.array([(page.first_seen_s, page.last_seen_s, page.quality) for page in pages], np.float64)
-        counts = [(len(page.embeddings), len(page.thumbnail), page.sightings) for page in pages]
+        entries = list(self._entries.values())
+        times = np.array([(entry.first_seen_s, entry.last_seen_s, entry.quality) for entry in entries], np.float64)
+        counts = [(len(entry.embeddings), len(entry.thumbnail), entry.sightings) for entry in entries]
         return {
-            "identities": np.array(list(self._pages), np.int64),
+            "identities": np.array(list(self._entries), np.int64),
             "times": times.reshape(-1, 3),
             "counts": np.array(counts, np.int64).reshape(-1, 3),
-            "embeddings": stacked([page.embeddings for page in pages], np.empty((0, 0), np.float32)),
-            "thumbnails": np.frombuffer(b"".join(page.thumbnail for page in pages), np.uint8),
+            "embeddings": stacked([entry.embeddings for entry in entries], np.empty((0, 0), np.float32)),
+            "thumbnails": np.frombuffer(b"".join(entry.thumbnail for entry in entries), np.uint8),
             "dropped": np.array(self.dropped, np.int64),
         }
 
@@ -126,25 +126,25 @@ class IdentitySummaries:
         embeddings = cut(load_array(state, "embeddings", np.float32, -1, -1), counts[:, 0])
         thumbnails = cut(load_array(state, "thumbnails", np.uint8, -1), counts[:, 1])
         self.dropped = int(load_array(state, "dropped", np.int64))
-        self._pages = {
-            identity: _Page(first, last, embeddings[row], int(counts[row, 2]), quality, thumbnails[row].tobytes())
+        self._entries = {
+            identity: _Entry(first, last, embeddings[row], int(counts[row, 2]), quality, thumbnails[row].tobytes())
             for row, (identity, (first, last, quality)) in enumerate(zip(identities, times.tolist(), strict=True))
         }
 
-    def _page_of(self, identity: int, embedding: FloatArray, timestamp: float) -> _Page:
-        """Return the page of a person with the embedding taken in; somebody else's may go for it."""
-        page = self._pages.get(identity)
-        if page is None:
-            if len(self._pages) >= self._config.max_per_video:
+    def _entry_of(self, identity: int, embedding: FloatArray, timestamp: float) -> _Entry:
+        """Add an embedding and return the person's entry; the least seen person may be dropped for a new one."""
+        entry = self._entries.get(identity)
+        if entry is None:
+            if len(self._entries) >= self._config.max_per_video:
                 least = min(
-                    self._pages, key=lambda known: (self._pages[known].sightings, self._pages[known].last_seen_s)
+                    self._entries, key=lambda known: (self._entries[known].sightings, self._entries[known].last_seen_s)
                 )
-                del self._pages[least]
+                del self._entries[least]
                 self.dropped += 1
-            page = self._pages[identity] = _Page(timestamp, timestamp, embedding[None].copy())
+            entry = self._entries[identity] = _Entry(timestamp, timestamp, embedding[None].copy())
         else:
-            page.embeddings = keep_varied(page.embeddings, embedding, self._config.embeddings_per_identity)
-        return page
+            entry.embeddings = keep_varied(entry.embeddings, embedding, self._config.embeddings_per_identity)
+        return entry
 
     def _encode(self, crop: Image) -> bytes:
         encoded: NDArray[np.uint8]
@@ -152,38 +152,38 @@ class IdentitySummaries:
         return encoded.tobytes()
 
 
-def keep_varied(kept: FloatArray, new: FloatArray, size: int) -> FloatArray:
-    """Add an embedding to those kept; of more than `size` one of the two closest goes.
+def keep_varied(stored: FloatArray, new: FloatArray, size: int) -> FloatArray:
+    """Add an embedding to the stored ones; beyond `size` one of the two closest is removed.
 
-    Of those two goes the one without which the smallest distance between any two is larger, the later one where that
-    is equal. What was kept therefore never comes closer together.
+    It removes the one of the two without which the smallest distance between any two is larger, the later one if that
+    is equal. The smallest distance therefore never decreases.
 
     Args:
-        kept: `(k, d)` float32, unit vectors, k from 1 to `size`.
+        stored: `(k, d)` float32, unit vectors, k from 1 to `size`.
         new: `(d,)` float32, a unit vector.
         size: Most embeddings returned.
 
     Returns:
-        `(min(k + 1, size), d)` float32, in the order of their coming.
+        `(min(k + 1, size), d)` float32, in the order in which they were added.
 
-    >>> kept = np.array([[1, 0], [0, 1]], np.float32)
-    >>> keep_varied(kept, np.array([-1, 0], np.float32), 2).tolist()
+    >>> stored = np.array([[1, 0], [0, 1]], np.float32)
+    >>> keep_varied(stored, np.array([-1, 0], np.float32), 2).tolist()
     [[1.0, 0.0], [-1.0, 0.0]]
-    >>> keep_varied(kept, np.array([0.6, 0.8], np.float32), 2).tolist()
+    >>> keep_varied(stored, np.array([0.6, 0.8], np.float32), 2).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    everything = np.concatenate([kept, new[None]])
-    if len(everything) <= size:
-        return everything
+    candidates = np.concatenate([stored, new[None]])
+    if len(candidates) <= size:
+        return candidates
     if size == 1:
-        return kept
-    distances = 1 - everything @ everything.T
+        return stored
+    distances = 1 - candidates @ candidates.T
     np.fill_diagonal(distances, np.inf)
-    first, second = sorted(divmod(int(distances.argmin()), len(everything)))
+    first, second = sorted(divmod(int(distances.argmin()), len(candidates)))
     without = {row: np.delete(np.delete(distances, row, 0), row, 1).min() for row in (second, first)}
-    return np.asarray(np.delete(everything, max(without, key=lambda row: float(without[row])), 0))
+    return np.asarray(np.delete(candidates, max(without, key=lambda row: float(without[row])), 0))
 
 
 def _sharpness(crop: Image) -> float:
-    """Return how much fine structure a crop has; a small person's, scaled up to the size of all, has little."""
+    """Return the amount of fine structure in a crop; a small person scaled up to the crop size has little."""
     return float(cv2.Laplacian(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.CV_32F).std())

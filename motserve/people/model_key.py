@@ -1,4 +1,4 @@
-"""Says which embeddings can be compared with which."""
+"""The key of embeddings that can be compared with each other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from motserve.config import ReIDConfig
 
 
 def model_key(weights: Mapping[str, str], config: ReIDConfig) -> str:
-    """Return what all embeddings that can be compared have in common: the weights and how a crop is given to them.
+    """Return the key that all comparable embeddings share: the weights and the input format of crops.
 
     Args:
         weights: Description of the weights, with their checksum as `sha256`.

@@ -1,15 +1,15 @@
-"""One video through detector, tracker and identities: the code path of the command line and of the service alike."""
+"""Processes one video with detector, tracker and identity linker, for the command line and the service alike."""
 
 from motserve.pipeline.loop import Detect, Embed, EmbedBoxes, track_frames, track_frames_with
-from motserve.pipeline.video_tracker import Look, OnEmbedded, Picture, PipelineStats, VideoTracker
+from motserve.pipeline.video_tracker import EmbedFrameBoxes, GetImage, OnEmbedded, PipelineStats, VideoTracker
 
 __all__ = [
     "Detect",
     "Embed",
     "EmbedBoxes",
-    "Look",
+    "EmbedFrameBoxes",
+    "GetImage",
     "OnEmbedded",
-    "Picture",
     "PipelineStats",
     "VideoTracker",
     "track_frames",

@@ -1,4 +1,4 @@
-"""Holds tracked frames back, in order, while it is not decided who somebody in them is."""
+"""Holds tracked frames back, in order, while an identity in them is undecided."""
 
 from __future__ import annotations
 
@@ -17,71 +17,71 @@ from motserve.types import EmbeddedCrops, IntArray, Link, TrackedFrame, Tracks
 
 @dataclass(frozen=True, slots=True)
 class ResolvedFrame:
-    """A frame in which everybody's identity is known.
+    """A frame in which every identity is decided.
 
     Attributes:
         frame: The frame.
-        sighting: The people whose looks were taken in it, None where that was nobody or nobody asks.
+        embedded: The people who were embedded in it; None without any, or where no `on_embedded` callback is set.
     """
 
     frame: TrackedFrame
-    sighting: EmbeddedCrops | None
+    embedded: EmbeddedCrops | None
 
 
 @dataclass(slots=True)
 class _Held:
     frame: TrackedFrame
-    sighting: EmbeddedCrops | None
-    open: set[int]
-    """Provisional identities in the frame, all below 0."""
+    embedded: EmbeddedCrops | None
+    provisional: set[int]
+    """Provisional identities in the frame, all below 0; the frame is released when there are none."""
 
 
 class FrameBuffer:
-    """Frames that wait for decisions; there are no more of them than a decision takes."""
+    """Frames that wait for identity decisions. Their number is bounded by the longest time to a decision."""
 
     def __init__(self) -> None:
         self._held: deque[_Held] = deque()
 
     def add(
-        self, frame: TrackedFrame, decisions: Sequence[Decision], sighting: EmbeddedCrops | None = None
+        self, frame: TrackedFrame, decisions: Sequence[Decision], embedded: EmbeddedCrops | None = None
     ) -> list[ResolvedFrame]:
-        """Take in the next frame and what was decided with it.
+        """Add the next frame and apply the decisions made with it.
 
         Args:
             frame: The frame; provisional identities are below 0.
-            decisions: What was decided.
-            sighting: The people whose looks were taken in it, with the same identities.
+            decisions: The decisions.
+            embedded: The people who were embedded in the frame, with the same identities.
 
         Returns:
-            The frames that wait for nothing any more, in order.
+            The frames that are resolved now, in order.
         """
-        self._held.append(_held(frame, sighting))
-        return self.settle(decisions)
+        self._held.append(_held(frame, embedded))
+        return self.resolve(decisions)
 
-    def settle(self, decisions: Sequence[Decision]) -> list[ResolvedFrame]:
-        """Apply decisions, and return the frames that wait for nothing any more, in order."""
+    def resolve(self, decisions: Sequence[Decision]) -> list[ResolvedFrame]:
+        """Apply decisions and return the frames that are resolved now, in order."""
         for decision in decisions:
             self._apply(decision)
-        done = []
-        while self._held and not self._held[0].open:
+        resolved = []
+        while self._held and not self._held[0].provisional:
             held = self._held.popleft()
-            done.append(ResolvedFrame(held.frame, held.sighting))
-        return done
+            resolved.append(ResolvedFrame(held.frame, held.embedded))
+        return resolved
 
     def state_dict(self) -> State:
         """Return a copy of the whole state; `load_state_dict` of it gives the same future."""
         frames = [held.frame for held in self._held]
         links = [(row, *astuple(link)) for row, frame in enumerate(frames) for link in frame.links]
         tracks = [frame.tracks for frame in frames]
-        seen = [held.sighting for held in self._held if held.sighting is not None]
+        embedded_crops = [held.embedded for held in self._held if held.embedded is not None]
         return {
             "index": np.array([frame.index for frame in frames], np.int64),
             "timestamp": np.array([frame.timestamp for frame in frames], np.float64),
-            "sighted": np.array([held.sighting is not None for held in self._held], np.bool_),
+            "has_embedded": np.array([held.embedded is not None for held in self._held], np.bool_),
             "count": np.array([len(of_frame) for of_frame in tracks], np.int64),
             "identities": stacked([frame.identities for frame in frames], np.empty(0, np.int64)),
             "links": np.array(links, np.float64).reshape(-1, 1 + len(fields(Link))),
-            **merge_states(tracks=_columns(tracks, Tracks.empty()), sightings=_sightings(seen)),
+            **merge_states(tracks=_columns(tracks, Tracks.empty()), embedded=_embedded_columns(embedded_crops)),
         }
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -93,15 +93,15 @@ class FrameBuffer:
         index = load_array(state, "index", np.int64, -1).tolist()
         n = len(index)
         timestamp = load_array(state, "timestamp", np.float64, n).tolist()
-        count, sighted = load_array(state, "count", np.int64, n), load_array(state, "sighted", np.bool_, n)
+        count, has_embedded = load_array(state, "count", np.int64, n), load_array(state, "has_embedded", np.bool_, n)
         identities = cut(load_array(state, "identities", np.int64, -1), count)
         tracks = _tracks(substate(state, "tracks"), count)
         links = load_array(state, "links", np.float64, -1, 1 + len(fields(Link)))
-        seen = iter(_sightings_of(substate(state, "sightings"), int(np.count_nonzero(sighted))))
+        embedded_crops = iter(_embedded_from(substate(state, "embedded"), int(np.count_nonzero(has_embedded))))
         self._held = deque(
             _held(
                 TrackedFrame(index[row], timestamp[row], tracks[row], identities[row], _links(links, row)),
-                next(seen) if sighted[row] else None,
+                next(embedded_crops) if has_embedded[row] else None,
             )
             for row in range(n)
         )
@@ -109,41 +109,41 @@ class FrameBuffer:
     def _apply(self, decision: Decision) -> None:
         link = decision.link
         for held in self._held:
-            if decision.provisional in held.open:
+            if decision.provisional in held.provisional:
                 held.frame = _without(held.frame, decision.identity)
-                held.frame = replace(held.frame, identities=_named(held.frame.identities, decision))
-                if held.sighting is not None:
-                    held.sighting = replace(held.sighting, identities=_named(held.sighting.identities, decision))
-                held.open.remove(decision.provisional)
-            if link is not None and _bears(held.frame, link):
+                held.frame = replace(held.frame, identities=_decided(held.frame.identities, decision))
+                if held.embedded is not None:
+                    held.embedded = replace(held.embedded, identities=_decided(held.embedded.identities, decision))
+                held.provisional.remove(decision.provisional)
+            if link is not None and _has_identity(held.frame, link):
                 held.frame = replace(held.frame, links=(*held.frame.links, link))
-                link = None  # the frame in which the track begins says why, no other
+                link = None  # only the frame in which the track begins has the link
 
 
-def _bears(frame: TrackedFrame, link: Link) -> bool:
-    """Tell whether the track is in a frame with the identity; it may have had another before motion refuted that."""
+def _has_identity(frame: TrackedFrame, link: Link) -> bool:
+    """Tell whether the track has the link's identity in a frame; before a refuted link it may have had another."""
     return bool(((frame.tracks.ids == link.track) & (frame.identities == link.identity)).any())
 
 
 def _without(frame: TrackedFrame, identity: int) -> TrackedFrame:
-    """Leave out the predicted box of somebody who, as it turned out, was seen elsewhere in the frame."""
+    """Remove the predicted box of an identity that was detected elsewhere in the frame."""
     if identity not in frame.identities:
         return frame
     rows = np.flatnonzero(frame.identities != identity)
     return replace(frame, tracks=frame.tracks.part(rows), identities=frame.identities[rows])
 
 
-def _named(identities: IntArray, decision: Decision) -> IntArray:
+def _decided(identities: IntArray, decision: Decision) -> IntArray:
     return np.where(identities == decision.provisional, decision.identity, identities)
 
 
-def _held(frame: TrackedFrame, sighting: EmbeddedCrops | None) -> _Held:
-    return _Held(frame, sighting, set(frame.identities[frame.identities < 0].tolist()))
+def _held(frame: TrackedFrame, embedded: EmbeddedCrops | None) -> _Held:
+    return _Held(frame, embedded, set(frame.identities[frame.identities < 0].tolist()))
 
 
 def _columns(tracks: Sequence[Tracks], empty: Tracks) -> State:
     return {
-        field.name: stacked([getattr(one, field.name) for one in tracks], getattr(empty, field.name))
+        field.name: stacked([getattr(item, field.name) for item in tracks], getattr(empty, field.name))
         for field in fields(Tracks)
     }
 
@@ -159,23 +159,23 @@ def _tracks(state: Mapping[str, NDArray[Any]], count: IntArray) -> list[Tracks]:
 
 
 def _links(rows: NDArray[np.float64], frame: int) -> tuple[Link, ...]:
-    mine = rows[rows[:, 0] == frame, 1:].tolist()
-    return tuple(Link(int(track), int(new), int(old), *numbers) for track, new, old, *numbers in mine)
+    rows_of_frame = rows[rows[:, 0] == frame, 1:].tolist()
+    return tuple(Link(int(track), int(new), int(old), *numbers) for track, new, old, *numbers in rows_of_frame)
 
 
-def _sightings(seen: Sequence[EmbeddedCrops]) -> State:
+def _embedded_columns(embedded_crops: Sequence[EmbeddedCrops]) -> State:
     return {
-        "timestamp": np.array([one.timestamp for one in seen], np.float64),
-        "count": np.array([len(one.identities) for one in seen], np.int64),
-        "identities": stacked([one.identities for one in seen], np.empty(0, np.int64)),
-        "boxes": stacked([one.boxes for one in seen], np.empty((0, 4), np.float32)),
-        "scores": stacked([one.scores for one in seen], np.empty(0, np.float32)),
-        "embeddings": stacked([one.embeddings for one in seen], np.empty((0, 0), np.float32)),
-        "crops": stacked([one.crops for one in seen], np.empty((0, 0, 0, 3), np.uint8)),
+        "timestamp": np.array([item.timestamp for item in embedded_crops], np.float64),
+        "count": np.array([len(item.identities) for item in embedded_crops], np.int64),
+        "identities": stacked([item.identities for item in embedded_crops], np.empty(0, np.int64)),
+        "boxes": stacked([item.boxes for item in embedded_crops], np.empty((0, 4), np.float32)),
+        "scores": stacked([item.scores for item in embedded_crops], np.empty(0, np.float32)),
+        "embeddings": stacked([item.embeddings for item in embedded_crops], np.empty((0, 0), np.float32)),
+        "crops": stacked([item.crops for item in embedded_crops], np.empty((0, 0, 0, 3), np.uint8)),
     }
 
 
-def _sightings_of(state: Mapping[str, NDArray[Any]], n: int) -> list[EmbeddedCrops]:
+def _embedded_from(state: Mapping[str, NDArray[Any]], n: int) -> list[EmbeddedCrops]:
     timestamp, count = load_array(state, "timestamp", np.float64, n).tolist(), load_array(state, "count", np.int64, n)
     columns = [
         load_array(state, "identities", np.int64, -1),

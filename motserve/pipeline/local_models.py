@@ -1,4 +1,4 @@
-"""Detector and embedder in this process, behind the two coroutines that the pipeline takes."""
+"""Detector and embedder in this process, behind the coroutines that the pipeline calls."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Result = TypeVar("Result")
 
 
 class LocalModels:
-    """The two networks of one process. Calls run one at a time, in a thread of their own.
+    """The two networks of one process. Calls run one at a time, in a separate thread.
 
     Args:
         config: The configuration.
 
     Raises:
-        WeightsUnavailable: Configured weights cannot be had.
+        WeightsUnavailable: Configured weights cannot be loaded.
     """
 
     def __init__(self, config: Config) -> None:
@@ -41,7 +41,7 @@ class LocalModels:
             "detector": detector_weights.describe(),
             "reid": self._reid_weights.describe() if self._reid_weights else None,
         }
-        """What results say of the weights."""
+        """Description of the weights by role, for result files; None for a role without weights."""
 
     @property
     def class_names(self) -> Mapping[int, str]:
@@ -57,12 +57,12 @@ class LocalModels:
         return await self._run(lambda: self._embedder.embed(crops))
 
     async def embed_boxes(self, image: Image, boxes: FloatArray) -> FloatArray:
-        """Embed what is in boxes of a picture."""
+        """Embed boxes of a picture."""
         return await self._run(lambda: self._embedder.embed_boxes(image, boxes))
 
     @cached_property
     def _embedder(self) -> CropEmbedder:
-        """Loaded when the first person is in doubt; many videos never need it."""
+        """The embedder, loaded at the first embedding; many videos need none."""
         if self._reid_weights is None:
             raise RuntimeError("re-identification is off, there is no embedder")
         return build_embedder(self._config.reid, self._reid_weights)

@@ -1,7 +1,7 @@
-"""The frames of one video through detector, tracker and identities, several chunks at a time.
+"""Runs the frames of one video through detector, tracker and identity linker, several chunks at a time.
 
-Where detector and embedder run is the caller's matter: `detect` and `embed` are coroutines over local models or over
-Ray Serve handles. The same frames therefore get the same tracks in both.
+The caller decides where detector and embedder run: `detect` and `embed` are coroutines over local models or over Ray
+Serve handles. The same frames get the same tracks in both.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 
 from motserve.config import Config, ReIDConfig
 from motserve.pipeline.observer import UNOBSERVED, ChunkObserver, PipelineObserver
-from motserve.pipeline.video_tracker import Look, OnEmbedded, PipelineStats, VideoTracker
+from motserve.pipeline.video_tracker import EmbedFrameBoxes, OnEmbedded, PipelineStats, VideoTracker
 from motserve.reid.crops import cut_crops
 from motserve.types import Detections, FloatArray, Frame, Image, TrackedFrame
 
 Detect: TypeAlias = Callable[[list[Image]], Coroutine[None, None, list[Detections]]]
-"""Detects in a chunk of frames; answers one `Detections` for each."""
+"""Detects objects in a chunk of frames; returns one `Detections` for each."""
 
 Embed: TypeAlias = Callable[[NDArray[np.uint8]], Awaitable[FloatArray]]
-"""Embeds `(k, height, width, 3)` crops; answers `(k, d)` unit vectors."""
+"""Embeds `(k, height, width, 3)` crops; returns `(k, d)` unit vectors."""
 
 EmbedBoxes: TypeAlias = Callable[[Image, FloatArray], Awaitable[FloatArray]]
-"""Embeds what is in `(k, 4)` boxes of a picture; answers `(k, d)` unit vectors."""
+"""Embeds `(k, 4)` boxes of a picture; returns `(k, d)` unit vectors."""
 
 
 async def track_frames(
@@ -48,27 +48,27 @@ async def track_frames(
 ) -> AsyncGenerator[list[TrackedFrame], None]:
     """Track every person through the frames of one video.
 
-    At most `pipeline.window` chunks are at the detector at a time. Decoding goes on, in a thread, while they are, and
-    stops while the consumer or the detector is slow, so memory stays bounded.
+    At most `pipeline.window` chunks are at the detector at a time. Decoding runs ahead in a thread and pauses while the
+    consumer or the detector is slow, so memory stays bounded.
 
     Args:
         frames: The decoded frames in display order; only ever advanced by one thread at a time.
-        detect: Detects in a chunk of frames.
+        detect: Detects objects in a chunk of frames.
         embed: Embeds crops of people.
         config: The configuration; the sections `pipeline`, `tracker` and `reid` are used.
-        stats: Counters that are kept up to date.
+        stats: Counters; updated after each frame.
         rate_hz: The video's nominal frame rate in Hz, None where it is not known.
         size: Width and height of the pictures in pixels, None where they are not known.
-        on_embedded: Told of everybody who was embedded, once it is known who that is; None for nobody to tell.
-        embed_boxes: Cuts people out and embeds them in place of `embed`, where the network is in this process and may
-            do both on its device; None where crops travel to it.
-        observer: Told of each chunk of frames and how long its stages take.
+        on_embedded: Called with the embedded people of a frame once their identities are decided; None for no callback.
+        embed_boxes: Cuts and embeds boxes in place of `embed`, for a network in this process that can do both on its
+            device; None to send crops to `embed`.
+        observer: Notified of each chunk of frames and its stages.
 
     Yields:
         The next tracked frames, in order, at least one.
 
     Raises:
-        Exception: Whatever decoding (`InvalidVideo`), `detect` or `embed` raise; the frames before were yielded.
+        Exception: Errors of decoding (`InvalidVideo`), `detect` or `embed`; frames before the error are yielded first.
     """
     video_tracker = VideoTracker(config, stats, rate_hz, size, on_embedded)
     async with contextlib.aclosing(
@@ -87,16 +87,16 @@ async def track_frames_with(
     embed_boxes: EmbedBoxes | None = None,
     observer: PipelineObserver = UNOBSERVED,
 ) -> AsyncGenerator[list[TrackedFrame], None]:
-    """Track as `track_frames` does, with a video_tracker of one's own, which may go on from where another one was.
+    """Track as `track_frames` does, with a given `VideoTracker`, which may have been restored from a checkpoint.
 
-    Whenever frames are yielded, the video_tracker has seen whole chunks only, unless it is not at rest.
+    Whenever frames are yielded and the tracker is idle, it has processed whole chunks only.
 
     Args:
-        frames: The decoded frames, from the first that the video_tracker has not seen.
-        detect: Detects in a chunk of frames.
+        frames: The decoded frames, from the first that the tracker has not processed.
+        detect: Detects objects in a chunk of frames.
         embed: Embeds crops of people.
         config: The configuration; the sections `pipeline` and `reid` are used.
-        video_tracker: Tracker and identities.
+        video_tracker: Tracker and identity linker.
         embed_boxes: See `track_frames`.
         observer: See `track_frames`.
 
@@ -104,7 +104,7 @@ async def track_frames_with(
         The next tracked frames, in order, at least one.
 
     Raises:
-        Exception: Whatever decoding (`InvalidVideo`), `detect` or `embed` raise; the frames before were yielded.
+        Exception: Errors of decoding (`InvalidVideo`), `detect` or `embed`; frames before the error are yielded first.
     """
     in_flight: deque[tuple[list[Frame], asyncio.Task[list[Detections]], ChunkObserver]] = deque()
     failure: Exception | None = None
@@ -114,31 +114,33 @@ async def track_frames_with(
         try:
             while True:
                 while not exhausted and len(in_flight) < config.pipeline.window:
-                    part = observer.chunk()
-                    wanted = config.pipeline.chunk_size
-                    chunk, failure = await loop.run_in_executor(decoder, _take, frames, wanted, part)
-                    exhausted = len(chunk) < wanted
+                    chunk_observer = observer.chunk()
+                    chunk_size = config.pipeline.chunk_size
+                    chunk, failure = await loop.run_in_executor(decoder, _decode, frames, chunk_size, chunk_observer)
+                    exhausted = len(chunk) < chunk_size
                     observer.decoded(len(chunk))
                     if chunk:
-                        request = asyncio.create_task(_detect(detect, chunk, part))
-                        in_flight.append((chunk, request, part))
+                        request = asyncio.create_task(_detect(detect, chunk, chunk_observer))
+                        in_flight.append((chunk, request, chunk_observer))
                 if not in_flight:
                     break
-                chunk, request, part = in_flight.popleft()
+                chunk, request, chunk_observer = in_flight.popleft()
                 tracked: list[TrackedFrame] = []
-                broken = False
+                stop = False
                 try:
-                    for frame, found in zip(chunk, await request, strict=True):
-                        look = _look_at(frame.image, embed, embed_boxes, config.reid, part)
-                        picture = partial(_image_of, frame)
-                        with part.stage("track"):
-                            tracked += await video_tracker.advance(frame.index, frame.timestamp, found, look, picture)
-                except Exception as error:  # raised once the frames before are out
-                    failure, broken = error, True
-                part.ended(len(chunk))
+                    for frame, detections in zip(chunk, await request, strict=True):
+                        embed_frame_boxes = _embedder_of(frame.image, embed, embed_boxes, config.reid, chunk_observer)
+                        get_image = partial(_image_of, frame)
+                        with chunk_observer.stage("track"):
+                            tracked += await video_tracker.advance(
+                                frame.index, frame.timestamp, detections, embed_frame_boxes, get_image
+                            )
+                except Exception as error:  # raised after the frames before it are yielded
+                    failure, stop = error, True
+                chunk_observer.ended(len(chunk))
                 if tracked:
                     yield tracked
-                if broken:
+                if stop:
                     break
             if rest := video_tracker.finish():
                 yield rest
@@ -147,26 +149,26 @@ async def track_frames_with(
                 request.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.gather(*(request for _, request, _ in in_flight), return_exceptions=True)
-            for chunk, _, part in in_flight:
-                part.ended(len(chunk))
+            for chunk, _, chunk_observer in in_flight:
+                chunk_observer.ended(len(chunk))
     if failure is not None:
         raise failure
 
 
-def _take(frames: Iterator[Frame], count: int, part: ChunkObserver) -> tuple[list[Frame], Exception | None]:
-    """Decode up to `count` frames; what stops decoding is kept until the frames before it are tracked."""
+def _decode(frames: Iterator[Frame], count: int, chunk_observer: ChunkObserver) -> tuple[list[Frame], Exception | None]:
+    """Decode up to `count` frames; return an error instead of raising it, so that the frames before it are tracked."""
     chunk: list[Frame] = []
     try:
-        with part.stage("decode"):
+        with chunk_observer.stage("decode"):
             for frame in islice(frames, count):
-                chunk.append(frame)  # noqa: PERF402  # each frame must be kept before the next may fail
+                chunk.append(frame)  # noqa: PERF402  # a frame must be stored before the next one may fail
     except Exception as error:
         return chunk, error
     return chunk, None
 
 
-async def _detect(detect: Detect, chunk: list[Frame], part: ChunkObserver) -> list[Detections]:
-    with part.stage("detect"):
+async def _detect(detect: Detect, chunk: list[Frame], chunk_observer: ChunkObserver) -> list[Detections]:
+    with chunk_observer.stage("detect"):
         return await detect([frame.image for frame in chunk])
 
 
@@ -174,13 +176,13 @@ def _image_of(frame: Frame) -> Image:
     return frame.image
 
 
-def _look_at(
-    image: Image, embed: Embed, embed_boxes: EmbedBoxes | None, config: ReIDConfig, part: ChunkObserver
-) -> Look:
-    async def look(boxes: FloatArray) -> FloatArray:
-        with part.stage("embed"):
+def _embedder_of(
+    image: Image, embed: Embed, embed_boxes: EmbedBoxes | None, config: ReIDConfig, chunk_observer: ChunkObserver
+) -> EmbedFrameBoxes:
+    async def embed_frame_boxes(boxes: FloatArray) -> FloatArray:
+        with chunk_observer.stage("embed"):
             if embed_boxes is not None:
                 return await embed_boxes(image, boxes)
             return await embed(cut_crops(image, boxes, config.crop_height, config.crop_width))
 
-    return look
+    return embed_frame_boxes

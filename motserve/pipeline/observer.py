@@ -1,4 +1,4 @@
-"""What the pipeline tells of its work while it works; who listens, and to what end, is the caller's matter."""
+"""Callbacks by which the pipeline reports its progress."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Literal, Protocol, TypeAlias
 
 Stage: TypeAlias = Literal["decode", "detect", "embed", "track", "write"]
-"""A step of the way of a chunk of frames."""
+"""A stage of processing a chunk of frames."""
 
 
 class ChunkObserver(Protocol):
-    """Told of one chunk of frames."""
+    """Observes the processing of one chunk of frames."""
 
     def stage(self, stage: Stage) -> AbstractContextManager[object]:
-        """Return a context that is open while a stage works on the chunk.
+        """Return a context that is open while a stage processes the chunk.
 
-        A stage may be entered several times, and `embed` is entered within `track`. `decode` is entered in a thread.
+        A stage may be entered several times, and `embed` is entered within `track`. `decode` is entered in another
+        thread.
         """
 
     def ended(self, frames: int) -> None:
-        """Hear that the chunk has been through, or was given up.
+        """Handle the end of the chunk, whether it was processed or abandoned.
 
         Args:
             frames: How many frames were decoded.
@@ -27,23 +28,23 @@ class ChunkObserver(Protocol):
 
 
 class PipelineObserver(Protocol):
-    """Told of one video."""
+    """Observes the processing of one video."""
 
     def chunk(self) -> ChunkObserver:
-        """Return who is told of the next chunk; called before it is decoded."""
+        """Return the observer of the next chunk; called before the chunk is decoded."""
 
     def decoded(self, frames: int) -> None:
-        """Hear that frames were decoded."""
+        """Handle that frames were decoded."""
 
 
-class _Nobody:
-    """Listens to nothing."""
+class _NullObserver:
+    """Ignores all notifications."""
 
-    def chunk(self) -> _Nobody:
+    def chunk(self) -> _NullObserver:
         return self
 
     def stage(self, stage: Stage) -> AbstractContextManager[object]:
-        return _NOTHING
+        return _NULL_CONTEXT
 
     def ended(self, frames: int) -> None:
         pass
@@ -52,6 +53,6 @@ class _Nobody:
         pass
 
 
-_NOTHING: Final = nullcontext()
-UNOBSERVED: Final = _Nobody()
-"""For work that nobody listens to."""
+_NULL_CONTEXT: Final = nullcontext()
+UNOBSERVED: Final = _NullObserver()
+"""The observer that ignores all notifications."""

@@ -1,4 +1,4 @@
-"""Tracker and identities of one video: what happens to a frame once its detections are there."""
+"""Tracker and identity linker of one video: processes each frame once its detections are available."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from motserve.tracking import build_tracker
 from motserve.tracking.camera import CameraMotion
 from motserve.types import Cues, Detections, EmbeddedCrops, FloatArray, Image, TrackedFrame
 
-Look: TypeAlias = Callable[[FloatArray], Awaitable[FloatArray]]
-"""Embeds what is in `(k, 4)` boxes of a frame, xyxy in pixels; answers `(k, d)` unit vectors."""
+EmbedFrameBoxes: TypeAlias = Callable[[FloatArray], Awaitable[FloatArray]]
+"""Embeds `(k, 4)` boxes of a frame, xyxy in pixels; returns `(k, d)` unit vectors."""
 
-Picture: TypeAlias = Callable[[], Image]
-"""Answers the picture of a frame."""
+GetImage: TypeAlias = Callable[[], Image]
+"""Returns the picture of a frame."""
 
 OnEmbedded: TypeAlias = Callable[[EmbeddedCrops], None]
-"""Told of each frame in which people were embedded to tell who they are."""
+"""Called with the people of a frame who were embedded to link their identities."""
 
 
 @dataclass(slots=True)
 class PipelineStats:
-    """What one video has cost so far; written by the pipeline, read by whoever reports.
+    """Counters of one video so far; written by the pipeline, read by reports and metrics.
 
     Attributes:
         frames: Frames tracked.
-        identities: Different people so far.
+        identities: Identities given.
         embeddings: Embeddings computed.
-        links: Returning people who were given their old identity.
-        spared: Embeddings that `reid.policy: always` would have computed as well.
+        links: Returning people who were given their previous identity.
+        spared: Further embeddings that `reid.policy: always` would have computed.
     """
 
     frames: int = 0
@@ -48,17 +48,17 @@ class PipelineStats:
 
 
 class VideoTracker:
-    """Tracker and identities of one video: what happens to a frame once its detections are there.
+    """Tracker and identity linker of one video: processes each frame once its detections are available.
 
     Args:
         config: The configuration; the sections `tracker` and `reid` are used.
-        stats: Counters that are kept up to date.
+        stats: Counters; updated after each frame.
         rate_hz: The video's nominal frame rate in Hz, None where it is not known.
         size: Width and height of the pictures in pixels, None where they are not known.
-        on_embedded: Told of everybody who was embedded, once it is known who that is; None for nobody to tell.
+        on_embedded: Called with the embedded people of a frame once their identities are decided; None for no callback.
 
     Attributes:
-        is_idle: Whether every frame that was begun was finished; only then is there a state to save.
+        is_idle: Whether no frame is being processed; the state can be saved only then.
     """
 
     def __init__(
@@ -72,93 +72,104 @@ class VideoTracker:
         self._tracker = build_tracker(config.tracker, rate_hz)
         self._camera = CameraMotion(config.camera) if config.camera else None
         self._linker = IdentityLinker(config.reid, size)
-        self._waiting = FrameBuffer()
+        self._buffer = FrameBuffer()
         self._stats = stats
         self._now = 0.0
         self.is_idle = True
-        self._witness = on_embedded
+        self._on_embedded = on_embedded
         self._config, self._size = config.reid, size
 
     async def advance(
-        self, index: int, timestamp: float, detections: Detections, look: Look, picture: Picture
+        self, index: int, timestamp: float, detections: Detections, embed: EmbedFrameBoxes, get_image: GetImage
     ) -> list[TrackedFrame]:
         """Advance by one frame.
 
         Args:
             index: The frame's position in the video, from 0.
-            timestamp: Presentation time in seconds, greater than that of the frame before.
-            detections: What was seen in the frame.
-            look: Asked for the appearance of the people in doubt; not called where nobody is.
-            picture: Asked for the picture where the camera's motion is estimated or the on_embedded is told.
+            timestamp: Presentation time in seconds, greater than that of the previous frame.
+            detections: Detections of the frame.
+            embed: Embeds boxes of the frame; called only where tracker or linker need embeddings.
+            get_image: Returns the picture; called only to estimate camera motion and for `on_embedded`.
 
         Returns:
-            The frames, in order, in which everybody's identity is known now: often this one alone, none while somebody
-            in it is in doubt, several when the doubt ends. `finish` returns the rest.
+            The frames, in order, whose identities are decided now: usually this one alone, none while an identity in
+            it is undecided, several when a decision releases them. `finish` returns the rest.
         """
         self.is_idle = False
-        wanted = self._tracker.wants(detections)
-        looks = await look(detections.boxes[wanted]) if len(wanted) else np.empty((0, 0), np.float32)
-        camera = self._camera.advance(picture(), detections.boxes) if self._camera else None
-        tracks = self._tracker.update(detections, timestamp, Cues(camera, wanted, looks))
+        to_embed = self._tracker.wants(detections)
+        detection_embeddings = (
+            await embed(detections.boxes[to_embed]) if len(to_embed) else np.empty((0, 0), np.float32)
+        )
+        camera = self._camera.advance(get_image(), detections.boxes) if self._camera else None
+        tracks = self._tracker.update(detections, timestamp, Cues(camera, to_embed, detection_embeddings))
         rows = self._linker.plan(tracks, timestamp)
-        embeddings = await look(tracks.boxes[rows]) if len(rows) else np.empty((0, 0), np.float32)
-        computed = len(rows) + len(wanted)
+        embeddings = await embed(tracks.boxes[rows]) if len(rows) else np.empty((0, 0), np.float32)
+        computed = len(rows) + len(to_embed)
         if self._config.policy != "off":
             self._stats.spared += int(np.count_nonzero(tracks.measured)) - len(rows)
-        finite = np.isfinite(embeddings).all(axis=1)  # half precision may overflow, and NaN is near to nobody for ever
+        finite = np.isfinite(embeddings).all(axis=1)  # half precision may overflow, and NaN matches no one
         rows, embeddings = rows[finite], embeddings[finite]
         identities = self._linker.link(tracks, timestamp, rows, embeddings)
         self._now = timestamp
         self._stats.frames += 1
         self._stats.embeddings += computed
-        sighting = None
-        if self._witness and len(rows):
-            measured = np.flatnonzero(tracks.measured)  # as the linker sees it
-            good = measured[trusted(tracks.part(measured), self._config.trust, self._size)]
-            good = rows[np.isin(rows, good)]
-            crops = cut_crops(picture(), tracks.boxes[good], self._config.crop_height, self._config.crop_width)
-            found = embeddings[np.isin(rows, good)]
-            sighting = EmbeddedCrops(timestamp, identities[good], tracks.boxes[good], tracks.scores[good], found, crops)
-        if not identities.all():  # predicted boxes of people who were recognised elsewhere
-            shown = np.flatnonzero(identities)
-            tracks, identities = tracks.part(shown), identities[shown]
+        embedded = None
+        if self._on_embedded and len(rows):
+            measured_rows = np.flatnonzero(tracks.measured)  # the linker uses detected rows only
+            trusted_rows = measured_rows[trusted(tracks.part(measured_rows), self._config.trust, self._size)]
+            trusted_rows = rows[np.isin(rows, trusted_rows)]
+            crops = cut_crops(
+                get_image(), tracks.boxes[trusted_rows], self._config.crop_height, self._config.crop_width
+            )
+            trusted_embeddings = embeddings[np.isin(rows, trusted_rows)]
+            embedded = EmbeddedCrops(
+                timestamp,
+                identities[trusted_rows],
+                tracks.boxes[trusted_rows],
+                tracks.scores[trusted_rows],
+                trusted_embeddings,
+                crops,
+            )
+        if not identities.all():  # predicted boxes whose identity a detected track has
+            with_identity = np.flatnonzero(identities)
+            tracks, identities = tracks.part(with_identity), identities[with_identity]
         frame = TrackedFrame(index, timestamp, tracks, identities)
-        settled = self._told(self._waiting.add(frame, self._linker.decisions(), sighting))
+        resolved = self._notify(self._buffer.add(frame, self._linker.decisions(), embedded))
         self.is_idle = True
-        return settled
+        return resolved
 
     def finish(self) -> list[TrackedFrame]:
-        """Return the frames that are still held back; call it when the video has ended."""
+        """Return the frames that are still held back. Call it at the end of the video."""
         self._linker.finish(self._now)
-        return self._told(self._waiting.settle(self._linker.decisions()))
+        return self._notify(self._buffer.resolve(self._linker.decisions()))
 
     def state_dict(self) -> State:
-        """Return a copy of the whole state, the counters among it; `load_state_dict` of it gives the same future.
+        """Return a copy of the whole state with the counters; `load_state_dict` of it gives the same future.
 
         Raises:
-            RuntimeError: A frame was begun and not finished.
+            RuntimeError: A frame is being processed.
         """
         if not self.is_idle:
-            raise RuntimeError(f"frame {self._stats.frames} is not finished, there is no state to save")
-        parts = {
+            raise RuntimeError(f"frame {self._stats.frames} is not finished, the state cannot be saved")
+        states = {
             "tracker": self._tracker.state_dict(),
             "linker": self._linker.state_dict(),
-            "waiting": self._waiting.state_dict(),
+            "frame_buffer": self._buffer.state_dict(),
         }
         if self._camera:
-            parts["camera"] = self._camera.state_dict()
+            states["camera"] = self._camera.state_dict()
         numbers = {"now": np.array(self._now), "stats": np.array(astuple(self._stats), np.int64)}
-        return merge_states(**parts) | numbers
+        return merge_states(**states) | numbers
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Replace the state, that of the counters too, by one that `state_dict` returned.
+        """Replace the state, counters included, by one that `state_dict` returned.
 
         Raises:
-            ValueError: It is not that of a video_tracker with this configuration. What is left is of no use.
+            ValueError: The state is not of a tracker with this configuration. The tracker must not be used afterwards.
         """
         self._tracker.load_state_dict(substate(state, "tracker"))
         self._linker.load_state_dict(substate(state, "linker"))
-        self._waiting.load_state_dict(substate(state, "waiting"))
+        self._buffer.load_state_dict(substate(state, "frame_buffer"))
         if self._camera:
             self._camera.load_state_dict(substate(state, "camera"))
         self._now = float(load_array(state, "now", np.float64))
@@ -166,10 +177,10 @@ class VideoTracker:
         for name, count in zip(counters, load_array(state, "stats", np.int64, len(counters)).tolist(), strict=True):
             setattr(self._stats, name, count)
 
-    def _told(self, settled: list[ResolvedFrame]) -> list[TrackedFrame]:
-        """Count, and tell the on_embedded of what is settled."""
+    def _notify(self, resolved: list[ResolvedFrame]) -> list[TrackedFrame]:
+        """Update the counters, call `on_embedded` for resolved frames, and return them."""
         self._stats.identities, self._stats.links = self._linker.identities, self._linker.links
-        for one in settled:
-            if self._witness and one.sighting is not None:
-                self._witness(one.sighting)
-        return [one.frame for one in settled]
+        for resolved_frame in resolved:
+            if self._on_embedded and resolved_frame.embedded is not None:
+                self._on_embedded(resolved_frame.embedded)
+        return [resolved_frame.frame for resolved_frame in resolved]

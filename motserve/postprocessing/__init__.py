@@ -1,18 +1,18 @@
-"""What can be done with the tracks of a whole file once its end is known: identities joined, gaps filled."""
+"""Postprocessing of the tracks of a whole file: linking identities, filling gaps, smoothing."""
 
 from motserve.postprocessing.gaps import fill_gaps
-from motserve.postprocessing.linking import PossibleJoints, find_joints, link_identities
+from motserve.postprocessing.linking import CandidateLinks, find_candidate_links, link_identities
 from motserve.postprocessing.post_processor import PostProcessor
 from motserve.postprocessing.regrouping import EmbeddingHistory, regroup
 from motserve.postprocessing.tracklet import Tracklet
 
 __all__ = [
+    "CandidateLinks",
     "EmbeddingHistory",
-    "PossibleJoints",
     "PostProcessor",
     "Tracklet",
     "fill_gaps",
-    "find_joints",
+    "find_candidate_links",
     "link_identities",
     "regroup",
 ]

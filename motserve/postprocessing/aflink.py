@@ -1,9 +1,9 @@
-"""AFLink: how likely two pieces of a track belong together, judged by their motion alone.
+"""AFLink: the probability that two tracklets are the same person, from their motion alone.
 
 Reference: Du et al., "StrongSORT: Make DeepSORT Great Again", IEEE Transactions on Multimedia, 2023. As there,
-convolutions along time read each coordinate, one across the coordinates joins them, and a small head compares the two
-pieces. The reference sees frames and pixels; here a piece is sampled in seconds and heights of a person, so that one
-set of weights serves any frame rate and resolution, and the height is a coordinate too.
+convolutions along time process each coordinate, one across the coordinates combines them, and a small head compares the
+two tracklets. The reference uses frames and pixels; here a tracklet is sampled in seconds and person heights, so that
+one set of weights fits any frame rate and resolution, and the height is a coordinate too.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _PAIRS_AT_ONCE = 1024
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a network was trained for.
+    """Input and size of a network.
 
     Attributes:
-        span_s: Seconds of a piece that are looked at.
+        span_s: Seconds of a tracklet, before or after the gap, that are used.
         points: Points at which these are sampled.
         channels: Channels of the convolutions along time.
     """
@@ -49,11 +49,11 @@ class Shape:
 
 
 class AFLink(nn.Module):
-    """The network: `(n, 2, points, 4)` of an ended piece and a later one to `(n,)` logits of being the same person.
+    """The network: `(n, 2, points, 4)` of an earlier and a later tracklet to `(n,)` logits of being the same person.
 
     Args:
-        shape: What it is to look at.
-        dropout: Share of the features that are left out while training.
+        shape: Input and size.
+        dropout: Share of the features that are dropped in training.
     """
 
     def __init__(self, shape: Shape | None = None, dropout: float = 0.0) -> None:
@@ -66,6 +66,7 @@ class AFLink(nn.Module):
             layers += [convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
         last = widths[-1]
         layers += [nn.Conv2d(last, last, (1, COORDINATES), bias=False), nn.BatchNorm2d(last), nn.ReLU(inplace=True)]
+        # the name is part of the keys in weight files
         self.piece = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = nn.Sequential(
             nn.Dropout(dropout), nn.Linear(2 * last, last), nn.ReLU(inplace=True), nn.Linear(last, 1)
@@ -74,13 +75,13 @@ class AFLink(nn.Module):
     def forward(self, pairs: torch.Tensor) -> torch.Tensor:
         """Return the logits."""
         n = len(pairs)
-        read = self.piece(pairs.reshape(2 * n, 1, self.shape.points, COORDINATES))
-        logits: torch.Tensor = self.head(read.reshape(n, -1))[:, 0]
+        features = self.piece(pairs.reshape(2 * n, 1, self.shape.points, COORDINATES))
+        logits: torch.Tensor = self.head(features.reshape(n, -1))[:, 0]
         return logits
 
 
 class AFLinkScorer:
-    """Scores pairs of pieces with a trained network, on the CPU: it is small.
+    """Scores pairs of tracklets with a trained network, on the CPU: it is small.
 
     Args:
         network: The network.
@@ -94,7 +95,7 @@ class AFLinkScorer:
         """Read a network that `training.linker` wrote.
 
         Raises:
-            WeightsUnavailable: There is no such file, or it holds something else.
+            WeightsUnavailable: The file does not exist, or is not such a network.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -111,10 +112,10 @@ class AFLinkScorer:
         return cls(network)
 
     def __call__(self, pairs: Sequence[tuple[Tracklet, Tracklet]]) -> NDArray[np.float64]:
-        """Return how likely each pair is the same person.
+        """Return the probability that each pair is the same person.
 
         Args:
-            pairs: An ended piece and one that begins later.
+            pairs: An earlier tracklet and one that begins later.
 
         Returns:
             `(n,)` float64 in [0, 1].
@@ -128,15 +129,15 @@ class AFLinkScorer:
 
 
 def encode(before: Tracklet, after: Tracklet, shape: Shape) -> FloatArray:
-    """Return what the network sees of a pair.
+    """Return the network's input for a pair.
 
     Args:
-        before: The piece that ended.
-        after: The one that begins later.
-        shape: How it is sampled.
+        before: The earlier tracklet.
+        after: The later tracklet.
+        shape: The sampling.
 
     Returns:
-        `(2, points, 4)` float32: the end of the one and the beginning of the other, in the order of time, with the
+        `(2, points, 4)` float32: the end of the first and the beginning of the second, in the order of time, with the
         end of the first at the origin and its height as the unit of length.
     """
     end, begin = before.times[-1], after.times[0]
@@ -150,8 +151,8 @@ def encode(before: Tracklet, after: Tracklet, shape: Shape) -> FloatArray:
     return coordinates.reshape(2, shape.points, COORDINATES).astype(np.float32)
 
 
-def _sampled(piece: Tracklet, times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return time, centre and height at some times."""
-    boxes = piece.boxes.astype(np.float64)
-    left, top, right, bottom = (np.interp(times, piece.times, edge) for edge in boxes.T)
+def _sampled(tracklet: Tracklet, times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `(n, 4)` time, centre x and y, and height of a tracklet at `(n,)` times."""
+    boxes = tracklet.boxes.astype(np.float64)
+    left, top, right, bottom = (np.interp(times, tracklet.times, edge) for edge in boxes.T)
     return np.stack([times, (left + right) / 2, (top + bottom) / 2, np.maximum(bottom - top, 1.0)], axis=1)

@@ -1,8 +1,8 @@
-"""The gaps of identities filled and their boxes smoothed, once the end of a file is known.
+"""Fills the gaps of identities and smooths their boxes, over a whole file.
 
 Reference: Du et al., "StrongSORT: Make DeepSORT Great Again", IEEE Transactions on Multimedia, 2023, whose
-Gaussian-smoothed interpolation fits a process to each track; here lines are fitted with Gaussian weights around each
-box, which leaves a constant speed as it is at any frame rate.
+Gaussian-smoothed interpolation fits a Gaussian process to each track; here lines are fitted with Gaussian weights
+around each box, which does not change a constant speed at any frame rate.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from motserve.postprocessing.rows import Rows
 from motserve.tracking.time import TOLERANCE_S
 from motserve.types import INTERPOLATED, NO_DETECTION, FloatArray, TrackedFrame
 
-_REACH = 4.0  # deviations of a Gaussian beyond which nothing counts
+_CUTOFF = 4.0  # standard deviations beyond which Gaussian weights are taken as 0
 
 
 def fill_gaps(frames: Sequence[TrackedFrame], config: InterpolationConfig) -> list[TrackedFrame]:
@@ -26,12 +26,12 @@ def fill_gaps(frames: Sequence[TrackedFrame], config: InterpolationConfig) -> li
 
     Args:
         frames: Every frame of a video, in order.
-        config: How long a gap may be, and how much is smoothed.
+        config: Longest gap, and amount of smoothing.
 
     Returns:
-        The frames, with rows more where somebody was missing between two sightings: on a straight line in time, with
-        the lesser confidence of both and the `INTERPOLATED` row of detection. They replace predicted ones. Rows are
-        in the order of their IDs.
+        The frames, with additional rows where an identity was missing between two detections: on a straight line in
+        time, with the lower confidence of both and `INTERPOLATED` as row of the detection. They replace predicted
+        rows. Rows are in the order of their IDs.
     """
     if not frames:
         return []
@@ -39,16 +39,16 @@ def fill_gaps(frames: Sequence[TrackedFrame], config: InterpolationConfig) -> li
     times = np.array([frame.timestamp for frame in frames])
     predicted = rows.take(np.flatnonzero(rows.detections == NO_DETECTION))
     rows = rows.take(np.flatnonzero(rows.detections != NO_DETECTION))
-    rows = rows.joined(_missing(rows, times, config.max_gap_s)).sorted()
+    rows = rows.concatenated(_missing(rows, times, config.max_gap_s)).sorted()
     if config.smoothing_s:
         rows = replace(rows, boxes=_smoothed(rows, times, config.smoothing_s))
-    there, filled = (one.identities * len(frames) + one.frames for one in (predicted, rows))
-    rows = rows.joined(predicted.take(np.flatnonzero(~np.isin(there, filled))))
+    predicted_keys, filled_keys = (item.identities * len(frames) + item.frames for item in (predicted, rows))
+    rows = rows.concatenated(predicted.take(np.flatnonzero(~np.isin(predicted_keys, filled_keys))))
     return rows.split(frames)
 
 
 def _missing(rows: Rows, times: NDArray[np.float64], max_gap_s: float) -> Rows:
-    """Return the rows between two sightings of an identity."""
+    """Return the interpolated rows between two detections of an identity."""
     before, after = rows.frames[:-1], rows.frames[1:]
     same = rows.identities[1:] == rows.identities[:-1]
     starts = np.flatnonzero(same & (after - before > 1) & (times[after] - times[before] <= max_gap_s + TOLERANCE_S))
@@ -69,25 +69,27 @@ def _missing(rows: Rows, times: NDArray[np.float64], max_gap_s: float) -> Rows:
 
 
 def _smoothed(rows: Rows, times: NDArray[np.float64], smoothing_s: float) -> FloatArray:
-    """Return boxes on lines that are fitted around each with Gaussian weights, each stretch without a gap by itself."""
+    """Return boxes on lines fitted around each box with Gaussian weights; segments between gaps are independent."""
     boxes: FloatArray = rows.boxes.copy()
     breaks = np.flatnonzero((np.diff(rows.frames) != 1) | (np.diff(rows.identities) != 0)) + 1
     for stretch in np.split(np.arange(len(rows.frames)), breaks):
-        path, when = rows.boxes[stretch].astype(np.float64), times[rows.frames[stretch]]
-        smooth = _local_lines(path, when, smoothing_s)
-        whole = (smooth[:, 2:] > smooth[:, :2]).all(axis=1)  # a line may run below nothing where sizes jump
-        boxes[stretch[whole]] = smooth[whole]
+        segment, segment_times = rows.boxes[stretch].astype(np.float64), times[rows.frames[stretch]]
+        smooth = _local_lines(segment, segment_times, smoothing_s)
+        valid = (smooth[:, 2:] > smooth[:, :2]).all(axis=1)  # a line may give a negative size where sizes jump
+        boxes[stretch[valid]] = smooth[valid]
     return boxes
 
 
-def _local_lines(path: NDArray[np.float64], when: NDArray[np.float64], deviation: float) -> NDArray[np.float64]:
-    """Fit a line around each point, nearer ones counting more, and return its value there."""
-    count = len(path)
+def _local_lines(
+    segment: NDArray[np.float64], segment_times: NDArray[np.float64], deviation: float
+) -> NDArray[np.float64]:
+    """Fit a line around each point, with Gaussian weights in time, and return its value there."""
+    count = len(segment)
     weight, first, second = np.ones(count), np.zeros(count), np.zeros(count)
-    value, moment = path.copy(), np.zeros_like(path)
+    value, moment = segment.copy(), np.zeros_like(segment)
     for offset in range(1, count):
-        span = when[offset:] - when[:-offset]
-        if span.min() > _REACH * deviation:
+        span = segment_times[offset:] - segment_times[:-offset]
+        if span.min() > _CUTOFF * deviation:
             break
         near = np.exp(-0.5 * np.square(span / deviation))
         for target, source, distance in (
@@ -97,8 +99,8 @@ def _local_lines(path: NDArray[np.float64], when: NDArray[np.float64], deviation
             weight[target] += near
             first[target] += near * distance
             second[target] += near * distance**2
-            value[target] += near[:, None] * path[source]
-            moment[target] += (near * distance)[:, None] * path[source]
+            value[target] += near[:, None] * segment[source]
+            moment[target] += (near * distance)[:, None] * segment[source]
     determinant = weight * second - first**2
     lines = (second[:, None] * value - first[:, None] * moment) / np.where(determinant > 0, determinant, 1)[:, None]
-    return np.asarray(np.where((determinant > 0)[:, None], lines, path))
+    return np.asarray(np.where((determinant > 0)[:, None], lines, segment))

@@ -1,4 +1,4 @@
-"""All that a configuration asks to be done with the tracks of a whole file."""
+"""Runs the configured postprocessing on the tracks of a whole file."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _BUNDLED: Final = "bundled"
 
 
 class PostProcessor:
-    """Joins identities, by looks and by motion, then fills their gaps and smooths their boxes, each where configured.
+    """Links identities by appearance and by motion, then fills gaps and smooths boxes; each step where configured.
 
     Args:
         config: `regrouping`, `linking`, `interpolation` and, for the first, `reid` are used.
 
     Attributes:
-        weights: What judges joints, as `Weights.describe` says it, by role; empty where nothing is joined.
+        weights: Description of the weights of linking by role, from `Weights.describe`; empty without linking.
 
     Raises:
-        WeightsUnavailable: The weights that judge joints cannot be read.
+        WeightsUnavailable: The weights of linking cannot be read.
     """
 
     def __init__(self, config: Config) -> None:
@@ -37,7 +37,7 @@ class PostProcessor:
         self._score: Score | None = None
         self.weights: dict[str, dict[str, str]] = {}
         if config.linking is not None:
-            # torch takes seconds to import, and who joins nothing needs none
+            # torch takes seconds to import and is needed for linking only
             from motserve.postprocessing.aflink import AFLinkScorer
 
             name = config.linking.weights
@@ -47,14 +47,14 @@ class PostProcessor:
             self.weights["linking"] = Weights(name, path, checksum(path), fallback="").describe()
 
     def __bool__(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether any step is configured."""
         return any(part is not None for part in (self._regrouping, self._linking, self._interpolation))
 
-    def book(self, picture: tuple[int, int] | None = None) -> EmbeddingHistory | None:
-        """Return what is to gather the looks of a video while it is tracked; None where they are not needed.
+    def new_history(self, picture: tuple[int, int] | None = None) -> EmbeddingHistory | None:
+        """Return an empty history that collects the embeddings of a video during tracking; None if it is not needed.
 
         Args:
-            picture: Width and height of the video in pixels, where they are known.
+            picture: Width and height of the video in pixels, None where they are not known.
         """
         return (
             EmbeddingHistory(self._regrouping.num_embeddings, picture)
@@ -62,16 +62,16 @@ class PostProcessor:
             else None
         )
 
-    def __call__(self, frames: Sequence[TrackedFrame], book: EmbeddingHistory | None = None) -> list[TrackedFrame]:
-        """Return the finished frames.
+    def __call__(self, frames: Sequence[TrackedFrame], history: EmbeddingHistory | None = None) -> list[TrackedFrame]:
+        """Return the postprocessed frames.
 
         Args:
             frames: Every frame of a video, in order.
-            book: The looks that were gathered.
+            history: The embeddings collected during tracking.
         """
         finished = list(frames)
-        if self._regrouping is not None and book is not None:
-            finished = regroup(finished, book.looks(), self._regrouping, self._reid, book.picture)
+        if self._regrouping is not None and history is not None:
+            finished = regroup(finished, history.embeddings(), self._regrouping, self._reid, history.picture)
         if self._linking is not None and self._score is not None:
             finished = link_identities(finished, self._linking, self._score)
         if self._interpolation is not None:

@@ -15,9 +15,9 @@ class Rows:
     """Every row of a video, sorted by identity and frame.
 
     Attributes:
-        frames: `(n,)` int64, place of the frame among the frames.
+        frames: `(n,)` int64, index of the frame in the sequence of frames.
         identities: `(n,)` int64.
-        ids: `(n,)` int64, and so on as in `Tracks`.
+        ids: `(n,)` int64; this and the following columns are as in `Tracks`.
     """
 
     frames: IntArray
@@ -33,13 +33,13 @@ class Rows:
         """Return the rows of all frames."""
         tracks = [frame.tracks for frame in frames]
         rows = cls(
-            np.repeat(np.arange(len(frames)), [len(one) for one in tracks]),
+            np.repeat(np.arange(len(frames)), [len(item) for item in tracks]),
             np.concatenate([np.empty(0, np.int64), *(frame.identities for frame in frames)]),
-            np.concatenate([np.empty(0, np.int64), *(one.ids for one in tracks)]),
-            np.concatenate([np.empty((0, 4), np.float32), *(one.boxes for one in tracks)]),
-            np.concatenate([np.empty(0, np.float32), *(one.scores for one in tracks)]),
-            np.concatenate([np.empty(0, np.int64), *(one.classes for one in tracks)]),
-            np.concatenate([np.empty(0, np.int64), *(one.detections for one in tracks)]),
+            np.concatenate([np.empty(0, np.int64), *(item.ids for item in tracks)]),
+            np.concatenate([np.empty((0, 4), np.float32), *(item.boxes for item in tracks)]),
+            np.concatenate([np.empty(0, np.float32), *(item.scores for item in tracks)]),
+            np.concatenate([np.empty(0, np.int64), *(item.classes for item in tracks)]),
+            np.concatenate([np.empty(0, np.int64), *(item.detections for item in tracks)]),
         )
         return rows.sorted()
 
@@ -51,23 +51,26 @@ class Rows:
         """Return some of the rows."""
         return Rows(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
-    def joined(self, other: Rows) -> Rows:
-        """Return these rows and others behind them."""
+    def concatenated(self, other: Rows) -> Rows:
+        """Return these rows followed by others."""
         return Rows(
             *(np.concatenate([getattr(self, name), getattr(other, name)]) for name in self.__dataclass_fields__)
         )
 
     def split(self, frames: Sequence[TrackedFrame]) -> list[TrackedFrame]:
-        """Return the frames with these rows in them, in the order of their IDs."""
+        """Return the frames with these rows, in the order of their IDs."""
         order = np.lexsort((self.ids, self.frames))
         ends = np.searchsorted(self.frames[order], np.arange(1, len(frames)))
-        return [self._frame(frame, part) for frame, part in zip(frames, np.split(order, ends), strict=True)]
+        return [
+            self._frame(frame, rows_of_frame)
+            for frame, rows_of_frame in zip(frames, np.split(order, ends), strict=True)
+        ]
 
-    def _frame(self, frame: TrackedFrame, part: IntArray) -> TrackedFrame:
-        mine = self.take(part)
-        tracks = Tracks(mine.ids, mine.boxes, mine.scores, mine.classes, mine.detections)
-        identities = dict(zip(mine.ids.tolist(), mine.identities.tolist(), strict=True))
+    def _frame(self, frame: TrackedFrame, rows_of_frame: IntArray) -> TrackedFrame:
+        rows = self.take(rows_of_frame)
+        tracks = Tracks(rows.ids, rows.boxes, rows.scores, rows.classes, rows.detections)
+        identities = dict(zip(rows.ids.tolist(), rows.identities.tolist(), strict=True))
         links = tuple(
             replace(link, identity=identities[link.track]) for link in frame.links if link.track in identities
         )
-        return TrackedFrame(frame.index, frame.timestamp, tracks, mine.identities, links)
+        return TrackedFrame(frame.index, frame.timestamp, tracks, rows.identities, links)

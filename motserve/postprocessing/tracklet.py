@@ -1,4 +1,4 @@
-"""A piece of somebody's way."""
+"""A segment of the track of one person."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from motserve.types import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class Tracklet:
-    """A track, or as much of it as was seen.
+    """The boxes of a track between its first and last detection.
 
     Attributes:
         times: `(n,)` float64, rising, in seconds.

@@ -1,4 +1,4 @@
-"""Person re-identification: embedders, the gallery of remembered people, and the linker of identities."""
+"""Person re-identification: embedders, the gallery of embeddings, and the identity linker."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def build_embedder(config: ReIDConfig, weights: Weights) -> CropEmbedder:
     does not load torch.
 
     Raises:
-        InvalidConfig: The device does not exist, or the network has no such feature or crop size.
-        WeightsUnavailable: The file is no embedder.
+        InvalidConfig: The device does not exist, or the network does not support the feature or crop size.
+        WeightsUnavailable: The file is not an embedder.
     """
     if weights.path.suffix == ".onnx":
         from motserve.reid.onnx_embedder import OnnxEmbedder

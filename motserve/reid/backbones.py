@@ -1,4 +1,4 @@
-"""The trunks that an embedder can stand on, by name, and how published weights become theirs."""
+"""The backbones of embedders by name, and how published weights are converted for them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from motserve.reid.osnet import WIDTHS, OSNetTrunk, bare_state
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """One trunk.
+    """One backbone.
 
     Attributes:
         channels: Channels of its feature maps.
-        build: Makes it, untrained, for pictures of a height and a width in pixels; it answers
-            `(n, channels, rows, columns)` for `(n, 3, height, width)`.
-        translate: Turns a published state dict into the trunk's; what belongs to the classifier is left out.
-        mark: The tensor by which a published state dict is known: the first of its lengths is `channels`; None where
-            nobody published any.
+        build: Builds the untrained network for pictures of a height and a width in pixels; it maps
+            `(n, 3, height, width)` to `(n, channels, rows, columns)`.
+        translate: Converts a published state dict to that of the backbone; the classifier's tensors are dropped.
+        mark: Name of the tensor that identifies a published state dict: its first length is `channels`; None without
+            published weights.
     """
 
     channels: int
@@ -34,8 +34,8 @@ class Backbone:
     mark: str | None
 
 
-def tell_backbone(state: Mapping[str, Any]) -> str | None:
-    """Return the name of the backbone whose published weights a state dict holds; None where it is none of them.
+def identify_backbone(state: Mapping[str, Any]) -> str | None:
+    """Return the name of the backbone whose published weights a state dict holds; None if there is no such backbone.
 
     Args:
         state: A state dict of torchvision or torchreid, bare.
@@ -66,8 +66,8 @@ def _features(name: str, *_: int) -> nn.Module:
 
 
 def _from_features(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    kept = {name: value for name, value in state.items() if not name.startswith("classifier.")}
-    return {name.removeprefix("features."): value for name, value in kept.items()}
+    features = {name: value for name, value in state.items() if not name.startswith("classifier.")}
+    return {name.removeprefix("features."): value for name, value in features.items()}
 
 
 def _of_any_size(trunk: Callable[[str], nn.Module], name: str, *_: int) -> nn.Module:
@@ -101,4 +101,4 @@ BACKBONES: Final[Mapping[str, Backbone]] = {
         for name in striped.WIDTHS
     },
 }
-"""Trunks by name. Those of torchvision bear its names, those of OSNet the paper's."""
+"""Backbones by name: torchvision's names for its networks, the paper's for OSNet."""

@@ -1,4 +1,4 @@
-"""Cuts people out of frames at the size the embedder takes, so that only small pictures travel on."""
+"""Cuts people out of frames at the embedder's input size, so that only small pictures are transferred."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from motserve.config import TrustConfig
 from motserve.types import BoolArray, FloatArray, Image, IntArray, Tracks
 
-_LEAST_AREA = 1e-6  # square pixels; a box without area is covered wholly or not at all
+_MIN_AREA = 1e-6  # square pixels; keeps the covered share of a box without area finite
 
 
 def cut_crops(image: Image, boxes: FloatArray, height: int, width: int) -> NDArray[np.uint8]:
@@ -55,26 +55,29 @@ def overlap_share(boxes: FloatArray) -> FloatArray:
 
 
 def covered_shares(boxes: FloatArray) -> FloatArray:
-    """Return `(n, n)` float32, what share of the area of the first of two of `(n, 4)` boxes the second one covers.
+    """Return `(n, n)` float32: element `[i, j]` is the share of the area of box `i` that box `j` covers.
 
     The diagonal is 0.
+
+    Args:
+        boxes: `(n, 4)` float32, xyxy.
     """
     low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
     shared = np.prod(np.maximum(high - low, 0), axis=2)
     np.fill_diagonal(shared, 0)
-    areas = np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), _LEAST_AREA)
+    areas = np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), _MIN_AREA)
     shares: FloatArray = shared / areas[:, None]
     return shares
 
 
 def trusted(tracks: Tracks, config: TrustConfig, size: tuple[int, int] | None) -> BoolArray:
-    """Tell whose crops are good enough to tell who they are.
+    """Tell which tracks have a crop that is good enough for re-identification.
 
     Args:
         tracks: The tracks of a frame.
-        config: What a good crop is.
-        size: Width and height of the picture in pixels; None to take no box for cut off.
+        config: Conditions of a good crop.
+        size: Width and height of the picture in pixels; None to treat no box as cut off by the border.
 
     Returns:
         `(n,)` bool.
@@ -87,12 +90,12 @@ def trusted(tracks: Tracks, config: TrustConfig, size: tuple[int, int] | None) -
 
 
 def at_border(boxes: FloatArray, size: tuple[int, int] | None, share: float) -> BoolArray:
-    """Tell which boxes come to the border of a picture.
+    """Tell which boxes reach the border of a picture.
 
     Args:
         boxes: `(n, 4)` float32, xyxy in pixels.
         size: Width and height of the picture in pixels; None for a picture without border.
-        share: How near counts, as a share of the picture's width or height.
+        share: Width of the border as a share of the picture's width or height.
 
     Returns:
         `(n,)` bool.

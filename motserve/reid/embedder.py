@@ -1,4 +1,4 @@
-"""What all embedders here have in common: they know the size of their crops, so they can cut them themselves."""
+"""Base class of the embedders: they know their crop size, so they can cut crops themselves."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from motserve.types import FloatArray, Image
 
 
 class CropEmbedder(ReIDBase):
-    """An embedder that also takes a picture and boxes in it, and says where it runs."""
+    """An embedder that can also embed boxes of a picture, and that tells its device."""
 
     @property
     @abstractmethod
     def crop_size(self) -> tuple[int, int]:
-        """Height and width in pixels of the crops that the network looks at."""
+        """Height and width in pixels of the network's input."""
 
     @property
     @abstractmethod
@@ -23,7 +23,7 @@ class CropEmbedder(ReIDBase):
         """Where the network runs, such as `cpu` or `cuda:0`."""
 
     def embed_boxes(self, image: Image, boxes: FloatArray) -> FloatArray:
-        """Embed what is in boxes of a picture.
+        """Embed boxes of a picture.
 
         Args:
             image: `(H, W, 3)` uint8 BGR.

@@ -1,4 +1,4 @@
-"""Everyone who is present in a video or remembered: one row each, in arrays."""
+"""The identities that are present in a video or remembered: one row each, in arrays."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ NO_TRACK: Final = 0
 """Track IDs start at 1."""
 
 UNDECIDED: Final = 0
-"""Stands for the identity of somebody of whom it is not known yet whether they were here before."""
+"""Stands for the identity of a person who may be a returning one and is not decided yet."""
 
 Seconds = NDArray[np.float64]
 
-_LEAST_HEIGHT = 1.0  # pixels; a box without height is at a distance all the same
+_MIN_HEIGHT = 1.0  # pixels; keeps the distance to a box without height finite
 
 
 @dataclass(frozen=True, slots=True)
-class People:
-    """Columns of equal length.
+class IdentityTable:
+    """One row for each identity; columns of equal length.
 
     Attributes:
-        key: `(n,)` int64, from 1, never given again.
+        key: `(n,)` int64, from 1, never reused.
         identity: `(n,)` int64, `UNDECIDED` for some.
-        track: `(n,)` int64, track that holds the identity now.
-        previous_track: `(n,)` int64, track that held it before the last link, or `NO_TRACK`; it takes the identity back if the
-            tracker finds it again.
+        track: `(n,)` int64, track that has the identity now.
+        previous_track: `(n,)` int64, track that had it before the last link, or `NO_TRACK`; it takes the identity
+            back if the tracker finds it again.
         born_at: `(n,)` float64, time in seconds at which the present track began.
-        born_box: `(n, 4)` float32, where; xyxy in pixels.
-        seen_at: `(n,)` float64, time in seconds at which they were seen last.
-        box: `(n, 4)` float32, where; xyxy in pixels.
+        born_box: `(n, 4)` float32, its first box; xyxy in pixels.
+        seen_at: `(n,)` float64, time in seconds of the last detection.
+        box: `(n, 4)` float32, the last box; xyxy in pixels.
         last_embedded_at: `(n,)` float64, time in seconds of the last embedding, -inf without one.
-        looks: `(n,)` int64, embeddings of the present track.
-        hidden: `(n,)` bool, whether they could not be seen well since the last embedding: it may be somebody else now.
-        suspect: `(n,)` bool, whether the last embedding was far from all that is remembered.
+        num_embeddings: `(n,)` int64, embeddings of the present track.
+        occluded: `(n,)` bool, whether a crop was not trusted since the last embedding: the track may have switched to
+            another person.
+        suspect: `(n,)` bool, whether the last embedding was far from all stored ones.
     """
 
     key: IntArray
@@ -52,24 +53,24 @@ class People:
     seen_at: Seconds
     box: FloatArray
     last_embedded_at: Seconds
-    looks: IntArray
-    hidden: BoolArray
+    num_embeddings: IntArray
+    occluded: BoolArray
     suspect: BoolArray
 
     def __len__(self) -> int:
         return len(self.key)
 
     @classmethod
-    def nobody(cls) -> People:
-        """Return no rows."""
-        return cls.born(0, np.empty(0, np.int64), np.empty((0, 4), np.float32), 0.0)
+    def empty(cls) -> IdentityTable:
+        """Return a table without rows."""
+        return cls.for_tracks(0, np.empty(0, np.int64), np.empty((0, 4), np.float32), 0.0)
 
     @classmethod
-    def born(cls, first_key: int, tracks: IntArray, boxes: FloatArray, timestamp: float) -> People:
-        """Return rows for tracks that begin.
+    def for_tracks(cls, first_key: int, tracks: IntArray, boxes: FloatArray, timestamp: float) -> IdentityTable:
+        """Return rows for new tracks.
 
         Args:
-            first_key: Key of the first; the others follow.
+            first_key: Key of the first row; the others follow.
             tracks: `(n,)` int64 track IDs.
             boxes: `(n, 4)` float32, xyxy in pixels.
             timestamp: Now, in seconds.
@@ -87,19 +88,19 @@ class People:
             seen_at=now.copy(),
             box=boxes.copy(),
             last_embedded_at=np.full(n, -np.inf),
-            looks=none.copy(),
-            hidden=np.zeros(n, np.bool_),
+            num_embeddings=none.copy(),
+            occluded=np.zeros(n, np.bool_),
             suspect=np.zeros(n, np.bool_),
         )
 
     @classmethod
-    def restored(cls, state: Mapping[str, NDArray[Any]]) -> People:
-        """Return the rows that `to_arrays` was called on.
+    def from_arrays(cls, state: Mapping[str, NDArray[Any]]) -> IdentityTable:
+        """Return the table whose `to_arrays` returned the arrays.
 
         Raises:
             ValueError: A column is missing or has another shape or type.
         """
-        model = cls.nobody()
+        model = cls.empty()
         n = len(state.get("key", ()))
         columns = {field.name: getattr(model, field.name) for field in fields(cls)}
         return cls(
@@ -110,16 +111,16 @@ class People:
         """Return copies of the columns by name."""
         return {field.name: getattr(self, field.name).copy() for field in fields(self)}
 
-    def joined(self, others: People) -> People:
-        """Return these rows and then others."""
-        return People(*(np.concatenate([getattr(self, f.name), getattr(others, f.name)]) for f in fields(self)))
+    def concatenated(self, other: IdentityTable) -> IdentityTable:
+        """Return these rows followed by those of another table."""
+        return IdentityTable(*(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
 
-    def part(self, rows: BoolArray) -> People:
+    def select(self, rows: BoolArray) -> IdentityTable:
         """Return the rows that are marked."""
-        return People(*(getattr(self, f.name)[rows] for f in fields(self)))
+        return IdentityTable(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     def rows_of(self, tracks: IntArray) -> IntArray:
-        """Return `(n,)` the row of the person who holds each track, -1 for tracks not known."""
+        """Return `(n,)` the row that has each track, -1 for tracks that are not known."""
         if not len(self):
             return np.full(len(tracks), -1)
         order = np.argsort(self.track)
@@ -131,15 +132,17 @@ class People:
 def within_gate(
     before: FloatArray, left_at: Seconds, after: FloatArray, came_at: Seconds, slack: float, speed: float
 ) -> BoolArray:
-    """Tell who can have come from one place to the other in the time between; nobody came before they were gone.
+    """Tell which pairs are within the motion gate: the person can have moved between the boxes in the time between.
+
+    A pair whose second box is not later than the first is outside the gate.
 
     Args:
-        before: `(..., 4)` float32, xyxy in pixels, where somebody was seen last.
-        left_at: `(...)` float64, when, in seconds.
-        after: `(..., 4)` float32, where somebody appeared. Shapes are broadcast.
-        came_at: `(...)` float64, when, in seconds.
-        slack: Distance in body heights that takes no time.
-        speed: Body heights per second beyond it.
+        before: `(..., 4)` float32, xyxy in pixels, last box of a person who left.
+        left_at: `(...)` float64, its time in seconds.
+        after: `(..., 4)` float32, first box of a person who appeared. Shapes are broadcast.
+        came_at: `(...)` float64, its time in seconds.
+        slack: Distance in body heights that is always allowed.
+        speed: Body heights per second that are allowed beyond it.
 
     Returns:
         `(...)` bool.
@@ -149,8 +152,8 @@ def within_gate(
 
 
 def distance_in_heights(boxes: FloatArray, others: FloatArray) -> FloatArray:
-    """Return `(...)` float32, distances between centres of `(..., 4)` boxes in mean heights of both; broadcast."""
+    """Return `(...)` float32 distances between the centres of `(..., 4)` boxes in mean heights of both; broadcast."""
     centre, other = ((b[..., :2] + b[..., 2:]) / 2 for b in (boxes, others))
     height, other_height = (b[..., 3] - b[..., 1] for b in (boxes, others))
-    moved = np.linalg.norm(centre - other, axis=-1)
-    return np.asarray(moved / np.maximum((height + other_height) / 2, _LEAST_HEIGHT), np.float32)
+    distance = np.linalg.norm(centre - other, axis=-1)
+    return np.asarray(distance / np.maximum((height + other_height) / 2, _MIN_HEIGHT), np.float32)

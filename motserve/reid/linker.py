@@ -1,11 +1,11 @@
-"""Maps a tracker's track IDs to identities that last: who comes back gets the old identity.
+"""Maps a tracker's track IDs to lasting identities: a returning person gets the previous identity.
 
-A returning person is recognised where appearance and motion agree: their looks are near to those remembered of an
-identity, and nearer than to those of anybody in the picture; they can have come from where it was last seen in the
-time since; and nobody was seen with it meanwhile. In doubt, motion wins and a new identity is given.
+A track is linked to an identity where appearance and motion agree: its embeddings are near to those stored of the
+identity, and nearer than to those of any person in the picture; its first box is within the motion gate of the
+identity's last box; and no other track has the identity. In doubt, motion wins and a new identity is given.
 
-People enter cut off by the border of the picture or half hidden, so the first look at them tells least. A track that
-may be a return stays undecided until a few good looks agree, or a time is over.
+People enter cut off by the border of the picture or partly occluded, so the first embedding is the least reliable. A
+track that may be a return stays undecided until a few good embeddings agree, or a time is over.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from motserve.base import State, load_array, merge_states, substate
 from motserve.config import ReIDConfig
 from motserve.reid.crops import at_border, trusted
 from motserve.reid.gallery import Gallery
-from motserve.reid.identity_table import NO_TRACK, UNDECIDED, People, distance_in_heights, within_gate
+from motserve.reid.identity_table import NO_TRACK, UNDECIDED, IdentityTable, distance_in_heights, within_gate
 from motserve.tracking.time import TOLERANCE_S
 from motserve.types import BoolArray, FloatArray, IntArray, Link, Tracks
 
-_MOST_GROWTHS = 64  # of an interval, by which it has reached its longest
+_MAX_GROWTHS = 64  # growth steps after which every refresh interval is at its maximum
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Who an undecided person is.
+    """The decided identity of an undecided person.
 
     Attributes:
-        provisional: The number below 0 that stood in place of the identity.
+        provisional: The provisional identity, below 0, that it replaces.
         identity: The identity.
-        link: Why it is that of somebody who had been away; None for somebody new.
+        link: Why it is the identity of a returning person; None for a new person.
     """
 
     provisional: int
@@ -45,22 +45,22 @@ class Decision:
 
 
 class IdentityLinker:
-    """Identities of one video. For each frame call `plan`, embed the rows it names, then call `link`.
+    """Identities of one video. For each frame call `plan`, embed the rows it returns, then call `link`.
 
     Args:
-        config: Policy, distance, gates and memory.
-        size: Width and height of the pictures in pixels; None to take no box for cut off.
+        config: Policy, distances, motion gate and gallery.
+        size: Width and height of the pictures in pixels; None to treat no box as cut off by the border.
     """
 
     def __init__(self, config: ReIDConfig, size: tuple[int, int] | None = None) -> None:
         self._config = config
         self._size = size
-        self._people = People.nobody()
+        self._table = IdentityTable.empty()
         self._gallery = Gallery(config.gallery.size)
         self._next_key = self._next_identity = 1
         self._decisions: list[Decision] = []
         self.links = 0
-        """How many returning people were given their old identity."""
+        """How many returning people were given their previous identity."""
 
     @property
     def identities(self) -> int:
@@ -68,10 +68,10 @@ class IdentityLinker:
         return self._next_identity - 1
 
     def plan(self, tracks: Tracks, timestamp: float) -> IntArray:
-        """Say which rows of a frame need an embedding, because it can change an answer.
+        """Return which rows of a frame need an embedding, because it can change the result.
 
-        A track that begins is embedded a few times where somebody who is away could have come there. Everybody else is
-        embedded now and then, ever more rarely: people who may leave have to be remembered first.
+        A new track is embedded a few times if it is within the motion gate of an absent person. Other tracks are
+        embedded at growing intervals, so that people are remembered before they leave.
 
         Args:
             tracks: The frame's tracks.
@@ -88,51 +88,51 @@ class IdentityLinker:
             return measured[self.plan(tracks.part(measured), timestamp)]
         if config.policy == "always":
             return np.arange(len(tracks))
-        rows = self._people.rows_of(tracks.ids)
+        rows = self._table.rows_of(tracks.ids)
         known = rows >= 0
-        wanted = np.zeros(len(tracks), np.bool_)
-        wanted[known] = self._is_due(rows[known], timestamp)
-        births = ~known & ~np.isin(tracks.ids, self._people.previous_track)
+        to_embed = np.zeros(len(tracks), np.bool_)
+        to_embed[known] = self._is_due(rows[known], timestamp)
+        births = ~known & ~np.isin(tracks.ids, self._table.previous_track)
         if config.policy == "interval":
-            wanted[births] = True
+            to_embed[births] = True
         elif births.any():
             now = np.full(np.count_nonzero(births), timestamp)
-            wanted[births] = self._reach(tracks.boxes[births], now, self._remembered(timestamp, rows)).any(axis=1)
-        if not wanted.any():  # what follows compares all boxes with all
+            to_embed[births] = self._within_gate(tracks.boxes[births], now, self._absent(timestamp, rows)).any(axis=1)
+        if not to_embed.any():  # `trusted` compares every pair of boxes
             return np.empty(0, np.int64)
-        return np.flatnonzero(wanted & trusted(tracks, config.trust, self._size))
+        return np.flatnonzero(to_embed & trusted(tracks, config.trust, self._size))
 
     def link(self, tracks: Tracks, timestamp: float, embedded: IntArray, embeddings: FloatArray) -> IntArray:
-        """Give every row of a frame its identity and remember the embeddings.
+        """Give every row of a frame its identity and store the embeddings.
 
         Args:
             tracks: The frame's tracks.
             timestamp: Presentation time in seconds.
-            embedded: `(k,)` rows that `plan` named.
+            embedded: `(k,)` rows that `plan` returned.
             embeddings: `(k, d)` float32, unit length, for those rows.
 
         Returns:
-            `(n,)` int64 identities, unique in the frame; 0 for a predicted box whose identity somebody else holds now;
-            below 0 for somebody undecided, of whom a decision will tell.
+            `(n,)` int64 identities, unique in the frame; 0 for a predicted box whose identity another track has now;
+            below 0 for an undecided person, whom a later decision resolves.
         """
         measured = tracks.measured
         if measured.all():
             return self._link(tracks, timestamp, embedded, embeddings)
-        # a predicted box says nothing of anybody: it neither holds its identity nor takes part in linking
+        # a predicted box is no evidence: it neither keeps its identity from others nor takes part in linking
         rows = np.flatnonzero(measured)
         identities = np.zeros(len(tracks), np.int64)
-        seen = tracks.part(rows)
-        identities[rows] = self._link(seen, timestamp, np.searchsorted(rows, embedded), embeddings)
+        measured_tracks = tracks.part(rows)
+        identities[rows] = self._link(measured_tracks, timestamp, np.searchsorted(rows, embedded), embeddings)
         identities[~measured] = self._identities_of(tracks.ids[~measured])
         return identities
 
     def decisions(self) -> list[Decision]:
-        """Return what was decided since the last call."""
+        """Return the decisions since the last call."""
         decisions, self._decisions = self._decisions, []
         return decisions
 
     def finish(self, timestamp: float) -> None:
-        """Decide about everybody who is undecided: the video has ended.
+        """Decide all undecided identities. Call it at the end of the video.
 
         Args:
             timestamp: Presentation time of the last frame in seconds.
@@ -140,9 +140,9 @@ class IdentityLinker:
         self._decide(timestamp, final=True)
 
     def state_dict(self) -> State:
-        """Return a copy of the whole state, once `decisions` were fetched; `load_state_dict` gives the same future."""
+        """Return a copy of the whole state, after `decisions` was called; `load_state_dict` gives the same future."""
         numbers = np.array([self._next_key, self._next_identity, self.links], np.int64)
-        return merge_states(people=self._people.to_arrays(), gallery=self._gallery.state_dict()) | {"numbers": numbers}
+        return merge_states(table=self._table.to_arrays(), gallery=self._gallery.state_dict()) | {"numbers": numbers}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Replace the state by one that `state_dict` returned.
@@ -150,196 +150,210 @@ class IdentityLinker:
         Raises:
             ValueError: An array is missing or has another shape or type.
         """
-        people, numbers = People.restored(substate(state, "people")), load_array(state, "numbers", np.int64, 3)
+        table, numbers = IdentityTable.from_arrays(substate(state, "table")), load_array(state, "numbers", np.int64, 3)
         self._gallery.load_state_dict(substate(state, "gallery"))
-        if len(self._gallery) != len(people):
-            raise ValueError(f"the state remembers {len(self._gallery)} of {len(people)} people")
-        self._people, self._decisions = people, []
+        if len(self._gallery) != len(table):
+            raise ValueError(f"the state has gallery rows of {len(self._gallery)} of {len(table)} identities")
+        self._table, self._decisions = table, []
         self._next_key, self._next_identity, self.links = numbers.tolist()
 
     def _link(self, tracks: Tracks, timestamp: float, embedded: IntArray, embeddings: FloatArray) -> IntArray:
-        """Give rows that stand on detections their identities; see `link`."""
+        """Give rows with a detection their identities; see `link`."""
         self._return_to_previous(tracks.ids)
-        births = np.flatnonzero(self._people.rows_of(tracks.ids) < 0)
+        births = np.flatnonzero(self._table.rows_of(tracks.ids) < 0)
         if len(births):
-            born = People.born(self._next_key, tracks.ids[births], tracks.boxes[births], timestamp)
-            self._people = self._people.joined(born)
+            new_rows = IdentityTable.for_tracks(self._next_key, tracks.ids[births], tracks.boxes[births], timestamp)
+            self._table = self._table.concatenated(new_rows)
             self._gallery.append_rows(len(births))
             self._next_key += len(births)
-        rows = self._people.rows_of(tracks.ids)
-        self._people.seen_at[rows] = timestamp
-        self._people.box[rows] = tracks.boxes
+        rows = self._table.rows_of(tracks.ids)
+        self._table.seen_at[rows] = timestamp
+        self._table.box[rows] = tracks.boxes
         if self._config.policy != "off":
             good = trusted(tracks, self._config.trust, self._size)
-            self._people.hidden[rows] |= ~good
+            self._table.occluded[rows] |= ~good
             if len(embedded):
-                kept = good[embedded]
-                self._remember(rows[embedded[kept]], embeddings[kept], timestamp)
+                trusted_mask = good[embedded]
+                self._add_embeddings(rows[embedded[trusted_mask]], embeddings[trusted_mask], timestamp)
         self._decide(timestamp)
         identities = self._identities_of(tracks.ids)
         self._forget(timestamp)
         return identities
 
-    def _remember(self, rows: IntArray, embeddings: FloatArray, timestamp: float) -> None:
-        """Add good looks at people to what is remembered of them."""
-        people = self._people
-        people.last_embedded_at[rows] = timestamp
-        people.looks[rows] += 1
-        strange = self._gallery.filled[rows]
-        if strange.any():
-            strange[strange] = self._shows_somebody_else(rows[strange], embeddings[strange])
-        # one such look may be a bad crop; after the second the tracker has taken somebody else for them. Motion wins:
-        # from now on it is this person
-        again = strange & people.suspect[rows]
-        contradicted = np.zeros(len(people), np.bool_)
-        contradicted[rows[again]] = True
+    def _add_embeddings(self, rows: IntArray, embeddings: FloatArray, timestamp: float) -> None:
+        """Add trusted embeddings to the gallery."""
+        table = self._table
+        table.last_embedded_at[rows] = timestamp
+        table.num_embeddings[rows] += 1
+        contradicting = self._gallery.filled[rows]
+        if contradicting.any():
+            contradicting[contradicting] = self._contradicts(rows[contradicting], embeddings[contradicting])
+        # one such embedding may be a bad crop; after a second one the track has switched to another person. Motion
+        # wins: from now on the identity is this person
+        has_switched = contradicting & table.suspect[rows]
+        contradicted = np.zeros(len(table), np.bool_)
+        contradicted[rows[has_switched]] = True
         self._gallery.clear(contradicted)
-        known = ~strange | again
+        known = ~contradicting | has_switched
         self._gallery.add(rows[known], embeddings[known])
-        people.suspect[rows] = people.hidden[rows] = ~known
+        table.suspect[rows] = table.occluded[rows] = ~known
 
-    def _shows_somebody_else(self, rows: IntArray, embeddings: FloatArray) -> BoolArray:
-        """Tell which looks are too far from all that is remembered of the person, or nearer to another."""
-        config, known = self._config, np.flatnonzero(self._known())
+    def _contradicts(self, rows: IntArray, embeddings: FloatArray) -> BoolArray:
+        """Tell which embeddings are too far from all stored ones of the person, or nearer to another person."""
+        config, known = self._config, np.flatnonzero(self._recognisable())
         own = self._gallery.nearest(rows, embeddings)
         others = np.where(known[None] == rows[:, None], np.inf, self._gallery.nearest_of(known, embeddings))
         nearer = others.min(axis=1, initial=np.inf) + config.decision.margin < own
         return np.asarray((own > config.gallery.contradiction) | ((own > config.max_distance) & nearer))
 
     def _identities_of(self, tracks: IntArray) -> IntArray:
-        """Return identities, below 0 for who is undecided, 0 for tracks that hold none."""
-        rows = self._people.rows_of(tracks)
+        """Return identities, below 0 for undecided people, 0 for tracks without one."""
+        rows = self._table.rows_of(tracks)
         identities = np.zeros(len(tracks), np.int64)
-        held = rows >= 0
-        identity, key = self._people.identity[rows[held]], self._people.key[rows[held]]
-        identities[held] = np.where(identity == UNDECIDED, -key, identity)
+        known = rows >= 0
+        identity, key = self._table.identity[rows[known]], self._table.key[rows[known]]
+        identities[known] = np.where(identity == UNDECIDED, -key, identity)
         return identities
 
     def _is_due(self, rows: IntArray, timestamp: float) -> BoolArray:
-        """Tell whose looks are to be taken again."""
-        config, people = self._config, self._people
+        """Tell which rows are due for another embedding."""
+        config, table = self._config, self._table
         growth = config.refresh_growth if config.policy == "on_demand" else 1.0
-        growths = np.minimum(people.looks[rows], _MOST_GROWTHS)
+        growths = np.minimum(table.num_embeddings[rows], _MAX_GROWTHS)
         interval = np.minimum(config.refresh_interval_s * growth**growths, config.refresh_max_s)
-        due = timestamp - np.maximum(people.last_embedded_at[rows], people.born_at[rows]) >= interval - TOLERANCE_S
-        due |= people.hidden[rows]
-        undecided = people.identity[rows] == UNDECIDED
-        again = timestamp - people.last_embedded_at[rows] >= config.decision.interval_s - TOLERANCE_S
-        return np.where(undecided, again & (people.looks[rows] < config.decision.num_embeddings), due)
+        due = timestamp - np.maximum(table.last_embedded_at[rows], table.born_at[rows]) >= interval - TOLERANCE_S
+        due |= table.occluded[rows]
+        undecided = table.identity[rows] == UNDECIDED
+        is_interval_over = timestamp - table.last_embedded_at[rows] >= config.decision.interval_s - TOLERANCE_S
+        return np.where(
+            undecided, is_interval_over & (table.num_embeddings[rows] < config.decision.num_embeddings), due
+        )
 
-    def _known(self) -> BoolArray:
-        """Return `(n,)` whose identity and looks are known."""
-        return np.asarray(self._gallery.filled & (self._people.identity != UNDECIDED))
+    def _recognisable(self) -> BoolArray:
+        """Return `(n,)` which rows have an identity and an embedding."""
+        return np.asarray(self._gallery.filled & (self._table.identity != UNDECIDED))
 
-    def _remembered(self, timestamp: float, present: IntArray) -> IntArray:
-        """Return rows of people with an identity and an embedding who are not among those present."""
-        away = self._known() & (self._people.seen_at < timestamp)
-        away[present[present >= 0]] = False
+    def _absent(self, timestamp: float, present: IntArray) -> IntArray:
+        """Return the rows with an identity and an embedding that are not present."""
+        absent = self._recognisable() & (self._table.seen_at < timestamp)
+        absent[present[present >= 0]] = False
         if not self._config.gate.reentry:
-            away &= ~at_border(self._people.box, self._size, self._config.gate.exit_border)
-        return np.flatnonzero(away)
+            absent &= ~at_border(self._table.box, self._size, self._config.gate.exit_border)
+        return np.flatnonzero(absent)
 
-    def _reach(self, boxes: FloatArray, at: np.ndarray[tuple[int], np.dtype[np.float64]], away: IntArray) -> BoolArray:
-        """Return `(n, a)` who of those away can have come to which box in the time."""
-        people, config = self._people, self._config
-        last, seen_at = people.box[None, away], people.seen_at[None, away]
+    def _within_gate(
+        self, boxes: FloatArray, at: np.ndarray[tuple[int], np.dtype[np.float64]], absent: IntArray
+    ) -> BoolArray:
+        """Return `(n, a)` whether each box is within the motion gate of each absent row."""
+        table, config = self._table, self._config
+        last, seen_at = table.box[None, absent], table.seen_at[None, absent]
         return within_gate(last, seen_at, boxes[:, None], at[:, None], config.gate.slack, config.gate.max_speed)
 
     def _return_to_previous(self, tracks: IntArray) -> None:
-        """Undo links that motion refutes: the tracker found again the track that held the identity before.
+        """Undo links that motion refutes: the tracker found the track again that had the identity before.
 
-        The track that appearance had linked loses the identity and becomes a birth of this frame.
+        The linked track loses the identity and counts as a new track of this frame.
         """
-        people = self._people
-        refuted = np.isin(people.previous_track, tracks) & (people.previous_track != NO_TRACK)
-        people.track[refuted] = people.previous_track[refuted]
-        people.previous_track[refuted] = NO_TRACK
-        people.looks[refuted] = 0
-        self._gallery.clear(refuted)  # some of its embeddings show the person who was linked wrongly
+        table = self._table
+        refuted = np.isin(table.previous_track, tracks) & (table.previous_track != NO_TRACK)
+        table.track[refuted] = table.previous_track[refuted]
+        table.previous_track[refuted] = NO_TRACK
+        table.num_embeddings[refuted] = 0
+        self._gallery.clear(refuted)  # some of its embeddings are of the wrongly linked person
         self.links -= int(np.count_nonzero(refuted))
 
     def _decide(self, timestamp: float, final: bool = False) -> None:
-        """Link undecided people to identities, or give them new ones, as far as that can be told."""
-        people, config = self._people, self._config
-        undecided = np.flatnonzero(people.identity == UNDECIDED)
+        """Link undecided rows to absent identities, or give them new ones, where that can be decided now."""
+        table, config = self._table, self._config
+        undecided = np.flatnonzero(table.identity == UNDECIDED)
         if not len(undecided):
             return
-        away = self._remembered(timestamp, np.empty(0, np.int64))
-        possible = self._reach(people.born_box[undecided], people.born_at[undecided], away)
-        looked = self._gallery.filled[undecided]
+        absent = self._absent(timestamp, np.empty(0, np.int64))
+        possible = self._within_gate(table.born_box[undecided], table.born_at[undecided], absent)
+        has_embedding = self._gallery.filled[undecided]
         cost = np.full(possible.shape, np.inf, np.float32)
-        if looked.any() and len(away):
-            cost[looked] = self._gallery.distances(undecided[looked], away)
-            nearest = self._nearest_present(undecided[looked], timestamp)
-            cost[looked] = np.where(cost[looked] + config.decision.margin <= nearest[:, None], cost[looked], np.inf)
+        if has_embedding.any() and len(absent):
+            cost[has_embedding] = self._gallery.distances(undecided[has_embedding], absent)
+            nearest = self._nearest_present(undecided[has_embedding], timestamp)
+            cost[has_embedding] = np.where(
+                cost[has_embedding] + config.decision.margin <= nearest[:, None], cost[has_embedding], np.inf
+            )
         allowed = possible & (cost <= config.max_distance)
-        # a pair that is not allowed costs more than all allowed ones together, so it never displaces one
+        # a pair that is not allowed costs more than all allowed pairs together, so it never displaces one
         forbidden = np.float32(config.max_distance * len(undecided) + 1)
-        chosen, choice = linear_sum_assignment(np.where(allowed, cost, forbidden))
-        enough = people.looks[undecided] >= config.decision.num_embeddings
-        late = (timestamp - people.born_at[undecided] >= config.decision.wait_s - TOLERANCE_S) | final
+        matched_rows, matched_columns = linear_sum_assignment(np.where(allowed, cost, forbidden))
+        enough = table.num_embeddings[undecided] >= config.decision.num_embeddings
+        overdue = (timestamp - table.born_at[undecided] >= config.decision.wait_s - TOLERANCE_S) | final
         linked = np.zeros(len(undecided), np.bool_)
-        left = away[~np.isin(np.arange(len(away)), choice[allowed[chosen, choice]])]
-        for one, other in zip(chosen.tolist(), choice.tolist(), strict=True):
-            if not allowed[one, other] or not (enough[one] or late[one]):
+        unclaimed = absent[~np.isin(np.arange(len(absent)), matched_columns[allowed[matched_rows, matched_columns]])]
+        for row_index, column_index in zip(matched_rows.tolist(), matched_columns.tolist(), strict=True):
+            if not allowed[row_index, column_index] or not (enough[row_index] or overdue[row_index]):
                 continue
-            row, old, distance = int(undecided[one]), int(away[other]), float(cost[one, other])
-            if not self._has_rival(row, old, distance, left):
-                self._join(row, old, distance)
-                linked[one] = True
-        hopeless = ~possible.any(axis=1) | (enough & ~allowed.any(axis=1))
-        for row in undecided[~linked & (hopeless | late)].tolist():
-            people.identity[row] = self._next_identity
-            self._decisions.append(Decision(-int(people.key[row]), self._next_identity, None))
+            row, old, distance = (
+                int(undecided[row_index]),
+                int(absent[column_index]),
+                float(cost[row_index, column_index]),
+            )
+            if not self._has_rival(row, old, distance, unclaimed):
+                self._link_rows(row, old, distance)
+                linked[row_index] = True
+        impossible = ~possible.any(axis=1) | (enough & ~allowed.any(axis=1))
+        for row in undecided[~linked & (impossible | overdue)].tolist():
+            table.identity[row] = self._next_identity
+            self._decisions.append(Decision(-int(table.key[row]), self._next_identity, None))
             self._next_identity += 1
         if linked.any():
-            self._keep(~np.isin(np.arange(len(people)), undecided[linked]))
+            self._keep(~np.isin(np.arange(len(table)), undecided[linked]))
 
     def _has_rival(self, row: int, old: int, distance: float, rivals: IntArray) -> bool:
-        """Tell whether somebody else who is away is as near as the identity, and is not the same person twice."""
+        """Tell whether another absent identity is about as near, and is not the same person under two identities."""
         if not len(rivals):
             return False
-        unlike = self._gallery.distances(np.array([old]), rivals)[0] > self._config.max_distance
-        to_rivals = self._gallery.distances(np.array([row]), rivals)[0][unlike]
+        other_person = self._gallery.distances(np.array([old]), rivals)[0] > self._config.max_distance
+        to_rivals = self._gallery.distances(np.array([row]), rivals)[0][other_person]
         return bool((to_rivals < distance + self._config.decision.margin).any())
 
     def _nearest_present(self, rows: IntArray, timestamp: float) -> FloatArray:
-        """Return `(n,)` the distance of each to the nearest identity in the picture, inf where there is none."""
-        present = self._known() & (self._people.seen_at == timestamp)
+        """Return `(n,)` the distance of each row to the nearest identity in the picture, inf without any."""
+        present = self._recognisable() & (self._table.seen_at == timestamp)
         if not present.any():
             return np.full(len(rows), np.inf, np.float32)
         return np.asarray(self._gallery.distances(rows, np.flatnonzero(present)).min(axis=1))
 
-    def _join(self, row: int, old: int, distance: float) -> None:
-        """Give the identity of one row, who was away, to the track of another."""
-        people = self._people
+    def _link_rows(self, row: int, old: int, distance: float) -> None:
+        """Give the identity of the absent row `old` to the track of `row`."""
+        table = self._table
         link = Link(
-            track=int(people.track[row]),
-            identity=int(people.identity[old]),
-            previous_track=int(people.track[old]),
+            track=int(table.track[row]),
+            identity=int(table.identity[old]),
+            previous_track=int(table.track[old]),
             distance=distance,
-            gap_s=float(people.born_at[row] - people.seen_at[old]),
-            moved=float(distance_in_heights(people.born_box[row], people.box[old])),
+            gap_s=float(table.born_at[row] - table.seen_at[old]),
+            moved=float(distance_in_heights(table.born_box[row], table.box[old])),
         )
-        self._decisions.append(Decision(-int(people.key[row]), link.identity, link))
+        self._decisions.append(Decision(-int(table.key[row]), link.identity, link))
         self.links += 1
-        people.previous_track[old] = people.track[old]
+        table.previous_track[old] = table.track[old]
         for column in (
-            people.track,
-            people.born_at,
-            people.born_box,
-            people.seen_at,
-            people.box,
-            people.last_embedded_at,
+            table.track,
+            table.born_at,
+            table.born_box,
+            table.seen_at,
+            table.box,
+            table.last_embedded_at,
         ):
             column[old] = column[row]
-        people.looks[old], people.hidden[old], people.suspect[old] = people.looks[row], people.hidden[row], False
+        table.num_embeddings[old], table.occluded[old], table.suspect[old] = (
+            table.num_embeddings[row],
+            table.occluded[row],
+            False,
+        )
         self._gallery.merge(old, row)
 
     def _forget(self, timestamp: float) -> None:
-        """Drop who was away too long, and the longest absent where there are too many."""
-        gap = timestamp - self._people.seen_at
-        undecided = self._people.identity == UNDECIDED
+        """Remove identities that were absent too long, and the longest absent ones beyond the bound."""
+        gap = timestamp - self._table.seen_at
+        undecided = self._table.identity == UNDECIDED
         keep = (gap <= self._config.gallery.memory_s) | undecided
         absent = np.flatnonzero(keep & (gap > 0) & ~undecided)
         excess = len(absent) - self._config.gallery.max_identities
@@ -349,5 +363,5 @@ class IdentityLinker:
             self._keep(keep)
 
     def _keep(self, rows: BoolArray) -> None:
-        self._people = self._people.part(rows)
+        self._table = self._table.select(rows)
         self._gallery.keep(rows)

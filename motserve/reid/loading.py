@@ -12,7 +12,7 @@ from safetensors import safe_open
 from motserve.config import ReIDConfig
 from motserve.errors import InvalidConfig, WeightsUnavailable
 from motserve.models.weights import Weights
-from motserve.reid.backbones import BACKBONES, tell_backbone
+from motserve.reid.backbones import BACKBONES, identify_backbone
 from motserve.reid.network import EmbedderNetwork
 from motserve.reid.osnet import OSNet, bare_state, is_osnet, load_osnet
 
@@ -26,29 +26,29 @@ def load_network(config: ReIDConfig, weights: Weights) -> EmbedderNetwork | OSNe
     """Return the network in a file.
 
     Args:
-        config: The size of the crops that it will see.
+        config: The size of the crops.
         weights: `.safetensors` of motserve with `backbone` and `dimension` in the metadata; a `.pth` of torchreid
-            with an OSNet; or a `.pth` of torchvision with an ImageNet classifier on one of `BACKBONES`, whose tensors
-            tell which.
+            with an OSNet; or a `.pth` of torchvision with an ImageNet classifier on one of `BACKBONES`, which is
+            identified by its tensors.
 
     Raises:
         InvalidConfig: The network cannot take crops of that size.
-        WeightsUnavailable: The file is no such thing.
+        WeightsUnavailable: The file is none of these.
     """
     try:
         if weights.path.suffix == ".safetensors":
-            return _own(config, weights)
+            return _load_motserve(config, weights)
         state = torch.load(weights.path, map_location="cpu", weights_only=True)
         return load_osnet(state) if is_osnet(state) else _untrained_head(config, weights, bare_state(state))
     except InvalidConfig:
         raise
     except Exception as error:
         raise WeightsUnavailable(
-            f"{weights.path} is no embedder of motserve ({type(error).__name__}: {error})"
+            f"{weights.path} is not an embedder that motserve can load ({type(error).__name__}: {error})"
         ) from error
 
 
-def _own(config: ReIDConfig, weights: Weights) -> EmbedderNetwork:
+def _load_motserve(config: ReIDConfig, weights: Weights) -> EmbedderNetwork:
     with safe_open(weights.path, framework="pt") as file:
         metadata = file.metadata() or {}
         state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  # not a mapping
@@ -58,8 +58,8 @@ def _own(config: ReIDConfig, weights: Weights) -> EmbedderNetwork:
 
 
 def _untrained_head(config: ReIDConfig, weights: Weights, state: Mapping[str, Any]) -> EmbedderNetwork:
-    """Put torchvision's ImageNet trunk under a fixed orthogonal projection, which keeps distances."""
-    backbone = tell_backbone(state)
+    """Put a fixed orthogonal projection, which preserves distances, on torchvision's ImageNet trunk."""
+    backbone = identify_backbone(state)
     if backbone is None:
         raise ValueError(f"neither an OSNet nor an ImageNet classifier on one of {', '.join(BACKBONES)}")
     network = EmbedderNetwork(backbone, crop_size=(config.crop_height, config.crop_width))
@@ -67,8 +67,8 @@ def _untrained_head(config: ReIDConfig, weights: Weights, state: Mapping[str, An
     torch.nn.init.orthogonal_(network.head.weight, generator=generator)
     missing, unexpected = network.load_trunk(state)
     if missing or unexpected:
-        raise ValueError(f"no {backbone}: misses {missing[:3]}, has {unexpected[:3]}")
+        raise ValueError(f"not a {backbone}: missing {missing[:3]}, unexpected {unexpected[:3]}")
     logger.warning(
-        "%s was never trained to tell people apart: identities are linked poorly until it is fine-tuned", weights.name
+        "%s was never trained for re-identification: identities are linked poorly until it is fine-tuned", weights.name
     )
     return network

@@ -16,8 +16,8 @@ class EmbedderNetwork(nn.Module):
     Args:
         backbone: A key of `BACKBONES`.
         dimension: Length of an embedding.
-        crop_size: Height and width of the pictures in pixels. Convolutions take others as well, a transformer does
-            not; weights made for another size are resampled when it loads them.
+        crop_size: Height and width of the pictures in pixels. Convolutional networks accept other sizes too, a
+            transformer does not; its weights for another size are resampled when they are loaded.
 
     Attributes:
         dimension: Length of an embedding.
@@ -43,7 +43,7 @@ class EmbedderNetwork(nn.Module):
         self.norm.bias.requires_grad_(False)
 
     def features(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Return what goes into the batch norm, `(n, dimension)`; see `forward` for the pictures."""
+        """Return the input of the batch norm, `(n, dimension)`; see `forward` for the pictures."""
         pooled = self.trunk(pictures).mean(dim=(2, 3))
         return torch.as_tensor(self.head(pooled))
 
@@ -59,14 +59,14 @@ class EmbedderNetwork(nn.Module):
         return torch.as_tensor(self.norm(self.features(pictures)))
 
     def load_trunk(self, state: Mapping[str, torch.Tensor]) -> tuple[list[str], list[str]]:
-        """Take the trunk's weights from a published classifier.
+        """Load the trunk's weights from a published classifier.
 
         Args:
-            state: State dict of torchvision's network of that name, or of torchreid's OSNet; its classifier is passed
-                over.
+            state: State dict of torchvision's network of that name, or of torchreid's OSNet; its classifier is
+                ignored.
 
         Returns:
-            Names that the trunk misses, and names that it does not know.
+            Names of missing tensors, and names of unexpected ones.
 
         Raises:
             RuntimeError: A tensor has another shape than the trunk's.

@@ -18,7 +18,7 @@ from motserve.types import FloatArray
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 
-# what turns values from 0 to 255 into normalised ones, for all places of a channel
+# normalise values from 0 to 255, for each channel
 _SCALE = (1 / (255 * IMAGENET_STD)).reshape(3, 1, 1)
 _SHIFT = (-IMAGENET_MEAN / IMAGENET_STD).reshape(3, 1, 1)
 
@@ -27,11 +27,11 @@ class OnnxEmbedder(CropEmbedder):
     """A network with one picture input `(n, 3, height, width)` and one output `(n, dimension)`.
 
     Args:
-        config: Device, batch size, crop size where the graph takes any, and what the input expects (`onnx_input`).
+        config: Device, batch size, crop size where the graph accepts any, and pixel format of the input (`onnx_input`).
         weights: The `.onnx` file.
 
     Raises:
-        InvalidConfig: This ONNX Runtime cannot use the device, or a feature is asked for that no graph tells.
+        InvalidConfig: This ONNX Runtime cannot use the device, or the feature is not available from a graph.
         WeightsUnavailable: The file cannot be loaded or has another shape of input.
     """
 
@@ -40,8 +40,8 @@ class OnnxEmbedder(CropEmbedder):
 
         if config.feature == "before_norm":
             raise InvalidConfig(
-                f"reid.feature before_norm: {weights.path.name} has one output and does not tell what lies before a "
-                "batch norm, take after_norm"
+                f"reid.feature before_norm: {weights.path.name} has one output, not the one before its batch norm; "
+                "use after_norm"
             )
         providers = _providers(config.device, onnxruntime.get_available_providers())
         options = onnxruntime.SessionOptions()
@@ -52,7 +52,9 @@ class OnnxEmbedder(CropEmbedder):
             raise WeightsUnavailable(f"{weights.path} cannot be loaded by ONNX Runtime: {error}") from error
         picture = self._session.get_inputs()[0]
         if len(picture.shape) != 4 or picture.shape[1] != 3:
-            raise WeightsUnavailable(f"{weights.path} takes {picture.shape}, an embedder takes (n, 3, height, width)")
+            raise WeightsUnavailable(
+                f"{weights.path} has an input of shape {picture.shape}; an embedder has (n, 3, height, width)"
+            )
         self._input = picture.name
         self._half = picture.type == "tensor(float16)"
         batch, _, height, width = picture.shape
@@ -72,7 +74,7 @@ class OnnxEmbedder(CropEmbedder):
 
     @property
     def crop_size(self) -> tuple[int, int]:
-        """Height and width in pixels of the crops that the network looks at; others are resized."""
+        """Height and width in pixels of the network's input; other crops are resized."""
         width, height = self._size
         return height, width
 
@@ -89,7 +91,7 @@ class OnnxEmbedder(CropEmbedder):
         return np.concatenate(parts) if parts else np.empty((0, self._dimension), np.float32)
 
     def _run(self, crops: NDArray[np.uint8]) -> FloatArray:
-        # all at once: resized where that is needed, channels swapped and moved to the front
+        # in one call: resize where needed, swap channels and move them to the front
         pixels = np.asarray(cv2.dnn.blobFromImages(list(crops), size=self._size, swapRB=not self._bgr255), np.float32)
         if not self._bgr255:
             pixels *= _SCALE
@@ -102,12 +104,12 @@ class OnnxEmbedder(CropEmbedder):
 
 
 def _providers(device: str, available: Sequence[str]) -> list[str | tuple[str, dict[str, int]]]:
-    """Return what ONNX Runtime shall run on, the preferred first."""
+    """Return the execution providers of ONNX Runtime, the preferred one first."""
     if device == "cpu" or (device == "auto" and _CUDA not in available):
         return [_CPU]
     if device == "mps" or _CUDA not in available:
         raise InvalidConfig(
             f"reid.device {device}: this ONNX Runtime runs on {', '.join(available)}; "
-            "take `auto` or `cpu`, or install onnxruntime-gpu for CUDA"
+            "use `auto` or `cpu`, or install onnxruntime-gpu for CUDA"
         )
     return [(_CUDA, {"device_id": int(device.partition(":")[2] or 0)}), _CPU]

@@ -1,7 +1,7 @@
-"""OSNet, a small network for re-identification that looks at each place at several scales at once.
+"""OSNet, a small network for re-identification that combines several scales at each position.
 
-Reference: Zhou et al., "Omni-Scale Feature Learning for Person Re-Identification", ICCV 2019. Layers bear the names
-that the weights published with the paper (torchreid) use, so that these can be loaded.
+Reference: Zhou et al., "Omni-Scale Feature Learning for Person Re-Identification", ICCV 2019. Layers have the names
+of the weights published with the paper (torchreid), so that these can be loaded.
 """
 
 from __future__ import annotations
@@ -88,12 +88,12 @@ class OSNet(OSNetTrunk):
 
 
 def is_osnet(state: Mapping[str, Any]) -> bool:
-    """Tell whether a state dict, as torchreid writes it, is that of an OSNet."""
+    """Tell whether a state dict of torchreid is that of an OSNet."""
     return "conv2.0.conv2a.conv1.weight" in bare_state(state)
 
 
 def load_osnet(state: Mapping[str, Any]) -> OSNet:
-    """Return the network of a state dict of torchreid; its classifier is passed over.
+    """Return the network of a state dict of torchreid; its classifier is ignored.
 
     Args:
         state: The state dict, or a checkpoint that holds one; names may begin with `module.`.
@@ -105,7 +105,7 @@ def load_osnet(state: Mapping[str, Any]) -> OSNet:
     channels = {widths[0]: name for name, widths in WIDTHS.items()}
     width, dimension = (tensors[name].shape[0] for name in ("conv1.conv.weight", "fc.0.weight"))
     if width not in channels:
-        raise ValueError(f"an OSNet that begins with {width} channels is not known; {sorted(channels)} are")
+        raise ValueError(f"an OSNet whose first layer has {width} channels is not known; known are {sorted(channels)}")
     network = OSNet(channels[width], dimension)
     try:
         network.load_state_dict(tensors)
@@ -115,7 +115,7 @@ def load_osnet(state: Mapping[str, Any]) -> OSNet:
 
 
 def bare_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tensors of a checkpoint by the names that the network itself gives them.
+    """Return the tensors of a checkpoint by their names in the network.
 
     Args:
         state: A state dict or a checkpoint that holds one as `state_dict`; names may begin with `module.`, as those
@@ -155,7 +155,7 @@ class _LightConvolution(nn.Module):
 
 
 class _Gate(nn.Module):
-    """Weighs the channels of one scale by what is in them; all scales of a block share it."""
+    """Weights the channels of one scale by their means; all scales of a block share the gate."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""A narrow residual network that looks at stripes of a person, one above the other, each for itself.
+"""A narrow residual network whose features are means of horizontal stripes of a person.
 
-What people wear is arranged from top to bottom, and an average over the whole crop forgets where a colour was. Blocks
-are torchvision's; they learn from random weights in a fraction of the steps that depthwise convolutions need.
+Clothing is arranged from top to bottom, and a mean over the whole crop loses the position of a colour. Blocks are
+torchvision's; they train from random weights in a fraction of the steps that depthwise convolutions need.
 
 Reference: Sun et al., "Beyond Part Models: Person Retrieval with Refined Part Pooling", ECCV 2018, for the stripes; He
 et al., "Deep Residual Learning for Image Recognition", CVPR 2016, for the blocks.
@@ -17,19 +17,19 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 WIDTHS: Final[Mapping[str, int]] = {"striped_resnet10_x0_25": 16, "striped_resnet10_x0_5": 32}
-"""Channels of the first stage, of 64 that ResNets have; each stage after it has twice as many as the one before."""
+"""Channels of the first stage (64 in a ResNet); each later stage has twice as many as the one before."""
 
 STRIPES: Final = 4
 
 _STRIDES: Final = (2, 2, 2, 1)  # of the stages; the last one keeps its resolution, as in the paper
-_LOOKED_AT: Final = (64, 32)
+_INPUT_SIZE: Final = (64, 32)
 
 
 class StripedTrunk(nn.Module):
     """Pictures to the features of their stripes, one block a stage.
 
-    Pictures are brought to 64 x 32 pixels by averaging, so that the same person looks the same however finely they
-    were cut out, and a training may take crops of that size at once.
+    Pictures are reduced to 64 x 32 pixels by averaging, so that the result does not depend on the resolution of the
+    crop, and training can use crops of that size.
 
     Args:
         name: A key of `WIDTHS`.
@@ -51,16 +51,16 @@ class StripedTrunk(nn.Module):
         self.stages = nn.Sequential(*map(_block, before, widths, _STRIDES))
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Look at pictures.
+        """Return the features of pictures.
 
         Args:
             pictures: `(n, 3, height, width)` float, RGB, normalised with ImageNet's mean and deviation.
 
         Returns:
-            `(n, STRIPES * channels, 1, 1)`: the mean of each stripe, those of a channel beside each other.
+            `(n, STRIPES * channels, 1, 1)`: the mean of each stripe, the stripes of a channel adjacent.
         """
-        seen = nn.functional.adaptive_avg_pool2d(pictures, _LOOKED_AT)
-        stripes = nn.functional.adaptive_avg_pool2d(self.stages(self.stem(seen)), (STRIPES, 1))
+        resized = nn.functional.adaptive_avg_pool2d(pictures, _INPUT_SIZE)
+        stripes = nn.functional.adaptive_avg_pool2d(self.stages(self.stem(resized)), (STRIPES, 1))
         return stripes.flatten(1)[:, :, None, None]
 
 

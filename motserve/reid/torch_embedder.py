@@ -22,10 +22,10 @@ class TorchEmbedder(CropEmbedder):
 
     Args:
         config: Device, precision, crop size, batch size and feature.
-        network: The network with its weights; it is taken over, not copied.
+        network: The network with its weights; it is used and modified, not copied.
 
     Raises:
-        InvalidConfig: The device does not exist, or the network has no such feature.
+        InvalidConfig: The device does not exist, or the network does not have the feature.
     """
 
     def __init__(self, config: ReIDConfig, network: EmbedderNetwork | OSNet) -> None:
@@ -38,7 +38,7 @@ class TorchEmbedder(CropEmbedder):
         if config.feature == "before_norm":
             if not isinstance(self._network, EmbedderNetwork):
                 raise InvalidConfig(
-                    "reid.feature before_norm: OSNet as published has no batch norm of that kind, take after_norm"
+                    "reid.feature before_norm: OSNet as published has no batch norm of that kind, use after_norm"
                 )
             self._forward = self._network.features
         self._mean = torch.from_numpy(IMAGENET_MEAN * 255).view(3, 1, 1).to(self._device)
@@ -56,7 +56,7 @@ class TorchEmbedder(CropEmbedder):
 
     @property
     def crop_size(self) -> tuple[int, int]:
-        """Height and width in pixels of the crops that the network looks at."""
+        """Height and width in pixels of the network's input."""
         return self._crop_size
 
     @property
@@ -69,29 +69,29 @@ class TorchEmbedder(CropEmbedder):
         """Embed a batch; see `ReIDBase.embed`."""
         embeddings = np.empty((len(crops), self.dimension), np.float32)
         for start in range(0, len(crops), self._batch):
-            part = slice(start, start + self._batch)
-            embeddings[part] = self._look(self._upload(crops[part]).permute(0, 3, 1, 2).float())
+            batch = slice(start, start + self._batch)
+            embeddings[batch] = self._embed_pictures(self._upload(crops[batch]).permute(0, 3, 1, 2).float())
         return embeddings
 
     @torch.inference_mode()
     def embed_boxes(self, image: Image, boxes: FloatArray) -> FloatArray:
-        """Embed what is in boxes of a picture; see `CropEmbedder.embed_boxes`. On CUDA the crops are cut there."""
+        """Embed boxes of a picture; see `CropEmbedder.embed_boxes`. On CUDA the crops are cut on the device."""
         if self._device.type != "cuda":
             return super().embed_boxes(image, boxes)
         embeddings = np.empty((len(boxes), self.dimension), np.float32)
         frame = self._upload(image)
         for start in range(0, len(boxes), self._batch):
-            part = slice(start, start + self._batch)
-            embeddings[part] = self._look(sample_crops(frame, boxes[part], *self._crop_size))
+            batch = slice(start, start + self._batch)
+            embeddings[batch] = self._embed_pictures(sample_crops(frame, boxes[batch], *self._crop_size))
         return embeddings
 
     def _upload(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
-        """Move pixels to the device as they are: a quarter of the bytes that they become there."""
-        # what arrives from shared memory is read-only, which torch tensors cannot express
+        """Move pixels to the device as uint8, a quarter of the bytes of float32."""
+        # arrays from shared memory are read-only, which torch tensors do not support
         tensor = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
         return tensor.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else tensor
 
-    def _look(self, pictures: torch.Tensor) -> FloatArray:
+    def _embed_pictures(self, pictures: torch.Tensor) -> FloatArray:
         """Return the embeddings of `(k, 3, height, width)` float BGR pictures from 0 to 255."""
         normalised = (pictures.flip(1) - self._mean) / self._std
         features = self._forward(normalised.to(self._dtype).contiguous(memory_format=torch.channels_last))

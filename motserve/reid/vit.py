@@ -1,8 +1,7 @@
-"""The vision transformer as a trunk: a picture of any size that its patches divide, told in one vector.
+"""The vision transformer as a trunk, for pictures of any size that is a multiple of its patches.
 
-Reference: Dosovitskiy et al., "An Image Is Worth 16x16 Words", ICLR 2021. Layers are torchvision's. What is learned of
-each place is kept as a map, rows by columns, so that weights tell the size of picture they were made for and can be
-resampled for another.
+Reference: Dosovitskiy et al., "An Image Is Worth 16x16 Words", ICLR 2021. Layers are torchvision's. Position embeddings
+are stored as a map, rows by columns, so that weights tell their picture size and can be resampled for another.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ PATCH: Final = 16
 """Height and width of a patch in pixels."""
 
 CHANNELS: Final = 768
-"""Numbers that a patch, and in the end the picture, is told in."""
+"""Length of a patch's token and of the class token."""
 
-_SPREAD: Final = 0.02  # of what is learned of each place before anything is, as in the paper's own code
+_INITIAL_STD: Final = 0.02  # of position embeddings, as in the paper's code
 
 
 class VisionTransformer(nn.Module):
@@ -34,7 +33,7 @@ class VisionTransformer(nn.Module):
         width: Width of the pictures in pixels, a multiple of `PATCH`.
 
     Raises:
-        InvalidConfig: Patches do not divide the picture.
+        InvalidConfig: Height or width is not a multiple of `PATCH`.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -42,22 +41,22 @@ class VisionTransformer(nn.Module):
         if height % PATCH or width % PATCH:
             raise InvalidConfig(
                 f"reid.crop_height {height} and reid.crop_width {width}: vit_b_16 cuts a crop into patches of {PATCH} "
-                f"x {PATCH} pixels, take multiples of {PATCH}"
+                f"x {PATCH} pixels, use multiples of {PATCH}"
             )
         net = torchvision.models.vit_b_16(weights=None)
         self.conv_proj, self.class_token = net.conv_proj, net.class_token
-        self.class_position = nn.Parameter(_SPREAD * torch.randn(1, 1, CHANNELS))
-        self.positions = nn.Parameter(_SPREAD * torch.randn(1, CHANNELS, height // PATCH, width // PATCH))
+        self.class_position = nn.Parameter(_INITIAL_STD * torch.randn(1, 1, CHANNELS))
+        self.positions = nn.Parameter(_INITIAL_STD * torch.randn(1, CHANNELS, height // PATCH, width // PATCH))
         self.layers, self.ln = net.encoder.layers, net.encoder.ln
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Look at pictures.
+        """Return the class token of pictures.
 
         Args:
             pictures: `(n, 3, height, width)` float, RGB, normalised with ImageNet's mean and deviation.
 
         Returns:
-            `(n, 768, 1, 1)`: the class token, as a feature map of one place.
+            `(n, 768, 1, 1)`: the class token, as a feature map of one position.
         """
         patches = (self.conv_proj(pictures) + self.positions).flatten(2).transpose(1, 2)
         token = (self.class_token + self.class_position).expand(len(pictures), -1, -1)
@@ -65,7 +64,7 @@ class VisionTransformer(nn.Module):
         return torch.as_tensor(self.ln(tokens[:, 0])[:, :, None, None])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
-        """Resample what was learned of each place where the weights were made for pictures of another size."""
+        """Resample the position embeddings of weights for pictures of another size."""
         name = f"{prefix}positions"
         stored, grid = state_dict.get(name), self.positions.shape[2:]
         if stored is not None and stored.ndim == self.positions.ndim and stored.shape[2:] != grid:
@@ -75,7 +74,7 @@ class VisionTransformer(nn.Module):
 
 
 def from_torchvision(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename the tensors of torchvision's `vit_b_16`; its classifier is passed over.
+    """Rename the tensors of torchvision's `vit_b_16`; its classifier is ignored.
 
     Args:
         state: The state dict; its square grid of positions follows the class token's.

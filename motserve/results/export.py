@@ -1,4 +1,4 @@
-"""Turns stored lines into any format, lazily: memory does not grow with the video."""
+"""Exports stored lines to any format, lazily: memory does not grow with the video."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from motserve.files.names import to_json
 from motserve.results.formats import CONFIDENCE_DECIMALS, PIXEL_DECIMALS, TIME_DECIMALS, Format
 
 CSV_HEADER = b"frame,timestamp,identity,track,class,confidence,x1,y1,x2,y2,state,reidentified_from,distance,gap_s\n"
-_BLOCK_BYTES = 65536  # large enough that the cost of handing a block over does not matter
+_BLOCK_BYTES = 65536  # large enough that the cost per block is negligible
 
 
 def export(
@@ -33,17 +33,17 @@ def export(
     * `mot`: MOTChallenge rows `frame,id,left,top,width,height,conf,-1,-1,-1`, frame and pixel origin at 1, the
       identity as `id`.
     * `csv`: a header, then `frame,timestamp,identity,track,class,confidence,x1,y1,x2,y2,state`, frame and pixels
-      from 0, and `reidentified_from,distance,gap_s`, empty but where a track is given an old identity.
+      from 0, and `reidentified_from,distance,gap_s`, empty except where a new track gets a previous identity.
 
     Args:
-        lines: Stored lines, as `read_lines` gives them.
+        lines: Stored lines, as returned by `read_lines`.
         format: The format.
-        video: Head of the JSON document: what is known of the video.
-        models: Head of the JSON document: which weights made the tracks.
+        video: Head of the JSON document: description of the video.
+        models: Head of the JSON document: weights behind the tracks.
         summary: Head of the JSON document: counts.
-        provenance: Head of the JSON document: where the tracks come from; left out where it is not given.
-        name: What errors call the lines.
-        block_bytes: Lines are joined to blocks of at least this size; 0 gives each line out at once.
+        provenance: Head of the JSON document: origin of the tracks; left out if it is None.
+        name: Name of the lines in errors.
+        block_bytes: Smallest size of a block in bytes; 0 yields each line at once.
 
     Yields:
         The text in blocks, UTF-8.
@@ -52,9 +52,9 @@ def export(
         InvalidData: A line is malformed; the message names it.
     """
     if format == "json":
-        origin = {"provenance": provenance} if provenance else {}
+        stamp = {"provenance": provenance} if provenance else {}
         head = to_json(
-            {"video": video or {}, "models": models or {}, "summary": summary or {}, **origin},
+            {"video": video or {}, "models": models or {}, "summary": summary or {}, **stamp},
             orjson.OPT_SERIALIZE_NUMPY,
         )
         pieces = _document(_parsed(lines, name), head)
@@ -118,27 +118,27 @@ def _csv_rows(record: dict[str, Any]) -> str:
         x1, y1, x2, y2 = track["box"]
         box = ",".join(f"{value:.{PIXEL_DECIMALS}f}" for value in (x1, y1, x2, y2))
         confidence = f"{track['confidence']:.{CONFIDENCE_DECIMALS}f}"
-        who = f"{track['id']},{track['track']},{_quoted(track['class'])}"
+        ids = f"{track['id']},{track['track']},{_quoted(track['class'])}"
         source = track.get("reidentified_from")
         reason = f"{source['track']},{source['distance']},{source['gap_s']}" if source else ",,"
-        rows.append(f"{start},{who},{confidence},{box},{track.get('state', 'measured')},{reason}\n")
+        rows.append(f"{start},{ids},{confidence},{box},{track.get('state', 'measured')},{reason}\n")
     return "".join(rows)
 
 
 def _quoted(text: str) -> str:
-    """Quote a CSV field where RFC 4180 asks for it."""
+    """Quote a CSV field where RFC 4180 requires it."""
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
 
 
 def _blocks(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
-    held: list[bytes] = []
+    block: list[bytes] = []
     length = 0
     for piece in pieces:
-        held.append(piece)
+        block.append(piece)
         length += len(piece)
         if length >= size:
-            yield b"".join(held)
-            held.clear()
+            yield b"".join(block)
+            block.clear()
             length = 0
-    if held:
-        yield b"".join(held)
+    if block:
+        yield b"".join(block)

@@ -1,4 +1,4 @@
-"""The formats in which tracks are given out, and the numbers' precision, the same in all of them."""
+"""The export formats of tracks, and the precision of numbers, which is the same in all of them."""
 
 from __future__ import annotations
 

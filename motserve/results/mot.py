@@ -14,13 +14,13 @@ from motserve.errors import InvalidData, NotFound
 from motserve.types import MAX_COORDINATE, BoolArray, FloatArray, IntArray
 
 MOST_FRAMES: Final = 1_000_000
-"""Frames of a sequence, at the most; a frame behind them is a mistake, for which memory would be taken."""
+"""Largest number of frames of a sequence; a larger frame number is an error that would take too much memory."""
 
 MOST_ID: Final = 2**53
-"""IDs lie below it: of larger ones, not every whole number can be told from the next in float64."""
+"""Limit of IDs: float64 does not represent every larger whole number."""
 
 BEYOND_LIMIT: Final = f"the box reaches beyond {MAX_COORDINATE:.0f} pixels"
-"""What an error says of a box that is not `within_limit`."""
+"""Error message for a box that is not `within_limit`."""
 
 _LEAST_COLUMNS = 6  # frame, id, left, top, width, height
 _MOST_SHOWN = 80  # characters of a line
@@ -32,19 +32,19 @@ class MotTable:
     """The rows of a MOTChallenge file, sorted by frame, otherwise in the order of the file.
 
     Attributes:
-        name: What errors call the file: its path as it was given.
+        name: Name of the file in errors: its path as given.
         frames: `(n,)` int64, frame index from 0 (the file counts from 1).
         ids: `(n,)` int64; -1 in files of detections.
         ltwh: `(n, 4)` float64, left, top, width and height in pixels as in the file, its origin at 1. Scores are
-            computed on these numbers: rounded or moved ones would decide a match at the very limit differently.
-        scores: `(n,)` float32, the seventh column: confidence, or the flag of ground truth that says whether a row
-            counts; 1 where the file has no such column.
-        classes: `(n,)` int64, the eighth column, -1 where there is none. Only in MOT16, MOT17 and MOT20 ground truth
-            is it a class; elsewhere it is a world coordinate, rounded towards zero.
+            computed on these numbers: rounding or shifting them could change a match at the threshold.
+        scores: `(n,)` float32, the seventh column: confidence, or in ground truth the flag for rows that
+            count; 1 without such a column.
+        classes: `(n,)` int64, the eighth column, -1 without one. It is a class only in ground truth of MOT16, MOT17
+            and MOT20; elsewhere it is a world coordinate, rounded towards zero.
         visibility: `(n,)` float32, the ninth column of ground truth in [0, 1]; -1 where there is none.
-        lines: `(n,)` int64, line of the file that each row stands in, from 1.
-        columns: Columns of the file; 9 in ground truth that has classes, 10 in that of MOT15.
-        frame_count: Frames that the file speaks of, empty ones among them; None where empty frames leave no trace.
+        lines: `(n,)` int64, line of the file of each row, from 1.
+        columns: Columns of the file; 9 in ground truth with classes, 10 in that of MOT15.
+        frame_count: Number of frames in the file, including empty ones; None in formats that omit empty frames.
         first_frame: Number of the first frame in the file: 1 in MOTChallenge text, 0 in motserve's own formats.
         last_line: Line of the last frame where `frame_count` is known, else 0.
     """
@@ -74,7 +74,7 @@ class MotTable:
         return np.asarray(corners, np.float32)
 
     def part(self, rows: NDArray[np.bool_]) -> MotTable:
-        """Return the rows that are marked."""
+        """Return the rows of a mask, `(n,)` bool."""
         columns = ("frames", "ids", "ltwh", "scores", "classes", "visibility", "lines")
         return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
@@ -82,15 +82,15 @@ class MotTable:
 def read_mot(path: str | Path) -> MotTable:
     """Read a MOTChallenge file: `frame,id,left,top,width,height[,conf[,class[,visibility[,…]]]]`.
 
-    Fields are separated by commas, semicolons, tabs or blanks, the same in all rows, and a row may end with one more
-    separator, as TrackEval takes it.
+    Fields are separated by commas, semicolons, tabs or blanks, the same in all rows; a row may end with a
+    separator, as in TrackEval.
 
     Args:
         path: The file; an empty one has no rows.
 
     Raises:
         NotFound: There is no such file.
-        InvalidData: The file cannot be read or a row is malformed; the message names file and line.
+        InvalidData: The file cannot be read, or a row is malformed; the message names file and line.
     """
     path = Path(path)
     try:
@@ -101,24 +101,24 @@ def read_mot(path: str | Path) -> MotTable:
         raise InvalidData(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InvalidData(f"{path} is not a text file") from error
-    # not `splitlines`, which also breaks where no editor counts a line
+    # not `splitlines`, which also splits at characters that editors do not count as line breaks
     lines = {number: line for number, line in enumerate(text.split("\n"), 1) if line.strip()}
     if not lines:
         return _table(str(path), np.empty((0, _LEAST_COLUMNS)), np.empty(0, np.int64))
     separator = _separator(next(iter(lines.values())))
     rows = _parse(list(lines.values()), separator)
     if rows is None:
-        raise InvalidData(f"{path}, {_complaint(lines, separator)}")
+        raise InvalidData(f"{path}, {_parse_error(lines, separator)}")
     numbers = np.array(list(lines))
-    faults = [(int(np.argmax(wrong)), what) for wrong, what in _faults(rows) if wrong.any()]
-    if faults:
-        row, what = min(faults)
-        raise InvalidData(f"{path}, line {numbers[row]}: {what}: {_shown(lines[int(numbers[row])])}")
+    errors = [(int(np.argmax(is_bad)), message) for is_bad, message in _checks(rows) if is_bad.any()]
+    if errors:
+        row, message = min(errors)
+        raise InvalidData(f"{path}, line {numbers[row]}: {message}: {_shown(lines[int(numbers[row])])}")
     return _table(str(path), rows, numbers)
 
 
 def split_row(line: str) -> list[str]:
-    """Split a row of a MOTChallenge file into its fields, whatever separates them.
+    """Split a row of a MOTChallenge file into its fields, with any allowed separator.
 
     >>> split_row("1, 2, 3,"), split_row("1 2  3")
     (['1', '2', '3'], ['1', '2', '3'])
@@ -127,10 +127,10 @@ def split_row(line: str) -> list[str]:
 
 
 def within_limit(ltwh: NDArray[np.float64]) -> BoolArray:
-    """Tell which boxes lie within `MAX_COORDINATE` pixels of the origin.
+    """Return `(n,)` bool, boxes within `MAX_COORDINATE` pixels of the origin.
 
     Args:
-        ltwh: `(n, 4)` float64, left, top, width and height in pixels, not negative.
+        ltwh: `(n, 4)` float64, left, top, width and height in pixels; width and height are not negative.
     """
     with np.errstate(over="ignore"):
         corners = np.concatenate([ltwh[:, :2], ltwh[:, :2] + ltwh[:, 2:]], axis=1)
@@ -138,12 +138,12 @@ def within_limit(ltwh: NDArray[np.float64]) -> BoolArray:
 
 
 def _separator(row: str, default: str = ",") -> str:
-    """Return what separates the fields of a row."""
+    """Return the separator of the fields of a row."""
     return next((mark for mark in _SEPARATORS if mark in row.strip()), default)
 
 
 def _fields(row: str, separator: str) -> list[str]:
-    """Split a row; blanks around a field are no matter, and one separator may follow the last field."""
+    """Split a row; blanks around fields and one separator after the last field are ignored."""
     text = row.strip()
     if separator == " ":
         return [field for field in text.split(" ") if field]
@@ -151,7 +151,7 @@ def _fields(row: str, separator: str) -> list[str]:
 
 
 def _parse(rows: list[str], separator: str) -> NDArray[np.float64] | None:
-    """Return the numbers of all rows; None if they do not parse as a whole: `_complaint` says why."""
+    """Return the numbers of all rows; None if they cannot be parsed, see `_parse_error`."""
     if separator == " " and any("\t" in row.strip() for row in rows):
         return None
     texts = [row.strip().removesuffix(separator) for row in rows]
@@ -162,8 +162,8 @@ def _parse(rows: list[str], separator: str) -> NDArray[np.float64] | None:
     return table if table.shape[1] >= _LEAST_COLUMNS else None
 
 
-def _complaint(lines: Mapping[int, str], separator: str) -> str:
-    """Find the first bad line of a file that did not parse as a whole."""
+def _parse_error(lines: Mapping[int, str], separator: str) -> str:
+    """Return the error of the first bad line of a file that could not be parsed."""
     width = 0
     for number, line in lines.items():
         fields = _fields(line, separator)
@@ -183,8 +183,8 @@ def _complaint(lines: Mapping[int, str], separator: str) -> str:
     return "a line of it is malformed"
 
 
-def _faults(rows: NDArray[np.float64]) -> list[tuple[BoolArray, str]]:
-    """Return what may be wrong with rows of numbers, each with the rows `(n,)` bool in which it is."""
+def _checks(rows: NDArray[np.float64]) -> list[tuple[BoolArray, str]]:
+    """Return the checks of numeric rows: for each, the failing rows `(n,)` bool and the error message."""
     is_finite = np.asarray(np.isfinite(rows).all(axis=1))
     numbers = np.where(is_finite[:, None], rows, 1.0)
     frames, ids, ltwh, others = numbers[:, 0], numbers[:, 1], numbers[:, 2:6], numbers[:, 6:]
@@ -206,7 +206,7 @@ def _shown(line: str) -> str:
 
 
 def _is_number(field: str) -> bool:
-    """Tell whether NumPy reads a field as a number, which takes neither 1_000 nor digits of other scripts."""
+    """Return whether NumPy reads a field as a number; it accepts neither 1_000 nor digits of other scripts."""
     try:
         float(field)
     except ValueError:

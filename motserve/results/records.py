@@ -1,12 +1,12 @@
-"""One frame's tracks as one line of JSON, and back: the canonical form that every other format is made from.
+"""Encodes the tracks of one frame as a line of JSON and decodes it; all other formats are made from this one.
 
 A line is `{"frame":0,"timestamp":0.0,"tracks":[{"id":1,"track":1,"box":[x1,y1,x2,y2],"confidence":0.9,
 "class":"person","state":"measured"}]}`: frame counted from 0, timestamp in seconds, box in pixels with the origin at 0.
-A box is `measured` where it stands on a detection, else `predicted` or `interpolated`.
+A box with a detection is `measured`, others are `predicted` or `interpolated`.
 
-In the first frame of a track that was given the identity of somebody who had been away, its row has
-`"reidentified_from":{"track":1,"distance":0.21,"gap_s":4.2,"moved":1.5}` as well: the track that had the identity
-before, the cosine distance between the looks, the absence in seconds, and the way between in body heights.
+The row of the first frame of a track that got the identity of a returning person also has
+`"reidentified_from":{"track":1,"distance":0.21,"gap_s":4.2,"moved":1.5}`: the previous track of the identity, the
+cosine distance between the embeddings, the absence in seconds, and the distance moved in body heights.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def encode_frame(frame: TrackedFrame, class_names: Mapping[int, str]) -> bytes:
 
     Args:
         frame: The tracks of one frame.
-        class_names: Name of every class index that occurs.
+        class_names: Name of each class index that occurs.
 
     Raises:
         ValueError: A number is not finite or a class has no name.
     """
     tracks = frame.tracks
-    # float64 first: 12.34 as float32 is 12.34000015, and would be written so.
+    # float64 first: 12.34 as float32 would be written as 12.34000015.
     boxes = np.round(tracks.boxes.astype(np.float64), PIXEL_DECIMALS) + 0.0  # + 0.0 turns -0.0 into 0.0
     scores = np.round(tracks.scores.astype(np.float64), CONFIDENCE_DECIMALS)
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all() and np.isfinite(frame.timestamp)):
@@ -71,13 +71,13 @@ def encode_frame(frame: TrackedFrame, class_names: Mapping[int, str]) -> bytes:
 def decode_frame(line: bytes, class_indices: Mapping[str, int], where: str) -> TrackedFrame:
     """Read a frame from a line of JSON.
 
-    The line does not say which detection is behind a track: `tracks.detections` is `SOME_DETECTION`, or what stands
-    for none.
+    The line does not contain the detection of a track: `tracks.detections` is `SOME_DETECTION`, `NO_DETECTION` or
+    `INTERPOLATED`.
 
     Args:
         line: The line.
-        class_indices: Index of every class name that may occur.
-        where: What an error calls the line, such as `tracks.ndjson, line 3`.
+        class_indices: Index of each class name that may occur.
+        where: Name of the line in errors, such as `tracks.ndjson, line 3`.
 
     Raises:
         InvalidData: The line is not a frame.

@@ -1,7 +1,7 @@
-"""The folder of one run of `motserve track`: its own from the beginning, filled at the end, never with an older run.
+"""The output folder of one run of `motserve track`, which never mixes results of two runs.
 
-What a run makes is first put into a hidden folder inside. It takes its place when all of it is there, and what an
-earlier run has left goes in the same step; so tracks and pictures of two videos never lie side by side.
+A run writes to a hidden staging folder inside. When all results are complete, they replace those of an earlier run in
+one step, so that tracks and annotated video always belong to the same video.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from motserve.files.names import encodable
 from motserve.results.formats import SUFFIXES
 
 TRACKS: Final = "tracks"
-"""Name of the tracks, before the suffix of their format."""
+"""Name of the tracks without the suffix of their format."""
 
 ANNOTATED: Final = "annotated.mp4"
 """Name of the annotated video."""
 
 RUN_FILES: Final = (*(f"{TRACKS}{suffix}" for suffix in SUFFIXES.values()), f"{TRACKS}.provenance.json", ANNOTATED)
-"""Everything that a run may leave."""
+"""All files that a run may write."""
 
 # fmt: off
 _VIDEO_SUFFIXES: Final = frozenset({
@@ -40,16 +40,18 @@ _VIDEO_SUFFIXES: Final = frozenset({
 })
 # fmt: on
 _LONGEST_NAME: Final = 255  # bytes, on all file systems of Linux
+_STAGING: Final = ".run-"
+_STAGING_SUFFIX: Final = "[0-9a-f]" * 8
 _NUMBERED: Final = re.compile(r"(.+)-([1-9]\d*)", re.DOTALL)
 
 
 def run_name(video: Path) -> str:
-    """Return what the folder of a video's run is called: the name of a folder, of a file without its suffix.
+    """Return the folder name of a run: the name of the video without its suffix.
 
-    Only the suffixes of videos are taken away: `cam.v1` and `cam.v2` are two videos.
+    Only suffixes of video files are removed: `cam.v1` and `cam.v2` are two videos.
 
     Args:
-        video: The video, as it was given. A link has its own name.
+        video: The video as given; a link keeps its own name.
     """
     named = video if video.name not in ("", "..") else video.resolve()
     is_file = named.suffix.lower() in _VIDEO_SUFFIXES and not video.is_dir()
@@ -57,11 +59,11 @@ def run_name(video: Path) -> str:
 
 
 def is_numbered_run(folder: str, video: str) -> bool:
-    """Tell whether a folder is that of a second or later run of a video: `clip-2` of `clip.mp4`.
+    """Return whether a folder belongs to a second or later run of a video, such as `clip-2` of `clip.mp4`.
 
     Args:
         folder: Name of the folder.
-        video: Name of the video, as the stamp on its tracks says it.
+        video: Name of the video in the provenance of its tracks.
     """
     match = _NUMBERED.fullmatch(encodable(folder))
     return match is not None and match[1] in (video, Path(video).stem)
@@ -72,15 +74,15 @@ class RunFolder:
     """The output folder of a run.
 
     Attributes:
-        path: Where the results will be.
-        staging: Where they are made; it goes with the run.
+        path: Folder of the results.
+        staging: Folder that they are written to; it is removed with the run.
     """
 
     path: Path
     staging: Path
 
     def publish(self) -> None:
-        """Put what is in the staging folder in place of what an earlier run has left there; nothing else is touched."""
+        """Replace the files of an earlier run by those in the staging folder; other files are not touched."""
         made = [name for name in RUN_FILES if (self.staging / name).exists()]
         for name in RUN_FILES:
             (self.path / name).unlink(missing_ok=True)
@@ -90,16 +92,16 @@ class RunFolder:
 
 @contextmanager
 def open_run_folder(output: Path | None, parent: Path, name: str, overwrite: bool) -> Iterator[RunFolder]:
-    """Claim a folder for a run; what the run does not publish is gone in the end, and the folder with it if empty.
+    """Claim a folder for a run. Unpublished files are removed at the end, and the folder too if it is empty.
 
     Args:
-        output: The folder that was asked for; None for one of its own in `parent`: `name`, `name-2`, …
-        parent: Folder of the runs that were given none.
-        name: What the run is called; see `run_name`.
+        output: The requested folder; None for a new one in `parent`: `name`, `name-2`, …
+        parent: Parent folder of runs without `output`.
+        name: Name of the run; see `run_name`.
         overwrite: Whether files of an earlier run in `output` may be replaced.
 
     Raises:
-        InvalidConfig: The folder cannot be made or written to, or holds files of an earlier run.
+        InvalidConfig: The folder cannot be created or written to, or holds files of an earlier run.
         Conflict: Another run is writing to it.
     """
     made: list[Path] = []
@@ -110,10 +112,13 @@ def open_run_folder(output: Path | None, parent: Path, name: str, overwrite: boo
             path = output
             _check(path, overwrite)
             _make(path, made)
-        with _alone(path):
+        with _alone(path) as is_locked:
             if output is not None:
                 _check(path, overwrite)  # again: another run may have been faster
-            staging = path / f".run-{secrets.token_hex(4)}"
+            if is_locked:
+                for left in path.glob(_STAGING + _STAGING_SUFFIX):  # of a run that was killed
+                    shutil.rmtree(left, ignore_errors=True)
+            staging = path / f"{_STAGING}{secrets.token_hex(4)}"
             try:
                 staging.mkdir()
             except OSError as error:
@@ -124,12 +129,12 @@ def open_run_folder(output: Path | None, parent: Path, name: str, overwrite: boo
                 shutil.rmtree(staging, ignore_errors=True)
     finally:
         for folder in reversed(made):
-            with suppress(OSError):  # one that holds something stays
+            with suppress(OSError):  # folders that are not empty stay
                 folder.rmdir()
 
 
 def _numbered(parent: Path, name: str, made: list[Path]) -> Path:
-    """Make the first folder of a name and a number that is not there yet; two runs at once get two."""
+    """Create the first numbered folder that does not exist; two runs at once get two folders."""
     _make(parent, made)
     for number in count(1):
         path = parent / _fitting(name, "" if number == 1 else f"-{number}")
@@ -141,20 +146,20 @@ def _numbered(parent: Path, name: str, made: list[Path]) -> Path:
             raise _refusal(path, "made", error) from error
         made.append(path)
         return path
-    raise AssertionError("there is always another number")
+    raise AssertionError("the numbers never end")
 
 
 def _fitting(name: str, ending: str) -> str:
-    """Return a name with its ending, cut where it would be longer than a name may be."""
+    """Return a name with its ending, shortened to the longest allowed name."""
     data, room = os.fsencode(name), _LONGEST_NAME - len(ending)
     if len(data) > room:
-        while room and data[room] & 0xC0 == 0x80:  # not within a character of UTF-8
+        while room and data[room] & 0xC0 == 0x80:  # do not cut a UTF-8 character
             room -= 1
     return os.fsdecode(data[:room]) + ending
 
 
 def _make(path: Path, made: list[Path]) -> None:
-    """Make a folder and those above it that are missing, and note which."""
+    """Create a folder and its missing parents, and append them to `made`."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         for folder in reversed(missing):
@@ -162,11 +167,11 @@ def _make(path: Path, made: list[Path]) -> None:
             made.append(folder)
     except FileExistsError as error:
         if not path.is_dir():
-            raise InvalidConfig(f"{path} cannot be made: {error.filename} is no folder") from error
+            raise InvalidConfig(f"{path} cannot be made: {error.filename} is not a folder") from error
     except OSError as error:
         raise _refusal(path, "made", error) from error
     if not path.is_dir():
-        raise InvalidConfig(f"{path} cannot be made: a file of that name is there")
+        raise InvalidConfig(f"{path} cannot be made: a file of that name exists")
 
 
 def _refusal(path: Path, what: str, error: OSError) -> MotserveError:
@@ -175,37 +180,41 @@ def _refusal(path: Path, what: str, error: OSError) -> MotserveError:
 
 
 def _check(path: Path, overwrite: bool) -> None:
-    """Refuse a folder with files of an earlier run that must not be replaced, or with others under their names."""
-    there = [name for name in RUN_FILES if os.path.lexists(path / name)]
-    odd = [name for name in there if not (path / name).is_file() and not (path / name).is_symlink()]
+    """Refuse a folder whose files must not be replaced: those of an earlier run, or others with the same names."""
+    existing = [name for name in RUN_FILES if os.path.lexists(path / name)]
+    odd = [name for name in existing if not (path / name).is_file() and not (path / name).is_symlink()]
     if odd:
-        raise InvalidConfig(f"{path / odd[0]} is in the way: it is no regular file; choose another --output")
-    if there and not overwrite:
+        raise InvalidConfig(f"{path / odd[0]} is in the way: it is not a regular file; choose another --output")
+    if existing and not overwrite:
         raise InvalidConfig(
-            f"{path} holds {' and '.join(there)} of an earlier run; --overwrite replaces what that run has left, or "
-            "choose another --output"
+            f"{path} holds {' and '.join(existing)} of an earlier run; --overwrite replaces them, or choose "
+            "another --output"
         )
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(path: Path) -> Iterator[bool]:
     """Hold a lock on a folder, which the system gives back whatever becomes of this process.
 
+    Yields:
+        Whether there is a lock: some network file systems lock no folders.
+
     Raises:
-        Conflict: Another run has it.
+        Conflict: Another run holds it.
         InvalidConfig: The folder cannot be opened.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise InvalidConfig(f"{path} cannot be used: {error.strerror}") from error
+    is_locked = False
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_locked = True
         except OSError as error:
             if error.errno == errno.EWOULDBLOCK:
                 raise Conflict(f"another run is writing to {path}; wait for it or choose another --output") from error
-            # some network file systems lock no folders
-        yield
+        yield is_locked
     finally:
         os.close(descriptor)

@@ -20,15 +20,15 @@ _BLOCK_BYTES = 1 << 20
 
 
 class ResultWriter:
-    """Appends frames to a result file; readers may follow it meanwhile.
+    """Appends frames to a result file that others may read at the same time.
 
-    Each call of `append` reaches the file as one write of whole lines. With `resume_at` the file of an earlier run
-    is continued: lines behind the first so many, and a piece of a line that a crash left at its end, are cut away.
+    Each call of `append` is one write of whole lines. With `resume_at` the file of an earlier run is continued: later
+    lines, and an incomplete last line after a crash, are cut off.
 
     Args:
-        path: The file; made if it is missing.
-        class_names: Name of every class index that occurs.
-        resume_at: Number of frames, which are lines, that are kept of the file; 0 starts with an empty one.
+        path: The file; created if it is missing.
+        class_names: Name of each class index that occurs.
+        resume_at: Number of frames (lines) of the file to keep; 0 starts with an empty file.
 
     Raises:
         InvalidData: The file to continue holds fewer frames, or a line is malformed or out of order.
@@ -41,20 +41,20 @@ class ResultWriter:
         self._file: BinaryIO = self._path.open("r+b" if resume_at and self._path.exists() else "wb", buffering=0)
         try:
             if resume_at:
-                self._file.truncate(self._end_of_kept(resume_at))
+                self._file.truncate(self._end_of_lines(resume_at))
                 self._file.seek(0, 2)
         except BaseException:
             self._file.close()
             raise
 
     def append(self, frames: Iterable[TrackedFrame]) -> None:
-        """Append frames and hand them to the operating system before returning.
+        """Append frames and pass them to the operating system before returning.
 
         Args:
-            frames: Frames with increasing indices, later than all before.
+            frames: Frames with increasing indices, later than all previous ones.
 
         Raises:
-            ValueError: An index does not increase, or a frame cannot be written; then nothing of the call is.
+            ValueError: An index does not increase, or a frame cannot be written; then none of the frames is written.
         """
         lines = []
         following = self._next
@@ -68,11 +68,11 @@ class ResultWriter:
 
     @property
     def size(self) -> int:
-        """Length of what was written, in bytes."""
+        """Length of the file in bytes."""
         return self._file.tell()
 
     def sync(self) -> None:
-        """Wait until what was written is on the disk."""
+        """Wait until all data is on the disk."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class ResultWriter:
         end = self._file.tell()
         view = memoryview(data)
         try:
-            # An unbuffered write may take a part only, when the disk is nearly full for one.
+            # An unbuffered write may be partial, for example when the disk is nearly full.
             while view:
                 view = view[self._file.write(view) :]
         except OSError:
@@ -99,8 +99,8 @@ class ResultWriter:
             self._file.seek(end)
             raise
 
-    def _end_of_kept(self, count: int) -> int:
-        """Return the length of the first lines in bytes, and let the next frame come after the last of them."""
+    def _end_of_lines(self, count: int) -> int:
+        """Return the length of the first `count` lines in bytes, and set the next frame index after them."""
         end = number = 0
         for number, line in enumerate(islice(read_lines(self._path), count), 1):
             where = f"{self._path.name}, line {number}"
@@ -116,16 +116,16 @@ class ResultWriter:
 
 
 def keep_beginning(path: Path, length: int) -> None:
-    """Replace a result file by a new one with its beginning.
+    """Replace a result file by a new file with its first bytes.
 
-    Whoever had the file open to write to it writes to the old one, which nobody reads any more.
+    A process that still has the old file open writes to the old one, which has no readers any more.
 
     Args:
-        path: The file; it may be missing where nothing of it is kept.
-        length: Bytes that are kept.
+        path: The file; it may be missing if `length` is 0.
+        length: Number of bytes to keep.
 
     Raises:
-        InvalidData: The file is shorter, or that is not the end of a line.
+        InvalidData: The file is shorter, or `length` is not the end of a line.
     """
     with replacing(path) as partial, partial.open("wb") as copy:
         left, last = length, b"\n"
@@ -135,13 +135,13 @@ def keep_beginning(path: Path, length: int) -> None:
                     copy.write(block)
                     left, last = left - len(block), block[-1:]
         if left or last != b"\n":
-            raise InvalidData(f"{path.name} does not hold whole lines of {length} bytes; start anew")
+            raise InvalidData(f"{path.name} does not hold whole lines of {length} bytes; start again")
 
 
 def read_lines(path: str | Path) -> Iterator[bytes]:
-    """Read the whole lines of a result file, newline included, one at a time.
+    """Read the complete lines of a result file, newline included, one at a time.
 
-    A last piece without a newline is left out: it is being written, or a crash cut it off.
+    A last line without a newline is skipped: it is being written, or a crash cut it off.
 
     Raises:
         NotFound: There is no such file.
@@ -158,12 +158,11 @@ def read_lines(path: str | Path) -> Iterator[bytes]:
 def read_results(path: str | Path, class_names: Mapping[int, str]) -> Iterator[TrackedFrame]:
     """Read a result file back, one frame in memory at a time.
 
-    Boxes, confidences and timestamps come back as rounded in the file; which detection was behind a row
-    is not known any more.
+    Boxes, confidences and timestamps are rounded as in the file; the detection of a row is unknown.
 
     Args:
         path: The file.
-        class_names: Name of every class index that may occur.
+        class_names: Name of each class index that may occur.
 
     Raises:
         NotFound: There is no such file.

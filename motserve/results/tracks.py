@@ -1,4 +1,4 @@
-"""Reads the tracks of a video from any format that motserve writes, as rows for scoring."""
+"""Reads tracks in any format of motserve as rows for scoring."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from motserve.types import IntArray, TrackedFrame
 
 logger = logging.getLogger("motserve.results")
 
-PEOPLE = frozenset({"person", "pedestrian"})
+PERSON_CLASSES = frozenset({"person", "pedestrian"})
 """Class names of the rows that can be scored."""
 
 _NO_CLASS = -1  # in the MOTChallenge export
@@ -36,21 +36,21 @@ _Row = tuple[int, int, int, list[float], float]  # line, frame, identity, xyxy, 
 
 
 def read_tracks(path: str | Path) -> MotTable:
-    """Read tracks: MOTChallenge `.txt`, or `.json`, `.ndjson` and `.csv` as motserve writes them.
+    """Read tracks: MOTChallenge `.txt`, or `.json`, `.ndjson` and `.csv` as written by motserve.
 
-    The same tracks give the same table whatever the format. `ids` are the identities.
+    The same tracks give the same table in every format. `ids` are the identities.
 
     Args:
         path: The file.
 
     Returns:
-        The rows. From `.json` and `.ndjson`, which name every frame, `frame_count` is known. They leave out frames of
-        which there was no picture; a warning names those that another one follows.
+        The rows. `.json` and `.ndjson` list every frame, so `frame_count` is known. Frames without an image are left
+        out; a warning gives their number, except for those at the end.
 
     Raises:
         NotFound: There is no such file.
-        InvalidData: The file cannot be read or is cut off, a row is malformed, frames do not increase, or a class is
-            not a person's; the message names file and line.
+        InvalidData: The file cannot be read or is cut off, a row is malformed, frames do not increase, or a
+            class is not a person; the message names file and line.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -69,15 +69,15 @@ def read_tracks(path: str | Path) -> MotTable:
 
 
 def to_table(frames: Sequence[TrackedFrame], name: str, class_names: Mapping[int, str]) -> MotTable:
-    """Return tracked frames as the table that their exported file would be read to.
+    """Return tracked frames as the same table that their exported file gives.
 
     Args:
-        frames: Every frame of which there is a picture, in order.
-        name: What errors call them.
-        class_names: Name of every class index that may occur.
+        frames: Every frame that has an image, in order.
+        name: Name of the tracks in errors.
+        class_names: Name of each class index that may occur.
 
     Raises:
-        InvalidData: A class is not a person's.
+        InvalidData: A class is not a person.
     """
     for frame in frames:
         for index in set(frame.tracks.classes.tolist()):
@@ -101,12 +101,12 @@ def _read_json(name: str, data: bytes) -> MotTable:
         raise InvalidData(f"{name}, line {error.lineno}: not JSON: {error.msg}") from error
     frames = document.get("frames") if isinstance(document, dict) else None
     if not isinstance(frames, list):
-        raise InvalidData(f"{name}, line 1: no list of `frames`; this is no result of motserve")
+        raise InvalidData(f"{name}, line 1: no list of `frames`; this is not a result of motserve")
     summary = document.get("summary")
     if isinstance(summary, dict) and summary.get("status") == "done" and summary.get("frames") != len(frames):
         raise InvalidData(
             f"{name} has {len(frames)} frames where its summary says {str(summary.get('frames'))[:_MOST_SHOWN]}; it is "
-            "not complete"
+            "incomplete"
         )
     own = data.split(b"\n", 1)[0].rstrip().endswith(_HEAD_END) and data.rstrip().count(b"\n") == len(frames) + 1
     lines = range(2, len(frames) + 2) if own else _lines_of_frames(data.decode())
@@ -114,7 +114,7 @@ def _read_json(name: str, data: bytes) -> MotTable:
 
 
 def _lines_of_frames(text: str) -> list[int]:
-    """Return the line that each frame starts in, however another tool laid the document out."""
+    """Return the line of the start of each frame in a document formatted by another tool."""
     decoder = json.JSONDecoder()
     lines: list[int] = []
     line = 1
@@ -210,7 +210,7 @@ def _read_csv(name: str, data: bytes) -> MotTable:
 
 
 def _whole_in(text: str) -> int | str:
-    """Return the whole number that a field holds, or the field as it is where it holds none."""
+    """Return a field as a whole number, or unchanged if it is not one."""
     digits = text.strip().removeprefix("-")
     return int(text) if digits.isascii() and digits.isdecimal() and len(digits) < _MOST_DIGITS else text
 
@@ -235,9 +235,9 @@ def _real(value: object, what: str) -> float:
 
 
 def _check_class(name: object, where: str) -> None:
-    if not isinstance(name, str) or name.lower() not in PEOPLE:
+    if not isinstance(name, str) or name.lower() not in PERSON_CLASSES:
         raise InvalidData(
-            f"{where}: class {name!r} is unknown to the benchmark, which scores people; track with "
+            f"{where}: class {name!r} is not a person, and only people are scored; track with "
             "detector.classes=person or remove these rows"
         )
 
@@ -287,6 +287,6 @@ def _table(
 
 
 def _ltwh(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return `(n, 4)` xyxy boxes as the numbers that the MOTChallenge export of these tracks holds."""
+    """Return `(n, 4)` xyxy boxes as the numbers in the MOTChallenge export of these tracks."""
     with np.errstate(over="ignore"):
         return np.round(np.concatenate([boxes[:, :2] + 1, boxes[:, 2:] - boxes[:, :2]], axis=1), PIXEL_DECIMALS)

@@ -1,6 +1,6 @@
 """Builds the Ray Serve application from typed arguments: `serve run serve_config.yaml`."""
 
-# Annotations are not postponed here: Ray Serve looks at the one of `build` to turn YAML into typed arguments.
+# No `from __future__ import annotations`: Ray Serve reads the annotation of `build` to turn YAML into typed arguments.
 import uuid
 from typing import Any
 
@@ -15,42 +15,47 @@ from motserve.serving.api import Ingress
 from motserve.serving.arguments import ServeArgs
 from motserve.serving.inference.detector import Detector
 from motserve.serving.inference.embedder import Embedder
-from motserve.serving.observability.monitor import MetricsCollector
+from motserve.serving.observability.metrics_collector import MetricsCollector
 from motserve.serving.observability.tracing import otlp_exporter
 
-_REPORTS = 1000  # at a time; each takes well under a millisecond
+_MAX_CONCURRENT_REPORTS = 1000  # each takes well under a millisecond
 
 
 def build(args: ServeArgs) -> Application:
-    """Return the application. Environment variables win over `args`, as they do on the command line.
+    """Return the application. Environment variables override `args`, as they do on the command line.
 
     Raises:
-        InvalidConfig: The configuration is not valid.
+        InvalidConfig: The configuration is invalid.
     """
     return compose(load_config([*args.config, args.settings]))
 
 
 def compose(config: Config) -> Application:
-    """Bind all deployments with the resources that a configuration and this cluster give them.
+    """Bind all deployments, with resources from the configuration and the GPUs of this cluster.
 
     Raises:
-        InvalidConfig: Traces are asked for without the library that sends them.
+        InvalidConfig: Tracing is on, and the library that exports traces is not installed.
     """
-    config = _place(config)
+    config = _with_absolute_paths(config)
     serving = config.serving
     if serving.tracing.endpoint is not None:
-        otlp_exporter(serving.tracing.endpoint, serving.tracing.timeout_s).shutdown()  # said here, not by every replica
+        otlp_exporter(
+            serving.tracing.endpoint, serving.tracing.timeout_s
+        ).shutdown()  # fails here rather than in every replica
     gpu = serving.accelerator == "gpu" or (serving.accelerator == "auto" and _cluster_has_gpus())
-    models = _on(config, gpu)
+    models = _with_devices(config, gpu)
     deployment = uuid.uuid4().hex
-    reserved = {"num_cpus": serving.metrics.cpus}
-    counting = serve.deployment(num_replicas=1, max_ongoing_requests=_REPORTS, ray_actor_options=reserved)
+    collector = serve.deployment(
+        num_replicas=1,
+        max_ongoing_requests=_MAX_CONCURRENT_REPORTS,
+        ray_actor_options={"num_cpus": serving.metrics.cpus},
+    )
     return _deployment(serve.ingress()(Ingress), serving.ingress, {"num_cpus": serving.ingress.cpus}).bind(
         config,
         deployment,
         _deployment(Detector, serving.detector, _resources(serving.detector, gpu)).bind(models, deployment),
         _deployment(Embedder, serving.embedder, _resources(serving.embedder, gpu)).bind(models, deployment),
-        counting(MetricsCollector).bind(config),
+        collector(MetricsCollector).bind(config),
     )
 
 
@@ -73,8 +78,8 @@ def _cluster_has_gpus() -> bool:
     return resources.get("GPU", 0) > 0
 
 
-def _place(config: Config) -> Config:
-    """Make paths absolute: replicas may have another working directory than whoever starts the service."""
+def _with_absolute_paths(config: Config) -> Config:
+    """Make paths absolute: the working directory of replicas may differ from that of this process."""
     serving = config.serving.model_copy(update={"storage_dir": config.serving.storage_dir.absolute()})
     return config.model_copy(
         update={
@@ -86,8 +91,8 @@ def _place(config: Config) -> Config:
     )
 
 
-def _on(config: Config, gpu: bool) -> Config:
-    """Settle `auto` devices: a replica without a GPU share must not reach for a GPU that others reserved."""
+def _with_devices(config: Config, gpu: bool) -> Config:
+    """Resolve `auto` devices: a replica that has reserved no GPU must not use one that others have reserved."""
     if gpu:
         return config
     sections = {

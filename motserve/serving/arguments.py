@@ -1,4 +1,4 @@
-"""What `args:` of `serve_config.yaml` may hold."""
+"""Schema of `args:` in `serve_config.yaml`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from motserve.config.paths import LocalPath
 
 
 class ServeArgs(BaseModel):
-    """Arguments of the application."""
+    """Arguments of the Ray Serve application."""
 
     model_config = ConfigDict(extra="forbid")
 
-    config: list[LocalPath] = Field([], description="YAML files with parts of the configuration; later ones win.")
-    settings: dict[str, Any] = Field({}, description="A part of the configuration; it wins over the files.")
+    config: list[LocalPath] = Field([], description="Configuration files (YAML); later files override earlier ones.")
+    settings: dict[str, Any] = Field({}, description="Configuration as a mapping; it overrides the files.")

@@ -1,4 +1,4 @@
-"""Does something again and again while a context is open, whatever goes wrong meanwhile."""
+"""Repeats work at an interval, and goes on after errors."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from contextlib import asynccontextmanager
 
 @asynccontextmanager
 async def repeating(
-    work: Callable[[], Awaitable[object]], interval_s: float, logger: logging.Logger, complaint: str
+    work: Callable[[], Awaitable[object]], interval_s: float, logger: logging.Logger, message: str
 ) -> AsyncIterator[None]:
-    """Work now and then while the context is open.
+    """Repeat work while the context is open.
 
     Args:
-        work: What is done. What it raises goes to the log, once and not again until something else or nothing goes
-            wrong.
-        interval_s: Seconds between the end of one time and the beginning of the next.
-        logger: Where complaints go.
-        complaint: What is said before the error.
+        work: What to repeat. An error goes to the log, but not again while the same error repeats.
+        interval_s: Seconds between the end of one run and the start of the next.
+        logger: Logger for errors.
+        message: Log message, followed by the error.
     """
     ended = asyncio.Event()
-    task = asyncio.create_task(repeat(work, interval_s, logger, complaint, interval_s, ended))
+    task = asyncio.create_task(repeat(work, interval_s, logger, message, interval_s, ended))
     try:
         yield
     finally:
@@ -37,29 +36,29 @@ async def repeat(
     work: Callable[[], Awaitable[object]],
     interval_s: float,
     logger: logging.Logger,
-    complaint: str,
-    begin_s: float = 0.0,
+    message: str,
+    delay_s: float = 0.0,
     ended: asyncio.Event | None = None,
 ) -> None:
-    """Work now and then until it is cancelled.
+    """Repeat work until cancelled.
 
     Args:
-        work: As for `repeating`, and so are the next three.
+        work: See `repeating`, also for the next three.
         interval_s: Seconds.
-        logger: Where complaints go.
-        complaint: What is said before the error.
-        begin_s: Seconds before the first time.
-        ended: Set when it is cancelled: up to Python 3.11, `wait_for` loses a cancellation that comes just as the
-            answer does.
+        logger: Logger for errors.
+        message: Log message, followed by the error.
+        delay_s: Seconds before the first run.
+        ended: Set on cancellation: up to Python 3.11, `wait_for` loses a cancellation that arrives together with the
+            result.
     """
-    told, wait_s = "", begin_s
+    last_error, wait_s = "", delay_s
     while ended is None or not ended.is_set():
         await asyncio.sleep(wait_s)
         wait_s = interval_s
         try:
             await work()
-            told = ""
+            last_error = ""
         except Exception as error:
-            if str(error) != told:  # once, and not every few seconds until somebody looks
-                logger.warning("%s: %s", complaint, error)
-            told = str(error)
+            if str(error) != last_error:  # the same error at each run would flood the log
+                logger.warning("%s: %s", message, error)
+            last_error = str(error)

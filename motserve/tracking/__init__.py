@@ -1,4 +1,4 @@
-"""Following people from frame to frame: motion models, association, trackers."""
+"""Tracking from frame to frame: motion models, association, trackers."""
 
 from motserve.base import TrackerBase
 from motserve.config import BotSortConfig, ByteTrackConfig, DeepSortConfig, OcSortConfig, SortConfig, TrackerConfig

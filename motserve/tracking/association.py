@@ -1,4 +1,4 @@
-"""Which track goes with which detection: the cheapest one-to-one matching under a limit of cost."""
+"""Association of tracks with detections: the one-to-one matching of least total cost, below a cost limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from motserve.tracking.boxes import overlapping_pairs
 from motserve.types import BoolArray, FloatArray, IntArray
 
-_TIE = 1e-12  # what a match at exactly the limit is worth, so that it is preferred to none
+_TIE = 1e-12  # gain of a match at exactly the limit, so that it is preferred to no match
 
 
 class Candidates(NamedTuple):
@@ -27,20 +27,20 @@ class Candidates(NamedTuple):
     columns: IntArray
     cost: FloatArray
 
-    def select(self, wanted: BoolArray) -> Candidates:
+    def select(self, mask: BoolArray) -> Candidates:
         """Return the pairs that are marked."""
-        chosen = wanted.nonzero()[0]
+        chosen = mask.nonzero()[0]
         return Candidates(self.rows.take(chosen), self.columns.take(chosen), self.cost.take(chosen))
 
     def fused(self, scores: FloatArray | None) -> FloatArray:
-        """Return the costs with confidences in them.
+        """Return the costs fused with the confidences.
 
         Args:
-            scores: `(m,)` float32: the cost becomes 1 - IoU x score; None leaves it as it is.
+            scores: `(m,)` float32: the cost becomes 1 - IoU x score; None leaves it unchanged.
         """
         if scores is None:
             return self.cost
-        # The reference goes back from distance to IoU before it fuses; its rounding is kept.
+        # The reference converts distance back to IoU before it fuses; this keeps its rounding.
         return 1 - (1 - self.cost) * scores.take(self.columns)
 
 
@@ -50,7 +50,7 @@ def find_candidates(tracks: FloatArray, detections: FloatArray, limit: float) ->
     Args:
         tracks: `(4, n)` float32, rows left, top, right, bottom, in pixels.
         detections: `(4, m)` float32, the same.
-        limit: Largest cost that will be asked for, in (0, 1]. A pair without overlap is never a candidate.
+        limit: Largest limit that a match will use, in (0, 1]. A pair without overlap is never a candidate.
 
     Returns:
         All pairs up to the limit, and perhaps some beyond it.
@@ -78,10 +78,10 @@ def match(candidates: Candidates, limit: float, scores: FloatArray | None = None
 def assign(rows: IntArray, columns: IntArray, cost: NDArray[np.float64], limit: float) -> tuple[IntArray, IntArray]:
     """Solve the assignment problem over a sparse list of pairs.
 
-    A pair that costs more than the limit is cut; leaving a row and a column unmatched costs as much as a match at
-    the limit. The gain of a pair is what it stays below the limit. A pair that gains more than all other pairs of
-    its row and of its column together belongs to every best solution, as exchanging them for it pays. In tracking
-    that settles nearly all; a dense solver gets the rest.
+    A pair that costs more than the limit is removed; leaving a row and a column unmatched costs as much as a match at
+    the limit. The gain of a pair is the limit less its cost. A pair that gains more than all other pairs of its row
+    and of its column together belongs to every optimal solution. In tracking this decides nearly all pairs; a dense
+    solver decides the rest.
 
     Args:
         rows: `(k,)` int64, row of each pair, from 0.
@@ -94,30 +94,30 @@ def assign(rows: IntArray, columns: IntArray, cost: NDArray[np.float64], limit: 
 
     Example:
         >>> rows, columns = np.array([0, 0, 1]), np.array([0, 1, 0])
-        >>> [found.tolist() for found in assign(rows, columns, np.array([0.1, 0.3, 0.2]), 0.8)]
+        >>> [matched.tolist() for matched in assign(rows, columns, np.array([0.1, 0.3, 0.2]), 0.8)]
         [[0, 1], [1, 0]]
     """
     gain = (limit + _TIE) - cost
-    pays = (gain > 0).nonzero()[0]
-    if pays.size < rows.size:
-        rows, columns, gain = rows.take(pays), columns.take(pays), gain.take(pays)
+    has_gain = (gain > 0).nonzero()[0]
+    if has_gain.size < rows.size:
+        rows, columns, gain = rows.take(has_gain), columns.take(has_gain), gain.take(has_gain)
     if rows.size == 0:
         return rows, columns
-    # Others of the row and of the column: two sums, each less the pair itself.
+    # The pair itself is in both sums, hence 3 instead of 1.
     row_gain, column_gain = np.bincount(rows, gain), np.bincount(columns, gain)
-    settled = 3 * gain > row_gain.take(rows) + column_gain.take(columns)
-    chosen = settled.nonzero()[0]
+    certain = 3 * gain > row_gain.take(rows) + column_gain.take(columns)
+    chosen = certain.nonzero()[0]
     if chosen.size == rows.size:
         return rows, columns
-    settled_rows, settled_columns = rows.take(chosen), columns.take(chosen)
-    # Whatever shares a row or a column with a settled pair is out.
-    beaten = np.bincount(settled_rows, minlength=row_gain.size).take(rows)
-    beaten += np.bincount(settled_columns, minlength=column_gain.size).take(columns)
-    left = (beaten == 0).nonzero()[0]
-    if left.size == 0:
-        return settled_rows, settled_columns
-    more_rows, more_columns = _solve(rows.take(left), columns.take(left), gain.take(left))
-    return np.concatenate([settled_rows, more_rows]), np.concatenate([settled_columns, more_columns])
+    certain_rows, certain_columns = rows.take(chosen), columns.take(chosen)
+    # Pairs that share a row or a column with a certain pair are excluded.
+    excluded = np.bincount(certain_rows, minlength=row_gain.size).take(rows)
+    excluded += np.bincount(certain_columns, minlength=column_gain.size).take(columns)
+    remaining = (excluded == 0).nonzero()[0]
+    if remaining.size == 0:
+        return certain_rows, certain_columns
+    more_rows, more_columns = _solve(rows.take(remaining), columns.take(remaining), gain.take(remaining))
+    return np.concatenate([certain_rows, more_rows]), np.concatenate([certain_columns, more_columns])
 
 
 def _solve(rows: IntArray, columns: IntArray, gain: NDArray[np.float64]) -> tuple[IntArray, IntArray]:
@@ -128,5 +128,5 @@ def _solve(rows: IntArray, columns: IntArray, gain: NDArray[np.float64]) -> tupl
     _, column_of, _ = lap.lapjv(cost, extend_cost=True)
     chosen_row = np.flatnonzero(column_of >= 0)
     chosen_column = column_of[chosen_row]
-    pays = cost[chosen_row, chosen_column] < 0
-    return row_values[chosen_row[pays]], column_values[chosen_column[pays]]
+    has_gain = cost[chosen_row, chosen_column] < 0
+    return row_values[chosen_row[has_gain]], column_values[chosen_column[has_gain]]

@@ -7,20 +7,20 @@ import numpy as np
 from motserve.types import FloatArray, IntArray
 
 _EPSILON = 1e-7  # keeps the quotient finite for boxes without area; part of the reference's IoU
-_MANY = 200_000  # pairs from which on sorting is quicker than looking at each
-_ROUNDING = 1e-3  # the quick test of a pair lets this much more through, so that rounding never costs a pair
+_MANY = 200_000  # pairs from which sorting is faster than testing every pair
+_ROUNDING = 1e-3  # margin of the quick test, so that rounding never loses a pair
 
 
 def overlapping_pairs(a: FloatArray, b: FloatArray, least: float = 0.0) -> tuple[IntArray, IntArray, FloatArray]:
     """Find the pairs of boxes that overlap enough.
 
-    Few pairs of a crowd do. A quick test finds them; the IoU is computed for those alone. The test: an IoU of t
-    needs an overlap of at least t times the first box's width and height.
+    Few pairs of a crowd overlap. A quick test finds them; only their IoU is computed. The test: an IoU of t needs an
+    overlap of at least t times the first box's width and height.
 
     Args:
         a: `(4, n)` float32, boxes as rows left, top, right, bottom, in pixels.
         b: `(4, m)` float32, the same.
-        least: IoU that matters, in [0, 1].
+        least: Smallest IoU of interest, in [0, 1].
 
     Returns:
         Column in `a` and column in `b` of each pair, `(k,)` int64, in row-major order, and their IoU in [0, 1],
@@ -33,26 +33,26 @@ def overlapping_pairs(a: FloatArray, b: FloatArray, least: float = 0.0) -> tuple
         >>> rows.tolist(), columns.tolist(), iou.round(2).tolist() == [np.float32(0.33)]
         ([0], [0], True)
     """
-    slack = (a[2:] - a[:2]) * min(1 - least + _ROUNDING, 1.0)
+    margin = (a[2:] - a[:2]) * min(1 - least + _ROUNDING, 1.0)
     test = _test_all if a.shape[1] * b.shape[1] < _MANY else _sweep
-    rows, columns = test(a[2:] - slack, a[:2] + slack, b)
+    rows, columns = test(a[2:] - margin, a[:2] + margin, b)
     if rows.size == 0:
         return rows, columns, np.empty(0, np.float32)
     return rows, columns, _iou(a.take(rows, axis=1), b.take(columns, axis=1))
 
 
 def _test_all(low: FloatArray, high: FloatArray, b: FloatArray) -> tuple[IntArray, IntArray]:
-    """Find the pairs in which a box of `b` ends behind `low` and begins before `high`, by looking at each."""
-    meets = low[:, :, None] < b[2:, None, :]
-    meets &= high[:, :, None] > b[:2, None, :]
-    meets[0] &= meets[1]
-    pairs = meets[0].ravel().nonzero()[0]
+    """Find the pairs in which a box of `b` ends behind `low` and begins before `high`, by testing every pair."""
+    overlaps = low[:, :, None] < b[2:, None, :]
+    overlaps &= high[:, :, None] > b[:2, None, :]
+    overlaps[0] &= overlaps[1]
+    pairs = overlaps[0].ravel().nonzero()[0]
     rows = pairs // b.shape[1]
     return rows, pairs - rows * b.shape[1]
 
 
 def _sweep(low: FloatArray, high: FloatArray, b: FloatArray) -> tuple[IntArray, IntArray]:
-    """Find the same pairs by sorting along x, which looks at those alone that are near enough there."""
+    """Find the same pairs by sorting along x and testing only those that are near enough along it."""
     order = np.argsort(b[0], kind="stable")
     left = b[0].take(order)
     widest = (b[2] - b[0]).max() * (1 + _ROUNDING)
@@ -61,12 +61,12 @@ def _sweep(low: FloatArray, high: FloatArray, b: FloatArray) -> tuple[IntArray, 
     ends = count.cumsum()
     rows = np.repeat(np.arange(count.size), count)
     columns = order.take(np.arange(rows.size) + np.repeat(start - ends + count, count))
-    meets = low.take(rows, axis=1) < b[2:].take(columns, axis=1)
-    meets &= high.take(rows, axis=1) > b[:2].take(columns, axis=1)
-    meets[0] &= meets[1]
-    pairs = meets[0].nonzero()[0]
+    overlaps = low.take(rows, axis=1) < b[2:].take(columns, axis=1)
+    overlaps &= high.take(rows, axis=1) > b[:2].take(columns, axis=1)
+    overlaps[0] &= overlaps[1]
+    pairs = overlaps[0].nonzero()[0]
     rows, columns = rows.take(pairs), columns.take(pairs)
-    # row-major, as the other way gives them
+    # row-major, as `_test_all` returns them
     order = np.argsort(rows * b.shape[1] + columns)
     return rows.take(order), columns.take(order)
 

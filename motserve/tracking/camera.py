@@ -1,4 +1,4 @@
-"""How the camera moved between two frames, by corners of the background that optical flow follows.
+"""Camera motion between two frames, from background corners tracked by optical flow.
 
 Reference: Aharon, Orfaig and Bobrovsky, "BoT-SORT: Robust Associations Multi-Pedestrian Tracking", 2022, section 3.2;
 Lucas and Kanade, "An Iterative Image Registration Technique", 1981; Shi and Tomasi, "Good Features to Track", 1994.
@@ -18,9 +18,9 @@ from motserve.config import CameraConfig
 from motserve.types import FloatArray, Image
 
 _QUALITY = 0.01  # of a corner, as a share of the best one's
-_LEAST_DISTANCE = 7.0  # pixels of the reduced picture between two corners
-_LEAST_CORNERS = 8  # fewer say more about noise than about the camera
-_LEAST_SHARE = 0.3  # of the corners that must agree; else something else than the camera moved
+_MIN_CORNER_DISTANCE = 7.0  # pixels of the reduced picture between two corners
+_MIN_CORNERS = 8  # fewer reflect noise rather than the camera
+_MIN_INLIER_SHARE = 0.3  # of the corners that must agree; otherwise an object moved, not the camera
 
 
 class CameraMotion:
@@ -36,15 +36,15 @@ class CameraMotion:
         self._corners: NDArray[np.float32] | None = None
 
     def advance(self, image: Image, people: FloatArray) -> NDArray[np.float64] | None:
-        """Take in a frame.
+        """Process a frame.
 
         Args:
             image: The picture.
-            people: `(n, 4)` float32, boxes of people in it, xyxy in pixels; their corners are left out.
+            people: `(n, 4)` float32, boxes of people in it, xyxy in pixels; corners inside them are ignored.
 
         Returns:
-            `(2, 3)` float64, map from pixels of the frame before to pixels of this one: rotation, scale and shift; None
-            in the first frame, after a cut, or where too little of the background is seen.
+            `(2, 3)` float64, map from pixels of the previous frame to pixels of this one: rotation, scale and shift;
+            None in the first frame, after a cut, or where too little of the background is visible.
         """
         grey = self._reduce(image)
         matrix = None
@@ -87,18 +87,18 @@ class CameraMotion:
         boxes = np.clip(people / self._config.downscale, 0, limits)
         for left, top, right, bottom in boxes.astype(np.int64).tolist():
             mask[top : bottom + 1, left : right + 1] = 0
-        corners = cv2.goodFeaturesToTrack(grey, self._config.corners, _QUALITY, _LEAST_DISTANCE, mask=mask)
+        corners = cv2.goodFeaturesToTrack(grey, self._config.corners, _QUALITY, _MIN_CORNER_DISTANCE, mask=mask)
         return None if corners is None else np.asarray(corners, np.float32)
 
     def _estimate(
         self, before: NDArray[np.uint8], after: NDArray[np.uint8], corners: NDArray[np.float32]
     ) -> NDArray[np.float64] | None:
         moved, status, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, None)  # type: ignore[call-overload]
-        followed = status.ravel() == 1
-        if np.count_nonzero(followed) < _LEAST_CORNERS:
+        is_tracked = status.ravel() == 1
+        if np.count_nonzero(is_tracked) < _MIN_CORNERS:
             return None
-        matrix, inliers = cv2.estimateAffinePartial2D(corners[followed], moved[followed], method=cv2.RANSAC)
-        if matrix is None or np.count_nonzero(inliers) < max(_LEAST_CORNERS, _LEAST_SHARE * len(corners)):
+        matrix, inliers = cv2.estimateAffinePartial2D(corners[is_tracked], moved[is_tracked], method=cv2.RANSAC)
+        if matrix is None or np.count_nonzero(inliers) < max(_MIN_CORNERS, _MIN_INLIER_SHARE * len(corners)):
             return None
         result = np.array(matrix, np.float64)
         result[:, 2] *= self._config.downscale

@@ -1,4 +1,4 @@
-"""How sure the detector is of people in plain view: what thresholds of confidence are scaled by."""
+"""Scales confidence thresholds to the detector: by how confident it is of clearly visible people."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from motserve.config import LevelConfig
 from motserve.types import FloatArray
 
-_PRIOR_LEVEL = 0.8
+_PRIOR_CONFIDENCE = 0.8
 
 
-class ConfidenceLevel:
+class ConfidenceScaling:
     """A running mean of the confidences, weighted by their third power; see `LevelConfig`.
 
-    At that power the many unsure detections of a crowd weigh next to nothing.
+    At that power the many low-confidence detections of a crowd have almost no weight.
 
     Args:
         config: Reference, memory and prior.
@@ -26,21 +26,21 @@ class ConfidenceLevel:
 
     def __init__(self, config: LevelConfig) -> None:
         self._config = config
-        self.sums = (config.prior * _PRIOR_LEVEL**4, config.prior * _PRIOR_LEVEL**3)
+        self.sums = (config.prior * _PRIOR_CONFIDENCE**4, config.prior * _PRIOR_CONFIDENCE**3)
 
     @property
     def scale(self) -> float:
-        """What thresholds that are meant for the reference are multiplied by."""
+        """Factor for thresholds that were chosen at the reference confidence."""
         weighted, weights = self.sums
-        level = weighted / weights if weights > 0 else 0.0
-        return max(level, self._config.least) / self._config.reference
+        mean = weighted / weights if weights > 0 else 0.0
+        return max(mean, self._config.least) / self._config.reference
 
     def observe(self, scores: FloatArray, elapsed_s: float) -> None:
-        """Take in the confidences of a frame.
+        """Update the mean with the confidences of a frame.
 
         Args:
             scores: `(m,)` float32, in [0, 1].
-            elapsed_s: Seconds since the frame before.
+            elapsed_s: Seconds since the previous frame.
         """
         decay = math.exp(-elapsed_s / self._config.memory_s)
         exact = scores.astype(np.float64)

@@ -1,8 +1,8 @@
-"""A constant-velocity Kalman filter over all tracks at once; what its coordinates are, the models in `motion` say.
+"""A constant-velocity Kalman filter over all tracks at once; the models in `motion` define its coordinates.
 
-The state is four coordinates, each with a velocity. Nothing couples two coordinates, and some share their noises, so
-the 8 x 8 covariance is four 2 x 2 blocks of which those of a group are equal. Three numbers per group and track hold
-it exactly, and a step over all tracks is a few operations on rows.
+The state is four coordinates, each with a velocity. No two coordinates are coupled, and some share their noises, so
+the 8 x 8 covariance is four 2 x 2 blocks, equal within a group. Three numbers per group and track hold it exactly,
+and a step over all tracks is a few operations on rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ then the covariance, as position variance, position-velocity covariance and velo
 _COORDINATES = 4
 
 _MIN_SIZE = 1e-6  # an extrapolated size or aspect ratio stays positive, so noise and area stay meaningful
-MAX_STEPS = 1e5  # an hour of reference frames: beyond it motion says nothing, and squares and cubes must stay finite
+MAX_STEPS = 1e5  # an hour of reference frames: beyond it predictions are useless, and cubes must stay finite
 
 
 class KalmanFilter(ABC):
@@ -34,7 +34,7 @@ class KalmanFilter(ABC):
         initial: `(2, g)`, variances of position and velocity of a new track, before scaling.
 
     Attributes:
-        size_velocity: Rows of the velocities of size, which a lost track loses: an old trend would blow it up.
+        size_velocity: Rows of the velocities of size. A lost track's are set to zero: an old trend would inflate it.
     """
 
     group: ClassVar[NDArray[np.int64]]
@@ -77,7 +77,7 @@ class KalmanFilter(ABC):
 
     @abstractmethod
     def _scale(self, motion: Motion) -> NDArray[np.float64]:
-        """Return `(g, n)`: what the variances of each group are multiplied by."""
+        """Return `(g, n)`: the factor on the variances of each group."""
 
     def boxes(self, motion: Motion) -> FloatArray:
         """Return the boxes of tracks.
@@ -140,13 +140,13 @@ class KalmanFilter(ABC):
         matched: BoolArray,
         trust: NDArray[np.floating] | None = None,
     ) -> None:
-        """Correct tracks by what was measured, in place.
+        """Correct tracks by measurements, in place.
 
         Args:
             motion: The tracks, already predicted.
-            measurement: `(4, n)`, a column per track; what stands under an unmatched track has no effect but must
-                be finite.
-            matched: `(n,)`, True where the track has a measurement. The others stay as they are.
+            measurement: `(4, n)`, a column per track; the column of an unmatched track has no effect but must be
+                finite.
+            matched: `(n,)`, True where the track has a measurement. The others do not change.
             trust: `(n,)`, factor on the variance of each measurement, from 0; None for 1.
         """
         groups = self._groups
@@ -179,7 +179,7 @@ class KalmanFilter(ABC):
             columns: `(k,)` int64, the measurement of each pair.
 
         Returns:
-            `(k,)` float64; with a right model 95 % of right pairs lie below 9.488.
+            `(k,)` float64; with a correct model 95 % of correct pairs lie below 9.488.
         """
         variance = motion[8 : 8 + self._groups] + self._scale(motion) * self._measurement
         innovation = measurement.take(columns, axis=1) - motion[:4].take(rows, axis=1)
@@ -187,14 +187,14 @@ class KalmanFilter(ABC):
         return np.asarray(squares.sum(axis=0), np.float64)
 
     def warp(self, motion: Motion, matrix: NDArray[np.float64]) -> None:
-        """Move tracks along with the picture, because the camera moved, in place.
+        """Move tracks along with the picture to compensate camera motion, in place.
 
         Sizes grow by the scale of the warp and keep their shape. Rotation changes no variance, as those of x and y
         are (nearly) the same.
 
         Args:
             motion: The tracks.
-            matrix: `(2, 3)`, affine map from pixels of the latest frame to pixels of this one.
+            matrix: `(2, 3)`, affine map from pixels of the previous frame to pixels of this one.
         """
         linear, shift = matrix[:, :2], matrix[:, 2:]
         scale = float(np.sqrt(abs(np.linalg.det(linear))))

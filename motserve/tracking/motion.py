@@ -1,4 +1,4 @@
-"""Motion models: what coordinates a Kalman filter has, and how large its noises are."""
+"""Motion models: the coordinates of a Kalman filter and the size of its noises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The detections of one frame, checked and put into the order and form in which the tracker reads them."""
+"""The detections of one frame, validated, sorted and converted for the trackers."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Observations:
         size: `(2, m)` float32, width and height in pixels.
         scores: `(m,)` float32, falling.
         classes: `(m,)` int64.
-        looks: `(d, m)` float32, embeddings of unit length; zero where there is none.
-        last_embedded_at: `(m,)` bool, which have one.
+        embeddings: `(d, m)` float32, of unit length; zero where there is none.
+        has_embedding: `(m,)` bool.
     """
 
     rows: IntArray
@@ -37,22 +37,22 @@ class Observations:
     size: FloatArray
     scores: FloatArray
     classes: IntArray
-    looks: FloatArray
-    last_embedded_at: BoolArray
+    embeddings: FloatArray
+    has_embedding: BoolArray
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def from_score(self, least: float) -> int:
-        """Return how many score at least that much; they are the first ones."""
+        """Return how many observations have at least this score; they are the first ones."""
         return int(np.count_nonzero(self.scores >= least))
 
 
 def observe(detections: Detections, low: float, cues: Cues = NO_CUES) -> Observations:
-    """Check detections and prepare them.
+    """Validate detections and convert them to observations.
 
     Args:
-        detections: What the detector saw. Rows with a score of `low` or less are ignored, whatever their box.
+        detections: The detector's output. Rows with a score of `low` or less are ignored, whatever their box.
         low: Scores must be above this one.
         cues: Embeddings of some of the detections.
 
@@ -60,8 +60,8 @@ def observe(detections: Detections, low: float, cues: Cues = NO_CUES) -> Observa
         The observations.
 
     Raises:
-        ValueError: A score is not a number in [0, 1], or the box of a row that counts is not finite, reaches beyond
-            +-2^24 pixels, or has no area (a side under 0.001 pixels, or right and left or top and bottom exchanged).
+        ValueError: A score is not a number in [0, 1], or the box of a row above `low` is not finite, reaches beyond
+            +-2^24 pixels, or has no area (a side below 0.001 pixels, or right and left or top and bottom swapped).
     """
     scores = np.asarray(detections.scores, np.float32)
     in_range = (scores >= 0) & (scores <= 1)
@@ -77,14 +77,14 @@ def observe(detections: Detections, low: float, cues: Cues = NO_CUES) -> Observa
     if np.count_nonzero(ok) < ok.size:
         raise ValueError(_describe_bad_box(corners, rows, int(ok.all(axis=0).argmin())))
 
-    # Centre, then corner, then centre: the reference's path through its formats, in its precision.
+    # Centre, then corner, then centre: the reference's sequence of formats, in its precision.
     boxes = np.empty_like(corners)
     half = size / 2
     np.add(corners[:2], corners[2:], out=boxes[:2])
     boxes[:2] /= 2
     boxes[:2] -= half
     np.add(boxes[:2], size, out=boxes[2:])
-    looks, last_embedded_at = embeddings_of(rows, cues)
+    embeddings, has_embedding = embeddings_of(rows, cues)
     return Observations(
         rows=rows,
         boxes=boxes,
@@ -92,20 +92,20 @@ def observe(detections: Detections, low: float, cues: Cues = NO_CUES) -> Observa
         size=size,
         scores=scores,
         classes=np.asarray(detections.classes, np.int64).take(rows),
-        looks=looks,
-        last_embedded_at=last_embedded_at,
+        embeddings=embeddings,
+        has_embedding=has_embedding,
     )
 
 
 def _best_first(detections: Detections, scores: FloatArray, low: float) -> IntArray:
     """Return the rows above `low` by falling score; among equal scores the boxes and classes decide."""
     rows: IntArray = (scores > low).nonzero()[0]
-    kept = scores.take(rows)
-    if np.count_nonzero(kept[1:] < kept[:-1]) + 1 >= rows.size:
+    selected = scores.take(rows)
+    if np.count_nonzero(selected[1:] < selected[:-1]) + 1 >= rows.size:
         return rows
-    order = np.argsort(-kept, kind="stable")
-    kept = kept.take(order)
-    if (kept[1:] == kept[:-1]).any():
+    order = np.argsort(-selected, kind="stable")
+    selected = selected.take(order)
+    if (selected[1:] == selected[:-1]).any():
         box = np.asarray(detections.boxes, np.float32).take(rows, axis=0).T
         order = np.lexsort((np.take(detections.classes, rows), box[3], box[2], box[1], box[0], -scores.take(rows)))
     return rows.take(order)

@@ -22,19 +22,19 @@ class TrackTable:
     Attributes:
         ids: `(n,)` int64, rising.
         motion: `(r, n)` float64, state of the Kalman filter.
-        seen: `(2, n)` float64, timestamps in seconds of the first and the latest matched frame.
+        matched_at: `(2, n)` float64, timestamps in seconds of the first and the latest matched frame.
         lost: `(n,)` bool, True where the latest frame had no match.
-        expired: `(n,)` bool, True once the track was lost for longer than the buffer: it goes when not matched.
+        expired: `(n,)` bool, True once the track was lost for longer than the buffer: it is removed unless matched.
         labels: `(n,)` int64, class of each track.
-        votes: `(n,)` float64, by how much confidence its detections were more of that class than of others.
-        confirmed: The first `confirmed` columns are confirmed.
-        extra: What else a tracker remembers of each track, by name; the last axis is that of the tracks. A new track
-            has NaN, or -1 where whole numbers are kept.
+        votes: `(n,)` float64, confidence of its detections of that class less that of its other detections.
+        confirmed: Number of confirmed tracks; they are the first columns.
+        extra: Further columns of a tracker, by name; the last axis is that of the tracks. A new track has NaN, or -1
+            in columns of whole numbers.
     """
 
     ids: IntArray
     motion: Motion
-    seen: NDArray[np.float64]
+    matched_at: NDArray[np.float64]
     lost: BoolArray
     expired: BoolArray
     labels: IntArray
@@ -50,8 +50,8 @@ class TrackTable:
         """Return a table without tracks.
 
         Args:
-            rows: Rows that the filter has.
-            extra: What else is remembered of each track: arrays without a track, their last axis empty.
+            rows: Rows of the filter's state.
+            extra: Further columns: arrays without a track, their last axis empty.
         """
         return cls(
             np.empty(0, np.int64),
@@ -65,17 +65,17 @@ class TrackTable:
             dict(extra or {}),
         )
 
-    def keep(self, kept: BoolArray) -> None:
+    def keep(self, keep_mask: BoolArray) -> None:
         """Remove the tracks that are not marked.
 
         Args:
-            kept: `(n,)`, True for the tracks that stay.
+            keep_mask: `(n,)`, True for the tracks that stay.
         """
-        columns = np.flatnonzero(kept)
-        self.confirmed = int(np.count_nonzero(kept[: self.confirmed]))
+        columns = np.flatnonzero(keep_mask)
+        self.confirmed = int(np.count_nonzero(keep_mask[: self.confirmed]))
         self.ids = self.ids.take(columns)
         self.motion = self.motion.take(columns, axis=1)
-        self.seen = self.seen.take(columns, axis=1)
+        self.matched_at = self.matched_at.take(columns, axis=1)
         self.lost = self.lost.take(columns)
         self.expired = self.expired.take(columns)
         self.labels = self.labels.take(columns)
@@ -83,24 +83,24 @@ class TrackTable:
         for name, values in self.extra.items():
             self.extra[name] = values.take(columns, axis=-1)
 
-    def label(self, hit: BoolArray, classes: IntArray, scores: FloatArray, by_vote: bool) -> None:
-        """Give tracks the class of this frame's detections, or count these for or against the class of each.
+    def label(self, matched: BoolArray, classes: IntArray, scores: FloatArray, by_vote: bool) -> None:
+        """Give tracks the class of this frame's detections, or count it as a vote for or against their class.
 
-        A track that was outvoted changes its class.
+        A track that is outvoted changes its class.
 
         Reference: Boyer and Moore, "MJRTY: A Fast Majority Vote Algorithm", 1991, with weights.
 
         Args:
-            hit: `(n,)` which tracks were matched.
-            classes: `(n,)` class of the detection of each; what stands under others has no effect.
+            matched: `(n,)` which tracks were matched.
+            classes: `(n,)` class of the detection of each; the value of an unmatched track has no effect.
             scores: `(n,)` its confidence.
-            by_vote: Whether there is a vote; without one the latest detection decides.
+            by_vote: Whether detections vote; otherwise the latest detection decides.
         """
         if not by_vote:
-            np.copyto(self.labels, classes, where=hit)
+            np.copyto(self.labels, classes, where=matched)
             return
-        weight = scores * hit
-        against = hit & (classes != self.labels)
+        weight = scores * matched
+        against = matched & (classes != self.labels)
         if not against.any():
             self.votes += weight
             return
@@ -110,7 +110,7 @@ class TrackTable:
         np.abs(self.votes, out=self.votes)
 
     def append(self, ids: IntArray, motion: Motion, timestamp: float, classes: IntArray, scores: FloatArray) -> None:
-        """Add newborn tracks, unconfirmed.
+        """Add new tracks, unconfirmed.
 
         Args:
             ids: `(k,)` int64, their IDs, rising and above all others.
@@ -122,7 +122,7 @@ class TrackTable:
         flags = np.zeros(len(ids), np.bool_)
         self.ids = np.concatenate([self.ids, ids])
         self.motion = np.concatenate([self.motion, motion], axis=1)
-        self.seen = np.concatenate([self.seen, np.full((2, len(ids)), timestamp)], axis=1)
+        self.matched_at = np.concatenate([self.matched_at, np.full((2, len(ids)), timestamp)], axis=1)
         self.lost = np.concatenate([self.lost, flags])
         self.expired = np.concatenate([self.expired, flags])
         self.labels = np.concatenate([self.labels, classes])
@@ -132,16 +132,16 @@ class TrackTable:
             self.extra[name] = np.concatenate([values, unknown], axis=-1)
 
     def set_dimension(self, name: str, dimension: int) -> None:
-        """Make room for embeddings: the last axis but one of `extra[name]`; what is there of another length goes."""
+        """Set the length of embeddings, the last axis but one of `extra[name]`; those of another length are dropped."""
         values = self.extra[name]
         if values.shape[-2] != dimension:
             self.extra[name] = np.full((*values.shape[:-2], dimension, len(self)), np.nan, values.dtype)
 
     def of_dimension(self, name: str, state: Mapping[str, NDArray[np.generic]]) -> TrackTable:
-        """Return a table of this kind, without a track, whose embeddings are as long as those of a state.
+        """Return an empty table with the same columns whose embeddings are as long as those of a state.
 
         Raises:
-            ValueError: The state has none of that name, or none of that shape.
+            ValueError: The state has no array of that name, or not of that shape.
         """
         saved, own = _column(state, name), self.extra[name]
         if saved.ndim != own.ndim:
@@ -154,11 +154,11 @@ class TrackTable:
         columns = {name: np.array(getattr(self, name)) for name in self._names()}
         return {**columns, **{name: values.copy() for name, values in self.extra.items()}}
 
-    def renewed(self, arrays: Mapping[str, NDArray[np.generic]]) -> TrackTable:
-        """Build a table of the same kind from what `to_arrays` returned.
+    def restored(self, arrays: Mapping[str, NDArray[np.generic]]) -> TrackTable:
+        """Build a table with the same columns from the arrays that `to_arrays` returned.
 
         Args:
-            arrays: The columns by name; others are not looked at.
+            arrays: The columns by name; other arrays are ignored.
 
         Returns:
             A table with copies of them.

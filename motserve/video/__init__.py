@@ -1,4 +1,4 @@
-"""Video in and video out: sources of frames with real timestamps, and browser-playable annotated video."""
+"""Video input and output: frames with real timestamps, and annotated video that browsers play."""
 
 from motserve.video.annotate import Annotator, annotate_video, colour_of, draw
 from motserve.video.base import VideoInfo, VideoSource

@@ -1,4 +1,4 @@
-"""Draws tracks into pictures: a box, a label and a trail in the colour of the identity."""
+"""Draws tracks into frames: a box, a label and a trail in the colour of the identity."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from motserve.video.writer import VideoWriter
 
 Colour = tuple[int, int, int]
 
-# Successive hues a golden section apart stay far from each other for any count. Numbers that differ by 8, 13, 21 or 34
-# come near each other again; five shades in turn set those apart.
+# Successive hues a golden section apart differ clearly for any count. Identities that differ by 8, 13, 21 or 34 have
+# similar hues; five alternating shades separate those.
 _GOLDEN = 0.6180339887498949
 _SHADES = ((0.85, 1.0), (0.5, 1.0), (0.95, 0.75), (0.35, 0.95), (0.7, 0.85))  # saturation, value
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
-_TRAIL_POINTS = 256  # bounds a trail at high frame rates; more points than this cannot be told apart
+_TRAIL_POINTS = 256  # limits a trail at high frame rates; more points than this are not distinguishable
 
 
 @lru_cache(maxsize=4096)
 def colour_of(identity: int) -> Colour:
-    """Return the colour of an identity, the same in every video; neighbours in number are far apart in hue.
+    """Return the colour of an identity, the same in every video; successive identities have clearly different hues.
 
     >>> colour_of(1) == colour_of(1), colour_of(1) == colour_of(2)
     (True, False)
@@ -47,11 +47,11 @@ def colour_of(identity: int) -> Colour:
 
 
 def draw(image: Image, frame: TrackedFrame, class_names: Mapping[int, str]) -> Image:
-    """Draw the tracks of one frame into a copy of its picture.
+    """Draw the tracks of one frame into a copy of its image.
 
     Args:
-        image: `(height, width, 3)` uint8 BGR; it is left as it is.
-        frame: The tracks; boxes may reach beyond the picture.
+        image: `(height, width, 3)` uint8 BGR; it is not changed.
+        frame: The tracks; boxes may extend beyond the image.
         class_names: Names of class indices; labels name the class where there is more than one.
 
     Returns:
@@ -61,7 +61,7 @@ def draw(image: Image, frame: TrackedFrame, class_names: Mapping[int, str]) -> I
 
 
 class Annotator:
-    """Draws the frames of one video in order and remembers where each identity stood.
+    """Draws the frames of one video in order and stores the recent positions of each identity.
 
     Args:
         class_names: Names of class indices; labels name the class where there is more than one.
@@ -74,14 +74,14 @@ class Annotator:
         self._trails: dict[int, deque[tuple[float, int, int]]] = {}
 
     def draw(self, image: Image, frame: TrackedFrame) -> Image:
-        """Draw one frame into a copy of its picture; see the function `draw`."""
+        """Draw the tracks of one frame into a copy of its image; see the function `draw`."""
         canvas: Image = image.copy()
         height, width = canvas.shape[:2]
-        style = _Style.for_picture(width, height)
+        style = _Style.for_image(width, height)
         boxes = _pixels(frame.tracks.boxes, width, height)
         if self._trail_s > 0:
             self._draw_trails(canvas, frame, boxes, style)
-        # Far people first, so that the labels of near ones stay on top.
+        # Boxes with a higher bottom edge first, so that labels of close people stay on top.
         for row in np.argsort(boxes[:, 3], kind="stable").tolist():
             identity = int(frame.identities[row])
             colour = colour_of(identity)
@@ -123,20 +123,20 @@ def annotate_video(
 
     Args:
         source: Video file or image folder.
-        tracked: Tracks with increasing frame indices. Frames that it leaves out are copied as they are.
-        target: Where the MP4 goes; it appears there when it is complete.
+        tracked: Tracks with increasing frame indices. Frames without an entry are copied unchanged.
+        target: Path of the MP4 file, which appears when it is complete.
         config: Limits of the input, quality of the output.
         class_names: Names of class indices.
         trail_s: Length in seconds of the trails; 0 draws none.
-        progress: Called after each frame with the number done and the expected total, if known.
-        most_frames: Stop after this many frames, where what comes behind them is known to be broken; None for all.
+        progress: Called after each frame with the number of frames done and the expected total, if known.
+        most_frames: Stop after this many frames, if later ones are known to be broken; None for all.
 
     Returns:
         Number of frames written.
 
     Raises:
         InvalidVideo: The source cannot be decoded.
-        InvalidData: The tracks name a frame that the video does not have, or are not in order.
+        InvalidData: The tracks contain a frame that the video does not have, or are not in order.
     """
     annotator = Annotator(class_names, trail_s)
     remaining = iter(tracked)
@@ -165,20 +165,20 @@ def annotate_video(
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """Sizes that suit a picture: line width in pixels, font scale, thickness of letters."""
+    """Sizes for an image: line width in pixels, font scale, thickness of letters."""
 
     line: int
     scale: float
     thickness: int
 
     @classmethod
-    def for_picture(cls, width: int, height: int) -> _Style:
+    def for_image(cls, width: int, height: int) -> _Style:
         short = min(width, height)
         return cls(max(1, round(short / 360)), max(0.4, short / 1400), max(1, round(short / 700)))
 
 
 def _pixels(boxes: NDArray[np.float32], width: int, height: int) -> NDArray[np.int32]:
-    # One picture beyond each side looks the same as any distance and keeps OpenCV's integers from overflowing.
+    # Boxes are clipped one image size beyond each side, so that OpenCV's integers do not overflow.
     low, high = (-width, -height) * 2, (2 * width, 2 * height) * 2
     pixels: NDArray[np.int32] = np.clip(np.nan_to_num(boxes), low, high).round().astype(np.int32)
     return pixels

@@ -1,4 +1,4 @@
-"""What every source of frames offers, whatever it reads from."""
+"""The interface of all sources of frames."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _Source = TypeVar("_Source", bound="VideoSource")
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What a source says of itself before its frames are read.
+    """Properties of a source, known before its frames are read.
 
     Attributes:
         width: Width of a frame in pixels, after rotation.
         height: Height of a frame in pixels, after rotation.
-        rate_hz: Average frame rate in Hz; None where the source does not know.
-        frame_count: Number of frames as far as it can be told without decoding; None where it cannot.
-        duration_s: Duration in seconds as declared; None where it is not.
+        rate_hz: Average frame rate in Hz; None where it is unknown.
+        frame_count: Number of frames as far as it is known without decoding; None where it is unknown.
+        duration_s: Declared duration in seconds; None where it is not declared.
         codec: Name of the codec, such as `h264`; `images` for a folder.
-        pixel_aspect: Width of a pixel divided by its height, after rotation. Boxes are in pixels as they are stored:
-            where this is not 1, multiply horizontal lengths by it to compare them with vertical ones.
+        pixel_aspect: Width of a pixel divided by its height, after rotation. Boxes are in stored pixels:
+            multiply horizontal lengths by this ratio to compare them with vertical ones.
     """
 
     width: int
@@ -38,7 +38,7 @@ class VideoInfo:
 
 
 class VideoSource(ABC):
-    """A video that is open for one walk through its frames. Use it as a context manager, or call `close`."""
+    """An open video whose frames can be read once. Use it as a context manager, or call `close`."""
 
     @property
     @abstractmethod
@@ -47,33 +47,33 @@ class VideoSource(ABC):
 
     @property
     def frames_damaged(self) -> int:
-        """Frames so far that could not be decoded and are left out, or were decoded with damage."""
+        """Number of frames so far that could not be decoded and are skipped, or that were decoded with damage."""
         return 0
 
     @abstractmethod
     def frames(self, start: int = 0) -> Iterator[Frame]:
-        """Walk through the frames, once.
+        """Iterate over the frames, once.
 
         Args:
-            start: Number of frames to leave out at the beginning. They are decoded where the codec needs it but not
-                converted; indices and timestamps stay those of the whole video.
+            start: Number of frames to skip at the beginning. They are decoded where the codec needs it but not
+                converted; indices and timestamps remain those of the whole video.
 
         Yields:
-            The frames in display order, with strictly increasing indices and timestamps in seconds. Those of a
-            video file begin with `start` and have no gaps; those of a folder have one for each picture that is missing.
+            The frames in display order, with strictly increasing indices and timestamps in seconds. Indices of
+            a video file begin with `start` and have no gaps; those of a folder have a gap for each missing image.
 
         Raises:
             InvalidVideo: The data is broken, cut off or larger than the configuration accepts.
-            RuntimeError: The frames were walked through before.
+            RuntimeError: The frames were read before.
         """
 
     @abstractmethod
     def check_complete(self) -> None:
-        """Tell without decoding whether the video is all there. Its frames cannot be walked through afterwards.
+        """Check without decoding that the video is complete. Its frames cannot be read afterwards.
 
         Raises:
             InvalidVideo: It is cut off.
-            RuntimeError: The frames were walked through before.
+            RuntimeError: The frames were read before.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Turns the timestamps that a file carries into ones a tracker can rely on: from zero, strictly increasing."""
+"""Repairs the timestamps of a file for the tracker: they start at zero and strictly increase."""
 
 from __future__ import annotations
 
@@ -7,31 +7,30 @@ from math import inf, isfinite, nextafter
 from statistics import median_low
 
 RESTART_S = 1.0
-"""A step back in time of more than this is a clock that was restarted (joined recordings), not a disordered stamp."""
+"""A larger step back in time is a restarted clock (joined recordings), not a timestamp out of order."""
 
 MIN_STEP_S = 1e-6
-"""Two frames closer than this have the same time: results hold microseconds."""
-
+"""Two frames closer than this have the same time, because results are in microseconds."""
 
 LATEST_S = 3e9
-"""No recording lasts a century; float64 holds the microseconds of times up to this one."""
+"""Largest valid time, about a century; float64 represents microseconds up to it."""
 
 
 class FrameClock:
     """Gives each frame its time in seconds from the first frame; good timestamps pass unchanged.
 
-    Variable frame rate is kept. What is repaired, and how:
+    Variable frame rates are kept. These faults are repaired:
 
-    * some writers store decoding order as presentation time, so that the times of a file with B-frames jump to and
-      fro while decoding times run evenly: the one of the two that has been out of order less often is used. Each
-      counts from its own first value, because decoding times are ahead by a constant;
-    * a missing timestamp follows the one before by one interval, also where the first frames have none: the first
-      timestamp that is there then stands for the time that its frame has by then;
-    * a repeated or slightly earlier one follows by half an interval, so that the next good one still fits;
-    * one earlier by more than a second, or later by more than `max_jump_s` or a century, is a clock that was restarted:
-      it follows by one interval, and the intervals after it are kept.
+    * some writers store decoding order as presentation time, so that the times of a file with B-frames jump back and
+      forth while decoding times are even: the series that was out of order less often is used. Each is relative to
+      its own first value, because decoding times are ahead by a constant;
+    * a missing timestamp is one interval after the previous one. If the first frames have none, the first timestamp
+      in the file is mapped to the time that its frame has by then;
+    * a repeated or slightly earlier one is half an interval after the previous one, so that the next one still fits;
+    * one that is earlier by more than a second, or later by more than `max_jump_s` or a century, is a restarted clock:
+      it is one interval after the previous one, and later intervals are kept.
 
-    An interval is the median of the latest good ones, and the nominal one before there are any.
+    The interval is the median of the latest valid ones, or the nominal one before there are any.
 
     >>> clock = FrameClock(0.1)
     >>> [round(clock.stamp(t), 3) for t in (5.0, 5.1, 5.1, 5.2, None, 5.45, 0.0, 0.2)]
@@ -45,14 +44,14 @@ class FrameClock:
 
     Args:
         interval_s: Nominal time between two frames in seconds, greater than zero.
-        max_jump_s: Longest step forward that is a pause and not a restarted clock, in seconds. Ten intervals always
-            are a pause.
-        presentation_stored: Whether the container stores presentation times; where it does not, what is given as
-            such is a guess, and decoding times are used.
+        max_jump_s: Longest step forward in seconds that is a pause and not a restarted clock, at least ten intervals.
+            Raised, longer pauses are kept; lowered, more steps are removed.
+        presentation_stored: Whether the container stores presentation times. If not, they are guesses, and decoding
+            times are used.
 
     Attributes:
-        repaired: Number of timestamps that had to be made up, those after a restart among them.
-        restarts: Number of times that the clock was restarted.
+        repaired: Number of replaced timestamps, including those after a restart.
+        restarts: Number of restarts of the clock.
     """
 
     def __init__(self, interval_s: float, max_jump_s: float = inf, presentation_stored: bool = True) -> None:
@@ -97,7 +96,7 @@ class FrameClock:
             else:
                 self._steps.append(time - self._last)
         if self._last is not None:
-            time = max(time, nextafter(self._last, inf))  # whatever the file says
+            time = max(time, nextafter(self._last, inf))  # whatever the timestamp in the file is
         for series in (self._presentation, self._decoding):
             series.begin(time)
         self._last = time
@@ -132,16 +131,16 @@ class _Series:
 
     @property
     def faults(self) -> int:
-        """Steps back, and repetitions where most values repeat the one before; a few are but rounded."""
+        """Number of steps back, plus repetitions if most values are repeated; a few repetitions are due to rounding."""
         return self._earlier + (self._repeated if 2 * self._repeated > self._values else 0)
 
     def time(self, following: float) -> float | None:
-        """Return the time of the latest value; `following` where the series has not begun, None without a value."""
+        """Return the time of the latest value: `following` before the series has an origin, None without a value."""
         if self.value is None:
             return None
         return following if self.origin is None else self.value - self.origin
 
     def begin(self, time: float) -> None:
-        """Let the latest value stand for a time, where the series has not begun."""
+        """Set the origin so that the latest value has this time, unless it is set already."""
         if self.origin is None and self.value is not None:
             self.origin = self.value - time

@@ -1,11 +1,13 @@
-"""Opens the container of a video file, picks the stream of moving pictures, and reads what is declared of it."""
+"""Opens the container of a video file, selects the video stream, and reads its declared properties."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 import av
@@ -14,40 +16,43 @@ from av.stream import Disposition
 
 from motserve.config import VideoConfig
 from motserve.errors import InvalidVideo
-from motserve.video.mp4_boxes import refuse_made_up_samples
+from motserve.video.mp4_boxes import refuse_false_samples
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-# Containers of moving pictures. FFmpeg also opens playlists, which pull in other files and addresses, and turns any
-# text into a film of letters; an upload must do neither.
+# Video containers. FFmpeg also opens playlists, which load other files and addresses, and renders text files as video;
+# an upload must do neither.
 _CONTAINERS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,gif,apng,ivf,h264,hevc,av1,obu,m4v,mpegvideo,mjpeg,"
     "yuv4mpegpipe,dv,rm,3gp,wtv,gxf,jpeg_pipe"
 )
-_PICTURES = ("jpeg_pipe", "mjpeg")  # pictures one behind the other in a file; a single one is no video
+_PICTURES = ("jpeg_pipe", "mjpeg")  # concatenated images; a single one is not a video
 _WITH_INDEX = ("mov", "avi")  # containers that list every sample
 _LEAST_BYTES = 8  # of a frame with what the container needs for it; a length that asks for more frames is made up
 _LOWEST_HZ, _HIGHEST_HZ = 1e-6, 1e4  # a frame every ten days; ticks of a clock are taken for frames, too
+_PROBED = 64  # entries of an index
 _MAX_PIXEL_ASPECT = 100  # wider or narrower pixels than any camera has are an error of the file
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What a container says of its pictures.
+    """Declared properties of a video stream.
 
     Attributes:
-        samples: Samples with data that an index in front lists, all of which must come; 0 where there is none.
+        samples: Samples with data that an index lists, each of which must come; 0 where there is none.
+        starts_with_key: Whether an index says that the first sample is a key frame, whatever becomes of its data.
         duration_s: Length in seconds; None where it is not declared.
-        rate_hz: Average frame rate in Hz; None where it is not known.
-        frame_count: Number of frames; None where it is not known.
+        rate_hz: Average frame rate in Hz; None where it is unknown.
+        frame_count: Number of frames; None where it is unknown.
         pixel_aspect: Width of a pixel divided by its height; 1 for square ones.
-        clock_restarts: Whether its clock may be restarted within the file, as in broadcast formats.
-        presentation_stored: Whether it stores presentation times; AVI stores decoding order alone.
+        clock_restarts: Whether the clock may restart within the file, as in broadcast formats.
+        presentation_stored: Whether presentation times are stored; AVI stores decoding order only.
     """
 
     samples: int
+    starts_with_key: bool
     duration_s: float | None
     rate_hz: float | None
     frame_count: int | None
@@ -57,40 +62,43 @@ class Declared:
 
 
 def open_container(path: Path, config: VideoConfig, name: str) -> InputContainer:
-    """Open a video file, and no other file that it names.
+    """Open a video file, but no other file that it refers to.
 
     Args:
         path: The file.
-        config: Limits; FFmpeg decodes a frame to find out what a stream is, within `max_pixels`.
-        name: What messages call it.
+        config: Limits; FFmpeg decodes a frame to identify a stream, within `max_pixels`.
+        name: Name of the video in messages.
 
     Raises:
-        InvalidVideo: It cannot be read, or is no video in a known container.
+        InvalidVideo: It cannot be read, or is not a video in a known container.
     """
     try:
-        refuse_made_up_samples(path, config, name)
+        refuse_false_samples(path, config, name)
         container = _open(path, config)
+        if container.format.name == "avi" and _index_misleads(path, container):
+            container.close()
+            return _open(path, config, {"seekable": "0"})  # then FFmpeg reads from front to end without the index
         if container.format.name not in _PICTURES:
             return container
         with container:
             if sum(packet.size > 0 for packet in islice(container.demux(), 2)) < 2:
-                raise InvalidVideo(f"{name} is not a video but a picture")
+                raise InvalidVideo(f"{name} is an image, not a video")
         return _open(path, config)
-    except av.FFmpegError as error:  # also "operation not permitted" and the like, of demuxers about broken data
+    except av.FFmpegError as error:  # including "operation not permitted", which demuxers raise for broken data
         with path.open("rb") as file:
             head = file.read(12)
         if not head:
             reason = f"{name} is empty"
         elif head[4:8] == b"ftyp":
-            reason = f"{name} is an MP4 file without a readable index: it was cut off, damaged or never finished"
+            reason = f"{name} is an MP4 file without a readable index: it is cut off, damaged or unfinished"
         else:
-            reason = f"{name} is not a video in a container that is known here"
+            reason = f"{name} is not a video in a known container"
         raise InvalidVideo(reason) from error
     except OSError as error:
         raise InvalidVideo(f"{name} cannot be read: {error.strerror}") from error
 
 
-def _open(path: Path, config: VideoConfig) -> InputContainer:
+def _open(path: Path, config: VideoConfig, how: Mapping[str, str] = MappingProxyType({})) -> InputContainer:
     # The prefix keeps a file called `http:x` or `concat:x` a file.
     return av.open(
         f"file:{path.absolute()}",
@@ -100,24 +108,25 @@ def _open(path: Path, config: VideoConfig) -> InputContainer:
             "format_whitelist": _CONTAINERS,
             "protocol_whitelist": "file",
             "merge_pmt_versions": "1",  # joined recordings of two senders are one stream of pictures
+            **how,
         },
         metadata_errors="replace",
     )
 
 
 def pick_stream(container: InputContainer, config: VideoConfig, name: str) -> VideoStream:
-    """Return the stream with the largest pictures, its decoder limited to what the configuration accepts.
+    """Return the stream with the largest frames, with its decoder limited to the configured size.
 
-    A cover picture of a song is a video stream too, and some cameras add a small preview beside the film.
+    The cover image of a song is a video stream too, and some cameras add a small preview stream.
 
     Raises:
-        InvalidVideo: There are no moving pictures, none that can be decoded, or they are too large.
+        InvalidVideo: There is no video stream, none that can be decoded, or the frames are too large.
     """
-    films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not films:
-        held = " and ".join(sorted({str(s.type) for s in container.streams}))
-        raise InvalidVideo(f"{name} holds no moving pictures{', only ' * bool(held)}{held}")
-    stream = max(films, key=lambda s: s.width * s.height if _has_decoder(s) else -1)
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        kinds = " and ".join(sorted({str(s.type) for s in container.streams}))
+        raise InvalidVideo(f"{name} has no video stream{', only ' * bool(kinds)}{kinds}")
+    stream = max(streams, key=lambda s: s.width * s.height if _has_decoder(s) else -1)
     if not _has_decoder(stream):
         raise InvalidVideo(f"{name}: there is no decoder for its video codec; convert it to H.264")
     refuse_size(stream.width, stream.height, config, name)
@@ -127,10 +136,10 @@ def pick_stream(container: InputContainer, config: VideoConfig, name: str) -> Vi
 
 
 def refuse_size(width: int, height: int, config: VideoConfig, name: str) -> None:
-    """Refuse pictures that are larger than the configuration accepts.
+    """Refuse frames that are larger than configured.
 
     Raises:
-        InvalidVideo: They are.
+        InvalidVideo: The frames are too large.
     """
     if width * height > config.max_pixels:
         raise InvalidVideo(
@@ -138,8 +147,8 @@ def refuse_size(width: int, height: int, config: VideoConfig, name: str) -> None
         )
 
 
-def declared(container: InputContainer, stream: VideoStream) -> Declared:
-    """Read what a container says of its pictures, without decoding."""
+def read_declared(container: InputContainer, stream: VideoStream) -> Declared:
+    """Read the declared properties of a video stream, without decoding."""
     form = container.format.name
     is_avi = form == "avi"
     duration = (
@@ -148,7 +157,7 @@ def declared(container: InputContainer, stream: VideoStream) -> Declared:
     listed = list(stream.index_entries) if form.startswith(_WITH_INDEX) else []
     if is_avi and not _covers(stream):
         listed = []
-    samples = sum(entry.size > 0 for entry in listed)
+    samples = len({entry.pos for entry in listed if entry.size > 0})
     rates = (float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate)
     rate = next((rate for rate in rates if _LOWEST_HZ <= rate <= _HIGHEST_HZ), None)
     if is_avi and samples and duration:
@@ -160,11 +169,12 @@ def declared(container: InputContainer, stream: VideoStream) -> Declared:
     if duration and duration < 0:
         duration, count = None, 0
     if count and container.size and count * _LEAST_BYTES > container.size:
-        duration, count = None, 0  # made up by a clock that was restarted
+        duration, count = None, 0  # wrong because of a restarted clock
     aspect = stream.sample_aspect_ratio or Fraction(1)
     plausible = Fraction(1, _MAX_PIXEL_ASPECT) <= aspect <= _MAX_PIXEL_ASPECT
     return Declared(
-        samples=samples if form.startswith("mov") else 0,
+        samples=samples,
+        starts_with_key=bool(listed) and listed[0].is_keyframe,
         duration_s=duration,
         rate_hz=rate,
         frame_count=count or None,
@@ -174,19 +184,35 @@ def declared(container: InputContainer, stream: VideoStream) -> Declared:
     )
 
 
+def _index_misleads(path: Path, container: InputContainer) -> bool:
+    """Return whether most of what the index of an AVI lists lies elsewhere: an editor or a recorder got it wrong."""
+    right = wrong = 0
+    with path.open("rb") as file:
+        for stream in container.streams.video:
+            entries = stream.index_entries
+            for number in range(0, len(entries), len(entries) // _PROBED + 1):
+                file.seek(max(0, entries[number].pos))
+                is_right = file.read(2) == b"%02d" % stream.index  # a chunk begins with the number of its stream
+                right, wrong = right + is_right, wrong + (not is_right)
+    return wrong > right
+
+
 def _covers(stream: VideoStream) -> bool:
-    """Return whether the index of an AVI is there; FFmpeg makes up one of what it has read."""
+    """Return whether the index of an AVI is there; FFmpeg makes up one of what it has read.
+
+    A recorder that was cut short has not yet put the number of frames into the header either.
+    """
     entries = stream.index_entries
-    return len(entries) > 0 and 2 * entries[len(entries) - 1].timestamp >= stream.frames - 1
+    return len(entries) > 0 and stream.frames > 0 and 2 * entries[len(entries) - 1].timestamp >= stream.frames - 1
 
 
 def duration_s(container: InputContainer) -> float | None:
-    """Return the length in seconds of the whole container as declared; None where it is not."""
+    """Return the declared length of the container in seconds; None where it is not declared."""
     return container.duration / av.time_base if container.duration else None
 
 
 def _decoder_pixels(config: VideoConfig) -> int:
-    return 2 * config.max_pixels  # the decoder refuses before it allocates, and counts pixels with padding
+    return 2 * config.max_pixels  # the decoder counts pixels with padding, and refuses before it allocates memory
 
 
 def _has_decoder(stream: VideoStream) -> bool:

@@ -1,4 +1,4 @@
-"""Decodes the packets of one video stream; samples that are empty or damaged are passed over, the damaged counted."""
+"""Decodes the packets of one video stream; empty and damaged samples are skipped, damaged ones are counted."""
 
 from __future__ import annotations
 
@@ -17,29 +17,31 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-_MOST_DELAYED = 64  # FFmpeg decodes up to 16 frames at a time, and codecs put off up to 16 frames
-_KEPT_BYTES = 64 << 20  # a long group of pictures in high quality
+_MOST_DELAYED = 64  # FFmpeg decodes up to 16 frames at a time, and codecs delay up to 16 frames
+_MOST_BYTES = 64 << 20  # a long group of pictures in high quality
 
 
 class PacketReader:
-    """Reads the packets of one stream of an open container, and notes how far the container reaches.
+    """Reads the packets of one stream of an open container, and records the time reached in the container.
 
     Attributes:
         packets: Packets of the stream with data, so far.
         reached_s: Latest end of a packet of picture or sound in seconds, so far.
+        is_partial: Whether the end has shown that there are streams that begin later than the container was looked
+            through for streams; these are not read.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self.packets = 0
         self.reached_s = 0.0
+        self.is_partial = False
         self._container = container
         self._stream = stream
 
     def read(self) -> Iterator[Packet[VideoStream]]:
-        """Yield the packets that hold data.
+        """Yield the packets with data.
 
-        Empty ones are what a camera writes in place of a frame that it dropped; a decoder would take one for the end
-        of the stream.
+        Cameras write empty packets for dropped frames; a decoder would take them for the end of the stream.
 
         Raises:
             FFmpegError: The container is broken.
@@ -49,6 +51,7 @@ class PacketReader:
             try:
                 packet = next(packets, None)
             except IndexError:  # PyAV flushes streams at the end that came up late and that it does not know
+                self.is_partial = True
                 return
             if packet is None:
                 return
@@ -61,39 +64,43 @@ class PacketReader:
 
 
 class PacketDecoder:
-    """Turns packets into pictures in display order.
+    """Decodes packets to frames in display order.
 
-    FFmpeg decodes on several threads, each with a frame of its own, and tells of a damaged sample when it hands out
-    its frame. At the end of a file PyAV loses the frames behind a damaged one; those are decoded a second time by one
-    thread, from the key frame before them.
+    FFmpeg decodes one frame per thread, and reports a damaged sample when its frame is due. At the end of a file PyAV
+    loses the frames after a damaged one; they are decoded a second time on one thread, from the key frame before
+    them.
 
     Args:
         context: Decoder of the stream.
         single: Makes another decoder of the same stream that works on one thread.
+        starts_with_key: Whether the container says that its first sample is a key frame. A parser takes that mark from
+            a damaged one.
 
     Attributes:
-        decoded: Pictures so far.
-        lost: Samples so far that could not be decoded, and those behind them up to the next key frame that the decoder
-            gave no picture of. Those before the first key frame do not count: a recording cut out of a broadcast
-            begins with some.
-        damaged: Pictures so far that were decoded with damage.
+        decoded: Number of frames so far.
+        lost: Number of samples so far that could not be decoded, including those after them up to the next key frame
+            without a frame from the decoder. Samples before the first key frame do not count: a recording cut out of a
+            broadcast begins with some.
+        damaged: Number of frames so far that were decoded with damage.
     """
 
-    def __init__(self, context: VideoCodecContext, single: Callable[[], VideoCodecContext]) -> None:
+    def __init__(
+        self, context: VideoCodecContext, single: Callable[[], VideoCodecContext], starts_with_key: bool
+    ) -> None:
         self.decoded = 0
         self.lost = 0
         self.damaged = 0
         self._context = context
         self._single = single
-        self._key_seen = False
+        self._key_seen = starts_with_key
         self._recent = _RecentPackets()
         context.copy_opaque = True
 
     def decode(self, packets: Iterable[Packet[VideoStream]]) -> Iterator[VideoFrame]:
-        """Yield the pictures of all packets.
+        """Yield the frames of all packets.
 
         Raises:
-            FFmpegError: The packets cannot be read; the pictures before were yielded.
+            FFmpegError: The packets cannot be read; all earlier frames were yielded.
         """
         failure: av.FFmpegError | None = None
         packets = iter(packets)
@@ -112,15 +119,15 @@ class PacketDecoder:
             raise failure
 
     def largest_size(self, max_pixels: int) -> tuple[int, int]:
-        """Return width and height of the largest of the latest pictures, among them those that are refused for it.
+        """Return width and height of the largest recent frame, including frames that were refused for their size.
 
-        A decoder that refuses a size says no more than that the data is invalid.
+        A decoder that refuses a size only reports invalid data.
 
         Args:
-            max_pixels: Larger ones are not looked at.
+            max_pixels: Frames with more pixels are ignored.
         """
         decoder, headers = self._single(), self._single()
-        headers.skip_frame = "ALL"  # reads headers alone, but those of H.264
+        headers.skip_frame = "ALL"  # reads headers only, except for H.264
         headers.options = {"max_pixels": str(max_pixels)}
         sizes = [(0, 0)]
         for packet in self._recent.packets:
@@ -134,7 +141,7 @@ class PacketDecoder:
         try:
             pictures = self._context.decode(packet)
         except av.FFmpegError:
-            # frames come out as many packets later as there are threads beside the first
+            # frames are delayed by one packet per additional thread
             self._note_damage(self._recent.number - self._context.delay)
             return
         yield from map(self._counted, pictures)
@@ -158,15 +165,15 @@ class PacketDecoder:
     def _decode_again(self) -> Iterator[VideoFrame]:
         context = self._single()
         context.copy_opaque = True
-        wanted = set(self._recent.missing)
+        missing = set(self._recent.missing)
         for packet in (*self._recent.packets, None):
             try:
                 pictures = context.decode(packet)
             except av.FFmpegError:
-                if packet is not None and _number_of(packet) in wanted:
+                if packet is not None and _number_of(packet) in missing:
                     self._note_damage(_number_of(packet))
                 continue
-            yield from (self._counted(picture) for picture in pictures if _number_of(picture) in wanted)
+            yield from (self._counted(picture) for picture in pictures if _number_of(picture) in missing)
         self.lost += sum(self._recent.missing.values())
 
     def _counted(self, picture: VideoFrame) -> VideoFrame:
@@ -177,13 +184,13 @@ class PacketDecoder:
 
 
 class _RecentPackets:
-    """The latest packets from a key frame on, and which of them have no picture yet.
+    """The latest packets since a key frame, and which of them have no frame yet.
 
     Attributes:
-        packets: The packets, numbered in `opaque`; none where a group of pictures is too large to keep.
+        packets: The packets, numbered in `opaque`; empty if a group of pictures is too large to store.
         number: Number of the latest packet.
-        missing: Numbers of the latest packets that have no picture, in order, and whether a damaged one lies between
-            them and the key frame before.
+        missing: Numbers of the latest packets without a frame, in order, and whether a damaged packet lies between
+            them and the previous key frame.
     """
 
     def __init__(self) -> None:
@@ -195,13 +202,13 @@ class _RecentPackets:
         self._behind_damage = False
 
     def add(self, packet: Packet[VideoStream]) -> bool:
-        """Number a packet and keep it, with the key frame that it needs.
+        """Number a packet and store it, with the key frame that it needs.
 
         Returns:
-            Whether an earlier packet is given up that has no picture because of damage before it.
+            Whether an earlier packet is dropped that has no frame because of damage before it.
         """
         self.number += 1
-        # A new object each time: PyAV finds it by its address, in one table for all videos of the process.
+        # A new object each time: PyAV identifies it by its address, in one table for all videos of the process.
         packet.opaque = (self.number,)
         if packet.is_keyframe:
             self._keys.append(self.number)
@@ -210,18 +217,18 @@ class _RecentPackets:
         if self._keys:
             self.packets.append(packet)
             self._bytes += packet.size
-        while len(self._keys) > 1 and (self.number - self._keys[1] > _MOST_DELAYED or self._bytes > _KEPT_BYTES):
+        while len(self._keys) > 1 and (self.number - self._keys[1] > _MOST_DELAYED or self._bytes > _MOST_BYTES):
             self._drop_group()
-        if self._bytes > _KEPT_BYTES:
+        if self._bytes > _MOST_BYTES:
             self._drop_group()
         return len(self.missing) > _MOST_DELAYED and self.missing.pop(next(iter(self.missing)))
 
     def remove(self, number: int) -> None:
-        """Note that a packet has its picture."""
+        """Record that a packet has its frame."""
         self.missing.pop(number, None)
 
     def note_damage(self, number: int) -> None:
-        """Note that a packet is damaged, and with it those up to the next key frame."""
+        """Record that a packet is damaged, and with it those up to the next key frame."""
         self.remove(number)
         following = next((key for key in self._keys if key > number), None)
         for behind in self.missing:
@@ -236,5 +243,5 @@ class _RecentPackets:
 
 
 def _number_of(data: Packet[VideoStream] | VideoFrame) -> int:
-    """Return the number that a packet was given, -1 for a picture whose decoder does not say whose it is."""
+    """Return the number of a packet, or of the packet of a frame; -1 if the decoder does not give it."""
     return cast("tuple[int]", data.opaque or (-1,))[0]

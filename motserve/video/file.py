@@ -1,4 +1,4 @@
-"""Decodes a video file with FFmpeg through PyAV: real timestamps, upright BGR frames, broken files told apart."""
+"""Decodes a video file with FFmpeg through PyAV: real timestamps, upright BGR frames, broken files refused."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from motserve.errors import InvalidVideo
 from motserve.types import Frame, Image
 from motserve.video.base import VideoInfo, VideoSource
 from motserve.video.clock import FrameClock
-from motserve.video.completeness import is_cut_off
-from motserve.video.container import declared, duration_s, open_container, pick_stream, refuse_size
+from motserve.video.completeness import fragment_is_cut_off, is_cut_off
+from motserve.video.container import duration_s, open_container, pick_stream, read_declared, refuse_size
 from motserve.video.decoder import PacketDecoder, PacketReader
 from motserve.video.orientation import Orientation
 
@@ -30,47 +30,51 @@ if TYPE_CHECKING:
 logger = logging.getLogger("motserve.video")
 
 # Containers whose header states how long the whole file should be.
-_DECLARE_DURATION = ("matroska", "avi", "flv", "asf")
-# A file that ends earlier than its header says by more than this is cut off; muxers round the last frame in many ways.
-_MISSING_S, _MISSING_SHARE = 0.5, 0.02
-_LOOKED_AT = 8  # times the largest picture that is accepted: the size of a larger one is not told
+_DECLARE_DURATION = ("matroska", "avi", "flv", "asf", "ivf", "mxf")
+# By how much a header may differ from a whole file before it is worth a warning; muxers round in many ways.
+_INEXACT_S, _INEXACT_SHARE = 0.5, 0.02
+_INEXACT_FRAMES = 2  # the same of a file that ends inside an element: it may have lost its index alone
+_LARGEST_NAMED = 8  # times the largest picture that is accepted: of larger ones no size is named
 _FALLBACK_RATE_HZ = 25.0  # only spaces frames without any timestamp in a file without any rate
 
 
 class VideoFile(VideoSource):
     """A video file, decoded on several threads in one pass.
 
-    The rotation that a camera notes in the file is applied. If the size of the picture changes on the way, later
-    frames are scaled to the size of the first, so that all boxes of the video share one coordinate system. Samples
-    that cannot be decoded are left out and counted, up to a share that the configuration sets.
+    The rotation stored in the file is applied. If the frame size changes within the video, later frames are scaled to
+    the size of the first, so that all boxes of the video share one coordinate system. Samples that cannot be decoded
+    are skipped and counted, up to a configured share.
 
     Args:
         path: The file.
         config: Limits.
-        name: What messages call it.
+        name: Name of the video in messages.
 
     Raises:
-        InvalidVideo: The file is no video, has no frame, is cut off or exceeds a limit.
+        InvalidVideo: The file is not a video, has no frame, is cut off or exceeds a limit.
     """
 
     def __init__(self, path: Path, config: VideoConfig, name: str) -> None:
         self._path = path
         self._config = config
         self._name = name
+        self._is_read = False
         self._reformatter = VideoReformatter()
         self._containers = [open_container(path, config, name)]
         try:
             container = self._containers[0]
             self._stream = pick_stream(container, config, name)
-            self._declared = declared(container, self._stream)
+            self._declared = read_declared(container, self._stream)
             self._refuse_count(self._declared.samples)
             self._reader = PacketReader(container, self._stream)
             self._packets = self._reader.read()
-            self._decoder = PacketDecoder(self._stream.codec_context, self._single_decoder)
+            self._decoder = PacketDecoder(
+                self._stream.codec_context, self._single_decoder, self._declared.starts_with_key
+            )
             self._pictures = self._decode()
             first = next(self._pictures, None)
             if first is None:
-                raise InvalidVideo(f"{name} holds no frame that can be decoded")
+                raise InvalidVideo(f"{name} has no frame that can be decoded")
             self._first: VideoFrame | None = first
             self._size = first.width, first.height
             self._orientation = Orientation.of(first)
@@ -87,10 +91,10 @@ class VideoFile(VideoSource):
     @property
     def frames_damaged(self) -> int:
         """See `VideoSource.frames_damaged`."""
-        return self._decoder.lost + self._decoder.damaged
+        return self._lost + self._decoder.damaged
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
-        """Walk through the frames, once; see `VideoSource.frames`."""
+        """Iterate over the frames, once; see `VideoSource.frames`."""
         pictures = chain((self._claim(),), self._pictures)
         return self._walk(pictures, start)
 
@@ -111,10 +115,10 @@ class VideoFile(VideoSource):
             container.close()
 
     def _claim(self) -> VideoFrame:
-        """Hand out the first picture, once."""
+        """Return the first frame, once."""
         first, self._first = self._first, None
         if first is None:
-            raise RuntimeError(f"{self._name} can be walked through once; open it again")
+            raise RuntimeError(f"{self._name} can be read only once; open it again")
         return first
 
     def _walk(self, pictures: Iterator[VideoFrame], start: int) -> Iterator[Frame]:
@@ -123,20 +127,18 @@ class VideoFile(VideoSource):
             self._config.max_clock_jump_s if self._declared.clock_restarts else inf,
             self._declared.presentation_stored,
         )
-        try:
-            for index, picture in enumerate(pictures):
-                timestamp = clock.stamp(self._seconds(picture.pts), self._seconds(picture.dts))
-                if index >= start:
-                    yield Frame(index, timestamp, self._image(picture))
-        finally:
-            if clock.repaired or self.frames_damaged:
-                logger.warning(
-                    "%s: repaired timestamps: %d, of them restarts of the clock: %d; damaged frames: %d",
-                    self._name,
-                    clock.repaired,
-                    clock.restarts,
-                    self.frames_damaged,
-                )
+        for index, picture in enumerate(pictures):
+            timestamp = clock.stamp(self._seconds(picture.pts), self._seconds(picture.dts))
+            if index >= start:
+                yield Frame(index, timestamp, self._image(picture))
+        if clock.repaired or self.frames_damaged:
+            logger.warning(
+                "%s: repaired timestamps: %d, of them restarts of the clock: %d; damaged frames: %d",
+                self._name,
+                clock.repaired,
+                clock.restarts,
+                self.frames_damaged,
+            )
 
     def _seconds(self, ticks: int | None) -> float | None:
         base = self._stream.time_base
@@ -145,7 +147,7 @@ class VideoFile(VideoSource):
     def _image(self, picture: VideoFrame) -> Image:
         width, height = self._size
         try:
-            # One thread: the decoder's threads keep the cores busy; splitting a picture costs more than it gains.
+            # One thread: the decoder uses the cores, and splitting a frame costs more than it gains.
             bgr = self._reformatter.reformat(picture, width, height, "bgr24", threads=1).to_ndarray()
         except (av.FFmpegError, ValueError) as error:
             raise InvalidVideo(
@@ -161,11 +163,14 @@ class VideoFile(VideoSource):
                 yield picture
         except av.FFmpegError as error:
             raise self._broken(error) from error
+        if self._reader.is_partial:
+            logger.warning("%s has a stream that begins late, perhaps of another recording; it is not read", self._name)
         self._refuse_truncated()
+        self._is_read = True
         self._refuse_damage()
 
     def _single_decoder(self) -> VideoCodecContext:
-        """Open the file a second time, for a decoder that tells at once which sample is damaged."""
+        """Open the file a second time, for a decoder that reports at once which sample is damaged."""
         container = open_container(self._path, self._config, self._name)
         self._containers.append(container)
         stream = pick_stream(container, self._config, self._name)
@@ -178,44 +183,55 @@ class VideoFile(VideoSource):
         )
 
     def _refuse_truncated(self) -> None:
+        container = self._containers[0]
+        form = container.format.name
         expected = self._declared.samples
-        if self._reader.packets < expected:
+        if form.startswith("mov") and self._reader.packets < expected:
             raise InvalidVideo(
                 f"{self._name} is cut off: it declares {expected} frames and ends after {self._decoder.decoded} frames"
             )
-        container = self._containers[0]
-        form = container.format.name
+        if form.startswith("mov") and fragment_is_cut_off(self._path):
+            raise InvalidVideo(
+                f"{self._name} is cut off: it ends inside a fragment, after {self._decoder.decoded} frames"
+            )
         length = self._length_s()
         if length is None or not form.startswith(_DECLARE_DURATION):
-            # FFmpeg passes on no length of an ASF that is not as large as its header says.
+            # FFmpeg gives no length for an ASF file that is smaller than its header declares.
             if form.startswith("asf") and is_cut_off(self._path, form):
                 raise InvalidVideo(
-                    f"{self._name} is cut off: its header declares more bytes than there are, and it ends after "
+                    f"{self._name} is cut off: its header declares more bytes than it has, and it ends after "
                     f"{self._decoder.decoded} frames"
                 )
             return
         reached = self._reader.reached_s
         interval = 1 / float(self._stream.average_rate or _FALLBACK_RATE_HZ)
-        if length - reached <= max(_MISSING_S, _MISSING_SHARE * length, 2 * interval):
+        missing = length - reached
+        if missing <= _INEXACT_FRAMES * interval or self._reader.packets < expected:
             return
         ends = f"it declares {length:.1f} s and ends after {reached:.1f} s, {self._decoder.decoded} frames"
         if is_cut_off(self._path, form):
             raise InvalidVideo(f"{self._name} is cut off: {ends}")
-        logger.warning("%s is complete, but its header is wrong: %s", self._name, ends)
+        if missing > max(_INEXACT_S, _INEXACT_SHARE * length):
+            logger.warning("%s is complete, but its header is wrong: %s", self._name, ends)
 
     def _length_s(self) -> float | None:
         length = duration_s(self._containers[0])
         rate = self._stream.average_rate
         if self._containers[0].format.name == "avi" and rate:
-            # where its index is cut off, FFmpeg guesses the length from that of the file
+            # without its index, FFmpeg guesses the length from the file size
             length = max(length or 0.0, float(self._stream.frames / rate))
         return length
 
+    @property
+    def _lost(self) -> int:
+        """Samples that were not decoded, and those that the index lists and reading has passed over."""
+        return self._decoder.lost + (max(0, self._declared.samples - self._reader.packets) if self._is_read else 0)
+
     def _refuse_damage(self) -> None:
-        lost, total = self._decoder.lost, self._decoder.lost + self._decoder.decoded
+        lost, total = self._lost, self._lost + self._decoder.decoded
         if lost <= self._config.max_damaged_share * total:
             return
-        refuse_size(*self._decoder.largest_size(_LOOKED_AT * self._config.max_pixels), self._config, self._name)
+        refuse_size(*self._decoder.largest_size(_LARGEST_NAMED * self._config.max_pixels), self._config, self._name)
         if self._decoder.decoded:
             raise InvalidVideo(
                 f"{self._name} is damaged: {lost} of {total} frames cannot be decoded, more than the accepted share of "
@@ -229,15 +245,15 @@ class VideoFile(VideoSource):
             )
 
     def _describe(self) -> VideoInfo:
-        said = self._declared
+        declared = self._declared
         width, height = self._orientation.size(*self._size)
-        aspect = 1 / said.pixel_aspect if self._orientation.swap else said.pixel_aspect
+        aspect = 1 / declared.pixel_aspect if self._orientation.swap else declared.pixel_aspect
         return VideoInfo(
             width,
             height,
-            said.rate_hz,
-            said.frame_count,
-            said.duration_s,
+            declared.rate_hz,
+            declared.frame_count,
+            declared.duration_s,
             self._stream.codec_context.name,
             float(aspect),
         )

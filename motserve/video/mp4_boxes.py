@@ -1,6 +1,6 @@
-"""Looks at the boxes of an MP4 before FFmpeg does, which takes memory for every sample that a header states.
+"""Checks the boxes of an MP4 before FFmpeg, which allocates memory for every sample that a header declares.
 
-A few bytes state any number of samples of one size. FFmpeg lists them all, at some 70 bytes each, before it reads one.
+A few bytes can declare any number of samples. FFmpeg lists them all, at about 70 bytes each, before it reads one.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from motserve.errors import InvalidVideo
 
 _FIRST = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"sidx", b"pnot"})
 _PARENTS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"})
-_MOST_BOXES = 5_000_000  # hours of fragments of one frame
-_SIZE_PRESENT = 0x200  # flag of a run of samples: each states its size
+_MOST_BOXES = 5_000_000  # as in hours of single-frame fragments
+_SIZE_PRESENT = 0x200  # flag of a run of samples: each has its own size
 
 
-def refuse_made_up_samples(path: Path, config: VideoConfig, name: str) -> None:
-    """Refuse an MP4 that states more samples than it can hold, or more frames than are accepted.
+def refuse_false_samples(path: Path, config: VideoConfig, name: str) -> None:
+    """Refuse an MP4 that declares more samples than it can contain, or more frames than are accepted.
 
     Args:
         path: The file; any other container passes.
         config: Limits.
-        name: What messages call it.
+        name: Name of the video in messages.
 
     Raises:
-        InvalidVideo: It does, or its header is compressed, so that a few bytes may state anything.
+        InvalidVideo: It declares too much, or its header is compressed, so that a few bytes can declare anything.
         OSError: The file cannot be read.
     """
     with path.open("rb") as file:
@@ -54,7 +54,7 @@ def refuse_made_up_samples(path: Path, config: VideoConfig, name: str) -> None:
                 fragments += first
             elif kind == b"cmov":
                 raise InvalidVideo(
-                    f"{name} has a compressed header, which is not read; rewrite it with `ffmpeg -c copy`"
+                    f"{name} has a compressed header, which is not supported; rewrite it with `ffmpeg -c copy`"
                 )
     for track in tracks:
         if track.handler == b"vide" and track.samples > config.max_frames:
@@ -67,14 +67,14 @@ def refuse_made_up_samples(path: Path, config: VideoConfig, name: str) -> None:
 
 @dataclass(slots=True)
 class _Track:
-    """What the boxes of a track state.
+    """Declared samples of a track.
 
     Attributes:
         handler: Kind of the track.
-        samples: Number of its samples.
-        bytes: Their size, where it is the same for all.
-        is_counted: Whether each takes one tick: of compressed sound an old film counts more than it has bytes, and
-            FFmpeg does not list them.
+        samples: Number of samples.
+        bytes: Total size of the samples, if all have the same size.
+        is_counted: Whether each sample lasts one tick. Old files with compressed sound declare more such samples than
+            they have bytes, and FFmpeg does not list them.
     """
 
     handler: bytes = b""
@@ -84,7 +84,7 @@ class _Track:
 
 
 def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the kinds and first bytes of the boxes that hold no others, in order."""
+    """Yield kind and first bytes of each box without children, in order."""
     ends = [end]
     while ends:
         if at + 8 > ends[-1]:

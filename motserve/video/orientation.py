@@ -1,4 +1,4 @@
-"""Turns a picture upright by the display matrix that cameras write into their files."""
+"""Rotates frames upright by the display matrix that cameras write into their files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """One of the eight ways in which a picture can lie: swap its axes first, then mirror.
+    """One of the eight orientations of a frame: swap its axes first, then mirror.
 
     Attributes:
         swap: Rows become columns.
@@ -31,10 +31,10 @@ class Orientation:
 
     @classmethod
     def of(cls, picture: VideoFrame) -> Orientation:
-        """Read the display matrix of a decoded picture; without one the picture is upright.
+        """Read the display matrix of a decoded frame; without one the frame is upright.
 
         The matrix holds 3 x 3 int32; with `a b / c d` in its corner, a source point goes to
-        `(a x + c y, b x + d y)`, y pointing down (ISO/IEC 14496-12). Other angles go to the nearest right angle.
+        `(a x + c y, b x + d y)`, y pointing down (ISO/IEC 14496-12). Other angles are rounded to a right angle.
         """
         data = picture.side_data.get("DISPLAYMATRIX")
         if data is None:
@@ -45,7 +45,7 @@ class Orientation:
         return cls(True, c < 0, b < 0)
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Return width and height of a picture after it is turned.
+        """Return width and height of a frame after the rotation.
 
         >>> Orientation(swap=True).size(640, 480)
         (480, 640)
@@ -53,7 +53,7 @@ class Orientation:
         return (height, width) if self.swap else (width, height)
 
     def apply(self, image: Image) -> Image:
-        """Return the picture upright, contiguous; the same array if nothing has to be turned."""
+        """Return the frame upright and contiguous; the same array if no rotation is needed."""
         if self.swap:
             image = cast("Image", cv2.transpose(image))
         if self.flip_x or self.flip_y:

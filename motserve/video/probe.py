@@ -1,4 +1,4 @@
-"""Checks a video before it is accepted, at the cost of reading it once."""
+"""Checks a video before it is accepted; this reads the file once."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from motserve.video.source import open_video
 
 
 def probe_video(path: str | Path, config: VideoConfig, name: str | None = None) -> VideoInfo:
-    """Open a video, decode its first frame, and see whether the rest of it is there.
+    """Open a video, decode its first frame, and check that it is complete.
 
     Args:
         path: Video file or image folder.
         config: Limits.
-        name: What messages call the video; the file's own name by default.
+        name: Name of the video in messages; the file name by default.
 
     Returns:
-        What the video says of itself.
+        The properties of the video.
 
     Raises:
-        NotFound: Nothing is at the path.
-        InvalidVideo: It is no video, has no frame, is cut off or exceeds a limit.
+        NotFound: The path does not exist.
+        InvalidVideo: It is not a video, has no frame, is cut off or exceeds a limit.
     """
     with open_video(path, config, name) as source:
         source.check_complete()

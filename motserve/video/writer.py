@@ -1,4 +1,4 @@
-"""Writes video that every browser plays: H.264 in MP4, 4:2:0, index in front, real timestamps."""
+"""Writes video that all browsers play: H.264 in MP4, 4:2:0, index at the beginning, real timestamps."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from motserve.config import VideoConfig
 from motserve.types import Image
 
 _CLOCKS = (90_000, 1000, 1)
-"""Ticks per second, the finest that fits: 24, 25, 29.97, 30 and 60 Hz fall on whole ticks of the first."""
-_MOST_TICKS = 2**30  # of one frame; MP4 has 32 bits for it, readers take the highest as a sign
-_ROOM = 8  # a frame may last that many nominal intervals before the clock is too fine for it
-_MOST_REPEATS = 100  # of a frame that lasts longer than MP4 can say: 14 days by the finest clock
-_FALLBACK_RATE_HZ = 30.0  # only the hint given to the encoder; timestamps decide
+"""Ticks per second, the finest possible one is used; 24, 25, 29.97, 30 and 60 Hz are whole ticks of the first."""
+_MOST_TICKS = 2**30  # of one frame; MP4 has 32 bits for it, and readers take the highest as a sign
+_ROOM = 8  # nominal intervals that a frame must be able to last with the chosen clock
+_MOST_REPEATS = 100  # of a frame that lasts longer than MP4 allows: 14 days with the finest clock
+_FALLBACK_RATE_HZ = 30.0  # only a hint for the encoder; timestamps are exact
 _BT709 = 1  # the number of ITU-R BT.709 in H.264's tables of primaries, transfer and matrix
 _LIMITED_RANGE = 1
 
 
 class VideoWriter:
-    """Encodes frames into an MP4 file that appears at its place only when it is complete.
+    """Encodes frames to an MP4 file that appears only when it is complete.
 
-    Use it as a context manager: leaving the block finishes the file and renames it to its place, an exception in the
-    block removes what was written. Odd sizes, which 4:2:0 does not know, grow by repeating the last row or column.
+    Use it as a context manager: leaving the block finishes the file and renames it to the target, an exception in the
+    block removes it. Odd sizes, which 4:2:0 does not support, are padded by repeating the last row or column.
 
     Args:
-        target: Where the file goes; one that is there is replaced.
-        width: Width of the pictures in pixels.
-        height: Height of the pictures in pixels.
+        target: Path of the file; an existing file is replaced.
+        width: Width of the frames in pixels.
+        height: Height of the frames in pixels.
         config: Quality and speed of the encoder.
-        rate_hz: Nominal frame rate in Hz, a hint for the encoder and the length of the last frame. The slower, the
-            coarser the clock of the file; from one frame in 25 minutes on it counts milliseconds.
+        rate_hz: Nominal frame rate in Hz, a hint for the encoder and the length of the last frame. The lower the
+            rate, the coarser the clock of the file; from one frame in 25 minutes on it is in milliseconds.
         pixel_aspect: Width of a pixel divided by its height.
 
     Raises:
-        OSError: The file cannot be made there.
+        OSError: The file cannot be created.
         RuntimeError: PyAV was built without libx264; its wheels on PyPI have it.
     """
 
@@ -79,12 +79,12 @@ class VideoWriter:
             stream.pix_fmt = "yuv420p"
             stream.time_base = stream.codec_context.time_base = Fraction(1, self._ticks_per_s)
             stream.codec_context.sample_aspect_ratio = _simple(pixel_aspect)
-            # Untagged video leaves the matrix to the player's guess, and with it the colours.
+            # Without tags, players guess the matrix, and colours may differ.
             stream.codec_context.colorspace = stream.codec_context.color_primaries = _BT709
             stream.codec_context.color_trc = _BT709
             stream.codec_context.color_range = _LIMITED_RANGE
             self._stream = stream
-            self._container.start_encoding()  # opens the file, so that a bad place fails here
+            self._container.start_encoding()  # opens the file, so that a bad path fails here
         except BaseException:
             self._discard()
             raise
@@ -92,12 +92,12 @@ class VideoWriter:
     def write(self, image: Image, timestamp: float) -> None:
         """Append a frame.
 
-        Frames closer to each other than a tick of the file's clock go to the next free tick. A frame that lasts
-        longer than MP4 can say, three hours by the finest clock, is repeated.
+        Frames closer than a tick of the file's clock are moved to the next free tick. A frame that lasts longer than
+        MP4 allows, three hours with the finest clock, is repeated.
 
         Args:
-            image: `(height, width, 3)` uint8 BGR, of the size given to the writer.
-            timestamp: Presentation time in seconds, not less than zero and greater than that of the frame before.
+            image: `(height, width, 3)` uint8 BGR, in the size of the video.
+            timestamp: Presentation time in seconds, at least zero and greater than that of the previous frame.
 
         Raises:
             ValueError: The size or the timestamp does not fit.
@@ -129,7 +129,7 @@ class VideoWriter:
         self._previous = picture
 
     def close(self) -> None:
-        """Finish the file and move it to its place; nothing is left behind if that fails.
+        """Finish the file and move it to the target; if that fails, it is removed.
 
         Raises:
             ValueError: No frame was written, so there is no video.
@@ -174,5 +174,5 @@ class VideoWriter:
 
 
 def _simple(value: float) -> Fraction:
-    """Return a fraction with small numbers near a value greater than zero: 24000/1001, 40/33, 1/2400."""
+    """Return a simple fraction close to a positive value, such as 24000/1001, 40/33 or 1/2400."""
     return Fraction(value).limit_denominator(1001) if value >= 1 else 1 / Fraction(1 / value).limit_denominator(1001)

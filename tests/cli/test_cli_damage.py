@@ -71,5 +71,5 @@ def test_a_video_that_is_cut_off_keeps_its_beginning(motserve: Motserve, clip: P
 
 def test_a_video_without_a_frame_leaves_nothing(motserve: Motserve, clip: Path, plain: Sequence[str]) -> None:
     result = motserve("track", damaged(clip, range(12)), *plain)
-    assert_error(result, 3, "damaged.mp4 holds no frame that can be decoded")
+    assert_error(result, 3, "damaged.mp4 has no frame that can be decoded")
     assert not Path("runs").exists()

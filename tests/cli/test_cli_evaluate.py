@@ -293,10 +293,10 @@ DOG = b"".join(export(lines_of(TRUTH), "csv")).replace(b"person", b"dog", 4).rep
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("A.json", LOST, "results/A.json has 19 frames where its summary says 20; it is not complete"),
+        ("A.json", LOST, "results/A.json has 19 frames where its summary says 20; it is incomplete"),
         ("A.json", TWICE, "results/A.json, line 10: frame 7 comes after frame 7; frames must increase"),
         ("A.ndjson", SHORT, "results/A.ndjson, line 16: frame 15 is missing"),
-        ("A.csv", DOG, "results/A.csv, line 5: class 'dog' is unknown"),
+        ("A.csv", DOG, "results/A.csv, line 5: class 'dog' is not a person"),
         ("A.txt", "1,1,1,1,2,2,1\n1,2,1,1,2,x,1\n", "results/A.txt, line 2: a field is not a number"),
         ("A.txt", "1,1,1,1,2,2,1\n1,1,1,1,2,2,1\n", "results/A.txt, line 2: ID 1 occurs twice in frame 1"),
         ("A.txt", "1,1,1,1,2,2,1,3\n", "results/A.txt, line 1: class 3 cannot be scored"),
@@ -419,7 +419,7 @@ MOT = ("evaluate", "mot", "--gt", "gt")
         (["evaluate", "mot", "--gt", "flat", "--run", "--detections", "det", "--results", "flat"],
          "flat/A.txt is ground truth or detections"),
         ([*MOT, "--results", "results", "--json", "gt"], "gt is a folder or a device"),
-        ([*MOT, "--results", "results", "--json", ""], ". is a folder or a device"),
+        ([*MOT, "--results", "results", "--json", ""], "a path cannot be empty"),
         ([*MOT, "--results", "results", "--json", "/dev/null"], "/dev/null is a folder or a device"),
         ([*MOT, "--results", "results", "--json", "results/A.txt/s.json"], "results/A.txt is not a folder"),
         (["evaluate"], ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -183,7 +184,7 @@ def test_tracks_are_kept_where_the_drawing_fails(
     result = motserve("track", clip, *plain, "--output", "out", "--save-video")
     assert result.exit_code == 1
     assert "tracks without video: out/tracks.json" in result.stderr
-    assert result.stderr.splitlines()[-1] == "error: out: No space left on device; make room and begin again"
+    assert result.stderr.splitlines()[-1] == "error: out: No space left on device; free disk space and try again"
     assert files_in() == ["out/tracks.json"]
 
 
@@ -196,7 +197,7 @@ def test_too_little_disk_space_is_reported_before_work_begins(
     monkeypatch.setattr(disk, "free_bytes", lambda _: 5_000_000)
     monkeypatch.setattr(track_command, "open_video", None)
     result = motserve("track", clip, "--output", "out")
-    assert_error(result, 1, "out: 5.0 MB are free on its disk, and 33.6 MB are needed", "disk.min_free_bytes")
+    assert_error(result, 1, "out: 5.0 MB are free on its disk, but 33.6 MB are required", "disk.min_free_bytes")
     share = ("--set", "disk.annotated_share=10", "--set", f"disk.min_free_bytes={5_000_000 - clip.stat().st_size}")
     assert_error(motserve("track", clip, *share, "--save-video"), 1, "disk.annotated_share")
     for command in (
@@ -228,7 +229,7 @@ def test_writers_that_name_no_file_do_not_end_in_a_traceback(
 
     monkeypatch.setattr("motserve.results.store.ResultWriter._write", fail)
     result = motserve("track", clip, *plain, "--output", "out")
-    assert_error(result, 1, f"out: {os.strerror(error)}; make room")
+    assert_error(result, 1, f"out: {os.strerror(error)}; free disk space")
     assert not Path("out").exists()
 
 
@@ -257,3 +258,23 @@ def test_what_is_no_file_is_called_what_it_is(motserve: Motserve, clip: Path) ->
     assert_error(motserve("track", "circle.mp4"), 3, "it is a link to circle.mp4")
     assert motserve("track", "n" * 300).exit_code != 0
     assert files_in() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_told_to_end_leaves_nothing(
+    motserve: Motserve, clip: Path, plain: Sequence[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def end(video: Path, lines: Path, *rest: Any) -> None:
+        lines.write_text("work")
+        os.kill(os.getpid(), number)
+
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    monkeypatch.setattr(track_command, "_track_to_lines", end)
+    try:
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        assert motserve("track", str(clip), "--output", "out", *plain).exit_code == 128 + number
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert not Path("out").exists()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def test_defaults_are_a_valid_configuration() -> None:
 
 
 @pytest.mark.parametrize(("key", "field"), [pytest.param(k, f, id=k) for k, f in keys_of_schema()])
-def test_every_key_is_described_and_every_number_bounded(key: str, field: dict[str, Any]) -> None:
+def test_every_key_has_a_description_and_every_number_has_bounds(key: str, field: dict[str, Any]) -> None:
     assert field.get("description", "").endswith("."), f"{key} has no description"
     if field.get("type") in ("integer", "number"):
         assert {"minimum", "exclusiveMinimum"} & set(field), f"{key} has no lower bound"
@@ -68,20 +69,36 @@ def test_shipped_files_hold_the_defaults(path: Path) -> None:
     assert load_config([path]) == Config()
 
 
+COMMENTED = [
+    *(f"{name}.yaml" for name in ("detector", "reid", "serving", "evaluation")),
+    "postprocessing/whole_files.yaml",
+]
+
+
+@pytest.mark.parametrize("name", COMMENTED)
+def test_comments_of_shipped_files_are_the_descriptions(name: str) -> None:
+    definitions = Config.model_json_schema()["$defs"].values()
+    descriptions = {field["description"] for body in definitions for field in body.get("properties", {}).values()}
+    comments = re.findall(r"((?:^ +# .*\n)+) +\w+:", (CONFIGS / name).read_text(), re.MULTILINE)
+    assert comments
+    for comment in comments:
+        assert " ".join(re.sub(r"^ +# ", "", comment, flags=re.MULTILINE).split()) in descriptions
+
+
 TRACKERS = [path for path in sorted((CONFIGS / "tracker").glob("*.yaml")) if "published" not in path.name]
 
 
 @pytest.mark.parametrize("path", TRACKERS, ids=lambda p: p.stem)
-def test_shipped_trackers_have_their_defaults(path: Path) -> None:
+def test_shipped_tracker_files_hold_the_defaults(path: Path) -> None:
     assert load_config([path]).tracker == load_config([{"tracker": {"name": path.stem}}]).tracker
 
 
-def test_the_shipped_postprocessing_is_what_empty_sections_stand_for() -> None:
+def test_the_shipped_postprocessing_equals_empty_sections() -> None:
     shipped = load_config([CONFIGS / "postprocessing" / "whole_files.yaml"])
     assert shipped == load_config([{"regrouping": {}, "linking": {}, "interpolation": {}}]) != Config()
 
 
-def test_another_tracker_takes_nothing_over(tmp_path: Path) -> None:
+def test_another_tracker_inherits_no_keys(tmp_path: Path) -> None:
     below = yaml_file(tmp_path, "tracker: {name: bytetrack, match_distance: 0.9, level: null}", "below.yaml")
     config = load_config([below, {"tracker": {"name": "sort"}}])
     assert config.tracker == SortConfig()
@@ -96,7 +113,7 @@ def test_another_tracker_takes_nothing_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_keys_without_a_name_are_about_whatever_tracker_it_will_be(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_without_a_name_belong_to_the_tracker_that_is_named(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
     both = ["tracker.lost_buffer_s=1", "tracker.name=botsort"]
     assert load_config([], parse_overrides([both[first], both[1 - first]])).tracker == BotSortConfig(lost_buffer_s=1)
     monkeypatch.setenv("MOTSERVE_TRACKER__LOST_BUFFER_S", "1")
@@ -106,7 +123,7 @@ def test_keys_without_a_name_are_about_whatever_tracker_it_will_be(first: int, m
         load_config([], parse_overrides(["tracker.name=sort"]))
 
 
-def test_a_threshold_that_no_level_would_reach_is_refused() -> None:
+def test_a_threshold_above_the_reference_level_is_refused() -> None:
     strict = {"tracker": {"new_track_confidence": 0.8}}
     with pytest.raises(InvalidConfig, match=r"tracker of bytetrack: .*0\.8 must be below level\.reference 0\.775"):
         load_config([strict])
@@ -114,7 +131,7 @@ def test_a_threshold_that_no_level_would_reach_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tracker", "said"),
+    ("tracker", "message"),
     [
         ({"name": "nope"}, "tracker: .*'bytetrack', 'botsort', 'ocsort', 'sort', 'deepsort', 'strongsort'"),
         ({"name": "sort", "high_confidence": 0.5}, r"tracker\.high_confidence of sort: Extra inputs"),
@@ -123,8 +140,8 @@ def test_a_threshold_that_no_level_would_reach_is_refused() -> None:
         ("bytetrack", "tracker: "),
     ],
 )
-def test_a_tracker_that_is_not_valid_is_named_by_its_key(tracker: object, said: str) -> None:
-    with pytest.raises(InvalidConfig, match=said):
+def test_the_error_of_an_invalid_tracker_names_its_key(tracker: object, message: str) -> None:
+    with pytest.raises(InvalidConfig, match=message):
         load_config([{"tracker": tracker}])
 
 
@@ -143,7 +160,7 @@ def test_later_layers_win_key_by_key(tmp_path: Path) -> None:
     assert config.tracker.kalman.velocity_noise == Config().tracker.kalman.velocity_noise
 
 
-def test_overrides_win_over_the_environment_and_that_over_files(
+def test_overrides_win_over_the_environment_and_it_wins_over_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = yaml_file(tmp_path, "pipeline: {chunk_size: 1, window: 1}\ndetector: {image_size: 320}")
@@ -174,10 +191,10 @@ def test_environment_sets_any_key(
     monkeypatch: pytest.MonkeyPatch, variable: str, text: str, key: str, value: object
 ) -> None:
     monkeypatch.setenv(variable, text)
-    found: object = load_config()
+    setting: object = load_config()
     for part in key.split("."):
-        found = getattr(found, part)
-    assert found == value
+        setting = getattr(setting, part)
+    assert setting == value
 
 
 @pytest.mark.parametrize(
@@ -192,7 +209,7 @@ def test_environment_sets_any_key(
         ({"detector": {1: 2}}, "detector.1"),
     ],
 )
-def test_unknown_keys_are_refused_by_name(tree: dict[Any, Any], named: str) -> None:
+def test_unknown_keys_are_refused_with_their_name(tree: dict[Any, Any], named: str) -> None:
     with pytest.raises(InvalidConfig, match=named):
         load_config([tree])
 
@@ -205,13 +222,13 @@ def test_unknown_keys_are_refused_by_name(tree: dict[Any, Any], named: str) -> N
         ("MOTSERVE_TRACKER__KALMAN__POSITON_NOISE", "tracker.kalman.positon_noise"),
     ],
 )
-def test_misspelt_variables_are_not_passed_over(monkeypatch: pytest.MonkeyPatch, variable: str, named: str) -> None:
+def test_misspelt_variables_are_not_ignored(monkeypatch: pytest.MonkeyPatch, variable: str, named: str) -> None:
     monkeypatch.setenv(variable, "0.2")
     with pytest.raises(InvalidConfig, match=named):
         load_config()
 
 
-def test_variables_that_are_none_of_ours_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unrelated_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOTSERVE_DATA", "/data")
     monkeypatch.setenv("OTHER__THING", "1")
     assert load_config() == Config()
@@ -233,24 +250,24 @@ def test_variables_that_are_none_of_ours_do_not_matter(monkeypatch: pytest.Monke
         "serving.detector.autoscaling.min_replicas=3",
     ],
 )
-def test_values_out_of_bounds_are_refused_by_key(assignment: str) -> None:
+def test_values_out_of_bounds_are_refused_with_their_key(assignment: str) -> None:
     section = assignment.partition("=")[0].partition(".")[0]
     with pytest.raises(InvalidConfig, match=section):
         load_config(overrides=parse_overrides([assignment]))
 
 
-def test_a_bare_off_is_no_boolean(tmp_path: Path) -> None:
+def test_a_bare_off_is_not_a_boolean(tmp_path: Path) -> None:
     assert load_config(overrides=parse_overrides(["reid.policy=off"])).reid.policy == "off"
     assert load_config([yaml_file(tmp_path, "reid: {policy: off}")]).reid.policy == "off"
 
 
 @pytest.mark.parametrize("text", ["a: [", "- detector\n- tracker", "just text", "\x00"])
-def test_files_that_are_no_mapping_are_refused_by_name(tmp_path: Path, text: str) -> None:
+def test_files_without_a_mapping_are_refused_with_their_name(tmp_path: Path, text: str) -> None:
     with pytest.raises(InvalidConfig, match=r"a\.yaml"):
         load_config([yaml_file(tmp_path, text)])
 
 
-def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match=r"none\.yaml"):
         load_config([tmp_path / "none.yaml"])
     with pytest.raises(InvalidConfig, match="directory"):
@@ -265,7 +282,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("assignment", ["detector.confidence", "=1", "detector.=1", ".confidence=1", ""])
-def test_overrides_need_key_and_value(assignment: str) -> None:
+def test_overrides_need_a_key_and_a_value(assignment: str) -> None:
     with pytest.raises(InvalidConfig, match=r"section\.key=value"):
         parse_overrides([assignment])
 
@@ -277,7 +294,7 @@ def test_override_values_are_yaml() -> None:
 
 
 @pytest.mark.parametrize("name", ["MOTSERVE_DETECTR__WEIGHTS", "MOTSERVE_MODELSDIR"])
-def test_misspelt_variables_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_misspelt_section_variables_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "x")
     with pytest.raises(InvalidConfig, match=name):
         load_config()
@@ -289,11 +306,11 @@ def test_environment_values_that_are_not_yaml_are_refused(monkeypatch: pytest.Mo
         load_config()
 
 
-def test_what_is_shown_can_be_loaded_again() -> None:
+def test_a_dumped_configuration_can_be_loaded() -> None:
     config = load_config(overrides=parse_overrides(["reid.policy=off", "detector.weights=[a.pt, b.pt]"]))
     assert load_config([yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))]) == config
 
 
-def test_a_configuration_cannot_be_changed() -> None:
+def test_a_configuration_is_immutable() -> None:
     with pytest.raises(ValidationError):
         load_config().detector.confidence = 0.5  # type: ignore[misc]

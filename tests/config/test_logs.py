@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_an_exception_stays_on_its_line() -> None:
 
 
 @pytest.mark.parametrize("value", [{1: 2}, 2**70, "name\udcff.mp4", object(), {"a": {1, 2}}])
-def test_no_value_loses_the_line(value: object, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_value_can_be_logged(value: object, capsys: pytest.CaptureFixture[str]) -> None:
     stream = io.StringIO()
     setup_logging(LoggingConfig(), stream)
     logger.warning("odd", extra={"value": value})
@@ -63,7 +64,7 @@ def test_level_and_text_format() -> None:
     assert line.endswith("WARNING motserve.test: shown")
 
 
-def test_setting_up_again_replaces_and_leaves_the_host_alone() -> None:
+def test_a_second_setup_replaces_the_first_and_keeps_the_root_handlers() -> None:
     root = logging.getLogger().handlers[:]
     first, second = io.StringIO(), io.StringIO()
     setup_logging(LoggingConfig(), first)
@@ -72,3 +73,16 @@ def test_setting_up_again_replaces_and_leaves_the_host_alone() -> None:
     assert not first.getvalue()
     assert len(second.getvalue().splitlines()) == 1
     assert logging.getLogger().handlers == root
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_name_that_is_not_utf8_is_written_as_people_see_it(
+    form: Literal["json", "text"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    setup_logging(LoggingConfig(format=form), stream)
+    logger.warning("%s is broken", "caf\udce9.mp4", extra={"video": "caf\udce9.mp4"})
+    stream.flush()
+    written = stream.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    assert r"caf\xe9.mp4 is broken" in (json.loads(written)["message"] if form == "json" else written)
+    assert not capsys.readouterr().err

@@ -10,7 +10,7 @@ COVER = "-f lavfi -i testsrc=size=320x240:duration=0.04"
 SOUND_FIRST = "SOUND PICTURE -map 0:a -map 1:v"
 
 LAYOUTS = [
-    Row("sound.m4a", "SOUND -c:a aac", refused="no moving pictures, only audio", why="there is nothing to see"),
+    Row("sound.m4a", "SOUND -c:a aac", refused="no video stream, only audio", why="there is nothing to see"),
     Row("sound.wav", "SOUND", refused="not a video", why="no container of moving pictures"),
     *(
         Row(f"sound-first.{form}", f"{SOUND_FIRST} {BFRAMES} -c:a {audio}", quick=form == "mp4")
@@ -40,7 +40,7 @@ LAYOUTS = [
     Row(
         "cover-only.m4a",
         f"SOUND {COVER} -map 0 -map 1 -c:a aac -c:v png -disposition:v:0 attached_pic -f mp4",
-        refused="no moving pictures",
+        refused="no video stream",
         why="a song with a cover",
     ),
     Row("subtitles.mkv", f"PICTURE -i {{words.srt}} -map 0 -map 1 {BFRAMES} -c:s srt"),

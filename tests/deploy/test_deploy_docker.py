@@ -17,7 +17,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from run_in_chroot import Builder, Image, kept_paths
+from run_in_chroot import Builder, Image, included_paths
 
 from motserve.config import load_config
 
@@ -31,7 +31,7 @@ Compose = dict[str, Any]
 
 
 def tool(*names: str) -> str:
-    """The first of some programs that is there."""
+    """Path of the first program that is installed; skip the test if there is none."""
     for name in names:
         if found := shutil.which(name):
             return found
@@ -45,7 +45,7 @@ def checked(*command: str | Path, **variables: str) -> str:
 
 
 def stages(path: Path, last: str | None = None, device: str = "cpu") -> Iterator[dockerfile.Stage]:
-    """A stage, the last one by default, and those beneath it."""
+    """A stage, the last one by default, and the stages that it is based on."""
     parsed = dockerfile.parse(path.read_text())
     named = {stage.name: stage for stage in parsed.stages}
     name = last or parsed.stages[-1].name
@@ -55,7 +55,7 @@ def stages(path: Path, last: str | None = None, device: str = "cpu") -> Iterator
 
 
 def values(path: Path, name: str) -> list[str]:
-    """What the instructions of one name say in the final image, the latest first."""
+    """The values of all instructions of one name in the final image, the latest first."""
     return [
         instruction.value
         for stage in stages(path)
@@ -91,7 +91,7 @@ def test_an_image_does_not_run_as_root_and_says_whether_it_is_healthy(path: Path
 
 
 @DOCKERFILES
-def test_nothing_that_builds_is_in_the_final_image(path: Path) -> None:
+def test_the_final_image_has_no_build_tools(path: Path) -> None:
     for stage in stages(path):
         for instruction in stage.instructions:
             if instruction.name == "RUN":
@@ -102,21 +102,21 @@ def test_nothing_that_builds_is_in_the_final_image(path: Path) -> None:
 
 
 @DOCKERFILES
-def test_all_that_is_copied_is_there_and_sent_to_the_builder(path: Path) -> None:
-    kept = kept_paths(ROOT)
+def test_all_copied_files_exist_and_are_in_the_build_context(path: Path) -> None:
+    included = included_paths(ROOT)
     for stage in dockerfile.parse(path.read_text()).stages:
         for instruction in stage.instructions:
             if instruction.name == "COPY" and "from" not in instruction.flags:
-                assert set(instruction.value.split()[:-1]) <= kept, instruction
+                assert set(instruction.value.split()[:-1]) <= included, instruction
 
 
-def test_the_builder_gets_neither_passwords_nor_data_nor_what_was_compiled(tmp_path: Path) -> None:
+def test_the_build_context_has_no_passwords_data_or_compiled_files(tmp_path: Path) -> None:
     shutil.copy(ROOT / ".dockerignore", tmp_path)
     for name in (".env", "data/x.mp4", "models/x.pt", "runs/x", ".git/config", "motserve/__pycache__/x.pyc"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "motserve" / "types.py").touch()
-    assert {path for path in kept_paths(tmp_path) if (tmp_path / path).is_file()} - {".dockerignore"} == {
+    assert {path for path in included_paths(tmp_path) if (tmp_path / path).is_file()} - {".dockerignore"} == {
         "motserve/types.py"
     }
 
@@ -131,7 +131,7 @@ def test_each_device_has_a_base_and_a_build_of_pytorch(device: str) -> None:
     assert parsed.arguments["DEVICE"] == "cuda"
 
 
-def test_pinned_versions_are_those_that_the_project_allows() -> None:
+def test_pinned_versions_satisfy_the_requirements_of_the_project() -> None:
     lines = (ROOT / "deploy" / "docker" / "constraints.txt").read_text().splitlines()
     pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
     for requirement in map(Requirement, requires("motserve") or ()):
@@ -139,7 +139,7 @@ def test_pinned_versions_are_those_that_the_project_allows() -> None:
             assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
 
 
-def test_the_service_of_the_image_listens_beyond_its_loopback() -> None:
+def test_the_service_in_the_image_listens_on_all_addresses() -> None:
     pattern, text = next(
         match.groups()
         for run in values(SERVICE, "RUN")
@@ -149,7 +149,7 @@ def test_the_service_of_the_image_listens_beyond_its_loopback() -> None:
     assert yaml.safe_load(serve.replace(pattern, text))["http_options"]["host"] == "0.0.0.0"
 
 
-def test_variables_of_the_image_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_the_image_are_valid_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for value in values(SERVICE, "ENV"):
         for name, text in dockerfile.pairs(value).items():
             if name.startswith("MOTSERVE_"):
@@ -160,7 +160,7 @@ def test_variables_of_the_image_are_settings(monkeypatch: pytest.MonkeyPatch) ->
 # ---- compose
 
 
-def test_compose_takes_the_file(compose: Compose) -> None:
+def test_compose_accepts_the_file(compose: Compose) -> None:
     command = [tool("docker-compose", "docker")]
     if Path(command[0]).name == "docker":
         command.append("compose")
@@ -171,7 +171,7 @@ def test_compose_takes_the_file(compose: Compose) -> None:
     assert resolved["services"].keys() == compose["services"].keys()
 
 
-def test_every_service_has_a_health_check_and_is_waited_for_by_it(compose: Compose) -> None:
+def test_every_service_has_a_health_check_and_dependencies_wait_for_it(compose: Compose) -> None:
     assert compose["services"].keys() == {"api", "api-gpu", "mlflow", "postgres", "prometheus", "grafana"}
     for name, service in compose["services"].items():
         assert service["healthcheck"]["test"][0] == "CMD", name
@@ -188,7 +188,9 @@ def test_one_profile_has_gpus_and_the_other_none(compose: Compose) -> None:
 
 
 @pytest.mark.parametrize("service", ["api", "api-gpu"])
-def test_variables_of_the_service_are_settings(service: str, compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_the_service_are_valid_settings(
+    service: str, compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in compose["services"][service]["environment"].items():
         monkeypatch.setenv(name, value)
     config = load_config()
@@ -200,7 +202,7 @@ def test_variables_of_the_service_are_settings(service: str, compose: Compose, m
     assert config.detector.weights[-1] == config.reid.weights[-1] == "bundled"
 
 
-def test_all_that_an_image_keeps_is_in_a_named_volume(compose: Compose) -> None:
+def test_every_volume_of_an_image_is_a_named_volume(compose: Compose) -> None:
     used = set()
     for service in compose["services"].values():
         for volume in service["volumes"]:
@@ -235,15 +237,15 @@ def test_passwords_are_in_no_file(compose: Compose) -> None:
     for service in compose["services"].values():
         for name, value in service.get("environment", {}).items():
             if re.search("PASS|SECRET|TOKEN|KEY", name):
-                asked = re.fullmatch(r"\$\{(\w+):\?.+\}", value)
-                assert asked, f"{name} is not taken from .env, or may be missing there"
-                assert example[asked[1]] == "", "the example has a password"
+                variable = re.fullmatch(r"\$\{(\w+):\?.+\}", value)
+                assert variable, f"{name} does not come from .env, or is not required there"
+                assert example[variable[1]] == "", "the example has a password"
             else:
                 assert not re.search(r"://[^/@]*:[^/@]*@", value), name
     assert "/.env" in (ROOT / ".gitignore").read_text().splitlines()
 
 
-def test_nothing_is_open_to_other_machines_unless_asked_for(compose: Compose) -> None:
+def test_ports_are_published_on_the_loopback_by_default(compose: Compose) -> None:
     for service in compose["services"].values():
         assert all(port.startswith("${BIND_ADDRESS:-127.0.0.1}:") for port in service.get("ports", []))
 
@@ -251,7 +253,7 @@ def test_nothing_is_open_to_other_machines_unless_asked_for(compose: Compose) ->
 # ---- observability
 
 
-def test_prometheus_takes_its_configuration(tmp_path: Path, prometheus: dict[str, Any], compose: Compose) -> None:
+def test_prometheus_accepts_its_configuration(tmp_path: Path, prometheus: dict[str, Any], compose: Compose) -> None:
     promtool = tool("promtool")
     folder = tmp_path / "prometheus"
     shutil.copytree(OBSERVABILITY / "prometheus", folder)
@@ -279,7 +281,7 @@ def test_grafana_finds_its_dashboards_and_their_data(compose: Compose) -> None:
                 assert panel["datasource"]["uid"] in [source["uid"] for source in sources], panel["title"]
 
 
-def test_expressions_of_dashboards_are_prometheus_own(tmp_path: Path) -> None:
+def test_expressions_of_dashboards_are_valid(tmp_path: Path) -> None:
     promtool = tool("promtool")
     rules = [
         {"record": f"panel:{number}", "expr": target["expr"].replace("$__rate_interval", "5m")}
@@ -294,11 +296,11 @@ def test_expressions_of_dashboards_are_prometheus_own(tmp_path: Path) -> None:
 # ---- execution without Docker
 
 
-def test_examples_in_the_reader_of_dockerfiles_are_right() -> None:
+def test_examples_in_docstrings() -> None:
     assert doctest.testmod(dockerfile).failed == 0
 
 
-def test_a_continued_line_may_have_comments_within() -> None:
+def test_a_continued_line_may_contain_comments() -> None:
     parsed = dockerfile.parse("FROM a AS b\nRUN --mount=type=cache,target=/x one \\\n    # why\n    && two\nUSER 1\n")
     run, user = parsed.stages[0].instructions
     assert (run.value, run.flags, run.line) == ("one && two", {"mount": ["type=cache,target=/x"]}, 2)
@@ -306,7 +308,7 @@ def test_a_continued_line_may_have_comments_within() -> None:
 
 
 def builder(tmp_path: Path, text: str, **arguments: str) -> Builder:
-    """A builder of a Dockerfile without RUN, on an empty base."""
+    """A builder of a Dockerfile without RUN on an empty base image."""
     context, base = tmp_path / "context", tmp_path / "base"
     (base / "etc").mkdir(parents=True)
     (context / "folder" / "inner").mkdir(parents=True)
@@ -342,28 +344,28 @@ def test_stages_are_built_from_each_other_and_unneeded_ones_are_not(tmp_path: Pa
     assert image.environment == Image("").environment | {"NAME": "a b"}
 
 
-def test_what_is_excluded_cannot_be_copied(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"line 2: not there, or excluded by .*'folder/left_out'"):
+def test_an_excluded_file_cannot_be_copied(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"line 2: missing, or excluded by .*'folder/left_out'"):
         builder(tmp_path, "FROM base AS last\nCOPY folder/left_out /x\n").build("last")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(5400)
-def test_the_image_for_cpus_is_built_from_nothing_and_follows_a_video(tmp_path: Path) -> None:
+def test_the_cpu_image_is_built_from_scratch_and_tracks_a_video(tmp_path: Path) -> None:
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("chroot needs root on Linux")
     base, output = tmp_path / "base", tmp_path / "output"
     checked(tool("debootstrap"), "--variant=minbase", "bookworm", base)
     scripts = ROOT / "deploy" / "docker"
     build = ["build", f"--context={ROOT}", f"--file={SERVICE}", f"--base=debian:bookworm-slim={base}"]
-    # the index of PyTorch for CPUs may be out of reach; PyPI has the same for CUDA
+    # the index of PyTorch's CPU builds may not be reachable; PyPI has the CUDA builds of the same versions
     build += ["--build-arg=DEVICE=cpu", "--build-arg=TORCH_INDEX=https://pypi.org/simple"]
     if certificates := os.environ.get("PIP_CERT"):
         build += [f"--bind={certificates}=/run/mirror.crt", "--env=PIP_CERT=/run/mirror.crt"]
     start = ["start", "--env=RAY_START_OPTIONS=--num-cpus=2", "--"]
     check = [sys.executable, str(scripts / "check_service.py"), "--address=172.30.0.2"]
     checked(sys.executable, scripts / "run_in_chroot.py", f"--output={output}", *build)
-    said = checked(
+    output_text = checked(
         sys.executable, scripts / "run_in_chroot.py", f"--output={output}", *start, *check, PYTHONPATH=str(ROOT)
     )
-    assert '"status": "done"' in said
+    assert '"status": "done"' in output_text

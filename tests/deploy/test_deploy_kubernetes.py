@@ -38,11 +38,11 @@ JOBS = sorted(
     str(path.parent.relative_to(KUBERNETES)) for path in (KUBERNETES / "overlays").glob("*/train-*/kustomization.yaml")
 )
 BUILDS = [*(f"overlays/{name}" for name in OVERLAYS), *JOBS]
-TRAININGS = {"training.detector.command": DetectorTraining, "training.reid.command": ReidTrainingConfig}
+TRAININGS = {"training.detector": DetectorTraining, "training.reid": ReidTrainingConfig}
 
 KUBERNETES_VERSION = "1.32"
 USER = 10001
-"""Of the image, by number: Kubernetes cannot tell from a name that it is not root."""
+"""User ID of the image; numeric, because Kubernetes cannot verify from a name that it is not root."""
 
 Object = dict[str, Any]
 
@@ -80,7 +80,7 @@ def built() -> dict[str, list[Object]]:
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Object]]:
-    """What `prod` builds with every component that its files have as a comment."""
+    """The objects of `prod` with every component that is commented out in its files."""
     copy = tmp_path_factory.mktemp("kubernetes") / "kubernetes"
     shutil.copytree(KUBERNETES, copy)
     for file in (copy / "overlays" / "prod").rglob("kustomization.yaml"):
@@ -110,7 +110,7 @@ def groups(cluster: Object) -> list[Object]:
 
 
 def templates(objects: list[Object]) -> Iterator[tuple[str, Object]]:
-    """Yield the pod templates with names for messages; KubeRay's labels are put in as it does."""
+    """Yield the pod templates with names for messages, and with the labels that KubeRay adds."""
     for one in of_kind(objects, "Deployment", "StatefulSet"):
         yield one["metadata"]["name"], one["spec"]["template"]
     for one in of_kind(objects, "RayJob"):
@@ -143,7 +143,7 @@ def in_checkout(path: str | Path) -> Path:
     return ROOT / Path(path).relative_to("/app")
 
 
-def served(objects: list[Object]) -> tuple[Object, Config]:
+def serve_config_of(objects: list[Object]) -> tuple[Object, Config]:
     config = yaml.safe_load(the_only(objects, "RayService")["spec"]["serveConfigV2"])
     args = ServeArgs(**config["applications"][0]["args"])
     return config, load_config([*map(in_checkout, args.config), args.settings])
@@ -162,7 +162,7 @@ def selects(selector: Object, labels: Mapping[str, str]) -> bool:
     return wanted.items() <= labels.items() and all(labels.get(e["key"]) in e["values"] for e in expressions)
 
 
-# --- what is served ---------------------------------------------------------------------------------------------------
+# --- the Serve configuration ------------------------------------------------------------------------------------------
 
 
 def test_there_is_an_overlay_for_every_environment() -> None:
@@ -170,7 +170,7 @@ def test_there_is_an_overlay_for_every_environment() -> None:
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_what_a_cluster_serves_is_made_of_serve_config(render: ModuleType, name: str) -> None:
+def test_generated_serve_configs_are_up_to_date(render: ModuleType, name: str) -> None:
     committed = (KUBERNETES / "overlays" / name / "serve-config.yaml").read_text()
     assert committed == render.patch(name), (
         "serve_config.yaml or configs/environments changed: run `make kubernetes` and commit what it writes"
@@ -178,7 +178,7 @@ def test_what_a_cluster_serves_is_made_of_serve_config(render: ModuleType, name:
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_a_cluster_serves_what_serve_config_says_but_for_its_environment(render: ModuleType, name: str) -> None:
+def test_a_generated_serve_config_differs_only_by_its_environment(render: ModuleType, name: str) -> None:
     local = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     there = render.serve_config(name)
     (ours,), (theirs,) = local.pop("applications"), there.pop("applications")
@@ -190,7 +190,7 @@ def test_a_cluster_serves_what_serve_config_says_but_for_its_environment(render:
     assert there == local | {"proxy_location": "EveryNode", "http_options": {"host": "0.0.0.0", "port": 8000}}
 
 
-def test_a_stale_file_is_named_and_written_anew(
+def test_an_outdated_file_is_named_and_written_again(
     render: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overlay = tmp_path / "prod"
@@ -206,12 +206,14 @@ def test_a_stale_file_is_named_and_written_anew(
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_ray_serve_and_the_application_take_what_is_in_the_object(built: dict[str, list[Object]], name: str) -> None:
-    config, settings = served(built[f"overlays/{name}"])
+def test_ray_serve_and_the_application_accept_the_generated_configuration(
+    built: dict[str, list[Object]], name: str
+) -> None:
+    config, settings = serve_config_of(built[f"overlays/{name}"])
     ServeDeploySchema(**config)
     args = ServeArgs(**config["applications"][0]["args"])
     build(args.model_copy(update={"config": [in_checkout(path) for path in args.config]}))
-    assert settings.serving.accelerator != "auto", "a cluster whose GPU machines come later has none at the start"
+    assert settings.serving.accelerator != "auto", "a cluster has no GPU node when it starts"
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
@@ -221,18 +223,18 @@ def test_every_environment_loads(name: str) -> None:
     assert config.serving.storage_dir.is_absolute()
 
 
-def test_addresses_of_services_in_variables_would_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Why `enableServiceLinks` is off: Kubernetes would set this for the service that KubeRay makes."""
+def test_service_variables_of_kubernetes_are_refused_as_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason for `enableServiceLinks: false`: Kubernetes would set this variable for KubeRay's service."""
     monkeypatch.setenv("MOTSERVE_SERVE_SVC_SERVICE_HOST", "10.0.0.1")
     with pytest.raises(InvalidConfig, match="MOTSERVE_SERVE_SVC_SERVICE_HOST"):
         load_config()
 
 
-# --- what kustomize builds --------------------------------------------------------------------------------------------
+# --- built objects ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", sorted(KUBERNETES.rglob("*.yaml")), ids=lambda p: str(p.relative_to(KUBERNETES)))
-def test_every_file_is_yaml(path: Path) -> None:
+def test_every_file_is_valid_yaml(path: Path) -> None:
     assert all(isinstance(one, dict) for one in yaml.safe_load_all(path.read_text()))
 
 
@@ -257,7 +259,7 @@ def test_images_have_the_version_of_the_project_or_a_fixed_one(built: dict[str, 
                 assert tag == version, f"{pod}: change newTag in overlays/*/settings"
 
 
-def test_ray_and_mlflow_are_those_of_the_image(
+def test_ray_and_mlflow_have_the_versions_of_the_image(
     built: dict[str, list[Object]], everything: dict[str, list[Object]]
 ) -> None:
     for objects in built.values():
@@ -273,7 +275,7 @@ def test_ray_and_mlflow_are_those_of_the_image(
 
 
 @pytest.mark.parametrize("name", BUILDS)
-def test_no_pod_has_rights_that_it_does_not_need(built: dict[str, list[Object]], name: str) -> None:
+def test_no_pod_has_unneeded_privileges(built: dict[str, list[Object]], name: str) -> None:
     for pod, template in templates(built[name]):
         spec = template["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True, pod
@@ -318,7 +320,7 @@ def service_of(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", BUILDS)
-def test_variables_of_image_and_pods_are_settings_that_exist(
+def test_variables_of_image_and_pods_are_valid_settings(
     built: dict[str, list[Object]], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _, template in templates(built[name]):
@@ -329,7 +331,7 @@ def test_variables_of_image_and_pods_are_settings_that_exist(
 
 
 def set_variables(container: Object, objects: list[Object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set the settings that a container of our image finds: the image's, then those of the pod."""
+    """Set the environment variables of a container of our image: those of the image, then those of the pod."""
     recipe = (ROOT / "Dockerfile").read_text()
     for variable, value in re.findall(r"\b(MOTSERVE_\w+)=(\S+)", recipe):
         monkeypatch.setenv(variable, value)
@@ -347,7 +349,7 @@ def set_variables(container: Object, objects: list[Object], monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_workers_have_the_folders_that_the_configuration_names(
+def test_workers_mount_the_folders_of_the_configuration(
     built: dict[str, list[Object]], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (cluster,) = clusters(built[f"overlays/{name}"])
@@ -356,19 +358,19 @@ def test_workers_have_the_folders_that_the_configuration_names(
         (container,) = group["template"]["spec"]["containers"]
         assert container["env"] == head["env"], "the configuration is read on whichever pod builds the application"
         set_variables(container, built[f"overlays/{name}"], monkeypatch)
-        _, config = served(built[f"overlays/{name}"])
+        _, config = serve_config_of(built[f"overlays/{name}"])
         mounts = [Path(mount["mountPath"]) for mount in container["volumeMounts"]]
         for folder in (config.serving.storage_dir, config.models_dir, config.cache_dir):
             assert any(folder.is_relative_to(mount) for mount in mounts), (group["groupName"], folder)
 
 
-def test_volumes_that_several_machines_write_to_allow_it(built: dict[str, list[Object]]) -> None:
+def test_volumes_shared_between_nodes_are_read_write_many(built: dict[str, list[Object]]) -> None:
     for one in of_kind(built["overlays/prod"], "PersistentVolumeClaim"):
         shared = one["metadata"]["name"] != "motserve-mlflow"
         assert one["spec"]["accessModes"] == (["ReadWriteMany"] if shared else ["ReadWriteOnce"])
 
 
-def test_secrets_that_are_asked_for_are_in_the_example(
+def test_referenced_secrets_are_in_the_example(
     built: dict[str, list[Object]], everything: dict[str, list[Object]]
 ) -> None:
     file = KUBERNETES / "secrets-example" / "secrets.yaml"
@@ -384,7 +386,7 @@ def test_secrets_that_are_asked_for_are_in_the_example(
     assert asked == set(examples)
 
 
-def test_no_secret_has_a_value() -> None:
+def test_example_secrets_have_only_placeholders() -> None:
     for path in KUBERNETES.rglob("*.yaml"):
         for one in yaml.safe_load_all(path.read_text()):
             if one.get("kind") == "Secret":
@@ -399,13 +401,13 @@ def test_accounts_of_pods_exist(built: dict[str, list[Object]]) -> None:
         assert {template["spec"]["serviceAccountName"] for _, template in templates(built[name])} <= accounts
 
 
-# --- ports and who may reach them -------------------------------------------------------------------------------------
+# --- ports and network policies ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_ports_agree(built: dict[str, list[Object]], name: str) -> None:
     objects = built[f"overlays/{name}"]
-    config, settings = served(objects)
+    config, settings = serve_config_of(objects)
     port = config["http_options"]["port"]
     (cluster,) = clusters(objects)
     for group in groups(cluster):
@@ -423,7 +425,7 @@ def test_ports_agree(built: dict[str, list[Object]], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_services_find_their_pods(built: dict[str, list[Object]], name: str) -> None:
+def test_services_select_their_pods(built: dict[str, list[Object]], name: str) -> None:
     pods = list(templates(built[f"overlays/{name}"]))
     for service in of_kind(built[f"overlays/{name}"], "Service"):
         found = [one for _, one in pods if selects({"matchLabels": service["spec"]["selector"]}, labels_of(one))]
@@ -454,20 +456,20 @@ def test_selectors_match_labels(built: dict[str, list[Object]], name: str) -> No
 
 
 @pytest.mark.parametrize("name", BUILDS)
-def test_every_pod_is_closed_by_default(built: dict[str, list[Object]], name: str) -> None:
+def test_connections_of_every_pod_are_denied_by_default(built: dict[str, list[Object]], name: str) -> None:
     policies = of_kind(built[service_of(name)], "NetworkPolicy")
-    nobody = next(one["spec"] for one in policies if one["metadata"]["name"] == "nobody")
-    assert nobody["policyTypes"] == ["Ingress", "Egress"]
-    assert not nobody.get("ingress")
-    assert not nobody.get("egress")
+    default_deny = next(one["spec"] for one in policies if one["metadata"]["name"] == "default-deny")
+    assert default_deny["policyTypes"] == ["Ingress", "Egress"]
+    assert not default_deny.get("ingress")
+    assert not default_deny.get("egress")
     for pod, template in templates(built[name]):
-        assert selects(nobody["podSelector"], labels_of(template)), pod
+        assert selects(default_deny["podSelector"], labels_of(template)), pod
 
 
 def test_only_the_operator_and_ray_itself_reach_the_dashboard_and_the_control_plane(
     built: dict[str, list[Object]],
 ) -> None:
-    """Whoever reaches them can run any code."""
+    """Every client of them can run arbitrary code."""
     for policy in of_kind(built["overlays/prod"], "NetworkPolicy"):
         if policy["metadata"]["name"] not in ("serve", "training"):
             continue
@@ -480,7 +482,7 @@ def test_only_the_operator_and_ray_itself_reach_the_dashboard_and_the_control_pl
             assert rule["from"] == itself or operator or ports in ({8000}, {8080})
 
 
-def test_the_public_gets_every_route_but_those_of_administration(built: dict[str, list[Object]]) -> None:
+def test_the_ingress_exposes_every_route_but_those_of_operators(built: dict[str, list[Object]]) -> None:
     def reached(route: str) -> bool:
         return any(
             route == path["path"] or (path["pathType"] == "Prefix" and route.startswith(f"{path['path']}/"))
@@ -503,7 +505,7 @@ def test_the_public_gets_every_route_but_those_of_administration(built: dict[str
 
 @pytest.mark.parametrize("name", BUILDS)
 def test_the_autoscaler_of_ray_reads_the_cluster(built: dict[str, list[Object]], name: str) -> None:
-    """The code that runs beside the head turns the object into groups of machines."""
+    """Ray's own autoscaler code parses the object into node groups."""
     autoscaling = pytest.importorskip("ray.autoscaler._private.kuberay.autoscaling_config")
     for cluster in clusters(built[name]):
         body = {"metadata": {"name": "cluster", "namespace": "namespace"}, "spec": cluster}
@@ -520,8 +522,10 @@ def test_the_autoscaler_of_ray_reads_the_cluster(built: dict[str, list[Object]],
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_the_largest_cluster_has_room_for_all_replicas_and_sessions(built: dict[str, list[Object]], name: str) -> None:
-    _, config = served(built[f"overlays/{name}"])
+def test_the_largest_cluster_has_capacity_for_all_replicas_and_sessions(
+    built: dict[str, list[Object]], name: str
+) -> None:
+    _, config = serve_config_of(built[f"overlays/{name}"])
     (cluster,) = clusters(built[f"overlays/{name}"])
     serving, gpu = config.serving, config.serving.accelerator == "gpu"
     networks = (serving.detector, serving.embedder)
@@ -535,7 +539,7 @@ def test_the_largest_cluster_has_room_for_all_replicas_and_sessions(built: dict[
     if gpu:
         count, limits = room["gpu"]
         assert sum(n * share for n, _, share in models) <= count * quantity(limits["nvidia.com/gpu"])
-        # a pod takes as many replicas as halves of its GPU, whichever they are
+        # each replica takes half a GPU, so a pod has two replicas per GPU
         shares = max(int(quantity(limits["nvidia.com/gpu"]) / share) for _, _, share in models)
         assert shares * max(each for _, each, _ in models) <= quantity(limits["cpu"])
     else:
@@ -548,14 +552,14 @@ def limits_of(group: Object) -> Mapping[str, str]:
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_jobs_start_with_settings_that_load_and_fit_their_workers(
+def test_jobs_have_valid_settings_that_fit_their_workers(
     built: dict[str, list[Object]], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = the_only(built[name], "RayJob")["spec"]
     python, module, *arguments = shlex.split(job["entrypoint"].replace("python -m ", "python ", 1))
     assert python == "python"
-    assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
-    # KubeRay hands the text to a shell
+    assert (ROOT / module.replace(".", "/") / "__main__.py").is_file()
+    # KubeRay passes the text to a shell
     assert not set("&|;<>$`'\"") & set(job["entrypoint"])
     options: dict[str, list[str]] = {}
     for word in arguments:
@@ -584,7 +588,7 @@ def test_jobs_start_with_settings_that_load_and_fit_their_workers(
     assert compute.workers <= fit * group["maxReplicas"]
 
 
-def test_the_image_has_what_the_objects_ask_for() -> None:
+def test_the_image_has_the_programs_and_files_that_the_objects_use() -> None:
     recipe = (ROOT / "Dockerfile").read_text()
     assert re.search(r"^WORKDIR /app$", recipe, re.MULTILINE)
     (user,) = re.findall(r"^USER (\S+)", recipe, re.MULTILINE)
@@ -599,7 +603,7 @@ def test_the_image_has_what_the_objects_ask_for() -> None:
 
 
 @pytest.mark.parametrize("name", [*BUILDS, "everything"])
-def test_objects_of_kubernetes_satisfy_its_schemas(
+def test_kubernetes_objects_match_their_schemas(
     built: dict[str, list[Object]], everything: dict[str, list[Object]], name: str
 ) -> None:
     """By the schemas of `kubernetes-validate`, unknown fields are errors."""
@@ -617,7 +621,7 @@ def objects_of_kubernetes(objects: list[Object]) -> list[Object]:
 
 
 def parts_of_ray(objects: list[Object]) -> Iterator[Object]:
-    """Yield what objects of KubeRay hold that is Kubernetes' own, each as an object of a kind that holds the same."""
+    """Yield the Kubernetes parts of KubeRay objects, each wrapped in a Kubernetes object of a fitting kind."""
     for name, template in templates(objects):
         yield {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": name}, "template": template}
     for cluster in clusters(objects):
@@ -708,11 +712,11 @@ KUBERAY: Mapping[str, set[str]] = {
     "upgradeStrategy": {"type"},
     "gcsFaultToleranceOptions": {"externalStorageNamespace", "redisAddress", "redisPassword", "redisUsername"},
 }
-"""Fields of `ray.io/v1` in KubeRay 1.5, by its API reference; its schemas are in no registry of packages."""
+"""Fields of `ray.io/v1` in KubeRay 1.5, from its API reference; no package has its schemas."""
 
 
 @pytest.mark.parametrize("name", [*BUILDS, "everything"])
-def test_objects_of_kuberay_have_no_unknown_fields(
+def test_kuberay_objects_have_no_unknown_fields(
     built: dict[str, list[Object]], everything: dict[str, list[Object]], name: str
 ) -> None:
     objects = [one for each in everything.values() for one in each] if name == "everything" else built[name]
@@ -735,7 +739,7 @@ def test_objects_of_kuberay_have_no_unknown_fields(
 
 
 @pytest.mark.parametrize("name", [*BUILDS, "everything"])
-def test_custom_objects_satisfy_the_published_definitions(
+def test_custom_objects_match_the_published_definitions(
     built: dict[str, list[Object]], everything: dict[str, list[Object]], name: str
 ) -> None:
     """With the files of `config/crd/bases` of KubeRay, and of the Prometheus operator, in a folder."""
@@ -756,7 +760,7 @@ def test_custom_objects_satisfy_the_published_definitions(
 
 
 def problems(one: Object, definition: Object) -> list[str]:
-    """Return where an object does not satisfy a CustomResourceDefinition; fields that it does not know count."""
+    """Return the violations of a CustomResourceDefinition by an object, unknown fields included."""
     jsonschema = pytest.importorskip("jsonschema")
     group, _, version = one["apiVersion"].partition("/")
     assert definition["spec"]["group"] == group
@@ -810,7 +814,7 @@ def test_a_misspelt_field_of_a_custom_object_is_found() -> None:
 # --- components -------------------------------------------------------------------------------------------------------
 
 
-def test_every_component_is_offered_and_changes_what_it_should(everything: dict[str, list[Object]]) -> None:
+def test_every_component_is_listed_in_prod_and_has_its_effect(everything: dict[str, list[Object]]) -> None:
     assert COMPONENTS == ["gcs-fault-tolerance", "one-node", "pod-monitor", "prometheus-rules", "s3"]
     objects = everything["overlays/prod"]
     (cluster,) = clusters(objects)
@@ -818,7 +822,7 @@ def test_every_component_is_offered_and_changes_what_it_should(everything: dict[
     for group in cluster["workerGroupSpecs"]:
         (term,) = group["template"]["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
         assert term["topologyKey"] == "kubernetes.io/hostname"
-        # its own pods match, or the first of them would wait for another for ever
+        # the pods match their own affinity; otherwise the first one would never be scheduled
         assert selects(term["labelSelector"], group["template"]["metadata"]["labels"] | {"ray.io/node-type": "worker"})
     (mlflow,) = the_only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
     assert [one for one in mlflow["args"] if one.startswith("--artifacts")] == ["--artifacts-destination=$(ARTIFACTS)"]

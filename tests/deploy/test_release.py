@@ -63,7 +63,7 @@ def test_the_changelog_sorts_changes_by_kind() -> None:
     assert set(re.findall(r"^### (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)) <= KINDS
 
 
-def test_images_are_named_with_the_version_wherever_one_is_named(project: dict[str, Any]) -> None:
+def test_all_image_tags_have_the_version_of_the_project(project: dict[str, Any]) -> None:
     files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "deploy").rglob("*.yaml")]
     named = [
         (path.name, tag)
@@ -84,12 +84,12 @@ GOOD = [
 ]
 
 
-def test_a_wheel_with_what_belongs_into_it_has_no_faults() -> None:
+def test_a_correct_wheel_has_no_faults() -> None:
     assert check_wheel.faults_of(GOOD) == []
 
 
 @pytest.mark.parametrize("missing", [*check_wheel.NEEDED, GOOD[-1]])
-def test_what_is_missing_from_a_wheel_is_named(missing: str) -> None:
+def test_a_missing_file_of_a_wheel_is_a_fault(missing: str) -> None:
     (fault,) = check_wheel.faults_of(name for name in GOOD if name != missing)
     assert "missing" in fault
 
@@ -103,7 +103,7 @@ def test_what_is_missing_from_a_wheel_is_named(missing: str) -> None:
         ("motserve/data/jobs.sqlite", "motserve/data/jobs.sqlite"),
     ],
 )
-def test_what_does_not_belong_into_a_wheel_is_named(foreign: str, named: str) -> None:
+def test_a_foreign_file_of_a_wheel_is_a_fault(foreign: str, named: str) -> None:
     assert check_wheel.faults_of([*GOOD, foreign]) == [f"{named} does not belong into it"]
 
 
@@ -117,12 +117,12 @@ def test_a_wheel_of_another_version_or_licence_is_refused(tmp_path: Path) -> Non
         check_wheel.inspect(path, "2.0")
 
 
-def test_the_classifiers_are_the_pythons_that_are_claimed(project: dict[str, Any]) -> None:
+def test_the_classifiers_match_the_supported_python_versions(project: dict[str, Any]) -> None:
     named = [text.rpartition(" ")[2] for text in project["classifiers"] if re.search(r":: 3\.\d+$", text)]
-    claimed = SpecifierSet(project["requires-python"])
+    supported = SpecifierSet(project["requires-python"])
     assert named
-    assert all(python in claimed for python in named)
-    assert "3.9" not in claimed
+    assert all(python in supported for python in named)
+    assert "3.9" not in supported
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_source_distribution_has_what_starts_a_service_and_no_tests(dist: Path) -> None:
+def test_the_source_distribution_has_the_files_to_start_a_service_and_no_tests(dist: Path) -> None:
     names = checked("tar", "tzf", next(dist.glob("*.tar.gz"))).splitlines()
     inside = {name.partition("/")[2] for name in names}
     assert {"serve_config.yaml", "CHANGELOG.md", "configs/environments/prod.yaml", "LICENSE"} <= inside
@@ -148,22 +148,22 @@ def test_the_source_distribution_has_what_starts_a_service_and_no_tests(dist: Pa
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_wheel_works_where_nothing_of_the_source_can_be_seen(dist: Path, project: dict[str, Any]) -> None:
+def test_the_wheel_works_outside_the_source_tree(dist: Path, project: dict[str, Any]) -> None:
     (wheel,) = dist.glob("*.whl")
     checked(tool("twine"), "check", "--strict", *dist.glob("motserve*"))
     script = ROOT / "deploy" / "release" / "check_wheel.py"
     constraint = ROOT / "deploy" / "docker" / "constraints.txt"
-    said = checked(sys.executable, script, wheel, "--version", project["version"], "--constraint", constraint)
-    seen = json.loads(said.partition("\n")[2])
-    assert seen["weights"] == {"detector": "bundled", "reid": "bundled"}
-    assert seen["identities"] >= 4
+    output = checked(sys.executable, script, wheel, "--version", project["version"], "--constraint", constraint)
+    summary = json.loads(output.partition("\n")[2])
+    assert summary["weights"] == {"detector": "bundled", "reid": "bundled"}
+    assert summary["identities"] >= 4
 
 
 # ---- licences
 
 
 def rows() -> dict[str, list[str]]:
-    """The table of all packages in docs/licences.md: version, licence, where it is stated, whether it fits."""
+    """The table of all packages in docs/licences.md: version, licence, its source, and its compatibility."""
     lines = (ROOT / "docs" / "licences.md").read_text().partition("## All ")[2].splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     return {name: rest for name, *rest in cells[2:]}
@@ -174,7 +174,7 @@ def test_the_licences_are_those_of_the_packages_in_the_images() -> None:
 
 
 def test_the_licences_are_those_that_the_packages_state() -> None:
-    import importlib_metadata  # noqa: F401  # once it is imported, all metadata come through it, with rules of its own
+    import importlib_metadata  # noqa: F401  # once imported, it replaces the metadata classes, with rules of its own
 
     compared = 0
     for name, (pinned, expression, source, fits) in rows().items():
@@ -183,8 +183,8 @@ def test_the_licences_are_those_that_the_packages_state() -> None:
                 continue
         except PackageNotFoundError:  # such as NVIDIA's where PyTorch is for CPUs
             continue
-        found = licences.licence_of(distribution(name))
-        assert (found.expression, found.source) == (expression, source), f"{name}: run make licences"
+        licence = licences.licence_of(distribution(name))
+        assert (licence.expression, licence.source) == (expression, source), f"{name}: run make licences"
         assert (fits == "in doubt") == licences.in_doubt(expression), name
         compared += 1
     assert compared > 50
@@ -198,7 +198,7 @@ def test_every_doubt_and_every_copyleft_is_explained() -> None:
 
 
 class _Package:
-    """As much of an installed distribution as says its licence."""
+    """A fake distribution with only the metadata of its licence."""
 
     def __init__(self, name: str, **metadata: str) -> None:
         from email.message import Message
@@ -209,7 +209,7 @@ class _Package:
             self.metadata[key.replace("_", "-")] = value
 
 
-def test_a_licence_that_is_not_known_is_an_error_that_says_where_to_write_it_down() -> None:
+def test_an_unknown_licence_is_an_error_that_says_where_to_add_it() -> None:
     for package in (_Package("new"), _Package("new", License="Beerware"), _Package("new", License="BSD")):
         with pytest.raises(licences.Unknown, match=r"new says .*licences.yaml"):
             licences.licence_of(package)  # type: ignore[arg-type]
@@ -224,7 +224,7 @@ def test_examples_in_docstrings() -> None:
 # ---- bill of materials
 
 
-def test_the_bill_of_materials_names_all_that_the_images_have() -> None:
+def test_the_bill_of_materials_lists_all_packages_and_weights_of_the_images() -> None:
     pytest.importorskip("cyclonedx", reason="cyclonedx-python-lib is in the extra `release`")
     import sbom
 
@@ -232,7 +232,7 @@ def test_the_bill_of_materials_names_all_that_the_images_have() -> None:
     try:
         bill = json.loads(sbom.write(sbom.bill("1.2.3")))  # the published schema has accepted it
     except licences.Unknown as error:
-        pytest.skip(f"the bill is made where the versions of constraints.txt are installed: {error}")
+        pytest.skip(f"needs the versions of constraints.txt: {error}")
     assert bill["metadata"]["component"]["version"] == "1.2.3"
     packages = {one["name"]: one for one in bill["components"] if one["type"] == "library"}
     assert {name: one["version"] for name, one in packages.items()} == pinned
@@ -244,11 +244,11 @@ def test_the_bill_of_materials_names_all_that_the_images_have() -> None:
     }
     needs = {one["ref"]: set(one.get("dependsOn", [])) for one in bill["dependencies"]}
     assert packages["torch"]["bom-ref"] in needs[packages["ultralytics"]["bom-ref"]]
-    reached, waiting = set(), [bill["metadata"]["component"]["bom-ref"]]
-    while waiting:
-        if (one := waiting.pop()) not in reached:
+    reached, pending = set(), [bill["metadata"]["component"]["bom-ref"]]
+    while pending:
+        if (one := pending.pop()) not in reached:
             reached.add(one)
-            waiting += needs[one]
+            pending += needs[one]
     assert {one["bom-ref"] for one in bill["components"]} <= reached
 
 
@@ -256,13 +256,13 @@ def test_the_bill_of_materials_names_all_that_the_images_have() -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_workflows_are_what_github_takes(path: Path) -> None:
+def test_workflows_are_valid(path: Path) -> None:
     checked(tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", path)
     checked(tool("zizmor"), "--offline", "--no-progress", path)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_actions_are_pinned_and_their_versions_said(path: Path) -> None:
+def test_actions_are_pinned_with_their_versions_in_a_comment(path: Path) -> None:
     foreign = [line for line in path.read_text().splitlines() if "uses:" in line and "./" not in line]
     for line in foreign:
         assert re.search(r"uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
@@ -275,8 +275,8 @@ def test_workflows_and_makefile_name_files_that_exist() -> None:
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
-def test_the_wheel_is_tried_with_every_python_that_is_claimed(project: dict[str, Any]) -> None:
+def test_the_wheel_is_tested_with_every_supported_python_version(project: dict[str, Any]) -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
-    tried = workflow["jobs"]["install"]["strategy"]["matrix"]["python"]
-    assert all(f"Programming Language :: Python :: {python}" in project["classifiers"] for python in tried)
-    assert len(tried) == sum(bool(re.search(r":: 3\.\d+$", text)) for text in project["classifiers"])
+    tested = workflow["jobs"]["install"]["strategy"]["matrix"]["python"]
+    assert all(f"Programming Language :: Python :: {python}" in project["classifiers"] for python in tested)
+    assert len(tested) == sum(bool(re.search(r":: 3\.\d+$", text)) for text in project["classifiers"])

@@ -27,10 +27,10 @@ def picture(height: int, width: int, seed: int) -> np.ndarray:
     return cv2.resize(coarse, (width, height))
 
 
-def assert_same(found: Detections, expected: Detections) -> None:
-    np.testing.assert_array_equal(found.classes, expected.classes)
-    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
-    np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
+def assert_same(detections: Detections, expected: Detections) -> None:
+    np.testing.assert_array_equal(detections.classes, expected.classes)
+    np.testing.assert_allclose(detections.scores, expected.scores, atol=1e-4)
+    np.testing.assert_allclose(detections.boxes, expected.boxes, atol=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -39,34 +39,38 @@ def detector(untrained_detector: Path) -> DetectorBase:
 
 
 def test_detections_are_well_formed_and_best_first(detector: DetectorBase) -> None:
-    (found,) = detector.detect([picture(72, 96, 0)])
-    assert 0 < len(found) <= 20
-    assert (found.boxes.dtype, found.scores.dtype, found.classes.dtype) == (np.float32, np.float32, np.int64)
-    assert all(a >= b for a, b in pairwise(found.scores))
-    assert (found.scores >= 0.1).all()
-    assert (found.scores <= 1).all()
-    assert (found.boxes[:, :2] < found.boxes[:, 2:]).all()
-    assert (found.boxes >= 0).all()
-    assert (found.boxes <= [96, 72, 96, 72]).all()
-    assert set(found.classes.tolist()) <= set(detector.class_names) == {0}
+    (detections,) = detector.detect([picture(72, 96, 0)])
+    assert 0 < len(detections) <= 20
+    assert (detections.boxes.dtype, detections.scores.dtype, detections.classes.dtype) == (
+        np.float32,
+        np.float32,
+        np.int64,
+    )
+    assert all(a >= b for a, b in pairwise(detections.scores))
+    assert (detections.scores >= 0.1).all()
+    assert (detections.scores <= 1).all()
+    assert (detections.boxes[:, :2] < detections.boxes[:, 2:]).all()
+    assert (detections.boxes >= 0).all()
+    assert (detections.boxes <= [96, 72, 96, 72]).all()
+    assert set(detections.classes.tolist()) <= set(detector.class_names) == {0}
 
 
-def test_order_is_kept_and_neighbours_do_not_matter(detector: DetectorBase) -> None:
+def test_results_are_in_order_and_independent_of_the_batch(detector: DetectorBase) -> None:
     shapes = [(72, 96), (96, 72), (72, 96), (48, 96), (96, 72), (72, 96)]
     pictures = [picture(height, width, seed) for seed, (height, width) in enumerate(shapes)]
     together = detector.detect(pictures)
-    assert len({found.scores.tobytes() for found in together}) == len(pictures)
-    for image, found in zip(pictures, together, strict=True):
-        assert_same(found, detector.detect([image])[0])
-    for found, expected in zip(detector.detect(pictures[::-1])[::-1], together, strict=True):
-        assert_same(found, expected)
+    assert len({detections.scores.tobytes() for detections in together}) == len(pictures)
+    for image, detections in zip(pictures, together, strict=True):
+        assert_same(detections, detector.detect([image])[0])
+    for detections, expected in zip(detector.detect(pictures[::-1])[::-1], together, strict=True):
+        assert_same(detections, expected)
 
 
-def test_nothing_asked_is_nothing_answered(detector: DetectorBase) -> None:
+def test_an_empty_batch_has_no_result(detector: DetectorBase) -> None:
     assert detector.detect([]) == []
 
 
-def test_pictures_from_shared_memory_are_read_and_left_alone(detector: DetectorBase) -> None:
+def test_pictures_from_shared_memory_are_not_modified(detector: DetectorBase) -> None:
     image = picture(72, 96, 0)
     before = image.copy()
     image.flags.writeable = False
@@ -74,13 +78,13 @@ def test_pictures_from_shared_memory_are_read_and_left_alone(detector: DetectorB
     np.testing.assert_array_equal(image, before)
 
 
-def test_a_picture_without_anything_sure_has_no_detections(untrained_detector: Path) -> None:
-    found = build(untrained_detector, confidence=1.0).detect([picture(72, 96, 0), picture(72, 96, 1)])
-    assert [len(detections) for detections in found] == [0, 0]
-    assert found[0].boxes.shape == (0, 4)
+def test_a_picture_without_confident_detections_has_none(untrained_detector: Path) -> None:
+    detections = build(untrained_detector, confidence=1.0).detect([picture(72, 96, 0), picture(72, 96, 1)])
+    assert [len(item) for item in detections] == [0, 0]
+    assert detections[0].boxes.shape == (0, 4)
 
 
-def test_boxes_that_the_border_left_without_an_area_are_dropped(
+def test_boxes_without_an_area_after_clipping_are_dropped(
     detector: DetectorBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
@@ -95,12 +99,12 @@ def test_boxes_that_the_border_left_without_an_area_are_dropped(
         return [result]
 
     monkeypatch.setattr(detector._model, "predict", predict)
-    (found,) = detector.detect([image])
-    np.testing.assert_allclose(found.scores, [0.9, 0.6, 0.5])
-    np.testing.assert_array_equal(found.boxes, [[5, 5, 20, 40], [0, 0, 1, 1], [90, 0, 96, 72]])
+    (detections,) = detector.detect([image])
+    np.testing.assert_allclose(detections.scores, [0.9, 0.6, 0.5])
+    np.testing.assert_array_equal(detections.boxes, [[5, 5, 20, 40], [0, 0, 1, 1], [90, 0, 96, 72]])
 
 
-def test_classes_are_chosen_by_name(untrained_detector: Path) -> None:
+def test_classes_are_selected_by_name(untrained_detector: Path) -> None:
     assert build(untrained_detector, classes=["all"]).class_names == {0: "person"}
     with pytest.raises(InvalidConfig, match=r"detector\.classes: 'horse' is no class of .*; it has person"):
         build(untrained_detector, classes=["person", "horse", "dog"])
@@ -112,7 +116,7 @@ def test_classes_are_chosen_by_name(untrained_detector: Path) -> None:
     ("wrong", "hint"),
     [
         (0, "'0' is no class of a.pt; classes are given by name, and number 0 of its 20 is 'person'"),
-        ("Class 3", "'Class 3' is no class of a.pt; near it of its 20 classes: class 3, "),
+        ("Class 3", "'Class 3' is no class of a.pt; similar ones among its 20 classes: class 3, "),
         (
             "unicorn",
             "'unicorn' is no class of a.pt; some of its 20 classes: person, class 1, class 2, class 3, class 4",
@@ -121,7 +125,7 @@ def test_classes_are_chosen_by_name(untrained_detector: Path) -> None:
         ("9" * 5000, "; some of its 20 classes: "),
     ],
 )
-def test_a_class_that_is_none_gets_those_that_are_near(wrong: object, hint: str) -> None:
+def test_the_message_of_an_unknown_class_suggests_similar_ones(wrong: object, hint: str) -> None:
     names = {0: "person", **{number: f"class {number}" for number in range(1, 20)}}
     wanted = DetectorConfig.model_validate({"classes": wrong}).classes
     with pytest.raises(InvalidConfig, match=re.escape(hint)) as caught:
@@ -129,14 +133,14 @@ def test_a_class_that_is_none_gets_those_that_are_near(wrong: object, hint: str)
     assert len(str(caught.value)) < 300
 
 
-def test_parameters_are_those_before_layers_are_merged(detector: DetectorBase) -> None:
+def test_parameters_are_counted_before_layers_are_fused(detector: DetectorBase) -> None:
     before = detector.parameters
     detector.detect([picture(72, 96, 0)])
     assert detector.parameters == before == 3_011_043
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "mps"])
-def test_a_device_that_is_not_there_is_an_error(device: str, untrained_detector: Path) -> None:
+def test_a_missing_device_is_an_error(device: str, untrained_detector: Path) -> None:
     import torch
 
     if device == "mps" and torch.backends.mps.is_available():
@@ -147,7 +151,7 @@ def test_a_device_that_is_not_there_is_an_error(device: str, untrained_detector:
 
 @pytest.mark.parametrize("name", ["a.pt", "a.onnx", "a.safetensors", "a.txt"])
 @pytest.mark.parametrize("content", [b"", b"this is no model"])
-def test_broken_files_are_weights_that_cannot_be_had(tmp_path: Path, name: str, content: bytes) -> None:
+def test_broken_files_raise_weights_unavailable(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(WeightsUnavailable, match=name):
@@ -183,7 +187,7 @@ def test_a_state_dict_of_something_else_is_refused(tmp_path: Path, untrained_emb
 
 @pytest.fixture(scope="module")
 def street(data_dir: Path) -> list[np.ndarray]:
-    """Three frames of TUD-Campus; six or so people walk by."""
+    """Three frames of TUD-Campus with about six people."""
     files = sorted((data_dir / "mot" / "TUD-Campus" / "img1").glob("*.jpg"))[:3]
     return [cv2.imread(str(file)) for file in files]
 
@@ -192,11 +196,11 @@ def test_a_real_model_finds_the_people_of_a_street(data_dir: Path, street: list[
     detector = build(data_dir / "models" / "yolov8n.pt", image_size=640, confidence=0.5)
     assert detector.class_names == {0: "person"}
     truth = np.loadtxt(data_dir / "mot" / "TUD-Campus" / "gt" / "gt.txt", delimiter=",")
-    for number, found in enumerate(detector.detect(street), 1):
+    for number, detections in enumerate(detector.detect(street), 1):
         people = truth[truth[:, 0] == number, 2:6]
-        centres = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
+        centres = (detections.boxes[:, :2] + detections.boxes[:, 2:]) / 2
         inside = [((centres > p[:2]) & (centres < p[:2] + p[2:])).all(axis=1).any() for p in people]
-        assert len(found) >= 4
+        assert len(detections) >= 4
         assert np.mean(inside) >= 0.6
 
 
@@ -220,10 +224,10 @@ def test_an_exported_model_of_batch_one_finds_the_same_people(
     reference, detector = build(copy, **settings).detect(street), build(exported, **settings)
     assert detector.parameters is None
     for _ in range(2):
-        for found, expected in zip(detector.detect(street), reference, strict=True):
-            assert len(found) == len(expected)
-            np.testing.assert_allclose(found.scores, expected.scores, atol=0.02)
-            np.testing.assert_allclose(found.boxes, expected.boxes, atol=2)
+        for detections, expected in zip(detector.detect(street), reference, strict=True):
+            assert len(detections) == len(expected)
+            np.testing.assert_allclose(detections.scores, expected.scores, atol=0.02)
+            np.testing.assert_allclose(detections.boxes, expected.boxes, atol=2)
 
 
 @pytest.mark.gpu
@@ -232,9 +236,9 @@ def test_a_gpu_finds_the_same_people(data_dir: Path, street: list[np.ndarray], h
     path = data_dir / "models" / "yolov8n.pt"
     settings = {"image_size": 640, "confidence": 0.4}
     reference = build(path, **settings).detect(street)
-    for found, expected in zip(
+    for detections, expected in zip(
         build(path, **settings, device="cuda", half=half).detect(street), reference, strict=True
     ):
-        assert len(found) == len(expected)
-        np.testing.assert_allclose(found.scores, expected.scores, atol=0.02)
-        np.testing.assert_allclose(found.boxes, expected.boxes, atol=2)
+        assert len(detections) == len(expected)
+        np.testing.assert_allclose(detections.scores, expected.scores, atol=0.02)
+        np.testing.assert_allclose(detections.boxes, expected.boxes, atol=2)

@@ -20,7 +20,7 @@ import pytest
 from motserve.base import DetectorBase
 from motserve.config import DetectorConfig, load_config
 from motserve.detection import build_detector
-from motserve.detection.families import Choice, tell_family
+from motserve.detection.families import Choice, identify_family
 from motserve.errors import InvalidConfig, WeightsUnavailable
 from motserve.models.downloads import EFFICIENTDET, TORCHVISION
 from motserve.models.weights import Weights
@@ -46,7 +46,7 @@ def picture(height: int, width: int, seed: int) -> Image:
 
 
 def sharpen(layer: Any, spread: float, bias: float = 0.0) -> None:
-    """Make a random layer's answers differ, so that no two boxes tie."""
+    """Spread a random layer's outputs, so that no two boxes tie."""
     import torch
 
     torch.nn.init.normal_(layer.weight, std=spread)
@@ -54,7 +54,7 @@ def sharpen(layer: Any, spread: float, bias: float = 0.0) -> None:
 
 
 def oppose(layer: Any, first: int, second: int) -> None:
-    """Let one of two classes always win: each is what the other is not, and no third takes part."""
+    """Let one of two classes always win: their logits are opposite, and no third class takes part."""
     import torch
 
     weight = layer.weight.detach()[first].clone()
@@ -63,8 +63,8 @@ def oppose(layer: Any, first: int, second: int) -> None:
         layer.weight[first], layer.weight[second] = weight, -weight
 
 
-def settle(network: Any) -> None:
-    """Let batch norms see a few pictures once; in a network that never did, the picture is lost on the way."""
+def warm_up_batch_norms(network: Any) -> None:
+    """Update batch norms with a few pictures; without statistics, the output does not depend on the picture."""
     import torch
 
     for module in network.modules():
@@ -88,7 +88,7 @@ def save_faster_rcnn(folder: Path) -> Path:
     from safetensors.torch import save_file
 
     network = torchvision_network()
-    settle(network.backbone)
+    warm_up_batch_norms(network.backbone)
     sharpen(network.rpn.head.cls_logits, 0.1)
     sharpen(network.roi_heads.box_predictor.cls_score, 0.02)
     oppose(network.roi_heads.box_predictor.cls_score, 1, 2)
@@ -179,7 +179,7 @@ def save_efficientdet(folder: Path) -> Path:
     from safetensors.torch import save_file
 
     network = efficientdet_network()
-    settle(network)
+    warm_up_batch_norms(network)
     sharpen(network.class_net.predict.conv_pw, 0.1, -3.0)
     sharpen(network.box_net.predict.conv_pw, 0.02)
     path = folder / f"{EFFDET}-mine.safetensors"
@@ -197,7 +197,7 @@ SAVE: dict[str, Callable[[Path], Path]] = {
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Gives the weights of a family, made when they are first asked for."""
+    """Returns the weights of a family, created at the first call."""
     made: dict[str, Path] = {}
 
     def give(family: str) -> Path:
@@ -218,14 +218,14 @@ def weights(request: pytest.FixtureRequest, saved: Callable[[str], Path]) -> Pat
     return saved(request.param)
 
 
-def assert_equal(found: Detections, boxes: Any, scores: Any, labels: Any, best: int = 20) -> None:
-    """Compare with a library's own answer for the picture, thin boxes left out: the best of each are in the other."""
+def assert_equal(detections: Detections, boxes: Any, scores: Any, labels: Any, best: int = 20) -> None:
+    """Compare with a library's own result, without thin boxes: the best of each are in the other."""
     boxes, scores, labels = (np.asarray(values.detach()) for values in (boxes, scores, labels))
     thick = (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)
     order = np.argsort(-scores[thick], kind="stable")
     expected = Detections(boxes[thick][order], scores[thick][order], labels[thick][order])
-    assert len(found) == len(expected) > 0
-    for ours, theirs in ((found, expected), (expected, found)):
+    assert len(detections) == len(expected) > 0
+    for ours, theirs in ((detections, expected), (expected, detections)):
         same = np.abs(ours.boxes[:best, None] - theirs.boxes[None]).max(axis=2) < 1e-2
         same &= np.abs(ours.scores[:best, None] - theirs.scores[None]) < 1e-4
         same &= ours.classes[:best, None] == theirs.classes[None]
@@ -264,17 +264,17 @@ def test_torchvision_gives_what_its_model_gives(
     limits = {f"{prefix}score_thresh": confidence, f"{prefix}nms_thresh": 0.6, f"{prefix}detections_per_img": 10**6}
     sizes = {} if architecture.startswith("ssd") else {"min_size": SIZE, "max_size": SIZE}
     network = torchvision_network(architecture, **limits, **sizes)
-    settle(network.backbone)
+    warm_up_batch_norms(network.backbone)
     path = tmp_path / f"{architecture}.safetensors"
     save_file(network.state_dict(), path, METADATA)
     image = picture(150, 200, 1)
     with torch.inference_mode():
         expected = network([to_tensor(as_rgb(image))])[0]
-    # some of them have an output for the background too, which nothing ever is after training
+    # some of them have an output for the background too, which is never the best class after training
     named = expected["labels"] > 0
     boxes, scores, labels = (expected[key][named] for key in ("boxes", "scores", "labels"))
-    (found,) = build(path, confidence=confidence, nms_iou=0.6, max_detections=3000).detect([image])
-    assert_equal(found, boxes, scores, labels)
+    (detections,) = build(path, confidence=confidence, nms_iou=0.6, max_detections=3000).detect([image])
+    assert_equal(detections, boxes, scores, labels)
 
 
 @pytest.mark.parametrize("family", ["detr", "rt_detr"])
@@ -293,8 +293,8 @@ def test_transformers_gives_what_its_model_gives(saved: Callable[[str], Path], f
     (expected,) = processor.post_process_object_detection(outputs, confidence, target_sizes=[image.shape[:2]])
     named = expected["labels"] > (0 if family == "detr" else -1)
     boxes, scores, labels = (expected[key][named] for key in ("boxes", "scores", "labels"))
-    (found,) = build(path, confidence=confidence).detect([image])
-    assert_equal(found, clip(boxes, image), scores, labels)
+    (detections,) = build(path, confidence=confidence).detect([image])
+    assert_equal(detections, clip(boxes, image), scores, labels)
 
 
 def test_efficientdet_gives_what_effdet_gives(saved: Callable[[str], Path]) -> None:
@@ -309,8 +309,8 @@ def test_efficientdet_gives_what_effdet_gives(saved: Callable[[str], Path]) -> N
     size = torch.tensor([[SIZE, 96]], dtype=torch.float32)
     with torch.inference_mode():
         expected = bench(pixels, {"img_scale": torch.tensor([scale]), "img_size": size})[0]
-    (found,) = build(path, nms_iou=0.5, max_detections=20).detect([image])
-    assert_equal(found, expected[:, :4], expected[:, 4], expected[:, 5])
+    (detections,) = build(path, nms_iou=0.5, max_detections=20).detect([image])
+    assert_equal(detections, expected[:, :4], expected[:, 4], expected[:, 5])
 
 
 @pytest.mark.parametrize(("height", "width"), [(150, 200), (201, 96), (61, 100)])
@@ -327,7 +327,7 @@ def test_efficientdet_sees_what_effdet_shows(saved: Callable[[str], Path], heigh
 
 
 def efficientdet_input(image: Image) -> tuple[Any, float]:
-    """effdet's own way to the network's input; the mean of the lite models is 0.5, and so is their deviation."""
+    """The network's input as effdet makes it; mean and deviation of the lite models are 0.5."""
     import torch
     from effdet.data.transforms import ResizePad
 
@@ -354,17 +354,17 @@ def test_rt_detr_of_ultralytics_gives_what_it_gives(tmp_path: Path) -> None:
     options = {"imgsz": SIZE, "conf": 0.1, "max_det": 20, "device": "cpu", "verbose": False}
     boxes = ultralytics.RTDETR(path).predict([image], **options)[0].boxes
     detector = build(path, max_detections=20)
-    (found,) = detector.detect([image])
-    assert_equal(found, clip(boxes.xyxy, image), boxes.conf, boxes.cls)
+    (detections,) = detector.detect([image])
+    assert_equal(detections, clip(boxes.xyxy, image), boxes.conf, boxes.cls)
     assert detector.class_names == network.names
     assert detector.parameters == parameters
-    assert_same(detector.detect([picture(64, 64, 2), image])[1], found)
+    assert_same(detector.detect([picture(64, 64, 2), image])[1], detections)
 
 
-def assert_same(found: Detections, expected: Detections) -> None:
-    """Compare by partner: arithmetic of another batch size may swap neighbours in the order."""
+def assert_same(detections: Detections, expected: Detections) -> None:
+    """Compare by nearest box: arithmetic of another batch size may change the order."""
     assert len(expected) > 0
-    for ours, theirs in ((found, expected), (expected, found)):
+    for ours, theirs in ((detections, expected), (expected, detections)):
         sure = ours.scores > 0.11
         distance = np.abs(ours.boxes[sure, None] - theirs.boxes[None]).max(axis=2)
         same = (distance < 0.5) & (np.abs(ours.scores[sure, None] - theirs.scores[None]) < 0.01)
@@ -372,31 +372,35 @@ def assert_same(found: Detections, expected: Detections) -> None:
 
 
 def test_detections_are_well_formed_and_best_first(weights: Path) -> None:
-    (found,) = build(weights, max_detections=10).detect([picture(96, 128, 0)])
-    assert 0 < len(found) <= 10
-    assert (found.boxes.dtype, found.scores.dtype, found.classes.dtype) == (np.float32, np.float32, np.int64)
-    assert all(a >= b for a, b in pairwise(found.scores))
-    assert (found.scores >= 0.1).all()
-    assert (found.scores <= 1).all()
-    assert (found.boxes[:, 2:] - found.boxes[:, :2] >= 1).all()
-    assert (found.boxes >= 0).all()
-    assert (found.boxes <= [128, 96, 128, 96]).all()
+    (detections,) = build(weights, max_detections=10).detect([picture(96, 128, 0)])
+    assert 0 < len(detections) <= 10
+    assert (detections.boxes.dtype, detections.scores.dtype, detections.classes.dtype) == (
+        np.float32,
+        np.float32,
+        np.int64,
+    )
+    assert all(a >= b for a, b in pairwise(detections.scores))
+    assert (detections.scores >= 0.1).all()
+    assert (detections.scores <= 1).all()
+    assert (detections.boxes[:, 2:] - detections.boxes[:, :2] >= 1).all()
+    assert (detections.boxes >= 0).all()
+    assert (detections.boxes <= [128, 96, 128, 96]).all()
 
 
-def test_order_is_kept_and_neighbours_do_not_matter(weights: Path) -> None:
+def test_results_are_in_order_and_independent_of_the_batch(weights: Path) -> None:
     detector = build(weights, max_detections=3000)
     shapes = [(96, 128), (128, 96), (96, 128), (64, 128), (128, 96), (200, 300)]
     pictures = [picture(height, width, seed) for seed, (height, width) in enumerate(shapes)]
     together = detector.detect(pictures)
-    assert len({found.boxes.tobytes() for found in together}) == len(pictures)
-    for image, found in zip(pictures, together, strict=True):
-        assert_same(found, detector.detect([image])[0])
-    for found, expected in zip(detector.detect(pictures[::-1])[::-1], together, strict=True):
-        assert_same(found, expected)
+    assert len({detections.boxes.tobytes() for detections in together}) == len(pictures)
+    for image, detections in zip(pictures, together, strict=True):
+        assert_same(detections, detector.detect([image])[0])
+    for detections, expected in zip(detector.detect(pictures[::-1])[::-1], together, strict=True):
+        assert_same(detections, expected)
     assert detector.detect([]) == []
 
 
-def test_pictures_from_shared_memory_are_read_and_left_alone(weights: Path) -> None:
+def test_pictures_from_shared_memory_are_not_modified(weights: Path) -> None:
     detector = build(weights)
     image = picture(96, 128, 0)
     before = image.copy()
@@ -405,35 +409,37 @@ def test_pictures_from_shared_memory_are_read_and_left_alone(weights: Path) -> N
     np.testing.assert_array_equal(image, before)
 
 
-def test_a_picture_without_anything_sure_has_no_detections(weights: Path) -> None:
-    found = build(weights, confidence=1.0).detect([picture(96, 128, 0), picture(96, 128, 1)])
-    assert [detections.boxes.shape for detections in found] == [(0, 4), (0, 4)]
+def test_a_picture_without_confident_detections_has_none(weights: Path) -> None:
+    detections = build(weights, confidence=1.0).detect([picture(96, 128, 0), picture(96, 128, 1)])
+    assert [item.boxes.shape for item in detections] == [(0, 4), (0, 4)]
 
 
-def test_classes_are_chosen_by_name(weights: Path) -> None:
+def test_classes_are_selected_by_name(weights: Path) -> None:
     image = picture(96, 128, 0)
     every = build(weights, max_detections=3000)
-    (found,) = every.detect([image])
+    (detections,) = every.detect([image])
     assert set(every.class_names.values()) == {"person", "dog"}
     for index, name in every.class_names.items():
         chosen = build(weights, max_detections=3000, classes=name)
         assert chosen.class_names == {index: name}
-        np.testing.assert_allclose(chosen.detect([image])[0].boxes, found.boxes[found.classes == index], atol=1e-3)
-    with pytest.raises(InvalidConfig, match=r"detector\.classes: horse not among .*: person, dog"):
+        np.testing.assert_allclose(
+            chosen.detect([image])[0].boxes, detections.boxes[detections.classes == index], atol=1e-3
+        )
+    with pytest.raises(InvalidConfig, match=r"detector\.classes: 'horse' is no class of .*; it has person, dog"):
         build(weights, classes=["person", "horse"])
 
 
-def test_the_most_detections_are_of_the_wanted_classes(weights: Path) -> None:
+def test_max_detections_counts_selected_classes_only(weights: Path) -> None:
     image = picture(96, 128, 0)
     every = build(weights, max_detections=3000)
-    (found,) = every.detect([image])
+    (detections,) = every.detect([image])
     # the class of the last, so that it is not among the best of all where there are two
-    index = int(found.classes[-1])
+    index = int(detections.classes[-1])
     (few,) = build(weights, max_detections=2, classes=every.class_names[index]).detect([image])
-    np.testing.assert_allclose(few.boxes, found.boxes[found.classes == index][:2], atol=1e-3)
+    np.testing.assert_allclose(few.boxes, detections.boxes[detections.classes == index][:2], atol=1e-3)
 
 
-def test_a_device_that_is_not_there_is_an_error(weights: Path) -> None:
+def test_a_missing_device_is_an_error(weights: Path) -> None:
     with pytest.raises(InvalidConfig, match="cuda:99"):
         build(weights, device="cuda:99")
 
@@ -474,14 +480,14 @@ def test_configuration_alone_tracks_with_any_of_them(weights: Path) -> None:
 
 @pytest.mark.parametrize("name", [f"{FASTER_RCNN}.pth", f"{FASTER_RCNN}.safetensors", f"{EFFDET}.pth"])
 @pytest.mark.parametrize("content", [b"", b"this is no model"])
-def test_broken_files_are_weights_that_cannot_be_had(tmp_path: Path, name: str, content: bytes) -> None:
+def test_broken_files_raise_weights_unavailable(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(WeightsUnavailable, match=str(path)):
         build(path)
 
 
-def test_broken_folders_are_weights_that_cannot_be_had(saved: Callable[[str], Path], tmp_path: Path) -> None:
+def test_broken_folders_raise_weights_unavailable(saved: Callable[[str], Path], tmp_path: Path) -> None:
     parts = {file.name: file.read_bytes() for file in saved("detr").iterdir()}
 
     def folder(name: str, **files: bytes | None) -> Path:
@@ -533,7 +539,7 @@ def test_a_file_of_another_network_is_refused(saved: Callable[[str], Path], tmp_
         torch.save(content, path)
         with pytest.raises(WeightsUnavailable, match="no state dict"):
             build(path)
-    # of another number of classes than COCO's, and nothing that names them
+    # another number of classes than COCO's, without names
     torch.save(torchvision_network().state_dict(), path)
     with pytest.raises(WeightsUnavailable, match="without `names`"):
         build(path)
@@ -573,7 +579,7 @@ def test_code_beside_a_model_is_not_run(saved: Callable[[str], Path], tmp_path: 
 
 
 @pytest.mark.parametrize(("family", "module"), [("detr", "transformers"), ("efficientdet", "effdet")])
-def test_without_its_library_it_says_what_to_install(
+def test_the_error_of_a_missing_library_names_the_extra(
     saved: Callable[[str], Path], family: str, module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(family)
@@ -585,7 +591,7 @@ def test_without_its_library_it_says_what_to_install(
 def test_efficientdet_takes_sizes_that_its_features_divide(saved: Callable[[str], Path]) -> None:
     path = saved("efficientdet")
     assert len(build(path, image_size=320).detect([picture(96, 128, 0)])) == 1
-    with pytest.raises(InvalidConfig, match=r"image_size 352: tf_efficientdet_lite0 takes multiples of 128, or 320"):
+    with pytest.raises(InvalidConfig, match=r"image_size 352: tf_efficientdet_lite0 supports multiples of 128, or 320"):
         build(path, image_size=352)
 
 
@@ -629,17 +635,17 @@ def test_published_resnet_weights_have_batch_norm_without_epsilon(tmp_path: Path
         ("tf_efficientdet_d0_ap-d0cdbd0a.pth", Choice("efficientdet", "tf_efficientdet_d0_ap")),
     ],
 )
-def test_names_of_files_tell_the_family(name: str, choice: Choice) -> None:
-    assert tell_family(DetectorConfig(), Weights(name, Path(name), "", "")) == choice
+def test_the_family_is_identified_by_file_name(name: str, choice: Choice) -> None:
+    assert identify_family(DetectorConfig(), Weights(name, Path(name), "", "")) == choice
 
 
-def test_metadata_and_configuration_tell_the_family(tmp_path: Path) -> None:
+def test_the_family_is_identified_by_metadata_and_configuration(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
     def choose(metadata: dict[str, str], architecture: str | None = None, name: str = "mine.safetensors") -> Choice:
         save_file({"a": torch.zeros(1)}, tmp_path / name, metadata)
-        return tell_family(DetectorConfig(architecture=architecture), Weights(name, tmp_path / name, "", ""))
+        return identify_family(DetectorConfig(architecture=architecture), Weights(name, tmp_path / name, "", ""))
 
     assert choose({"architecture": "yolov8s"}) == Choice("ultralytics", "yolov8s")
     assert choose({"architecture": "ssd300_vgg16"}) == Choice("torchvision", "ssd300_vgg16")
@@ -648,18 +654,18 @@ def test_metadata_and_configuration_tell_the_family(tmp_path: Path) -> None:
     assert choose({"architecture": "yolov8s"}, "fcos_resnet50_fpn") == Choice("ultralytics", "yolov8s")
     assert choose({}, "tf_efficientdet_d0") == Choice("efficientdet", "tf_efficientdet_d0")
     assert choose({"architecture": "x"}, name="ssd300_vgg16.safetensors") == Choice("torchvision", "ssd300_vgg16")
-    with pytest.raises(InvalidConfig, match=r"detector\.architecture is needed, for .*mine\.safetensors.*tf_effi"):
+    with pytest.raises(InvalidConfig, match=r"detector\.architecture is needed: .*mine\.safetensors.*tf_effi"):
         choose({})
     with pytest.raises(InvalidConfig, match=r"detector\.architecture vgg is not known; known are fasterrcnn"):
         choose({}, "vgg")
 
 
-def test_folders_tell_the_family(tmp_path: Path) -> None:
+def test_the_family_of_a_folder_is_identified(tmp_path: Path) -> None:
     folder = tmp_path / "yolov8s_openvino_model"
     folder.mkdir()
-    assert tell_family(DetectorConfig(), Weights("a", folder, "", "")) == Choice("ultralytics")
+    assert identify_family(DetectorConfig(), Weights("a", folder, "", "")) == Choice("ultralytics")
     (folder / "config.json").touch()
-    assert tell_family(DetectorConfig(), Weights("a", folder, "", "")) == Choice("transformers")
+    assert identify_family(DetectorConfig(), Weights("a", folder, "", "")) == Choice("transformers")
 
 
 def test_every_name_is_known_to_its_library() -> None:
@@ -683,20 +689,20 @@ def test_sessions_do_not_load_torch() -> None:
 def test_a_gpu_finds_the_same(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    # random networks make much of little: compare without the shorter floats of tensor cores
+    # random networks amplify rounding: compare without TF32 of tensor cores
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     images = [picture(96, 128, seed) for seed in range(3)]
     reference = build(weights).detect(images)
-    for found, expected in zip(build(weights, device="cuda", half=False).detect(images), reference, strict=True):
-        best = np.abs(found.boxes - expected.boxes[0]).max(axis=1).argmin()
-        np.testing.assert_allclose(found.boxes[best], expected.boxes[0], atol=2)
-        np.testing.assert_allclose(found.scores[best], expected.scores[0], atol=0.02)
+    for detections, expected in zip(build(weights, device="cuda", half=False).detect(images), reference, strict=True):
+        best = np.abs(detections.boxes - expected.boxes[0]).max(axis=1).argmin()
+        np.testing.assert_allclose(detections.boxes[best], expected.boxes[0], atol=2)
+        np.testing.assert_allclose(detections.scores[best], expected.scores[0], atol=0.02)
 
 
 @pytest.mark.gpu
-def test_half_precision_on_a_gpu_finds_sound_boxes(weights: Path) -> None:
-    for found in build(weights, device="cuda", half=True).detect([picture(96, 128, seed) for seed in range(3)]):
-        assert len(found) > 0
-        assert (found.boxes.dtype, found.scores.dtype) == (np.float32, np.float32)
-        assert np.isfinite(found.boxes).all()
-        assert all(a >= b for a, b in pairwise(found.scores))
+def test_half_precision_on_a_gpu_gives_valid_boxes(weights: Path) -> None:
+    for detections in build(weights, device="cuda", half=True).detect([picture(96, 128, seed) for seed in range(3)]):
+        assert len(detections) > 0
+        assert (detections.boxes.dtype, detections.scores.dtype) == (np.float32, np.float32)
+        assert np.isfinite(detections.boxes).all()
+        assert all(a >= b for a, b in pairwise(detections.scores))

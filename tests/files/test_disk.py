@@ -26,28 +26,31 @@ from motserve.files.disk import annotated_size, free_bytes, is_full, naming_full
         (ValueError("database or disk is full"), False),
     ],
 )
-def test_a_full_disk_is_told_from_other_failures(error: Exception, full: bool) -> None:
+def test_errors_of_a_full_disk_are_recognised(error: Exception, full: bool) -> None:
     assert is_full(error) is full
 
 
-def test_the_room_of_a_place_that_is_not_there_is_that_of_its_disk(tmp_path: Path) -> None:
+def test_free_bytes_of_a_missing_path_are_those_of_its_disk(tmp_path: Path) -> None:
     free = free_bytes(tmp_path / "none" / "at" / "all")
     assert abs(free - shutil.disk_usage(tmp_path).free) < 1 << 30
     require_room(tmp_path / "none", 0, "nothing")
-    with pytest.raises(DiskFull, match=r"none: .* are free on its disk, and .* needed to begin \(disk\.x\)"):
+    with pytest.raises(DiskFull, match=r"none: .* are free on its disk, but .* are required \(disk\.x\)"):
         require_room(tmp_path / "none", 1 << 60, "disk.x")
 
 
-def test_a_failure_in_a_block_names_its_place() -> None:
-    with pytest.raises(DiskFull, match=r"^out: No space left on device; make room"), naming_full(Path("out")):
+def test_a_full_disk_in_a_block_is_reported_with_the_path() -> None:
+    with pytest.raises(DiskFull, match=r"^out: No space left on device; free disk space"), naming_full(Path("out")):
         raise OSError(errno.ENOSPC, "No space left on device")
+    for file, named in (("out/.run/x.part", "out"), ("/tmp/x", "/tmp/x")):
+        with pytest.raises(DiskFull, match=rf"^{named}: No space"), naming_full(Path("out")):
+            raise OSError(errno.ENOSPC, "No space left on device", file)
     with pytest.raises(DiskFull, match=r"^out: database or disk is full"), naming_full(Path("out")):
         raise sqlite3.OperationalError("database or disk is full")
     with pytest.raises(PermissionError), naming_full(Path("out")):
         raise OSError(errno.EACCES, "Permission denied")
 
 
-def test_an_annotated_video_is_expected_to_be_a_share_of_its_file(tmp_path: Path) -> None:
+def test_the_size_of_an_annotated_video_is_a_share_of_its_file(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(bytes(1000))
     assert annotated_size(tmp_path / "a.mp4", 0.1) == 100
     assert annotated_size(tmp_path, 0.1) == annotated_size(tmp_path / "none", 0.1) == 0

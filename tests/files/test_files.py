@@ -27,7 +27,7 @@ def fail_half_way(target: Path) -> None:
 
 
 @pytest.mark.parametrize("before", [[], ["a.json"]])
-def test_a_failure_leaves_what_was_there(tmp_path: Path, before: list[str]) -> None:
+def test_a_failure_keeps_the_previous_file(tmp_path: Path, before: list[str]) -> None:
     for name in before:
         (tmp_path / name).write_text("older")
     with pytest.raises(KeyboardInterrupt):
@@ -45,7 +45,7 @@ def test_two_writers_do_not_share_a_temporary_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_nothing_written_is_an_error_and_no_empty_file(tmp_path: Path) -> None:
+def test_writing_nothing_is_an_error_and_leaves_no_empty_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.json"):
         pass
     assert not list(tmp_path.iterdir())
@@ -67,6 +67,6 @@ def test_a_full_disk_names_the_file_and_not_its_temporary_one(tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_documents_hold_names_of_any_bytes(tmp_path: Path) -> None:
+def test_documents_may_contain_names_of_any_bytes(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"video": os.fsdecode(b"caf\xe9")})
     assert (tmp_path / "a.json").read_text() == '{\n  "video": "caf\\\\xe9"\n}'

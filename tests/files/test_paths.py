@@ -28,7 +28,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_path_as_people_write_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_folders_are_expanded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert local_path("~") == home
     assert local_path("~/a b") == local_path(Path("~/a b")) == home / "a b"
     assert local_path("~root/x") == Path("~root").expanduser() / "x"
@@ -43,9 +43,9 @@ def test_a_file_named_like_a_home_folder_stays_one(tmp_path: Path, monkeypatch: 
     assert local_path(path) == path  # configurations are checked more than once
 
 
-@pytest.mark.parametrize(("text", "said"), [("", "empty"), ("a\0b", "zero byte"), (NOBODY, "write ./~no-such-user")])
-def test_what_is_no_path(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize(("text", "message"), [("", "empty"), ("a\0b", "zero byte"), (NOBODY, "write ./~no-such-user")])
+def test_invalid_paths_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         local_path(text)
 
 
@@ -72,8 +72,8 @@ def test_every_path_of_the_configuration_is_expanded(home: Path, monkeypatch: py
 @pytest.mark.parametrize(
     "setting", [f"models_dir={NOBODY}", f"detector.weights=[a.pt, {NOBODY}]", f"mlflow.tracking_uri=sqlite:///{NOBODY}"]
 )
-def test_a_user_that_is_not_here_is_named_with_the_key(setting: str) -> None:
-    with pytest.raises(InvalidConfig, match=rf"{setting.partition('=')[0]}.*~no-such-user is no home folder"):
+def test_an_unknown_user_is_named_with_the_key(setting: str) -> None:
+    with pytest.raises(InvalidConfig, match=rf"{setting.partition('=')[0]}.*~no-such-user is not a home folder"):
         load_config([], parse_overrides([setting]))
 
 
@@ -87,7 +87,7 @@ def parameters(commands: typer.Typer) -> Iterator[tuple[Any, ParameterInfo]]:
         yield from parameters(group.typer_instance)
 
 
-def test_every_path_of_every_command_is_read_in_the_same_way() -> None:
+def test_every_path_of_every_command_has_the_same_parser() -> None:
     found = [info.parser for kind, info in parameters(app) if "Path" in str(kind)]
     assert len(found) > 40
     assert set(found) == {read_path}
@@ -102,25 +102,31 @@ def test_the_command_line_expands_paths(motserve: Motserve, home: Path) -> None:
     assert not Path("~").exists()
 
 
-@pytest.mark.parametrize(("word", "said"), [("", "a path cannot be empty"), (NOBODY, "is no home folder here")])
-def test_a_word_that_is_no_path_is_wrong_usage(motserve: Motserve, word: str, said: str) -> None:
-    assert_usage(motserve("track", word), said)
-    assert_usage(motserve("track", "a.mp4", "--output", word), said)
+@pytest.mark.parametrize(("word", "message"), [("", "a path cannot be empty"), (NOBODY, "is not a home folder")])
+def test_an_invalid_path_is_a_usage_error(motserve: Motserve, word: str, message: str) -> None:
+    assert_usage(motserve("track", word), message)
+    assert_usage(motserve("track", "a.mp4", "--output", word), message)
 
 
 @pytest.mark.parametrize(
-    ("address", "shown", "said"),
+    ("address", "shown", "message"),
     [
         ("rtsp://ann:secret@cam.local/live", "rtsp://cam.local/live: ", "live streams are not supported yet"),
         ("RTSP://cam.local/live", "RTSP://cam.local/live: ", "live streams are not supported yet"),
-        ("rtsp://cam/?user=a&password=secret", "rtsp://cam/?user=a&password=***: ", "live streams are not supported yet"),
+        (
+            "rtsp://cam/?user=a&password=secret",
+            "rtsp://cam/?user=a&password=***: ",
+            "live streams are not supported yet",
+        ),
         ("https://host/a.mp4?token=secret&x=1", "https://host/a.mp4?token=***&x=1: ", "download the file"),
         ("file:///srv/a.mp4", "file:///srv/a.mp4: ", "give the path itself, /srv/a.mp4"),
     ],
 )
-def test_an_address_is_no_path_and_keeps_its_secrets(motserve: Motserve, address: str, shown: str, said: str) -> None:
+def test_an_address_is_not_a_path_and_its_secrets_are_hidden(
+    motserve: Motserve, address: str, shown: str, message: str
+) -> None:
     result = motserve("track", address)
-    assert_error(result, 2, shown, said)
+    assert_error(result, 2, shown, message)
     assert "secret" not in result.stderr
     assert_error(motserve("track", "a.mp4", "--output", address), 2, shown)
 

@@ -6,13 +6,13 @@ import os
 
 import pytest
 
-from motserve import disk, text, yaml_reader
+from motserve.files import disk, names, yaml_reader
 from motserve.files.names import encodable, readable, to_json
 
 LATIN = os.fsdecode(b"caf\xe9.mp4")
 
 
-@pytest.mark.parametrize("module", [text, yaml_reader, disk])
+@pytest.mark.parametrize("module", [names, yaml_reader, disk])
 def test_examples_hold(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
 
@@ -29,7 +29,7 @@ def test_examples_hold(module: object) -> None:
         ("\x85", r"\u0085"),
     ],
 )
-def test_a_name_is_shown_on_one_line_of_characters_that_can_be_seen(given: str, shown: str) -> None:
+def test_a_name_is_shown_on_one_line_of_visible_characters(given: str, shown: str) -> None:
     assert readable(given) == shown
     shown.encode()
 
@@ -38,7 +38,7 @@ def test_two_names_that_differ_in_a_byte_are_shown_differently() -> None:
     assert readable(os.fsdecode(b"\xe8")) != readable(os.fsdecode(b"\xe9"))
 
 
-def test_a_document_may_hold_any_name() -> None:
+def test_a_document_may_contain_any_name() -> None:
     document = {LATIN: [LATIN, 1, {"lines": "a\nb", "nested": (LATIN,)}]}
     assert json.loads(to_json(document)) == {
         r"caf\xe9.mp4": [r"caf\xe9.mp4", 1, {"lines": "a\nb", "nested": ["caf\\xe9.mp4"]}]
@@ -46,6 +46,6 @@ def test_a_document_may_hold_any_name() -> None:
     assert encodable({"a": 1.5}) == {"a": 1.5}
 
 
-def test_what_json_does_not_know_is_still_an_error() -> None:
+def test_other_types_are_still_refused_by_json() -> None:
     with pytest.raises(TypeError):
         to_json({"a": object()})

@@ -7,8 +7,7 @@ import pytest
 import yaml
 from cli_checks import Motserve, assert_error
 
-from motserve.config import load_config, parse_overrides
-from motserve.config.sections import DetectorConfig
+from motserve.config import DetectorConfig, load_config, parse_overrides
 from motserve.config.yaml_files import read_settings
 from motserve.errors import InvalidConfig, InvalidData, MotserveError
 from motserve.files.yaml_reader import parse_yaml, read_yaml
@@ -20,7 +19,7 @@ LAUGHS = "a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha, ha]\n" + "".join(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n", "the key b.c is given twice, in lines 3 and 5"),
         ("- {x: 1}\n- {x: 1, x: 2}\n", "the key 1.x is given twice, in line 2"),
@@ -35,12 +34,12 @@ LAUGHS = "a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha, ha]\n" + "".join(
         ("a: 'x\0'", "special characters"),
     ],
 )
-def test_what_is_refused(text: str, said: str) -> None:
-    with pytest.raises(yaml.YAMLError, match=said):
+def test_unsafe_documents_are_refused(text: str, message: str) -> None:
+    with pytest.raises(yaml.YAMLError, match=message):
         parse_yaml(text)
 
 
-def test_what_is_not(tmp_path: Path) -> None:
+def test_valid_documents_are_read(tmp_path: Path) -> None:
     assert parse_yaml("") is None
     assert parse_yaml("{a: {x: 1}, b: {x: 1}}") == {"a": {"x": 1}, "b": {"x": 1}}
     assert parse_yaml("a: &a {x: 1}\nb: {<<: *a, x: 2}\nc: *a") == {"a": {"x": 1}, "b": {"x": 2}, "c": {"x": 1}}
@@ -54,7 +53,7 @@ def test_a_file_without_end_is_refused() -> None:
         read_yaml(Path("/dev/zero"))
 
 
-def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
+def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(b"a: caf\xe9")
     with pytest.raises(yaml.YAMLError, match="byte 6 is 0xe9"):
         read_yaml(tmp_path / "a.yaml")
@@ -81,7 +80,7 @@ def test_every_reader_names_file_key_and_lines(
         read(path)
 
 
-def test_candidates_and_overrides_too(motserve: Motserve) -> None:
+def test_duplicate_keys_in_candidates_and_overrides_are_named(motserve: Motserve) -> None:
     Path("c.yaml").write_text("a: {detector: {half: true}}\na: {}\n")
     compared = motserve("compare", "detectors", "--gt", "gt", "--candidates", "c.yaml")
     assert_error(compared, 2, "c.yaml", "the key a is given twice, in lines 1 and 2")

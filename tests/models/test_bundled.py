@@ -39,7 +39,7 @@ def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return shared / (areas[0][:, None] + areas[1][None, :] - shared)
 
 
-def test_the_weights_are_small_and_say_what_they_are() -> None:
+def test_the_weights_are_small_and_have_metadata() -> None:
     files = sorted(FOLDER.glob("*.safetensors"))
     assert [file.stem for file in files] == ["aflink", "detector", "embedder"]
     assert sum(file.stat().st_size for file in files) < 20_000_000
@@ -60,7 +60,7 @@ def test_the_cards_give_the_metrics_of_the_weights_they_describe() -> None:
             assert lower in card or upper in card, f"{name}: {what}"
 
 
-def test_the_detector_finds_rendered_people_of_a_seed_it_never_saw(detector: YoloDetector, frames: list) -> None:
+def test_the_detector_finds_rendered_people_of_an_unseen_seed(detector: YoloDetector, frames: list) -> None:
     found = wanted = wrong = 0
     for rendered, detections in zip(
         frames, detector.detect([rendered.frame.image for rendered in frames]), strict=True
@@ -80,7 +80,7 @@ def test_the_detector_finds_rendered_people_of_a_seed_it_never_saw(detector: Yol
     assert wrong <= 2
 
 
-def test_the_detector_sees_nobody_where_nobody_is(detector: YoloDetector) -> None:
+def test_the_detector_finds_no_people_in_an_empty_scene(detector: YoloDetector) -> None:
     empty = [
         next(render(SceneConfig(seed=seed, people=0, width=480, height=272))).frame.image
         for seed in range(91_000, 91_008)
@@ -88,7 +88,7 @@ def test_the_detector_sees_nobody_where_nobody_is(detector: YoloDetector) -> Non
     assert sum(int((detections.scores > 0.5).sum()) for detections in detector.detect(empty)) <= 1
 
 
-def test_the_embedder_tells_rendered_people_apart_at_the_default_distance(frames: list) -> None:
+def test_the_embedder_separates_rendered_people_at_the_default_distance(frames: list) -> None:
     config = ReIDConfig(device="cpu")
     embedder = build_embedder(config, _weights("embedder"))
     crops, ids = [], []

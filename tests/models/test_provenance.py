@@ -49,7 +49,7 @@ def test_a_single_file_has_the_checksum_that_sha256sum_prints(tmp_path: Path) ->
     assert describe_files([path]) == {"files": 1, "bytes": 5, "sha256": printed}
 
 
-def test_several_files_have_the_checksum_of_what_sha256sum_prints_of_them(tmp_path: Path) -> None:
+def test_several_files_have_the_checksum_of_the_output_of_sha256sum(tmp_path: Path) -> None:
     write(tmp_path, b_dot_txt="bee", a_dot_txt="hello", sub__c_dot_txt="")
     printed = subprocess.run(
         ["sha256sum", "a.txt", "b.txt", "sub/c.txt"], capture_output=True, cwd=tmp_path, check=True
@@ -59,7 +59,7 @@ def test_several_files_have_the_checksum_of_what_sha256sum_prints_of_them(tmp_pa
 
 
 @pytest.mark.parametrize("with_root", [True, False])
-def test_order_and_place_do_not_matter(tmp_path: Path, with_root: bool) -> None:
+def test_order_and_folder_do_not_change_the_checksum(tmp_path: Path, with_root: bool) -> None:
     def described(folder: Path, order: tuple[int, ...] = (0, 1, 2)) -> object:
         paths = write(folder, a_dot_txt="1", sub__b_dot_txt="22", sub__sub__c_dot_txt="333")
         return describe_files([paths[index] for index in order], folder if with_root else None)
@@ -70,7 +70,7 @@ def test_order_and_place_do_not_matter(tmp_path: Path, with_root: bool) -> None:
     assert describe_files([tmp_path / "here"], tmp_path / "here" if with_root else None) == expected
 
 
-def test_names_and_contents_matter(tmp_path: Path) -> None:
+def test_names_and_contents_change_the_checksum(tmp_path: Path) -> None:
     files = {"a": "1", "b": "2"}
     variants = [files, {"a": "2", "b": "1"}, {"a": "1", "c": "2"}, {"a": "1", "b": "2", "c": ""}, {"a": "1"}]
     seen = set()
@@ -107,7 +107,7 @@ def test_a_file_that_is_given_twice_counts_once(tmp_path: Path) -> None:
     assert describe_files([paths[0], paths[0]]) == describe_files(paths[:1])
 
 
-def test_what_is_not_there_does_not_count(tmp_path: Path) -> None:
+def test_missing_files_are_ignored(tmp_path: Path) -> None:
     (path,) = write(tmp_path, a="1")
     assert describe_files([path, tmp_path / "seqinfo.ini"]) == describe_files([path])
     assert describe_files([])["files"] == 0
@@ -136,7 +136,7 @@ def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Git:
     return run
 
 
-def test_the_commit_of_a_checkout_is_known_and_whether_it_was_changed(git: Git, tmp_path: Path) -> None:
+def test_a_checkout_has_a_commit_and_a_dirty_flag(git: Git, tmp_path: Path) -> None:
     package = tmp_path / "checkout" / "code"
     commit = git("rev-parse", "HEAD")
     assert re.fullmatch("[0-9a-f]{40}", commit)
@@ -149,7 +149,7 @@ def test_the_commit_of_a_checkout_is_known_and_whether_it_was_changed(git: Git, 
     assert describe_checkout(package)["dirty"] is True
 
 
-def test_a_new_module_makes_it_other_code_and_a_new_file_beside_it_does_not(git: Git, tmp_path: Path) -> None:
+def test_a_new_module_makes_the_code_dirty_and_other_new_files_do_not(git: Git, tmp_path: Path) -> None:
     package = tmp_path / "checkout" / "code"
     write(tmp_path / "checkout", notes_dot_txt="", code__site__cached="ignored")
     assert describe_checkout(package)["dirty"] is False
@@ -160,20 +160,20 @@ def test_a_new_module_makes_it_other_code_and_a_new_file_beside_it_does_not(git:
 UNKNOWN = {"commit": None, "dirty": None}
 
 
-def test_outside_a_checkout_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_checkout_the_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     write(tmp_path, code__init_dot_py="")
     assert describe_checkout(tmp_path / "code") == UNKNOWN
     assert describe_checkout(tmp_path / "none") == UNKNOWN
 
 
-def test_without_git_nothing_is_known(git: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_git_the_commit_is_unknown(git: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert describe_checkout(tmp_path / "checkout" / "code") == UNKNOWN
 
 
 @pytest.mark.parametrize("place", [".venv/lib/code", "site", "other"])
-def test_a_copy_installed_into_somebodys_checkout_is_not_its_code(git: Git, tmp_path: Path, place: str) -> None:
+def test_a_copy_installed_inside_another_checkout_has_no_commit(git: Git, tmp_path: Path, place: str) -> None:
     """At the top of it either: `pip install --target .` puts a package there."""
     copy = tmp_path / "checkout" / place
     shutil.copytree(tmp_path / "checkout" / "code", copy)
@@ -190,7 +190,7 @@ def test_a_checkout_without_a_commit_is_unknown(git: Git, tmp_path: Path) -> Non
 # --- the stamp --------------------------------------------------------------------------------------------------------
 
 
-def test_a_stamp_says_where_a_result_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_provenance_describes_the_origin_of_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/somewhere/bin/motserve", "evaluate", "--set", "reid.policy=off"])
     config = load_config([{"tracker": {"high_confidence": 0.65}}])
     made = stamp(
@@ -217,7 +217,7 @@ def test_a_stamp_says_where_a_result_comes_from(tmp_path: Path, monkeypatch: pyt
     assert json.loads(orjson.dumps(made)) == made
 
 
-def test_the_present_is_stamped_with_its_time_zone() -> None:
+def test_the_date_has_its_time_zone() -> None:
     date = datetime.fromisoformat(stamp(load_config())["date"])
     assert date.tzinfo is not None
     assert abs(datetime.now(timezone.utc) - date) < timedelta(minutes=5)
@@ -250,7 +250,7 @@ def test_the_machine_is_described_and_gpus_only_where_torch_is_loaded(monkeypatc
         ("a?token=beneath notice", "a?token=beneath notice"),
     ],
 )
-def test_credentials_stay_out(monkeypatch: pytest.MonkeyPatch, secret: str, public: str) -> None:
+def test_credentials_are_removed(monkeypatch: pytest.MonkeyPatch, secret: str, public: str) -> None:
     monkeypatch.setattr(sys, "argv", ["motserve", "--set", f"mlflow.tracking_uri={secret}"])
     config = load_config([{"mlflow": {"tracking_uri": secret, "artifact_dir": secret}}])
     made = stamp(config, notes={"candidates": {"a": {"uri": secret, "several": (secret, [secret])}}})
@@ -261,14 +261,14 @@ def test_credentials_stay_out(monkeypatch: pytest.MonkeyPatch, secret: str, publ
         assert "ret" not in json.dumps(made["candidates"])
 
 
-def test_the_token_of_administration_stays_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_admin_token_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["motserve", "--set", "serving.admin_token=0123456789abcdef"])
     made = stamp(load_config([{"serving": {"admin_token": "0123456789abcdef"}}]))
     assert made["command"][-1] == "serving.admin_token=**********"
     assert "0123456789abcdef" not in json.dumps(made)
 
 
-def test_a_stamp_lies_beside_a_result(tmp_path: Path) -> None:
+def test_provenance_is_written_beside_a_result(tmp_path: Path) -> None:
     result = tmp_path / "tracks.txt"
     result.write_text("1,1\n")
     write_stamp(result, {"date": "today"})
@@ -278,7 +278,7 @@ def test_a_stamp_lies_beside_a_result(tmp_path: Path) -> None:
     assert stamp_of(result) == json.loads(path.read_text())
 
 
-def test_a_stamp_on_another_file_is_not_taken(tmp_path: Path) -> None:
+def test_provenance_of_another_file_is_ignored(tmp_path: Path) -> None:
     result = tmp_path / "tracks.txt"
     result.write_text("1,1\n")
     assert stamp_of(result) is None
@@ -292,7 +292,7 @@ def test_a_stamp_on_another_file_is_not_taken(tmp_path: Path) -> None:
     assert stamp_of(result) is None
 
 
-def test_a_stamp_in_a_result_is_its_own(tmp_path: Path) -> None:
+def test_provenance_inside_a_result_is_read(tmp_path: Path) -> None:
     result = tmp_path / "tracks.json"
     result.write_text('{"provenance": {"date": "today"}}')
     assert stamp_of(result) == {"date": "today"}

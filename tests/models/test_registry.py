@@ -95,7 +95,7 @@ def test_register_and_read(mlflow_store: MlflowConfig, registry: Registry, tmp_p
     assert read_card(folder).sha256 == made.sha256
 
 
-def test_one_name_is_one_role(mlflow_store: MlflowConfig, tmp_path: Path) -> None:
+def test_a_model_has_one_role(mlflow_store: MlflowConfig, tmp_path: Path) -> None:
     add(mlflow_store, tmp_path, 1.0)
     with pytest.raises(Conflict, match="people is a detector"):
         add_version(mlflow_store, tmp_path, NAME, 2.0, {"Rank-1": 1.0}, "reid")
@@ -135,15 +135,15 @@ def test_rollback_goes_back_step_by_step(mlflow_store: MlflowConfig, registry: R
         registry.promote(NAME, number, "production")
     assert registry.rollback(NAME, "production").number == 2
     assert registry.rollback(NAME, "production").number == 1
-    with pytest.raises(Conflict, match="in no version before"):
+    with pytest.raises(Conflict, match="no earlier version in"):
         registry.rollback(NAME, "production")
     registry.promote(NAME, 3, "production")
     assert registry.rollback(NAME, "production").number == 1
-    with pytest.raises(Conflict, match="staging in no version"):
+    with pytest.raises(Conflict, match="no earlier version in staging"):
         registry.rollback(NAME, "staging")
 
 
-def test_archived_versions_are_out_of_use(mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path) -> None:
+def test_archived_versions_cannot_be_used(mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path) -> None:
     add(mlflow_store, tmp_path, 1.0, 2.0)
     registry.promote(NAME, 1, "production")
     with pytest.raises(Conflict, match="is in production"):
@@ -183,7 +183,7 @@ def test_history_fits_into_a_tag_of_any_database(
     assert registry.rollback(NAME, "production").number == 1
 
 
-def test_rollback_knows_what_the_history_does_not(
+def test_rollback_handles_moves_that_the_history_lacks(
     mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(mlflow_store, tmp_path, 1.0, 2.0, 3.0, 4.0)
@@ -207,7 +207,7 @@ def fail(*_: object) -> None:
     raise OSError("the network is gone")
 
 
-def test_models_of_other_tools_are_passed_over(
+def test_models_of_other_tools_are_ignored(
     mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path, command: Motserve
 ) -> None:
     add(mlflow_store, tmp_path, 1.0, 2.0)
@@ -237,7 +237,9 @@ def test_scores_are_added(mlflow_store: MlflowConfig, registry: Registry, tmp_pa
 
 
 @pytest.mark.parametrize("which", [7, "staging", "latest"])
-def test_what_is_not_there(mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path, which: int | str) -> None:
+def test_missing_models_and_versions_are_refused(
+    mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path, which: int | str
+) -> None:
     add(mlflow_store, tmp_path, 1.0)
     with pytest.raises(NotFound):
         registry.version(NAME, which)
@@ -245,7 +247,7 @@ def test_what_is_not_there(mlflow_store: MlflowConfig, registry: Registry, tmp_p
         registry.versions("nobody")
 
 
-def test_no_registry_is_made_by_asking(tmp_path: Path) -> None:
+def test_reading_does_not_create_a_registry(tmp_path: Path) -> None:
     nowhere = Registry(MlflowConfig(tracking_uri=f"sqlite:///{tmp_path}/none/mlflow.db"))
     assert nowhere.models() == []
     with pytest.raises(NotFound, match="there is no registry"):
@@ -256,7 +258,7 @@ def test_no_registry_is_made_by_asking(tmp_path: Path) -> None:
 # --- cards ------------------------------------------------------------------------------------------------------------
 
 
-def test_cards_guard_the_weights(tmp_path: Path) -> None:
+def test_changed_or_missing_weights_are_refused(tmp_path: Path) -> None:
     model = make_model(tmp_path / "model", 1.0, {})
     (model / "detector.safetensors").write_bytes(b"something else")
     with pytest.raises(WeightsUnavailable, match="was changed"):
@@ -269,11 +271,11 @@ def test_cards_guard_the_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"role": "detector", "scores": [], "unknown": 1}'])
 def test_broken_cards(tmp_path: Path, text: str) -> None:
     (tmp_path / CARD).write_text(text)
-    with pytest.raises(InvalidData, match="no card"):
+    with pytest.raises(InvalidData, match="not a card"):
         read_card(tmp_path)
 
 
-def test_cards_lead_nowhere_else(tmp_path: Path) -> None:
+def test_cards_cannot_refer_to_other_folders(tmp_path: Path) -> None:
     model = make_model(tmp_path / "model", 1.0, {})
     shutil.copy(model / "detector.safetensors", tmp_path / "other.safetensors")
     card = (model / CARD).read_text().replace("detector.safetensors", "../other.safetensors")
@@ -304,7 +306,7 @@ def test_weights_from_the_registry(mlflow_store: MlflowConfig, registry: Registr
     assert resolve_weights("detector", configured(mlflow_store, tmp_path, f"models:/{NAME}/1")).path == first.path
 
 
-def test_a_registry_that_is_down_is_remembered(
+def test_the_last_answer_of_a_registry_is_used_while_it_is_down(
     mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     add(mlflow_store, tmp_path, 1.0)
@@ -314,13 +316,15 @@ def test_a_registry_that_is_down_is_remembered(
     config = configured(mlflow_store, tmp_path, f"models:/{NAME}@production", f"models:/{NAME}@staging")
     with caplog.at_level(logging.WARNING):
         assert resolve_weights("detector", config) == known
-    assert "as it was when the registry answered last" in caplog.text
+    assert "the last known version is used" in caplog.text
     assert pin_weights("detector", config) == (f"models:/{NAME}@production", f"models:/{NAME}@staging")
     with pytest.raises(WeightsUnavailable, match="there is no registry"):
         resolve_weights("detector", configured(mlflow_store, tmp_path, f"models:/{NAME}@staging"))
 
 
-def test_what_a_service_pinned_is_remembered(mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path) -> None:
+def test_a_pinned_version_is_found_without_the_registry(
+    mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path
+) -> None:
     """Replicas ask for the exact version; they must find it by the alias when they start again without a registry."""
     add(mlflow_store, tmp_path, 1.0, 2.0)
     alias = f"models:/{NAME}@production"
@@ -332,15 +336,15 @@ def test_what_a_service_pinned_is_remembered(mlflow_store: MlflowConfig, registr
     assert resolve_weights("detector", configured(mlflow_store, tmp_path, alias)) == served
 
 
-def test_a_fallback_tells_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fallback_reason_has_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     store = MlflowConfig(tracking_uri="http://somebody:secret@127.0.0.1:9")
     weights = resolve_weights("detector", configured(store, tmp_path, f"models:/{NAME}@production", "bundled"))
-    assert "gives no model people" in weights.fallback
+    assert "has no model people" in weights.fallback
     assert "secret" not in weights.fallback, "it stands in every result"
 
 
-def test_changed_files_are_noticed(mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path) -> None:
+def test_changed_files_are_refused(mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path) -> None:
     version = add_version(mlflow_store, tmp_path, NAME, 1.0, {"mAP50": 1.0})
     (stored,) = (tmp_path / "artifacts").rglob("detector.safetensors")
     good = stored.read_bytes()
@@ -401,11 +405,11 @@ def test_tolerance_is_configured(command: Motserve, mlflow_store: MlflowConfig, 
     assert tolerant.exit_code == 0, tolerant.stderr
 
 
-def test_mistakes(command: Motserve, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
+def test_wrong_commands_are_refused(command: Motserve, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
     assert_error(command("models", "show", "nobody"), 3, "no model nobody")
     add(mlflow_store, tmp_path, 80.0)
     assert_error(command("models", "promote", NAME, 5, "--to", "staging"), 3, "no version 5")
-    assert_error(command("models", "rollback", NAME), 3, "in no version before")
+    assert_error(command("models", "rollback", NAME), 3, "no earlier version in")
     wrong = command("models", "measure", NAME, 1, "--root", tmp_path)
     assert_error(wrong, 2, "is a detector", "--data and --gt")
     assert_error(command("models", "measure", NAME, 1), 2, "is measured with one of")

@@ -10,9 +10,9 @@ from urllib.error import URLError
 
 import pytest
 
-from motserve import downloads, weights
 from motserve.config import Config, load_config
 from motserve.errors import WeightsUnavailable
+from motserve.models import downloads, weights
 from motserve.models.checksums import checksum
 from motserve.models.weights import find_weights, resolve_weights
 
@@ -53,7 +53,7 @@ def put(path: Path, content: bytes = b"weights") -> Path:
     return path
 
 
-def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_path_is_used_directly(tmp_path: Path) -> None:
     path = put(tmp_path / "mine" / "a.pt")
     found = resolve_weights("detector", configure(tmp_path, str(path), "bundled"))
     assert (found.path, found.name, found.fallback) == (path, str(path), "")
@@ -74,25 +74,25 @@ def test_a_name_may_be_a_file_of_the_working_directory(tmp_path: Path, monkeypat
     assert resolve_weights("detector", configure(tmp_path, "a.onnx")).path == Path("a.onnx")
 
 
-def test_the_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_folder_is_expanded_in_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path / "a.pt")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert resolve_weights("detector", configure(tmp_path, "~/a.pt")).path == tmp_path / "a.pt"
 
 
-def test_the_first_of_the_list_that_can_be_had_is_used(tmp_path: Path, bundled: Path) -> None:
+def test_the_first_available_weights_are_used(tmp_path: Path, bundled: Path) -> None:
     put(tmp_path / "models" / "b.onnx")
     found = resolve_weights("detector", configure(tmp_path, "a.onnx", "b.onnx", "bundled"))
     assert found.name == "b.onnx"
     assert "a.onnx" in found.fallback
 
 
-def test_an_explicit_path_that_is_missing_is_an_error_and_no_reason_to_fall_back(tmp_path: Path, bundled: Path) -> None:
+def test_a_missing_explicit_path_is_an_error_without_fallback(tmp_path: Path, bundled: Path) -> None:
     with pytest.raises(WeightsUnavailable, match=r"none\.pt do not exist"):
         resolve_weights("detector", configure(tmp_path, str(tmp_path / "none.pt"), "bundled"))
 
 
-def test_offline_the_bundled_weights_are_used_and_it_is_said_once(
+def test_offline_the_bundled_weights_are_used_and_logged_once(
     tmp_path: Path, bundled: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish(monkeypatch, offline)
@@ -105,7 +105,7 @@ def test_offline_the_bundled_weights_are_used_and_it_is_said_once(
     assert "yolov8s.pt" in warnings[0].getMessage()
 
 
-def test_results_say_which_weights_but_not_where_they_are(
+def test_results_name_the_weights_without_their_path(
     tmp_path: Path, bundled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = put(tmp_path / "mine" / "a.pt")
@@ -119,10 +119,10 @@ def test_results_say_which_weights_but_not_where_they_are(
 
     publish(monkeypatch, full)
     for names in (("a.onnx", "bundled"), ("yolov8s.pt", "bundled")):
-        said = resolve_weights("detector", configure(tmp_path, *names)).describe()
-        assert said["name"] == "bundled"
-        assert names[0] in said["fallback"]
-        assert str(tmp_path) not in str(said)
+        message = resolve_weights("detector", configure(tmp_path, *names)).describe()
+        assert message["name"] == "bundled"
+        assert names[0] in message["fallback"]
+        assert str(tmp_path) not in str(message)
 
 
 def test_a_download_ends_up_in_the_cache_and_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,19 +161,17 @@ def test_a_failed_download_leaves_nothing_behind(
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.name != "weights"]
 
 
-def test_a_cache_that_cannot_be_written_is_a_reason_to_fall_back(
-    tmp_path: Path, bundled: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unwritable_cache_causes_a_fallback(tmp_path: Path, bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path / "cache")
     publish(monkeypatch, offline)
     assert resolve_weights("detector", configure(tmp_path, "yolov8s.pt", "bundled")).name == "bundled"
 
 
-def test_what_nobody_publishes_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_names_are_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(monkeypatch, unwanted)
     with pytest.raises(WeightsUnavailable, match=r"a\.onnx is neither in models_dir nor in the cache"):
         resolve_weights("detector", configure(tmp_path, "a.onnx"))
-    with pytest.raises(WeightsUnavailable, match=r"a\.safetensors.*nobody publishes"):
+    with pytest.raises(WeightsUnavailable, match=r"a\.safetensors.*no known publisher"):
         resolve_weights("reid", configure(tmp_path, "a.safetensors", role="reid"))
 
 
@@ -203,14 +201,14 @@ def test_imagenet_weights_are_fetched_by_name_and_checked(
     assert resolve_weights("reid", configure(tmp_path, name, role="reid")).path == preferred
 
 
-def test_offline_imagenet_weights_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_imagenet_weights_are_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def download(*_: object, **__: object) -> None:
         raise URLError("Name or service not known")
 
     monkeypatch.setattr("torch.hub.download_url_to_file", download)
     with pytest.raises(WeightsUnavailable, match=r"vit_b_16-imagenet cannot be downloaded \(URLError: .*not known"):
         resolve_weights("reid", configure(tmp_path, "vit_b_16-imagenet", role="reid"))
-    with pytest.raises(WeightsUnavailable, match=r"osnet_x1_0-imagenet .*nobody publishes it"):
+    with pytest.raises(WeightsUnavailable, match=r"osnet_x1_0-imagenet .*no known publisher has it"):
         resolve_weights("reid", configure(tmp_path, "osnet_x1_0-imagenet", role="reid"))
 
 
@@ -287,7 +285,7 @@ def test_a_model_of_the_hub_is_a_folder_in_the_cache(tmp_path: Path, monkeypatch
     assert resolve_weights("detector", config).path == preferred
 
 
-def test_a_model_without_safetensors_is_not_taken_from_the_hub(
+def test_a_hub_model_without_safetensors_is_refused(
     tmp_path: Path, bundled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish_on_the_hub(monkeypatch, "config.json")
@@ -297,7 +295,9 @@ def test_a_model_without_safetensors_is_not_taken_from_the_hub(
     assert not (tmp_path / "cache" / "weights" / "facebook--detr-resnet-50").exists()
 
 
-def test_without_the_hub_it_is_said_in_a_line(tmp_path: Path, bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_reported_in_one_line(
+    tmp_path: Path, bundled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub = pytest.importorskip("huggingface_hub")
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -311,11 +311,11 @@ def test_without_the_hub_it_is_said_in_a_line(tmp_path: Path, bundled: Path, mon
 
 
 @pytest.mark.parametrize("name", ["hf://detr", "hf://a/b/c", "hf://a/b.pt/c.pt", "hf://"])
-def test_what_is_no_repository_is_not_asked_of_the_hub(
+def test_names_that_are_not_repositories_are_not_sent_to_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     asked = publish_on_the_hub(monkeypatch, "model.safetensors")
-    with pytest.raises(WeightsUnavailable, match="nobody publishes it"):
+    with pytest.raises(WeightsUnavailable, match="no known publisher has it"):
         resolve_weights("detector", configure(tmp_path, name))
     assert not asked
 
@@ -373,7 +373,7 @@ def test_the_checksum_of_a_graph_covers_the_files_that_hold_its_arrays(tmp_path:
     assert checksum(graph) == hashlib.sha256(graph.read_bytes() + b"trained on").hexdigest()
 
 
-def test_weights_without_an_end_are_not_read(tmp_path: Path) -> None:
+def test_devices_are_refused_as_weights(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.pt")
     for path in ("/dev/zero", str(tmp_path / "pipe.pt")):
         with pytest.raises(WeightsUnavailable, match=rf"{path} are a pipe or a device"):

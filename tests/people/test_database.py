@@ -11,19 +11,19 @@ import pytest
 from motserve.errors import IncompatibleStore
 from motserve.people.database import Migration, migrate, transaction
 from motserve.people.identity_store import IDENTITIES_FILE, IDENTITIES_STEPS, IdentityStore
-from motserve.serving.inference.active_models import SERVED_FILE, SERVED_STEPS, ActiveModels
+from motserve.serving.inference.active_models import ACTIVE_MODELS_FILE, ACTIVE_MODELS_STEPS, ActiveModels
 from motserve.serving.stores import JOBS_FILE, JOBS_STEPS, Job, JobStore
 
 FIRST: tuple[Migration, ...] = (("CREATE TABLE IF NOT EXISTS t (a TEXT)", "CREATE INDEX IF NOT EXISTS i ON t (a)"),)
 SECOND: tuple[Migration, ...] = (*FIRST, ("ALTER TABLE t ADD COLUMN b INTEGER NOT NULL DEFAULT 7",))
-STORES = pytest.mark.parametrize("name", [JOBS_FILE, IDENTITIES_FILE, SERVED_FILE])
+STORES = pytest.mark.parametrize("name", [JOBS_FILE, IDENTITIES_FILE, ACTIVE_MODELS_FILE])
 
 
 def open_store(root: Path, name: str) -> None:
     {
         JOBS_FILE: lambda: JobStore(root),
         IDENTITIES_FILE: lambda: IdentityStore(root, 10),
-        SERVED_FILE: lambda: ActiveModels(root, "deployment"),
+        ACTIVE_MODELS_FILE: lambda: ActiveModels(root, "deployment"),
     }[name]()
 
 
@@ -38,13 +38,13 @@ def set_version(path: Path, value: int) -> None:
         database.execute(f"PRAGMA user_version = {value}")
 
 
-def test_a_file_gets_the_steps_that_it_does_not_have_behind_it(tmp_path: Path) -> None:
+def test_a_file_gets_the_steps_that_were_not_applied(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "store.sqlite"
     migrate(path, FIRST)
     assert version(path) == 1
     with transaction(path) as database:
         database.execute("INSERT INTO t VALUES ('kept')")
-    for _ in range(2):  # the second time there is nothing to do
+    for _ in range(2):  # the second call has nothing to do
         migrate(path, SECOND)
         assert version(path) == 2
     with transaction(path) as database:
@@ -63,7 +63,7 @@ def test_a_file_from_before_versions_were_counted_keeps_its_rows(tmp_path: Path)
     assert version(tmp_path / JOBS_FILE) == len(JOBS_STEPS)
 
 
-def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+def test_a_failing_step_does_not_change_the_file(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     migrate(path, FIRST)
     before = path.read_bytes()
@@ -72,7 +72,7 @@ def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_processes_that_open_a_file_at_once_do_each_step_once(tmp_path: Path) -> None:
+def test_concurrent_processes_apply_each_step_once(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     migrate(path, FIRST)
     with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as processes:
@@ -84,12 +84,12 @@ def test_processes_that_open_a_file_at_once_do_each_step_once(tmp_path: Path) ->
 @STORES
 def test_stores_count_their_versions(tmp_path: Path, name: str) -> None:
     open_store(tmp_path, name)
-    steps = {JOBS_FILE: JOBS_STEPS, IDENTITIES_FILE: IDENTITIES_STEPS, SERVED_FILE: SERVED_STEPS}[name]
+    steps = {JOBS_FILE: JOBS_STEPS, IDENTITIES_FILE: IDENTITIES_STEPS, ACTIVE_MODELS_FILE: ACTIVE_MODELS_STEPS}[name]
     assert version(tmp_path / name) == len(steps)
 
 
 @STORES
-def test_a_store_of_a_later_release_is_refused_and_left_alone(tmp_path: Path, name: str) -> None:
+def test_a_store_of_a_later_release_is_refused_and_not_changed(tmp_path: Path, name: str) -> None:
     open_store(tmp_path, name)
     set_version(tmp_path / name, 99)
     before = (tmp_path / name).read_bytes()
@@ -99,14 +99,14 @@ def test_a_store_of_a_later_release_is_refused_and_left_alone(tmp_path: Path, na
 
 
 @STORES
-def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_no_database_is_refused_and_not_changed(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"no database at all, " * 100)
     with pytest.raises(IncompatibleStore, match=rf"{name} is no store"):
         open_store(tmp_path, name)
     assert (tmp_path / name).read_bytes() == b"no database at all, " * 100
 
 
-def test_a_store_that_a_later_release_has_widened_can_still_be_read_by_those_who_have_it_open(tmp_path: Path) -> None:
+def test_an_open_store_can_be_used_after_a_later_release_has_added_a_column(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     store.add(Job("a", "a.mp4", "/a.mp4", 1.0), 10, 5)
     migrate(tmp_path / JOBS_FILE, (*JOBS_STEPS, ("ALTER TABLE jobs ADD COLUMN later TEXT",)))

@@ -33,82 +33,82 @@ def random_units(generator: np.random.Generator, *shape: int) -> FloatArray:
 
 
 def crops_of(*values: int, sharp: bool = True) -> np.ndarray:
-    """Stripes in a shade; blurred ones have the same shade all over."""
+    """Crops with stripes of a shade; unsharp ones are uniform."""
     crops = np.stack([np.full((64, 32, 3), value, np.uint8) for value in values])
     if sharp:
         crops[:, ::4] = 0
     return crops
 
 
-def see(
-    book: IdentitySummaries, identity: int, embedding: np.ndarray, crop: np.ndarray, height: float, at: float = 0.0
+def add(
+    summaries: IdentitySummaries, identity: int, embedding: np.ndarray, crop: np.ndarray, height: float, at: float = 0.0
 ) -> None:
     box = np.array([[0, 0, height / 2, height]], np.float32)
-    book.add(np.array([identity]), embedding[None], crop, box, np.array([0.9], np.float32), at)
+    summaries.add(np.array([identity]), embedding[None], crop, box, np.array([0.9], np.float32), at)
 
 
 # Summaries
 
 
-def test_a_portrait_spans_the_sightings_and_keeps_the_embeddings_that_differ_most() -> None:
-    book = IdentitySummaries(IdentitiesConfig(embeddings_per_identity=3))
+def test_a_summary_spans_all_embeddings_and_keeps_the_most_different_ones() -> None:
+    summaries = IdentitySummaries(IdentitiesConfig(embeddings_per_identity=3))
     angles = np.radians([0, 1, 2, 90, 91, 180, 181])
     for second, angle in enumerate(angles):
-        see(book, 5, np.array([np.cos(angle), np.sin(angle)], np.float32), crops_of(9), 100, second)
-    (portrait,) = book.portraits()
-    assert (portrait.identity, portrait.first_seen_s, portrait.last_seen_s) == (5, 0, 6)
-    kept = np.degrees(np.arctan2(portrait.embeddings[:, 1], portrait.embeddings[:, 0])).round() % 360
-    assert sorted((kept // 45).tolist()) == [0, 2, 4]
+        add(summaries, 5, np.array([np.cos(angle), np.sin(angle)], np.float32), crops_of(9), 100, second)
+    (summary,) = summaries.summaries()
+    assert (summary.identity, summary.first_seen_s, summary.last_seen_s) == (5, 0, 6)
+    stored = np.degrees(np.arctan2(summary.embeddings[:, 1], summary.embeddings[:, 0])).round() % 360
+    assert sorted((stored // 45).tolist()) == [0, 2, 4]
 
 
-def test_what_is_kept_never_comes_closer_together() -> None:
+def test_the_smallest_distance_of_stored_embeddings_never_decreases() -> None:
     generator = np.random.default_rng(0)
-    kept = random_units(generator, 1)
+    stored = random_units(generator, 1)
     spread = 0.0
     for new in random_units(generator, 200):
-        kept = keep_varied(kept, new, 4)
-        if len(kept) == 4:
-            distances = (1 - kept @ kept.T)[np.triu_indices(4, 1)]
+        stored = keep_varied(stored, new, 4)
+        if len(stored) == 4:
+            distances = (1 - stored @ stored.T)[np.triu_indices(4, 1)]
             assert distances.min() >= spread
             spread = distances.min()
-    assert kept.shape == (4, DIMENSION)
+    assert stored.shape == (4, DIMENSION)
 
 
 def test_the_thumbnail_is_of_the_largest_sharp_crop() -> None:
-    book = IdentitySummaries(IdentitiesConfig())
+    summaries = IdentitySummaries(IdentitiesConfig())
     embedding = random_units(np.random.default_rng(0))
-    see(book, 1, embedding, crops_of(100), 50)
-    see(book, 1, embedding, crops_of(200), 100)
-    see(book, 1, embedding, crops_of(250, sharp=False), 200)  # larger, and nothing to be seen on it
-    see(book, 1, embedding, crops_of(150), 40)
-    thumbnail = cv2.imdecode(np.frombuffer(book.portraits()[0].thumbnail, np.uint8), cv2.IMREAD_COLOR)
+    add(summaries, 1, embedding, crops_of(100), 50)
+    add(summaries, 1, embedding, crops_of(200), 100)
+    add(summaries, 1, embedding, crops_of(250, sharp=False), 200)  # larger, but without structure
+    add(summaries, 1, embedding, crops_of(150), 40)
+    thumbnail = cv2.imdecode(np.frombuffer(summaries.summaries()[0].thumbnail, np.uint8), cv2.IMREAD_COLOR)
     np.testing.assert_allclose(thumbnail, crops_of(200)[0], atol=12)
 
 
-def test_beyond_the_bound_who_was_seen_least_is_left_out() -> None:
-    book = IdentitySummaries(IdentitiesConfig(max_per_video=3, embeddings_per_identity=2))
+def test_beyond_the_bound_the_least_seen_person_is_dropped() -> None:
+    summaries = IdentitySummaries(IdentitiesConfig(max_per_video=3, embeddings_per_identity=2))
     generator = np.random.default_rng(0)
     for second in range(5):
         for identity in (1, 2):
-            see(book, identity, random_units(generator), crops_of(9), 50, second)
+            add(summaries, identity, random_units(generator), crops_of(9), 50, second)
     for identity in range(10, 60):
-        see(book, identity, random_units(generator), crops_of(9), 50, identity)
-    assert [portrait.identity for portrait in book.portraits()] == [1, 2, 59]
-    assert (len(book), book.dropped) == (3, 49)
-    assert max(len(portrait.embeddings) for portrait in book.portraits()) == 2
+        add(summaries, identity, random_units(generator), crops_of(9), 50, identity)
+    assert [summary.identity for summary in summaries.summaries()] == [1, 2, 59]
+    assert (len(summaries), summaries.dropped) == (3, 49)
+    assert max(len(summary.embeddings) for summary in summaries.summaries()) == 2
 
 
-def test_an_embedding_that_is_no_number_is_passed_over() -> None:
-    book = IdentitySummaries(IdentitiesConfig())
-    see(book, 1, np.full(DIMENSION, np.nan, np.float32), crops_of(9), 50)
-    assert book.portraits() == []
+def test_an_embedding_that_is_not_finite_is_ignored() -> None:
+    summaries = IdentitySummaries(IdentitiesConfig())
+    add(summaries, 1, np.full(DIMENSION, np.nan, np.float32), crops_of(9), 50)
+    assert summaries.summaries() == []
 
 
-def test_a_frame_without_anybody_adds_nobody() -> None:
-    book = IdentitySummaries(IdentitiesConfig())
+def test_a_frame_without_people_adds_no_summary() -> None:
+    summaries = IdentitySummaries(IdentitiesConfig())
     none = np.empty(0, np.float32)
-    book.add(np.empty(0, np.int64), none.reshape(0, 4), crops_of(1)[:0], none.reshape(0, 4), none, 0.0)
-    assert len(book) == 0
+    summaries.add(np.empty(0, np.int64), none.reshape(0, 4), crops_of(1)[:0], none.reshape(0, 4), none, 0.0)
+    assert len(summaries) == 0
 
 
 # The store
@@ -123,20 +123,20 @@ def people(generator: np.random.Generator, count: int, embeddings: int = 2) -> l
     ]
 
 
-def test_people_are_there_when_the_store_is_opened_again(tmp_path: Path) -> None:
-    portraits = people(np.random.default_rng(0), 3)
-    IdentityStore(tmp_path / "new", 100).remember("a", MODEL, portraits)
+def test_people_are_stored_when_the_store_is_opened_again(tmp_path: Path) -> None:
+    summaries = people(np.random.default_rng(0), 3)
+    IdentityStore(tmp_path / "new", 100).remember("a", MODEL, summaries)
     store = IdentityStore(tmp_path / "new", 100)
-    for portrait in portraits:
-        found = store.find("a", portrait.identity)
-        assert (found.video_id, found.identity, found.model) == ("a", portrait.identity, MODEL)
-        assert (found.first_seen_s, found.last_seen_s) == (portrait.first_seen_s, portrait.last_seen_s)
+    for summary in summaries:
+        found = store.find("a", summary.identity)
+        assert (found.video_id, found.identity, found.model) == ("a", summary.identity, MODEL)
+        assert (found.first_seen_s, found.last_seen_s) == (summary.first_seen_s, summary.last_seen_s)
         assert store.get(found.id) == found
-        assert store.thumbnail(found.id) == portrait.thumbnail
-        np.testing.assert_allclose(store.embeddings(found.id), portrait.embeddings, atol=1e-3)
+        assert store.thumbnail(found.id) == summary.thumbnail
+        np.testing.assert_allclose(store.embeddings(found.id), summary.embeddings, atol=1e-3)
 
 
-def test_numbers_are_never_given_again(tmp_path: Path) -> None:
+def test_numbers_are_never_reused(tmp_path: Path) -> None:
     store = IdentityStore(tmp_path, 100)
     store.remember("a", MODEL, people(np.random.default_rng(0), 3))
     first = store.of_video("a")
@@ -145,7 +145,7 @@ def test_numbers_are_never_given_again(tmp_path: Path) -> None:
     assert first.isdisjoint(store.of_video("a"))
 
 
-def test_a_forgotten_video_leaves_nothing(tmp_path: Path) -> None:
+def test_a_removed_video_leaves_no_data(tmp_path: Path) -> None:
     store = IdentityStore(tmp_path, 100)
     for video in "ab":
         store.remember(video, MODEL, people(np.random.default_rng(0), 2))
@@ -158,17 +158,17 @@ def test_a_forgotten_video_leaves_nothing(tmp_path: Path) -> None:
         store.find("a", 1)
     assert (store.videos(), store.counts()) == ({"b"}, {MODEL: 2})
     assert b"jpeg 1" in (data := (tmp_path / "identities.sqlite").read_bytes())
-    assert data.count(b"jpeg 1") == 1, "the picture of somebody who was deleted can still be read in the file"
+    assert data.count(b"jpeg 1") == 1, "the thumbnail of a deleted person can still be read in the file"
 
 
-def test_a_video_remembered_again_replaces_what_was_remembered(tmp_path: Path) -> None:
+def test_storing_a_video_again_replaces_its_people(tmp_path: Path) -> None:
     store = IdentityStore(tmp_path, 100)
     store.remember("a", MODEL, people(np.random.default_rng(0), 3))
     store.remember("a", MODEL, people(np.random.default_rng(1), 1))
     assert len(store.of_video("a")) == 1
 
 
-def test_beyond_the_bound_the_oldest_videos_go(tmp_path: Path) -> None:
+def test_beyond_the_bound_the_oldest_videos_are_removed(tmp_path: Path) -> None:
     store = IdentityStore(tmp_path, 7)
     for video in "abc":
         store.remember(video, MODEL, people(np.random.default_rng(0), 3))
@@ -186,7 +186,7 @@ def _remember_some(root: Path, name: str, count: int) -> None:
             store.forget([f"{name}-{number}"])
 
 
-def test_processes_together_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_processes_lose_nothing(tmp_path: Path) -> None:
     with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as processes:
         for task in [processes.submit(_remember_some, tmp_path, name, 10) for name in "abc"]:
             task.result(120)
@@ -199,17 +199,17 @@ def test_processes_together_lose_nothing(tmp_path: Path) -> None:
 
 
 class Oracle:
-    """Compares with everybody, in double precision."""
+    """Compares with every person, in double precision."""
 
     def __init__(self, store: IdentityStore) -> None:
         self.store = store
         self.people: dict[int, FloatArray] = {}
 
-    def remember(self, video: str, portraits: list[IdentitySummary], model: str = MODEL) -> None:
+    def remember(self, video: str, summaries: list[IdentitySummary], model: str = MODEL) -> None:
         before = self.store.of_video(video)
-        self.store.remember(video, model, portraits)
+        self.store.remember(video, model, summaries)
         self.people = {known: vectors for known, vectors in self.people.items() if known not in before}
-        self.people |= {self.store.find(video, one.identity).id: one.embeddings for one in portraits}
+        self.people |= {self.store.find(video, one.identity).id: one.embeddings for one in summaries}
 
     def forget(self, video: str) -> None:
         gone = self.store.of_video(video)
@@ -220,7 +220,7 @@ class Oracle:
         return {known: float((1 - queries.astype(float) @ v.T).min()) for known, v in self.people.items()}
 
     def check(self, matches: list[Match], queries: FloatArray, limit: int, excluded: set[int]) -> None:
-        """The right people, in order; who is as far as half precision can tell may stand for each other."""
+        """Check people and order; people at equal distance within half precision are interchangeable."""
         distances = self.distances(queries)
         allowed = sorted(distance for known, distance in distances.items() if known not in excluded)[:limit]
         assert len({match.id for match in matches}) == len(matches) == len(allowed)
@@ -231,7 +231,7 @@ class Oracle:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_two_copies_equal_a_comparison_with_everybody_through_changes(tmp_path: Path, seed: int) -> None:
+def test_two_copies_equal_an_exhaustive_comparison_through_changes(tmp_path: Path, seed: int) -> None:
     generator = np.random.default_rng(seed)
     oracle = Oracle(IdentityStore(tmp_path, 10_000))
     copies = [IdentityIndex(IdentityStore(tmp_path, 10_000), MODEL) for _ in range(2)]
@@ -253,7 +253,7 @@ def test_two_copies_equal_a_comparison_with_everybody_through_changes(tmp_path: 
         oracle.check(copy.search(queries, 1000), queries, 1000, set())
 
 
-def test_a_crowd_of_excluded_does_not_hide_the_others(tmp_path: Path) -> None:
+def test_many_excluded_identities_do_not_hide_the_others(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     oracle = Oracle(IdentityStore(tmp_path, 10_000))
     centre = random_units(generator)
@@ -265,7 +265,7 @@ def test_a_crowd_of_excluded_does_not_hide_the_others(tmp_path: Path) -> None:
     oracle.check(matches, centre[None], 5, excluded)
 
 
-def test_nobody_beyond_the_largest_distance_is_returned(tmp_path: Path) -> None:
+def test_no_match_is_beyond_the_largest_distance(tmp_path: Path) -> None:
     store = IdentityStore(tmp_path, 100)
     vectors = unit(np.array([[1, 0], [1, 0.2], [0, 1]]))
     store.remember("a", MODEL, [IdentitySummary(n, 0, 1, vector[None], b"") for n, vector in enumerate(vectors)])
@@ -290,7 +290,7 @@ def test_models_are_not_compared(tmp_path: Path) -> None:
         indexes.of("one").search(wide, 9)
 
 
-def test_a_copy_that_missed_too_much_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_that_missed_too_many_removals_is_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "_REMOVALS_KEPT", 5)
     generator = np.random.default_rng(0)
     oracle = Oracle(IdentityStore(tmp_path, 100))
@@ -319,21 +319,21 @@ def test_searches_and_changes_at_the_same_time(tmp_path: Path) -> None:
             if number % 2:
                 store.forget([f"{name}-{number - 1}"])
 
-    def look(_: int) -> bool:
+    def search(_: int) -> bool:
         return all(store.get(index.search(one.embeddings, 1)[0].id).identity == one.identity for one in known[::3])
 
     with ThreadPoolExecutor(4) as threads:
         changes = [threads.submit(change, name) for name in range(2)]
-        assert all(threads.map(look, range(6)))
+        assert all(threads.map(search, range(6)))
         for task in changes:
             task.result(120)
-    everybody = {match.id for match in index.search(random_units(generator, 1), 10_000)}
-    there = set().union(*(store.of_video(video) for video in store.videos()))
-    assert everybody == there
+    all_ids = {match.id for match in index.search(random_units(generator, 1), 10_000)}
+    expected = set().union(*(store.of_video(video) for video in store.videos()))
+    assert all_ids == expected
 
 
 @pytest.mark.parametrize("order", ["faiss onnxruntime torch", "onnxruntime faiss torch", "torch faiss onnxruntime"])
-def test_the_library_of_the_index_lives_beside_the_networks(order: str) -> None:
+def test_the_index_library_can_be_imported_with_the_network_libraries(order: str) -> None:
     """One vector library made ONNX Runtime crash when it was imported first."""
     code = f"import importlib\nfor name in {order.split()}: importlib.import_module(name)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -22,7 +22,7 @@ def configure(chunk_size: int = 4, window: int = 2, policy: str = "on_demand") -
             {
                 "pipeline": {"chunk_size": chunk_size, "window": window},
                 "tracker": {"lost_buffer_s": 1},
-                # everybody looks the same here
+                # all embeddings are equal here
                 "reid": {"policy": policy, "decision": {"margin": 0}},
             }
         ]
@@ -38,7 +38,7 @@ def video(count: int, error: Exception | None = None) -> Iterator[Frame]:
 
 
 def people_in(image: Image) -> Detections:
-    """Two people who walk, the second away for longer than the tracker remembers."""
+    """Two people who walk; the second is absent for longer than the tracker's buffer."""
     index = int(image[0, 0, 0])
     rows = [(10 + index, 5, 50 + index, 105)]
     if not 20 <= index < 40:
@@ -51,7 +51,7 @@ async def detect(images: list[Image]) -> list[Detections]:
 
 
 class Embedder:
-    """Everybody looks the same."""
+    """Gives everyone the same embedding."""
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []
@@ -80,7 +80,7 @@ def rows(tracked: list[TrackedFrame]) -> list[tuple[object, ...]]:
     ]
 
 
-def test_every_frame_is_answered_in_order_and_counted() -> None:
+def test_every_frame_is_returned_in_order_and_counted() -> None:
     tracked, stats = asyncio.run(collect(video(50), configure()))
     assert [frame.index for frame in tracked] == list(range(50))
     assert [frame.timestamp for frame in tracked] == [index / RATE_HZ for index in range(50)]
@@ -91,14 +91,14 @@ def test_every_frame_is_answered_in_order_and_counted() -> None:
     assert set(tracked[-1].identities.tolist()) == {1, 2}
 
 
-def test_an_empty_video_has_no_answer() -> None:
+def test_an_empty_video_has_no_result() -> None:
     tracked, stats = asyncio.run(collect(video(0), configure()))
     assert tracked == []
     assert stats == PipelineStats()
 
 
 @pytest.mark.parametrize(("chunk_size", "window"), [(1, 1), (1, 4), (7, 2), (25, 1), (50, 3), (64, 16)])
-def test_the_answer_does_not_depend_on_chunks_and_window(chunk_size: int, window: int) -> None:
+def test_the_result_does_not_depend_on_chunks_and_window(chunk_size: int, window: int) -> None:
     reference, expected = asyncio.run(collect(video(50), configure(8, 2)))
     tracked, stats = asyncio.run(collect(video(50), configure(chunk_size, window)))
     assert rows(tracked) == rows(reference)
@@ -117,7 +117,7 @@ def test_chunks_have_the_size_configured() -> None:
 
 
 class WaitingDetector:
-    """Answers a chunk only when as many as the window allows have been asked for, so that it must be filled."""
+    """Answers a chunk only when the window is full of requests."""
 
     def __init__(self, window: int, chunks: int) -> None:
         self.window = window
@@ -170,22 +170,22 @@ def test_decoding_waits_for_a_slow_consumer() -> None:
 @pytest.mark.parametrize("good", [0, 3, 4, 9, 16])
 def test_a_decoding_error_comes_after_the_frames_before_it(good: int) -> None:
     async def run() -> list[int]:
-        seen = []
+        indices = []
         broken = video(good, InvalidVideo("cut off"))
 
         async def consume() -> None:
             async for chunk in track_frames(broken, detect, Embedder(), configure(4, 2), PipelineStats()):
-                seen.extend(frame.index for frame in chunk)
+                indices.extend(frame.index for frame in chunk)
 
         with pytest.raises(InvalidVideo, match="cut off"):
             await consume()
-        return seen
+        return indices
 
     assert asyncio.run(run()) == list(range(good))
 
 
 class HangingDetector:
-    """Answers so many chunks, then hangs, and notes who was let go."""
+    """Answers some chunks, then hangs, and counts cancelled requests."""
 
     def __init__(self, answered: int) -> None:
         self.answered = answered
@@ -202,10 +202,10 @@ class HangingDetector:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        raise AssertionError("nobody wakes this")
+        raise AssertionError("the event is never set")
 
 
-def test_a_cancelled_consumer_takes_its_requests_back() -> None:
+def test_a_cancelled_consumer_cancels_its_requests() -> None:
     async def run() -> HangingDetector:
         detector = HangingDetector(answered=1)
         consumer = asyncio.create_task(collect(video(100), configure(4, 3), detect=detector))
@@ -220,7 +220,7 @@ def test_a_cancelled_consumer_takes_its_requests_back() -> None:
     assert (detector.started, detector.cancelled) == (4, 3)
 
 
-def test_a_consumer_that_stops_listening_takes_its_requests_back() -> None:
+def test_a_consumer_that_closes_the_stream_cancels_its_requests() -> None:
     async def run() -> HangingDetector:
         detector = HangingDetector(answered=1)
         chunks = track_frames(video(100), detector, Embedder(), configure(4, 2), PipelineStats())
@@ -251,7 +251,7 @@ def test_a_detector_that_fails_ends_the_video_and_the_other_requests() -> None:
     assert cancelled in ([4], [4, 8])
 
 
-def test_a_detector_that_forgets_a_frame_is_found_out() -> None:
+def test_a_detector_that_omits_a_frame_is_an_error() -> None:
     async def forgetful(images: list[Image]) -> list[Detections]:
         return (await detect(images))[:-1]
 
@@ -259,9 +259,9 @@ def test_a_detector_that_forgets_a_frame_is_found_out() -> None:
         asyncio.run(collect(video(8), configure(), detect=forgetful))
 
 
-def test_people_are_embedded_only_when_it_is_planned() -> None:
+def test_people_are_embedded_only_where_planned() -> None:
     async def unwanted(crops: np.ndarray) -> np.ndarray:
-        raise AssertionError("nobody asked for this")
+        raise AssertionError("no embedding was requested")
 
     _, stats = asyncio.run(collect(video(50), configure(policy="off"), embed=unwanted))
     assert stats.embeddings == 0
@@ -274,35 +274,35 @@ def test_people_are_embedded_only_when_it_is_planned() -> None:
     assert stats.embeddings == sum(len(frame.tracks) for frame in tracked)
 
 
-def test_a_witness_is_told_of_everybody_who_was_embedded() -> None:
-    sightings: list[EmbeddedCrops] = []
+def test_the_callback_gets_every_embedded_person() -> None:
+    notified: list[EmbeddedCrops] = []
     embed = Embedder()
-    tracked, stats = asyncio.run(collect(video(50), configure(), embed=embed, on_embedded=sightings.append))
-    assert [sighting.crops.shape for sighting in sightings] == embed.shapes
-    assert sum(len(sighting.identities) for sighting in sightings) == stats.embeddings > 0
-    for sighting in sightings:
-        frame = tracked[round(sighting.timestamp * RATE_HZ)]
-        assert sighting.timestamp == frame.timestamp
-        assert len(sighting.embeddings) == len(sighting.identities) == len(set(sighting.identities.tolist()))
-        for identity, box, score in zip(sighting.identities, sighting.boxes, sighting.scores, strict=True):
+    tracked, stats = asyncio.run(collect(video(50), configure(), embed=embed, on_embedded=notified.append))
+    assert [embedded.crops.shape for embedded in notified] == embed.shapes
+    assert sum(len(embedded.identities) for embedded in notified) == stats.embeddings > 0
+    for embedded in notified:
+        frame = tracked[round(embedded.timestamp * RATE_HZ)]
+        assert embedded.timestamp == frame.timestamp
+        assert len(embedded.embeddings) == len(embedded.identities) == len(set(embedded.identities.tolist()))
+        for identity, box, score in zip(embedded.identities, embedded.boxes, embedded.scores, strict=True):
             (row,) = np.flatnonzero(frame.identities == identity)
             assert box.tolist() == frame.tracks.boxes[row].tolist()
             assert score == frame.tracks.scores[row]
-        assert (sighting.crops == frame.index).all(), "the crops are of another frame"
+        assert (embedded.crops == frame.index).all(), "the crops are of another frame"
     assert rows(tracked) == rows(asyncio.run(collect(video(50), configure()))[0])
 
 
-def test_where_nobody_is_embedded_no_witness_is_told() -> None:
-    sightings: list[EmbeddedCrops] = []
-    asyncio.run(collect(video(20), configure(policy="off"), on_embedded=sightings.append))
-    assert sightings == []
+def test_without_embeddings_the_callback_is_not_called() -> None:
+    notified: list[EmbeddedCrops] = []
+    asyncio.run(collect(video(20), configure(policy="off"), on_embedded=notified.append))
+    assert notified == []
 
 
-def test_a_network_in_this_process_may_cut_people_out_itself() -> None:
-    asked: list[tuple[int, int]] = []
+def test_a_local_network_may_cut_crops_itself() -> None:
+    calls: list[tuple[int, int]] = []
 
     async def embed_boxes(image: Image, boxes: np.ndarray) -> np.ndarray:
-        asked.append((int(image[0, 0, 0]), len(boxes)))
+        calls.append((int(image[0, 0, 0]), len(boxes)))
         return np.tile(np.array([[0.6, 0.8]], np.float32), (len(boxes), 1))
 
     async def run() -> list[TrackedFrame]:
@@ -310,42 +310,42 @@ def test_a_network_in_this_process_may_cut_people_out_itself() -> None:
         return [frame async for chunk in chunks for frame in chunk]
 
     async def refuse(crops: np.ndarray) -> np.ndarray:
-        raise AssertionError("crops were cut all the same")
+        raise AssertionError("crops were cut although embed_boxes is given")
 
     stats = PipelineStats()
     assert rows(asyncio.run(run())) == rows(asyncio.run(collect(video(50), configure()))[0])
-    assert sum(count for _, count in asked) == stats.embeddings > 0
+    assert sum(count for _, count in calls) == stats.embeddings > 0
 
 
-def test_frames_that_were_held_back_come_before_the_error_of_a_network() -> None:
+def test_held_back_frames_come_before_the_error_of_a_network() -> None:
     calls = 0
 
     async def failing(images: list[Image]) -> list[Detections]:
         nonlocal calls
         calls += 1
-        if calls == 12:  # somebody has just returned and is not decided yet
+        if calls == 12:  # a person has just returned and is undecided
             raise RuntimeError("the detector broke")
         return await detect(images)
 
-    seen: list[int] = []
+    indices: list[int] = []
 
     async def run() -> None:
         config = change_config(configure(), {"reid": {"decision": {"num_embeddings": 9, "wait_s": 5}}})
         async for chunk in track_frames(video(50), failing, Embedder(), config, PipelineStats()):
-            seen.extend(frame.index for frame in chunk)
+            indices.extend(frame.index for frame in chunk)
 
     with pytest.raises(RuntimeError, match="the detector broke"):
         asyncio.run(run())
-    assert seen == list(range(44))
+    assert indices == list(range(44))
 
 
-def test_an_embedding_that_is_not_finite_is_nobody_s() -> None:
+def test_an_embedding_that_is_not_finite_is_ignored() -> None:
     class Overflowing(Embedder):
         async def __call__(self, crops: np.ndarray) -> np.ndarray:
-            found = await super().__call__(crops)
+            embeddings = await super().__call__(crops)
             if len(self.shapes) == 1:
-                found[0] = np.nan
-            return found
+                embeddings[0] = np.nan
+            return embeddings
 
     tracked, stats = asyncio.run(collect(video(50), configure(), embed=Overflowing()))
     assert stats.links == 1

@@ -15,7 +15,7 @@ from motserve.config import LinkingConfig, load_config
 from motserve.errors import InvalidConfig, InvalidData, WeightsUnavailable
 from motserve.postprocessing import PostProcessor, Tracklet, link_identities
 from motserve.postprocessing.aflink import AFLink, AFLinkScorer, Shape, encode
-from motserve.postprocessing.linking import find_joints
+from motserve.postprocessing.linking import find_candidate_links
 from motserve.types import INTERPOLATED, NO_DETECTION
 from training.linker import command as linker
 from training.linker.config import LinkerTraining, load_linker_config
@@ -34,21 +34,21 @@ def walker(start: float, speed: float, times: np.ndarray[tuple[int], np.dtype[np
     return Tracklet(times, np.stack([left, left * 0, left + 40, left * 0 + 100], axis=1).astype(np.float32))
 
 
-# --- which identities are joined --------------------------------------------------------------------------------------
+# --- which identities are linked --------------------------------------------------------------------------------------
 
 
-def test_a_chain_of_three_bears_the_number_of_the_first() -> None:
-    seen = video([[(4, 0, 0.9)], [], [(2, 10, 0.9)], [], [(9, 20, 0.9)]])
-    linked = link_identities(seen, LinkingConfig(), sure)
+def test_a_chain_of_three_gets_the_number_of_the_first() -> None:
+    frames = video([[(4, 0, 0.9)], [], [(2, 10, 0.9)], [], [(9, 20, 0.9)]])
+    linked = link_identities(frames, LinkingConfig(), sure)
     assert [frame.identities.tolist() for frame in linked] == [[4], [], [4], [], [4]]
     assert [frame.tracks.ids.tolist() for frame in linked] == [[104], [], [102], [], [109]]
     assert lefts(linked, 4) == {0: 0, 2: 10, 4: 20}
 
 
-def test_who_is_seen_at_the_same_time_is_somebody_else() -> None:
-    seen = video([[(1, 0, 0.9)], [(1, 5, 0.9), (2, 5, 0.9)], [(2, 10, 0.9)]])
-    assert find_joints(seen, WIDE).before.size == 0
-    assert [frame.identities.tolist() for frame in link_identities(seen, WIDE, sure)] == [[1], [1, 2], [2]]
+def test_identities_present_at_the_same_time_are_not_linked() -> None:
+    frames = video([[(1, 0, 0.9)], [(1, 5, 0.9), (2, 5, 0.9)], [(2, 10, 0.9)]])
+    assert find_candidate_links(frames, WIDE).before.size == 0
+    assert [frame.identities.tolist() for frame in link_identities(frames, WIDE, sure)] == [[1], [1, 2], [2]]
 
 
 @pytest.mark.parametrize(
@@ -60,56 +60,56 @@ def test_who_is_seen_at_the_same_time_is_somebody_else() -> None:
         (LinkingConfig(max_gap_s=1, max_distance=0.51), True),
     ],
 )
-def test_gates_of_time_and_space(config: LinkingConfig, joined: bool) -> None:
-    seen = video([[(1, 0, 0.9)], [], [], [(2, 50, 0.9)]])  # 0.3 s and half a height apart
-    assert link_identities(seen, config, sure)[3].identities.tolist() == [1 if joined else 2]
+def test_the_limits_in_time_and_space(config: LinkingConfig, joined: bool) -> None:
+    frames = video([[(1, 0, 0.9)], [], [], [(2, 50, 0.9)]])  # 0.3 s and half a height apart
+    assert link_identities(frames, config, sure)[3].identities.tolist() == [1 if joined else 2]
 
 
-def test_one_follows_one_and_the_likelier_wins() -> None:
-    seen = video([[(1, 0, 0.9), (2, 60, 0.9)], [(3, 10, 0.9), (4, 70, 0.9)]])
+def test_each_identity_is_linked_once_at_the_best_score() -> None:
+    frames = video([[(1, 0, 0.9), (2, 60, 0.9)], [(3, 10, 0.9), (4, 70, 0.9)]])
 
     def near(pairs: Sequence[tuple[Tracklet, Tracklet]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         return np.array([1 - abs(a.boxes[0, 0] - b.boxes[-1, 0]) / 100 for b, a in pairs])
 
-    linked = link_identities(seen, LinkingConfig(max_distance=5), near)
+    linked = link_identities(frames, LinkingConfig(max_distance=5), near)
     assert linked[1].identities.tolist() == [1, 2]
-    crossed = link_identities(seen, LinkingConfig(max_distance=5, least_score=0.4), lambda pairs: 1 - near(pairs))
+    crossed = link_identities(frames, LinkingConfig(max_distance=5, least_score=0.4), lambda pairs: 1 - near(pairs))
     assert crossed[1].identities.tolist() == [2, 1]
 
 
-def test_below_the_least_score_nothing_is_joined() -> None:
-    seen = video([[(1, 0, 0.9)], [(2, 5, 0.9)]])
+def test_below_the_least_score_nothing_is_linked() -> None:
+    frames = video([[(1, 0, 0.9)], [(2, 5, 0.9)]])
     config = LinkingConfig(least_score=0.6)
-    assert link_identities(seen, config, lambda pairs: np.full(len(pairs), 0.59))[1].identities.tolist() == [2]
-    assert link_identities(seen, config, lambda pairs: np.full(len(pairs), 0.61))[1].identities.tolist() == [1]
+    assert link_identities(frames, config, lambda pairs: np.full(len(pairs), 0.59))[1].identities.tolist() == [2]
+    assert link_identities(frames, config, lambda pairs: np.full(len(pairs), 0.61))[1].identities.tolist() == [1]
 
 
-def test_predictions_neither_begin_nor_end_anybody_and_yield_to_what_was_seen() -> None:
-    seen = video([[(1, 0, 0.9)], [(1, 5, 0.0), (7, 0, 0.0)], [(1, 10, 0.0), (2, 10, 0.9)]])
-    for frame in seen[1:]:
+def test_predicted_rows_do_not_extend_tracklets_and_give_way_to_detections() -> None:
+    frames = video([[(1, 0, 0.9)], [(1, 5, 0.0), (7, 0, 0.0)], [(1, 10, 0.0), (2, 10, 0.9)]])
+    for frame in frames[1:]:
         frame.tracks.detections[frame.tracks.scores == 0] = NO_DETECTION
-    linked = link_identities(seen, LinkingConfig(), sure)
+    linked = link_identities(frames, LinkingConfig(), sure)
     assert [frame.identities.tolist() for frame in linked] == [[1], [1, 7], [1]]
     assert lefts(linked, 1) == {0: 0, 1: 5, 2: 10}
     assert linked[2].tracks.measured.tolist() == [True]
 
 
-def test_where_both_pieces_are_predicted_one_row_stays() -> None:
-    seen = video([[(1, 0, 0.9)], [(2, 5, 0.9), (1, 2, 0.0)], [(1, 4, 0.0), (2, 10, 0.0)]])
-    for frame in seen[1:]:
+def test_where_both_tracklets_are_predicted_one_row_stays() -> None:
+    frames = video([[(1, 0, 0.9)], [(2, 5, 0.9), (1, 2, 0.0)], [(1, 4, 0.0), (2, 10, 0.0)]])
+    for frame in frames[1:]:
         frame.tracks.detections[frame.tracks.scores == 0] = NO_DETECTION
-    linked = link_identities(seen, LinkingConfig(), sure)
+    linked = link_identities(frames, LinkingConfig(), sure)
     assert [frame.identities.tolist() for frame in linked] == [[1], [1], [1]]
     assert lefts(linked, 1) == {0: 0, 1: 5, 2: 10}
 
 
-def test_another_class_is_somebody_else() -> None:
-    seen = video([[(1, 0, 0.9)], [(2, 5, 0.9)]])
-    seen[1].tracks.classes[:] = 3
-    assert link_identities(seen, WIDE, sure)[1].identities.tolist() == [2]
+def test_identities_of_different_classes_are_not_linked() -> None:
+    frames = video([[(1, 0, 0.9)], [(2, 5, 0.9)]])
+    frames[1].tracks.classes[:] = 3
+    assert link_identities(frames, WIDE, sure)[1].identities.tolist() == [2]
 
 
-def test_nothing_seen_is_nothing_linked() -> None:
+def test_frames_without_tracks_are_unchanged() -> None:
     assert link_identities([], WIDE, sure) == []
     assert [len(frame.tracks) for frame in link_identities(video([[], []]), WIDE, sure)] == [0, 0]
 
@@ -117,13 +117,13 @@ def test_nothing_seen_is_nothing_linked() -> None:
 # --- the network ------------------------------------------------------------------------------------------------------
 
 
-def test_what_the_network_sees_knows_no_pixels_and_no_frames() -> None:
+def test_the_input_of_the_network_is_independent_of_resolution_and_frame_rate() -> None:
     """The same scene at twice the size, shifted, later, at another rate."""
     shape = Shape(span_s=1.0, points=5)
     fast, slow = np.arange(0, 1.01, 0.05), np.arange(0, 1.01, 0.25)
     one = encode(walker(0, 20, fast), walker(30, 20, fast + 2), shape)
     other = [walker(0, 20, slow), walker(30, 20, slow + 2)]
-    larger = [Tracklet(piece.times + 100, piece.boxes * 2 + 300) for piece in other]
+    larger = [Tracklet(item.times + 100, item.boxes * 2 + 300) for item in other]
     np.testing.assert_allclose(encode(larger[0], larger[1], shape), one, atol=1e-5)
     assert one.shape == (2, 5, 4)
     np.testing.assert_allclose(one[0, -1], 0)  # the end of the first is the origin
@@ -131,13 +131,13 @@ def test_what_the_network_sees_knows_no_pixels_and_no_frames() -> None:
     np.testing.assert_allclose(one[1, 0, :2], [1, (30 + 40 - 20) / 100], atol=1e-6)
 
 
-def test_a_piece_of_one_sighting_can_be_seen() -> None:
+def test_a_tracklet_of_one_box_can_be_encoded() -> None:
     shape = Shape(points=4)
     pair = encode(walker(0, 0, np.zeros(1)), walker(10, 0, np.ones(1)), shape)
     assert np.isfinite(pair).all()
 
 
-def test_the_bundled_weights_tell_who_walks_on_from_who_comes_from_elsewhere() -> None:
+def test_the_bundled_weights_score_a_continued_walk_highest() -> None:
     scorer = bundled()
     before, times = walker(0, 60, np.arange(0, 2, 1 / 30)), np.arange(2.4, 4, 1 / 30)
     goes_on, turns_back, stranger = walker(0, 60, times), walker(288, -60, times), walker(350, -200, times)
@@ -154,7 +154,7 @@ def bundled() -> AFLinkScorer:
     return AFLinkScorer.load(Path(str(resources.files("motserve.models.bundled") / "aflink.safetensors")))
 
 
-def test_a_configuration_links_and_then_fills() -> None:
+def test_the_post_processor_links_and_then_fills() -> None:
     frames = (
         [[(1, 2.0 * k, 0.9)] for k in range(15)] + [[] for _ in range(3)] + [[(2, 2.0 * k, 0.9)] for k in range(18, 30)]
     )
@@ -165,7 +165,7 @@ def test_a_configuration_links_and_then_fills() -> None:
     assert [frame.identities.tolist() for frame in PostProcessor(load_config())(video(frames))][-1] == [2]
 
 
-def test_nothing_configured_is_nothing_done() -> None:
+def test_without_configuration_nothing_is_done() -> None:
     assert not PostProcessor(load_config())
     assert PostProcessor(load_config([{"linking": {}}]))
     assert PostProcessor(load_config([{"interpolation": {}}])).weights == {}
@@ -181,7 +181,7 @@ def test_nothing_configured_is_nothing_done() -> None:
         (None, "no `shape` in its metadata"),
     ],
 )
-def test_a_shape_that_is_none_is_refused(tmp_path: Path, changes: dict[str, object] | None, said: str) -> None:
+def test_an_invalid_shape_is_refused(tmp_path: Path, changes: dict[str, object] | None, said: str) -> None:
     shape = {"span_s": 2.0, "points": 16, "channels": [4]}
     file = tmp_path / "weights.safetensors"
     metadata = {} if changes is None else {"shape": json.dumps({**shape, **changes})}
@@ -199,7 +199,7 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not weights", "other"])
-def test_weights_that_are_none_are_refused_by_name(tmp_path: Path, content: bytes | str | None) -> None:
+def test_invalid_weights_are_refused_with_their_file_name(tmp_path: Path, content: bytes | str | None) -> None:
     file = tmp_path / "weights.safetensors"
     if content == "other":
         save_file({"a": torch.zeros(1)}, file, {"shape": '{"span_s": 1, "points": 4, "channels": [4]}'})
@@ -214,7 +214,7 @@ def test_weights_that_are_none_are_refused_by_name(tmp_path: Path, content: byte
 
 
 def write_truth(folder: Path, name: str, columns: int = 9) -> None:
-    """Three people who walk through each other's way and are hidden for a while."""
+    """Three people whose paths cross and who are occluded for a while."""
     lines = []
     for frame in range(1, 241):
         for person, (start, speed) in enumerate(((0, 4), (900, -4), (300, 1)), 1):
@@ -229,7 +229,7 @@ def write_truth(folder: Path, name: str, columns: int = 9) -> None:
 TINY = LinkerTraining(runs=3, validation_runs=3, epochs=2, channels=(4, 4), points=8)
 
 
-def test_training_writes_weights_that_load_and_say_what_they_are(tmp_path: Path) -> None:
+def test_training_writes_weights_with_metadata_that_can_be_loaded(tmp_path: Path) -> None:
     write_truth(tmp_path / "gt", "one")
     write_truth(tmp_path / "gt", "two")
     target = tmp_path / "aflink.safetensors"
@@ -244,7 +244,7 @@ def test_training_writes_weights_that_load_and_say_what_they_are(tmp_path: Path)
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_network_learns_from_what_trackers_leave(tmp_path: Path) -> None:
+def test_a_network_learns_from_the_pairs_that_trackers_leave(tmp_path: Path) -> None:
     write_truth(tmp_path / "gt", "one")
     write_truth(tmp_path / "gt", "two")
     more = {"runs": 12, "epochs": 20, "channels": (8, 16), "batch_size": 16, "learning_rate": 0.01}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracked_frames import lefts, video
-from tracker_streams import HARD, PUBLISHED, RATE, follow
+from tracker_streams import HARD, PUBLISHED, RATE, track_stream
 
 from motserve.config import InterpolationConfig
 from motserve.lab.benchmark.streams import crowd_stream
@@ -30,20 +30,20 @@ def test_gaps_are_filled_on_a_straight_line_in_time() -> None:
 
 
 @pytest.mark.parametrize(("longest", "filled"), [(0.0, 0), (0.29, 0), (0.31, 2), (10.0, 2)])
-def test_longer_gaps_stay(longest: float, filled: int) -> None:
+def test_longer_gaps_are_not_filled(longest: float, filled: int) -> None:
     seen = video([[(1, 0, 0.9)], [], [], [(1, 30, 0.9)]])
     found = fill_gaps(seen, InterpolationConfig(max_gap_s=longest))
     assert sum(len(frame.tracks) for frame in found) == 2 + filled
 
 
-def test_nobody_at_all_and_no_frame_at_all() -> None:
+def test_no_people_and_no_frames() -> None:
     assert fill_gaps([], InterpolationConfig(smoothing_s=0.1)) == []
     assert [len(frame.tracks) for frame in fill_gaps(video([[], []]), InterpolationConfig(smoothing_s=0.1))] == [0, 0]
     alone = fill_gaps(video([[(1, 5, 0.9)]]), InterpolationConfig(smoothing_s=0.1))
     assert lefts(alone, 1) == {0: 5}
 
 
-def test_smoothing_takes_noise_away_and_holds_nobody_back() -> None:
+def test_smoothing_reduces_noise_without_lag() -> None:
     random = np.random.default_rng(0)
     straight = 8.0 * np.arange(60)
     noisy = straight + random.normal(0, 3, 60)
@@ -56,14 +56,14 @@ def test_smoothing_takes_noise_away_and_holds_nobody_back() -> None:
 
 
 @pytest.mark.parametrize("deviation", [0.05, 0.5, 5.0])
-def test_a_constant_speed_stays_as_it_is_however_long_and_at_any_rate(deviation: float) -> None:
+def test_smoothing_does_not_change_a_constant_speed(deviation: float) -> None:
     times = np.cumsum([1 / 30] * 20 + [0.2] * 10 + [1 / 30] * 5).tolist()
     seen = video([[(1, 100 * now, 0.9)] for now in times], times)
     found = fill_gaps(seen, InterpolationConfig(smoothing_s=deviation))
     np.testing.assert_allclose(list(lefts(found, 1).values()), 100 * np.array(times), atol=1e-2)
 
 
-def test_boxes_stay_boxes() -> None:
+def test_smoothed_boxes_are_valid() -> None:
     seen = video([[(1, 100, 0.9)]] * 10)
     for index in (0, 9):
         seen[index].tracks.boxes[0, 2] = 101
@@ -72,7 +72,7 @@ def test_boxes_stay_boxes() -> None:
             assert (frame.tracks.boxes[:, 2:] > frame.tracks.boxes[:, :2]).all()
 
 
-def test_predicted_boxes_are_no_sightings_and_give_way_to_what_is_filled() -> None:
+def test_predicted_boxes_do_not_end_gaps_and_give_way_to_interpolated_ones() -> None:
     seen = video([[(1, 0, 0.9)], [(1, 500, 0)], [], [(1, 30, 0.9)], [(1, 700, 0)]])
     for index in (1, 4):
         seen[index].tracks.detections[0] = NO_DETECTION
@@ -83,7 +83,7 @@ def test_predicted_boxes_are_no_sightings_and_give_way_to_what_is_filled() -> No
     ]  # fmt: skip
 
 
-def test_stretches_are_smoothed_each_by_itself() -> None:
+def test_segments_are_smoothed_independently() -> None:
     """Two people, and one who comes back elsewhere after a gap too long to fill."""
     seen = video([[(1, 0, 0.9), (2, 500, 0.9)]] * 5 + [[]] * 20 + [[(1, 300, 0.9)]] * 5)
     found = fill_gaps(seen, InterpolationConfig(smoothing_s=1.0))
@@ -93,8 +93,8 @@ def test_stretches_are_smoothed_each_by_itself() -> None:
 
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), people=st.integers(0, 12), smooth=st.sampled_from([0, 0.1]))
-def test_what_was_seen_stays_and_no_identity_is_twice_in_a_frame(seed: int, people: int, smooth: float) -> None:
-    answers = follow(ByteTrack(PUBLISHED, RATE), crowd_stream(people, 60, seed, HARD))
+def test_detected_rows_stay_and_identities_are_unique_in_a_frame(seed: int, people: int, smooth: float) -> None:
+    answers = track_stream(ByteTrack(PUBLISHED, RATE), crowd_stream(people, 60, seed, HARD))
     frames = [TrackedFrame(index, index / RATE, tracks, tracks.ids) for index, tracks in enumerate(answers)]
     filled = fill_gaps(frames, InterpolationConfig(smoothing_s=smooth))
     for before, after in zip(frames, filled, strict=True):

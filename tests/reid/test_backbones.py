@@ -14,7 +14,7 @@ from motserve.errors import InvalidConfig, WeightsUnavailable
 from motserve.models.downloads import IMAGENET
 from motserve.models.weights import Weights
 from motserve.reid import build_embedder, striped
-from motserve.reid.backbones import BACKBONES, tell_backbone
+from motserve.reid.backbones import BACKBONES, identify_backbone
 from motserve.reid.network import EmbedderNetwork
 from motserve.reid.osnet import WIDTHS, OSNet
 from motserve.reid.torch_embedder import TorchEmbedder
@@ -84,7 +84,7 @@ def test_positions_are_resampled_for_crops_of_another_shape(transformer: nn.Modu
         assert tall(torch.randn(1, 3, 256, 128)).isfinite().all()
 
 
-def test_a_transformer_of_its_own_is_loaded_for_crops_of_another_shape() -> None:
+def test_a_saved_transformer_is_loaded_for_crops_of_another_shape() -> None:
     made, used = (EmbedderNetwork("vit_b_16", 8, size) for size in ((64, 32), (96, 32)))
     with torch.no_grad():  # what is learned rises with the row alone
         made.trunk.positions.copy_(torch.arange(4.0)[:, None].expand(1, 768, 4, 2))
@@ -104,21 +104,21 @@ def test_crops_that_patches_do_not_divide_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", OF_TORCHVISION)
-def test_published_weights_tell_their_backbone(name: str) -> None:
+def test_the_backbone_of_published_weights_is_identified(name: str) -> None:
     with torch.device("meta"):
         state = torchvision.models.get_model(name, weights=None).state_dict()
-    assert tell_backbone(state) == name
+    assert identify_backbone(state) == name
 
 
 @pytest.mark.parametrize("name", WIDTHS)
-def test_weights_of_torchreid_tell_their_backbone(name: str) -> None:
+def test_the_backbone_of_torchreid_weights_is_identified(name: str) -> None:
     with torch.device("meta"):
-        assert tell_backbone(OSNet(name).state_dict()) == name
+        assert identify_backbone(OSNet(name).state_dict()) == name
 
 
-def test_other_weights_tell_none() -> None:
-    assert tell_backbone({}) is None
-    assert tell_backbone({"encoder.ln.weight": torch.zeros(1024), "layer4.2.conv3.weight": "text"}) is None
+def test_the_backbone_of_other_weights_is_not_identified() -> None:
+    assert identify_backbone({}) is None
+    assert identify_backbone({"encoder.ln.weight": torch.zeros(1024), "layer4.2.conv3.weight": "text"}) is None
 
 
 def test_every_backbone_of_torchvision_has_a_name_for_its_imagenet_weights() -> None:
@@ -138,7 +138,7 @@ def test_an_osnet_is_trained_from_its_published_weights() -> None:
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b4", "mobilenet_v3_large", "osnet_x1_0", "striped_resnet10_x0_25"])
-def test_a_file_of_motserve_tells_its_backbone(tmp_path: Path, name: str) -> None:
+def test_a_file_of_motserve_names_its_backbone(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
     network = EmbedderNetwork(name, 16).eval()
     path = tmp_path / "mine.safetensors"
@@ -169,13 +169,13 @@ def test_imagenet_weights_of_every_kind_are_embedders(tmp_path: Path, name: str)
 def test_imagenet_weights_of_another_depth_are_refused_by_name(tmp_path: Path) -> None:
     state = torchvision.models.mobilenet_v3_small(weights=None).state_dict()
     torch.save({**state, "features.13.0.weight": torch.zeros(1)}, tmp_path / "deeper.pth")
-    with pytest.raises(WeightsUnavailable, match=r"deeper\.pth .*no mobilenet_v3_small: .*13\.0\.weight"):
+    with pytest.raises(WeightsUnavailable, match=r"deeper\.pth .*not a mobilenet_v3_small: .*13\.0\.weight"):
         build_embedder(config(), weights(tmp_path / "deeper.pth"))
 
 
 @pytest.fixture
 def trained(tmp_path: Path) -> tuple[EmbedderNetwork, Path]:
-    """A network whose batch norm has seen something, and the file of it."""
+    """A network whose batch norm has statistics, and its file."""
     torch.manual_seed(0)
     network = EmbedderNetwork("osnet_x0_25", 16).eval()
     nn.init.uniform_(network.norm.running_mean, -1, 1)
@@ -198,7 +198,7 @@ def test_the_feature_before_the_batch_norm_can_be_compared(trained: tuple[Embedd
     assert np.abs(before - after).max() > 0.1
 
 
-def test_networks_without_such_a_batch_norm_refuse_the_feature_before_it(tmp_path: Path) -> None:
+def test_networks_without_a_final_batch_norm_refuse_before_norm(tmp_path: Path) -> None:
     torch.save(OSNet("osnet_x0_25").state_dict(), tmp_path / "osnet.pth")
     for name in ("osnet.pth", "any.onnx"):
         with pytest.raises(InvalidConfig, match=r"reid\.feature before_norm: .*after_norm"):
@@ -220,7 +220,7 @@ def test_the_last_stage_of_the_resnet_keeps_its_resolution() -> None:
     assert EmbedderNetwork("resnet50").trunk(torch.zeros(1, 3, 64, 32)).shape == (1, 2048, 4, 2)
 
 
-def test_a_striped_network_tells_stripes_apart() -> None:
+def test_a_striped_network_has_features_of_each_stripe() -> None:
     torch.manual_seed(0)
     network = EmbedderNetwork("striped_resnet10_x0_25", 32).eval()
     pictures = torch.randn(1, 3, 64, 32)
@@ -233,7 +233,7 @@ def test_a_striped_network_tells_stripes_apart() -> None:
     assert not changed[0]  # the hair
 
 
-def test_a_striped_network_sees_the_same_however_finely_a_person_was_cut_out() -> None:
+def test_features_of_a_striped_network_do_not_depend_on_the_crop_resolution() -> None:
     torch.manual_seed(0)
     trunk = EmbedderNetwork("striped_resnet10_x0_5").trunk.eval()
     coarse = torch.randn(2, 3, 64, 32)

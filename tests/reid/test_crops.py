@@ -69,7 +69,7 @@ def test_the_share_is_of_the_own_area() -> None:
     np.testing.assert_allclose(share, [1, 0.25, 0.5, 0])
 
 
-def test_nobody_is_covered_alone_or_by_a_neighbour_that_only_touches() -> None:
+def test_a_box_alone_or_with_a_touching_neighbour_is_not_covered() -> None:
     assert overlap_share(boxes()).shape == (0,)
     np.testing.assert_array_equal(overlap_share(boxes((0, 0, 9, 9))), [0])
     np.testing.assert_array_equal(overlap_share(boxes((0, 0, 9, 9), (9, 0, 18, 9))), [0, 0])
@@ -88,16 +88,16 @@ def test_the_border_is_a_share_of_each_side() -> None:
     assert not at_border(rows, None, 0.5).any()
 
 
-def test_what_a_crop_must_be_to_be_trusted() -> None:
+def test_the_conditions_of_a_trusted_crop() -> None:
     config = TrustConfig(min_height=40, min_confidence=0.5, max_overlap=0.25, border=0.01)
-    good, small, unsure, hidden, cut = (
+    good, small, low_confidence, occluded, cut = (
         (50, 50, 70, 95),
         (90, 50, 95, 85),
         (120, 50, 140, 95),
         (67, 50, 75, 95),
         (0, 5, 9, 60),
     )
-    rows = tracks(good, small, unsure, hidden, cut, scores=[1, 1, 0.4, 1, 1])
+    rows = tracks(good, small, low_confidence, occluded, cut, scores=[1, 1, 0.4, 1, 1])
     assert trusted(rows, config, (200, 100)).tolist() == [True, False, False, False, False]
     assert trusted(rows, config, None).tolist() == [True, False, False, False, True]
     assert trusted(tracks(), config, (200, 100)).shape == (0,)
@@ -135,7 +135,7 @@ def test_crops_cut_on_the_device_are_those_of_opencv(shape: tuple[int, int], siz
     assert not found[8:].any()
 
 
-def test_nothing_beside_a_box_flows_into_its_crop() -> None:
+def test_pixels_outside_a_box_do_not_affect_its_crop() -> None:
     image = np.full((60, 80, 3), 255, np.uint8)
     image[20:30, 10:15] = 7
     crops = sample_crops(torch.from_numpy(image), boxes((10, 20, 15, 30)), 64, 32)

@@ -72,7 +72,7 @@ def test_an_embedding_does_not_depend_on_its_neighbours(embedder: CropEmbedder) 
     np.testing.assert_allclose(together, backwards, atol=1e-5)
 
 
-def test_crops_from_shared_memory_are_read_and_left_alone(embedder: CropEmbedder) -> None:
+def test_crops_from_shared_memory_are_not_modified(embedder: CropEmbedder) -> None:
     crops = crops_of(3)
     expected = embedder.embed(crops.copy())
     before = crops.copy()
@@ -86,7 +86,7 @@ def test_different_crops_have_different_embeddings(embedder: CropEmbedder) -> No
     assert not np.allclose(embeddings[0], embeddings[1], atol=1e-3)
 
 
-def test_parameters_are_counted_where_the_format_tells(untrained_embedder: Path, tmp_path: Path) -> None:
+def test_parameters_are_counted_where_the_format_has_them(untrained_embedder: Path, tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 
     running = ("running_mean", "running_var", "num_batches_tracked")
@@ -151,7 +151,7 @@ def test_boxes_are_cut_at_the_size_that_the_graph_takes(tmp_path: Path) -> None:
         ("resnet50_imagenet.pth", b""),
     ],
 )
-def test_broken_files_are_weights_that_cannot_be_had(tmp_path: Path, name: str, content: bytes) -> None:
+def test_broken_files_raise_weights_unavailable(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(WeightsUnavailable, match=name):
@@ -190,7 +190,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "mps"])
-def test_a_device_that_is_not_there_is_an_error(device: str, untrained_embedder: Path, tmp_path: Path) -> None:
+def test_a_missing_device_is_an_error(device: str, untrained_embedder: Path, tmp_path: Path) -> None:
     import torch
 
     if device == "mps" and torch.backends.mps.is_available():
@@ -219,7 +219,7 @@ def test_imagenet_weights_get_a_head_that_is_the_same_everywhere(
     path = tmp_path / "resnet50_imagenet.pth"
     torch.save(resnet50(weights=None).state_dict(), path)
     first, second = build(path), build(path)
-    assert "never trained to tell people apart" in caplog.text
+    assert "never trained for re-identification" in caplog.text
     embeddings = first.embed(crops_of(2))
     assert embeddings.shape == (2, first.dimension) == (2, 512)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)

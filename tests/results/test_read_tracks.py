@@ -101,7 +101,7 @@ def assert_same_rows(a: MotTable, b: MotTable) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_same_tracks_are_the_same_table_in_every_format_and_in_memory(tmp_path: Path, seed: int) -> None:
+def test_every_format_gives_the_same_table_as_the_tracks_in_memory(tmp_path: Path, seed: int) -> None:
     frames = made_up([4, 0, 7, 1, 30, 0, 2], seed)
     in_memory = to_table(frames, "tracks", NAMES)
     for format_ in FORMATS:
@@ -110,12 +110,12 @@ def test_the_same_tracks_are_the_same_table_in_every_format_and_in_memory(tmp_pa
     assert in_memory.frame_count == 7
 
 
-def test_only_formats_that_name_every_frame_know_how_many_there_are(tmp_path: Path) -> None:
+def test_only_formats_with_every_frame_have_a_frame_count(tmp_path: Path) -> None:
     counts = {format_: read_tracks(file_of(tmp_path, FRAMES, format_)).frame_count for format_ in FORMATS}
     assert counts == {"json": 5, "ndjson": 5, "mot": None, "csv": None}
 
 
-def test_a_table_knows_where_in_the_file_its_rows_stand(tmp_path: Path) -> None:
+def test_a_table_has_the_line_of_each_row(tmp_path: Path) -> None:
     lines = {format_: read_tracks(file_of(tmp_path, FRAMES, format_)).lines.tolist() for format_ in FORMATS}
     assert lines["ndjson"] == [1] * 3 + [3] * 5 + [4]
     assert lines["json"] == [2] * 3 + [4] * 5 + [5]
@@ -124,7 +124,7 @@ def test_a_table_knows_where_in_the_file_its_rows_stand(tmp_path: Path) -> None:
     assert to_table(FRAMES, "in memory", NAMES).lines.tolist() == lines["ndjson"]
 
 
-def test_a_table_knows_how_its_file_counts_frames_and_where_it_ends(tmp_path: Path) -> None:
+def test_a_table_has_the_first_frame_number_and_the_last_line(tmp_path: Path) -> None:
     tables = {format_: read_tracks(file_of(tmp_path, FRAMES, format_)) for format_ in FORMATS}
     assert {name: table.first_frame for name, table in tables.items()} == {"json": 0, "ndjson": 0, "csv": 0, "mot": 1}
     assert {name: table.last_line for name, table in tables.items()} == {"json": 6, "ndjson": 5, "csv": 0, "mot": 0}
@@ -136,7 +136,7 @@ def test_rows_of_a_text_keep_their_lines_when_they_are_sorted_by_frame(tmp_path:
     assert (table.frames.tolist(), table.lines.tolist(), table.columns) == ([0, 2], [4, 2], 7)
 
 
-def test_no_tracks_at_all(tmp_path: Path) -> None:
+def test_files_without_tracks_give_an_empty_table(tmp_path: Path) -> None:
     for format_ in FORMATS:
         table = read_tracks(file_of(tmp_path, [], format_))
         assert len(table) == 0
@@ -191,7 +191,7 @@ LAYOUTS: dict[str, Callable[[Any], str]] = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_document_laid_out_by_another_tool_is_read_and_its_lines_are_found(tmp_path: Path, layout: str) -> None:
+def test_a_reformatted_document_is_read_with_the_right_lines(tmp_path: Path, layout: str) -> None:
     frames = records(6)
     head = {"name": "a\nb", "list": [1, [2], {}], "nothing": None}
     good = LAYOUTS[layout]({"video": head, "frames": frames})
@@ -213,7 +213,7 @@ def without(frames: list[Record], *gone: int) -> list[Record]:
 
 @pytest.mark.parametrize("suffix", NAMING_FRAMES)
 @pytest.mark.parametrize(
-    ("frames", "place", "said"),
+    ("frames", "place", "message"),
     [
         ([*records(3), *records(3)[2:]], 4, "frame 2 comes after frame 2"),
         ([records(3)[i] for i in (0, 2, 1)], 3, "frame 1 comes after frame 2"),
@@ -222,16 +222,16 @@ def without(frames: list[Record], *gone: int) -> list[Record]:
     ids=["twice", "out of order", "backwards"],
 )
 def test_frames_that_do_not_increase_are_refused(
-    tmp_path: Path, suffix: str, frames: list[Record], place: int, said: str
+    tmp_path: Path, suffix: str, frames: list[Record], place: int, message: str
 ) -> None:
     path = write(tmp_path, suffix, NAMING_FRAMES[suffix](frames))
     line = place + (suffix == ".json")
-    assert refusal(path).startswith(f"{path}, line {line}: {said}")
+    assert refusal(path).startswith(f"{path}, line {line}: {message}")
 
 
 @pytest.mark.parametrize("suffix", NAMING_FRAMES)
 @pytest.mark.parametrize("gone", [(5,), (0, 1), (2, 3, 6)])
-def test_frames_without_a_picture_leave_a_gap_and_the_others_keep_their_numbers(
+def test_frames_without_an_image_leave_a_gap_and_others_keep_their_numbers(
     tmp_path: Path, suffix: str, gone: tuple[int, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     table = read_tracks(write(tmp_path, suffix, NAMING_FRAMES[suffix](without(records(8), *gone))))
@@ -240,14 +240,14 @@ def test_frames_without_a_picture_leave_a_gap_and_the_others_keep_their_numbers(
     assert f"tracks{suffix} leaves out {len(gone)} frames before its last, 7" in caplog.text
 
 
-def test_a_document_that_lost_frames_says_so_itself(tmp_path: Path) -> None:
+def test_a_document_with_fewer_frames_than_its_summary_is_refused(tmp_path: Path) -> None:
     def document(frames: list[Record], status: str) -> str:
         head = {"status": status, "frames": 8}
         return b"".join(export((json.dumps(frame).encode() for frame in frames), "json", summary=head)).decode()
 
     assert read_tracks(write(tmp_path, ".json", document(records(8), "done"))).frame_count == 8
     path = write(tmp_path, ".json", document(without(records(8), 5), "done"))
-    assert refusal(path) == f"{path} has 7 frames where its summary says 8; it is not complete"
+    assert refusal(path) == f"{path} has 7 frames where its summary says 8; it is incomplete"
     assert read_tracks(write(tmp_path, ".json", document(records(4), "running"))).frame_count == 4
 
 
@@ -272,11 +272,11 @@ def changed(path: list[str | int], value: object) -> list[Record]:
 
 @pytest.mark.parametrize("suffix", NAMING_FRAMES)
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
-        (["tracks", 0, "class"], "dog", "class 'dog' is unknown"),
-        (["tracks", 0, "class"], None, "class None is unknown"),
-        (["tracks", 0, "class"], ["person"], "class ['person'] is unknown"),
+        (["tracks", 0, "class"], "dog", "class 'dog' is not a person"),
+        (["tracks", 0, "class"], None, "class None is not a person"),
+        (["tracks", 0, "class"], ["person"], "class ['person'] is not a person"),
         (["tracks", 0, "class"], ..., "'class' is missing"),
         (["tracks", 0, "id"], ..., "'id' is missing"),
         (["tracks", 0, "id"], 1.5, "id must be a whole number"),
@@ -314,16 +314,16 @@ def changed(path: list[str | int], value: object) -> list[Record]:
     ],
 )
 def test_a_malformed_frame_is_named(
-    tmp_path: Path, suffix: str, key: list[str | int], value: object, said: str
+    tmp_path: Path, suffix: str, key: list[str | int], value: object, message: str
 ) -> None:
     path = write(tmp_path, suffix, NAMING_FRAMES[suffix](changed(key, value)))
-    complaint = refusal(path)
-    assert complaint.startswith(f"{path}, line {2 + (suffix == '.json')}: ")
-    assert said in complaint
+    error = refusal(path)
+    assert error.startswith(f"{path}, line {2 + (suffix == '.json')}: ")
+    assert message in error
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400"])
-def test_numbers_that_are_none_are_no_json(tmp_path: Path, value: str) -> None:
+def test_nan_and_infinity_are_not_json(tmp_path: Path, value: str) -> None:
     for suffix, line in ((".json", 3), (".ndjson", 2)):
         frames = NAMING_FRAMES[suffix](changed(["tracks", 0, "confidence"], 0.25)).replace("0.25", value)
         path = write(tmp_path, suffix, frames)
@@ -333,12 +333,12 @@ def test_numbers_that_are_none_are_no_json(tmp_path: Path, value: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", " \n", "[1, 2]", "null", '"x"', "{}", '{"frames": {}}', '{"frames": null}', "[" * 9999, "1,1,1,1,1,1"]
 )
-def test_a_json_that_is_no_result_is_named(tmp_path: Path, text: str) -> None:
+def test_a_json_without_results_is_named(tmp_path: Path, text: str) -> None:
     path = write(tmp_path, ".json", text)
     assert refusal(path).startswith(f"{path}, line 1: ")
 
 
-def test_frames_that_are_no_frames_are_named(tmp_path: Path) -> None:
+def test_invalid_frames_are_named(tmp_path: Path) -> None:
     for value in (1, None, "x", [1]):
         path = write(tmp_path, ".json", json.dumps({"frames": [value]}))
         assert refusal(path).startswith(f"{path}, line 1: not the tracks of a frame")
@@ -353,7 +353,7 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, suffix: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ("1,0.1,1,1,dog,0.5,1,1,2,2", "class 'dog'"),
         ("1,0.1,1,1,person", "9 fields where the header has 14"),
@@ -375,11 +375,11 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, suffix: str) -> None
         (f"1,0.1,1,1,{'p' * 200_000},0.5,1,1,2,2", "malformed row"),
     ],
 )
-def test_a_malformed_csv_row_is_named(tmp_path: Path, row: str, said: str) -> None:
+def test_a_malformed_csv_row_is_named(tmp_path: Path, row: str, message: str) -> None:
     path = write(tmp_path, ".csv", f"{HEADER}0,0.0,1,1,person,0.5,1,1,2,2,measured,,,\n\n{row},measured,,,\n")
-    complaint = refusal(path)
-    assert complaint.startswith(f"{path}, line 4: ")
-    assert said in complaint
+    error = refusal(path)
+    assert error.startswith(f"{path}, line 4: ")
+    assert message in error
 
 
 @pytest.mark.parametrize("header", ["", "\n", "frame,identity\n", HEADER.replace(",", ";"), HEADER.upper()])
@@ -388,13 +388,13 @@ def test_a_csv_with_other_columns_is_refused(tmp_path: Path, header: str) -> Non
     assert refusal(path).startswith(f"{path}, line 1: the header must be {HEADER.strip()}")
 
 
-def test_a_class_with_a_line_break_in_it_is_no_person(tmp_path: Path) -> None:
+def test_a_class_with_a_line_break_is_not_a_person(tmp_path: Path) -> None:
     path = write(tmp_path, ".csv", f'{HEADER}0,0.0,1,1,"per\nson",0.5,1,1,2,2,measured,,,\n')
-    assert "class 'per\\nson' is unknown" in refusal(path)
+    assert "class 'per\\nson' is not a person" in refusal(path)
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ("1_0,1,1,1,2,2,1", "not a number"),
         ("\u0661,1,1,1,2,2,1", "not a number"),
@@ -422,12 +422,14 @@ def test_a_class_with_a_line_break_in_it_is_no_person(tmp_path: Path) -> None:
         ("-1,1,1,1,2,2,1", "from 1 to 1000000"),
     ],
 )
-def test_a_malformed_row_of_text_is_named_after_blank_lines_and_form_feeds(tmp_path: Path, row: str, said: str) -> None:
+def test_a_malformed_row_of_text_is_named_after_blank_lines_and_form_feeds(
+    tmp_path: Path, row: str, message: str
+) -> None:
     # editors count no line at a form feed, which NumPy takes for a blank
     path = write(tmp_path, ".txt", f"2,1,1,1,2,2,1\x0c\n \n2,2,1,1,2,2,1\n{row}\n1,3,1,1,2,2,1\n")
-    complaint = refusal(path)
-    assert complaint.startswith(f"{path}, line 4: ")
-    assert said in complaint
+    error = refusal(path)
+    assert error.startswith(f"{path}, line 4: ")
+    assert message in error
 
 
 def test_the_largest_number_that_an_id_may_be(tmp_path: Path) -> None:
@@ -438,7 +440,7 @@ def test_the_largest_number_that_an_id_may_be(tmp_path: Path) -> None:
     assert largest in document.ids.tolist()
 
 
-def test_errors_tell_files_of_one_name_apart(tmp_path: Path) -> None:
+def test_errors_contain_the_whole_path(tmp_path: Path) -> None:
     for sequence in ("A", "B"):
         path = tmp_path / sequence / "gt.txt"
         path.parent.mkdir()
@@ -448,7 +450,7 @@ def test_errors_tell_files_of_one_name_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
-def test_files_that_cannot_be_read(tmp_path: Path, suffix: str) -> None:
+def test_unreadable_track_files_are_refused(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(NotFound, match="no file"):
         read_tracks(tmp_path / f"none{suffix}")
     (tmp_path / f"folder{suffix}").mkdir()
@@ -464,6 +466,6 @@ def test_other_suffixes_are_named(tmp_path: Path) -> None:
         assert refusal(tmp_path / name) == f"{tmp_path / name}: tracks are read from .csv, .json, .ndjson, .txt"
 
 
-def test_tracks_of_other_classes_are_no_table() -> None:
-    with pytest.raises(InvalidData, match="my video, frame 0: class 'car' is unknown"):
+def test_tracks_of_other_classes_are_refused() -> None:
+    with pytest.raises(InvalidData, match="my video, frame 0: class 'car' is not a person"):
         to_table(FRAMES, "my video", {0: "car", 2: "pedestrian"})

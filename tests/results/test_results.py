@@ -67,7 +67,7 @@ def test_a_line_is_rounded_json() -> None:
     )
 
 
-def test_lines_that_would_lie_are_refused() -> None:
+def test_invalid_frames_are_not_encoded() -> None:
     good = tracked(0, 1)
     bad = Tracks(good.tracks.ids, good.tracks.boxes * np.nan, good.tracks.scores, good.tracks.classes, np.zeros(1, int))
     with pytest.raises(ValueError, match="frame 0 has a box"):
@@ -100,7 +100,7 @@ def test_round_trip_through_a_file(tmp_path: Path) -> None:
     st.integers(0, 10**6),
     st.floats(0, 1e5),
 )
-def test_writing_what_was_read_gives_the_same_bytes(
+def test_a_result_that_is_read_and_written_again_is_unchanged(
     rows: list[tuple[float, ...]], index: int, timestamp: float
 ) -> None:
     table = np.array(rows, float).reshape(-1, 6)
@@ -113,7 +113,7 @@ def test_writing_what_was_read_gives_the_same_bytes(
     assert encode_frame(again, NAMES) == line
 
 
-def test_every_format_says_the_same() -> None:
+def test_every_format_has_the_same_contents() -> None:
     frames = json.loads(text("json"))["frames"]
     assert frames == [json.loads(line) for line in text("ndjson").splitlines()]
     rows = [(frame, track) for frame in frames for track in frame["tracks"]]
@@ -132,7 +132,7 @@ def test_every_format_says_the_same() -> None:
         assert row["state"] == track["state"] == "measured"
 
 
-def test_a_predicted_box_is_told_from_a_measured_one_in_every_format_that_can() -> None:
+def test_predicted_boxes_are_marked_in_json_and_csv() -> None:
     whole = tracked(0, 2)
     tracks = replace(whole.tracks, detections=np.array([NO_DETECTION, 5]))
     line = encode_frame(replace(whole, tracks=tracks), NAMES)
@@ -148,7 +148,7 @@ def test_a_predicted_box_is_told_from_a_measured_one_in_every_format_that_can() 
         decode_frame(line.replace(b"predicted", b"guessed"), {name: i for i, name in NAMES.items()}, "line")
 
 
-def test_a_link_is_explained_in_every_format_that_can(tmp_path: Path) -> None:
+def test_links_are_exported_to_json_and_csv(tmp_path: Path) -> None:
     link = Link(track=2, identity=102, previous_track=1, distance=0.21, gap_s=4.2, moved=1.5)
     frame = replace(tracked(0, 3), links=(link,))
     line = encode_frame(frame, NAMES)
@@ -273,7 +273,7 @@ def test_a_torn_last_line_is_not_read_yet(tmp_path: Path) -> None:
     assert list(read_lines(path)) == [LINES[0]]
 
 
-def test_append_takes_all_or_nothing_and_only_forward(tmp_path: Path) -> None:
+def test_append_writes_all_frames_or_none_and_only_in_order(tmp_path: Path) -> None:
     path = tmp_path / "tracks.ndjson"
     with ResultWriter(path, NAMES) as writer:
         writer.append([tracked(0, 1)])
@@ -285,7 +285,7 @@ def test_append_takes_all_or_nothing_and_only_forward(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tail", [b"", LINES[2][:20]])
-def test_resuming_cuts_what_came_after_the_checkpoint(tmp_path: Path, tail: bytes) -> None:
+def test_resuming_cuts_off_lines_after_the_checkpoint(tmp_path: Path, tail: bytes) -> None:
     path = tmp_path / "tracks.ndjson"
     lines = [encode_frame(tracked(i, 2), NAMES) for i in range(6)]
     path.write_bytes(b"".join(lines[:5]) + tail)
@@ -295,7 +295,7 @@ def test_resuming_cuts_what_came_after_the_checkpoint(tmp_path: Path, tail: byte
     assert path.read_bytes() == b"".join(lines)
 
 
-def test_resuming_counts_frames_not_their_numbers(tmp_path: Path) -> None:
+def test_resuming_counts_lines_instead_of_frame_numbers(tmp_path: Path) -> None:
     path = tmp_path / "tracks.ndjson"
     lines = [encode_frame(tracked(i, 2), NAMES) for i in (0, 1, 3, 6, 7)]
     path.write_bytes(b"".join(lines))
@@ -310,7 +310,7 @@ def test_resuming_counts_frames_not_their_numbers(tmp_path: Path) -> None:
         ResultWriter(path, NAMES, resume_at=2)
 
 
-def test_resuming_without_the_frames_before_is_refused(tmp_path: Path) -> None:
+def test_resuming_with_missing_frames_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "tracks.ndjson"
     path.write_bytes(LINES[0])
     with pytest.raises(InvalidData, match="holds 1 frames and cannot be continued after 3"):
@@ -355,7 +355,7 @@ def test_a_malformed_mot_row_is_named(tmp_path: Path, row: str, reason: str) -> 
         read_mot(path)
 
 
-def test_mot_files_that_are_none(tmp_path: Path) -> None:
+def test_files_that_are_not_mot_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "det.txt"
     path.write_text("1,2,3\n")
     with pytest.raises(InvalidData, match="3 columns where at least 6"):

@@ -53,7 +53,7 @@ def fail(name: str, output: Path | None = None, overwrite: bool = False) -> None
         ("/", "root"),
     ],
 )
-def test_a_run_is_called_like_its_video(tmp_path: Path, video: str, name: str) -> None:
+def test_a_run_is_named_after_its_video(tmp_path: Path, video: str, name: str) -> None:
     for folder in ("cam.v1", "folder.mp4", "sub"):
         Path(folder).mkdir()
     assert run_name(Path(video)) == (tmp_path.name if name == "TOP" else name)
@@ -75,12 +75,12 @@ def test_each_run_has_a_folder_of_its_own() -> None:
     ]  # fmt: skip
 
 
-def test_two_runs_at_once_do_not_meet() -> None:
+def test_two_runs_at_once_get_two_folders() -> None:
     with open_run_folder(None, RUNS, "clip", False) as first, open_run_folder(None, RUNS, "clip", False) as second:
         assert (first.path, second.path) == (RUNS / "clip", RUNS / "clip-2")
 
 
-def test_a_run_that_fails_leaves_nothing_that_it_made() -> None:
+def test_a_failed_run_leaves_no_files() -> None:
     fail("clip")
     fail("clip", Path("a/b/c"))
     assert there() == []
@@ -90,14 +90,14 @@ def test_a_run_that_fails_leaves_nothing_that_it_made() -> None:
     assert there() == ["a", "a/mine"]
 
 
-def test_files_of_an_earlier_run_are_not_replaced_unasked() -> None:
+def test_files_of_an_earlier_run_are_not_replaced_without_overwrite() -> None:
     out = run("first", "tracks.json", "annotated.mp4", output=Path("out"))
     with pytest.raises(InvalidConfig, match=r"out holds tracks\.json and annotated\.mp4 of an earlier run"):
         run("second", "tracks.txt", output=out)
     assert (out / "tracks.json").read_text() == "first"
 
 
-def test_overwriting_takes_the_place_of_a_whole_run_and_of_nothing_else() -> None:
+def test_overwriting_replaces_a_whole_run_and_no_other_files() -> None:
     out = run("first", *RUN_FILES, output=Path("out"))
     (out / "notes.txt").write_text("mine")
     (out / "tracks.bak").write_text("mine")
@@ -110,7 +110,7 @@ def test_overwriting_takes_the_place_of_a_whole_run_and_of_nothing_else() -> Non
     assert (out / "tracks.txt").read_text() == "third"
 
 
-def test_a_folder_may_hold_other_things() -> None:
+def test_a_folder_may_contain_other_files() -> None:
     Path("out").mkdir()
     Path("out/notes.txt").write_text("mine")
     run("clip", "tracks.json", output=Path("out"))
@@ -125,10 +125,10 @@ def test_one_run_at_a_time_writes_to_a_folder() -> None:
     assert there() == []
 
 
-@pytest.mark.parametrize(("output", "said"), [("file", "cannot be made"), ("file/out", "cannot be made")])
-def test_a_file_in_the_way(output: str, said: str) -> None:
+@pytest.mark.parametrize(("output", "message"), [("file", "cannot be made"), ("file/out", "cannot be made")])
+def test_a_file_in_the_way(output: str, message: str) -> None:
     Path("file").touch()
-    with pytest.raises(InvalidConfig, match=said):
+    with pytest.raises(InvalidConfig, match=message):
         run("clip", "tracks.json", output=Path(output))
     assert there() == ["file"]
 
@@ -139,7 +139,7 @@ def test_a_broken_link_in_the_way() -> None:
         run("clip", "tracks.json", output=Path("out"))
 
 
-def test_what_is_no_file_is_not_removed() -> None:
+def test_non_files_are_not_removed() -> None:
     Path("out/tracks.json").mkdir(parents=True)
     with pytest.raises(InvalidConfig, match=r"out/tracks\.json is in the way"):
         run("clip", "tracks.json", output=Path("out"), overwrite=True)
@@ -149,7 +149,7 @@ def test_what_is_no_file_is_not_removed() -> None:
         run("clip", "tracks.json", output=Path("out"), overwrite=True)
 
 
-def test_a_link_is_replaced_and_what_it_leads_to_is_not() -> None:
+def test_a_link_is_replaced_and_its_target_is_not() -> None:
     Path("out").mkdir()
     Path("real.json").write_text("mine")
     Path("out/tracks.json").symlink_to(Path("real.json").absolute())
@@ -188,7 +188,7 @@ def refusal(*names: str) -> str:
 
 
 @pytest.mark.parametrize("suffix", [".json", ".txt"])
-def test_two_runs_of_a_sequence_are_told_and_none_is_chosen(suffix: str) -> None:
+def test_two_runs_of_a_sequence_are_reported_and_none_is_chosen(suffix: str) -> None:
     tracked("runs/A", "A.mp4", suffix)
     tracked("runs/A-2", "A.mp4", suffix)
     assert f"the file of A is there twice: runs/A/tracks{suffix} and runs/A-2/tracks{suffix}" in refusal("A")
@@ -196,13 +196,13 @@ def test_two_runs_of_a_sequence_are_told_and_none_is_chosen(suffix: str) -> None
     assert "the file of A is there 3 times" in refusal("A")
 
 
-def test_a_sequence_whose_name_ends_with_a_number_is_no_second_run() -> None:
+def test_a_sequence_with_a_number_at_the_end_is_not_a_second_run() -> None:
     files = {name: tracked(f"runs/{name}", f"{name}.mp4") for name in ("A", "A-2", "MOT17-09")}
     assert find_results(RUNS, list(files)) == files
     assert find_results(RUNS, ["A"]) == {"A": files["A"]}
 
 
-def test_a_second_run_is_not_taken_for_a_sequence_of_its_name() -> None:
+def test_a_second_run_is_not_mistaken_for_a_sequence_of_its_name() -> None:
     tracked("runs/A-2", "A.mp4")
     assert "has no file of A-2" in refusal("A-2")
     assert find_results(RUNS, ["A"]) == {"A": Path("runs/A-2/tracks.json")}
@@ -211,3 +211,11 @@ def test_a_second_run_is_not_taken_for_a_sequence_of_its_name() -> None:
 def test_a_folder_that_was_renamed_to_its_sequence_is_taken() -> None:
     path = tracked("runs/MOT17-09", "clip.mp4")
     assert find_results(RUNS, ["MOT17-09"]) == {"MOT17-09": path}
+
+
+def test_what_a_killed_run_has_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    left = tmp_path / "out" / ".run-0123abcd"
+    left.mkdir(parents=True)
+    (left / "lines.ndjson").write_text("work")
+    run("new", "tracks.json", output=Path("out"))
+    assert there() == ["out", "out/tracks.json"]

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from cli_checks import Motserve
 
-from motserve import disk
 from motserve.config import Config
 from motserve.errors import Conflict, DiskFull, IncompatibleStore, NotFound
+from motserve.files import disk
 from motserve.people.database import migrate
 from motserve.people.identity_store import IDENTITIES_FILE, IdentityStore
 from motserve.people.identity_summaries import IdentitySummary
-from motserve.serving.inference.active_models import SERVED_FILE, ActiveModels
+from motserve.serving.inference.active_models import ACTIVE_MODELS_FILE, ActiveModels
 from motserve.serving.stores import JOBS_FILE, JOBS_STEPS, ArtifactStore, Job, JobStore
 from motserve.serving.stores import backup as module
 from motserve.serving.stores.backup import back_up, restore
@@ -51,10 +51,10 @@ def storage(tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_was_backed_up_comes_back_in_another_folder(storage: Path, tmp_path: Path) -> None:
+def test_a_backup_can_be_restored_into_another_folder(storage: Path, tmp_path: Path) -> None:
     made = back_up(storage, tmp_path / "backup", "9.9.9")
     assert (made.videos, made.version, made.stores) == (
-        2, "9.9.9", {JOBS_FILE: len(JOBS_STEPS), IDENTITIES_FILE: 1, SERVED_FILE: 1},
+        2, "9.9.9", {JOBS_FILE: len(JOBS_STEPS), IDENTITIES_FILE: 1, ACTIVE_MODELS_FILE: 1},
     )  # fmt: skip
     shutil.rmtree(storage)
     new = tmp_path / "elsewhere" / "data"
@@ -70,8 +70,8 @@ def test_what_was_backed_up_comes_back_in_another_folder(storage: Path, tmp_path
 
 
 def test_a_backup_can_be_made_while_the_service_writes(storage: Path, tmp_path: Path) -> None:
-    """Of each video that is done in a backup everything is there, whenever it was made."""
-    stop, begun = threading.Event(), threading.Event()
+    """A backup has all files and people of each video that is done in it."""
+    stop, started = threading.Event(), threading.Event()
     failures: list[Exception] = []
 
     def work() -> None:
@@ -81,15 +81,15 @@ def test_a_backup_can_be_made_while_the_service_writes(storage: Path, tmp_path: 
                     return
                 add_video(storage, f"w{number}")
                 if number >= 3:
-                    begun.set()
+                    started.set()
         except Exception as error:
             failures.append(error)
         finally:
-            begun.set()
+            started.set()
 
     writer = threading.Thread(target=work)
     writer.start()
-    assert begun.wait(60)
+    assert started.wait(60)
     try:
         counts = [back_up(storage, tmp_path / f"backup{number}", "1").videos for number in range(5)]
     finally:
@@ -110,7 +110,7 @@ def test_a_backup_can_be_made_while_the_service_writes(storage: Path, tmp_path: 
                 assert len(people.of_video(job.id)) == 2
 
 
-def test_nothing_of_a_video_stays_that_is_deleted_meanwhile(
+def test_a_backup_keeps_nothing_of_a_video_that_is_deleted_meanwhile(
     storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = shutil.copy2
@@ -130,24 +130,24 @@ def test_nothing_of_a_video_stays_that_is_deleted_meanwhile(
     assert IdentityStore(tmp_path / "restored", 1000).videos() == {"b"}
 
 
-def test_files_that_are_being_written_stay_out(storage: Path, tmp_path: Path) -> None:
+def test_partial_files_are_not_backed_up(storage: Path, tmp_path: Path) -> None:
     (storage / "videos" / "a" / ".annotated.mp4.1234.part").write_bytes(b"half")
     back_up(storage, tmp_path / "backup", "1")
     assert sorted(file.name for file in (tmp_path / "backup" / "videos" / "a").iterdir()) == ["source", "tracks.ndjson"]
 
 
-def test_a_folder_that_holds_something_is_left_alone(storage: Path, tmp_path: Path) -> None:
+def test_a_target_that_is_not_empty_is_refused(storage: Path, tmp_path: Path) -> None:
     full = tmp_path / "full"
     full.mkdir()
     (full / "file").write_text("mine")
     back_up(storage, tmp_path / "backup", "1")
     for call in (lambda: back_up(storage, full, "1"), lambda: restore(tmp_path / "backup", full)):
-        with pytest.raises(Conflict, match="full holds something already"):
+        with pytest.raises(Conflict, match="full is not empty"):
             call()
     assert [file.name for file in full.iterdir()] == ["file"]
 
 
-def test_a_folder_without_a_store_of_jobs_is_no_storage(tmp_path: Path) -> None:
+def test_a_folder_without_a_job_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(NotFound, match=r"no jobs.sqlite; is serving.storage_dir right"):
         back_up(tmp_path / "empty", tmp_path / "backup", "1")
@@ -193,23 +193,23 @@ def _with_a_link(backup: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "message"),
+    ("damage", "message"),
     [
         (_unfinished, "is no backup, or was not finished"),
         (_garbled, "backup.json cannot be read"),
         (_without_people, "identities.sqlite is missing"),
-        (_cut_off, "bytes were written|it is not whole"),
+        (_cut_off, "the backup is incomplete"),
         (_damaged, "jobs.sqlite is damaged"),
         (_with_another_store, r"names a store '\.\./evil\.sqlite'"),
         (_with_a_link, "is a link"),
         (_of_a_later_release, "version 99.*restore with motserve 9.9.9 or later"),
     ],
 )
-def test_a_backup_that_is_not_whole_is_refused_before_anything_is_written(
-    storage: Path, tmp_path: Path, harm: Any, message: str
+def test_an_incomplete_backup_is_refused_before_anything_is_written(
+    storage: Path, tmp_path: Path, damage: Any, message: str
 ) -> None:
     back_up(storage, tmp_path / "backup", "9.9.9")
-    harm(tmp_path / "backup")
+    damage(tmp_path / "backup")
     with pytest.raises((NotFound, IncompatibleStore), match=message):
         restore(tmp_path / "backup", tmp_path / "restored")
     assert not (tmp_path / "restored").exists()
@@ -223,7 +223,7 @@ def test_a_store_that_cannot_be_read_is_named(storage: Path, tmp_path: Path) -> 
         restore(tmp_path / "backup", tmp_path / "restored")
 
 
-def test_a_backup_of_an_earlier_release_is_brought_up_to_date(
+def test_a_backup_of_an_earlier_release_is_migrated(
     storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     back_up(storage, tmp_path / "backup", "1")
@@ -232,25 +232,25 @@ def test_a_backup_of_an_earlier_release_is_brought_up_to_date(
     restore(tmp_path / "backup", tmp_path / "restored")
     with closing(sqlite3.connect(tmp_path / "restored" / JOBS_FILE)) as database:
         assert database.execute("SELECT later FROM jobs").fetchall() == [(None,), (None,)]
-    migrate(tmp_path / "restored" / JOBS_FILE, later)  # nothing is left to do
+    migrate(tmp_path / "restored" / JOBS_FILE, later)  # there is nothing left to migrate
 
 
-def test_the_commands(storage: Path, tmp_path: Path, motserve: Motserve) -> None:
+def test_backup_and_restore_on_the_command_line(storage: Path, tmp_path: Path, motserve: Motserve) -> None:
     here = ("--set", f"serving.storage_dir={storage}")
     there = ("--set", f"serving.storage_dir={tmp_path / 'restored'}")
-    done = motserve("store", "backup", tmp_path / "backup", *here)
-    assert done.exit_code == 0, done.output
-    assert "2 videos" in done.output
+    result = motserve("store", "backup", tmp_path / "backup", *here)
+    assert result.exit_code == 0, result.output
+    assert "2 videos" in result.output
     assert json.loads((tmp_path / "backup" / "backup.json").read_text())["storage_dir"] == str(storage)
-    done = motserve("store", "restore", tmp_path / "backup", *there)
-    assert done.exit_code == 0, done.output
+    result = motserve("store", "restore", tmp_path / "backup", *there)
+    assert result.exit_code == 0, result.output
     assert JobStore(tmp_path / "restored").get("a").status == "done"
     refused = motserve("store", "restore", tmp_path / "backup", *there)
     assert refused.exit_code == 3
-    assert "holds something already" in refused.output
+    assert "is not empty" in refused.output
 
 
-def test_a_disk_without_room_for_the_copy_is_told_before_any_is_made(
+def test_too_little_disk_space_is_reported_before_any_copy(
     storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     back_up(storage, tmp_path / "backup", "1")

@@ -1,4 +1,4 @@
-"""A backup of the real service while it tracks a video, served again out of another folder."""
+"""A backup of the real service while it tracks a video, restored and served from another folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE_S = 600.0
 
 
 def command(*arguments: str | Path) -> str:
-    """The command line in a process of its own, which shares nothing with the service."""
+    """Run the command line in a process of its own, which shares nothing with the service."""
     done = subprocess.run(
         [sys.executable, "-c", "from motserve.cli import app; app()", *arguments],
         capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"},
@@ -82,7 +82,9 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
         ray.shutdown()
 
 
-def test_a_backup_of_a_service_at_work_serves_what_was_done(tmp_path: Path, client: httpx.Client) -> None:
+def test_a_restored_backup_serves_finished_videos_and_resumes_the_active_one(
+    tmp_path: Path, client: httpx.Client
+) -> None:
     short, long = tmp_path / "short.mp4", tmp_path / "long.mp4"
     write_clip(short, 2)
     write_clip(long, 40)
@@ -93,12 +95,14 @@ def test_a_backup_of_a_service_at_work_serves_what_was_done(tmp_path: Path, clie
     wait_for(client, done, lambda state: state["status"] == "done")
     tracks = client.get(f"/v1/videos/{done}/tracks?format=mot").raise_for_status().text
     assert tracks
-    working = post(client, long)
-    wait_for(client, working, lambda state: state["frames_done"] > 0)
+    active = post(client, long)
+    wait_for(client, active, lambda state: state["frames_done"] > 0)
     assert "2 videos" in command("store", "backup", backup, "--set", f"serving.storage_dir={live}")
-    assert client.get(f"/v1/videos/{working}").json()["status"] == "running", "the clip is too short for this test"
-    frames = wait_for(client, working, lambda state: state["status"] == "done")["frames_done"]  # not disturbed by it
-    seen = people_in_frames(client, working)
+    assert client.get(f"/v1/videos/{active}").json()["status"] == "running", "the clip is too short for this test"
+    frames = wait_for(client, active, lambda state: state["status"] == "done")[
+        "frames_done"
+    ]  # the backup did not disturb it
+    people = people_in_frames(client, active)
     serve.delete("motserve")
 
     assert "2 videos" in command("store", "restore", backup, "--set", f"serving.storage_dir={restored}")
@@ -106,13 +110,13 @@ def test_a_backup_of_a_service_at_work_serves_what_was_done(tmp_path: Path, clie
     deploy(restored)
     states = {video["id"]: video for video in client.get("/v1/videos").raise_for_status().json()["videos"]}
     assert states[done]["status"] == "done"
-    assert states[working]["status"] in ("queued", "running")
+    assert states[active]["status"] in ("queued", "running")
     assert client.get(f"/v1/videos/{done}/tracks?format=mot").raise_for_status().text == tracks
     assert client.get(f"/v1/videos/{done}/annotated.mp4").raise_for_status().content[4:8] == b"ftyp"
     person = {"video_id": done, "identity": int(tracks.split(",")[1])}
     answer = client.post("/v1/identities/search", json=person)
     assert answer.status_code == 200, answer.text
-    assert post(client, short)  # and it goes on
-    taken_up = wait_for(client, working, lambda state: state["status"] == "done")
-    assert (taken_up["resumed"], taken_up["frames_done"]) == (1, frames)
-    assert people_in_frames(client, working) == seen
+    assert post(client, short)  # it accepts new videos
+    resumed = wait_for(client, active, lambda state: state["status"] == "done")
+    assert (resumed["resumed"], resumed["frames_done"]) == (1, frames)
+    assert people_in_frames(client, active) == people

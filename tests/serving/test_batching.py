@@ -10,7 +10,7 @@ from motserve.serving.inference.batching import GreedyBatcher, Pass
 
 
 class Model:
-    """Doubles numbers; while the gate is closed it stays in its first batch."""
+    """Doubles numbers; blocks in its first batch until the gate is open."""
 
     def __init__(self, gate_open: bool = False) -> None:
         self.batches: list[list[int]] = []
@@ -39,7 +39,7 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
 async def while_busy(
     batcher: GreedyBatcher[int, int], model: Model, requests: Sequence[list[int]]
 ) -> list[asyncio.Task[list[int]]]:
-    """Make requests while the model works on a first one, which is the first task of the answer."""
+    """Submit requests while the model runs a first one; return the tasks, that of the first one first."""
     tasks = [asyncio.create_task(batcher.submit([0]))]
     await asyncio.to_thread(model.busy.wait, 60)
     tasks += [asyncio.create_task(batcher.submit(items)) for items in requests]
@@ -60,7 +60,7 @@ def test_an_idle_model_answers_at_once() -> None:
     run(test)
 
 
-def test_what_waits_is_merged_in_order_up_to_the_maximum() -> None:
+def test_queued_requests_are_merged_in_order_up_to_the_maximum() -> None:
     async def test() -> None:
         model = Model()
         sizes: list[int] = []
@@ -74,7 +74,7 @@ def test_what_waits_is_merged_in_order_up_to_the_maximum() -> None:
     run(test)
 
 
-def test_a_request_larger_than_the_maximum_is_cut() -> None:
+def test_a_request_larger_than_the_maximum_is_split() -> None:
     async def test() -> None:
         model = Model()
         batcher = GreedyBatcher(model, 3, ignore)
@@ -99,7 +99,7 @@ def test_no_batch_is_larger_than_the_maximum() -> None:
     run(test)
 
 
-def test_a_bad_request_fails_alone() -> None:
+def test_an_invalid_request_does_not_fail_the_others_of_its_batch() -> None:
     async def test() -> None:
         model = Model()
         batcher = GreedyBatcher(model, 8, ignore)
@@ -114,7 +114,7 @@ def test_a_bad_request_fails_alone() -> None:
     run(test)
 
 
-def test_a_single_bad_request_is_run_once() -> None:
+def test_an_invalid_request_that_is_a_batch_by_itself_is_run_once() -> None:
     async def test() -> None:
         model = Model(gate_open=True)
         batcher = GreedyBatcher(model, 8, ignore)
@@ -125,7 +125,7 @@ def test_a_single_bad_request_is_run_once() -> None:
     run(test)
 
 
-def test_a_cancelled_caller_is_dropped_while_it_waits() -> None:
+def test_a_cancelled_request_is_dropped_from_the_queue() -> None:
     async def test() -> None:
         model = Model()
         batcher = GreedyBatcher(model, 8, ignore)
@@ -140,7 +140,7 @@ def test_a_cancelled_caller_is_dropped_while_it_waits() -> None:
     run(test)
 
 
-def test_a_caller_cancelled_while_the_model_works_disturbs_nobody() -> None:
+def test_a_request_cancelled_while_the_model_runs_does_not_affect_others() -> None:
     async def test() -> None:
         model = Model()
         batcher = GreedyBatcher(model, 8, ignore)
@@ -154,7 +154,7 @@ def test_a_caller_cancelled_while_the_model_works_disturbs_nobody() -> None:
     run(test)
 
 
-def test_all_waiting_callers_may_be_cancelled() -> None:
+def test_all_queued_requests_may_be_cancelled() -> None:
     async def test() -> None:
         model = Model()
         batcher = GreedyBatcher(model, 8, ignore)
@@ -170,7 +170,7 @@ def test_all_waiting_callers_may_be_cancelled() -> None:
     run(test)
 
 
-def test_a_model_that_answers_too_little_is_found_out() -> None:
+def test_a_model_that_returns_too_few_answers_is_an_error() -> None:
     async def test() -> None:
         batcher: GreedyBatcher[int, int] = GreedyBatcher(lambda items: items[1:], 8, ignore)
         with pytest.raises(RuntimeError, match="1 answers to 2 items"):
@@ -179,7 +179,7 @@ def test_a_model_that_answers_too_little_is_found_out() -> None:
     run(test)
 
 
-def test_nothing_asked_is_nothing_answered() -> None:
+def test_an_empty_request_has_an_empty_answer() -> None:
     async def test() -> None:
         model = Model()
         assert await GreedyBatcher(model, 8, ignore).submit([]) == []

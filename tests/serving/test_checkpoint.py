@@ -1,4 +1,4 @@
-"""What a session leaves behind, and that whoever goes on from it does as if nothing had happened."""
+"""Checkpoints: a video that is resumed from one has the same tracks as a video that is not interrupted."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ from motserve.serving.stores import ArtifactStore
 from motserve.types import Detections, EmbeddedCrops, FloatArray, Image, TrackedFrame
 
 FRAMES = 60
-TRACKERS = {**EVERY, "botsort-looking": BotSortConfig(appearance=AppearanceConfig(), camera=CameraConfig(downscale=1))}
+TRACKERS = {
+    **EVERY,
+    "botsort-appearance": BotSortConfig(appearance=AppearanceConfig(), camera=CameraConfig(downscale=1)),
+}
 
 BRIEF = {"lost_buffer_s": 0.1}
 
 
 def configure(name: str) -> Config:
-    """Identities that are looked at often and wait to be decided, above every tracker."""
+    """Identities that are embedded often and decided late, on top of each tracker."""
     reid = {
         "policy": "always",
         "max_distance": 0.5,
@@ -50,7 +53,7 @@ def store(folder: Path, config: Config | None = None) -> CheckpointStore:
 
 
 class Video:
-    """A crowd before a backdrop that shakes, and all that is told of it. For a while nobody is to be seen."""
+    """A crowd before a shaking backdrop, with its tracks and embeddings. For some frames nobody is visible."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -58,33 +61,33 @@ class Video:
         self.stream[12:18] = [Detections.empty()] * 6
         self.backdrop = np.random.default_rng(0).integers(0, 255, (660, 860, 3), np.uint8)
         self.frames: list[TrackedFrame] = []
-        self.sightings: list[EmbeddedCrops] = []
-        self.begin()
+        self.embedded: list[EmbeddedCrops] = []
+        self.reset()
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         self.stats = PipelineStats()
-        self.book = IdentitySummaries(IdentitiesConfig(max_per_video=4, embeddings_per_identity=2))
-        self.video_tracker = VideoTracker(self.config, self.stats, RATE, (800, 600), self.tell)
+        self.summaries = IdentitySummaries(IdentitiesConfig(max_per_video=4, embeddings_per_identity=2))
+        self.video_tracker = VideoTracker(self.config, self.stats, RATE, (800, 600), self.on_embedded)
 
-    def tell(self, seen: EmbeddedCrops) -> None:
-        self.sightings.append(seen)
-        self.book.add(seen.identities, seen.embeddings, seen.crops, seen.boxes, seen.scores, seen.timestamp)
+    def on_embedded(self, crops: EmbeddedCrops) -> None:
+        self.embedded.append(crops)
+        self.summaries.add(crops.identities, crops.embeddings, crops.crops, crops.boxes, crops.scores, crops.timestamp)
 
     def picture(self, index: int) -> Image:
         dx, dy = 20 + index * 7 % 11, 20 + index * 5 % 13
         return np.ascontiguousarray(self.backdrop[dy : dy + 600, dx : dx + 800])
 
-    async def look(self, boxes: FloatArray) -> FloatArray:
-        """People look as they are tall, and somewhat different wherever they are."""
+    async def embed(self, boxes: FloatArray) -> FloatArray:
+        """Return embeddings that depend on a person's height, and a little on the position."""
         height = boxes[:, 3] - boxes[:, 1]
-        looks = np.stack([np.cos(height / 9), np.sin(height / 9), 0.3 * np.cos(boxes[:, 0] / 50)], axis=1)
-        return (looks / np.linalg.norm(looks, axis=1, keepdims=True)).astype(np.float32)
+        embeddings = np.stack([np.cos(height / 9), np.sin(height / 9), 0.3 * np.cos(boxes[:, 0] / 50)], axis=1)
+        return (embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)).astype(np.float32)
 
-    def go_on(self, until: int) -> None:
+    def advance(self, until: int) -> None:
         async def run() -> None:
             for index in range(self.stats.frames, until):
                 self.frames += await self.video_tracker.advance(
-                    index, index / RATE, self.stream[index], self.look, lambda index=index: self.picture(index)
+                    index, index / RATE, self.stream[index], self.embed, lambda index=index: self.picture(index)
                 )
 
         asyncio.run(run())
@@ -92,12 +95,14 @@ class Video:
             self.frames += self.video_tracker.finish()
 
     def state(self) -> State:
-        return merge_states(video_tracker=self.video_tracker.state_dict(), book=self.book.state_dict())
+        return merge_states(
+            video_tracker=self.video_tracker.state_dict(), identity_summaries=self.summaries.state_dict()
+        )
 
-    def move(self, state: State) -> None:
-        self.begin()
+    def resume(self, state: State) -> None:
+        self.reset()
         self.video_tracker.load_state_dict(substate(state, "video_tracker"))
-        self.book.load_state_dict(substate(state, "book"))
+        self.summaries.load_state_dict(substate(state, "identity_summaries"))
 
 
 def assert_equal(one: Any, other: Any) -> None:
@@ -118,68 +123,68 @@ def assert_equal(one: Any, other: Any) -> None:
 
 
 @pytest.mark.parametrize("name", TRACKERS)
-def test_who_goes_on_from_a_checkpoint_tracks_as_if_nothing_had_happened(name: str, tmp_path: Path) -> None:
+def test_a_resumed_video_has_the_tracks_of_an_uninterrupted_one(name: str, tmp_path: Path) -> None:
     config = configure(name)
-    undisturbed, moved = Video(config), Video(config)
-    undisturbed.go_on(FRAMES)
+    uninterrupted, resumed = Video(config), Video(config)
+    uninterrupted.advance(FRAMES)
     checkpoints = store(tmp_path, config)
-    waited = False
+    buffered = False
     for attempt, frame in enumerate((0, 1, 7, 20, 23, 33, 59, FRAMES)):
-        moved.go_on(frame)
-        waited |= len(moved.frames) < frame
-        checkpoints.save(attempt, Checkpoint(state=moved.state()))
+        resumed.advance(frame)
+        buffered |= len(resumed.frames) < frame
+        checkpoints.save(attempt, Checkpoint(state=resumed.state()))
         loaded = checkpoints.load()
         assert loaded is not None
-        moved.move(loaded.state)
-    assert sum(len(frame.tracks) for frame in undisturbed.frames) > 40
-    assert waited, "no frame was held back when a checkpoint was made"
-    assert_equal(moved.frames, undisturbed.frames)
-    assert_equal(moved.sightings, undisturbed.sightings)
-    assert_equal(moved.stats, undisturbed.stats)
-    assert len(undisturbed.book) == 4
-    assert_equal(moved.book.portraits(), undisturbed.book.portraits())
-    assert moved.book.dropped == undisturbed.book.dropped > 0
+        resumed.resume(loaded.state)
+    assert sum(len(frame.tracks) for frame in uninterrupted.frames) > 40
+    assert buffered, "no frame was in the buffer when a checkpoint was made"
+    assert_equal(resumed.frames, uninterrupted.frames)
+    assert_equal(resumed.embedded, uninterrupted.embedded)
+    assert_equal(resumed.stats, uninterrupted.stats)
+    assert len(uninterrupted.summaries) == 4
+    assert_equal(resumed.summaries.summaries(), uninterrupted.summaries.summaries())
+    assert resumed.summaries.dropped == uninterrupted.summaries.dropped > 0
 
 
 def identities(seed: int, every: int | None) -> tuple[list[ResolvedFrame], IdentityLinker]:
-    """Give the identities of a random crowd, with new objects now and then."""
+    """Return the identities of a random crowd; every `every` frames linker and buffer are saved and restored."""
     config, size = settings(seed)
-    crowd, linker, waiting = Crowd(seed), IdentityLinker(config, size), FrameBuffer()
+    crowd, linker, buffer = Crowd(seed), IdentityLinker(config, size), FrameBuffer()
     released: list[ResolvedFrame] = []
     for index in range(200):
         timestamp = index / RATE_HZ
         tracks = crowd.step()
         rows = linker.plan(tracks, timestamp)
-        embeddings = crowd.looks(tracks.ids[rows].tolist()) if len(rows) else np.empty((0, 0), np.float32)
+        embeddings = crowd.embeddings(tracks.ids[rows].tolist()) if len(rows) else np.empty((0, 0), np.float32)
         named = linker.link(tracks, timestamp, rows, embeddings)
         shown = np.flatnonzero(named)
         frame = TrackedFrame(index, timestamp, tracks.part(shown), named[shown])
-        sighting = None
+        embedded = None
         if index % 3:
             crops = np.full((len(shown), 4, 2, 3), index, np.uint8)
-            looks = np.ones((len(shown), 3), np.float32)
-            sighting = EmbeddedCrops(timestamp, named[shown], frame.tracks.boxes, frame.tracks.scores, looks, crops)
-        released += waiting.add(frame, linker.decisions(), sighting)
+            vectors = np.ones((len(shown), 3), np.float32)
+            embedded = EmbeddedCrops(timestamp, named[shown], frame.tracks.boxes, frame.tracks.scores, vectors, crops)
+        released += buffer.add(frame, linker.decisions(), embedded)
         if every and index % every == 0:
-            states = linker.state_dict(), waiting.state_dict()
-            linker, waiting = IdentityLinker(config, size), FrameBuffer()
+            states = linker.state_dict(), buffer.state_dict()
+            linker, buffer = IdentityLinker(config, size), FrameBuffer()
             linker.load_state_dict(states[0])
-            waiting.load_state_dict(states[1])
+            buffer.load_state_dict(states[1])
     linker.finish(199 / RATE_HZ)
-    return released + waiting.settle(linker.decisions()), linker
+    return released + buffer.resolve(linker.decisions()), linker
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_identities_are_the_same_however_often_they_move(seed: int) -> None:
-    undisturbed, one = identities(seed, None)
-    moved, other = identities(seed, 1 + seed % 4)
-    assert_equal(moved, undisturbed)
+def test_identities_do_not_depend_on_how_often_a_video_is_resumed(seed: int) -> None:
+    uninterrupted, one = identities(seed, None)
+    resumed, other = identities(seed, 1 + seed % 4)
+    assert_equal(resumed, uninterrupted)
     assert (one.identities, one.links) == (other.identities, other.links)
 
 
-def test_within_a_frame_there_is_no_state_to_save() -> None:
+def test_no_state_can_be_saved_within_a_frame() -> None:
     video = Video(configure("bytetrack"))
-    video.go_on(5)
+    video.advance(5)
 
     async def broken(boxes: FloatArray) -> FloatArray:
         raise TimeoutError("no answer")
@@ -191,10 +196,10 @@ def test_within_a_frame_there_is_no_state_to_save() -> None:
         video.video_tracker.state_dict()
 
 
-@pytest.mark.parametrize("name", ["bytetrack", "deepsort", "botsort-looking"])
-def test_a_state_of_another_make_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["bytetrack", "deepsort", "botsort-appearance"])
+def test_a_state_of_another_tracker_is_refused(name: str) -> None:
     video = Video(configure(name))
-    video.go_on(10)
+    video.advance(10)
     state = video.video_tracker.state_dict()
     other = VideoTracker(configure("ocsort"), PipelineStats(), RATE, (800, 600))
     with pytest.raises(ValueError, match="not written by this tracker"):
@@ -214,12 +219,12 @@ FULL = Checkpoint(
     state={
         "video_tracker/ids": np.arange(5),
         "video_tracker/tracker": np.array("ByteTrack"),
-        "book/x": np.empty((0, 3)),
+        "identity_summaries/x": np.empty((0, 3)),
     },
 )
 
 
-def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+def test_a_loaded_checkpoint_equals_the_saved_one(tmp_path: Path) -> None:
     checkpoints = store(tmp_path)
     assert checkpoints.load() is None
     size = checkpoints.save(0, FULL)
@@ -232,7 +237,7 @@ def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
         assert getattr(loaded, name) == getattr(FULL, name)
 
 
-def test_the_latest_attempt_counts_also_where_it_begins_anew(tmp_path: Path) -> None:
+def test_the_latest_attempt_counts_also_if_it_starts_at_the_first_frame(tmp_path: Path) -> None:
     checkpoints = store(tmp_path)
     for attempt in (2, 10, 9):
         checkpoints.save(attempt, Checkpoint(seconds=attempt, state=FULL.state))
@@ -243,7 +248,9 @@ def test_the_latest_attempt_counts_also_where_it_begins_anew(tmp_path: Path) -> 
     assert ArtifactStore(tmp_path).checkpoints("a") == [ArtifactStore(tmp_path).checkpoint("a", 11)]
 
 
-def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_of_another_configuration_or_release_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store(tmp_path).save(0, FULL)
     for change in ({"tracker": {"name": "ocsort"}}, {"reid": {"max_distance": 0.2}}, {"detector": {"image_size": 320}}):
         with pytest.raises(UnfitCheckpoint, match="config"):
@@ -255,19 +262,19 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, monkeypatch: 
         store(tmp_path).load()
 
 
-def test_a_checkpoint_of_tracks_that_are_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_without_its_tracks_is_refused(tmp_path: Path) -> None:
     checkpoints, results = store(tmp_path), ArtifactStore(tmp_path).results("a")
     checkpoints.save(0, Checkpoint(bytes_written=5, state=FULL.state))
-    with pytest.raises(UnfitCheckpoint, match="5 bytes of tracks were written, and 0 are there"):
+    with pytest.raises(UnfitCheckpoint, match="it follows 5 bytes of tracks, and the file has 0"):
         checkpoints.load()
     results.write_bytes(b"four")
-    with pytest.raises(UnfitCheckpoint, match="4 are there"):
+    with pytest.raises(UnfitCheckpoint, match="the file has 4"):
         checkpoints.load()
     results.write_bytes(b"more than five")
     assert checkpoints.load() is not None
 
 
-def test_damage_anywhere_is_told(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     checkpoints, path = store(tmp_path), ArtifactStore(tmp_path).checkpoint("a", 0)
     checkpoints.save(0, FULL)
     data = path.read_bytes()
@@ -275,7 +282,7 @@ def test_damage_anywhere_is_told(tmp_path: Path) -> None:
         path.write_bytes(data[:length])
         with pytest.raises(UnfitCheckpoint, match=r"checkpoint-0\.npz is damaged"):
             checkpoints.load()
-    for flags in (1, 1 << 6):  # encrypted, strongly: what a single bit makes zipfile believe
+    for flags in (1, 1 << 6):  # one flipped bit makes zipfile expect encryption
         entry = data.index(b"PK\x01\x02")
         path.write_bytes(data[: entry + 8] + bytes([data[entry + 8] | flags]) + data[entry + 9 :])
         with pytest.raises(UnfitCheckpoint, match="damaged"):
@@ -286,7 +293,7 @@ def test_damage_anywhere_is_told(tmp_path: Path) -> None:
         checkpoints.load()
 
 
-def test_nothing_in_a_checkpoint_is_run(tmp_path: Path) -> None:
+def test_loading_a_checkpoint_runs_no_code_in_it(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[Any, ...]:
             return os.mkdir, (str(tmp_path / "made"),)
@@ -298,7 +305,9 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
-def test_the_checkpoint_before_stays_until_the_next_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_previous_checkpoint_stays_until_the_next_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     checkpoints = store(tmp_path)
     checkpoints.save(0, FULL)
 
@@ -313,7 +322,7 @@ def test_the_checkpoint_before_stays_until_the_next_is_whole(tmp_path: Path, mon
     assert [path.name for path in (tmp_path / "videos" / "a").iterdir()] == ["checkpoint-0.npz"]
 
 
-def test_what_is_left_of_a_save_that_was_killed_goes_with_the_checkpoints(tmp_path: Path) -> None:
+def test_partial_files_of_a_killed_save_are_removed_with_the_checkpoints(tmp_path: Path) -> None:
     checkpoints = store(tmp_path)
     for attempt in (0, 1, 10):
         checkpoints.save(attempt, FULL)

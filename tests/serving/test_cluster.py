@@ -1,7 +1,7 @@
-"""The service on a cluster of several nodes of this machine: it grows, nodes go, and no frame is lost.
+"""The service on a cluster of several nodes on one machine: it scales, nodes go, and no frame is lost.
 
-The networks are stand-ins that say again what the bundled ones said of the same pictures, and take a fixed time for it.
-What the videos must become is what one process makes of them without Ray, byte by byte.
+The networks are stand-ins that replay the recorded answers of the bundled ones, and take a fixed time for each.
+The oracle is what one process makes of the same videos without Ray, byte by byte.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ eventually = partial(service_checks.eventually, seconds=300)
 
 
 class Service:
-    """A cluster, and what is asked of the service on it."""
+    """A cluster with the service, and the requests of the tests."""
 
     def __init__(self, config: Config, clips: list[Path], expected: list[bytes]) -> None:
         self.config, self.clips, self.expected = config, clips, expected
@@ -74,7 +74,7 @@ class Service:
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=180)
 
     def end(self) -> None:
-        """Take the cluster away at once."""
+        """Kill the cluster at once."""
         ray.shutdown()
         self.cluster.shutdown()
 
@@ -108,14 +108,14 @@ class Service:
         return str(found["Address"]["NodeID"])
 
     def workers(self, count: int) -> None:
-        """Have so many nodes beside the head."""
+        """Make sure that there are so many nodes besides the head."""
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         there = [node for node in self.cluster.worker_nodes if node.node_id in alive]
         for _ in range(count - len(there)):
             self.cluster.add_node(num_cpus=4)
 
     def actors_on(self, node_id: str) -> list[str]:
-        """Return the names of what runs on a node."""
+        """Return the names of the actors on a node."""
         actors: dict[str, Any] = state.actors()
         return [
             actor["Name"]
@@ -148,7 +148,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def tracked_alone(clips: list[Path], config: Config, storage: Path) -> list[bytes]:
-    """Return the lines of each clip as one process makes them, and record what the networks say meanwhile."""
+    """Return the result lines of each clip from one process, and record the answers of the networks."""
     models = recorded_models.Recorder(config)
 
     async def track(path: Path) -> bytes:
@@ -168,7 +168,7 @@ def tracked_alone(clips: list[Path], config: Config, storage: Path) -> list[byte
 
 
 def drain(node_id: str, seconds: int) -> None:
-    """Say that a node will be taken away, as the autoscaler and `ray drain-node` do."""
+    """Drain a node, as the autoscaler and `ray drain-node` do."""
     accepted, why = ray._private.worker.global_worker.gcs_client.drain_node(
         node_id,
         autoscaler_pb2.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION,
@@ -183,13 +183,13 @@ def is_alive(node_id: str) -> bool:
 
 
 def running(service: Service, videos: list[tuple[str, int]], frames: int) -> str:
-    """Wait until all videos have come so far; return the one that has the longest way to go."""
+    """Wait until all videos have so many frames; return the one with the fewest."""
     for video_id, _ in videos:
         eventually(lambda: service.job(video_id).frames_done >= frames, f"frame {frames} of {video_id}")  # noqa: B023
     return min((video_id for video_id, _ in videos), key=lambda video_id: service.job(video_id).frames_done)
 
 
-def test_replicas_come_with_the_load_and_go_after_it(service: Service) -> None:
+def test_replicas_are_added_under_load_and_removed_after_it(service: Service) -> None:
     videos = [(service.post(clip), clip) for clip in (0, 1, 0, 1)]
     eventually(lambda: service.replicas("Detector") >= 2, "a second detector")
     service.finish(*videos)
@@ -197,7 +197,7 @@ def test_replicas_come_with_the_load_and_go_after_it(service: Service) -> None:
     assert {service.job(video_id).attempt for video_id, _ in videos} == {0}
 
 
-def test_who_is_on_a_drained_node_moves_and_no_frame_is_lost(service: Service) -> None:
+def test_sessions_on_a_drained_node_move_and_no_frame_is_lost(service: Service) -> None:
     service.workers(2)
     before = service.chunks()
     videos = [(service.post(clip), clip) for clip in (0, 1, 0)]
@@ -208,7 +208,7 @@ def test_who_is_on_a_drained_node_moves_and_no_frame_is_lost(service: Service) -
     assert service.job(moving).attempt == 1
     assert {service.job(video_id).restarts for video_id, _ in videos} == {0}, "a session was lost and did not move"
     moves = sum(service.job(video_id).attempt for video_id, _ in videos)
-    # a session that moves asks again for what was under way, and no more; beginning anew it would ask for all
+    # a session that moves repeats only the requests in flight; a restart at the first frame would repeat all
     chunks = len(videos) * -(-FRAMES // CHUNK)
     assert chunks <= service.chunks() - before <= chunks + moves * (WINDOW + 1)
     eventually(lambda: not service.actors_on(node), "the end of everything on the drained node")
@@ -216,7 +216,7 @@ def test_who_is_on_a_drained_node_moves_and_no_frame_is_lost(service: Service) -
     assert service.replicas("Ingress") == service.replicas("Embedder") == 1
 
 
-def test_a_node_that_is_gone_at_once_takes_no_video_with_it(service: Service) -> None:
+def test_a_node_that_fails_loses_no_video(service: Service) -> None:
     service.workers(2)
     videos = [(service.post(clip), clip) for clip in (1, 0, 1)]
     lost = running(service, videos, 3 * CHUNK)
@@ -228,7 +228,7 @@ def test_a_node_that_is_gone_at_once_takes_no_video_with_it(service: Service) ->
     assert (service.job(lost).attempt, service.job(lost).restarts) == (1, 1)
 
 
-def test_a_session_that_is_killed_goes_on_from_its_last_checkpoint(service: Service) -> None:
+def test_a_killed_session_is_resumed_from_its_last_checkpoint(service: Service) -> None:
     service.workers(1)
     before = service.chunks()
     video_id = service.post(0)
@@ -236,13 +236,13 @@ def test_a_session_that_is_killed_goes_on_from_its_last_checkpoint(service: Serv
     ray.kill(ray.get_actor(video_id, namespace="motserve"))
     service.finish((video_id, 0))
     assert (service.job(video_id).attempt, service.job(video_id).restarts) == (1, 1)
-    # at most what was done since the checkpoint, a second before, and what was under way
+    # at most the chunks since the last checkpoint, a second before, and those in flight
     again = service.chunks() - before - -(-FRAMES // CHUNK)
     assert 0 <= again < 6
 
 
-def test_the_next_cluster_takes_up_what_the_one_before_has_left(service: Service) -> None:
-    """An upgrade, or a head that is lost: the new cluster has the folder of the old one, and nothing else of it."""
+def test_the_next_cluster_resumes_the_videos_of_the_previous_one(service: Service) -> None:
+    """As after an upgrade or the loss of the head: the new cluster has only the storage folder of the old one."""
     before = service.chunks()
     videos = [(service.post(clip), clip) for clip in (0, 1)]
     running(service, videos, 5 * CHUNK)
@@ -251,4 +251,4 @@ def test_the_next_cluster_takes_up_what_the_one_before_has_left(service: Service
     service.finish(*videos)
     chunks = len(videos) * -(-FRAMES // CHUNK)
     assert 0 < sum(service.job(video_id).restarts for video_id, _ in videos) <= len(videos)
-    assert chunks <= service.chunks() - before < chunks + 5 * len(videos), "they began anew"
+    assert chunks <= service.chunks() - before < chunks + 5 * len(videos), "they restarted at the first frame"

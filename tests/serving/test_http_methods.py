@@ -1,4 +1,4 @@
-"""HEAD beside every GET, and 304 for who has the answer already, over real stores and without a cluster."""
+"""HEAD for every GET, conditional requests (304) and ranges, with real stores and without a cluster."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FRAME = b'{"frame":0,"timestamp":0.0,"tracks":[]}\n'
 
 @pytest.fixture
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Service:
-    """A finished video of one frame, not drawn yet."""
+    """A service with a finished video of one frame, whose annotated video is not rendered yet."""
     service = service_without_cluster(tmp_path, monkeypatch)
     service.jobs.add(Job(VIDEO, "clip.mp4", str(tmp_path / "clip.mp4"), 1.0), 10, 5)
     service.jobs.write(VIDEO, 0, status="done")
@@ -81,21 +81,23 @@ def test_every_route_with_get_has_head_and_the_schema_has_each_operation_once(cl
             assert client.head(path.format(video_id=VIDEO, identity_id=1)).status_code != 405, path
 
 
-def test_a_method_that_is_not_there_gets_those_that_are(client: httpx.Client) -> None:
+def test_an_unknown_method_gets_405_with_the_allowed_methods(client: httpx.Client) -> None:
     for path, allowed in (("/healthz", "GET, HEAD"), ("/v1/videos", "GET, HEAD, POST"), (PATH, "GET, HEAD, DELETE")):
         answer = client.put(path)
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_head_draws_nothing(client: httpx.Client, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def draw(*_: Any) -> Path:
+def test_head_does_not_render_the_annotated_video(
+    client: httpx.Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def render(*_: Any) -> Path:
         path = service.artifacts.annotated(VIDEO)
         if not path.exists():
-            path.write_bytes(b"drawn")
+            path.write_bytes(b"video")
         return path
 
-    monkeypatch.setattr(videos, "annotated_file", draw)
+    monkeypatch.setattr(videos, "annotated_file", render)
     before = client.head(f"{PATH}/annotated.mp4")
     assert before.status_code == 200
     assert headers_of(before) == {"content-type": "video/mp4", "accept-ranges": "bytes"}
@@ -106,11 +108,11 @@ def test_head_draws_nothing(client: httpx.Client, service: Service, monkeypatch:
     assert after.headers["content-length"] == "5"
 
 
-# --- what the client has already --------------------------------------------------------------------------------------
+# --- conditional requests ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def drawn(service: Service) -> Path:
+def rendered(service: Service) -> Path:
     path = service.artifacts.annotated(VIDEO)
     path.write_bytes(bytes(1000))
     return path
@@ -124,9 +126,11 @@ def identity(service: Service) -> int:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("part", ["annotated.mp4", "tracks", "tracks?format=mot", "thumbnail"])
-def test_who_has_it_already_gets_304(client: httpx.Client, drawn: Path, identity: int, method: str, part: str) -> None:
-    path = f"/v1/identities/{identity}/thumbnail.jpg" if part == "thumbnail" else f"{PATH}/{part}"
+@pytest.mark.parametrize("resource", ["annotated.mp4", "tracks", "tracks?format=mot", "thumbnail"])
+def test_a_current_copy_of_the_client_is_a_304(
+    client: httpx.Client, rendered: Path, identity: int, method: str, resource: str
+) -> None:
+    path = f"/v1/identities/{identity}/thumbnail.jpg" if resource == "thumbnail" else f"{PATH}/{resource}"
     etag = client.get(path).headers["etag"]
     assert etag.startswith('"')
     for tags in (etag, f"W/{etag}", f'"other", {etag}', "*"):
@@ -137,7 +141,7 @@ def test_who_has_it_already_gets_304(client: httpx.Client, drawn: Path, identity
     assert client.request(method, path, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
-def test_a_date_does_where_there_is_no_tag(client: httpx.Client, drawn: Path) -> None:
+def test_the_date_counts_if_the_request_has_no_tag(client: httpx.Client, rendered: Path) -> None:
     for path in (f"{PATH}/annotated.mp4", f"{PATH}/tracks"):
         modified = client.get(path).headers["last-modified"]
         assert client.get(path, headers={"If-Modified-Since": modified}).status_code == 304
@@ -148,7 +152,7 @@ def test_a_date_does_where_there_is_no_tag(client: httpx.Client, drawn: Path) ->
             assert client.get(path, headers={"If-Modified-Since": nonsense}).status_code == 200
 
 
-def test_tags_tell_formats_and_changes_apart(client: httpx.Client, service: Service) -> None:
+def test_formats_and_changes_have_different_tags(client: httpx.Client, service: Service) -> None:
     tags = {client.get(f"{PATH}/tracks", params={"format": name}).headers["etag"] for name in ("json", "mot", "csv")}
     assert len(tags) == 3
     results = service.artifacts.results(VIDEO)
@@ -156,14 +160,14 @@ def test_tags_tell_formats_and_changes_apart(client: httpx.Client, service: Serv
     assert client.get(f"{PATH}/tracks").headers["etag"] not in tags
 
 
-def test_tracks_that_still_grow_have_no_tag(client: httpx.Client, service: Service) -> None:
+def test_tracks_of_a_running_video_have_no_tag(client: httpx.Client, service: Service) -> None:
     service.jobs.add(Job("b" * 32, "clip.mp4", "clip.mp4", 2.0), 10, 5)
     answer = client.get(f"/v1/videos/{'b' * 32}/tracks", headers={"If-None-Match": "*"})
     assert answer.status_code == 200
     assert "etag" not in answer.headers
 
 
-def test_ranges_are_as_before(client: httpx.Client, drawn: Path) -> None:
+def test_ranges_work_with_conditional_requests_and_head(client: httpx.Client, rendered: Path) -> None:
     path = f"{PATH}/annotated.mp4"
     part = client.get(path, headers={"Range": "bytes=10-19"})
     assert (part.status_code, part.headers["content-range"], len(part.content)) == (206, "bytes 10-19/1000", 10)

@@ -1,4 +1,4 @@
-"""The routes of identities over stores with known people and an embedder that tells colours apart."""
+"""The routes of identities with real stores and an embedder that distinguishes colours."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SHA = "a1b2"
 COLOURS = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0), "yellow": (0, 230, 230)}
 
 
-def looks(crops: np.ndarray) -> FloatArray:
+def embeddings_of(crops: np.ndarray) -> FloatArray:
     """Embed crops by their mean colour."""
     means = crops.reshape(len(crops), -1, 3).mean(axis=1) + 1e-3
     return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True), np.float32)
@@ -45,11 +45,11 @@ class Call:
 
 
 class EmbedderHandle:
-    """Stands for the handle of the deployment."""
+    """A fake handle of the embedder deployment."""
 
     def __init__(self) -> None:
         self.info = Call(lambda _: ModelInfo({"name": "fake", "sha256": SHA, "fallback": ""}))
-        self.embed = Call(lambda crops, *_: looks(crops))
+        self.embed = Call(lambda crops, *_: embeddings_of(crops))
 
 
 @pytest.fixture
@@ -75,13 +75,13 @@ def encoded(picture: np.ndarray, suffix: str = ".png") -> bytes:
 
 
 def add_video(service: Service, video_id: str, *colours: str, model: str | None = None) -> None:
-    """A finished video; its first person has the first colour."""
+    """Add a finished video with one identity per colour, in order."""
     service.jobs.add(Job(video_id, f"{video_id}.mp4", "", 0.0, status="done"), 100, 5)
-    portraits = [
-        IdentitySummary(number, 1.0, 2.5, looks(crop(colour)[None]), encoded(crop(colour), ".jpg"))
+    summaries = [
+        IdentitySummary(number, 1.0, 2.5, embeddings_of(crop(colour)[None]), encoded(crop(colour), ".jpg"))
         for number, colour in enumerate(colours, 1)
     ]
-    service.identities.remember(video_id, model or model_key({"sha256": SHA}, Config().reid), portraits)
+    service.identities.remember(video_id, model or model_key({"sha256": SHA}, Config().reid), summaries)
 
 
 def search(client: httpx.Client, picture: bytes, **fields: Any) -> httpx.Response:
@@ -93,13 +93,13 @@ def people(answer: httpx.Response) -> list[tuple[str, int]]:
     return [(match["video_id"], match["identity"]) for match in answer.json()["matches"]]
 
 
-def assert_problem(answer: httpx.Response, status: int, said: str) -> None:
+def assert_problem(answer: httpx.Response, status: int, message: str) -> None:
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
-    assert said in answer.json()["detail"]
+    assert message in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_a_picture_finds_who_looks_like_it(service: Service, client: httpx.Client, suffix: str) -> None:
+def test_a_search_with_a_picture_returns_similar_people(service: Service, client: httpx.Client, suffix: str) -> None:
     add_video(service, "a", "red", "green")
     add_video(service, "b", "blue", "red")
     answer = search(client, encoded(crop("red"), suffix), max_distance=0.1)
@@ -111,27 +111,27 @@ def test_a_picture_finds_who_looks_like_it(service: Service, client: httpx.Clien
     assert answer.json()["model"].startswith(SHA)
 
 
-def test_matches_come_by_distance_and_no_more_than_asked_for(service: Service, client: httpx.Client) -> None:
+def test_matches_are_sorted_by_distance_and_limited(service: Service, client: httpx.Client) -> None:
     add_video(service, "a", "red", "yellow", "green", "blue")
-    everybody = search(client, encoded(crop("red")), limit=100)
-    distances = [match["distance"] for match in everybody.json()["matches"]]
-    assert len(distances) == 3, "serving.identities.max_results is the most"
+    answer = search(client, encoded(crop("red")), limit=100)
+    distances = [match["distance"] for match in answer.json()["matches"]]
+    assert len(distances) == 3, "serving.identities.max_results caps the limit"
     assert distances == sorted(distances)
     assert people(search(client, encoded(crop("red")), limit=2)) == [("a", 1), ("a", 2)]
 
 
-def test_a_person_of_a_video_is_found_in_others_only(service: Service, client: httpx.Client) -> None:
+def test_a_person_of_a_video_is_searched_for_in_other_videos(service: Service, client: httpx.Client) -> None:
     add_video(service, "a", "red", "red", "green")
     add_video(service, "b", "blue", "red")
-    wanted = {"video_id": "a", "identity": 1, "max_distance": 0.1}
-    answer = client.post("/v1/identities/search", json=wanted)
+    query = {"video_id": "a", "identity": 1, "max_distance": 0.1}
+    answer = client.post("/v1/identities/search", json=query)
     assert people(answer) == [("b", 2)]
     assert answer.json()["query"]["id"] == service.identities.find("a", 1).id
-    answer = client.post("/v1/identities/search", json={**wanted, "include_same_video": True})
+    answer = client.post("/v1/identities/search", json={**query, "include_same_video": True})
     assert sorted(people(answer)) == [("a", 2), ("b", 2)]
 
 
-def test_a_track_stands_for_the_identity_it_had_longest(service: Service, client: httpx.Client) -> None:
+def test_a_track_stands_for_the_identity_of_most_of_its_frames(service: Service, client: httpx.Client) -> None:
     add_video(service, "a", "red", "green")
     add_video(service, "b", "green", "red")
     lines = [
@@ -149,33 +149,33 @@ def test_a_track_stands_for_the_identity_it_had_longest(service: Service, client
     )
 
 
-def test_an_identity_and_its_thumbnail_can_be_looked_at(service: Service, client: httpx.Client) -> None:
+def test_an_identity_and_its_thumbnail_are_returned(service: Service, client: httpx.Client) -> None:
     add_video(service, "a", "green")
     (match,) = search(client, encoded(crop("red"))).json()["matches"]
     details = client.get(f"/v1/identities/{match['id']}").json()
     assert details == {key: value for key, value in match.items() if key != "distance"}
     thumbnail = client.get(match["thumbnail"])
     assert thumbnail.headers["content-type"] == "image/jpeg"
-    shown = cv2.imdecode(np.frombuffer(thumbnail.content, np.uint8), cv2.IMREAD_COLOR)
-    np.testing.assert_allclose(shown, crop("green"), atol=3)
+    pixels = cv2.imdecode(np.frombuffer(thumbnail.content, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_allclose(pixels, crop("green"), atol=3)
 
 
-def test_who_is_deleted_with_the_video_is_found_no_more(
+def test_identities_are_deleted_with_their_video(
     service: Service, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service.sessions, "find", lambda *_: None)
     add_video(service, "a", "red")
     add_video(service, "b", "red")
-    gone = service.identities.find("a", 1).id
+    deleted = service.identities.find("a", 1).id
     assert len(people(search(client, encoded(crop("red"))))) == 2
     assert client.delete("/v1/videos/a").status_code == 204
     assert people(search(client, encoded(crop("red")))) == [("b", 1)]
-    for path in (f"/v1/identities/{gone}", f"/v1/identities/{gone}/thumbnail.jpg"):
-        assert_problem(client.get(path), 404, f"no identity {gone}")
+    for path in (f"/v1/identities/{deleted}", f"/v1/identities/{deleted}/thumbnail.jpg"):
+        assert_problem(client.get(path), 404, f"no identity {deleted}")
     assert_problem(client.post("/v1/identities/search", json={"video_id": "a", "identity": 1}), 404, "no video a")
 
 
-def test_people_of_a_video_that_is_lost_do_not_take_the_place_of_others(service: Service, client: httpx.Client) -> None:
+def test_identities_of_a_deleted_video_do_not_displace_matches(service: Service, client: httpx.Client) -> None:
     add_video(service, "a", "red", "red", "red", "red")
     add_video(service, "b", "yellow")
     service.jobs.delete("a")  # as if the session had written after the video was deleted
@@ -183,27 +183,27 @@ def test_people_of_a_video_that_is_lost_do_not_take_the_place_of_others(service:
     assert service.identities.videos() == {"b"}
 
 
-def test_a_service_that_starts_forgets_people_of_lost_videos(service: Service) -> None:
+def test_a_service_that_starts_deletes_identities_of_deleted_and_failed_videos(service: Service) -> None:
     for video in "abc":
         add_video(service, video, "red")
     service.jobs.delete("a")
     service.jobs.delete("b")
     service.jobs.add(Job("b", "b.mp4", "", 0.0, status="failed"), 100, 5)
-    again = Service(service.config, service.deployment, service.detector, service.embedder, service.monitor)
+    again = Service(service.config, service.deployment, service.detector, service.embedder, service.metrics_collector)
     assert again.identities.videos() == {"c"}
 
 
-def test_other_weights_are_not_compared(service: Service, client: httpx.Client) -> None:
+def test_embeddings_of_different_weights_are_not_compared(service: Service, client: httpx.Client) -> None:
     assert people(search(client, encoded(crop("red")))) == []
     add_video(service, "a", "red", model="other")
     add_video(service, "b", "red", model="other")
-    assert_problem(search(client, encoded(crop("red"))), 409, "other weights")
+    assert_problem(search(client, encoded(crop("red"))), 409, "different weights")
     assert people(client.post("/v1/identities/search", json={"video_id": "a", "identity": 1})) == [("b", 1)]
     add_video(service, "c", "blue")
     assert people(search(client, encoded(crop("red")))) == [("c", 1)]
 
 
-def cut_off() -> bytes:
+def truncated() -> bytes:
     noise = np.random.default_rng(0).integers(0, 255, (200, 100, 3), np.uint8)
     return encoded(noise, ".jpg")[:5000]
 
@@ -215,26 +215,26 @@ def animation() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "status", "said"),
+    ("data", "status", "message"),
     [
         (b"", 422, "empty"),
         (b"not a picture at all", 422, "neither JPEG nor PNG"),
         (animation(), 422, "neither JPEG nor PNG"),
-        (cut_off(), 422, "cannot be decoded"),
+        (truncated(), 422, "cannot be decoded"),
         (encoded(crop("red", (31, 64))), 422, "31 pixels high"),
         (encoded(crop("red", (1000, 501))), 413, "more than 500000 pixels"),
         (encoded(crop("red"))[:60] + bytes(300_000), 413, "max_picture_bytes"),
     ],
 )
-def test_what_is_no_picture_of_a_person_is_refused(client: httpx.Client, data: bytes, status: int, said: str) -> None:
-    assert_problem(search(client, data), status, said)
+def test_invalid_pictures_are_refused(client: httpx.Client, data: bytes, status: int, message: str) -> None:
+    assert_problem(search(client, data), status, message)
 
 
 def test_malformed_searches_are_refused(client: httpx.Client) -> None:
     picture = {"file": ("a.png", encoded(crop("red")))}
     form = {"content-type": "multipart/form-data; boundary=x"}
     cases: list[tuple[dict[str, Any], int, str]] = [
-        ({}, 415, "no type"),
+        ({}, 415, "no content type"),
         ({"content": b"x", "headers": {"content-type": "image/png"}}, 415, "image/png"),
         ({"content": b"{", "headers": {"content-type": "application/json"}}, 400, "Invalid JSON"),
         ({"json": {"identity": 1}}, 400, "video_id"),
@@ -253,14 +253,14 @@ def test_malformed_searches_are_refused(client: httpx.Client) -> None:
         ({"content": b"garbage", "headers": form}, 400, "malformed"),
         ({"content": b"", "headers": {"content-type": "multipart/form-data"}}, 400, "no boundary"),
     ]
-    for arguments, status, said in cases:
-        assert_problem(client.post("/v1/identities/search", **arguments), status, said)
+    for arguments, status, message in cases:
+        assert_problem(client.post("/v1/identities/search", **arguments), status, message)
     assert_problem(client.get("/v1/identities/1"), 404, "no identity 1")
     for path in ("0", str(2**63), "x", "search"):
         assert client.get(f"/v1/identities/{path}").status_code == 422
 
 
-def test_a_video_in_work_or_failed_has_nobody_yet(
+def test_identities_of_a_running_or_failed_video_cannot_be_searched_for(
     service: Service, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service.sessions, "find", lambda *_: "an actor")
@@ -270,17 +270,17 @@ def test_a_video_in_work_or_failed_has_nobody_yet(
         assert_problem(answer, 409, f"is {status}")
 
 
-def test_an_embedder_that_does_not_answer_is_said_so(service: Service, client: httpx.Client) -> None:
+def test_an_embedder_that_does_not_answer_is_a_503(service: Service, client: httpx.Client) -> None:
     def dies(*_: Any) -> None:
         raise RayActorError
 
     embedder: Any = service.embedder
-    for call, said in ((lambda *_: asyncio.sleep(60), "within 0.2 s"), (dies, "died")):
+    for call, message in ((lambda *_: asyncio.sleep(60), "within 0.2 s"), (dies, "died")):
         embedder.embed = Call(call)
-        assert_problem(search(client, encoded(crop("red"))), 503, said)
+        assert_problem(search(client, encoded(crop("red"))), 503, message)
 
 
-def test_an_index_that_is_switched_off_says_so(tmp_path: Path) -> None:
+def test_a_disabled_identity_index_is_a_409(tmp_path: Path) -> None:
     config = load_config([{"serving": {"storage_dir": str(tmp_path), "identities": {"enabled": False}}}])
     handle: Any = EmbedderHandle()
     with TestClient(build_http(Service(config, "deployment", handle, handle, handle))) as client:

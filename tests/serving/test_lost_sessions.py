@@ -1,4 +1,4 @@
-"""Who notices that a session is gone, who goes on with its video, and what its readers see; without a cluster."""
+"""Lost sessions without a cluster: how they are detected and restarted, and what readers of the results get."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def config_in(folder: Path, **session: Any) -> Config:
 
 
 class Launcher(SessionLauncher):
-    """Has actors in a list in place of a cluster."""
+    """A launcher with a list of actors in place of a cluster."""
 
     def __init__(self, config: Config) -> None:
         root = config.serving.storage_dir
@@ -69,7 +69,7 @@ class Launcher(SessionLauncher):
         called = SimpleNamespace(remote=lambda: self.called.append(video_id))
         return SimpleNamespace(run=called) if video_id in self.actors else None
 
-    def _launch(self, job: Job, origin: RequestContext) -> None:
+    def _launch(self, job: Job, context: RequestContext) -> None:
         if self.error:
             raise self.error
         self.started.append((job.id, job.attempt))
@@ -83,12 +83,12 @@ def launcher_with(folder: Path, *jobs: Job, **session: Any) -> Launcher:
     return launcher
 
 
-def test_only_videos_without_actor_and_sign_of_life_are_taken_up(tmp_path: Path) -> None:
+def test_only_videos_without_actor_and_heartbeat_are_restarted(tmp_path: Path) -> None:
     launcher = launcher_with(
         tmp_path,
         job("lost", NOW - 11, status="running"),
         job("never-started", NOW - 11),
-        job("given-back", 0.0, status="running"),
+        job("released", 0.0, status="running"),
         job("of-another-cluster", NOW - 9, status="running"),
         job("here", NOW - 99, status="running"),
         job("done", NOW - 99, status="done"),
@@ -97,27 +97,27 @@ def test_only_videos_without_actor_and_sign_of_life_are_taken_up(tmp_path: Path)
     launcher.actors = ["here"]
     launcher.restart_lost()
     launcher.restart_lost()
-    assert sorted(launcher.started) == [("given-back", 1), ("lost", 1), ("never-started", 1)]
-    assert {one: launcher.jobs.get(one).restarts for one in ("given-back", "lost")} == {"given-back": 0, "lost": 1}
+    assert sorted(launcher.started) == [("lost", 1), ("never-started", 1), ("released", 1)]
+    assert {one: launcher.jobs.get(one).restarts for one in ("released", "lost")} == {"released": 0, "lost": 1}
     assert launcher.jobs.get("of-another-cluster").attempt == 0
 
 
-def test_an_actor_that_waits_or_was_never_called_is_called_again_before_its_lease_is_over(tmp_path: Path) -> None:
+def test_an_actor_that_waits_or_was_never_called_is_called_again_before_its_lease_ends(tmp_path: Path) -> None:
     """Its caller may have died before the call reached it."""
-    launcher = launcher_with(tmp_path, job("a", NOW - 6), job("b", NOW - 4), job("on-its-way-out", 0.0))
-    launcher.actors = ["a", "b", "on-its-way-out"]
+    launcher = launcher_with(tmp_path, job("a", NOW - 6), job("b", NOW - 4), job("ending", 0.0))
+    launcher.actors = ["a", "b", "ending"]
     launcher.restart_lost()
     launcher.restart_lost()
     assert launcher.called == ["a"]
     assert launcher.started == []
     assert (launcher.jobs.get("a").attempt, launcher.jobs.get("a").heartbeat) == (0, NOW)
-    launcher.actors.remove("on-its-way-out")
+    launcher.actors.remove("ending")
     launcher.restart_lost()
-    assert launcher.started == [("on-its-way-out", 1)]
-    assert launcher.jobs.get("on-its-way-out").restarts == 0, "a move was taken for a loss"
+    assert launcher.started == [("ending", 1)]
+    assert launcher.jobs.get("ending").restarts == 0, "a move was counted as a loss"
 
 
-def test_a_cluster_that_goes_takes_nothing_up(tmp_path: Path) -> None:
+def test_a_draining_cluster_restarts_nothing(tmp_path: Path) -> None:
     launcher = launcher_with(tmp_path, job("a", 0.0))
     launcher.draining = True
     launcher.restart_lost()
@@ -127,7 +127,7 @@ def test_a_cluster_that_goes_takes_nothing_up(tmp_path: Path) -> None:
     assert launcher.started == [("a", 1)]
 
 
-def test_two_replicas_that_look_at_once_start_one_session(tmp_path: Path) -> None:
+def test_two_replicas_that_check_at_once_start_one_session(tmp_path: Path) -> None:
     one, other = launcher_with(tmp_path, job("a", NOW - 11)), launcher_with(tmp_path)
     active = other.jobs.active()
     one.restart_lost()
@@ -137,7 +137,7 @@ def test_two_replicas_that_look_at_once_start_one_session(tmp_path: Path) -> Non
     assert other.started == []
 
 
-def test_a_video_is_given_up_after_as_many_losses_as_are_allowed(tmp_path: Path) -> None:
+def test_a_video_fails_after_the_allowed_number_of_losses(tmp_path: Path) -> None:
     launcher = launcher_with(tmp_path, job("a", NOW - 11), job("b", NOW - 11), restarts=2)
     launcher.artifacts.create("a")
     CheckpointStore(launcher.artifacts, "a", Config()).save(2, Checkpoint())
@@ -145,7 +145,7 @@ def test_a_video_is_given_up_after_as_many_losses_as_are_allowed(tmp_path: Path)
         launcher.restart_lost()
         launcher.actors.clear()
         for one in launcher.jobs.active():
-            lost = {"a": NOW - 11, "b": 0.0}[one.id]  # b moves about and is never lost
+            lost = {"a": NOW - 11, "b": 0.0}[one.id]  # b moves and is never lost
             launcher.jobs.write(one.id, one.attempt, heartbeat=lost, frames_done=8)
     assert launcher.jobs.get("b").attempt == 3
     failed = launcher.jobs.get("a")
@@ -157,18 +157,18 @@ def test_a_video_is_given_up_after_as_many_losses_as_are_allowed(tmp_path: Path)
     assert launcher.artifacts.checkpoints("a") == []
 
 
-def test_a_session_that_is_alive_after_all_is_not_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_that_is_still_alive_is_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     launcher = launcher_with(tmp_path, job("a", NOW - 11, status="running"), restarts=0)
 
     def alive(video_id: str) -> None:
-        launcher.jobs.write(video_id, 0)  # between the look and what follows from it
+        launcher.jobs.write(video_id, 0)  # between the check and its consequence
 
     monkeypatch.setattr(launcher, "find", alive)
     launcher.restart_lost()
     assert launcher.jobs.get("a").status == "running"
 
 
-def test_a_session_that_could_not_be_started_is_tried_again_after_a_lease(
+def test_a_session_that_could_not_be_started_is_retried_after_a_lease(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     launcher = launcher_with(tmp_path, job("a", NOW - 11))
@@ -176,7 +176,7 @@ def test_a_session_that_could_not_be_started_is_tried_again_after_a_lease(
     launcher.restart_lost()
     launcher.restart_lost()
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [
-        "no session could be started; the next look tries again"
+        "no session could be started; it is tried again after a lease"
     ]
     launcher.error = None
     assert launcher.jobs.write("a", 1, heartbeat=NOW - 11)
@@ -193,7 +193,7 @@ def test_a_new_video_has_a_lease_before_it_has_an_actor(tmp_path: Path) -> None:
     assert launcher.started == [("a", 0)]
 
 
-def test_of_a_video_whose_session_cannot_be_started_nothing_is_left(tmp_path: Path) -> None:
+def test_a_video_whose_session_cannot_be_started_leaves_no_job(tmp_path: Path) -> None:
     launcher = launcher_with(tmp_path)
     launcher.error = RuntimeError("no cluster")
     with pytest.raises(RuntimeError, match="no cluster"):
@@ -201,7 +201,7 @@ def test_of_a_video_whose_session_cannot_be_started_nothing_is_left(tmp_path: Pa
     assert launcher.jobs.active() == []
 
 
-def test_a_service_that_starts_removes_what_is_left_of_uploads_that_were_killed(tmp_path: Path) -> None:
+def test_a_starting_service_removes_the_files_of_killed_uploads(tmp_path: Path) -> None:
     day = 86400
     video, done, tracked, under_way, written, killed = (f"{number:032x}" for number in range(6))
     launcher = launcher_with(tmp_path, job(video), job(done, status="done"))
@@ -220,7 +220,7 @@ def test_a_service_that_starts_removes_what_is_left_of_uploads_that_were_killed(
     assert {path.name for path in (tmp_path / "videos").iterdir()} == set(ages) - {killed}
 
 
-def test_a_folder_that_cannot_be_read_stops_no_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_folder_does_not_stop_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     launcher = launcher_with(tmp_path)
     launcher.artifacts.create(f"{1:032x}")
 
@@ -247,11 +247,11 @@ def lease_on(folder: Path, clock: Callable[[], float], draining: Callable[[], bo
     jobs.add(job("a", 1.0), 10, 5)
     lease = Lease(jobs, jobs.get("a"), SessionConfig(lease_s=1), draining, clock)
     lease_any: Any = lease
-    lease_any._lease_s = 0.03  # below what may be configured, so that a test does not wait
+    lease_any._lease_s = 0.03  # below the configurable minimum, so that the test is quick
     return lease, jobs
 
 
-async def kept_until(lease: Lease, condition: Callable[[], bool]) -> asyncio.Task[None]:
+async def keep_until(lease: Lease, condition: Callable[[], bool]) -> asyncio.Task[None]:
     task = asyncio.create_task(lease.keep())
 
     async def wait() -> None:
@@ -262,11 +262,11 @@ async def kept_until(lease: Lease, condition: Callable[[], bool]) -> asyncio.Tas
     return task
 
 
-def test_a_lease_gives_signs_of_life_until_another_session_has_the_video(tmp_path: Path) -> None:
+def test_a_lease_writes_heartbeats_until_another_session_has_the_video(tmp_path: Path) -> None:
     lease, jobs = lease_on(tmp_path, Clock(), lambda: False)
 
     async def run() -> None:
-        task = await kept_until(lease, lambda: jobs.get("a").heartbeat == NOW)
+        task = await keep_until(lease, lambda: jobs.get("a").heartbeat == NOW)
         assert not task.done()
         assert jobs.take_over(jobs.get("a")) is not None
         with pytest.raises(Superseded, match="taken over from attempt 0"):
@@ -285,7 +285,7 @@ def test_a_lease_of_a_deleted_video_is_lost(tmp_path: Path) -> None:
         asyncio.run(lease.keep())
 
 
-def test_a_session_that_can_give_no_sign_of_life_stops_when_it_may_have_been_replaced(
+def test_a_session_that_cannot_write_heartbeats_stops_when_it_may_have_been_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
@@ -299,7 +299,7 @@ def test_a_session_that_can_give_no_sign_of_life_stops_when_it_may_have_been_rep
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(jobs, "write", broken)
-    with pytest.raises(Superseded, match="no sign of life"):
+    with pytest.raises(Superseded, match="no heartbeat"):
         asyncio.run(lease.keep())
     assert failures == 3, "it stopped at the first, or waited longer than a lease"
 
@@ -314,7 +314,7 @@ def test_a_session_whose_store_does_not_answer_stops_when_it_may_have_been_repla
     async def run() -> None:
         task = asyncio.create_task(lease.keep())
         try:
-            with pytest.raises(Superseded, match="no sign of life"):
+            with pytest.raises(Superseded, match="no heartbeat"):
                 await asyncio.wait_for(asyncio.shield(task), 30)
         finally:
             answer.set()
@@ -322,14 +322,14 @@ def test_a_session_whose_store_does_not_answer_stops_when_it_may_have_been_repla
     asyncio.run(run())
 
 
-def test_no_sign_of_life_undoes_that_a_video_was_given_back(tmp_path: Path) -> None:
+def test_no_heartbeat_undoes_the_release_of_a_video(tmp_path: Path) -> None:
     lease, jobs = lease_on(tmp_path, Clock(), lambda: False)
     lease.release()
     lease.write()
     assert jobs.get("a").heartbeat == 0
 
 
-def test_a_lease_tells_when_the_machine_is_drained(tmp_path: Path) -> None:
+def test_a_lease_detects_that_its_node_is_drained(tmp_path: Path) -> None:
     draining = False
     answers = iter([RuntimeError("the control plane is away")])
 
@@ -342,11 +342,11 @@ def test_a_lease_tells_when_the_machine_is_drained(tmp_path: Path) -> None:
 
     async def run() -> None:
         nonlocal draining
-        task = await kept_until(lease, lambda: jobs.get("a").heartbeat == NOW)
-        assert not lease.leaving
+        task = await keep_until(lease, lambda: jobs.get("a").heartbeat == NOW)
+        assert not lease.draining
         draining = True
         task.cancel()
-        task = await kept_until(lease, lambda: lease.leaving)
+        task = await keep_until(lease, lambda: lease.draining)
         assert not task.done()
         task.cancel()
 
@@ -358,7 +358,7 @@ def test_a_lease_tells_when_the_machine_is_drained(tmp_path: Path) -> None:
 # --- the result file --------------------------------------------------------------------------------------------------
 
 
-def test_whoever_had_the_file_open_does_not_write_to_what_was_kept_of_it(tmp_path: Path) -> None:
+def test_a_process_with_the_old_file_open_does_not_write_to_the_new_one(tmp_path: Path) -> None:
     path = tmp_path / "tracks.ndjson"
     with path.open("wb", buffering=0) as old:
         old.write(b"first\nsecond\nthi")
@@ -371,7 +371,7 @@ def test_whoever_had_the_file_open_does_not_write_to_what_was_kept_of_it(tmp_pat
 
 
 @pytest.mark.parametrize("length", [5, 7, 13, 14])
-def test_what_is_kept_are_whole_lines_that_are_there(tmp_path: Path, length: int) -> None:
+def test_only_whole_existing_lines_can_be_kept(tmp_path: Path, length: int) -> None:
     path = tmp_path / "tracks.ndjson"
     path.write_bytes(b"first\nsecond")
     with pytest.raises(InvalidData, match=rf"tracks.ndjson does not hold whole lines of {length} bytes"):
@@ -380,7 +380,7 @@ def test_what_is_kept_are_whole_lines_that_are_there(tmp_path: Path, length: int
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_that_is_not_there_can_be_begun(tmp_path: Path) -> None:
+def test_a_missing_file_can_be_started(tmp_path: Path) -> None:
     keep_beginning(tmp_path / "tracks.ndjson", 0)
     with pytest.raises(InvalidData):
         keep_beginning(tmp_path / "other.ndjson", 3)
@@ -388,8 +388,8 @@ def test_a_file_that_is_not_there_can_be_begun(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("again", [b'{"frame":2,"x":0.5}\n', b'{"frame":2,"x":0.4999}\n'])
-def test_a_reader_gets_each_line_once_over_a_move(tmp_path: Path, again: bytes) -> None:
-    """Also where a number that is tracked again is written with another number of digits."""
+def test_a_reader_gets_each_line_once_across_a_restart(tmp_path: Path, again: bytes) -> None:
+    """Also if a repeated frame is written with another number of digits."""
     path = tmp_path / "tracks.ndjson"
     tail = ResultTail(path)
     assert tail.read() == b""
@@ -412,7 +412,7 @@ def test_a_reader_gets_each_line_once_over_a_move(tmp_path: Path, again: bytes) 
     assert (tail.read(), tail.frames) == (lines[4], 5)
 
 
-def test_a_reader_goes_on_in_a_file_that_was_begun_anew_and_is_shorter(tmp_path: Path) -> None:
+def test_a_reader_continues_in_a_restarted_file_that_is_shorter(tmp_path: Path) -> None:
     path = tmp_path / "tracks.ndjson"
     path.write_bytes(b'{"frame":0,"tracks":"many of them"}\n' * 9)
     tail = ResultTail(path)
@@ -436,10 +436,10 @@ def test_a_reader_gets_a_long_file_in_blocks(tmp_path: Path) -> None:
     assert b"".join(blocks) == path.read_bytes()
 
 
-# --- the watch --------------------------------------------------------------------------------------------------------
+# --- repeated work ----------------------------------------------------------------------------------------------------
 
 
-def test_what_is_repeated_goes_on_after_errors_and_says_each_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_repeated_work_goes_on_after_errors_and_logs_each_once(caplog: pytest.LogCaptureFixture) -> None:
     outcomes = iter(["a", "a", None, "a", "b", None])
     done = asyncio.Event()
 

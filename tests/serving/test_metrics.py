@@ -1,4 +1,4 @@
-"""What the service counts: at the models, in sessions, and for all videos together."""
+"""The metrics of the service: of models, of sessions, and of all videos together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from motserve.errors import InvalidConfig
 from motserve.pipeline import PipelineStats, track_frames
 from motserve.serving.inference.batching import GreedyBatcher, Pass
 from motserve.serving.observability.metrics import ModelMetrics, ServiceMetrics, VideoGauges, gpu_memory
-from motserve.serving.observability.monitor import Report, VideoLedger
+from motserve.serving.observability.metrics_collector import Report, ReportAggregator
 from motserve.serving.observability.telemetry import Telemetry
 from motserve.serving.observability.tracing import Tracing
 from motserve.serving.stores import Job, JobStore
@@ -34,28 +34,28 @@ def untraced() -> Tracing:
     return Tracing(TracingConfig(), "test")
 
 
-# ---- at the models
+# ---- models
 
 
-def test_a_run_is_counted_with_its_fill_and_how_long_its_requests_waited(board: Board) -> None:
+def test_a_run_is_recorded_with_its_fill_and_the_queue_time_of_its_requests(board: Board) -> None:
     metrics = ModelMetrics("detector", 16)
-    metrics.passed(Pass(12, 0.5, [0.1, 0.2], [copy_context()] * 2))
-    metrics.passed(Pass(4, 0.25, [], [copy_context()]))
-    assert board.told("motserve_model_batch_size", role="detector") == [12, 4]
-    assert board.told("motserve_model_batch_fill") == [0.75, 0.25]
-    assert board.told("motserve_model_queue_seconds") == [0.1, 0.2]
-    assert board.told("motserve_model_pass_seconds") == [0.5, 0.25]
+    metrics.record_pass(Pass(12, 0.5, [0.1, 0.2], [copy_context()] * 2))
+    metrics.record_pass(Pass(4, 0.25, [], [copy_context()]))
+    assert board.recorded("motserve_model_batch_size", role="detector") == [12, 4]
+    assert board.recorded("motserve_model_batch_fill") == [0.75, 0.25]
+    assert board.recorded("motserve_model_queue_seconds") == [0.1, 0.2]
+    assert board.recorded("motserve_model_pass_seconds") == [0.5, 0.25]
     assert board.total("motserve_model_items_total") == 16
     assert board.total("motserve_model_passes_total") == 2
     assert board.total("motserve_model_slots_total") == 32
     assert board.total("motserve_model_busy_seconds_total") == 0.75
 
 
-def test_the_batcher_tells_how_long_each_request_waited_for_its_first_run() -> None:
+def test_the_batcher_reports_the_queue_time_of_each_request() -> None:
     runs: list[Pass] = []
 
     def model(items: list[int]) -> list[int]:
-        time.sleep(0.05)  # so that what comes meanwhile has waited
+        time.sleep(0.05)  # so that the requests that arrive meanwhile have waited
         if -1 in items:
             raise ValueError("no")
         return items
@@ -75,12 +75,12 @@ def test_the_batcher_tells_how_long_each_request_waited_for_its_first_run() -> N
     assert all(done.seconds >= 0.05 for done in runs)
 
 
-def test_counters_begin_at_nothing_so_that_their_first_increase_is_seen(board: Board) -> None:
+def test_counters_start_at_zero_so_that_prometheus_sees_their_first_increase(board: Board) -> None:
     ModelMetrics("reid", 8)
     ServiceMetrics()
     for name, kind in board.kinds.items():
         if kind == "counter":
-            assert board.told(name), name
+            assert board.recorded(name), name
             assert 21 + board.total(name) == 21, name
 
 
@@ -92,16 +92,16 @@ class Cuda:
         return 3 << 30, 8 << 30
 
 
-def test_memory_of_a_gpu_is_told_where_there_is_one(board: Board) -> None:
+def test_gpu_memory_is_exported_if_there_is_a_gpu(board: Board) -> None:
     metrics = ModelMetrics("detector", 16)
     metrics.gpu(gpu_memory(Cuda(False)))
-    assert not board.told("motserve_gpu_memory_used_bytes")
+    assert not board.recorded("motserve_gpu_memory_used_bytes")
     metrics.gpu(gpu_memory(Cuda(True)))
     assert board.latest("motserve_gpu_memory_used_bytes", role="detector") == 5 << 30
     assert board.latest("motserve_gpu_memory_total_bytes", role="detector") == 8 << 30
 
 
-def test_the_model_in_use_is_named_and_whether_others_were_preferred(board: Board) -> None:
+def test_the_model_in_use_is_exported_and_whether_it_is_a_fallback(board: Board) -> None:
     metrics = ModelMetrics("reid", 16)
     metrics.model({"name": "bundled", "sha256": "ab" * 32, "fallback": "models:/people@production cannot be had"})
     assert board.latest("motserve_model_info", role="reid", weights="bundled", sha256="ab" * 6, fallback="true") == 1
@@ -109,14 +109,14 @@ def test_the_model_in_use_is_named_and_whether_others_were_preferred(board: Boar
     assert board.latest("motserve_model_info", weights="people/2", fallback="false") == 1
 
 
-# ---- in a session
+# ---- one session
 
 
 def frames(count: int) -> list[Frame]:
     return [Frame(index, index / 25, np.zeros((80, 80, 3), np.uint8)) for index in range(count)]
 
 
-async def see_somebody(images: list[Any]) -> list[Detections]:
+async def detect_one(images: list[Any]) -> list[Detections]:
     box = np.array([[10, 10, 30, 70]], np.float32)
     one = Detections(box, np.array([0.9], np.float32), np.zeros(1, np.int64))
     return [one for _ in images]
@@ -130,26 +130,26 @@ def configured(policy: str) -> Config:
     return load_config([{"pipeline": {"chunk_size": 4, "window": 2}, "reid": {"policy": policy}}])
 
 
-async def follow(activity: Telemetry, config: Config, count: int, detect: Any = see_somebody) -> PipelineStats:
+async def track(telemetry: Telemetry, config: Config, count: int, detect: Any = detect_one) -> PipelineStats:
     stats = PipelineStats()
-    activity.follow(stats, count)
-    tracked = track_frames(iter(frames(count)), detect, embed, config, stats, 25.0, (80, 80), observer=activity)
+    telemetry.start(stats, count)
+    tracked = track_frames(iter(frames(count)), detect, embed, config, stats, 25.0, (80, 80), observer=telemetry)
     async with aclosing(tracked) as chunks:
         async for _ in chunks:
-            with activity.write():
+            with telemetry.write():
                 pass
     return stats
 
 
-def reported(activity: Telemetry, reports: list[Report], ending: Any = "done") -> Report:
-    """All reports as one."""
-    asyncio.run(activity.end(ending))
+def reported(telemetry: Telemetry, reports: list[Report], ending: Any = "done") -> Report:
+    """Return the sum of all reports."""
+    asyncio.run(telemetry.end(ending))
     counts = {key: sum(report.counts[key] for report in reports) for key in reports[0].counts}
     stages = {stage: [s for report in reports for s in report.stages.get(stage, [])] for stage in reports[-1].stages}
     return Report("v", counts, stages, reports[-1].ended)
 
 
-def gathering() -> tuple[Telemetry, list[Report]]:
+def recording() -> tuple[Telemetry, list[Report]]:
     reports: list[Report] = []
 
     async def send(report: Report) -> None:
@@ -159,9 +159,9 @@ def gathering() -> tuple[Telemetry, list[Report]]:
 
 
 def test_a_session_counts_frames_and_measures_each_stage_of_each_chunk() -> None:
-    activity, reports = gathering()
-    asyncio.run(follow(activity, configured("always"), 10))
-    whole = reported(activity, reports)
+    telemetry, reports = recording()
+    asyncio.run(track(telemetry, configured("always"), 10))
+    whole = reported(telemetry, reports)
     assert (whole.counts["decoded"], whole.counts["tracked"], whole.ended) == (10, 10, "done")
     assert {stage: len(times) for stage, times in whole.stages.items() if stage != "write"} == {
         "decode": 3, "detect": 3, "embed": 3, "track": 3,
@@ -170,52 +170,52 @@ def test_a_session_counts_frames_and_measures_each_stage_of_each_chunk() -> None
     assert all(seconds >= 0 for times in whole.stages.values() for seconds in times)
 
 
-def test_embedding_is_no_part_of_the_time_of_tracking() -> None:
+def test_time_of_embedding_is_not_counted_as_tracking() -> None:
     async def slowly(crops: Any) -> Any:
         await asyncio.sleep(0.05)
         return await embed(crops)
 
-    activity, reports = gathering()
+    telemetry, reports = recording()
 
     async def run() -> None:
         stats = PipelineStats()
-        activity.follow(stats, 4)
+        telemetry.start(stats, 4)
         tracked = track_frames(
-            iter(frames(4)), see_somebody, slowly, configured("always"), stats, 25.0, (80, 80), observer=activity
+            iter(frames(4)), detect_one, slowly, configured("always"), stats, 25.0, (80, 80), observer=telemetry
         )
         async for _ in tracked:
             pass
 
     asyncio.run(run())
-    whole = reported(activity, reports)
+    whole = reported(telemetry, reports)
     assert whole.stages["embed"][0] >= 0.2 > whole.stages["track"][0]
 
 
 @pytest.mark.parametrize(("policy", "all_embedded"), [("always", True), ("on_demand", False)])
-def test_spared_embeddings_are_those_that_always_would_have_computed(policy: str, all_embedded: bool) -> None:
-    activity, reports = gathering()
-    stats = asyncio.run(follow(activity, configured(policy), 50))
-    counts = reported(activity, reports).counts
+def test_spared_embeddings_are_those_that_policy_always_would_compute(policy: str, all_embedded: bool) -> None:
+    telemetry, reports = recording()
+    stats = asyncio.run(track(telemetry, configured(policy), 50))
+    counts = reported(telemetry, reports).counts
     people = 50  # one in each frame
     assert counts["embeddings"] + counts["spared"] == people
     assert (counts["spared"] == 0) == all_embedded
     assert (stats.embeddings, stats.spared) == (counts["embeddings"], counts["spared"])
 
 
-def test_nothing_is_spared_where_nobody_is_ever_embedded() -> None:
-    activity, reports = gathering()
-    asyncio.run(follow(activity, configured("off"), 10))
-    counts = reported(activity, reports).counts
+def test_no_embedding_is_spared_if_reid_is_off() -> None:
+    telemetry, reports = recording()
+    asyncio.run(track(telemetry, configured("off"), 10))
+    counts = reported(telemetry, reports).counts
     assert (counts["embeddings"], counts["spared"]) == (0, 0)
 
 
-def test_what_was_counted_before_a_session_is_not_counted_again() -> None:
-    activity, reports = gathering()
-    activity.follow(PipelineStats(frames=100, embeddings=7), None)
-    assert not any(reported(activity, reports).counts.values())
+def test_counts_of_an_earlier_session_are_not_counted_again() -> None:
+    telemetry, reports = recording()
+    telemetry.start(PipelineStats(frames=100, embeddings=7), None)
+    assert not any(reported(telemetry, reports).counts.values())
 
 
-def test_reports_do_not_pile_up_and_nothing_is_missing_at_the_end() -> None:
+def test_only_one_report_is_in_flight_and_none_is_missing_at_the_end() -> None:
     reports: list[Report] = []
 
     async def run() -> None:
@@ -225,23 +225,23 @@ def test_reports_do_not_pile_up_and_nothing_is_missing_at_the_end() -> None:
             await go.wait()
             reports.append(report)
 
-        activity = Telemetry("v", send, None, untraced())
+        telemetry = Telemetry("v", send, None, untraced())
         for _ in range(10):
-            activity.decoded(1)
-            activity.report()
+            telemetry.decoded(1)
+            telemetry.report()
             await asyncio.sleep(0)
         assert not reports
         go.set()
-        await activity.end("done")
+        await telemetry.end("done")
 
     asyncio.run(asyncio.wait_for(run(), 60))
     assert [(report.counts["decoded"], report.ended) for report in reports] == [(1, None), (9, "done")]
 
 
-def test_a_monitor_that_fails_or_hangs_does_not_hold_up_a_video(
+def test_a_collector_that_fails_or_hangs_does_not_hold_up_a_video(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("motserve.serving.observability.telemetry._PATIENCE_S", 0.05)
+    monkeypatch.setattr("motserve.serving.observability.telemetry._LAST_REPORT_TIMEOUT_S", 0.05)
 
     async def refuse(report: Report) -> None:
         raise ConnectionError("gone")
@@ -249,18 +249,18 @@ def test_a_monitor_that_fails_or_hangs_does_not_hold_up_a_video(
     async def hang(report: Report) -> None:
         await asyncio.Event().wait()
 
-    for send, said in ((refuse, "gone"), (hang, "does not answer")):
+    for send, message in ((refuse, "gone"), (hang, "does not answer")):
         asyncio.run(asyncio.wait_for(Telemetry("v", send, None, untraced()).end("done"), 60))
-        assert said in caplog.text
+        assert message in caplog.text
 
 
 def test_gauges_of_a_video_have_its_id(board: Board) -> None:
     async def send(report: Report) -> None:
         pass
 
-    activity = Telemetry("v7", send, VideoGauges("v7"), untraced())
-    asyncio.run(follow(activity, configured("always"), 10))
-    activity.show()
+    telemetry = Telemetry("v7", send, VideoGauges("v7"), untraced())
+    asyncio.run(track(telemetry, configured("always"), 10))
+    telemetry.export_gauges()
     for name, value in (("decoded", 10), ("tracked", 10), ("expected", 10)):
         assert board.latest(f"motserve_video_frames_{name}", video_id="v7") == value
     assert board.latest("motserve_video_identities", video_id="v7") == 1
@@ -277,7 +277,7 @@ def test_only_gauges_have_the_id_of_a_video(board: Board) -> None:
     assert not any("video_id" in dict(series) for name in board.values for series in board.values[name])
 
 
-# ---- for all videos
+# ---- all videos
 
 
 class Clock:
@@ -303,34 +303,32 @@ def report(video_id: str, decoded: int, tracked: int, ended: Any = None) -> Repo
 
 
 def test_reports_are_added_up(board: Board, jobs: JobStore) -> None:
-    ledger = VideoLedger(jobs, ServiceMetrics(), 8)
-    ledger.record(report("a", 16, 8))
-    ledger.record(report("b", 8, 0))
-    ledger.record(report("a", 0, 8, "done"))
+    aggregator = ReportAggregator(jobs, ServiceMetrics(), 8)
+    aggregator.record(report("a", 16, 8))
+    aggregator.record(report("b", 8, 0))
+    aggregator.record(report("a", 0, 8, "done"))
     assert round(board.total("motserve_frames_decoded_total")) == 24
     assert round(board.total("motserve_frames_tracked_total")) == 16
-    assert len(board.told("motserve_stage_seconds", stage="detect")) == 3
+    assert len(board.recorded("motserve_stage_seconds", stage="detect")) == 3
     assert round(board.total("motserve_stage_busy_seconds_total", stage="detect"), 6) == 0.3
     assert board.total("motserve_videos_total", status="done") == 1
     assert round(board.total("motserve_frames_dropped_total")) == 0
 
 
 def test_frames_of_a_video_that_failed_are_dropped(board: Board, jobs: JobStore) -> None:
-    ledger = VideoLedger(jobs, ServiceMetrics(), 8)
-    ledger.record(report("a", 16, 4))
-    ledger.record(report("a", 0, 1, "failed"))
+    aggregator = ReportAggregator(jobs, ServiceMetrics(), 8)
+    aggregator.record(report("a", 16, 4))
+    aggregator.record(report("a", 0, 1, "failed"))
     assert board.total("motserve_frames_dropped_total", status="failed") == 11
     assert board.total("motserve_videos_total", status="failed") == 1
 
 
-def test_what_a_lost_session_had_decoded_is_not_dropped_where_the_next_one_is_done(
-    board: Board, jobs: JobStore
-) -> None:
-    ledger = VideoLedger(jobs, ServiceMetrics(), 8)
-    ledger.record(report("a", 16, 8))
-    ledger.record(report("a", 20, 20, "done"))
-    ledger.record(report("a", 8, 0))  # of the first, late
-    ledger.record(report("a", 0, 0, "failed"))
+def test_frames_of_a_lost_session_are_not_dropped_if_the_next_session_is_done(board: Board, jobs: JobStore) -> None:
+    aggregator = ReportAggregator(jobs, ServiceMetrics(), 8)
+    aggregator.record(report("a", 16, 8))
+    aggregator.record(report("a", 20, 20, "done"))
+    aggregator.record(report("a", 8, 0))  # a late report of the first session
+    aggregator.record(report("a", 0, 0, "failed"))
     assert round(board.total("motserve_frames_dropped_total")) == 0
     assert board.total("motserve_videos_total", status="done") == 1
     assert round(board.total("motserve_videos_total", status="failed")) == 0
@@ -345,41 +343,41 @@ def test_what_a_lost_session_had_decoded_is_not_dropped_where_the_next_one_is_do
         ({"status": "done"}, "done"),
     ],
 )
-def test_a_session_that_ends_without_a_word_is_noticed(
+def test_a_session_that_ends_without_a_last_report_is_noticed(
     board: Board, jobs: JobStore, row: dict[str, Any] | None, status: str
 ) -> None:
     clock = Clock()
-    ledger = VideoLedger(jobs, ServiceMetrics(), 8, clock)
+    aggregator = ReportAggregator(jobs, ServiceMetrics(), 8, clock)
     add(jobs, "a", status="running")
-    ledger.record(report("a", 16, 6))
-    asyncio.run(ledger.look())
+    aggregator.record(report("a", 16, 6))
+    asyncio.run(aggregator.refresh())
     if row is None:
         jobs.delete("a")
     else:
         assert jobs.write("a", 0, **row)
-    asyncio.run(ledger.look())
-    assert board.total("motserve_videos_total", status=status) < 1, "its last report may be on the way"
+    asyncio.run(aggregator.refresh())
+    assert board.total("motserve_videos_total", status=status) < 1, "its last report may still arrive"
     clock.now = 60.0
-    asyncio.run(ledger.look())
-    asyncio.run(ledger.look())
+    asyncio.run(aggregator.refresh())
+    asyncio.run(aggregator.refresh())
     assert board.total("motserve_videos_total", status=status) == 1
     assert round(board.total("motserve_frames_dropped_total")) == (0 if status == "done" else 10)
 
 
-def test_a_video_in_work_is_not_given_up_however_long_it_is_silent(board: Board, jobs: JobStore) -> None:
+def test_an_active_video_never_ends_for_lack_of_reports(board: Board, jobs: JobStore) -> None:
     clock = Clock()
-    ledger = VideoLedger(jobs, ServiceMetrics(), 8, clock)
+    aggregator = ReportAggregator(jobs, ServiceMetrics(), 8, clock)
     add(jobs, "a", status="running")
-    ledger.record(report("a", 16, 6))
+    aggregator.record(report("a", 16, 6))
     clock.now = 1e6
-    asyncio.run(ledger.look())
+    asyncio.run(aggregator.refresh())
     assert round(board.total("motserve_videos_total")) == 0
 
 
-def test_videos_in_work_are_counted(board: Board, jobs: JobStore) -> None:
+def test_active_videos_are_counted(board: Board, jobs: JobStore) -> None:
     for video_id, status in (("a", "running"), ("b", "running"), ("c", "queued"), ("d", "done")):
         add(jobs, video_id, status=status)
-    asyncio.run(VideoLedger(jobs, ServiceMetrics(), 8).look())
+    asyncio.run(ReportAggregator(jobs, ServiceMetrics(), 8).refresh())
     assert board.latest("motserve_sessions", status="running") == 2
     assert board.latest("motserve_sessions", status="queued") == 1
     assert board.latest("motserve_sessions_max") == 8

@@ -1,4 +1,4 @@
-"""Alerts and dashboards: what Prometheus itself says of them, and whether what they ask for is there."""
+"""Alerts and dashboards: Prometheus accepts them, and every metric that they query is exported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from motserve.serving.observability.metrics import ModelMetrics, ServiceMetrics,
 
 DOCUMENT = ROOT / "docs" / "observability.md"
 PARTS = re.compile(r"_(bucket|sum|count)$")
-"""What a histogram is exported as."""
+"""Suffixes of the series that a histogram is exported as."""
 
 
 def tool(name: str) -> str:
@@ -44,11 +44,11 @@ def checked(*command: str | Path) -> str:
 # ---- alerts
 
 
-def test_prometheus_takes_the_rules() -> None:
+def test_prometheus_accepts_the_rules() -> None:
     checked(tool("promtool"), "check", "rules", RULES)
 
 
-def test_each_alert_fires_where_it_should_and_not_where_it_should_not() -> None:
+def test_each_alert_fires_when_it_should_and_only_then() -> None:
     checked(tool("promtool"), "test", "rules", ROOT / "tests" / "alerts.yml")
 
 
@@ -61,7 +61,7 @@ def test_each_alert_has_a_case_of_both_kinds() -> None:
         }
 
 
-def test_each_alert_says_how_bad_it_is_and_where_to_read_on() -> None:
+def test_each_alert_has_a_severity_and_a_runbook() -> None:
     headings = {
         re.sub(r"[^a-z0-9 -]", "", line.lstrip("# ").strip().lower()).replace(" ", "-")
         for line in DOCUMENT.read_text().splitlines()
@@ -81,7 +81,7 @@ def test_each_alert_says_how_bad_it_is_and_where_to_read_on() -> None:
 # ---- dashboards
 
 
-def test_dashboards_and_their_panels_are_told_apart() -> None:
+def test_dashboards_and_their_panels_are_unique() -> None:
     assert [path.stem for path in DASHBOARDS] == ["models", "service", "video"]
     boards = [json.loads(path.read_text()) for path in DASHBOARDS]
     assert len({board["uid"] for board in boards}) == len({board["title"] for board in boards}) == len(boards)
@@ -96,7 +96,7 @@ def test_dashboards_and_their_panels_are_told_apart() -> None:
             assert len(refs) == len(set(refs))
 
 
-def test_data_comes_from_the_source_that_is_provisioned() -> None:
+def test_dashboards_use_the_provisioned_data_source() -> None:
     provisioned = OBSERVABILITY / "grafana" / "provisioning" / "datasources" / "prometheus.yml"
     (source,) = yaml.safe_load(provisioned.read_text())["datasources"]
     used = [thing["datasource"] for _, panel in panels() for thing in (panel, *panel["targets"])]
@@ -104,7 +104,7 @@ def test_data_comes_from_the_source_that_is_provisioned() -> None:
     assert {(one["type"], one["uid"]) for one in used} == {(source["type"], source["uid"])}
 
 
-def test_the_dashboard_of_one_video_asks_for_that_video_alone() -> None:
+def test_the_video_dashboard_queries_only_its_video() -> None:
     path = next(path for path in DASHBOARDS if path.stem == "video")
     (variable,) = variables(path)
     assert variable["name"] == "video_id"
@@ -113,7 +113,7 @@ def test_the_dashboard_of_one_video_asks_for_that_video_alone() -> None:
             assert ('{video_id="$video_id"}' in target["expr"]) == (name == "video")
 
 
-def test_own_metrics_that_are_asked_for_exist_with_these_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_queried_metric_of_motserve_exists(monkeypatch: pytest.MonkeyPatch) -> None:
     board = put_up(monkeypatch)
     ModelMetrics("detector", 8)
     ServiceMetrics()
@@ -123,11 +123,11 @@ def test_own_metrics_that_are_asked_for_exist_with_these_labels(monkeypatch: pyt
     for name in own:
         plain = name.removeprefix("ray_")
         if plain not in board.kinds:
-            assert board.kinds.get(PARTS.sub("", plain)) == "histogram", f"nobody exports {name}"
+            assert board.kinds.get(PARTS.sub("", plain)) == "histogram", f"no process exports {name}"
         assert (board.kinds.get(plain) == "counter") == plain.endswith("_total"), name
 
 
-def test_every_own_metric_is_documented(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_metric_of_motserve_is_documented(monkeypatch: pytest.MonkeyPatch) -> None:
     board = put_up(monkeypatch)
     ModelMetrics("detector", 8)
     ServiceMetrics()
@@ -142,7 +142,7 @@ def test_every_own_metric_is_documented(monkeypatch: pytest.MonkeyPatch) -> None
 
 @contextmanager
 def exporter(text: Callable[[], str]) -> Iterator[int]:
-    """Something to read metrics from; the value is its port."""
+    """Serve metrics over HTTP; the value is the port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # the library calls it by this name
@@ -165,7 +165,7 @@ def exporter(text: Callable[[], str]) -> Iterator[int]:
 
 @contextmanager
 def prometheus(folder: Path, port: int) -> Iterator[httpx.Client]:
-    """Prometheus with what is deployed, but reading this port, and every second."""
+    """Run Prometheus with the deployed configuration, but scrape this port every second."""
     binary = tool("prometheus")
     config = yaml.safe_load((OBSERVABILITY / "prometheus" / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
@@ -196,7 +196,7 @@ eventually = partial(service_checks.eventually, seconds=60)
 def firing(client: httpx.Client) -> list[dict[str, Any]]:
     try:
         answer = client.get("/api/v1/alerts")
-    except httpx.TransportError:  # it starts
+    except httpx.TransportError:  # it is starting
         return []
     if answer.status_code != 200:
         return []
@@ -231,7 +231,7 @@ def test_prometheus_reads_a_service_and_an_alert_fires(tmp_path: Path) -> None:
         (alert,) = eventually(lambda: firing(client), "an alert")
         assert alert["labels"] == {"alertname": "MotserveFramesDropped", "severity": "warning", "status": "failed"}
         assert alert["annotations"]["description"] == "Their videos ended before: failed."
-        eventually(lambda: healthy(client), "that all rules can be reckoned")
+        eventually(lambda: healthy(client), "that all rules can be evaluated")
 
 
 def healthy(client: httpx.Client) -> bool:

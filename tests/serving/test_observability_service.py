@@ -1,4 +1,4 @@
-"""The real service, with a collector of traces beside it: what it exports, logs and sends while videos are tracked."""
+"""The real service with an OTLP collector: the metrics, logs and spans that it produces while it tracks videos."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 FRAMES = 75
 PATIENCE_S = 900
-"""A video may take that long, on a machine that does other things too."""
+"""Longest time that a video may take; the machine may be busy."""
 
 ONLY_WITH_A_GPU = {"ray_motserve_gpu_memory_used_bytes", "ray_motserve_gpu_memory_total_bytes"}
 
@@ -93,7 +93,7 @@ def finished(client: httpx.Client, video_id: str) -> str:
 
 
 def exported() -> list[Series]:
-    """What Prometheus would read now."""
+    """Return the series that Prometheus would scrape now."""
     (node,) = ray.nodes()
     text = httpx.get(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", timeout=30).text
     lines = re.findall(r"^(ray_\w+)(?:{(.*)})? (\S+)$", text, re.MULTILINE)
@@ -113,7 +113,7 @@ def becomes(expected: float, of: Callable[[], float], what: str) -> None:
     eventually(lambda: of() == expected, f"{what} of {expected} (now {of()})", PATIENCE_S)
 
 
-def test_no_count_of_short_videos_is_lost(client: httpx.Client, clip: Path) -> None:
+def test_no_count_of_a_short_video_is_lost(client: httpx.Client, clip: Path) -> None:
     ids = [post(client, clip).json()["id"] for _ in range(2)]
     assert {finished(client, video_id) for video_id in ids} == {"done"}
     states = [client.get(f"/v1/videos/{video_id}").json() for video_id in ids]
@@ -132,14 +132,14 @@ def test_no_count_of_short_videos_is_lost(client: httpx.Client, clip: Path) -> N
     assert round(value("ray_motserve_frames_dropped_total")) == 0
 
 
-def test_all_that_dashboards_and_alerts_ask_for_is_there(client: httpx.Client, clip: Path) -> None:
-    wanted = asked_for() - ONLY_WITH_A_GPU
-    per_video = {name for name in wanted if name.startswith("ray_motserve_video_")}
-    seen: set[str] = set()
+def test_all_metrics_that_dashboards_and_alerts_query_are_exported(client: httpx.Client, clip: Path) -> None:
+    queried = asked_for() - ONLY_WITH_A_GPU
+    per_video = {name for name in queried if name.startswith("ray_motserve_video_")}
+    exported_names: set[str] = set()
 
     def missing() -> set[str]:
-        seen.update(name for name, _, _ in exported())
-        return wanted - seen
+        exported_names.update(name for name, _, _ in exported())
+        return queried - exported_names
 
     video_id = post(client, clip).json()["id"]
     eventually(lambda: video_id in ids_of_videos(), "gauges of the running video", PATIENCE_S)
@@ -150,7 +150,7 @@ def test_all_that_dashboards_and_alerts_ask_for_is_there(client: httpx.Client, c
     eventually(lambda: video_id not in ids_of_videos(), "the end of the video's gauges", 60)
 
 
-def test_a_video_that_is_deleted_and_one_whose_session_dies_are_counted(client: httpx.Client, clip: Path) -> None:
+def test_a_deleted_video_and_one_whose_session_is_lost_are_counted(client: httpx.Client, clip: Path) -> None:
     def running() -> str:
         video_id: str = post(client, clip).json()["id"]
         state = f"/v1/videos/{video_id}"
@@ -163,13 +163,13 @@ def test_a_video_that_is_deleted_and_one_whose_session_dies_are_counted(client: 
     becomes(1, lambda: value("ray_motserve_videos_total", status="deleted"), "deleted videos")
 
     def is_lost() -> float:
-        client.get(f"/v1/videos/{lost}")  # whoever asks finds out
+        client.get(f"/v1/videos/{lost}")  # asking for the state detects the loss
         return value("ray_motserve_videos_total", status="lost")
 
     becomes(1, is_lost, "lost videos")
 
 
-def test_a_request_is_named_in_the_answer_and_in_the_log_of_the_session(
+def test_a_request_id_is_in_the_response_and_in_the_log_of_the_session(
     client: httpx.Client, clip: Path, logs: Path
 ) -> None:
     answer = post(client, clip, **{"X-Request-ID": "my-request-7"})
@@ -177,7 +177,7 @@ def test_a_request_is_named_in_the_answer_and_in_the_log_of_the_session(
     video_id = answer.json()["id"]
     assert finished(client, video_id) == "done"
 
-    def said() -> bool:
+    def is_logged() -> bool:
         texts = [path.read_text(errors="replace") for path in logs.glob("worker-*.err")]
         lines = [json.loads(line) for text in texts for line in re.findall(r"^{.*my-request-7.*}$", text, re.MULTILINE)]
         return {(line["logger"], line["message"]) for line in lines if line.get("video_id") == video_id} >= {
@@ -185,7 +185,7 @@ def test_a_request_is_named_in_the_answer_and_in_the_log_of_the_session(
             ("motserve.session", "session done"),
         }
 
-    eventually(said, "the lines of the request", 60)
+    eventually(is_logged, "the lines of the request", 60)
 
 
 def test_a_trace_goes_from_the_request_to_the_run_of_the_model(
@@ -194,7 +194,7 @@ def test_a_trace_goes_from_the_request_to_the_run_of_the_model(
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     answer = post(client, clip, traceparent=f"00-{trace}-00f067aa0ba902b7-01")
     assert finished(client, answer.json()["id"]) == "done"
-    wanted = {
+    expected = {
         ("motserve-ingress", "POST /v1/videos"),
         *(("motserve-session", name) for name in ("session", "chunk", "decode", "detect", "embed", "write")),
         *(("motserve-detector", name) for name in ("detector", "queue", "model")),
@@ -202,17 +202,17 @@ def test_a_trace_goes_from_the_request_to_the_run_of_the_model(
     }
 
     def arrived() -> bool:
-        return wanted <= {(service, span.name) for service, span in collector.of(trace)}
+        return expected <= {(service, span.name) for service, span in collector.of(trace)}
 
     eventually(arrived, "all spans", 60)
     spans = {span.span_id: span for _, span in collector.of(trace)}
     model = next(
         span for service, span in collector.of(trace) if (service, span.name) == ("motserve-detector", "model")
     )
-    way, span = [model.name], model
+    path, span = [model.name], model
     while span.parent_span_id in spans:
         span = spans[span.parent_span_id]
-        way.append(span.name)
-    assert way == ["model", "detector", "detect", "chunk", "session", "POST /v1/videos"]
+        path.append(span.name)
+    assert path == ["model", "detector", "detect", "chunk", "session", "POST /v1/videos"]
     assert span.parent_span_id.hex() == "00f067aa0ba902b7"
-    assert {one.trace_id.hex() for _, one in collector.spans} == {trace}, "other requests were not to be traced"
+    assert {one.trace_id.hex() for _, one in collector.spans} == {trace}, "another request was traced"

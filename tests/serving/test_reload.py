@@ -1,4 +1,4 @@
-"""New models without a restart: the parts, with stand-ins for networks and handles."""
+"""New models without a restart: model cache, active models, reloads and detector switches, with fake handles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from ray.exceptions import RayTaskError
 
 from motserve.config import Config, change_config, load_config
-from motserve.config.sections import Role
+from motserve.config.base import Role
 from motserve.errors import Conflict, InvalidConfig, MotserveError, NotReady
 from motserve.serving.api.deployment import build_http
 from motserve.serving.api.service import Service
@@ -31,9 +31,9 @@ PERSON = {0: "person"}
 
 
 def info_of(names: Names, classes: dict[int, str] = PERSON, loaded: int = 0) -> ModelInfo:
-    """What a replica says of the model of those names, of which it has loaded one."""
+    """The description of the model that a replica has loaded from `names[loaded]`."""
     name = names[loaded].removeprefix("models:/")
-    fallback = "" if loaded == 0 else f"{names[0]} cannot be had"
+    fallback = "" if loaded == 0 else f"{names[0]} is not available"
     return ModelInfo({"name": name, "sha256": f"sha of {name}", "fallback": fallback}, classes)
 
 
@@ -41,7 +41,7 @@ def config_in(folder: Path, **reload: Any) -> Config:
     return load_config([{"serving": {"storage_dir": str(folder), "reload": reload}, "reid": {"policy": "on_demand"}}])
 
 
-# --- the shelf --------------------------------------------------------------------------------------------------------
+# --- the model cache --------------------------------------------------------------------------------------------------
 
 
 class Model:
@@ -49,7 +49,7 @@ class Model:
         self.names = names
 
 
-def test_who_asks_at_once_waits_for_one_load() -> None:
+def test_concurrent_requests_for_a_model_wait_for_one_load() -> None:
     go, loads = threading.Event(), []
 
     def load(names: Names) -> Model:
@@ -58,21 +58,21 @@ def test_who_asks_at_once_waits_for_one_load() -> None:
         return Model(names)
 
     async def run() -> None:
-        shelf = ModelCache("detector", load, 2)
-        asked = [asyncio.create_task(shelf.get(OLD)) for _ in range(3)]
+        cache = ModelCache("detector", load, 2)
+        requests = [asyncio.create_task(cache.get(OLD)) for _ in range(3)]
         await asyncio.sleep(0)
-        asked[0].cancel()
+        requests[0].cancel()
         go.set()
-        models = await asyncio.gather(*asked[1:])
+        models = await asyncio.gather(*requests[1:])
         assert models[0] is models[1]
         assert loads == [OLD]
         with pytest.raises(asyncio.CancelledError):
-            await asked[0]
+            await requests[0]
 
     asyncio.run(run())
 
 
-def test_a_load_does_not_hold_up_the_others() -> None:
+def test_a_load_does_not_block_loaded_models() -> None:
     go = threading.Event()
 
     def load(names: Names) -> Model:
@@ -80,18 +80,18 @@ def test_a_load_does_not_hold_up_the_others() -> None:
         return Model(names)
 
     async def run() -> None:
-        shelf = ModelCache("detector", load, 2)
-        await shelf.get(OLD)
-        slow = asyncio.create_task(shelf.get(NEW))
+        cache = ModelCache("detector", load, 2)
+        await cache.get(OLD)
+        slow = asyncio.create_task(cache.get(NEW))
         await asyncio.sleep(0)
-        assert (await asyncio.wait_for(shelf.get(OLD), 10)).names == OLD
+        assert (await asyncio.wait_for(cache.get(OLD), 10)).names == OLD
         go.set()
         assert (await slow).names == NEW
 
     asyncio.run(run())
 
 
-def test_the_shelf_is_bounded_and_keeps_what_was_asked_for_last() -> None:
+def test_a_full_cache_evicts_the_least_recently_used_model() -> None:
     loads: list[Names] = []
 
     def load(names: Names) -> Model:
@@ -99,19 +99,19 @@ def test_the_shelf_is_bounded_and_keeps_what_was_asked_for_last() -> None:
         return Model(names)
 
     async def run() -> None:
-        shelf = ModelCache("detector", load, 2)
+        cache = ModelCache("detector", load, 2)
         a, b, c = ("a",), ("b",), ("c",)
         for names in (a, b, a, c, a, b):
-            assert (await shelf.get(names)).names == names
-        assert loads == [a, b, c, b], "a was asked for again before c came"
-        in_use = await shelf.get(a)
-        gone = weakref.ref(in_use)
-        await shelf.get(c)
-        await shelf.get(b)
-        assert gone() is in_use, "whoever works with a model keeps it"
+            assert (await cache.get(names)).names == names
+        assert loads == [a, b, c, b], "a was used again before c was loaded"
+        in_use = await cache.get(a)
+        reference = weakref.ref(in_use)
+        await cache.get(c)
+        await cache.get(b)
+        assert reference() is in_use, "a request keeps the model it uses"
         del in_use
         gc.collect()
-        assert gone() is None, "and then its memory is free"
+        assert reference() is None, "then its memory is freed"
 
     asyncio.run(run())
 
@@ -126,33 +126,35 @@ def test_a_load_that_failed_is_tried_again() -> None:
         return outcome
 
     async def run() -> None:
-        shelf = ModelCache("detector", load, 2)
+        cache = ModelCache("detector", load, 2)
         with pytest.raises(InvalidConfig):
-            await shelf.get(OLD)
-        assert (await shelf.get(OLD)).names == OLD
+            await cache.get(OLD)
+        assert (await cache.get(OLD)).names == OLD
 
     asyncio.run(run())
 
 
-# --- what is current --------------------------------------------------------------------------------------------------
+# --- active models ----------------------------------------------------------------------------------------------------
 
 
-def test_all_of_a_deployment_agree(tmp_path: Path) -> None:
+def test_all_replicas_of_a_deployment_agree_on_the_active_models(tmp_path: Path) -> None:
     config = config_in(tmp_path)
     first, second = ActiveModels(tmp_path, "a"), ActiveModels(tmp_path, "a")
     assert first.current("detector") is None
     assert first.names("detector", config, lambda *_: OLD) == OLD
-    assert second.names("detector", config, lambda *_: pytest.fail("is known")) == OLD
+    assert second.names("detector", config, lambda *_: pytest.fail("the row exists")) == OLD
     second.change("detector", OLD, NEW)
     assert first.current("detector") == NEW
     second.change("detector", OLD, ("late",))
-    assert first.current("detector") == NEW, "somebody else was faster"
+    assert first.current("detector") == NEW, "another replica was faster"
     assert first.names("reid", config, lambda *_: ("bundled",)) == ("bundled",)
-    assert ActiveModels(tmp_path, "b").names("detector", config, lambda *_: OLD) == OLD, "another begins anew"
+    assert ActiveModels(tmp_path, "b").names("detector", config, lambda *_: OLD) == OLD, (
+        "another deployment has rows of its own"
+    )
     assert first.current("detector") == NEW
 
 
-def test_deployments_are_forgotten(tmp_path: Path) -> None:
+def test_only_the_latest_deployments_are_kept(tmp_path: Path) -> None:
     config = config_in(tmp_path)
     for number in range(105):
         ActiveModels(tmp_path, str(number)).names("detector", config, lambda *_: OLD)
@@ -164,7 +166,7 @@ def test_deployments_are_forgotten(tmp_path: Path) -> None:
 
 
 class Handle:
-    """Stands for the handle of a deployment; its replicas answer what they are told to, by names."""
+    """A fake deployment handle with a fixed answer for each model; an exception is raised, None never answers."""
 
     def __init__(self, answers: dict[Names, Any]) -> None:
         self.answers = answers
@@ -182,27 +184,29 @@ class Handle:
 
 
 class Pins:
-    """What the registry says."""
+    """The versions that the registry resolves each role to."""
 
     def __init__(self, **names: Names) -> None:
         self.names = names
-        self.asked = 0
+        self.calls = 0
 
     def __call__(self, role: Role, config: Config) -> Names:
-        self.asked += 1
+        self.calls += 1
         return self.names[role]
 
 
 def reloader_of(folder: Path, pins: Pins, answers: dict[Names, Any], **reload: Any) -> tuple[Reloader, ActiveModels]:
-    served = ActiveModels(folder, "a")
+    active_models = ActiveModels(folder, "a")
     known = {OLD: info_of(OLD), NEW: info_of(NEW), ("bundled",): info_of(("bundled",)), **answers}
     handle = Handle(known)
-    return Reloader(config_in(folder, **reload), served, {"detector": handle, "reid": handle}, pins), served
+    return Reloader(
+        config_in(folder, **reload), active_models, {"detector": handle, "reid": handle}, pins
+    ), active_models
 
 
-def test_reload_changes_what_changed(tmp_path: Path) -> None:
+def test_a_reload_activates_only_the_promoted_model(tmp_path: Path) -> None:
     pins = Pins(detector=OLD, reid=("bundled",))
-    reloader, served = reloader_of(tmp_path, pins, {})
+    reloader, active_models = reloader_of(tmp_path, pins, {})
     assert asyncio.run(reloader.info("detector", 1)).weights["name"] == "people/1"
     assert not any(change.changed for change in asyncio.run(reloader.reload()).values())
     pins.names["detector"] = NEW
@@ -210,64 +214,64 @@ def test_reload_changes_what_changed(tmp_path: Path) -> None:
     assert (changes["detector"].changed, changes["reid"].changed) == (True, False)
     assert changes["detector"].before.weights["name"] == "people/1"
     assert changes["detector"].now.weights["name"] == "people/2"
-    assert served.current("detector") == NEW
+    assert active_models.current("detector") == NEW
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "said"),
+    ("answer", "error", "message"),
     [
-        (InvalidConfig("detector.classes: person not among the classes"), Conflict, "does not serve.*not among"),
-        (RuntimeError("size mismatch"), Conflict, "does not serve, everything stays as it is: RuntimeError: size mis"),
-        (TimeoutError("the registry is slow"), Conflict, "does not serve.*TimeoutError: the registry is slow"),
-        (info_of(NEW, loaded=1), Conflict, "in its place bundled was loaded.*cannot be had"),
+        (InvalidConfig("detector.classes: person not among the classes"), Conflict, "failed to load.*not among"),
+        (RuntimeError("size mismatch"), Conflict, "load, the active models are unchanged: RuntimeError: size mismatch"),
+        (TimeoutError("the registry is slow"), Conflict, "failed to load.*TimeoutError: the registry is slow"),
+        (info_of(NEW, loaded=1), Conflict, "its fallback bundled was loaded instead.*is not available"),
         (None, NotReady, "was not loaded within"),
     ],
 )
 def test_a_reload_that_fails_changes_nothing(
-    tmp_path: Path, answer: Any, error: type[MotserveError], said: str
+    tmp_path: Path, answer: Any, error: type[MotserveError], message: str
 ) -> None:  # fmt: skip
     pins = Pins(detector=OLD, reid=OLD)
-    reloader, served = reloader_of(tmp_path, pins, {NEW: answer}, load_timeout_s=0.2)
+    reloader, active_models = reloader_of(tmp_path, pins, {NEW: answer}, load_timeout_s=0.2)
     asyncio.run(reloader.reload())
     pins.names = {"detector": NEW, "reid": NEW}
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         asyncio.run(reloader.reload())
-    assert (served.current("detector"), served.current("reid")) == (OLD, OLD)
+    assert (active_models.current("detector"), active_models.current("reid")) == (OLD, OLD)
 
 
-def test_a_preferred_name_that_did_not_change_may_win(tmp_path: Path) -> None:
+def test_a_reload_keeps_preferred_weights_when_only_their_fallback_was_promoted(tmp_path: Path) -> None:
     before, after = ("mine.pt", OLD[0]), ("mine.pt", NEW[0])
     pins = Pins(detector=before, reid=OLD)
-    reloader, served = reloader_of(tmp_path, pins, {before: info_of(before), after: info_of(after)})
+    reloader, active_models = reloader_of(tmp_path, pins, {before: info_of(before), after: info_of(after)})
     asyncio.run(reloader.reload())
     pins.names["detector"] = after
     assert asyncio.run(reloader.reload())["detector"].now.weights["name"] == "mine.pt"
-    assert served.current("detector") == after
+    assert active_models.current("detector") == after
 
 
 def test_a_registry_that_is_down_changes_nothing(tmp_path: Path) -> None:
-    asked = ("models:/people@production", "bundled")
+    unresolved = ("models:/people@production", "bundled")
     pins = Pins(detector=OLD, reid=OLD)
-    reloader, served = reloader_of(tmp_path, pins, {asked: info_of(OLD)})
+    reloader, active_models = reloader_of(tmp_path, pins, {unresolved: info_of(OLD)})
     asyncio.run(reloader.reload())
-    pins.names = {"detector": asked, "reid": asked}
-    with pytest.raises(NotReady, match="does not say which detector models:/people@production is"):
+    pins.names = {"detector": unresolved, "reid": unresolved}
+    with pytest.raises(NotReady, match="does not resolve detector models:/people@production"):
         asyncio.run(reloader.reload())
-    assert served.current("detector") == OLD
+    assert active_models.current("detector") == OLD
 
 
-def test_a_service_that_started_without_the_registry(tmp_path: Path) -> None:
-    asked = ("models:/people@production", "bundled")
-    pins = Pins(detector=asked, reid=asked)
-    reloader, _ = reloader_of(tmp_path, pins, {asked: info_of(OLD)})
+def test_a_service_that_started_without_the_registry_reloads_once_it_answers(tmp_path: Path) -> None:
+    unresolved = ("models:/people@production", "bundled")
+    pins = Pins(detector=unresolved, reid=unresolved)
+    reloader, _ = reloader_of(tmp_path, pins, {unresolved: info_of(OLD)})
     assert not any(change.changed for change in asyncio.run(reloader.reload()).values())
     pins.names["detector"] = NEW
     assert asyncio.run(reloader.reload())["detector"].now.weights["name"] == "people/2"
 
 
-def test_polling_reloads_and_survives(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_polling_reloads_and_survives_errors(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pins = Pins(detector=OLD, reid=OLD)
-    reloader, served = reloader_of(tmp_path, pins, {("bad",): InvalidConfig("bad")}, poll_s=0.01)
+    reloader, active_models = reloader_of(tmp_path, pins, {("bad",): InvalidConfig("bad")}, poll_s=0.01)
 
     async def until(condition: Callable[[], bool]) -> None:
         async def wait() -> None:
@@ -278,21 +282,21 @@ def test_polling_reloads_and_survives(tmp_path: Path, caplog: pytest.LogCaptureF
 
     async def run() -> None:
         async with reloader.polling():
-            await until(lambda: served.current("reid") == OLD)
+            await until(lambda: active_models.current("reid") == OLD)
             pins.names["detector"] = ("bad",)
-            asked = pins.asked
-            await until(lambda: pins.asked > asked + 10)
+            calls = pins.calls
+            await until(lambda: pins.calls > calls + 10)
             pins.names["detector"] = NEW
-            await until(lambda: served.current("detector") == NEW)
-        asked = pins.asked
+            await until(lambda: active_models.current("detector") == NEW)
+        calls = pins.calls
         await asyncio.sleep(0.05)
-        assert pins.asked == asked, "it ends with the application"
+        assert pins.calls == calls, "polling ends with the application"
 
     asyncio.run(run())
-    assert caplog.text.count("the models stay as they are") == 1, "said once"
+    assert caplog.text.count("the active models are unchanged") == 1, "a repeated error is logged once"
 
 
-def test_the_routes(tmp_path: Path) -> None:
+def test_the_admin_routes_show_and_reload_the_active_models(tmp_path: Path) -> None:
     pins = Pins(detector=OLD, reid=("bundled",))
     handle: Any = Handle({OLD: info_of(OLD), NEW: info_of(NEW), ("bundled",): info_of(("bundled",))})
     service = Service(config_in(tmp_path), "a", handle, handle, handle)
@@ -310,7 +314,7 @@ def test_the_routes(tmp_path: Path) -> None:
         handle.answers[OLD] = info_of(OLD, loaded=1)
         refused = client.post("/v1/admin/reload")
         assert refused.status_code == 409
-        assert "in its place bundled was loaded" in refused.json()["detail"]
+        assert "its fallback bundled was loaded instead" in refused.json()["detail"]
         assert client.get("/v1/admin/models").json()["detector"]["name"] == "people/2"
 
 
@@ -328,7 +332,7 @@ TOKEN = "0123456789abcdef"
         (f"Bearer {TOKEN}", 200),
     ],
 )
-def test_administration_asks_for_the_token(tmp_path: Path, header: str | None, status: int) -> None:
+def test_the_admin_routes_require_the_token(tmp_path: Path, header: str | None, status: int) -> None:
     config = change_config(config_in(tmp_path), {"serving": {"admin_token": TOKEN}})
     handle: Any = Handle({OLD: info_of(OLD), ("bundled",): info_of(("bundled",))})
     service = Service(config, "a", handle, handle, handle)
@@ -353,16 +357,16 @@ def test_the_token_may_come_from_the_environment_and_is_written_nowhere(monkeypa
     for token in (TOKEN, "1234567890123456", "0x1234567890abcdef", "[a-list-of-words]"):
         monkeypatch.setenv("MOTSERVE_SERVING__ADMIN_TOKEN", token)
         config = load_config()
-        found = config.serving.admin_token
-        assert found is not None
-        assert found.get_secret_value() == token
+        secret = config.serving.admin_token
+        assert secret is not None
+        assert secret.get_secret_value() == token
         assert token not in f"{config!r} {config.model_dump_json()}"
     monkeypatch.setenv("MOTSERVE_SERVING__ADMIN_TOKEN", "short")
     with pytest.raises(InvalidConfig, match=r"serving\.admin_token"):
         load_config()
 
 
-# --- running videos ---------------------------------------------------------------------------------------------------
+# --- detector switches of running videos ------------------------------------------------------------------------------
 
 
 class Clock:
@@ -373,63 +377,65 @@ class Clock:
         return self.now
 
 
-def choice_of(
+def switch_of(
     folder: Path, clock: Clock, follow: bool, answers: dict[Names, Any]
 ) -> tuple[DetectorSwitch, ActiveModels]:
-    served = ActiveModels(folder, "a")
-    served.names("detector", config_in(folder), lambda *_: OLD)
-    return DetectorSwitch(served, OLD, info_of(OLD), Handle(answers).remote, follow, "video", clock), served
+    active_models = ActiveModels(folder, "a")
+    active_models.names("detector", config_in(folder), lambda *_: OLD)
+    return DetectorSwitch(
+        active_models, OLD, info_of(OLD), Handle(answers).remote, follow, "video", clock
+    ), active_models
 
 
-def test_a_video_that_follows_changes_at_a_chunk(tmp_path: Path) -> None:
+def test_a_video_that_follows_reloads_switches_at_a_chunk(tmp_path: Path) -> None:
     clock = Clock()
-    choice, served = choice_of(tmp_path, clock, True, {NEW: info_of(NEW)})
+    switch, active_models = switch_of(tmp_path, clock, True, {NEW: info_of(NEW)})
 
     async def run() -> None:
-        assert await choice.next_chunk(8) == OLD
-        served.change("detector", OLD, NEW)
-        assert await choice.next_chunk(8) == OLD, "it looks once a second"
+        assert await switch.next_chunk(8) == OLD
+        active_models.change("detector", OLD, NEW)
+        assert await switch.next_chunk(8) == OLD, "the active model is read once a second"
         clock.now = 1.0
-        first, second = await asyncio.gather(choice.next_chunk(8), choice.next_chunk(5))
-        assert (first, second) == (NEW, NEW), "the one behind waits until it is known"
-        served.change("detector", NEW, OLD)
+        first, second = await asyncio.gather(switch.next_chunk(8), switch.next_chunk(5))
+        assert (first, second) == (NEW, NEW), "the next chunk waits until the switch is decided"
+        active_models.change("detector", NEW, OLD)
         clock.now = 2.0
-        assert await choice.next_chunk(8) == NEW, "OLD cannot be had here"
+        assert await switch.next_chunk(8) == NEW, "OLD is not available here"
 
     asyncio.run(run())
-    assert choice.switches == [{"frame": 16, "detector": info_of(NEW).weights}]
+    assert switch.switches == [{"frame": 16, "detector": info_of(NEW).weights}]
 
 
-def test_a_video_that_finishes_stays(tmp_path: Path) -> None:
+def test_a_video_that_does_not_follow_reloads_keeps_its_detector(tmp_path: Path) -> None:
     clock = Clock()
-    choice, served = choice_of(tmp_path, clock, False, {})
-    served.change("detector", OLD, NEW)
+    switch, active_models = switch_of(tmp_path, clock, False, {})
+    active_models.change("detector", OLD, NEW)
     clock.now = 100.0
-    assert asyncio.run(choice.next_chunk(8)) == OLD
-    assert choice.switches == []
+    assert asyncio.run(switch.next_chunk(8)) == OLD
+    assert switch.switches == []
 
 
-def test_a_video_tries_again_where_no_replica_answers(tmp_path: Path) -> None:
+def test_a_video_tries_the_switch_again_if_no_replica_answers(tmp_path: Path) -> None:
     clock = Clock()
     answers: dict[Names, Any] = {NEW: NotReady("no replica")}
-    choice, served = choice_of(tmp_path, clock, True, answers)
-    served.change("detector", OLD, NEW)
+    switch, active_models = switch_of(tmp_path, clock, True, answers)
+    active_models.change("detector", OLD, NEW)
     clock.now = 1.0
-    assert asyncio.run(choice.next_chunk(8)) == OLD
+    assert asyncio.run(switch.next_chunk(8)) == OLD
     answers[NEW] = info_of(NEW)
     clock.now = 2.0
-    assert asyncio.run(choice.next_chunk(8)) == NEW
-    assert choice.switches == [{"frame": 8, "detector": info_of(NEW).weights}]
+    assert asyncio.run(switch.next_chunk(8)) == NEW
+    assert switch.switches == [{"frame": 8, "detector": info_of(NEW).weights}]
 
 
 @pytest.mark.parametrize("answer", [info_of(NEW, {0: "person", 1: "dog"}), InvalidConfig("broken")])
-def test_a_video_stays_where_the_new_detector_does_not_fit(
+def test_a_video_keeps_its_detector_if_the_new_one_does_not_fit(
     tmp_path: Path, answer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()
-    choice, served = choice_of(tmp_path, clock, True, {NEW: answer})
-    served.change("detector", OLD, NEW)
+    switch, active_models = switch_of(tmp_path, clock, True, {NEW: answer})
+    active_models.change("detector", OLD, NEW)
     for clock.now in (1.0, 2.0, 3.0):
-        assert asyncio.run(choice.next_chunk(8)) == OLD
-    assert choice.switches == []
-    assert caplog.text.count("stays on its detector") == 1
+        assert asyncio.run(switch.next_chunk(8)) == OLD
+    assert switch.switches == []
+    assert caplog.text.count("keeps its detector") == 1

@@ -166,7 +166,7 @@ def local(clips: list[Path]) -> list[list[dict[str, Any]]]:
 def test_served_tracks_equal_local_tracks(
     client: httpx.Client, clips: list[Path], local: list[list[dict[str, Any]]]
 ) -> None:
-    assert any(frame["tracks"] for frame in local[0]), "nobody was tracked, so nothing is compared"
+    assert any(frame["tracks"] for frame in local[0]), "no person was tracked, so nothing is compared"
     assert_same(track(client, clips[0]), local[0])
 
 
@@ -256,7 +256,7 @@ def test_wait_streams_a_line_for_each_frame(
         assert client.get(answer.headers["location"]).json()["status"] == "done"
 
 
-def test_a_reader_who_leaves_does_not_stop_the_video(client: httpx.Client, clips: list[Path]) -> None:
+def test_a_client_that_disconnects_does_not_stop_the_video(client: httpx.Client, clips: list[Path]) -> None:
     with client.stream("POST", "/v1/videos", files={"file": clips[0].read_bytes()}, params={"wait": True}) as answer:
         links = answer.headers["location"]
     state = finished(client, links.rpartition("/")[2])
@@ -273,7 +273,7 @@ def test_url_below_an_allowed_root(
     assert finished(client, answer.json()["id"])["status"] == "done"
     assert_same(client.get(answer.json()["links"]["tracks"]).json()["frames"], local[0])
     client.delete(answer.json()["links"]["self"])
-    assert allowed.exists(), "the video belongs to whoever put it there"
+    assert allowed.exists(), "the video belongs to the user who put it there"
 
 
 def test_urls_that_are_refused(client: httpx.Client, clips: list[Path], folder: Path) -> None:
@@ -373,7 +373,7 @@ def test_malformed_requests(client: httpx.Client) -> None:
         assert answer.json()["status"] == status
 
 
-def test_delete_stops_the_work_and_removes_the_files(client: httpx.Client, clips: list[Path], folder: Path) -> None:
+def test_delete_stops_the_session_and_removes_the_files(client: httpx.Client, clips: list[Path], folder: Path) -> None:
     video_id = post(client, clips[0]).json()["id"]
     assert client.delete(f"/v1/videos/{video_id}").status_code == 204
     assert client.get(f"/v1/videos/{video_id}").status_code == 404
@@ -381,7 +381,7 @@ def test_delete_stops_the_work_and_removes_the_files(client: httpx.Client, clips
     assert stored(folder) == []
 
 
-def test_session_leaves_when_the_video_is_done(client: httpx.Client, clips: list[Path]) -> None:
+def test_the_session_ends_when_the_video_is_done(client: httpx.Client, clips: list[Path]) -> None:
     video_id = post(client, clips[0]).json()["id"]
     finished(client, video_id)
     eventually(lambda: not actor_alive(video_id), "the end of the session")
@@ -395,7 +395,7 @@ def actor_alive(video_id: str) -> bool:
     return True
 
 
-def test_a_lost_session_is_taken_up_from_its_checkpoint(
+def test_a_lost_session_is_resumed_from_its_checkpoint(
     client: httpx.Client, clips: list[Path], folder: Path, local: list[list[dict[str, Any]]]
 ) -> None:
     """The reader of the tracks does not notice."""
@@ -419,15 +419,13 @@ def test_a_lost_session_is_taken_up_from_its_checkpoint(
 
 
 def lose(video_id: str, folder: Path) -> None:
-    """Take a video its session for the last time."""
+    """Kill the session of a video that has no restarts left."""
     jobs = JobStore(folder / "data")
     assert jobs.write(video_id, jobs.get(video_id).attempt, restarts=100)
     ray.kill(ray.get_actor(video_id, namespace="motserve"))
 
 
-def test_a_video_whose_sessions_are_lost_again_and_again_fails(
-    client: httpx.Client, clips: list[Path], folder: Path
-) -> None:
+def test_a_video_whose_sessions_are_lost_too_often_fails(client: httpx.Client, clips: list[Path], folder: Path) -> None:
     video_id = post(client, clips[0]).json()["id"]
     eventually(lambda: client.get(f"/v1/videos/{video_id}").json()["status"] == "running", "the start")
     lose(video_id, folder)
@@ -437,7 +435,7 @@ def test_a_video_whose_sessions_are_lost_again_and_again_fails(
     assert answer.status_code == 409
 
 
-def test_full_service_asks_to_come_back(client: httpx.Client, clips: list[Path], folder: Path) -> None:
+def test_a_full_service_answers_with_retry_after(client: httpx.Client, clips: list[Path], folder: Path) -> None:
     accepted = [post(client, clips[0]) for _ in range(3)]
     assert {answer.status_code for answer in accepted} == {202}
     refused = post(client, clips[1])
@@ -475,19 +473,21 @@ def test_health_and_documentation(client: httpx.Client) -> None:
     assert "multipart/form-data" in paths["/v1/videos"]["post"]["requestBody"]["content"]
     for method in (method for path in paths.values() for method in path.values()):
         for status, response in method["responses"].items():
-            assert status.startswith("2") or "application/problem+json" in response["content"]
+            assert status[0] in "23" or "application/problem+json" in response["content"]
 
 
-def test_who_is_in_two_videos_is_found_from_one_in_the_other(
+def test_a_person_in_two_videos_is_found_from_one_in_the_other(
     client: httpx.Client, clips: list[Path], folder: Path
 ) -> None:
     first, other, again = (post(client, path).json()["id"] for path in (*clips, clips[0]))
     assert {finished(client, video_id)["status"] for video_id in (first, other, again)} == {"done"}
     rows = [row for frame in client.get(f"/v1/videos/{first}/tracks").json()["frames"] for row in frame["tracks"]]
-    identity = Counter(row["id"] for row in rows).most_common(1)[0][0]  # who passes by too quickly is not embedded
+    identity = Counter(row["id"] for row in rows).most_common(1)[0][
+        0
+    ]  # a person who passes by too quickly is not embedded
     row = next(row for row in rows if row["id"] == identity)
-    for wanted in ({"identity": row["id"]}, {"track": row["track"]}):
-        answer = client.post("/v1/identities/search", json={"video_id": first, "limit": 50, **wanted})
+    for query in ({"identity": row["id"]}, {"track": row["track"]}):
+        answer = client.post("/v1/identities/search", json={"video_id": first, "limit": 50, **query})
         assert answer.status_code == 200, answer.text
         matches = answer.json()["matches"]
         assert (matches[0]["video_id"], matches[0]["identity"]) == (again, row["id"])
@@ -495,8 +495,8 @@ def test_who_is_in_two_videos_is_found_from_one_in_the_other(
         assert {match["video_id"] for match in matches} == {again, other}
     thumbnail = client.get(matches[0]["thumbnail"])
     assert (thumbnail.status_code, thumbnail.headers["content-type"]) == (200, "image/jpeg")
-    found = client.post("/v1/identities/search", files={"file": thumbnail.content}, data={"limit": 2})
-    assert {(match["video_id"], match["identity"]) for match in found.json()["matches"]} == {
+    answer = client.post("/v1/identities/search", files={"file": thumbnail.content}, data={"limit": 2})
+    assert {(match["video_id"], match["identity"]) for match in answer.json()["matches"]} == {
         (first, row["id"]),
         (again, row["id"]),
     }
@@ -506,7 +506,7 @@ def test_who_is_in_two_videos_is_found_from_one_in_the_other(
     assert {match["video_id"] for match in answer.json()["matches"]} == {other}
 
 
-def test_a_failed_video_leaves_nobody_in_the_index(client: httpx.Client, clips: list[Path], folder: Path) -> None:
+def test_a_failed_video_leaves_no_person_in_the_index(client: httpx.Client, clips: list[Path], folder: Path) -> None:
     video_id = post(client, clips[0]).json()["id"]
     eventually(lambda: client.get(f"/v1/videos/{video_id}").json()["frames_done"] > 8, "some tracks")
     lose(video_id, folder)
@@ -548,7 +548,7 @@ def test_sessions_are_small(library: str) -> None:
 
 
 def test_another_tracker_is_served_as_it_runs_locally(service: str, clips: list[Path], folder: Path) -> None:
-    """One that looks at everybody and at the camera. This changes the service: it comes last."""
+    """A tracker that embeds every person and compensates camera motion. It redeploys the service, so it comes last."""
     settings = {**SETTINGS, "tracker": {"name": "strongsort"}}
     (expected,) = tracked_locally(clips[:1], settings)
     assert any(frame["tracks"] for frame in expected)

@@ -1,4 +1,4 @@
-"""A session whose job store fails for a while: the real session and store, with a detector that sees nobody."""
+"""A session whose job store fails for a while: real session and store, and a detector that detects nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def session(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VideoSession:
-    """The second session of a video, which an earlier one has left a checkpoint of."""
+    """The second session of a video; the first one has written a checkpoint."""
     monkeypatch.setattr(module.ray, "put", lambda value: value)
     monkeypatch.setattr(module, "is_draining", lambda: False)
     monkeypatch.setattr(module, "_PROGRESS_INTERVAL_S", 0.0)
@@ -64,12 +64,12 @@ def session(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Vide
         info=Call(lambda _: ModelInfo({"name": "fake", "sha256": "a1"}, {0: "person"})),
         detect=Call(lambda images, *_: [Detections.empty() for _ in images]),
     )
-    monitor: Any = SimpleNamespace(record=Call(lambda _: None))
-    return VideoSession(jobs.get("a"), config, "deployment", detector, detector, monitor, RequestContext())
+    metrics_collector: Any = SimpleNamespace(record=Call(lambda _: None))
+    return VideoSession(jobs.get("a"), config, "deployment", detector, detector, metrics_collector, RequestContext())
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-    """Let changes of the job fail that a condition names; return those that were tried."""
+    """Make those changes of the job fail that satisfy a condition; return all changes that were tried."""
     tried: list[dict[str, Any]] = []
     write: Write = JobStore.write
 
@@ -84,7 +84,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[dict[str, Any]], b
 
 
 def track(session: VideoSession) -> str:
-    return asyncio.run(asyncio.wait_for(session._track_while_ours(), 60))
+    return asyncio.run(asyncio.wait_for(session._track_under_lease(), 60))
 
 
 def test_progress_that_cannot_be_written_does_not_fail_a_video(
@@ -100,22 +100,22 @@ def test_progress_that_cannot_be_written_does_not_fail_a_video(
 
 
 @pytest.mark.parametrize("change", ["video", "status"])
-def test_start_and_end_are_written_again_until_the_store_takes_them(
+def test_start_and_end_are_retried_until_the_store_accepts_them(
     session: VideoSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     left = [True, True]
-    wanted: dict[str, Callable[[dict[str, Any]], bool]] = {
+    conditions: dict[str, Callable[[dict[str, Any]], bool]] = {
         "video": lambda changes: "video" in changes,
         "status": lambda changes: changes.get("status") == "done",
     }
-    failing(monkeypatch, lambda changes: wanted[change](changes) and bool(left) and left.pop())
+    failing(monkeypatch, lambda changes: conditions[change](changes) and bool(left) and left.pop())
     assert track(session) == "done"
     assert left == []
     assert JobStore(tmp_path).get("a").status == "done"
     assert ArtifactStore(tmp_path).checkpoints("a") == []
 
 
-def test_a_look_at_the_lease_before_the_tracks_are_touched_is_tried_again(
+def test_the_lease_check_before_the_tracks_are_changed_is_retried(
     session: VideoSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = failing(monkeypatch, lambda _: len(tried) <= 3)
@@ -127,20 +127,20 @@ def test_a_look_at_the_lease_before_the_tracks_are_touched_is_tried_again(
 def test_a_video_whose_start_or_end_cannot_be_written_is_left_to_the_next_session(
     session: VideoSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
-    """Also where the store takes signs of life, as one on a full disk may."""
+    """Also if the store still accepts heartbeats, as one on a full disk may."""
     failing(monkeypatch, lambda changes: changes.get("status") == status)
     with pytest.raises(Superseded):
         track(session)
     assert JobStore(tmp_path).get("a").status == {"running": "queued", "done": "running"}[status]
-    assert ArtifactStore(tmp_path).checkpoints("a"), "nobody can go on from where it was"
+    assert ArtifactStore(tmp_path).checkpoints("a"), "no session can resume it"
 
 
-def test_why_a_video_failed_is_written_again_until_the_store_takes_it(
+def test_the_error_of_a_video_is_retried_until_the_store_accepts_it(
     session: VideoSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = [True, True]
     session_any: Any = session
-    session_any._detector.detect = Call(lambda *_: 1 / 0)
+    session_any._client._detector.detect = Call(lambda *_: 1 / 0)
     failing(monkeypatch, lambda changes: changes.get("status") == "failed" and bool(left) and left.pop())
     assert track(session) == "failed"
     job = JobStore(tmp_path).get("a")
@@ -150,48 +150,48 @@ def test_why_a_video_failed_is_written_again_until_the_store_takes_it(
     assert left == []
 
 
-def test_a_sign_of_life_that_comes_after_the_end_takes_nothing_back(
+def test_a_heartbeat_after_the_end_changes_nothing(
     session: VideoSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session_any: Any = session
-    lease, end = session_any._lease, session_any._continuation.end
+    lease, end = session_any._lease, session_any._continuation.remove_checkpoints
 
     def late() -> None:
         lease.write()
         end()
 
-    monkeypatch.setattr(session_any._continuation, "end", late)
+    monkeypatch.setattr(session_any._continuation, "remove_checkpoints", late)
     assert track(session) == "done"
 
 
-def test_checkpoints_that_cannot_be_removed_do_not_undo_a_video(
+def test_checkpoints_that_cannot_be_removed_do_not_fail_a_video(
     session: VideoSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def stale(*_: Any, **__: Any) -> None:
         raise OSError(116, "Stale file handle")
 
     session_any: Any = session
-    end = session_any._continuation.end
+    end = session_any._continuation.remove_checkpoints
 
     def failing_end() -> None:
         with monkeypatch.context() as patch:
             patch.setattr(Path, "unlink", stale)
             end()
 
-    monkeypatch.setattr(session_any._continuation, "end", failing_end)
+    monkeypatch.setattr(session_any._continuation, "remove_checkpoints", failing_end)
     assert track(session) == "done"
     assert JobStore(tmp_path).get("a").status == "done"
 
 
-def test_who_fails_after_the_end_of_a_video_changes_nothing_of_it(session: VideoSession, tmp_path: Path) -> None:
-    lease: Any = session
+def test_a_failure_after_the_end_of_a_video_does_not_change_its_job(session: VideoSession, tmp_path: Path) -> None:
+    session_any: Any = session
     assert track(session) == "done"
     with pytest.raises(Superseded):
-        lease._lease.write(status="failed")
+        session_any._lease.write(status="failed")
     assert JobStore(tmp_path).get("a").status == "done"
 
 
-def test_the_store_is_not_waited_for_on_the_loop(session: VideoSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_is_never_called_on_the_event_loop(session: VideoSession, monkeypatch: pytest.MonkeyPatch) -> None:
     def on_loop(_: dict[str, Any]) -> bool:
         try:
             asyncio.get_running_loop()
@@ -205,7 +205,7 @@ def test_the_store_is_not_waited_for_on_the_loop(session: VideoSession, monkeypa
     assert not any(on_the_loop)
 
 
-def test_a_video_ends_before_the_disk_is_so_full_that_nobody_could_say_so(
+def test_a_video_ends_before_the_disk_is_too_full_to_record_why(
     session: VideoSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("motserve.serving.stores.room.free_bytes", lambda _: 1_000_000)
@@ -218,7 +218,7 @@ def test_a_video_ends_before_the_disk_is_so_full_that_nobody_could_say_so(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_tracks_that_find_no_room_fail_the_video_and_make_room_for_the_reason(
+def test_tracks_without_disk_space_fail_the_video_and_its_checkpoints_are_removed_first(
     session: VideoSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def full(*_: Any) -> None:

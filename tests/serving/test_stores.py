@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sqlite3
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from motserve.config import Config
 from motserve.errors import NotFound, Overloaded
+from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.stores import ArtifactStore, Job, JobStore, attempt_of
 
 
@@ -26,7 +29,7 @@ def filled(root: Path, *jobs: Job) -> JobStore:
     return store
 
 
-def test_a_job_comes_back_as_it_was_added(tmp_path: Path) -> None:
+def test_a_stored_job_equals_the_added_one(tmp_path: Path) -> None:
     full = job(
         "a", 1.5, status="failed", frames_done=3, frames_total=9, fps=2.5, identities=4, embeddings=5, links=1,
         video={"width": 640, "rate_hz": None}, models={"reid": None}, classes={"0": "person"},
@@ -36,7 +39,7 @@ def test_a_job_comes_back_as_it_was_added(tmp_path: Path) -> None:
     assert JobStore(tmp_path / "new" / "folder").get("b") == job("b")
 
 
-def test_a_write_changes_what_it_names(tmp_path: Path) -> None:
+def test_a_write_changes_only_the_named_columns(tmp_path: Path) -> None:
     store = filled(tmp_path, job("a"), job("b"))
     changes: dict[str, Any] = {"status": "running", "frames_done": 7, "models": {"detector": {"name": "x"}}}
     assert store.write("a", 0, heartbeat=3.0, **changes)
@@ -44,10 +47,10 @@ def test_a_write_changes_what_it_names(tmp_path: Path) -> None:
     assert store.get("b") == job("b")
 
 
-def test_several_jobs_are_those_of_them_that_exist(tmp_path: Path) -> None:
+def test_several_returns_the_jobs_that_exist(tmp_path: Path) -> None:
     store = filled(tmp_path, *(job(str(number)) for number in range(700)))
-    wanted = [str(number) for number in range(100, 800)]
-    assert store.several(wanted) == {name: job(name) for name in wanted[:600]}
+    video_ids = [str(number) for number in range(100, 800)]
+    assert store.several(video_ids) == {name: job(name) for name in video_ids[:600]}
     assert store.several([]) == {}
 
 
@@ -69,7 +72,7 @@ def test_jobs_are_paged_from_the_newest_to_the_oldest(tmp_path: Path) -> None:
     assert pages == [["10", "09", "08", "07"], ["06", "05", "04", "03"], ["02", "01", "00"]]
 
 
-def test_paging_is_not_disturbed_by_what_is_added_or_deleted_meanwhile(tmp_path: Path) -> None:
+def test_paging_is_not_disturbed_by_jobs_added_or_deleted_meanwhile(tmp_path: Path) -> None:
     store = filled(tmp_path, *(job(str(number), created_at=number) for number in range(6)))
     first = store.page(2)
     store.add(job("new", created_at=99), 1000, 5)
@@ -77,13 +80,13 @@ def test_paging_is_not_disturbed_by_what_is_added_or_deleted_meanwhile(tmp_path:
     assert [one.id for one in first + store.page(9, after=first[-1].id)] == ["5", "4", "2", "1", "0"]
 
 
-def test_active_are_those_queued_or_running(tmp_path: Path) -> None:
+def test_active_jobs_are_those_queued_or_running(tmp_path: Path) -> None:
     statuses = ("queued", "running", "done", "failed")
     store = filled(tmp_path, *(job(status, status=status) for status in statuses))
     assert {one.id for one in store.active()} == {"queued", "running"}
 
 
-def test_beyond_the_limit_no_job_is_taken(tmp_path: Path) -> None:
+def test_beyond_the_limit_no_job_is_accepted(tmp_path: Path) -> None:
     store = filled(tmp_path, job("done", status="done"), job("a", status="running"), job("b"))
     with pytest.raises(Overloaded, match="2 videos") as caught:
         store.add(job("c"), max_active=2, retry_after_s=7)
@@ -125,7 +128,7 @@ def test_only_the_attempt_that_has_a_video_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", ["done", "failed"])
-def test_nobody_writes_to_a_video_that_has_ended(tmp_path: Path, status: str) -> None:
+def test_no_session_writes_to_a_video_that_has_ended(tmp_path: Path, status: str) -> None:
     store = filled(tmp_path, job("a", heartbeat=1.0))
     assert store.write("a", 0, status=status)
     ended = store.get("a")
@@ -136,18 +139,18 @@ def test_nobody_writes_to_a_video_that_has_ended(tmp_path: Path, status: str) ->
     assert not store.write("a", 0, status="running")
 
 
-def test_writing_is_a_sign_of_life_and_giving_back_is_none(tmp_path: Path) -> None:
+def test_writing_is_a_heartbeat_and_releasing_is_none(tmp_path: Path) -> None:
     store = JobStore(tmp_path, clock=lambda: 100.0)
     store.add(job("a", heartbeat=50.0), 10, 5)
     read = store.get("a")
     assert store.write("a", 0)
     assert store.get("a").heartbeat == 100
-    assert store.take_over(read) is None, "it has given a sign of life since"
+    assert store.take_over(read) is None, "it has written a heartbeat since"
     assert store.write("a", 0, heartbeat=0.0)
-    taken = store.take_over(store.get("a"))
-    assert taken is not None
-    assert (taken.attempt, taken.restarts, taken.heartbeat) == (1, 0, 100), "it was given back and not lost"
-    assert store.get("a") == taken
+    restarted = store.take_over(store.get("a"))
+    assert restarted is not None
+    assert (restarted.attempt, restarted.restarts, restarted.heartbeat) == (1, 0, 100), "it was released and not lost"
+    assert store.get("a") == restarted
 
 
 def _take_over(root: Path, barrier: threading.Barrier) -> bool:
@@ -157,7 +160,7 @@ def _take_over(root: Path, barrier: threading.Barrier) -> bool:
     return store.take_over(read) is not None
 
 
-def test_of_all_who_see_that_a_session_is_lost_one_takes_over(tmp_path: Path) -> None:
+def test_of_all_callers_that_find_a_session_lost_one_takes_over(tmp_path: Path) -> None:
     for attempt in range(10):
         root, barrier = tmp_path / str(attempt), threading.Barrier(4)
         filled(root, job("a", heartbeat=1.0))
@@ -167,7 +170,7 @@ def test_of_all_who_see_that_a_session_is_lost_one_takes_over(tmp_path: Path) ->
         assert JobStore(root).get("a").attempt == 1
 
 
-def test_a_table_of_the_first_release_gets_the_columns_it_lacks(tmp_path: Path) -> None:
+def test_a_table_of_the_first_release_gets_the_missing_columns(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as database, database:
         database.execute(
             "CREATE TABLE jobs (id TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL, created_at REAL NOT "
@@ -183,14 +186,14 @@ def test_a_table_of_the_first_release_gets_the_columns_it_lacks(tmp_path: Path) 
     assert JobStore(tmp_path).write("a", 0, status="running")
 
 
-def test_a_column_of_a_later_release_does_not_disturb(tmp_path: Path) -> None:
+def test_a_column_of_a_later_release_is_ignored(tmp_path: Path) -> None:
     store = filled(tmp_path, job("a"))
     with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as database, database:
         database.execute("ALTER TABLE jobs ADD COLUMN colour TEXT")
     assert store.get("a") == job("a")
 
 
-def test_checkpoints_are_listed_from_the_latest_attempt_on(tmp_path: Path) -> None:
+def test_checkpoints_are_listed_from_the_latest_attempt(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     store.create("a")
     assert store.checkpoints("a") == store.checkpoints("unknown") == []
@@ -213,7 +216,7 @@ def _add_some(root: Path, prefix: str, count: int, limit: int) -> int:
     return taken
 
 
-def test_threads_together_do_not_exceed_the_limit(tmp_path: Path) -> None:
+def test_concurrent_threads_do_not_exceed_the_limit(tmp_path: Path) -> None:
     for attempt in range(5):
         root = tmp_path / str(attempt)
         barrier = threading.Barrier(8)
@@ -228,7 +231,7 @@ def test_threads_together_do_not_exceed_the_limit(tmp_path: Path) -> None:
         assert len(JobStore(root).active()) == 4
 
 
-def test_processes_together_lose_nothing_and_do_not_exceed_the_limit(tmp_path: Path) -> None:
+def test_concurrent_processes_lose_nothing_and_do_not_exceed_the_limit(tmp_path: Path) -> None:
     with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as processes:
         counts = [processes.submit(_add_some, tmp_path, name, 15, 31) for name in "abc"]
         assert sum(count.result(60) for count in counts) == 31
@@ -252,8 +255,25 @@ def test_the_files_of_a_video_are_in_a_folder_of_their_own(tmp_path: Path) -> No
     assert store.source("b").exists()
 
 
-def test_a_video_is_made_once(tmp_path: Path) -> None:
+def test_the_folder_of_a_video_is_created_once(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     store.create("a")
     with pytest.raises(FileExistsError):
         store.create("a")
+
+
+def test_names_of_weights_come_back_as_they_were(tmp_path: Path) -> None:
+    names = ("models:/a/1", os.fsdecode(b"/srv/caf\xe9.pt"), "café.pt")
+    served = ActiveModels(tmp_path, "deployment")
+    assert served.names("detector", Config(), lambda *_: names) == names
+    served.change("detector", names, names[:1])
+    assert served.current("detector") == names[:1]
+
+
+def test_a_path_comes_back_as_it_was(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    for video, source in (("a", os.fsdecode(b"/srv/caf\xe9.mp4")), ("b", "/srv/café.mp4")):
+        store.add(Job(video, "clip.mp4", source, 1.0), 10, 5)
+        assert store.get(video).source == source
+        assert store.write(video, 0, status="failed", error={"type": "X", "message": source})
+        assert (store.get(video).error or {})["message"] == source.replace("\udce9", r"\xe9")

@@ -1,4 +1,4 @@
-"""Traces and request IDs, in one process: what a request is called on its way, and which spans belong together."""
+"""Traces and request IDs in one process: log fields, headers, and which span is the parent of which."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from motserve.serving.api.deployment import build_http
 from motserve.serving.api.service import Service
 from motserve.serving.app import compose
 from motserve.serving.inference.batching import GreedyBatcher, Pass
-from motserve.serving.observability.monitor import Report
+from motserve.serving.observability.metrics_collector import Report
 from motserve.serving.observability.request_context import RequestContext, request_id_of
 from motserve.serving.observability.telemetry import Telemetry
 from motserve.serving.observability.tracing import Tracing
@@ -35,7 +35,7 @@ CLIENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-"
 
 
 class Recorded:
-    """A tracing whose spans can be looked at."""
+    """A `Tracing` whose spans the test can read."""
 
     def __init__(self, config: TracingConfig = ALL) -> None:
         self.exporter = InMemorySpanExporter()
@@ -72,7 +72,7 @@ def records(stream: io.StringIO) -> list[dict[str, Any]]:
 # ---- fields of the log
 
 
-def test_lines_name_the_request_and_the_video_of_their_context(lines: io.StringIO) -> None:
+def test_log_lines_name_request_and_video_of_their_context(lines: io.StringIO) -> None:
     logger = logging.getLogger("motserve.test")
 
     async def work(name: str) -> None:
@@ -89,7 +89,7 @@ def test_lines_name_the_request_and_the_video_of_their_context(lines: io.StringI
     assert found == {"1": ("r1", "v1"), "2": ("r2", "v2"), "outside": (None, None)}
 
 
-def test_what_a_line_says_itself_wins_and_what_is_empty_is_left_out(lines: io.StringIO) -> None:
+def test_fields_of_a_log_line_win_over_the_context_and_empty_ones_are_left_out(lines: io.StringIO) -> None:
     with log_fields(video_id="outer", request_id=""):
         logging.getLogger("motserve.test").info("x", extra={"video_id": "own"})
     (record,) = records(lines)
@@ -121,12 +121,12 @@ def test_a_model_that_fails_names_the_request_that_it_failed_for(lines: io.Strin
 
 
 @pytest.mark.parametrize("given", ["a", "0af7-65:19/16+c=d@x_.", "x" * 128])
-def test_a_sane_request_id_is_kept(given: str) -> None:
+def test_a_valid_request_id_is_kept(given: str) -> None:
     assert request_id_of(given) == given
 
 
 @pytest.mark.parametrize("given", [None, "", "x" * 129, "a b", 'a"b', "a\tb", "ä", "a\n"])
-def test_another_request_id_is_replaced(given: str | None) -> None:
+def test_an_invalid_request_id_is_replaced(given: str | None) -> None:
     made = request_id_of(given)
     assert made != given
     assert request_id_of(made) == made
@@ -159,17 +159,17 @@ def client(tmp_path: Path, recorded: Recorded) -> TestClient:
     return TestClient(build_http(service_in(tmp_path, recorded.tracing)), raise_server_exceptions=False)
 
 
-def test_every_answer_has_a_request_id(client: TestClient) -> None:
+def test_every_response_has_a_request_id(client: TestClient) -> None:
     assert client.get("/healthz", headers={"X-Request-ID": "mine-1"}).headers["x-request-id"] == "mine-1"
     made = [client.get(path).headers["x-request-id"] for path in ("/healthz", "/v1/videos/none", "/nowhere")]
     assert len(set(made)) == 3
-    assert client.get("/healthz", headers={"X-Request-ID": "not sane"}).headers["x-request-id"] != "not sane"
+    assert client.get("/healthz", headers={"X-Request-ID": "not valid"}).headers["x-request-id"] != "not valid"
 
 
-def test_behind_a_proxy_that_answers_with_the_id_it_is_not_given_twice(tmp_path: Path) -> None:
+def test_behind_a_proxy_that_adds_the_request_id_the_service_does_not_add_it_again(tmp_path: Path) -> None:
     proxied = TestClient(build_http(service_in(tmp_path, Tracing(TracingConfig(), "test")), proxied=True))
     assert "x-request-id" not in proxied.get("/healthz", headers={"X-Request-ID": "mine-1"}).headers
-    assert "x-request-id" in proxied.get("/healthz", headers={"X-Request-ID": "not sane"}).headers
+    assert "x-request-id" in proxied.get("/healthz", headers={"X-Request-ID": "not valid"}).headers
 
 
 def test_an_unexpected_error_names_its_request(client: TestClient, lines: io.StringIO) -> None:
@@ -196,9 +196,9 @@ def test_a_request_is_a_span_of_the_trace_that_the_client_began(client: TestClie
     assert parent_of(span) == int("b7ad6b7169203331", 16)
 
 
-def test_the_client_decides_whether_its_request_is_traced_else_the_ratio_does(tmp_path: Path) -> None:
+def test_a_request_is_sampled_as_its_client_decided_or_by_the_ratio(tmp_path: Path) -> None:
     none, everything = Recorded(TracingConfig(sample_ratio=0.0)), Recorded()
-    for recorded, headers, seen in (
+    for recorded, headers, num_spans in (
         (none, {}, 0),
         (none, {"traceparent": CLIENT + "01"}, 1),
         (everything, {}, 1),
@@ -206,7 +206,7 @@ def test_the_client_decides_whether_its_request_is_traced_else_the_ratio_does(tm
     ):
         recorded.exporter.clear()
         TestClient(build_http(service_in(tmp_path, recorded.tracing))).get("/healthz", headers=headers)
-        assert len(recorded.spans()) == seen
+        assert len(recorded.spans()) == num_spans
 
 
 # ---- from the session to the batch
@@ -220,12 +220,12 @@ def test_spans_of_a_video_are_a_tree_down_to_the_runs_of_the_model() -> None:
     """Session and replica are two processes; only the `RequestContext` goes from one to the other."""
     session, replica = Recorded(), Recorded()
     batcher = GreedyBatcher(
-        lambda images: [_one() for _ in images], 16, lambda done: replica.tracing.passed("model", done)
+        lambda images: [_one() for _ in images], 16, lambda done: replica.tracing.record_pass("model", done)
     )
 
     async def detect(images: list[Any]) -> list[Detections]:
-        origin = RequestContext.here(session.tracing.headers(), "v")
-        return await asyncio.create_task(_in_a_replica(replica.tracing, batcher, images, origin))
+        context = RequestContext.current(session.tracing.headers(), "v")
+        return await asyncio.create_task(_in_a_replica(replica.tracing, batcher, images, context))
 
     async def embed(crops: Any) -> Any:
         return np.eye(1, 8, dtype=np.float32).repeat(len(crops), axis=0)
@@ -234,14 +234,14 @@ def test_spans_of_a_video_are_a_tree_down_to_the_runs_of_the_model() -> None:
         pass
 
     async def run() -> None:
-        activity = Telemetry("v", send, None, session.tracing)
+        telemetry = Telemetry("v", send, None, session.tracing)
         config = load_config([{"pipeline": {"chunk_size": 4, "window": 2}, "reid": {"policy": "always"}}])
         with session.tracing.span("session"):
             tracked = track_frames(
-                iter(frames(10)), detect, embed, config, PipelineStats(), 25.0, (80, 80), observer=activity
+                iter(frames(10)), detect, embed, config, PipelineStats(), 25.0, (80, 80), observer=telemetry
             )
             async for _ in tracked:
-                with activity.write():
+                with telemetry.write():
                     pass
 
     asyncio.run(asyncio.wait_for(run(), 60))
@@ -265,8 +265,8 @@ def test_spans_of_a_video_are_a_tree_down_to_the_runs_of_the_model() -> None:
     }
 
 
-async def _in_a_replica(tracing: Tracing, batcher: Any, images: list[Any], origin: RequestContext) -> Any:
-    with origin.logged(), tracing.span("detector", "server", origin.trace, origin.about):
+async def _in_a_replica(tracing: Tracing, batcher: Any, images: list[Any], context: RequestContext) -> Any:
+    with context.logged(), tracing.span("detector", "server", context.trace, context.span_attributes):
         return await batcher.submit(images)
 
 
@@ -274,13 +274,13 @@ def _one() -> Detections:
     return Detections(np.array([[10, 10, 30, 70]], np.float32), np.array([0.9], np.float32), np.zeros(1, np.int64))
 
 
-def test_a_run_has_links_to_all_requests_that_it_answered_and_they_to_it() -> None:
+def test_a_run_and_the_requests_in_its_batch_link_to_each_other() -> None:
     recorded = Recorded()
     runs: list[Pass] = []
 
     def observe(done: Pass) -> None:
         runs.append(done)
-        recorded.tracing.passed("model", done)
+        recorded.tracing.record_pass("model", done)
 
     async def ask(batcher: GreedyBatcher[int, int], name: str) -> None:
         with recorded.tracing.span(name):
@@ -302,9 +302,9 @@ def test_a_run_has_links_to_all_requests_that_it_answered_and_they_to_it() -> No
     assert {parent_of(span) for span in recorded.named("queue")} == {id_of(span) for span in requests}
 
 
-def test_without_an_endpoint_nothing_is_made() -> None:
+def test_without_an_endpoint_there_are_no_spans() -> None:
     tracing = Tracing(TracingConfig(), "test")
-    with tracing.span("a"), tracing.below(tracing.open("b"), "c"):
+    with tracing.span("a"), tracing.child_of(tracing.start_child("b"), "c"):
         assert tracing.headers() == {}
     tracing.flush()
 
@@ -312,7 +312,7 @@ def test_without_an_endpoint_nothing_is_made() -> None:
 def test_spans_arrive_at_a_collector() -> None:
     with Collector() as collector:
         tracing = Tracing(TracingConfig(endpoint=collector.endpoint, sample_ratio=1.0), "motserve-test")
-        with tracing.span("outer"), tracing.span("inner", about={"video_id": "v"}):
+        with tracing.span("outer"), tracing.span("inner", attributes={"video_id": "v"}):
             pass
         tracing.flush()
     (service, inner), (_, outer) = collector.spans

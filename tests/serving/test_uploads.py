@@ -1,4 +1,4 @@
-"""What is posted under odd names, from odd places, and to a full disk, over real stores and without a cluster."""
+"""Uploads with unusual names, from disallowed URLs and to a full disk, with real stores and without a cluster."""
 
 from __future__ import annotations
 
@@ -56,20 +56,20 @@ def form(name: bytes, data: bytes) -> bytes:
     )
 
 
-def left(service: Service) -> list[str]:
-    """The videos that have a row or a folder."""
+def stored_videos(service: Service) -> list[str]:
+    """IDs of the videos that have a row or a folder."""
     return sorted({*service.artifacts.videos(), *(job.id for job in service.jobs.page(100))})
 
 
-def assert_problem(answer: httpx.Response, status: int, *said: str) -> None:
+def assert_problem(answer: httpx.Response, status: int, *messages: str) -> None:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["status"] == status
-    for text in said:
-        assert text in answer.json()["detail"]
+    for message in messages:
+        assert message in answer.json()["detail"]
 
 
-# --- names ------------------------------------------------------------------------------------------------------------
+# --- names and URLs ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def assert_problem(answer: httpx.Response, status: int, *said: str) -> None:
         (b"/", "video"),
     ],
 )
-def test_a_video_may_have_a_name_of_any_bytes(
+def test_a_file_name_may_hold_any_bytes(
     client: httpx.Client, service: Service, clip: Path, name: bytes, shown: str
 ) -> None:
     answer = client.post("/v1/videos", content=form(name, clip.read_bytes()), headers=FORM)
@@ -96,20 +96,20 @@ def test_a_video_may_have_a_name_of_any_bytes(
     assert [row["name"] for row in client.get("/v1/videos").json()["videos"]] == [shown]
 
 
-def test_it_is_shown_in_refusals(client: httpx.Client, service: Service) -> None:
+def test_error_messages_show_the_file_name_escaped(client: httpx.Client, service: Service) -> None:
     answer = client.post("/v1/videos", content=form(b"caf\xe9.mp4", b"no video"), headers=FORM)
     assert_problem(answer, 422, r"caf\xe9.mp4 is not a video")
     assert_problem(
         client.post("/v1/identities/search", content=form(b"\xe9", b"x"), headers=FORM), 422, r"\xe9 is neither"
     )
-    assert left(service) == []
+    assert stored_videos(service) == []
 
 
 @pytest.mark.parametrize(
     ("name", "url"),
     [(b"caf\xe9.mp4", "caf%E9.mp4"), ("café.mp4".encode(), "caf%C3%A9.mp4"), (b"~ a?b#c.mp4", "~%20a%3Fb%23c.mp4")],
 )
-def test_percent_signs_of_a_url_stand_for_any_bytes(
+def test_percent_encoded_bytes_of_a_url_need_not_be_utf8(
     client: httpx.Client, service: Service, roots: Path, clip: Path, name: bytes, url: str
 ) -> None:
     source = roots / os.fsdecode(name)
@@ -117,18 +117,18 @@ def test_percent_signs_of_a_url_stand_for_any_bytes(
     answer = client.post("/v1/videos", json={"url": f"file://{roots}/{url}"})
     assert answer.status_code == 202, answer.text
     job = service.jobs.get(answer.json()["id"])
-    assert Path(job.source) == source  # the very bytes, out of the store again
+    assert Path(job.source) == source  # the store preserves the bytes
     assert job.name == name.decode(errors="backslashreplace")
-    assert [found.source for found in service.jobs.active()] == [str(source)]
+    assert [active.source for active in service.jobs.active()] == [str(source)]
 
 
 @pytest.mark.parametrize(
-    ("url", "status", "said"),
+    ("url", "status", "message"),
     [
-        ("file://ROOTS/a.mp4?x=1", 400, "? and # are written %3F and %23"),
-        ("file://ROOTS/a.mp4#x", 400, "? and # are written"),
+        ("file://ROOTS/a.mp4?x=1", 400, "write ? and # in the path of a file as %3F and %23"),
+        ("file://ROOTS/a.mp4#x", 400, "write ? and #"),
         ("file://ROOTS/%00.mp4", 400, "zero byte"),
-        ("file://[", 400, "is no URL"),
+        ("file://[", 400, "is not a valid URL"),
         ("file://elsewhere/a.mp4", 400, "only file://"),
         ("rtsp://ann:secret@cam/live", 400, "rtsp://cam/live: only file://"),
         ("a.mp4", 400, "only file://"),
@@ -146,8 +146,8 @@ def test_percent_signs_of_a_url_stand_for_any_bytes(
         ("file://ROOTS/caf%E9.txt", 422, r"caf\xe9.txt is not a video"),
     ],
 )
-def test_a_url_that_is_none_of_a_video(
-    client: httpx.Client, service: Service, roots: Path, url: str, status: int, said: str
+def test_invalid_and_forbidden_urls_are_refused(
+    client: httpx.Client, service: Service, roots: Path, url: str, status: int, message: str
 ) -> None:
     (roots / "circle.mp4").symlink_to("circle.mp4")
     (roots / "broken.mp4").symlink_to("none.mp4")
@@ -155,18 +155,18 @@ def test_a_url_that_is_none_of_a_video(
     (roots / os.fsdecode(b"caf\xe9.txt")).write_text("no video")
     os.mkfifo(roots / "pipe.mp4")
     answer = client.post("/v1/videos", json={"url": url.replace("ROOTS", str(roots))})
-    assert_problem(answer, status, said)
+    assert_problem(answer, status, message)
     assert "secret" not in answer.text
-    assert left(service) == []
+    assert stored_videos(service) == []
 
 
-# --- forms ------------------------------------------------------------------------------------------------------------
+# --- bodies, IDs and queries ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("headers", "body", "status", "said"),
+    ("headers", "body", "status", "message"),
     [
-        ({}, b"", 415, "of no type"),
+        ({}, b"", 415, "no content type"),
         ({"content-type": "text/plain"}, b"x", 415, "text/plain"),
         ({"content-type": "multipart/form-data"}, b"x", 400, "no boundary"),
         ({"content-type": "multipart/form-data; boundary="}, b"x", 400, "malformed"),
@@ -185,12 +185,12 @@ def test_a_url_that_is_none_of_a_video(
         ({"content-type": "application/json"}, b"[" * 60_000, 400, "the body must be"),
     ],
 )
-def test_a_body_that_holds_no_video(
-    client: httpx.Client, service: Service, headers: dict[str, str], body: bytes, status: int, said: str
+def test_a_body_without_a_video_is_refused(
+    client: httpx.Client, service: Service, headers: dict[str, str], body: bytes, status: int, message: str
 ) -> None:
     request = client.build_request("POST", "/v1/videos", content=iter([body]), headers=headers)
-    assert_problem(client.send(request), status, said)
-    assert left(service) == []
+    assert_problem(client.send(request), status, message)
+    assert stored_videos(service) == []
 
 
 @pytest.mark.parametrize(
@@ -205,13 +205,13 @@ def test_a_body_that_holds_no_video(
         "/v1/videos?after=%00%ff",
     ],
 )
-def test_an_id_that_is_none(client: httpx.Client, path: str) -> None:
+def test_an_invalid_id_is_a_404(client: httpx.Client, path: str) -> None:
     assert_problem(client.get(path), 404)
     assert client.head(path).status_code == 404
 
 
 @pytest.mark.parametrize("query", ["limit=x", "limit=-1", "limit=1e9", f"limit={'9' * 5000}", "limit=1&limit=x"])
-def test_a_query_that_is_none(client: httpx.Client, query: str) -> None:
+def test_an_invalid_query_is_a_422(client: httpx.Client, query: str) -> None:
     assert_problem(client.get(f"/v1/videos?{query}"), 422, "limit")
 
 
@@ -220,7 +220,7 @@ def test_a_query_that_is_none(client: httpx.Client, query: str) -> None:
 
 @pytest.fixture
 def small_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    """A service whose storage is a file system of 256 kB, with a video on it that was posted before."""
+    """A service whose storage is a file system of 256 kB with one video in it."""
     storage = tmp_path / "small"
     storage.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(storage)], capture_output=True)
@@ -235,24 +235,24 @@ def small_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
         subprocess.run(["umount", "--lazy", str(storage)], check=True)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the parser's own file, never closed
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the parser leaves a file open
 @pytest.mark.parametrize("data", [bytes(400_000), b"x" * 1000], ids=["large", "small"])
-@pytest.mark.parametrize("told", [True, False], ids=["of known length", "of unknown length"])
-def test_an_upload_that_finds_no_room_leaves_nothing(small_service: Service, data: bytes, told: bool) -> None:
+@pytest.mark.parametrize("sized", [True, False], ids=["with Content-Length", "without Content-Length"])
+def test_an_upload_to_a_full_disk_leaves_no_files(small_service: Service, data: bytes, sized: bool) -> None:
     storage = small_service.config.serving.storage_dir
-    least = 0 if len(data) < 4096 else 65536
+    free_bytes = 0 if len(data) < 4096 else 65536
     with (storage / "ballast").open("wb", buffering=0) as ballast:
-        while room.free_bytes(storage) > least:
+        while room.free_bytes(storage) > free_bytes:
             ballast.write(bytes(4096))
     with TestClient(build_http(small_service), raise_server_exceptions=False) as client:
         body = form(b"a.mp4", data)
-        answer = client.post("/v1/videos", content=body if told else iter([body]), headers=FORM)
+        answer = client.post("/v1/videos", content=body if sized else iter([body]), headers=FORM)
     assert_problem(answer, 507, "the disk of the service")
     assert str(storage) not in answer.text
-    assert left(small_service) == ["a" * 32]
+    assert stored_videos(small_service) == ["a" * 32]
 
 
-def test_an_upload_of_which_no_file_can_be_made(
+def test_an_upload_whose_file_cannot_be_created_is_a_507(
     client: httpx.Client, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(**_: Any) -> None:
@@ -260,7 +260,7 @@ def test_an_upload_of_which_no_file_can_be_made(
 
     monkeypatch.setattr("tempfile.NamedTemporaryFile", full)
     assert_problem(client.post("/v1/videos", content=form(b"a.mp4", b"x"), headers=FORM), 507)
-    assert left(service) == []
+    assert stored_videos(service) == []
 
 
 def test_a_video_can_be_deleted_from_a_full_disk(small_service: Service) -> None:
@@ -272,10 +272,10 @@ def test_a_video_can_be_deleted_from_a_full_disk(small_service: Service) -> None
         small_service.jobs.delete("a" * 32)
     with TestClient(build_http(small_service), raise_server_exceptions=False) as client:
         assert client.delete(f"/v1/videos/{'a' * 32}").status_code == 204
-    assert left(small_service) == []
+    assert stored_videos(small_service) == []
 
 
-def test_room_is_looked_at_before_a_body_is_read(
+def test_free_space_is_checked_before_a_body_is_read(
     client: httpx.Client, service: Service, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "free_bytes", lambda _: 40_000_000)
@@ -284,10 +284,10 @@ def test_room_is_looked_at_before_a_body_is_read(
     answer = client.post("/v1/videos", content=iter([b"x"]), headers=sized)
     assert_problem(answer, 507, "40.0 MB left", "30.0 MB are to be stored", "disk.min_free_bytes")
     assert answer.json()["type"] == "urn:motserve:problem:disk-full"
-    assert left(service) == []
+    assert stored_videos(service) == []
 
 
-def test_an_annotated_video_is_not_begun_without_room(
+def test_an_annotated_video_is_not_rendered_without_free_space(
     client: httpx.Client, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.jobs.add(Job("a" * 32, "clip.mp4", "clip.mp4", 1.0), 10, 5)
@@ -296,9 +296,7 @@ def test_an_annotated_video_is_not_begun_without_room(
     assert_problem(client.get(f"/v1/videos/{'a' * 32}/annotated.mp4"), 507, "1.0 kB left")
 
 
-def test_other_failures_of_a_disk_are_none_of_room(
-    client: httpx.Client, service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_a_full_disk_is_a_507(client: httpx.Client, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(error: Exception) -> Any:
         def call(*_: Any) -> Any:
             raise error

@@ -1,4 +1,4 @@
-"""The routes of videos over real stores, without a cluster: sessions are started in name only."""
+"""The routes of videos with real stores and without a cluster: sessions are not really started."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(NotFound("there is no video"), 404), (Overloaded("all are in work", 7), 503)]
+    ("error", "status"), [(NotFound("there is no video"), 404), (Overloaded("all sessions are running", 7), 503)]
 )
 def test_an_error_of_another_process_gets_the_status_of_its_cause(
     service: Service, client: httpx.Client, monkeypatch: pytest.MonkeyPatch, error: MotserveError, status: int
@@ -65,7 +65,7 @@ def test_an_error_of_another_process_gets_the_status_of_its_cause(
     assert answer.headers.get("retry-after") == {404: None, 503: "7"}[status]
 
 
-# --- what is posted ---------------------------------------------------------------------------------------------------
+# --- uploads ----------------------------------------------------------------------------------------------------------
 
 
 FORM = {"content-type": "multipart/form-data; boundary=x"}
@@ -74,27 +74,27 @@ FIELD = b'--x\r\nContent-Disposition: form-data; name="note"\r\n\r\n'
 END = b"\r\n--x--\r\n"
 
 
-def pieces(*parts: bytes) -> Iterator[bytes]:
+def stream_of(*parts: bytes) -> Iterator[bytes]:
     yield from parts
 
 
 @pytest.mark.parametrize("path", ["/v1/videos", "/v1/identities/search"])
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
-        ([FIELD, bytes(100_000), b"\r\n", FILE, b"video", END], "more than 65536 bytes beside its file"),
-        ([FILE, b"video\r\n", *[FIELD + bytes(1000) + b"\r\n"] * 70, END], "more than 65536 bytes beside its file"),
-        ([FILE, b"video\r\n", *[FIELD + b"\r\n"] * 2000, END], "more than 65536 bytes beside its file"),
+        ([FIELD, bytes(100_000), b"\r\n", FILE, b"video", END], "more than 65536 bytes besides its file"),
+        ([FILE, b"video\r\n", *[FIELD + bytes(1000) + b"\r\n"] * 70, END], "more than 65536 bytes besides its file"),
+        ([FILE, b"video\r\n", *[FIELD + b"\r\n"] * 2000, END], "more than 65536 bytes besides its file"),
         ([FILE, b"video\r\n", FILE, b"video", END], "exactly one file, it holds 2"),
     ],
     ids=["a large field", "many fields", "many empty fields", "two files"],
 )
-def test_a_form_holds_one_file_and_little_beside_it(
-    client: httpx.Client, tmp_path: Path, path: str, body: list[bytes], said: str
+def test_a_form_with_two_files_or_large_fields_is_refused(
+    client: httpx.Client, tmp_path: Path, path: str, body: list[bytes], message: str
 ) -> None:
-    answer = client.post(path, content=pieces(*body), headers=FORM)
+    answer = client.post(path, content=stream_of(*body), headers=FORM)
     assert answer.status_code == 400, answer.text
-    assert said in answer.json()["detail"]
+    assert message in answer.json()["detail"]
     assert list(tmp_path.glob("videos/*")) == []
 
 
@@ -108,7 +108,7 @@ def test_a_second_file_is_refused_before_it_has_arrived(client: httpx.Client) ->
     assert "it holds 2" in answer.json()["detail"]
 
 
-def test_a_file_of_any_size_is_taken_with_fields_beside_it(client: httpx.Client, service: Service, clip: Path) -> None:
+def test_a_large_file_may_come_with_small_fields(client: httpx.Client, service: Service, clip: Path) -> None:
     data = clip.read_bytes() + bytes(100_000)
     answer = client.post("/v1/videos", data={"note": "n" * 60_000}, files={"file": ("clip.mp4", data)})
     assert answer.status_code == 202, answer.text
@@ -116,7 +116,7 @@ def test_a_file_of_any_size_is_taken_with_fields_beside_it(client: httpx.Client,
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
-def test_an_upload_may_be_read_by_whom_other_files_may(
+def test_an_upload_has_the_permissions_of_the_umask(
     client: httpx.Client, service: Service, clip: Path, mask: int, mode: int
 ) -> None:
     before = os.umask(mask)
@@ -128,30 +128,30 @@ def test_an_upload_may_be_read_by_whom_other_files_may(
     assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == {"source": mode}
 
 
-# --- clients do not wait for each other, nor for those who leave ------------------------------------------------------
+# --- blocking calls and clients that disconnect -----------------------------------------------------------------------
 
 
-def test_a_store_that_is_locked_is_not_waited_for_on_the_loop(
+def test_stores_are_never_called_on_the_event_loop(
     client: httpx.Client, service: Service, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[str, bool]] = []
 
-    def watched(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def watch(*values: Any) -> Any:
+    def recorded(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def record(*values: Any) -> Any:
             calls.append((name, on_a_loop()))
             return call(*values)
 
-        return watch
+        return record
 
     for name in ("add", "get", "page", "delete"):
-        monkeypatch.setattr(service.jobs, name, watched(name, getattr(service.jobs, name)))
-    monkeypatch.setattr(service.artifacts, "delete", watched("delete files", service.artifacts.delete))
+        monkeypatch.setattr(service.jobs, name, recorded(name, getattr(service.jobs, name)))
+    monkeypatch.setattr(service.artifacts, "delete", recorded("delete files", service.artifacts.delete))
     monkeypatch.setattr(service.sessions, "_launch", lambda job, _: service.jobs.write(job.id, 0, status="done"))
     posted = client.post("/v1/videos", params={"wait": True}, files={"file": ("clip.mp4", clip.read_bytes())})
     state = posted.headers["location"]
     assert [posted.status_code, client.get("/v1/videos").status_code, client.get(state).status_code] == [200] * 3
     assert client.get(f"{state}/tracks").status_code == 200
-    monkeypatch.setattr(videos, "annotated_file", raising(NotFound("it is not drawn here")))
+    monkeypatch.setattr(videos, "annotated_file", raising(NotFound("not rendered in this test")))
     assert client.get(f"{state}/annotated.mp4").status_code == 404
     assert client.delete(state).status_code == 204
     assert client.post("/v1/videos", files={"file": ("no.mp4", b"no video")}).status_code == 422
@@ -168,16 +168,16 @@ def on_a_loop() -> bool:
 
 
 @pytest.mark.parametrize("starts", [True, False])
-def test_a_client_who_leaves_while_a_session_starts_leaves_a_whole_video_or_none(
+def test_a_disconnect_while_a_session_starts_leaves_a_complete_video_or_none(
     service: Service, clip: Path, monkeypatch: pytest.MonkeyPatch, starts: bool
 ) -> None:
-    begun, goes_on, ended = threading.Event(), threading.Event(), threading.Event()
+    started, released, ended = threading.Event(), threading.Event(), threading.Event()
     start = service.sessions.start
 
-    def slow_start(job: Job, origin: RequestContext) -> None:
-        begun.set()
-        goes_on.wait(30)
-        start(job, origin)
+    def slow_start(job: Job, context: RequestContext) -> None:
+        started.set()
+        released.wait(30)
+        start(job, context)
 
     def launch(*_: Any) -> None:
         if not starts:
@@ -198,11 +198,11 @@ def test_a_client_who_leaves_while_a_session_starts_leaves_a_whole_video_or_none
 
     async def leave() -> None:
         accepting = asyncio.create_task(videos._accept(posted(clip.read_bytes()), service))
-        await asyncio.to_thread(begun.wait, 30)
+        await asyncio.to_thread(started.wait, 30)
         accepting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await accepting
-        goes_on.set()
+        released.set()
         await asyncio.to_thread(ended.wait, 30)
 
     asyncio.run(leave())
@@ -212,17 +212,17 @@ def test_a_client_who_leaves_while_a_session_starts_leaves_a_whole_video_or_none
     assert all(service.artifacts.source(video).exists() for video in rows)
 
 
-def test_a_client_who_leaves_while_a_video_is_deleted_leaves_nothing_of_it(
+def test_a_disconnect_while_a_video_is_deleted_does_not_stop_the_deletion(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.jobs.add(Job("a", "clip.mp4", "clip.mp4", 1.0), 10, 5)
     (service.artifacts.create("a") / "tracks.ndjson").write_bytes(b"{}")
-    begun, goes_on, forgotten = threading.Event(), threading.Event(), threading.Event()
+    started, released, forgotten = threading.Event(), threading.Event(), threading.Event()
     delete = service.jobs.delete
 
     def slow_delete(video_id: str) -> None:
-        begun.set()
-        goes_on.wait(30)
+        started.set()
+        released.wait(30)
         delete(video_id)
 
     monkeypatch.setattr(service.jobs, "delete", slow_delete)
@@ -231,11 +231,11 @@ def test_a_client_who_leaves_while_a_video_is_deleted_leaves_nothing_of_it(
 
     async def leave() -> None:
         deleting = asyncio.create_task(videos.delete_video("a", service))
-        await asyncio.to_thread(begun.wait, 30)
+        await asyncio.to_thread(started.wait, 30)
         deleting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await deleting
-        goes_on.set()
+        released.set()
         assert await asyncio.to_thread(forgotten.wait, 30)
 
     asyncio.run(leave())
@@ -243,7 +243,7 @@ def test_a_client_who_leaves_while_a_video_is_deleted_leaves_nothing_of_it(
     assert not service.artifacts.results("a").parent.exists()
 
 
-def test_a_start_that_waits_for_a_thread_is_not_taken_back() -> None:
+def test_a_call_that_waits_for_a_thread_is_not_cancelled() -> None:
     done = threading.Event()
 
     async def leave() -> None:
@@ -273,7 +273,7 @@ def posted(video: bytes) -> Request:
     return Request({"type": "http", "method": "POST", "path": "/v1/videos", "headers": headers}, receive)
 
 
-def test_tracks_of_a_failed_video_are_given_where_they_are_asked_for(client: httpx.Client, service: Service) -> None:
+def test_partial_tracks_of_a_failed_video_are_returned_on_request(client: httpx.Client, service: Service) -> None:
     error = {"type": "InvalidVideo", "message": "clip.mp4 is cut off"}
     job = Job("a" * 32, "clip.mp4", "", 0.0, status="failed", frames_done=1, frames_damaged=2, error=error)
     service.jobs.add(job, 100, 5)

@@ -1,4 +1,4 @@
-"""Random crowds of tracks that come, go, hide and return, with embeddings of the people behind them."""
+"""Random crowds of tracks that begin, are lost and return, with embeddings of their people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from motserve.types import NO_DETECTION, FloatArray, Tracks
 
 FRAMES = 200
 RATE_HZ = 10
-LOOKS = 16
+DIMENSION = 16
 
 
 def settings(seed: int) -> tuple[ReIDConfig, tuple[int, int] | None]:
@@ -37,14 +37,14 @@ def settings(seed: int) -> tuple[ReIDConfig, tuple[int, int] | None]:
 
 
 class Crowd:
-    """Tracks that begin, are lost, found again and shown where they are predicted; each follows one person."""
+    """Tracks that begin, are lost, found again and reported with predicted boxes; each is of one person."""
 
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng([seed, 1])
-        self.people = unit(self.random.normal(size=(30, LOOKS)))
+        self.people = unit(self.random.normal(size=(30, DIMENSION)))
         self.present: dict[int, tuple[int, np.ndarray]] = {}
         self.lost: dict[int, tuple[int, np.ndarray]] = {}
-        self.following = 1
+        self.next_track = 1
 
     def step(self) -> Tracks:
         random = self.random
@@ -53,10 +53,10 @@ class Crowd:
         for track in [track for track in self.lost if random.random() < 0.04]:
             self.present[track] = self.lost.pop(track)
         for _ in range(random.integers(0, 3)):
-            self.present[self.following] = int(random.integers(30)), random.uniform(0, 600, 2)
-            self.following += 1
-        ghosts = [track for track in self.lost if random.random() < 0.1]
-        ids = [*self.present, *ghosts]
+            self.present[self.next_track] = int(random.integers(30)), random.uniform(0, 600, 2)
+            self.next_track += 1
+        predicted = [track for track in self.lost if random.random() < 0.1]
+        ids = [*self.present, *predicted]
         corner = np.array([self.of(track)[1] for track in ids]).reshape(-1, 2) + random.normal(0, 4, (len(ids), 2))
         boxes = np.concatenate([corner, corner + np.array([30, 80])], axis=1).astype(np.float32)
         rows = np.where(np.arange(len(ids)) < len(self.present), 0, NO_DETECTION)
@@ -66,7 +66,7 @@ class Crowd:
     def of(self, track: int) -> tuple[int, np.ndarray]:
         return self.present.get(track) or self.lost[track]
 
-    def looks(self, tracks: list[int]) -> FloatArray:
+    def embeddings(self, tracks: list[int]) -> FloatArray:
         people = self.people[[self.of(track)[0] for track in tracks]]
         return unit(people + 0.2 * self.random.normal(size=people.shape))
 

@@ -1,4 +1,4 @@
-"""Stand-ins for Ray's metrics that remember what they are told, and refuse what Ray refuses."""
+"""Stand-ins for Ray's metrics that record their values, and refuse what Ray refuses."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ Labels = frozenset[tuple[str, str]]
 
 
 class Board:
-    """What was told, as Prometheus would show it: values by name of the metric and labels."""
+    """The recorded values by name of the metric and labels, as Prometheus would show them."""
 
     def __init__(self) -> None:
         self.kinds: dict[str, str] = {}
         self.values: dict[str, dict[Labels, list[float]]] = defaultdict(lambda: defaultdict(list))
 
     def total(self, name: str, **labels: str) -> float:
-        """The sum over all series that have these labels."""
-        wanted = set(labels.items())
-        return sum(sum(told) for series, told in self.values[name].items() if wanted <= series)
+        """Return the sum over all series that have these labels."""
+        required = set(labels.items())
+        return sum(sum(values) for series, values in self.values[name].items() if required <= series)
 
     def latest(self, name: str, **labels: str) -> float:
-        (series,) = [told for series, told in self.values[name].items() if set(labels.items()) <= series]
+        (series,) = [values for series, values in self.values[name].items() if set(labels.items()) <= series]
         return series[-1]
 
-    def told(self, name: str, **labels: str) -> list[float]:
-        wanted = set(labels.items())
-        return [value for series, told in self.values[name].items() if wanted <= series for value in told]
+    def recorded(self, name: str, **labels: str) -> list[float]:
+        required = set(labels.items())
+        return [value for series, values in self.values[name].items() if required <= series for value in values]
 
 
 def put_up(monkeypatch: pytest.MonkeyPatch) -> Board:
@@ -46,7 +46,7 @@ def put_up(monkeypatch: pytest.MonkeyPatch) -> Board:
         def set_default_tags(self, tags: dict[str, str]) -> None:
             self._defaults = tags
 
-        def _tell(self, value: float, tags: dict[str, str] | None = None) -> None:
+        def _record(self, value: float, tags: dict[str, str] | None = None) -> None:
             labels = {**self._defaults, **(tags or {})}
             assert set(labels) == self._keys, f"{self._name} has labels {self._keys}, not {set(labels)}"
             board.values[self._name][frozenset(labels.items())].append(value)
@@ -56,19 +56,19 @@ def put_up(monkeypatch: pytest.MonkeyPatch) -> Board:
 
         def inc(self, value: float = 1.0, tags: dict[str, str] | None = None) -> None:
             assert value > 0, "Ray refuses to add nothing"
-            self._tell(value, tags)
+            self._record(value, tags)
 
     class Gauge(Metric):
         kind = "gauge"
 
         def set(self, value: float, tags: dict[str, str] | None = None) -> None:
-            self._tell(value, tags)
+            self._record(value, tags)
 
     class Histogram(Metric):
         kind = "histogram"
 
         def observe(self, value: float, tags: dict[str, str] | None = None) -> None:
-            self._tell(value, tags)
+            self._record(value, tags)
 
     for kind in (Counter, Gauge, Histogram):
         monkeypatch.setattr(f"ray.serve.metrics.{kind.__name__}", kind)

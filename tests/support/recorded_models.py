@@ -1,6 +1,6 @@
-"""Detector and embedder that say again what the bundled networks said once: the service without waiting for networks.
+"""Detector and embedder that replay recorded results of the bundled networks, for fast tests of the service.
 
-What they answer depends on the picture alone, so results can be compared byte by byte, and a replica is up in seconds.
+Results depend on the picture alone, so they can be compared byte by byte, and a replica starts in seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from motserve.serving.observability.request_context import RequestContext
 from motserve.types import Detections, FloatArray, Image
 
 SECONDS_PER_CHUNK = 1.0
-"""A detector takes this long over a chunk, and does one at a time."""
+"""Time of the detector for a chunk; it processes one at a time."""
 
 
 def key(picture: Image) -> bytes:
@@ -29,40 +29,40 @@ def key(picture: Image) -> bytes:
 
 
 def chunks_in(storage: Path) -> Path:
-    """Return the file with a byte for each chunk that was detected in."""
+    """Return the file with a byte for each detected chunk."""
     return storage / "chunks"
 
 
 class Recorder:
-    """Asks the networks and writes down what they say."""
+    """Runs the networks and records their results."""
 
     def __init__(self, config: Config) -> None:
         self._models = LocalModels(config)
-        self._said: dict[bytes, Any] = {}
+        self._recorded: dict[bytes, Any] = {}
         self.class_names = self._models.class_names
 
     async def detect(self, images: list[Image]) -> list[Detections]:
-        found = await self._models.detect(images)
-        self._said |= zip(map(key, images), found, strict=True)
-        return found
+        detections = await self._models.detect(images)
+        self._recorded |= zip(map(key, images), detections, strict=True)
+        return detections
 
     async def embed(self, crops: np.ndarray) -> FloatArray:
         embeddings = await self._models.embed(crops)
-        self._said |= zip(map(key, crops), embeddings, strict=True)
+        self._recorded |= zip(map(key, crops), embeddings, strict=True)
         return embeddings
 
     def save(self, path: Path) -> None:
-        path.write_bytes(pickle.dumps((dict(self.class_names), self._said)))
+        path.write_bytes(pickle.dumps((dict(self.class_names), self._recorded)))
 
 
 class _Recorded:
     def __init__(self, config: Config, deployment: str) -> None:
-        self.class_names, self._said = pickle.loads((config.serving.storage_dir / "recorded").read_bytes())
+        self.class_names, self._recorded = pickle.loads((config.serving.storage_dir / "recorded").read_bytes())
 
     def _answers(self, pictures: Any) -> list[Any]:
-        answers = [self._said.get(key(picture)) for picture in pictures]
+        answers = [self._recorded.get(key(picture)) for picture in pictures]
         if any(answer is None for answer in answers):
-            raise InvalidData("a picture was shown that the networks had not seen: decoding or cutting out has changed")
+            raise InvalidData("a picture was not recorded: decoding or cropping has changed")
         return answers
 
     async def info(self, names: tuple[str, ...]) -> ModelInfo:

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from motserve.config import MlflowConfig
-from motserve.config.sections import Role
+from motserve.config.base import Role
 from motserve.models.checksums import checksum
 from motserve.models.registry import Card, Registry, Scores, Version, write_card
 from training.run_log import RunLog

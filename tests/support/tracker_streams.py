@@ -62,18 +62,20 @@ def person(x: float, score: float = 0.9, y: float = 100.0) -> Detections:
     return make([[x, y, x + 40, y + 100]], [score])
 
 
-def follow(tracker: TrackerBase, stream: Sequence[Detections], rate: float = RATE, start: int = 0) -> list[Tracks]:
-    return [tracker.update(seen, (start + index) / rate) for index, seen in enumerate(stream)]
+def track_stream(
+    tracker: TrackerBase, stream: Sequence[Detections], rate: float = RATE, start: int = 0
+) -> list[Tracks]:
+    return [tracker.update(detections, (start + index) / rate) for index, detections in enumerate(stream)]
 
 
-def follow_looking(tracker: TrackerBase, stream: Sequence[Detections], start: int = 0) -> list[Tracks]:
-    """Everybody looks as they stand: to the left, in the middle or to the right."""
+def track_with_embeddings(tracker: TrackerBase, stream: Sequence[Detections], start: int = 0) -> list[Tracks]:
+    """Embeddings depend on the position: left, middle or right."""
     answers = []
-    for index, seen in enumerate(stream, start):
-        rows = tracker.wants(seen)
-        place = np.clip((seen.boxes[rows, 0] // 300).astype(int), 0, 2)
+    for index, detections in enumerate(stream, start):
+        rows = tracker.wants(detections)
+        place = np.clip((detections.boxes[rows, 0] // 300).astype(int), 0, 2)
         cues = Cues(rows=rows, embeddings=np.eye(3, dtype=np.float32)[place])
-        answers.append(tracker.update(seen, index / RATE, cues))
+        answers.append(tracker.update(detections, index / RATE, cues))
     return answers
 
 

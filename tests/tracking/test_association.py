@@ -103,7 +103,7 @@ def test_fusing_scores_prefers_the_confident_detection() -> None:
 @given(
     seed=st.integers(0, 2**32 - 1), n=st.integers(1, 60), m=st.integers(1, 60), least=st.sampled_from([0, 0.2, 0.85])
 )
-def test_a_sweep_finds_what_looking_at_each_pair_finds(seed: int, n: int, m: int, least: float) -> None:
+def test_a_sweep_finds_the_same_pairs_as_testing_every_pair(seed: int, n: int, m: int, least: float) -> None:
     random = np.random.default_rng(seed)
     corners = random.uniform(-200, 500, (2, n + m)).round(int(random.integers(0, 3)))
     size = random.uniform(0, 150, (2, n + m)) * random.choice([1, 1e-4, 20], n + m)

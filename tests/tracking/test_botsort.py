@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tracker_streams import HARD, RATE, assert_same, follow, follow_looking, make, person
+from tracker_streams import HARD, RATE, assert_same, make, person, track_stream, track_with_embeddings
 
 from motserve.config import AppearanceConfig, BotSortConfig, load_config
 from motserve.lab.benchmark.streams import crowd_stream
@@ -13,7 +13,7 @@ from motserve.pipeline import PipelineStats, VideoTracker
 from motserve.tracking import BotSort
 from motserve.types import Cues, Detections, FloatArray, Image
 
-LOOKING = BotSortConfig(appearance=AppearanceConfig())
+WITH_APPEARANCE = BotSortConfig(appearance=AppearanceConfig())
 RED, BLUE = np.eye(2, 4, dtype=np.float32)
 
 
@@ -21,38 +21,38 @@ def shift(x: float, y: float = 0.0) -> Cues:
     return Cues(np.array([[1.0, 0, x], [0, 1, y]]))
 
 
-def looks(*embeddings: FloatArray) -> Cues:
+def with_embeddings(*embeddings: FloatArray) -> Cues:
     return Cues(rows=np.arange(len(embeddings)), embeddings=np.stack(embeddings))
 
 
 # --- camera -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_jerk_of_the_camera_is_survived_where_it_is_known() -> None:
+def test_known_camera_motion_keeps_the_track() -> None:
     for cues, expected in ((Cues(), 2), (shift(90), 1)):
         tracker = BotSort(BotSortConfig())
-        follow(tracker, [person(100)] * 10)
+        track_stream(tracker, [person(100)] * 10)
         tracker.update(person(190), 10 / RATE, cues)
         assert tracker.update(person(190), 11 / RATE).ids.tolist() == [expected]
 
 
-def test_lost_and_unconfirmed_tracks_move_along_too() -> None:
+def test_lost_and_unconfirmed_tracks_are_compensated_too() -> None:
     tracker = BotSort(BotSortConfig())
-    follow(tracker, [person(100)] * 10)
+    track_stream(tracker, [person(100)] * 10)
     for frame in range(10, 20):
         tracker.update(Detections.empty(), frame / RATE, shift(30))
     assert tracker.update(person(400), 20 / RATE).ids.tolist() == [1]
 
     tracker = BotSort(BotSortConfig())
-    follow(tracker, [Detections.empty(), person(100)])
+    track_stream(tracker, [Detections.empty(), person(100)])
     assert tracker.update(person(190), 2 / RATE, shift(90)).ids.tolist() == [1]
 
 
-def test_a_camera_that_rests_changes_nothing() -> None:
+def test_a_static_camera_changes_nothing() -> None:
     stream = crowd_stream(15, 60, 3, HARD)
     still, moved = BotSort(BotSortConfig()), BotSort(BotSortConfig())
-    answers = [moved.update(seen, index / RATE, shift(0)) for index, seen in enumerate(stream)]
-    assert_same(answers, follow(still, stream))
+    answers = [moved.update(detections, index / RATE, shift(0)) for index, detections in enumerate(stream)]
+    assert_same(answers, track_stream(still, stream))
 
 
 # --- appearance -------------------------------------------------------------------------------------------------------
@@ -63,50 +63,50 @@ def pair(x: float, gap: float = 10) -> Detections:
     return make([[x, 100, x + 40, 200], [x + gap, 100, x + gap + 40, 200]], [0.9, 0.9])
 
 
-def test_who_looks_alike_is_matched_although_the_other_is_nearer() -> None:
-    """Two people trade places between two frames; motion alone keeps each where it was."""
-    for config, expected in ((BotSortConfig(), [1, 2]), (LOOKING, [2, 1])):
+def test_similar_appearance_is_matched_although_another_box_is_nearer() -> None:
+    """Two people swap places between two frames; motion alone keeps each track where it was."""
+    for config, expected in ((BotSortConfig(), [1, 2]), (WITH_APPEARANCE, [2, 1])):
         tracker = BotSort(config)
         for index in range(10):
-            tracker.update(pair(100), index / RATE, looks(RED, BLUE))
-        tracks = tracker.update(pair(100), 10 / RATE, looks(BLUE, RED))
+            tracker.update(pair(100), index / RATE, with_embeddings(RED, BLUE))
+        tracks = tracker.update(pair(100), 10 / RATE, with_embeddings(BLUE, RED))
         assert tracks.ids[np.argsort(tracks.detections)].tolist() == expected
 
 
 @pytest.mark.parametrize("change", [{"max_distance": 0.0}, {"max_iou_distance": 0.1}])
-def test_appearance_counts_only_for_who_is_near_and_alike(change: dict[str, float]) -> None:
+def test_appearance_counts_only_for_near_and_similar_pairs(change: dict[str, float]) -> None:
     other = np.array([0.6, 0.8, 0, 0], np.float32)
     tracker = BotSort(BotSortConfig(appearance=AppearanceConfig(**change)))
     for index in range(10):
-        tracker.update(pair(100), index / RATE, looks(RED, BLUE))
-    tracks = tracker.update(pair(100), 10 / RATE, looks(other, RED))
+        tracker.update(pair(100), index / RATE, with_embeddings(RED, BLUE))
+    tracks = tracker.update(pair(100), 10 / RATE, with_embeddings(other, RED))
     assert tracks.ids[np.argsort(tracks.detections)].tolist() == [1, 2]
 
 
-def test_only_confident_detections_are_asked_about_and_only_where_it_is_configured() -> None:
-    seen = make([[0, 0, 9, 9]] * 4, [0.9, 0.3, 0.6, 0.59])
-    assert BotSort(LOOKING).wants(seen).tolist() == [0, 2]
-    assert BotSort(BotSortConfig()).wants(seen).tolist() == []
+def test_only_confident_detections_are_embedded_and_only_where_configured() -> None:
+    detections = make([[0, 0, 9, 9]] * 4, [0.9, 0.3, 0.6, 0.59])
+    assert BotSort(WITH_APPEARANCE).wants(detections).tolist() == [0, 2]
+    assert BotSort(BotSortConfig()).wants(detections).tolist() == []
 
 
 @pytest.mark.parametrize("cut", [0, 1, 37])
-def test_a_restored_state_remembers_what_people_look_like(cut: int) -> None:
+def test_a_restored_state_has_the_embeddings(cut: int) -> None:
     stream = crowd_stream(20, 60, 4, HARD)
-    original = BotSort(LOOKING)
-    follow_looking(original, stream[:cut])
+    original = BotSort(WITH_APPEARANCE)
+    track_with_embeddings(original, stream[:cut])
     state = original.state_dict()
-    future = follow_looking(original, stream[cut:], cut)
-    restored = BotSort(LOOKING)
-    restored.update(pair(100), 0.0, looks(RED, BLUE))
+    future = track_with_embeddings(original, stream[cut:], cut)
+    restored = BotSort(WITH_APPEARANCE)
+    restored.update(pair(100), 0.0, with_embeddings(RED, BLUE))
     restored.load_state_dict(state)
-    assert_same(follow_looking(restored, stream[cut:], cut), future)
+    assert_same(track_with_embeddings(restored, stream[cut:], cut), future)
 
 
 def test_embeddings_stay_of_unit_length() -> None:
-    tracker = BotSort(LOOKING)
-    follow_looking(tracker, crowd_stream(20, 60, 5, HARD))
-    kept = tracker.state_dict()["looks"]
-    length = np.linalg.norm(kept[:, ~np.isnan(kept[0])], axis=0)
+    tracker = BotSort(WITH_APPEARANCE)
+    track_with_embeddings(tracker, crowd_stream(20, 60, 5, HARD))
+    embeddings = tracker.state_dict()["embeddings"]
+    length = np.linalg.norm(embeddings[:, ~np.isnan(embeddings[0])], axis=0)
     assert length.size
     np.testing.assert_allclose(length, 1, rtol=1e-5)
 
@@ -114,7 +114,7 @@ def test_embeddings_stay_of_unit_length() -> None:
 # --- through the pipeline ---------------------------------------------------------------------------------------------
 
 
-def test_the_pipeline_hands_over_pictures_and_embeddings() -> None:
+def test_the_pipeline_gives_the_tracker_pictures_and_embeddings() -> None:
     config = load_config([{"tracker": {"name": "botsort", "appearance": {}}, "reid": {"policy": "off"}}])
     assert config.needs_embeddings
     stats = PipelineStats()
@@ -122,7 +122,7 @@ def test_the_pipeline_hands_over_pictures_and_embeddings() -> None:
     texture = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8).repeat(8, 0).repeat(8, 1)
     asked: list[Any] = []
 
-    async def look(boxes: FloatArray) -> FloatArray:
+    async def embed(boxes: FloatArray) -> FloatArray:
         asked.append(boxes)
         return np.stack([RED] * len(boxes))
 
@@ -131,9 +131,9 @@ def test_the_pipeline_hands_over_pictures_and_embeddings() -> None:
 
     async def walk() -> list[int]:
         for index in range(10):
-            await video_tracker.advance(index, index / RATE, person(200), look, lambda: picture(0))
+            await video_tracker.advance(index, index / RATE, person(200), embed, lambda: picture(0))
         # the camera turns to the right: everything moves 45 pixels to the left
-        (frame,) = await video_tracker.advance(10, 10 / RATE, person(155), look, lambda: picture(45))
+        (frame,) = await video_tracker.advance(10, 10 / RATE, person(155), embed, lambda: picture(45))
         return frame.tracks.ids.tolist()
 
     assert asyncio.run(walk()) == [1]
@@ -146,6 +146,6 @@ def test_half_of_the_cosine_distance_is_set_against_overlap() -> None:
     near_blue = np.array([0, 0.8, 0.6, 0], np.float32)
     tracker = BotSort(BotSortConfig(appearance=AppearanceConfig(), fuse_score=False))
     for index in range(30):
-        tracker.update(make([a, b], [0.9, 0.9]), index / RATE, looks(RED, BLUE))
-    tracks = tracker.update(make([detection], [0.9]), 30 / RATE, looks(near_blue))
+        tracker.update(make([a, b], [0.9, 0.9]), index / RATE, with_embeddings(RED, BLUE))
+    tracks = tracker.update(make([detection], [0.9]), 30 / RATE, with_embeddings(near_blue))
     assert tracks.ids.tolist() == [2]

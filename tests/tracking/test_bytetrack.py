@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tracker_streams import HARD, PUBLISHED, RATE, assert_same, follow, make, person
+from tracker_streams import HARD, PUBLISHED, RATE, assert_same, make, person, track_stream
 
 from motserve.config import ByteTrackConfig, LevelConfig, RecoveryConfig, TimedKalmanConfig, load_config
 from motserve.lab.benchmark.streams import crowd_stream
@@ -20,9 +20,9 @@ def test_the_lost_buffer_is_in_seconds(rate: float) -> None:
     for pause, expected in ((0.9, [1]), (1.0 + 4 / rate, [2])):
         tracker = ByteTrack(config)
         frames = round(pause * rate)
-        follow(tracker, [person(100)] * 5, rate)
-        follow(tracker, [Detections.empty()] * frames, rate, start=5)
-        answers = follow(tracker, [person(100)] * 2, rate, start=5 + frames)
+        track_stream(tracker, [person(100)] * 5, rate)
+        track_stream(tracker, [Detections.empty()] * frames, rate, start=5)
+        answers = track_stream(tracker, [person(100)] * 2, rate, start=5 + frames)
         assert answers[-1].ids.tolist() == expected
 
 
@@ -30,7 +30,7 @@ def test_the_lost_buffer_is_in_seconds(rate: float) -> None:
 def test_the_prediction_spans_the_real_interval(skipped: int) -> None:
     # 5 pixels a frame: after 8 skipped frames the box has moved by more than its width.
     tracker = ByteTrack(ByteTrackConfig())
-    follow(tracker, [person(5 * index) for index in range(40)])
+    track_stream(tracker, [person(5 * index) for index in range(40)])
     frame = 40 + skipped
     tracks = tracker.update(person(5 * frame), frame / RATE)
     assert tracks.ids.tolist() == [1]
@@ -39,13 +39,13 @@ def test_the_prediction_spans_the_real_interval(skipped: int) -> None:
 
 def test_a_birth_is_confirmed_by_the_next_frame_only() -> None:
     tracker = ByteTrack(ByteTrackConfig())
-    answers = follow(tracker, [Detections.empty(), person(100), Detections.empty(), person(100), person(101)])
+    answers = track_stream(tracker, [Detections.empty(), person(100), Detections.empty(), person(100), person(101)])
     assert [tracks.ids.tolist() for tracks in answers] == [[], [], [], [], [2]]
 
 
 def test_a_low_score_keeps_a_track_but_starts_none() -> None:
     tracker = ByteTrack(ByteTrackConfig())
-    answers = follow(tracker, [person(100), person(100, 0.2), person(100, 0.1), person(100, 0.2)])
+    answers = track_stream(tracker, [person(100), person(100, 0.2), person(100, 0.1), person(100, 0.2)])
     assert [tracks.ids.tolist() for tracks in answers] == [[1], [1], [], []]
 
 
@@ -57,17 +57,17 @@ def test_the_configuration_builds_the_tracker() -> None:
 
 def test_the_reference_rate_is_a_setting() -> None:
     stream = crowd_stream(15, 60, 6, HARD)
-    at_thirty = follow(ByteTrack(PUBLISHED.model_copy(update={"lost_buffer_s": 1.0})), stream)
+    at_thirty = track_stream(ByteTrack(PUBLISHED.model_copy(update={"lost_buffer_s": 1.0})), stream)
     changes = {"kalman": TimedKalmanConfig(reference_rate_hz=10.0), "lost_buffer_s": 3.0}
     config = PUBLISHED.model_copy(update=changes)
-    assert_same(follow(ByteTrack(config), stream, rate=10), at_thirty)
+    assert_same(track_stream(ByteTrack(config), stream, rate=10), at_thirty)
 
 
 def test_the_published_algorithm_has_a_file() -> None:
     assert load_config([ROOT / "configs" / "tracker" / "bytetrack-published.yaml"]).tracker == PUBLISHED
 
 
-# --- thresholds that follow the detector ------------------------------------------------------------------------------
+# --- thresholds scaled to the detector's confidence -------------------------------------------------------------------
 
 
 def with_only(**changes: object) -> ByteTrackConfig:
@@ -75,37 +75,37 @@ def with_only(**changes: object) -> ByteTrackConfig:
 
 
 def births(level: float, score: float, config: ByteTrackConfig) -> int:
-    """Whether somebody is followed whose confidence is `score`, among nine who are seen at a level."""
+    """Whether a person of confidence `score` is tracked, among nine people whose confidence is `level`."""
     tracker = ByteTrack(config)
     people = [[100 * place, 100, 100 * place + 40, 200] for place in range(10)]
-    follow(tracker, [make(people[:9], [level] * 9)] * 1200)
-    answers = follow(tracker, [make(people, [level] * 9 + [score])] * 5, start=1200)
+    track_stream(tracker, [make(people[:9], [level] * 9)] * 1200)
+    answers = track_stream(tracker, [make(people, [level] * 9 + [score])] * 5, start=1200)
     return len(answers[-1]) - 9
 
 
 @pytest.mark.parametrize(("level", "least"), [(0.775, 0.7), (0.95, 0.86), (0.55, 0.5)])
-def test_thresholds_follow_the_level_of_the_detector(level: float, least: float) -> None:
+def test_thresholds_scale_with_the_confidence_of_the_detector(level: float, least: float) -> None:
     config = with_only(level=LevelConfig())
     assert births(level, least + 0.02, config) == 1
     assert births(level, least - 0.02, config) == 0
     assert births(level, 0.72, PUBLISHED) == 1 or level < 0.7
 
 
-def test_false_alarms_alone_lower_the_thresholds_no_further_than_is_said() -> None:
+def test_false_alarms_alone_lower_the_thresholds_no_further_than_configured() -> None:
     tracker = ByteTrack(with_only(level=LevelConfig(memory_s=1.0, least=0.5)))
-    answers = follow(tracker, [person(100, 0.4)] * 600)
+    answers = track_stream(tracker, [person(100, 0.4)] * 600)
     assert not any(len(tracks) for tracks in answers)
     eager = ByteTrack(with_only(level=LevelConfig(memory_s=1.0, least=0.3)))
-    assert any(len(tracks) for tracks in follow(eager, [person(100, 0.4)] * 600))
+    assert any(len(tracks) for tracks in track_stream(eager, [person(100, 0.4)] * 600))
 
 
-def test_the_level_goes_by_time_and_not_by_frames() -> None:
+def test_confidence_scaling_forgets_by_time_and_not_by_frames() -> None:
     config = with_only(level=LevelConfig())
     states = []
     for rate in (10, 30):
         tracker = ByteTrack(config)
-        follow(tracker, [person(100, 0.9)] + [Detections.empty()] * (rate * 60), rate)
-        states.append(tracker.state_dict()["level"])
+        track_stream(tracker, [person(100, 0.9)] + [Detections.empty()] * (rate * 60), rate)
+        states.append(tracker.state_dict()["confidence_scaling"])
     np.testing.assert_allclose(states[0], states[1], rtol=1e-9)
 
 
@@ -113,15 +113,15 @@ def test_the_level_goes_by_time_and_not_by_frames() -> None:
 
 
 def ids_after_a_jump(jump: float, config: ByteTrackConfig, height: float = 100, pause: int = 6) -> list[int]:
-    """Who is there after a person stood still, was not seen for some frames and then stands elsewhere."""
+    """Return the track IDs after a person stood still, was missed for some frames and then stands elsewhere."""
     tracker = ByteTrack(config)
-    follow(tracker, [person(100)] * 10)
-    follow(tracker, [Detections.empty()] * pause, start=10)
+    track_stream(tracker, [person(100)] * 10)
+    track_stream(tracker, [Detections.empty()] * pause, start=10)
     back = make([[100 + jump, 100, 140 + jump, 100 + height]], [0.9])
-    return follow(tracker, [back] * 2, start=10 + pause)[-1].ids.tolist()
+    return track_stream(tracker, [back] * 2, start=10 + pause)[-1].ids.tolist()
 
 
-def test_who_jumped_further_than_boxes_overlap_is_recovered() -> None:
+def test_a_jump_beyond_overlap_is_matched_by_buffered_iou() -> None:
     recovering = with_only(recovery=RecoveryConfig())
     assert ids_after_a_jump(42, PUBLISHED) == [2]
     assert ids_after_a_jump(42, recovering) == [1]
@@ -134,17 +134,17 @@ def test_the_heights_must_agree() -> None:
     assert ids_after_a_jump(30, with_only(recovery=RecoveryConfig(height_ratio=1.4)), height=130) == [1]
 
 
-def test_boxes_grow_with_the_time_since_the_track_was_seen() -> None:
+def test_boxes_grow_with_the_time_since_the_last_match() -> None:
     slow = with_only(recovery=RecoveryConfig(speed=1.0))
     assert ids_after_a_jump(42, slow, pause=1) == [2]
     assert ids_after_a_jump(42, slow, pause=20) == [1]
 
 
-def test_recovery_leaves_alone_what_the_first_association_matches() -> None:
+def test_recovery_does_not_change_matches_of_the_first_association() -> None:
     """Nearer to the other's detection once boxes are enlarged, but matched already."""
     stream = [make([[100, 100, 140, 200], [150, 100, 190, 200]], [0.9, 0.9])] * 20
     for config in (PUBLISHED, with_only(recovery=RecoveryConfig(expansion=3, speed=100))):
-        assert {tuple(tracks.ids.tolist()) for tracks in follow(ByteTrack(config), stream)} == {(1, 2)}
+        assert {tuple(tracks.ids.tolist()) for tracks in track_stream(ByteTrack(config), stream)} == {(1, 2)}
 
 
 # --- returned boxes ---------------------------------------------------------------------------------------------------
@@ -153,27 +153,27 @@ def test_recovery_leaves_alone_what_the_first_association_matches() -> None:
 @pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])
 def test_returned_boxes_lie_between_motion_model_and_detection(weight: float) -> None:
     stream = crowd_stream(10, 60, 2, HARD)
-    plain = follow(ByteTrack(PUBLISHED), stream)
-    mixed = follow(ByteTrack(with_only(detection_weight=weight)), stream)
-    for seen, a, b in zip(stream, plain, mixed, strict=True):
+    plain = track_stream(ByteTrack(PUBLISHED), stream)
+    mixed = track_stream(ByteTrack(with_only(detection_weight=weight)), stream)
+    for detections, a, b in zip(stream, plain, mixed, strict=True):
         np.testing.assert_array_equal(a.ids, b.ids)
-        expected = (1 - weight) * a.boxes + weight * seen.boxes[a.detections]
+        expected = (1 - weight) * a.boxes + weight * detections.boxes[a.detections]
         np.testing.assert_allclose(b.boxes, expected, atol=1e-3)
 
 
 # --- what is reported -------------------------------------------------------------------------------------------------
 
 
-def test_a_lost_track_is_reported_with_its_predicted_box_for_as_long_as_is_asked_for() -> None:
+def test_a_lost_track_is_reported_with_its_predicted_box_for_the_configured_time() -> None:
     walking = [person(100 + 4 * index) for index in range(20)]
     config = ByteTrackConfig(report_lost_s=0.5, kalman=TimedKalmanConfig(reference_rate_hz=None))
-    answers = follow(ByteTrack(config), [*walking, *[Detections.empty()] * 40, person(100 + 4 * 60)])
+    answers = track_stream(ByteTrack(config), [*walking, *[Detections.empty()] * 40, person(100 + 4 * 60)])
     assert [len(tracks) for tracks in answers[20:60]] == [1] * 15 + [0] * 25
     for index, tracks in enumerate(answers[20:35], 20):
         assert (tracks.ids.tolist(), tracks.scores.tolist(), tracks.detections.tolist()) == ([1], [0], [-1])
         assert not tracks.measured.any()
         assert tracks.boxes[0, 0] == pytest.approx(100 + 4 * index, abs=3)
-    plain = follow(
+    plain = track_stream(
         ByteTrack(config.model_copy(update={"report_lost_s": 0.0})),
         [*walking, *[Detections.empty()] * 40, person(100 + 4 * 60)],
     )
@@ -182,26 +182,37 @@ def test_a_lost_track_is_reported_with_its_predicted_box_for_as_long_as_is_asked
     np.testing.assert_array_equal(plain[-1].boxes, answers[-1].boxes)
 
 
-def test_seen_and_lost_tracks_are_reported_side_by_side() -> None:
+def test_matched_and_lost_tracks_are_reported_together() -> None:
     stream = crowd_stream(15, 80, 8, HARD)
-    plain = follow(ByteTrack(ByteTrackConfig()), stream)
-    both = follow(ByteTrack(ByteTrackConfig(report_lost_s=1.0)), stream)
+    plain = track_stream(ByteTrack(ByteTrackConfig()), stream)
+    both = track_stream(ByteTrack(ByteTrackConfig(report_lost_s=1.0)), stream)
     assert sum(int((~tracks.measured).sum()) for tracks in both) > 100
     for a, b in zip(plain, both, strict=True):
         assert b.ids.tolist() == sorted(set(b.ids.tolist()))
-        seen = b.measured
-        assert_same([a], [Tracks(b.ids[seen], b.boxes[seen], b.scores[seen], b.classes[seen], b.detections[seen])])
+        measured = b.measured
+        assert_same(
+            [a],
+            [
+                Tracks(
+                    b.ids[measured],
+                    b.boxes[measured],
+                    b.scores[measured],
+                    b.classes[measured],
+                    b.detections[measured],
+                )
+            ],
+        )
 
 
 def test_unconfirmed_tracks_are_reported_where_asked_for() -> None:
     stream = [Detections.empty(), person(100), Detections.empty(), person(100), person(101)]
-    answers = follow(ByteTrack(ByteTrackConfig(report_unconfirmed=True)), stream)
+    answers = track_stream(ByteTrack(ByteTrackConfig(report_unconfirmed=True)), stream)
     assert [tracks.ids.tolist() for tracks in answers] == [[], [1], [], [2], [2]]
 
 
-def test_somebody_new_is_confirmed_though_a_frame_took_the_boxes_apart() -> None:
-    """At two frames a second nobody overlaps with the place they were first seen at."""
-    nobody, frames = Detections.empty(), [person(100 + 42 * index) for index in range(6)]
+def test_a_new_track_is_confirmed_without_overlap_between_its_first_frames() -> None:
+    """At two frames a second a person's second box does not overlap the first."""
+    empty, frames = Detections.empty(), [person(100 + 42 * index) for index in range(6)]
     tracker = ByteTrack(ByteTrackConfig(), rate_hz=2.0)
-    answers = [tracker.update(seen, index / 2) for index, seen in enumerate([nobody, *frames])]
+    answers = [tracker.update(detections, index / 2) for index, detections in enumerate([empty, *frames])]
     assert [tracks.ids.tolist() for tracks in answers] == [[], [], [1], [1], [1], [1], [1]]

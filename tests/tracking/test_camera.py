@@ -9,7 +9,7 @@ from motserve.config import CameraConfig
 from motserve.tracking.camera import CameraMotion
 from motserve.types import FloatArray, Image
 
-NOBODY = np.empty((0, 4), np.float32)
+NO_BOXES = np.empty((0, 4), np.float32)
 
 
 def world(seed: int = 0, side: int = 900) -> Image:
@@ -20,7 +20,7 @@ def world(seed: int = 0, side: int = 900) -> Image:
 
 
 def seen_by(picture: Image, matrix: NDArray[np.float64], width: int = 480, height: int = 360) -> Image:
-    """What a camera shows whose picture is the middle of a world, moved by a matrix."""
+    """Return the picture of a camera that shows the middle of a world moved by a matrix."""
     middle = np.array([[1.0, 0, -200], [0, 1, -200], [0, 0, 1]])
     moved = np.vstack([matrix, [0, 0, 1]]) @ middle
     return np.asarray(cv2.warpAffine(picture, moved[:2], (width, height)), np.uint8)
@@ -37,15 +37,15 @@ def turned(degrees: float, scale: float, x: float, y: float) -> NDArray[np.float
 def test_shift_turn_and_zoom_are_found(motion: tuple[float, float, float, float], downscale: int) -> None:
     matrix = turned(*motion)
     camera = CameraMotion(CameraConfig(downscale=downscale))
-    assert camera.advance(seen_by(world(), turned(0, 1, 0, 0)), NOBODY) is None
-    found = camera.advance(seen_by(world(), matrix), NOBODY)
+    assert camera.advance(seen_by(world(), turned(0, 1, 0, 0)), NO_BOXES) is None
+    found = camera.advance(seen_by(world(), matrix), NO_BOXES)
     assert found is not None
     corners = np.array([[0, 480, 0, 480], [0, 0, 360, 360], [1, 1, 1, 1]])
     np.testing.assert_allclose(found @ corners, matrix @ corners, atol=1.0)
 
 
 def test_people_who_walk_are_not_taken_for_the_camera() -> None:
-    """Most of the corners are on somebody who walks to the right past a background that rests."""
+    """Most of the corners are on a person who walks to the right in front of a static background."""
     background = cv2.GaussianBlur(seen_by(world(1), turned(0, 1, 0, 0)), (0, 0), 2)
     person = world(2, 300)[:300, :280]
 
@@ -57,7 +57,7 @@ def test_people_who_walk_are_not_taken_for_the_camera() -> None:
     told, blind = CameraMotion(CameraConfig()), CameraMotion(CameraConfig())
     for left in (60, 72):
         picture, people = frame(left)
-        found, mistaken = told.advance(picture, people), blind.advance(picture, NOBODY)
+        found, mistaken = told.advance(picture, people), blind.advance(picture, NO_BOXES)
     assert found is not None
     np.testing.assert_allclose(found, [[1, 0, 0], [0, 1, 0]], atol=1.5)
     assert mistaken is not None
@@ -69,8 +69,8 @@ def test_a_cut_another_size_or_nothing_to_see_are_no_motion() -> None:
     still = seen_by(world(), turned(0, 1, 0, 0))
     black = np.zeros_like(still)
     for picture in (still, seen_by(world(7), turned(0, 1, 0, 0)), still[:200, :300].copy(), black, black, still):
-        assert camera.advance(picture, NOBODY) is None
-    assert camera.advance(still, NOBODY) is not None
+        assert camera.advance(picture, NO_BOXES) is None
+    assert camera.advance(still, NO_BOXES) is not None
 
 
 def test_boxes_beyond_the_picture_are_fine() -> None:

@@ -81,11 +81,13 @@ def assert_parity(stream: Sequence[Detections], peer: Peer) -> None:
     """The same rows, boxes and scores in each frame, and the same division into tracks."""
     expected, ours = peer.build(), peer.ours()
     theirs, mine = [], []
-    for index, seen in enumerate(stream):
-        table = np.concatenate([seen.boxes, seen.scores[:, None], seen.classes[:, None].astype(np.float32)], axis=1)
+    for index, detections in enumerate(stream):
+        table = np.concatenate(
+            [detections.boxes, detections.scores[:, None], detections.classes[:, None].astype(np.float32)], axis=1
+        )
         rows = expected.update(Boxes(table, (1080, 1920))).reshape(-1, 8)
         theirs.append(np.insert(rows[np.argsort(rows[:, 7])], 0, index, axis=1))
-        tracks = ours.update(seen, index / RATE)
+        tracks = ours.update(detections, index / RATE)
         columns = (tracks.boxes, tracks.ids, tracks.scores, tracks.classes, tracks.detections)
         rows = np.column_stack(columns)
         mine.append(np.insert(rows[np.argsort(rows[:, 7])], 0, index, axis=1))
@@ -159,5 +161,5 @@ def test_parity_of_other_trackers_on_real_detections(path: Path, name: str, byte
 def test_parity_on_any_stream(
     name: str, byte: bool, seed: int, people: int, thresholds: tuple[float, float, float], fuse: bool, buffer: int
 ) -> None:
-    stream = [replace(seen, boxes=seen.boxes + 1000) for seen in crowd_stream(people, 60, seed, HARD)]
+    stream = [replace(detections, boxes=detections.boxes + 1000) for detections in crowd_stream(people, 60, seed, HARD)]
     assert_parity(stream, Peer(name, *thresholds, fuse, buffer, byte))

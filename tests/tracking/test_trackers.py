@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tracker_streams import EVERY, HARD, RATE, assert_same, follow, make, person
+from tracker_streams import EVERY, HARD, RATE, assert_same, make, person, track_stream
 
 from motserve.base import TrackerBase
 from motserve.config import AppearanceConfig, BotSortConfig, DeepSortConfig, StrongSortConfig, TrackerConfig
@@ -22,7 +22,7 @@ EAGER = {"confidence": 0.0, "low_confidence": 0.0, "high_confidence": 0.1, "new_
 
 
 def change(config: TrackerConfig, **values: float) -> TrackerConfig:
-    """Change those of the values that the tracker has."""
+    """Change those of the values that the tracker's configuration has."""
     known = {key: value for key, value in values.items() if key in type(config).model_fields}
     return type(config)(**{**config.model_dump(), **known})
 
@@ -34,8 +34,8 @@ def test_ids_are_unique_and_never_reused(name: str, seed: int, people: int, exte
     stream = crowd_stream(people, 80, seed, StreamSettings(extent, extent, missed=0.4, unsure=0.3, false_alarms=0.5))
     tracker = build_tracker(change(EVERY[name], lost_buffer_s=0.2))
     born, gone = set[int](), set[int]()
-    for index, seen in enumerate(stream):
-        tracks = tracker.update(seen, index / RATE)
+    for index, detections in enumerate(stream):
+        tracks = tracker.update(detections, index / RATE)
         ids = tracks.ids.tolist()
         assert ids == sorted(set(ids))
         assert all(identity >= 1 for identity in ids)
@@ -55,17 +55,17 @@ def test_ids_are_unique_and_never_reused(name: str, seed: int, people: int, exte
 def test_the_order_of_detections_does_not_matter(name: str, seed: int, people: int, rounded: bool) -> None:
     random = np.random.default_rng(seed)
     one, other = build_tracker(EVERY[name]), build_tracker(EVERY[name])
-    for index, seen in enumerate(crowd_stream(people, 40, seed, HARD)):
+    for index, detections in enumerate(crowd_stream(people, 40, seed, HARD)):
         if rounded:  # coarse values make equal scores and equal boxes
-            corner = (seen.boxes[:, :2] / 50).round() * 50
-            seen = make(np.concatenate([corner, corner + 100], axis=1), seen.scores.round(1))
-        order = random.permutation(len(seen))
-        shuffled = Detections(seen.boxes[order], seen.scores[order], seen.classes[order])
-        a, b = one.update(seen, index / RATE), other.update(shuffled, index / RATE)
+            corner = (detections.boxes[:, :2] / 50).round() * 50
+            detections = make(np.concatenate([corner, corner + 100], axis=1), detections.scores.round(1))
+        order = random.permutation(len(detections))
+        shuffled = Detections(detections.boxes[order], detections.scores[order], detections.classes[order])
+        a, b = one.update(detections, index / RATE), other.update(shuffled, index / RATE)
         np.testing.assert_array_equal(a.ids, b.ids)
         np.testing.assert_array_equal(a.boxes, b.boxes)
         np.testing.assert_array_equal(a.scores, b.scores)
-        np.testing.assert_array_equal(seen.boxes[a.detections], shuffled.boxes[b.detections])
+        np.testing.assert_array_equal(detections.boxes[a.detections], shuffled.boxes[b.detections])
 
 
 @ALL
@@ -74,10 +74,10 @@ def test_interleaved_sessions_equal_sessions_alone(name: str) -> None:
     trackers = [build_tracker(EVERY[name]), build_tracker(EVERY[name])]
     together: list[list[Tracks]] = [[], []]
     for index, pair in enumerate(zip(*streams, strict=True)):
-        for session, seen in enumerate(pair):
-            together[session].append(trackers[session].update(seen, index / RATE))
+        for session, detections in enumerate(pair):
+            together[session].append(trackers[session].update(detections, index / RATE))
     for session, stream in enumerate(streams):
-        assert_same(together[session], follow(build_tracker(EVERY[name]), stream))
+        assert_same(together[session], track_stream(build_tracker(EVERY[name]), stream))
 
 
 @ALL
@@ -85,25 +85,25 @@ def test_interleaved_sessions_equal_sessions_alone(name: str) -> None:
 def test_a_restored_state_has_the_same_future(name: str, cut: int) -> None:
     stream = crowd_stream(20, 80, 4, HARD)
     original = build_tracker(EVERY[name])
-    follow(original, stream[:cut])
+    track_stream(original, stream[:cut])
     state = original.state_dict()
-    future = follow(original, stream[cut:], start=cut)
+    future = track_stream(original, stream[cut:], start=cut)
     restored = build_tracker(EVERY[name])
-    follow(restored, crowd_stream(5, 10, 9))
+    track_stream(restored, crowd_stream(5, 10, 9))
     restored.load_state_dict(state)
-    assert_same(follow(restored, stream[cut:], start=cut), future)
+    assert_same(track_stream(restored, stream[cut:], start=cut), future)
 
 
 @ALL
 def test_a_saved_state_shares_no_memory(name: str) -> None:
     tracker = build_tracker(EVERY[name])
-    follow(tracker, [person(100)] * 3)
+    track_stream(tracker, [person(100)] * 3)
     state = tracker.state_dict()
     before = {name: value.copy() for name, value in state.items()}
     other = build_tracker(EVERY[name])
     other.load_state_dict(state)
-    follow(tracker, [person(110)], start=3)
-    follow(other, [person(120)], start=3)
+    track_stream(tracker, [person(110)], start=3)
+    track_stream(other, [person(120)], start=3)
     for name, value in state.items():
         np.testing.assert_array_equal(value, before[name])
 
@@ -119,12 +119,12 @@ def test_a_saved_state_shares_no_memory(name: str) -> None:
         ("motion", np.zeros((13, 1))),
         ("lost", np.zeros(1)),
         ("confirmed", np.array(9)),
-        ("seen", np.zeros((2, 3))),
+        ("matched_at", np.zeros((2, 3))),
     ],
 )
 def test_a_foreign_state_is_refused_and_changes_nothing(name: str, key: str, value: NDArray[np.float64] | None) -> None:
     tracker = build_tracker(EVERY[name])
-    follow(tracker, [person(100)] * 3)
+    track_stream(tracker, [person(100)] * 3)
     state = tracker.state_dict()
     broken = {other: array for other, array in state.items() if other != key}
     if value is not None:
@@ -151,7 +151,7 @@ def test_a_foreign_state_is_refused_and_changes_nothing(name: str, key: str, val
 )
 def test_bad_detections_are_refused_and_change_nothing(name: str, box: list[float], score: float, message: str) -> None:
     tracker = build_tracker(EVERY[name])
-    follow(tracker, [person(100)] * 3)
+    track_stream(tracker, [person(100)] * 3)
     before = tracker.state_dict()
     with pytest.raises(ValueError, match=message):
         tracker.update(make([[100, 100, 140, 200], box], [0.9, score]), 3 / RATE)
@@ -160,9 +160,9 @@ def test_bad_detections_are_refused_and_change_nothing(name: str, box: list[floa
 
 
 @ALL
-def test_boxes_below_the_lower_threshold_are_not_looked_at(name: str) -> None:
+def test_boxes_below_the_lower_threshold_are_not_validated(name: str) -> None:
     tracker = build_tracker(EVERY[name])
-    answers = follow(tracker, [make([[np.nan] * 4, [100, 100, 140, 200]], [0.05, 0.9])] * 3)
+    answers = track_stream(tracker, [make([[np.nan] * 4, [100, 100, 140, 200]], [0.05, 0.9])] * 3)
     assert answers[-1].detections.tolist() == [1]
 
 
@@ -170,7 +170,7 @@ def test_boxes_below_the_lower_threshold_are_not_looked_at(name: str) -> None:
 @pytest.mark.parametrize("timestamp", [2 / RATE, 1 / RATE, -1.0, np.nan, np.inf])
 def test_time_must_increase(name: str, timestamp: float) -> None:
     tracker = build_tracker(EVERY[name])
-    follow(tracker, [person(100)] * 3)
+    track_stream(tracker, [person(100)] * 3)
     with pytest.raises(ValueError, match="timestamp"):
         tracker.update(person(100), timestamp)
     assert tracker.update(person(100), 3 / RATE).ids.tolist() == [1]
@@ -179,8 +179,8 @@ def test_time_must_increase(name: str, timestamp: float) -> None:
 @ALL
 def test_an_empty_frame_advances_the_tracker(name: str) -> None:
     tracker = build_tracker(change(EVERY[name], lost_buffer_s=0.1))
-    follow(tracker, [person(100)] * 3)
-    assert all(len(tracks) == 0 for tracks in follow(tracker, [Detections.empty()] * 10, start=3))
+    track_stream(tracker, [person(100)] * 3)
+    assert all(len(tracks) == 0 for tracks in track_stream(tracker, [Detections.empty()] * 10, start=3))
     assert len(tracker.state_dict()["ids"]) == 0
 
 
@@ -213,7 +213,7 @@ def test_memory_does_not_grow(name: str) -> None:
         max_size=12,
     )
 )
-def test_nothing_valid_makes_the_state_less_than_finite(
+def test_the_state_stays_finite_for_any_valid_input(
     name: str,
     frames: list[tuple[list[tuple[float, float, float, float, float]], float]],
 ) -> None:
@@ -236,23 +236,23 @@ def test_small_boxes_far_away_keep_a_size(name: str, far: float) -> None:
     tracker = build_tracker(EVERY[name])
     with np.errstate(all="raise", under="ignore"):
         box = make([[0, far, 1, far + 1]], [0.9])
-        answers = follow(tracker, [box, box, box, *[Detections.empty()] * 2, box])
+        answers = track_stream(tracker, [box, box, box, *[Detections.empty()] * 2, box])
     assert all(np.isfinite(tracks.boxes).all() for tracks in answers)
 
 
 @pytest.mark.slow
 @ALL
 def test_a_hundred_thousand_frames_take_no_more_memory_or_time(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """People come and go; every thousand frames everybody is another."""
+    """Every thousand frames the crowd is replaced by another."""
     tracker = build_tracker(EVERY[name])
     blocks: list[tuple[float, float]] = []
     for block in range(10):
         seconds = []
         for part in range(10):
-            for index, seen in enumerate(crowd_stream(15, 1000, 10 * block + part)):
+            for index, detections in enumerate(crowd_stream(15, 1000, 10 * block + part)):
                 now = (10_000 * block + 1000 * part + index) / RATE
                 start = time.perf_counter()
-                tracker.update(seen, now)
+                tracker.update(detections, now)
                 seconds.append(time.perf_counter() - start)
         gc.collect()
         blocks.append((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1e3 * float(np.median(seconds))))
@@ -270,36 +270,36 @@ def test_a_hundred_thousand_frames_take_no_more_memory_or_time(name: str, capsys
 def test_a_label_does_not_flicker(name: str) -> None:
     classes = [0] * 8 + [2, 0, 2, 0, 0] + [2] * 20
     stream = [make([[100, 100, 140, 200]], [0.9], [index]) for index in classes]
-    voted = follow(build_tracker(EVERY[name]), stream)
+    voted = track_stream(build_tracker(EVERY[name]), stream)
     assert {tracks.ids.tolist()[0] for tracks in voted if len(tracks)} == {1}
     reported = [int(tracks.classes[0]) for tracks in voted if len(tracks)]
-    late = 33 - len(reported)  # trackers that wait before they report
+    late = 33 - len(reported)  # frames before the tracker reports its first track
     # nine of the one class and two of the other: seven more of the other outvote it
     assert reported == [0] * (13 + 9 - late) + [2] * 11
-    plain = follow(build_tracker(change(EVERY[name], class_vote=False)), stream)
+    plain = track_stream(build_tracker(change(EVERY[name], class_vote=False)), stream)
     assert [int(tracks.classes[0]) for tracks in plain if len(tracks)] == classes[late:]
 
 
 @ALL
-def test_classes_can_be_kept_apart(name: str) -> None:
-    """A dog stands where a person stood."""
+def test_class_aware_tracks_match_only_their_class(name: str) -> None:
+    """A dog replaces a person at the same place."""
     person_then_dog = [make([[100, 100, 140, 200]], [0.9], [0])] * 10 + [make([[100, 100, 140, 200]], [0.9], [2])] * 10
-    assert follow(build_tracker(EVERY[name]), person_then_dog)[-1].ids.tolist() == [1]
-    apart = follow(build_tracker(change(EVERY[name], class_aware=True)), person_then_dog)[-1]
+    assert track_stream(build_tracker(EVERY[name]), person_then_dog)[-1].ids.tolist() == [1]
+    apart = track_stream(build_tracker(change(EVERY[name], class_aware=True)), person_then_dog)[-1]
     assert (apart.ids.tolist(), apart.classes.tolist()) == ([2], [2])
 
 
 @ALL
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), people=st.integers(1, 10))
-def test_kept_apart_no_track_ever_changes_its_class(name: str, seed: int, people: int) -> None:
+def test_a_class_aware_track_never_changes_its_class(name: str, seed: int, people: int) -> None:
     random = np.random.default_rng(seed)
     tracker = build_tracker(change(EVERY[name], class_aware=True))
     label: dict[int, int] = {}
-    for index, seen in enumerate(crowd_stream(people, 40, seed, HARD)):
-        seen = Detections(seen.boxes, seen.scores, random.integers(0, 3, len(seen)))
-        tracks = tracker.update(seen, index / RATE)
-        np.testing.assert_array_equal(tracks.classes, seen.classes[tracks.detections])
+    for index, detections in enumerate(crowd_stream(people, 40, seed, HARD)):
+        detections = Detections(detections.boxes, detections.scores, random.integers(0, 3, len(detections)))
+        tracks = tracker.update(detections, index / RATE)
+        np.testing.assert_array_equal(tracks.classes, detections.classes[tracks.detections])
         for identity, of in zip(tracks.ids.tolist(), tracks.classes.tolist(), strict=True):
             assert label.setdefault(identity, of) == of
 
@@ -307,53 +307,55 @@ def test_kept_apart_no_track_ever_changes_its_class(name: str, seed: int, people
 # --- with embeddings and a camera that moves --------------------------------------------------------------------------
 
 
-def seeing(tracker: TrackerBase, seen: Detections, index: int, order: NDArray[np.int64]) -> Tracks:
-    """Advance by a frame in which everybody looks as they stand, the embeddings in some order."""
-    rows = order[np.isin(order, tracker.wants(seen))]
-    angle = seen.boxes[rows, 0] / 100
-    looks = np.stack([np.cos(angle), np.sin(angle), np.ones(len(rows))], axis=1)
-    looks /= np.linalg.norm(looks, axis=1, keepdims=True)
+def update_with_embeddings(
+    tracker: TrackerBase, detections: Detections, index: int, order: NDArray[np.int64]
+) -> Tracks:
+    """Advance by a frame in which embeddings depend on the position, given in some order."""
+    rows = order[np.isin(order, tracker.wants(detections))]
+    angle = detections.boxes[rows, 0] / 100
+    embeddings = np.stack([np.cos(angle), np.sin(angle), np.ones(len(rows))], axis=1)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     camera = np.array([[1.0, 0, 2 * np.sin(index / 5)], [0, 1, np.cos(index / 7)]])
-    return tracker.update(seen, index / RATE, Cues(camera, rows, looks.astype(np.float32)))
+    return tracker.update(detections, index / RATE, Cues(camera, rows, embeddings.astype(np.float32)))
 
 
-LOOKING: dict[str, TrackerConfig] = {
+WITH_APPEARANCE: dict[str, TrackerConfig] = {
     "botsort": BotSortConfig(appearance=AppearanceConfig()),
     "deepsort": DeepSortConfig(gallery=5),
     "strongsort": StrongSortConfig(),
 }
 
 
-@pytest.mark.parametrize("name", LOOKING)
+@pytest.mark.parametrize("name", WITH_APPEARANCE)
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1), people=st.integers(1, 12), cut=st.integers(0, 39))
-def test_order_and_restoring_do_not_matter_with_embeddings_either(name: str, seed: int, people: int, cut: int) -> None:
+def test_order_and_restoring_do_not_matter_with_embeddings(name: str, seed: int, people: int, cut: int) -> None:
     random = np.random.default_rng(seed)
-    one, other = (build_tracker(LOOKING[name], RATE) for _ in range(2))
-    for index, seen in enumerate(crowd_stream(people, 40, seed, HARD)):
-        order = random.permutation(len(seen))
-        shuffled = Detections(seen.boxes[order], seen.scores[order], seen.classes[order])
-        a = seeing(one, seen, index, np.arange(len(seen)))
-        b = seeing(other, shuffled, index, random.permutation(len(seen)))
+    one, other = (build_tracker(WITH_APPEARANCE[name], RATE) for _ in range(2))
+    for index, detections in enumerate(crowd_stream(people, 40, seed, HARD)):
+        order = random.permutation(len(detections))
+        shuffled = Detections(detections.boxes[order], detections.scores[order], detections.classes[order])
+        a = update_with_embeddings(one, detections, index, np.arange(len(detections)))
+        b = update_with_embeddings(other, shuffled, index, random.permutation(len(detections)))
         np.testing.assert_array_equal(a.ids, b.ids)
         np.testing.assert_allclose(a.boxes, b.boxes, atol=1e-3)
-        np.testing.assert_array_equal(seen.boxes[a.detections], shuffled.boxes[b.detections])
-        if index == cut:  # goes on from a state, in a tracker that has seen something else
-            state, other = one.state_dict(), build_tracker(LOOKING[name], RATE)
-            seeing(other, make([[0, 0, 40, 90]], [0.9]), 0, np.arange(1))
+        np.testing.assert_array_equal(detections.boxes[a.detections], shuffled.boxes[b.detections])
+        if index == cut:  # continues from a state, in a tracker that processed another video
+            state, other = one.state_dict(), build_tracker(WITH_APPEARANCE[name], RATE)
+            update_with_embeddings(other, make([[0, 0, 40, 90]], [0.9]), 0, np.arange(1))
             other.load_state_dict(state)
 
 
-@pytest.mark.parametrize("name", LOOKING)
+@pytest.mark.parametrize("name", WITH_APPEARANCE)
 def test_a_refused_state_leaves_the_embeddings_as_they_were(name: str) -> None:
-    tracker = build_tracker(LOOKING[name], RATE)
+    tracker = build_tracker(WITH_APPEARANCE[name], RATE)
     for index in range(5):
-        seeing(tracker, person(100), index, np.arange(1))
+        update_with_embeddings(tracker, person(100), index, np.arange(1))
     before = tracker.state_dict()
-    longer = np.zeros((*before["looks"].shape[:-2], 9, 1), np.float32)
+    longer = np.zeros((*before["embeddings"].shape[:-2], 9, 1), np.float32)
     for broken in (
-        {**before, "looks": longer, "lost": np.zeros((1, 1), np.bool_)},
-        {**before, "looks": np.zeros(3, np.float32)},
+        {**before, "embeddings": longer, "lost": np.zeros((1, 1), np.bool_)},
+        {**before, "embeddings": np.zeros(3, np.float32)},
         {**before, "next_id": np.array("x")},
         build_tracker(EVERY["bytetrack"]).state_dict(),
     ):
@@ -363,7 +365,7 @@ def test_a_refused_state_leaves_the_embeddings_as_they_were(name: str) -> None:
             np.testing.assert_array_equal(value, before[key])
 
 
-def test_measurements_without_any_doubt_do_not_stop_a_filter() -> None:
+def test_measurements_of_confidence_1_keep_the_filter_finite() -> None:
     tracker = build_tracker(StrongSortConfig(), RATE)
     now = 0.0
     for _ in range(50):

@@ -257,7 +257,7 @@ def test_wrong_input_is_found_before_training(data: Path, mlflow_store: MlflowCo
         make_job(tiny(data, mlflow_store, test="test"))
     with pytest.raises(WeightsUnavailable, match="do not exist"):
         make_job(tiny(data, mlflow_store, init="nowhere/yolo.pt"))
-    with pytest.raises(WeightsUnavailable, match="nobody publishes"):
+    with pytest.raises(WeightsUnavailable, match="no known publisher"):
         make_job(tiny(data, mlflow_store, init="nothing.safetensors"))
     with pytest.raises(InvalidConfig, match="knows no network yolov8q"):
         make_job(tiny(data, mlflow_store, architecture="yolov8q"))
@@ -333,6 +333,7 @@ def note(step: Step, folder: Path, marker: Path) -> None:
     (folder / f"{step.epoch}.{step.number}-{step.worker.rank}.json").write_bytes(orjson.dumps(seen))
 
 
+@pytest.mark.workers
 @pytest.mark.parametrize(("precision", "deadly"), [("fp32", True), ("bf16", False)])
 def test_two_workers_hold_one_network_and_one_may_die(
     cluster: None, data: Path, mlflow_store: MlflowConfig, tmp_path: Path, precision: str, deadly: bool

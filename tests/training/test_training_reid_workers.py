@@ -78,6 +78,7 @@ def epochs_of(settings: ReidTrainingConfig, run_id: str, metric: str) -> list[in
     return [point.step for point in client.get_metric_history(run_id, metric)]
 
 
+@pytest.mark.workers
 def test_workers_hold_one_network_survive_one_another_and_end_together(
     cluster: None, market: Path, runs: Path, tmp_path: Path
 ) -> None:

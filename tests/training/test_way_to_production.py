@@ -153,6 +153,7 @@ def people_in(answer: dict[str, Any]) -> int:
     return sum(len(frame["tracks"]) for frame in answer["frames"])
 
 
+@pytest.mark.workers
 def test_the_way_to_production_and_back(
     train: Any, models: Any, store: MlflowConfig, data: Path, clip: Path, folder: Path
 ) -> None:  # fmt: skip

@@ -31,7 +31,7 @@ def has_colour(image: np.ndarray, identity: int) -> bool:
     return bool((image == np.array(colour_of(identity), np.uint8)).all(-1).any())
 
 
-def test_draw_leaves_the_picture_alone_and_uses_the_colour_of_the_identity() -> None:
+def test_draw_copies_the_image_and_uses_the_colour_of_the_identity() -> None:
     image = black()
     drawn = draw(image, tracked(0, [(7, (100, 80, 160, 200))]), PERSON)
     assert not image.any()
@@ -41,7 +41,7 @@ def test_draw_leaves_the_picture_alone_and_uses_the_colour_of_the_identity() -> 
     assert not has_colour(drawn, 8)
 
 
-def test_an_empty_frame_is_drawn_as_it_is() -> None:
+def test_a_frame_without_tracks_is_drawn_unchanged() -> None:
     image = np.full((240, 320, 3), 9, np.uint8)
     assert np.array_equal(draw(image, tracked(0, []), PERSON), image)
 
@@ -59,20 +59,20 @@ def test_class_names_are_shown_when_there_are_several() -> None:
     assert two.astype(bool).sum() > one.astype(bool).sum()
 
 
-def test_colours_are_stable_and_apart() -> None:
+def test_colours_are_stable_and_distinct() -> None:
     assert colour_of(1) == (255, 165, 128)
     colours = np.array([colour_of(i) for i in range(1, 51)], int)
     distance = np.abs(colours[:, None] - colours[None]).max(-1)
     assert distance[~np.eye(50, dtype=bool)].min() >= 20
 
 
-def test_lines_grow_with_the_picture() -> None:
+def test_line_widths_grow_with_the_image() -> None:
     small = draw(black(320, 240), tracked(0, [(1, (100, 80, 160, 200))]), PERSON)
     large = draw(black(3200, 2400), tracked(0, [(1, (1000, 800, 1600, 2000))]), PERSON)
     assert small[190:215, 130].any(-1).sum() < large[1900:2150, 1300].any(-1).sum()
 
 
-def test_trails_show_the_past_and_end() -> None:
+def test_trails_show_recent_positions_only() -> None:
     annotator = Annotator(PERSON, trail_s=0.5)
     for i in range(4):
         drawn = annotator.draw(black(), tracked(i, [(1, (20 + 40 * i, 60, 40 + 40 * i, 160))]))

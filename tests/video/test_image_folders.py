@@ -74,14 +74,12 @@ def refusal(folder: Path, config: VideoConfig = CONFIG) -> str:
         (".", f"1.jpg {'9' * 200}.jpg", [0, 1]),
     ],
 )
-def test_pictures_are_the_frames_that_their_names_number(
-    tmp_path: Path, place: str, names: str, found: list[int]
-) -> None:
+def test_image_names_give_the_frame_numbers(tmp_path: Path, place: str, names: str, found: list[int]) -> None:
     pictures(tmp_path / "clip" / place, names.split())
     assert indices(tmp_path / "clip") == found
 
 
-def test_times_and_length_follow_the_numbers_and_the_count_is_that_of_the_pictures(
+def test_times_and_duration_follow_the_numbers_and_the_count_is_that_of_the_images(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = pictures(tmp_path / "clip", [f"{number}.png" for number in (1, 2, 4, 7, 8)])
@@ -89,25 +87,25 @@ def test_times_and_length_follow_the_numbers_and_the_count_is_that_of_the_pictur
     with open_video(folder, config) as source:
         assert (source.info.frame_count, source.info.duration_s) == (5, 8 / 4)
         assert [frame.timestamp for frame in source.frames()] == [0, 1 / 4, 3 / 4, 6 / 4, 7 / 4]
-    assert caplog.messages == ["clip: there are no pictures 3, 5, 6; the others keep their frame numbers and times"]
+    assert caplog.messages == ["clip: missing images: 3, 5, 6; the others keep their frame numbers and times"]
     assert [(frame.index, int(frame.image[0, 0, 0])) for frame in frames(folder, config, start=3)] == [(6, 40), (7, 50)]
 
 
-def test_many_missing_pictures_are_named_briefly(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_many_missing_images_are_listed_briefly(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pictures(tmp_path / "clip", ["1.png", "2.png", "3.png", "400000.png"])
     assert indices(tmp_path / "clip") == [0, 1, 2, 399999]
-    assert "no pictures 4, 5, 6, 7, 8 and 399991 more;" in caplog.text
+    assert "missing images: 4, 5, 6, 7, 8 and 399991 more;" in caplog.text
 
 
-def test_numbers_beyond_the_limit_of_frames_are_no_frames(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_numbers_beyond_the_frame_limit_are_not_frame_numbers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = pictures(tmp_path / "clip", ["1.png", "2.png", "50.png"])
     assert indices(folder, VideoConfig(max_frames=50)) == [0, 1, 49]
     caplog.clear()
     assert indices(folder, VideoConfig(max_frames=49)) == [0, 1, 2]
-    assert "seem to count no frames; the pictures are taken one after the other at 30 Hz" in caplog.text
+    assert "do not seem to be frame numbers; the images are taken as successive frames at 30 Hz" in caplog.text
 
 
-def test_whole_folders_say_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_complete_folders_log_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for place, names in (("img1", ["000001.png", "000002.png"]), ("a", ["7.png", "8.png"]), ("b", ["x.png", "y.png"])):
         assert indices(pictures(tmp_path / place, names)) == [0, 1]
     assert indices(pictures(tmp_path / "dates", ["20240131235958.png", "20240131235959.png"])) == [0, 1]
@@ -153,7 +151,7 @@ def track(
 NO_REID = load_config([{"reid": {"policy": "off"}, "pipeline": {"chunk_size": 2, "window": 1}}])
 
 
-def test_a_track_survives_a_picture_that_is_missing_and_is_written_in_the_frames_of_its_pictures(
+def test_a_track_survives_a_missing_image_and_keeps_the_frame_numbers(
     tmp_path: Path,
 ) -> None:
     there = [number for number in range(1, 15) if number not in (6, 11, 12)]
@@ -170,7 +168,7 @@ def test_a_track_survives_a_picture_that_is_missing_and_is_written_in_the_frames
     assert table.boxes[:, 0].tolist() == pytest.approx([10 * number for number in there], abs=2)
 
 
-def test_tracking_goes_on_after_as_many_frames_as_were_tracked_whatever_their_numbers(tmp_path: Path) -> None:
+def test_tracking_resumes_by_the_count_of_frames_instead_of_their_numbers(tmp_path: Path) -> None:
     folder = walk(tmp_path / "walk", [1, 2, 4, 7, 8, 9, 12, 13])
     whole, cut = tmp_path / "whole.ndjson", tmp_path / "cut.ndjson"
     with open_video(folder, CONFIG) as source, ResultWriter(whole, NAMES) as results:
@@ -215,7 +213,7 @@ def test_what_systems_leave_beside_pictures_is_passed_over(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["images", "img1", "frames/left", "50%", "./images/", "b\udce4"])
 @pytest.mark.parametrize("text", [SEQINFO, f"\ufeff[Other]\r\nx=%(y)s\r\n{SEQINFO}[More]\n", SEQINFO.lower()])
-def test_pictures_lie_where_seqinfo_says(tmp_path: Path, name: str, text: str) -> None:
+def test_images_are_read_from_the_folder_in_seqinfo(tmp_path: Path, name: str, text: str) -> None:
     pictures(tmp_path / "clip" / name, ["000001.jpg", "000003.jpg"])
     pictures(tmp_path / "clip" / "img1", ["000001.jpg", "000003.jpg"])
     (tmp_path / "clip" / "img1" / "000009.txt").touch()
@@ -242,16 +240,16 @@ def test_a_folder_outside_of_the_sequence_is_refused(tmp_path: Path, name: str) 
     assert "seqinfo.ini: imDir must be a folder inside that of the file" in refusal(tmp_path / "clip")
 
 
-def test_a_folder_that_is_missing_is_named_and_one_without_a_folder_holds_the_pictures_itself(tmp_path: Path) -> None:
+def test_a_missing_image_folder_is_named_and_the_sequence_folder_is_the_default(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "clip" / "img1", ["000001.jpg"]).parent
     (folder / "seqinfo.ini").write_text(SEQINFO.format("images"))
-    assert refusal(folder) == f"{folder}/seqinfo.ini: the folder of the pictures, imDir='images', is missing"
+    assert refusal(folder) == f"{folder}/seqinfo.ini: the folder of the images, imDir='images', is missing"
     pictures(folder, ["000001.jpg", "000002.jpg"])
     assert indices(folder) == [0, 1]
 
 
 @pytest.mark.parametrize("rate", ["0", "-5", "nan", "inf", "1e-320", "1e308", "fast", "25,0"])
-def test_a_rate_that_is_none_is_refused(tmp_path: Path, rate: str) -> None:
+def test_an_invalid_rate_is_refused(tmp_path: Path, rate: str) -> None:
     pictures(tmp_path / "clip", ["1.jpg"])
     (tmp_path / "clip" / "seqinfo.ini").write_text(f"[Sequence]\nframeRate={rate}\nseqLength=no number\n")
     assert "seqinfo.ini: frameRate must be" in refusal(tmp_path / "clip")
@@ -260,16 +258,16 @@ def test_a_rate_that_is_none_is_refused(tmp_path: Path, rate: str) -> None:
 @pytest.mark.parametrize(
     "text", ["frameRate=25", "[Other]\nframeRate=25\n", "[Sequence]\nname=1\nname=2\n", "\ufeff\0"]
 )
-def test_what_is_no_seqinfo_is_named(tmp_path: Path, text: str) -> None:
+def test_an_invalid_seqinfo_is_named(tmp_path: Path, text: str) -> None:
     pictures(tmp_path / "clip", ["1.jpg"])
     for data in (text.encode(), text.encode("utf-16")):
         (tmp_path / "clip" / "seqinfo.ini").write_bytes(data)
         assert refusal(tmp_path / "clip").startswith(f"{tmp_path}/clip/seqinfo.ini is not a valid seqinfo.ini: ")
 
 
-def test_pictures_that_are_there_as_jpeg_and_png_are_read_once(tmp_path: Path) -> None:
+def test_images_that_exist_as_jpeg_and_png_are_read_once(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "clip", ["1.jpg", "2.jpg", "3.png", "1.png"])
-    assert refusal(folder).startswith("clip: 1.jpg and 1.png are one picture twice; remove the files of one kind")
+    assert refusal(folder).startswith("clip: 1.jpg and 1.png are the same image twice; remove the files of one kind")
     (folder / "seqinfo.ini").write_text("[Sequence]\nimExt=PNG\n")
     assert [(frame.index, int(frame.image[0, 0, 0])) for frame in frames(folder)] == [(0, 40), (2, 30)]
     (folder / "seqinfo.ini").write_text("[Sequence]\nimExt=.bmp\n")
@@ -302,7 +300,7 @@ def size_of(data: bytes, tmp_path: Path) -> tuple[int, int] | None:
 
 @pytest.mark.parametrize("trailer", [b"\0" * 300, b"IEND", b"\xff\xd9\xff\xda", JPEG, PNG, b"\n" * 100_000])
 @pytest.mark.parametrize("picture", [PNG, JPEG], ids=["png", "jpeg"])
-def test_bytes_behind_the_end_of_a_picture_are_no_matter(tmp_path: Path, picture: bytes, trailer: bytes) -> None:
+def test_bytes_after_the_end_of_an_image_are_ignored(tmp_path: Path, picture: bytes, trailer: bytes) -> None:
     assert size_of(picture + trailer, tmp_path) == (64, 48)
     (tmp_path / "clip").mkdir()
     (tmp_path / "clip" / "1.png").write_bytes(picture + trailer)
@@ -324,7 +322,7 @@ def test_bytes_behind_the_end_of_a_picture_are_no_matter(tmp_path: Path, picture
         b"<html>",
     ],
 )
-def test_what_is_cut_off_or_no_picture_has_no_size(tmp_path: Path, data: bytes) -> None:
+def test_truncated_and_other_files_have_no_image_size(tmp_path: Path, data: bytes) -> None:
     assert size_of(data, tmp_path) is None
 
 
@@ -341,7 +339,7 @@ def test_what_is_cut_off_or_no_picture_has_no_size(tmp_path: Path, data: bytes) 
         ("jpeg", {"progressive": True}),
     ],
 )
-def test_pictures_of_every_kind_are_read_as_colours(tmp_path: Path, suffix: str, options: dict[str, object]) -> None:
+def test_all_kinds_of_images_are_read_as_bgr(tmp_path: Path, suffix: str, options: dict[str, object]) -> None:
     grey = options.get("mode") == "I;16"
     data = encoded(suffix, **options) if not grey else cv2.imencode(".png", np.full((48, 64), 600, np.uint16))[1]
     (tmp_path / f"1.{suffix}").write_bytes(bytes(data))
@@ -349,7 +347,7 @@ def test_pictures_of_every_kind_are_read_as_colours(tmp_path: Path, suffix: str,
     assert (frame.image.shape, frame.image.dtype) == ((48, 64, 3), np.uint8)
 
 
-def test_pictures_are_turned_as_their_exif_says(tmp_path: Path) -> None:
+def test_images_are_rotated_by_their_exif_orientation(tmp_path: Path) -> None:
     exif = Pillow.Exif()
     exif[0x0112] = 6
     (tmp_path / "1.jpg").write_bytes(encoded("jpeg", exif=exif))
@@ -358,7 +356,7 @@ def test_pictures_are_turned_as_their_exif_says(tmp_path: Path) -> None:
     assert "2.jpg is 64x48, the first image is 48x64" in refusal(tmp_path)
 
 
-def test_links_are_followed_and_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_links_are_followed_and_unreadable_images_are_named(tmp_path: Path) -> None:
     pictures(tmp_path / "store", ["a.png", "b.png"])
     (tmp_path / "clip").mkdir()
     for number, name in ((1, "a"), (2, "b")):
@@ -372,8 +370,8 @@ def test_links_are_followed_and_what_cannot_be_read_is_named(tmp_path: Path) -> 
     assert refusal(tmp_path / "clip") == "clip: image 4.png is empty"
 
 
-def test_names_that_are_no_utf_8_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_names_that_are_not_utf8_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     folder = pictures(tmp_path / "stra\udcdfe", ["b \udce4_1.jpg", "b \udce4_3.jpg"])
     assert indices(folder) == [0, 2]
-    assert "no pictures 2;" in caplog.text
+    assert "missing images: 2;" in caplog.text

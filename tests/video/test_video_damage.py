@@ -9,52 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 import pytest
-from av.video.frame import VideoFrame
+from noise_videos import CONFIG, FRAMES, count, damage, encode
 
 from motserve.config import VideoConfig
 from motserve.errors import InvalidVideo
 from motserve.video import FrameClock, completeness, open_video
 from motserve.video.completeness import is_cut_off
 from motserve.video.decoder import PacketReader
-from motserve.video.mp4_boxes import refuse_made_up_samples
-
-CONFIG = VideoConfig()
-FRAMES = 30
-
-
-def encode(
-    path: Path, codec: str = "libx264", frames: int = FRAMES, size: tuple[int, int] = (64, 48), **options: str
-) -> Path:
-    rng = np.random.default_rng(0)
-    with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height = size
-        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        for _ in range(frames):
-            image = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)
-            container.mux(stream.encode(VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
-
-
-def damage(path: Path, *samples: int) -> Path:
-    """Overwrite samples of a file with noise."""
-    with av.open(str(path)) as container:
-        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
-    data = bytearray(path.read_bytes())
-    for sample in samples:
-        at, size = places[sample]
-        data[at : at + size] = random.Random(sample).randbytes(size)
-    path.write_bytes(data)
-    return path
-
-
-def count(path: Path) -> tuple[int, int]:
-    """Return the numbers of frames and of damaged frames of a video."""
-    with open_video(path, CONFIG) as video:
-        return sum(1 for _ in video.frames()), video.frames_damaged
+from motserve.video.mp4_boxes import refuse_false_samples
 
 
 def test_a_video_that_ends_takes_no_frames_from_another_that_is_read_at_the_same_time(tmp_path: Path) -> None:
@@ -95,7 +58,7 @@ def test_an_avi_without_its_index_keeps_its_rate(tmp_path: Path) -> None:
         assert sum(1 for _ in video.frames()) == FRAMES
 
 
-def test_joined_recordings_of_two_senders_are_one_film(tmp_path: Path) -> None:
+def test_joined_recordings_of_two_senders_are_one_video(tmp_path: Path) -> None:
     first, second = encode(tmp_path / "a.ts"), encode(tmp_path / "b.ts", mpegts_start_pid="600")
     path = tmp_path / "joined.ts"
     path.write_bytes(first.read_bytes() + second.read_bytes())
@@ -113,10 +76,11 @@ class LateStreams:
         raise IndexError("list index out of range")
 
 
-def test_streams_that_come_up_late_are_passed_over(tmp_path: Path) -> None:
+def test_streams_that_appear_late_are_skipped(tmp_path: Path) -> None:
     with av.open(str(encode(tmp_path / "clip.ts"))) as container:
         reader = PacketReader(LateStreams(container), container.streams.video[0])  # type: ignore[arg-type]
         assert sum(1 for _ in reader.read()) == FRAMES
+        assert reader.is_partial
 
 
 def with_numbers(path: Path, box: bytes, offset: int, *numbers: int) -> Path:
@@ -134,7 +98,7 @@ def test_an_index_of_millions_of_samples_in_a_small_file_takes_no_memory(tmp_pat
     with pytest.raises(
         InvalidVideo, match=r"many\.mp4 is broken: it declares 80000000 samples, more than it has bytes for"
     ):
-        open_video(path, VideoConfig(max_frames=1 << 40))
+        open_video(path, VideoConfig(max_frames=1_000_000_000))
 
 
 def test_a_fragment_of_millions_of_samples_takes_no_memory(tmp_path: Path) -> None:
@@ -150,7 +114,7 @@ def box(kind: bytes, *content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("handler", "ticks", "refused"), [(b"soun", 1, False), (b"soun", 2, True), (b"text", 1, True)])
-def test_compressed_sound_of_old_films_may_count_more_samples_than_bytes(
+def test_compressed_sound_of_old_files_may_declare_more_samples_than_bytes(
     tmp_path: Path, handler: bytes, ticks: int, refused: bool
 ) -> None:
     rhythm, sizes = struct.pack(">4I", 0, 1, 90_000, ticks), struct.pack(">3I", 0, 1, 90_000)
@@ -159,10 +123,10 @@ def test_compressed_sound_of_old_films_may_count_more_samples_than_bytes(
     path = tmp_path / "old.mov"
     path.write_bytes(box(b"ftyp", b"qt  ", bytes(4)) + box(b"moov", track))
     if not refused:
-        refuse_made_up_samples(path, CONFIG, path.name)
+        refuse_false_samples(path, CONFIG, path.name)
         return
     with pytest.raises(InvalidVideo, match=r"old\.mov is broken: it declares 90000 samples"):
-        refuse_made_up_samples(path, CONFIG, path.name)
+        refuse_false_samples(path, CONFIG, path.name)
 
 
 def test_a_compressed_header_is_refused(tmp_path: Path) -> None:
@@ -173,7 +137,7 @@ def test_a_compressed_header_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("form", "element"), [("matroska,webm", b"\xec\x80"), ("avi", b"RIFF\0\0\0\0")])
-def test_no_more_elements_are_looked_at_than_a_recording_has(
+def test_the_number_of_checked_elements_is_limited(
     tmp_path: Path, form: str, element: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "elements"
@@ -183,10 +147,10 @@ def test_no_more_elements_are_looked_at_than_a_recording_has(
     assert is_cut_off(path, form)
 
 
-def test_pictures_in_a_row_are_a_video_and_a_single_one_is_none(tmp_path: Path) -> None:
+def test_concatenated_images_are_a_video_and_a_single_one_is_not(tmp_path: Path) -> None:
     path = encode(tmp_path / "row.mjpeg", "mjpeg", frames=5)
     assert count(path) == (5, 0)
-    with pytest.raises(InvalidVideo, match=r"one\.mjpeg is not a video but a picture"):
+    with pytest.raises(InvalidVideo, match=r"one\.mjpeg is an image, not a video"):
         open_video(encode(tmp_path / "one.mjpeg", "mjpeg", frames=1), CONFIG)
 
 
@@ -199,25 +163,25 @@ def test_absurd_times_increase_and_stay_within_a_century() -> None:
     assert [clock.stamp(t) for t in (0.0, 4e18, 4e18 + 1024, 8e18)] == pytest.approx([0, 0.04, 1024, 1024.04])
 
 
-def test_stamps_that_were_rounded_to_the_same_do_not_make_decoding_times_better() -> None:
+def test_timestamps_repeated_by_rounding_do_not_select_decoding_times() -> None:
     clock = FrameClock(0.04)
     times = [clock.stamp(t, t + 0.3 * (i % 2)) for i, t in enumerate((0.0, 0.0, 0.04, 0.08, 0.08, 0.12))]
     assert times == pytest.approx([0, 0.02, 0.04, 0.08, 0.1, 0.12])
 
 
-def test_stamps_that_never_move_give_way_to_decoding_times() -> None:
+def test_constant_timestamps_are_replaced_by_decoding_times() -> None:
     clock = FrameClock(0.04)
     times = [clock.stamp(7.0, 0.04 * i) for i in range(20)]
     assert times[5:] == pytest.approx([0.04 * i for i in range(5, 20)])
 
 
-def test_a_missing_stamp_follows_by_one_interval_where_its_decoding_time_stands_still() -> None:
+def test_a_missing_timestamp_follows_by_one_interval_if_the_decoding_time_is_constant() -> None:
     clock = FrameClock(0.04)
     assert [clock.stamp(*t) for t in ((0.0, 0.0), (0.04, 0.04), (None, 0.04))] == pytest.approx([0, 0.04, 0.08])
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg2video", "mjpeg"])
-def test_pictures_that_the_decoder_refuses_for_their_size_are_refused_for_it(tmp_path: Path, codec: str) -> None:
+def test_frames_too_large_for_the_decoder_are_refused_for_their_size(tmp_path: Path, codec: str) -> None:
     suffix = "mjpeg" if codec == "mjpeg" else "ts"
     small, large = (encode(tmp_path / f"{w}.{suffix}", codec, size=(w, 48)) for w in (64, 400))
     path = tmp_path / f"grows.{suffix}"
@@ -227,7 +191,7 @@ def test_pictures_that_the_decoder_refuses_for_their_size_are_refused_for_it(tmp
         list(video.frames())
 
 
-def test_a_file_without_any_good_sample_has_no_frame(tmp_path: Path) -> None:
+def test_a_file_without_a_valid_sample_has_no_frame(tmp_path: Path) -> None:
     path = damage(encode(tmp_path / "clip.mkv", "mjpeg", frames=4), 0, 1, 2, 3)
-    with pytest.raises(InvalidVideo, match=r"clip\.mkv holds no frame that can be decoded"):
+    with pytest.raises(InvalidVideo, match=r"clip\.mkv has no frame that can be decoded"):
         open_video(path, CONFIG)

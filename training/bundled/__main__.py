@@ -13,6 +13,7 @@ from pathlib import Path
 import motserve.models.bundled
 from motserve.config import LoggingConfig
 from motserve.config.logs import setup_logging
+from motserve.config.paths import local_path
 from training.bundled.make import Workshop, make_detector, make_embedder, open_workshop
 from training.bundled.ship import ship
 from training.exit_code import exit_code
@@ -34,10 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "step", choices=tuple(STEPS), help="what to train; `ship` writes the trained weights into the package"
     )
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder of the footage and of the detector that labels it"
+        "--data", type=local_path, required=True, help="folder of the footage and of the detector that labels it"
     )
-    parser.add_argument("--configs", type=Path, default=Path("configs/training"), help="folder of the settings")
-    parser.add_argument("--work", type=Path, default=Path("runs/bundled"), help="folder for all results")
+    parser.add_argument("--configs", type=local_path, default=Path("configs/training"), help="folder of the settings")
+    parser.add_argument("--work", type=local_path, default=Path("runs/bundled"), help="folder for all results")
     chosen = parser.parse_args(arguments)
     setup_logging(LoggingConfig())
     return exit_code(lambda: STEPS[chosen.step](open_workshop(chosen.data, chosen.configs, chosen.work)), logger)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from motserve.config.base import Section, Share
 from motserve.config.paths import LocalPath
-from motserve.config.sections import Section, Share
 from training.rendered.config import PictureConfig
 
 

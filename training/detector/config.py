@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from motserve.config.base import Section, Share
 from motserve.config.paths import LocalPath, NameOrPath
-from motserve.config.sections import Section, Share
 from training.job_config import JobConfig
 
 

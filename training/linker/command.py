@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from motserve.config.paths import local_path
 from motserve.errors import InvalidData
 from motserve.files.atomic import replacing
 from motserve.lab.evaluation.sequences import find_truth
@@ -116,9 +117,13 @@ def _measure(network: AFLink, pairs: Pairs) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training.linker", description=__doc__)
-    parser.add_argument("--gt", type=Path, required=True, help="folder of ground truth")
-    parser.add_argument("--config", type=Path, default=Path("configs/training/linker.yaml"), help="settings, YAML")
-    parser.add_argument("--output", type=Path, default=Path("runs/linker/aflink.safetensors"), help="file for weights")
+    parser.add_argument("--gt", type=local_path, required=True, help="folder of ground truth")
+    parser.add_argument(
+        "--config", type=local_path, default=Path("configs/training/linker.yaml"), help="settings, YAML"
+    )
+    parser.add_argument(
+        "--output", type=local_path, default=Path("runs/linker/aflink.safetensors"), help="file for weights"
+    )
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
 

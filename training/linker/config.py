@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from motserve.config.sections import Section
+from motserve.config.base import Section
 from motserve.config.yaml_files import read_settings
 
 Channels = Annotated[int, Field(ge=1, le=4096)]

@@ -19,7 +19,7 @@ from motserve.base import TrackerBase
 from motserve.config import ByteTrackConfig, LinkingConfig, SortConfig, TrackerConfig
 from motserve.errors import InvalidData
 from motserve.lab.evaluation.sequences import TruthFile
-from motserve.postprocessing import PossibleJoints, find_joints
+from motserve.postprocessing import CandidateLinks, find_candidate_links
 from motserve.postprocessing.aflink import COORDINATES, Shape, encode
 from motserve.results import MotTable, read_mot
 from motserve.tracking import build_tracker
@@ -72,7 +72,7 @@ def collect_pairs(
         for run in range(runs):
             tracker = _TRACKERS[run % len(_TRACKERS)]
             unlinked = _unlinked_pairs(_people(table), truth.frames, build_tracker(tracker, rate), rate, settings, rng)
-            inputs.extend(encode(*pair, shape)[None] for pair in unlinked[0].pieces())
+            inputs.extend(encode(*pair, shape)[None] for pair in unlinked[0].tracklets())
             same.append(unlinked[1])
     pairs = Pairs(np.concatenate(inputs), np.concatenate(same))
     if not pairs.same.any():
@@ -104,7 +104,7 @@ def _unlinked_pairs(
     rate: float,
     settings: LinkerTraining,
     rng: np.random.Generator,
-) -> tuple[PossibleJoints, FloatArray]:
+) -> tuple[CandidateLinks, FloatArray]:
     """Track simulated detections; return the pairs that are not linked and whether each is the same person."""
     tracked: list[TrackedFrame] = []
     first: dict[int, int] = {}
@@ -116,7 +116,7 @@ def _unlinked_pairs(
             last[identity] = int(persons[row])
             first.setdefault(identity, last[identity])
     limits = LinkingConfig(max_gap_s=settings.max_gap_s, max_distance=settings.max_distance)
-    joints = find_joints(tracked, limits)
+    joints = find_candidate_links(tracked, limits)
     ended = np.array([last[identity] for identity in joints.identities[joints.before].tolist()], np.int64)
     began = np.array([first[identity] for identity in joints.identities[joints.after].tolist()], np.int64)
     return joints, (ended == began).astype(np.float32)

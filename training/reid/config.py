@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from motserve.config.base import Section, Share
 from motserve.config.paths import LocalPath, NameOrPath
-from motserve.config.sections import Section, Share
 from motserve.lab.evaluation.reid_data import Protocol
 from motserve.reid.backbones import BACKBONES
 from training.color_jitter import DEFAULT_JITTER, ColorJitterConfig

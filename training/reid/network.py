@@ -17,7 +17,7 @@ from motserve.errors import InvalidConfig, WeightsUnavailable
 from motserve.files.atomic import replacing
 from motserve.models.downloads import IMAGENET as PUBLISHED
 from motserve.models.weights import Weights, resolve_weights
-from motserve.reid.backbones import tell_backbone
+from motserve.reid.backbones import identify_backbone
 from motserve.reid.loading import load_network
 from motserve.reid.network import EmbedderNetwork
 from motserve.reid.osnet import bare_state
@@ -129,7 +129,7 @@ def _load_trunk(network: EmbedderNetwork, settings: NetworkConfig, weights: Weig
     """Load the trunk of a published classifier or OSNet; the rest of the network is unchanged."""
     try:
         state = bare_state(torch.load(weights.path, map_location="cpu", weights_only=True))
-        backbone = tell_backbone(state)
+        backbone = identify_backbone(state)
         if backbone == settings.backbone:
             missing, unexpected = network.load_trunk(state)
             if missing or unexpected:

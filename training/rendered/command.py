@@ -17,6 +17,7 @@ import yaml
 
 from motserve.config import LoggingConfig
 from motserve.config.logs import setup_logging
+from motserve.config.paths import local_path
 from motserve.config.yaml_files import read_settings
 from motserve.lab.scenes import Shot
 from training.dir_cache import make_once
@@ -97,8 +98,10 @@ def labels_of(shot: Shot, least_visibility: float) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Render; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training.rendered", description=__doc__)
-    parser.add_argument("--config", type=Path, default=Path("configs/training/rendered.yaml"), help="settings, YAML")
-    parser.add_argument("--output", type=Path, default=Path("data/rendered"), help="folder of the data set")
+    parser.add_argument(
+        "--config", type=local_path, default=Path("configs/training/rendered.yaml"), help="settings, YAML"
+    )
+    parser.add_argument("--output", type=local_path, default=Path("data/rendered"), help="folder of the data set")
     chosen = parser.parse_args(arguments)
     setup_logging(LoggingConfig())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from motserve.config.sections import Section
+from motserve.config.base import Section
 
 
 class PictureConfig(Section):

@@ -12,7 +12,7 @@ from rich.table import Table
 from motserve.cli.models import registry
 from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.cli.terminal import say_error
-from motserve.config.sections import Role
+from motserve.config.base import Role
 from motserve.models.registry import Registry
 from motserve.models.weights import Weights, find_weights, resolve_weights
 

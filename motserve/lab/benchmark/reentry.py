@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from motserve.config import VideoConfig
-from motserve.config.sections import Section
+from motserve.config.base import Section
 from motserve.errors import InvalidData, NotFound
 from motserve.files.atomic import replacing
 from motserve.files.folders import visible_files

@@ -8,7 +8,7 @@ from math import isfinite
 from numbers import Real
 from typing import Any, Final, Literal
 
-from motserve.files.names import readable
+from motserve.files.names import encodable, readable
 
 Kind = Literal["text", "percent", "count", "decimal", "millions"]
 Row = Mapping[str, Any]
@@ -41,7 +41,7 @@ class Column:
         if value is None or (isinstance(value, Real) and not is_finite(value)):
             return _UNKNOWN
         if self.kind == "text":
-            return readable(value)
+            return str(encodable(str(value)))
         return f"{value * SCALE.get(self.kind, 1.0):.{_DIGITS[self.kind]}f}"
 
 

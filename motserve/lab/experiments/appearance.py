@@ -9,7 +9,7 @@ import numpy as np
 from motserve.lab.experiments.cache import Cache
 from motserve.lab.experiments.footage import Footage
 from motserve.lab.experiments.models import Models
-from motserve.pipeline import Look
+from motserve.pipeline import EmbedFrameBoxes
 from motserve.types import FloatArray
 
 
@@ -33,7 +33,7 @@ class Appearance:
         self._known = dict(zip(names, vectors, strict=True))
         self._stored_count = len(self._known)
 
-    def at(self, frame: int) -> Look:
+    def at(self, frame: int) -> EmbedFrameBoxes:
         """Return the function that embeds boxes of a frame."""
 
         async def embed(boxes: FloatArray) -> FloatArray:

@@ -23,7 +23,7 @@ from motserve.lab.experiments.detections import Progress
 from motserve.lab.experiments.footage import Footage, find_video
 from motserve.lab.experiments.models import Models
 from motserve.models.provenance import describe_files
-from motserve.pipeline import Look
+from motserve.pipeline import EmbedFrameBoxes
 from motserve.reid.crops import trusted
 from motserve.results import MotTable, read_mot
 from motserve.types import BoolArray, FloatArray, IntArray, Tracks
@@ -118,7 +118,7 @@ def embeddings_in_videos(
     return LabelledEmbeddings(np.concatenate(embeddings), np.concatenate(identities), np.concatenate(cameras), data)
 
 
-async def _embed(embed: Look, boxes: FloatArray) -> FloatArray:
+async def _embed(embed: EmbedFrameBoxes, boxes: FloatArray) -> FloatArray:
     return await embed(boxes)
 
 

@@ -13,7 +13,7 @@ import motserve
 from motserve.base import DetectorBase
 from motserve.config import Config
 from motserve.detection import build_detector
-from motserve.detection.families import tell_family
+from motserve.detection.families import identify_family
 from motserve.models.provenance import describe_files
 from motserve.models.weights import Weights, resolve_weights
 from motserve.reid import build_embedder
@@ -81,7 +81,7 @@ class Models:
         return {
             "weights": self.detector_weights.sha256,
             **settings,
-            "family": asdict(tell_family(self.config.detector, self.detector_weights)),  # it may depend on the name
+            "family": asdict(identify_family(self.config.detector, self.detector_weights)),  # it may depend on the name
             **_environment(_DETECTION_CODE, _DETECTION_LIBRARIES),
         }
 

@@ -29,7 +29,7 @@ from motserve.lab.experiments.detections import PERSON, Progress, silent
 from motserve.lab.experiments.models import Models
 from motserve.lab.experiments.sequences import LabelledSequence
 from motserve.models.provenance import describe_files
-from motserve.results import PEOPLE
+from motserve.results import PERSON_CLASSES
 from motserve.types import BoolArray, Detections, Image, IntArray
 
 DETECTION_LIBRARIES: Final = ("pycocotools", "transformers", "effdet", "timm")
@@ -143,7 +143,7 @@ def _detect(name: str, images: Sequence[Path], models: Models, progress: Progres
 
 def _of_people(detections: Detections, class_names: Mapping[int, str]) -> Detections:
     """Select the people and give them the class of people in the ground truth."""
-    people = [index for index, name in class_names.items() if name.lower() in PEOPLE]
+    people = [index for index, name in class_names.items() if name.lower() in PERSON_CLASSES]
     rows = np.isin(detections.classes, people)
     (person,) = PERSON
     return Detections(detections.boxes[rows], detections.scores[rows], np.full(int(rows.sum()), person))
@@ -181,4 +181,4 @@ def _translate(classes: IntArray, index_of: Mapping[int, int]) -> tuple[BoolArra
 
 def _common_name(name: str) -> str:
     """Return the lower-case name of a class; `pedestrian` and `person` are one class."""
-    return "person" if str(name).lower() in PEOPLE else str(name).lower()
+    return "person" if str(name).lower() in PERSON_CLASSES else str(name).lower()

@@ -135,7 +135,7 @@ def track_sequence(sequence: LabelledSequence, config: Config, cache: Cache) -> 
         cache: Cache of embeddings.
     """
     postprocessor = PostProcessor(config)
-    history = postprocessor.book(sequence.footage.size if sequence.footage is not None else None)
+    history = postprocessor.new_history(sequence.footage.size if sequence.footage is not None else None)
     tracked = _track(sequence, config, cache, history.add if history else None)
     return replace(tracked, frames=postprocessor(tracked.frames, history))
 

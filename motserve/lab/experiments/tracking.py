@@ -17,7 +17,7 @@ from motserve.lab.benchmark.peers import Contender
 from motserve.lab.experiments.appearance import Appearance
 from motserve.lab.experiments.detections import DetectedVideo
 from motserve.lab.experiments.footage import Footage
-from motserve.pipeline import Look, OnEmbedded, Picture, PipelineStats, VideoTracker
+from motserve.pipeline import EmbedFrameBoxes, GetImage, OnEmbedded, PipelineStats, VideoTracker
 from motserve.types import FloatArray, Image, TrackedFrame
 
 
@@ -128,7 +128,7 @@ class _Stopwatch:
         self._clock = clock
         self.seconds = 0.0
 
-    def around(self, embed: Look) -> Look:
+    def around(self, embed: EmbedFrameBoxes) -> EmbedFrameBoxes:
         async def timed(boxes: FloatArray) -> FloatArray:
             start = self._clock()
             embeddings = await embed(boxes)
@@ -137,7 +137,7 @@ class _Stopwatch:
 
         return timed
 
-    def around_picture(self, picture: Picture) -> Picture:
+    def around_picture(self, picture: GetImage) -> GetImage:
         def timed() -> Image:
             start = self._clock()
             image = picture()

@@ -1,1 +1,1 @@
-"""Small weights that come with the package, for machines where nothing better can be had."""
+"""Small weights shipped with the package, for machines without better ones."""

@@ -1,4 +1,4 @@
-"""Models as versions in MLflow's registry: what they are, what they score, which of them is in production."""
+"""Versions of models in the MLflow registry, their scores, and the aliases that put them into production."""
 
 from motserve.models.registry.card import CARD, Card, Scores, read_card, write_card
 from motserve.models.registry.gate import Verdict, judge

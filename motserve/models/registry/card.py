@@ -1,4 +1,4 @@
-"""The card beside the weights of a model: which network they belong to, how it was trained, what it scores."""
+"""The card beside the weights of a model: network, training and scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from motserve.config.sections import Role
+from motserve.config.base import Role
 from motserve.errors import InvalidData, WeightsUnavailable
 from motserve.files.atomic import write_json
 from motserve.models.checksums import checksum
@@ -19,12 +19,12 @@ CARD: Final = "model.json"
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a model scores on one set of data.
+    """Scores of a model on one data set.
 
     Attributes:
-        data: Name of the data, for people.
-        key: Checksum over the data and everything else that two models must share to be compared.
-        metrics: Scores by name; ratios in per cent.
+        data: Readable name of the data.
+        key: Checksum of the data and of all settings that must be equal for a comparison of two models.
+        metrics: Scores by name; ratios in percent.
     """
 
     data: str
@@ -34,15 +34,15 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What is known of a model.
+    """Description of a model.
 
     Attributes:
         role: `detector` or `reid`.
-        weights: Name of the file of weights, beside the card.
+        weights: Name of the weights file beside the card.
         sha256: Its checksum.
-        architecture: Name of the network, which is built from it before the weights are put in.
-        training: How it was trained: job, seed, epochs, data.
-        scores: What it scores.
+        architecture: Name of the network, from which it is built before the weights are loaded.
+        training: Training of the model: job, seed, epochs, data.
+        scores: Scores of the model.
     """
 
     role: Role
@@ -63,23 +63,23 @@ def read_card(folder: Path) -> Card:
 
     Raises:
         InvalidData: There is no card, or it is malformed.
-        WeightsUnavailable: The weights are missing or others than the card says.
+        WeightsUnavailable: The weights are missing or differ from the card.
     """
     path = folder / CARD
     try:
         tree = orjson.loads(path.read_bytes())
-        scores = tuple(Scores(**one) for one in tree.pop("scores"))
+        scores = tuple(Scores(**entry) for entry in tree.pop("scores"))
         card = Card(**tree, scores=scores)
     except OSError as error:
-        raise InvalidData(f"{folder} is no model: {CARD} cannot be read: {error.strerror}") from error
+        raise InvalidData(f"{folder} is not a model: {CARD} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InvalidData(f"{path} is no card of a model ({type(error).__name__}: {error})") from error
+        raise InvalidData(f"{path} is not a card of a model ({type(error).__name__}: {error})") from error
     weights = folder / card.weights
     if weights.parent != folder or not weights.is_file():
         raise WeightsUnavailable(f"{folder} lacks the weights {card.weights} of its card")
-    found = checksum(weights)
-    if found != card.sha256:
+    actual = checksum(weights)
+    if actual != card.sha256:
         raise WeightsUnavailable(
-            f"{weights} was changed: its checksum is {found[:12]}…, that on its card {card.sha256[:12]}…"
+            f"{weights} was changed: its checksum is {actual[:12]}…, that on its card {card.sha256[:12]}…"
         )
     return card

@@ -1,4 +1,4 @@
-"""The moves of a model's aliases: what is remembered of them, and the way back."""
+"""The history of a model's alias moves, and the rollback of a move."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from motserve.files.names import to_json
 Way = Literal["promote", "force", "rollback"]
 
 HISTORY: Final = "history"
-"""Tag of a model with its moves."""
+"""Tag of a model that stores its moves."""
 
 MOST_REASON: Final = 500
-"""Characters that are remembered of a reason."""
+"""Longest stored reason in characters."""
 
 _TAG_CHARACTERS: Final = 5000
-"""Characters of a tag of a model that PostgreSQL and MySQL store; SQLite and MLflow itself would take more."""
+"""Longest tag of a model in PostgreSQL and MySQL, in characters; SQLite and MLflow itself allow more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,11 @@ class Move:
     Attributes:
         at: When, ISO 8601, UTC.
         alias: Which alias.
-        before: The version it was on; None where it was on none.
-        after: The version it is on since.
-        way: `promote` through the gate, `force` past it, or `rollback`.
+        before: The previous version of the alias; None if it had none.
+        after: The new version of the alias.
+        way: `promote` if the gate passed, `force` if it did not, or `rollback`.
         by: The user of the operating system.
-        reason: What was said about it.
+        reason: The reason given by the user.
     """
 
     at: str
@@ -54,43 +54,43 @@ def read_history(text: str) -> list[Move]:
 
 
 def write_history(moves: list[Move]) -> str:
-    """Write moves as a tag, without the oldest where they would not fit."""
+    """Write moves as a tag; the oldest are dropped if they do not fit."""
     while len(text := to_json([asdict(one) for one in moves]).decode()) > _TAG_CHARACTERS:
         moves = moves[1:]
     return text
 
 
 def version_before(moves: Iterable[Move], alias: Alias, present: int | None) -> int | None:
-    """Return the version that an alias was on before, or None where nothing is known of it.
+    """Return the previous version of an alias, or None if it is unknown.
 
     Args:
-        moves: All that is remembered, the oldest first.
+        moves: The stored moves, oldest first.
         alias: The alias.
-        present: The version that it is on; None for none.
+        present: Its current version; None for none.
     """
     stack: list[int] = []
     for move in moves:
         if move.alias != alias:
             continue
-        _put_right(stack, move.before)
+        _reconcile(stack, move.before)
         if move.way == "rollback":
             stack = stack[:-1] or [move.after]
         else:
             stack.append(move.after)
-    _put_right(stack, present)
+    _reconcile(stack, present)
     return stack[-2] if len(stack) > 1 else None
 
 
 def user() -> str:
-    """Return who moves an alias."""
+    """Return the user of the operating system, who moves an alias."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # containers run as users whom the system does not know
+    except (KeyError, OSError):  # containers may run as users without a name
         return str(os.getuid())
 
 
-def _put_right(stack: list[int], present: int | None) -> None:
-    """Bring versions that an alias was on into line with the one that it is on: a move was not completed, or unseen."""
+def _reconcile(stack: list[int], present: int | None) -> None:
+    """Reconcile earlier versions of an alias with its current one, after an incomplete or unrecorded move."""
     if present in stack:
         del stack[len(stack) - stack[::-1].index(present) :]
     elif present is not None:

@@ -1,4 +1,4 @@
-"""Turns `models:/NAME@ALIAS` and `models:/NAME/VERSION` into files on this machine."""
+"""Resolves `models:/NAME@ALIAS` and `models:/NAME/VERSION` to files on this machine."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from motserve.models.registry.version import Version
 logger = logging.getLogger("motserve.models.registry")
 
 _REFERENCE: Final = re.compile(r"models:/(?P<model>[^/@]+)(?:/(?P<number>\d+)|@(?P<alias>[\w-]+))")
-_KNOWN: Final = "versions.json"
+_VERSIONS_FILE: Final = "versions.json"
 _SHA_DIGITS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a name in the configuration asks the registry for.
+    """A reference to the registry in the configuration.
 
     Attributes:
         model: Name of the model.
-        which: A number or an alias.
+        which: A version number or an alias.
     """
 
     model: str
@@ -39,7 +39,7 @@ class Reference:
 
     @classmethod
     def parse(cls, name: str) -> Reference:
-        """Read a name.
+        """Parse a name.
 
         >>> Reference.parse("models:/yolov8_detector@production")
         Reference(model='yolov8_detector', which='production')
@@ -54,97 +54,97 @@ class Reference:
 
 
 def pin(name: str, config: MlflowConfig, cache: Path) -> str:
-    """Return the name of exactly the version that a name stands for now, and remember it for `fetch`.
+    """Return the name of the current version of a name, and store it for `fetch`.
 
     Raises:
-        WeightsUnavailable: The registry has none, or cannot be asked.
+        WeightsUnavailable: The registry has no such version, or does not answer.
     """
     reference = Reference.parse(name)
     version = _ask(reference, config)
-    _Known(cache / reference.model).remember(reference.which, version)
+    _Cache(cache / reference.model).store_name(reference.which, version)
     return version.uri
 
 
 def fetch(name: str, config: MlflowConfig, cache: Path, offline: bool = False) -> tuple[str, Path] | None:
-    """Find the file of weights of a version in the cache, or download it.
+    """Find the weights file of a version in the cache, or download it.
 
-    Where the registry cannot be asked, what it said last is taken: a service must start without it.
+    If the registry does not answer, its last answer is used, so that a service starts without it.
 
     Args:
-        name: What is asked for.
+        name: The name.
         config: The registry.
-        cache: Folder for versions that were downloaded.
+        cache: Folder of downloaded versions.
         offline: Download nothing.
 
     Returns:
-        The name of exactly that version, and its file; None where it is not here and nothing shall be downloaded.
+        The exact name of the version, and its file; None with `offline` if it is not in the cache.
 
     Raises:
-        WeightsUnavailable: There is no such version, it cannot be had, or what the cache holds was changed.
+        WeightsUnavailable: There is no such version, it is not available, or files in the cache were changed.
     """
     reference = Reference.parse(name)
-    known = _Known(cache / reference.model)
+    cached = _Cache(cache / reference.model)
     try:
         version = _ask(reference, config)
     except WeightsUnavailable as error:
-        remembered = known.find(reference.which)
-        if remembered is None:
+        last_answer = cached.find(reference.which)
+        if last_answer is None:
             raise
-        number, folder = remembered
-        logger.warning("%s: taken as it was when the registry answered last, %s", name, error)
+        number, folder = last_answer
+        logger.warning("%s: the last known version is used, because the registry did not answer: %s", name, error)
         return f"models:/{reference.model}/{number}", folder / read_card(folder).weights
-    folder = known.folder(version)
+    folder = cached.folder(version)
     if not folder.is_dir():
         if offline:
             return None
-        known.download(Registry(config), version)
-    known.remember(reference.which, version)
+        cached.download(Registry(config), version)
+    cached.store_name(reference.which, version)
     return version.uri, folder / read_card(folder).weights
 
 
-class _Known:
-    """The versions of one model that were downloaded, and what its aliases stood for.
+class _Cache:
+    """The downloaded versions of one model, and the last known versions of its aliases.
 
     Args:
-        folder: Their folder.
+        folder: Folder of the cache.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def folder(self, version: Version) -> Path:
-        """Return the folder of a version. Registries may use one number for different weights, so it has both."""
+        """Return the folder of a version, named by number and checksum, because two registries may use one number."""
         return self._folder / f"{version.number}-{version.sha256[:_SHA_DIGITS]}"
 
     def download(self, registry: Registry, version: Version) -> None:
-        """Download into a folder of its own and move what is finished, so that no half of it is ever found."""
+        """Download to a temporary folder and move the finished version, so that an incomplete one is never found."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._folder) as part:
-            there = registry.download(version, Path(part))
+        with tempfile.TemporaryDirectory(dir=self._folder) as temporary:
+            downloaded = registry.download(version, Path(temporary))
             try:
-                there.replace(self.folder(version))
-            except OSError:  # a folder cannot take the place of one that another process has finished in the meantime
+                downloaded.replace(self.folder(version))
+            except OSError:  # a folder cannot replace one that another process has finished in the meantime
                 if not self.folder(version).is_dir():
                     raise
 
-    def remember(self, which: str, version: Version) -> None:
-        """Keep what a name stands for."""
+    def store_name(self, which: str, version: Version) -> None:
+        """Store the current version of a number or alias."""
         names = {**self._names(), which: [version.number, self.folder(version).name]}
         if names != self._names():
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_json(self._folder / _KNOWN, names)
+            write_json(self._folder / _VERSIONS_FILE, names)
 
     def find(self, which: str) -> tuple[int, Path] | None:
-        """Return number and folder of what a name stood for; None where it was never asked for or is not here."""
+        """Return number and folder of the last known version; None if it is unknown or not in the cache."""
         if which not in self._names():
             return None
         number, folder = self._names()[which]
-        there = self._folder / str(folder)
-        return (int(number), there) if there.is_dir() else None
+        path = self._folder / str(folder)
+        return (int(number), path) if path.is_dir() else None
 
     def _names(self) -> dict[str, tuple[int, str]]:
         try:
-            names: dict[str, tuple[int, str]] = orjson.loads((self._folder / _KNOWN).read_bytes())
+            names: dict[str, tuple[int, str]] = orjson.loads((self._folder / _VERSIONS_FILE).read_bytes())
         except (OSError, ValueError):
             return {}
         return names

@@ -9,14 +9,14 @@ from typing import Any, Final, cast, get_args
 
 import orjson
 
-from motserve.config.sections import Role
+from motserve.config.base import Role
 from motserve.errors import NotFound
 from motserve.files.names import to_json
 from motserve.models.mlflow_store import plain_name
 from motserve.models.registry.card import Scores
 
 ARCHIVED: Final = "archived"
-"""Tag of a version that is out of use."""
+"""Tag of an archived version."""
 
 _SCORES: Final = "scores."
 _KEY_DIGITS: Final = 16
@@ -29,14 +29,14 @@ class Version:
     Attributes:
         model: Name of the model.
         number: Its number, from 1.
-        role: What it is for.
-        architecture: Its network.
+        role: `detector` or `reid`.
+        architecture: Name of its network.
         sha256: Checksum of its weights.
         created: When it was registered.
-        run_id: The run of MLflow that it comes from.
-        aliases: What it is to services at present.
-        archived: Whether it is out of use.
-        scores: What it scores, by the key of the data.
+        run_id: The MLflow run that it comes from.
+        aliases: Its current aliases.
+        archived: Whether it is archived.
+        scores: Its scores, by the key of the data.
     """
 
     model: str
@@ -52,12 +52,12 @@ class Version:
 
     @property
     def uri(self) -> str:
-        """The name by which configurations ask for exactly this version."""
+        """The name of exactly this version in a configuration."""
         return f"models:/{self.model}/{self.number}"
 
 
 def score_tags(scores: Iterable[Scores]) -> dict[str, str]:
-    """Write scores as tags: all of them by the key of their data, and the first data's also by their plain names."""
+    """Return scores as tags: all by the key of their data, and those on the first data also by their plain names."""
     tags: dict[str, str] = {}
     for one in scores:
         tags[f"{_SCORES}{one.key[:_KEY_DIGITS]}"] = to_json(asdict(one)).decode()
@@ -66,34 +66,34 @@ def score_tags(scores: Iterable[Scores]) -> dict[str, str]:
     return tags
 
 
-def is_ours(found: Any) -> bool:
-    """Tell whether motserve registered a version of MLflow's."""
-    return found.tags.get("role") in get_args(Role)
+def is_ours(stored: Any) -> bool:
+    """Return whether a version in MLflow was registered by motserve."""
+    return stored.tags.get("role") in get_args(Role)
 
 
-def read_version(found: Any, aliases: Mapping[str, str]) -> Version:
-    """Read a version of MLflow's.
+def read_version(stored: Any, aliases: Mapping[str, str]) -> Version:
+    """Read a version in MLflow.
 
     Args:
-        found: The version.
-        aliases: Number of the version that each alias of the model is on.
+        stored: The version.
+        aliases: Version number of each alias of the model.
 
     Raises:
-        NotFound: It is not one of motserve's.
+        NotFound: It was not registered by motserve.
     """
-    tags = found.tags
-    if not is_ours(found):
-        raise NotFound(f"{found.name}/{found.version} was not registered by motserve: it has no tag `role`")
+    tags = stored.tags
+    if not is_ours(stored):
+        raise NotFound(f"{stored.name}/{stored.version} was not registered by motserve: it has no tag `role`")
     scores = [Scores(**orjson.loads(value)) for key, value in tags.items() if key.startswith(_SCORES)]
-    number = int(found.version)
+    number = int(stored.version)
     return Version(
-        model=found.name,
+        model=stored.name,
         number=number,
         role=cast("Role", tags["role"]),
         architecture=tags.get("architecture", ""),
         sha256=tags.get("sha256", ""),
-        created=datetime.fromtimestamp(found.creation_timestamp / 1000, timezone.utc),
-        run_id=found.run_id or "",
+        created=datetime.fromtimestamp(stored.creation_timestamp / 1000, timezone.utc),
+        run_id=stored.run_id or "",
         aliases=tuple(sorted(alias for alias, of in aliases.items() if int(of) == number)),
         archived=tags.get(ARCHIVED) == "true",
         scores={one.key: one for one in scores},

@@ -1,4 +1,4 @@
-"""The HTTP side of the service: a router for each resource, one place where errors become statuses."""
+"""The HTTP API of the service: one router per resource, and one module that turns errors into HTTP statuses."""
 
 from motserve.serving.api.deployment import Ingress, build_http
 from motserve.serving.api.service import Service

@@ -21,7 +21,7 @@ from motserve.serving.api.service import Service
 
 
 class _Http(FastAPI):
-    """The application, with the observer of requests around it: around its handler of unexpected errors too."""
+    """The application with `RequestObserver` as the outermost middleware, around the handler of unexpected errors."""
 
     def __init__(self, service: Service, proxied: bool, **settings: Any) -> None:
         self._service, self._proxied = service, proxied
@@ -32,16 +32,16 @@ class _Http(FastAPI):
 
 
 def build_http(service: Service, proxied: bool = False) -> FastAPI:
-    """Return the HTTP application over a service.
+    """Return the HTTP application of a service.
 
     Args:
         service: The service.
-        proxied: Whether Ray Serve's proxy is in front, which names requests in its answers by itself.
+        proxied: Whether requests come through Ray Serve's proxy, which adds `X-Request-ID` to responses itself.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with service.reloader.polling(), service.watching():
+        async with service.reloader.polling(), service.restarting_lost_sessions():
             yield
 
     app = _Http(
@@ -49,7 +49,7 @@ def build_http(service: Service, proxied: bool = False) -> FastAPI:
         proxied,
         title="motserve",
         version=motserve.__version__,
-        summary="Post a video, get every person tracked.",
+        summary="Multi-object tracking and person re-identification: post a video, get the track of every person.",
         license_info={"name": "AGPL-3.0", "identifier": "AGPL-3.0-only"},
         lifespan=lifespan,
     )
@@ -62,14 +62,14 @@ def build_http(service: Service, proxied: bool = False) -> FastAPI:
 
 
 class Ingress:
-    """Composes detector, embedder and session actors behind HTTP; stateless, so there may be many.
+    """The HTTP ingress in front of detector, embedder and session actors; stateless, so it may have many replicas.
 
     Args:
-        config: The configuration, paths absolute.
+        config: The configuration, with absolute paths.
         deployment: ID of the deployment of the application.
         detector: Handle of the detector deployment.
         embedder: Handle of the embedder deployment.
-        monitor: Handle of the deployment that counts.
+        metrics_collector: Handle of the `MetricsCollector` deployment.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class Ingress:
         deployment: str,
         detector: DeploymentHandle[Any],
         embedder: DeploymentHandle[Any],
-        monitor: DeploymentHandle[Any],
+        metrics_collector: DeploymentHandle[Any],
     ) -> None:
         setup_logging(config.logging)
-        self._service = Service(config, deployment, detector, embedder, monitor)
+        self._service = Service(config, deployment, detector, embedder, metrics_collector)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the application that this replica serves; Ray Serve calls it by this name."""

@@ -1,4 +1,4 @@
-"""Methods of routes: HEAD wherever there is GET, which FastAPI leaves to the application, and what `Allow` says."""
+"""HEAD for every GET route, which FastAPI does not add by itself, and the value of the `Allow` header."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 def head_routes(routers: Iterable[APIRouter]) -> APIRouter:
-    """Return a route with HEAD for each one with GET: the same function, so the same headers.
+    """Return a HEAD route for each GET route; it calls the same function, so that the headers are equal.
 
-    The server sends no body. A function whose answer is costly to make looks at the method of the request. The routes
-    are no part of the schema, where each would be the same operation twice.
+    The server drops the body. A function whose body is expensive checks the method of the request. The routes are left
+    out of the OpenAPI schema, which would list each operation twice.
 
     Args:
-        routers: Where the routes with GET are.
+        routers: The routers with the GET routes.
     """
     heads = APIRouter()
     for route in (route for router in routers for route in router.routes):
@@ -38,7 +38,7 @@ def head_routes(routers: Iterable[APIRouter]) -> APIRouter:
 
 
 def allowed_methods(request: Request) -> str:
-    """Return what `Allow` must say of a path: FastAPI names the methods of its first route only."""
+    """Return the value of `Allow` for a path. FastAPI itself names only the methods of the first matching route."""
     routes, scope = request.app.routes, request.scope
     return ", ".join(
         method

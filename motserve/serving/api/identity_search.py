@@ -1,4 +1,4 @@
-"""What a search for a person does around the index: who is meant, what they look like, which videos matches are in."""
+"""The search for a person: find the query embeddings, search the index, and add the videos of the matches."""
 
 from __future__ import annotations
 
@@ -22,91 +22,92 @@ from motserve.serving.stores import Job
 from motserve.types import FloatArray, Image
 
 
-async def search_picture(service: Service, picture: Image, wanted: PictureSearch) -> IdentityMatches:
-    """Return who looks like the person on a picture.
+async def search_picture(service: Service, picture: Image, search: PictureSearch) -> IdentityMatches:
+    """Return the identities that are most similar to the person in a picture.
 
     Args:
         service: The service.
-        picture: `(height, width, 3)` uint8 BGR, one person, cut out as a box of a track would be.
-        wanted: How many matches, how close.
+        picture: `(height, width, 3)` uint8 BGR, one person, cropped like the box of a track.
+        search: Limits of number and distance of the matches.
 
     Raises:
         InvalidPicture: The picture is too small.
         NotReady: The embedder does not answer.
-        Conflict: Everybody in the index was embedded by other weights than those of the service.
+        Conflict: All embeddings in the index were made with other weights than those of the service.
     """
     model, embeddings = await _embed(service, picture)
-    matches = await asyncio.to_thread(_matches, service, model, embeddings, wanted, ())
+    matches = await asyncio.to_thread(_matches, service, model, embeddings, search, ())
     if not matches:
-        others = await asyncio.to_thread(service.identities.counts)
-        if others and model not in others:
+        indexed = await asyncio.to_thread(service.identities.counts)
+        if indexed and model not in indexed:
             raise Conflict(
-                "the index holds people embedded by other weights than the service has now, and these cannot be "
-                f"compared: {', '.join(sorted(others))} against {model}; post the videos again, or serve those weights"
+                "embeddings of different weights cannot be compared: the index holds embeddings of "
+                f"{', '.join(sorted(indexed))}, and the service has {model} now; post the videos again, or configure "
+                "those weights"
             )
     return IdentityMatches(matches=matches, query=None, model=model)
 
 
-async def search_identity(service: Service, wanted: IdentitySearch) -> IdentityMatches:
-    """Return who in other videos looks like a person of a video.
+async def search_identity(service: Service, search: IdentitySearch) -> IdentityMatches:
+    """Return the identities of other videos that are most similar to an identity of a video.
 
     Raises:
-        NotFound: There is no such video or person, or the person is not in the index.
+        NotFound: There is no such video or identity, or the identity is not in the index.
         Conflict: The video is not done.
     """
-    return await asyncio.to_thread(_search_identity, service, wanted)
+    return await asyncio.to_thread(_search_identity, service, search)
 
 
-def remembered(service: Service, identity_id: int) -> tuple[Identity, Job]:
+def identity_with_video(service: Service, identity_id: int) -> tuple[Identity, Job]:
     """Return an identity and its video.
 
     Raises:
-        NotFound: Either is not there, or not any more.
+        NotFound: One of them does not exist or was deleted.
     """
     identity = service.identities.get(identity_id)
     return identity, service.jobs.get(identity.video_id)
 
 
-def _search_identity(service: Service, wanted: IdentitySearch) -> IdentityMatches:
-    job = service.jobs.get(wanted.video_id)
+def _search_identity(service: Service, search: IdentitySearch) -> IdentityMatches:
+    job = service.jobs.get(search.video_id)
     if job.status != "done":
-        raise Conflict(f"video {job.id} is {job.status}; its people can be searched for once it is done")
-    number = wanted.identity if wanted.track is None else _identity_of_track(service, job, wanted.track)
-    person = service.identities.find(job.id, number or 0)
-    excluded = {person.id} if wanted.include_same_video else service.identities.of_video(job.id)
-    matches = _matches(service, person.model, service.identities.embeddings(person.id), wanted, excluded)
-    return IdentityMatches(matches=matches, query=IdentityDetails.of(person, job), model=person.model)
+        raise Conflict(f"video {job.id} is {job.status}; its identities can be searched for once it is done")
+    number = search.identity if search.track is None else _identity_of_track(service, job, search.track)
+    query = service.identities.find(job.id, number or 0)
+    excluded = {query.id} if search.include_same_video else service.identities.of_video(job.id)
+    matches = _matches(service, query.model, service.identities.embeddings(query.id), search, excluded)
+    return IdentityMatches(matches=matches, query=IdentityDetails.of(query, job), model=query.model)
 
 
 def _matches(
-    service: Service, model: str, embeddings: FloatArray, wanted: PictureSearch, excluded: Collection[int]
+    service: Service, model: str, embeddings: FloatArray, search: PictureSearch, excluded: Collection[int]
 ) -> list[IdentityMatch]:
-    limit = min(wanted.limit, service.config.serving.identities.max_results)
+    limit = min(search.limit, service.config.serving.identities.max_results)
     index = service.indexes.of(model)
     while True:
-        matches = index.search(embeddings, limit, excluded, wanted.max_distance)
-        people = service.identities.several([match.id for match in matches])
-        videos = {person.video_id for person in people.values()}
+        matches = index.search(embeddings, limit, excluded, search.max_distance)
+        identities = service.identities.several([match.id for match in matches])
+        videos = {identity.video_id for identity in identities.values()}
         jobs = service.jobs.several(videos)
         lost = {video for video in videos if video not in jobs or jobs[video].status == "failed"}
         if not lost:
             break
-        # a session that was stopped while it wrote may have left people of a video that is not there any more
+        # a session stopped during its last write may have left identities of a video that was deleted or has failed
         service.identities.forget(lost)
     return [
-        IdentityMatch.near(people[match.id], jobs[people[match.id].video_id], match.distance)
+        IdentityMatch.near(identities[match.id], jobs[identities[match.id].video_id], match.distance)
         for match in matches
-        if match.id in people
+        if match.id in identities
     ]
 
 
 async def _embed(service: Service, picture: Image) -> tuple[str, FloatArray]:
     reid, limits = service.config.reid, service.config.serving.identities
-    least = reid.trust.min_height
+    min_height = reid.trust.min_height
     height, width = picture.shape[:2]
-    if height < least:
+    if height < min_height:
         raise InvalidPicture(
-            f"the picture is {height} pixels high; people of less than {least:g} are not told apart "
+            f"the picture is {height} pixels high; re-identification needs at least {min_height:g} "
             "(reid.trust.min_height)"
         )
     whole = np.array([[0, 0, width, height]], np.float32)
@@ -115,18 +116,18 @@ async def _embed(service: Service, picture: Image) -> tuple[str, FloatArray]:
         names = await asyncio.to_thread(service.reloader.names, "reid")
         info = await asyncio.wait_for(service.embedder.info.remote(names), limits.embed_timeout_s)
         with service.tracing.span("embed", "client"):
-            origin = RequestContext.here(service.tracing.headers())
-            answer = service.embedder.embed.remote(crops, names, origin)
+            context = RequestContext.current(service.tracing.headers())
+            answer = service.embedder.embed.remote(crops, names, context)
             embeddings = await asyncio.wait_for(answer, limits.embed_timeout_s)
     except asyncio.TimeoutError as error:
         raise NotReady(f"the embedder did not answer within {limits.embed_timeout_s:g} s") from error
     except RayActorError as error:
-        raise NotReady(f"the embedder died while it was asked ({type(error).__name__}); try again") from error
+        raise NotReady(f"the embedder died during the request ({type(error).__name__}); try again") from error
     return model_key(info.weights, reid), embeddings
 
 
 def _identity_of_track(service: Service, job: Job, track: int) -> int:
-    """Return the identity that a track of a video had, that of most frames where it changed."""
+    """Return the identity of a track of a video; if it changed, the identity of most frames."""
     identities: Counter[int] = Counter()
     for line in read_lines(service.artifacts.results(job.id)):
         identities.update(row["id"] for row in orjson.loads(line)["tracks"] if row["track"] == track)

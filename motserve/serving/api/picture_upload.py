@@ -1,4 +1,4 @@
-"""Takes in a posted picture: a form read into memory under a limit of size, decoded once its size is known."""
+"""Receives a posted picture: a form read into memory up to a size limit, decoded after a check of its dimensions."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from motserve.serving.api.video_upload import capped, display_name, form_parser
 from motserve.types import Image
 
 _READERS: dict[bytes, type[ImageFile]] = {b"\xff\xd8\xff": JpegImageFile, b"\x89PNG\r\n\x1a\n": PngImageFile}
-"""What reads a file, by its first bytes."""
+"""Decoder of a file by its first bytes."""
 
 
 async def receive_picture(request: Request, config: IdentitiesConfig) -> tuple[Image, dict[str, str]]:
-    """Read a multipart form with one picture and fields beside it.
+    """Read a multipart form with one picture and other fields.
 
     Args:
         request: The request, its body not read yet.
-        config: Limits of size.
+        config: Size limits.
 
     Returns:
         The picture, and the other fields by name.
@@ -37,11 +37,11 @@ async def receive_picture(request: Request, config: IdentitiesConfig) -> tuple[I
     Raises:
         TooLarge: The picture has too many bytes or pixels.
         BadRequest: The form is malformed, empty, or does not hold exactly one file.
-        InvalidPicture: The file is no picture that can be decoded.
+        InvalidPicture: The file cannot be decoded as a picture.
     """
     files: list[File] = []
     fields: list[Field] = []
-    # twice the limit is never reached, so nothing is written to disk
+    # the body is cut off far below twice the limit, so the parser never writes to disk
     settings = {"MAX_MEMORY_FILE_SIZE": 2 * config.max_picture_bytes + 1}
     parser = form_parser(request, settings, on_file=files.append, on_field=fields.append)
     try:
@@ -64,19 +64,19 @@ async def receive_picture(request: Request, config: IdentitiesConfig) -> tuple[I
 
 
 def decode_picture(data: bytes, name: str, max_pixels: int) -> Image:
-    """Decode a JPEG or PNG, upright as its metadata say.
+    """Decode a JPEG or PNG and rotate it as its EXIF orientation says.
 
-    Pillow does it because it tells the size before it takes the memory for the pixels, and refuses a picture that is
-    cut off, where OpenCV fills up with grey.
+    Pillow reads the dimensions before it allocates the pixels, and refuses a truncated file, which OpenCV would fill up
+    with grey.
 
     Args:
         data: The file.
-        name: What an error calls it.
-        max_pixels: Largest picture accepted.
+        name: Name of the file in error messages.
+        max_pixels: Most pixels of an accepted picture.
 
     Raises:
-        TooLarge: It has more pixels than that.
-        InvalidPicture: It is no such file, or damaged.
+        TooLarge: The picture has more pixels.
+        InvalidPicture: The file is neither JPEG nor PNG, or damaged.
     """
     if not data:
         raise InvalidPicture(f"the posted file {name} is empty")
@@ -84,7 +84,7 @@ def decode_picture(data: bytes, name: str, max_pixels: int) -> Image:
     if reader is None:
         raise InvalidPicture(f"{name} is neither JPEG nor PNG; post a picture of one person")
     try:
-        # not by `PIL.Image.open`, which Ultralytics replaces in any process that imports it
+        # not `PIL.Image.open`, which Ultralytics replaces in every process that imports it
         with reader(BytesIO(data)) as picture:
             width, height = picture.size
             if width * height > max_pixels:

@@ -1,4 +1,4 @@
-"""The one place where errors become HTTP statuses and problem bodies (RFC 9457)."""
+"""Turns errors into HTTP statuses and problem bodies (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SCHEMA = Problem.model_json_schema()
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the documentation of the errors that a route may answer with."""
+    """Return the OpenAPI documentation of the error responses of a route."""
     return {
         status: {"description": HTTPStatus(status).phrase, "content": {_MEDIA_TYPE: {"schema": _SCHEMA}}}
         for status in statuses
@@ -52,11 +52,11 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def install(app: FastAPI) -> None:
-    """Give an application the handlers for all errors."""
+    """Install the handlers of all errors in an application."""
 
     @app.exception_handler(errors.MotserveError)
     async def _ours(request: Request, error: errors.MotserveError) -> JSONResponse:
-        if isinstance(error, RayTaskError):  # it is of both classes, and its text is the traceback of another process
+        if isinstance(error, RayTaskError):  # it is an instance of both, and its text is a traceback
             error = error.cause
         status = _STATUS.get(type(error), 500)
         if status >= 500:
@@ -72,7 +72,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(sqlite3.OperationalError)
     async def _disk(request: Request, error: Exception) -> JSONResponse:
         if not is_full(error.cause if isinstance(error, RayTaskError) else error):
-            raise error  # it is unexpected, see below
+            raise error  # handled by `_unexpected`
         logger.error("the disk is full: %s", error, extra={"path": request.url.path, "status": 507})
         return _problem("DiskFull", 507, "the disk of the service is full (serving.storage_dir); try again later")
 
@@ -92,9 +92,9 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, BackPressureError):
-            raise error  # Ray Serve answers it with the configured status and Retry-After
+            raise error  # Ray Serve turns it into a response with the configured status and Retry-After
         logger.error("unexpected error", exc_info=error, extra={"path": request.url.path})
-        return _problem("InternalError", 500, f"{type(error).__name__}; the log of the service has the details")
+        return _problem("InternalError", 500, f"{type(error).__name__}; see the log of the service")
 
 
 def _problem(

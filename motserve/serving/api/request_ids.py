@@ -1,4 +1,4 @@
-"""Gives every HTTP request an ID and, where it is traced, a span."""
+"""Assigns an ID to every HTTP request and, if tracing is on, a span."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _TRACE: Final = ("traceparent", "tracestate")
 
 
 class RequestObserver:
-    """ASGI middleware: names the request in the log and in the answer, and begins its trace.
+    """ASGI middleware: adds the request ID to log lines and to the response, and starts a span.
 
     Args:
-        app: The application behind it.
-        tracing: Makes the span.
-        proxied: Whether a proxy in front puts the ID that the request came with into the answer.
+        app: The wrapped application.
+        tracing: Creates the span.
+        proxied: Whether a proxy in front copies the request's own ID to the response.
     """
 
     def __init__(self, app: ASGIApp, tracing: Tracing, proxied: bool) -> None:
@@ -34,20 +34,20 @@ class RequestObserver:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        given = headers.get(_REQUEST_ID)
-        request_id = request_id_of(given)
+        client_id = headers.get(_REQUEST_ID)
+        request_id = request_id_of(client_id)
         parent = {name: headers[name] for name in _TRACE if name in headers}
         method, path = scope["method"], scope["path"]
-        about = {"http.request.method": method, "url.path": path, "request_id": request_id}
-        span = self._tracing.span(method, "server", parent, about)
+        attributes = {"http.request.method": method, "url.path": path, "request_id": request_id}
+        span = self._tracing.span(method, "server", parent, attributes)
         with RequestContext(request_id).logged(), span as current:
 
             async def answer(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     current.set_attribute("http.response.status_code", message["status"])
-                    if (route := getattr(scope.get("route"), "path", None)) is not None:  # known once it was found
+                    if (route := getattr(scope.get("route"), "path", None)) is not None:  # None if no route matched
                         current.update_name(f"{method} {route}")
-                    if not (self._proxied and request_id == given):
+                    if not (self._proxied and request_id == client_id):
                         MutableHeaders(scope=message)[_REQUEST_ID] = request_id
                 await send(message)
 

@@ -1,4 +1,4 @@
-"""Follows the result file of a video that is in work, also when another session goes on with a shorter copy of it."""
+"""Reads a result file while it grows, also after a resumed session has truncated it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ _BLOCK_BYTES = 1 << 20
 
 
 class ResultTail:
-    """Gives each line of a growing file once.
+    """Returns each line of a growing file once.
 
-    A session that takes a video up cuts the file back to its checkpoint and tracks the frames behind it again. Readers
-    go on where they were. Mostly those lines are the same bytes again; where a number was rounded the other way, the
-    place is found by counting lines.
+    A session that resumes a video truncates the file to its checkpoint and tracks the frames after it again. A reader
+    continues after the last line it has returned. The lines written again are usually identical; if the rounding of a
+    number differs, the reader finds its position by counting lines.
 
     Args:
-        path: The file; it may not be there yet.
+        path: The file; it may not exist yet.
 
     Attributes:
-        frames: Lines given so far.
+        frames: Lines returned so far.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,16 +28,16 @@ class ResultTail:
         self._last = b""
 
     def read(self) -> bytes:
-        """Return the next whole lines, in a block that a slow reader cannot make grow; empty while there are none."""
+        """Return the next complete lines, at most 1 MiB; empty if there are none yet."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset - len(self._last))
                 before = file.read(len(self._last))
-                if before != self._last:  # cut back, or written anew
+                if before != self._last:  # the file was truncated or written again
                     file.seek(0)
                     for _ in range(self.frames):
                         if not file.readline().endswith(b"\n"):
-                            return b""  # not there again
+                            return b""  # this line is not written again yet
                     self._offset = file.tell()
                 data = file.read(_BLOCK_BYTES)
         except FileNotFoundError:

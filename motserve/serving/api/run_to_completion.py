@@ -1,4 +1,4 @@
-"""Submits work to Ray that outlives the request it was asked for in."""
+"""Runs work that must not be cancelled when the client of its request disconnects."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Result = TypeVar("Result")
 
 
 async def run_to_completion(submit: Callable[[], Result]) -> Result:
-    """Call a function to its end, whatever its client does; Ray tasks that it submits are nobody's children.
+    """Call a function in a thread and let it finish even if the request is cancelled.
 
-    When a client leaves, Ray Serve cancels the task of its request and with it every task submitted from there. A
-    thread of the pool carries no context of the request, so what it submits goes on. Nor is the call itself taken back
-    while it waits for a thread: whoever is cancelled here does not know whether it was made, so it always is.
+    When a client disconnects, Ray Serve cancels the task of its request and every Ray task submitted from it. A thread
+    of the pool has no request context, so Ray tasks submitted there continue. The call is not cancelled while it waits
+    for a thread either: a cancelled caller cannot know whether it was made, so it is always made.
     """
     return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, submit))

@@ -1,4 +1,4 @@
-"""What goes over the wire: the bodies of requests and answers, and their making from domain types."""
+"""Request and response bodies of the HTTP API, and their conversion from domain types."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from motserve.serving.stores import Job
 VIDEOS = "/v1/videos"
 IDENTITIES = "/v1/identities"
 MAX_NUMBER = 2**63 - 1
-"""Largest number that the stores can hold."""
+"""Largest integer that SQLite can store."""
 
 
 class Links(BaseModel):
-    """Where the parts of a video are."""
+    """Paths of the resources of a video."""
 
-    self: str = Field(examples=["/v1/videos/3f2b8a"])
-    tracks: str = Field(examples=["/v1/videos/3f2b8a/tracks"])
-    annotated: str = Field(examples=["/v1/videos/3f2b8a/annotated.mp4"])
+    self: str = Field(description="Status of the video.", examples=["/v1/videos/3f2b8a"])
+    tracks: str = Field(description="Tracks of the video.", examples=["/v1/videos/3f2b8a/tracks"])
+    annotated: str = Field(description="Annotated video.", examples=["/v1/videos/3f2b8a/annotated.mp4"])
 
     @classmethod
     def of(cls, video_id: str) -> Links:
@@ -31,17 +31,18 @@ class Links(BaseModel):
 
 
 class VideoUrl(BaseModel):
-    """A video that the service can reach by itself."""
+    """A video on a disk that the service can read."""
 
     model_config = ConfigDict(extra="forbid")
 
     url: str = Field(
-        description="`file://` URL below one of `serving.allowed_roots`.", examples=["file:///videos/a.mp4"]
+        description="`file://` URL of a file in one of the folders of `serving.allowed_roots`.",
+        examples=["file:///videos/a.mp4"],
     )
 
 
 class VideoCreated(BaseModel):
-    """Answer to a posted video."""
+    """Response to a posted video."""
 
     id: str = Field(description="ID of the video.", examples=["3f2b8a"])
     status: Literal["queued"] = "queued"
@@ -51,90 +52,94 @@ class VideoCreated(BaseModel):
 class Failure(BaseModel):
     """Why a video failed."""
 
-    type: str = Field(examples=["InvalidVideo"])
-    message: str = Field(examples=["clip.mp4 is cut off: it declares 120 frames and ends after 97"])
+    type: str = Field(description="Class of the error.", examples=["InvalidVideo"])
+    message: str = Field(
+        description="Message of the error.", examples=["clip.mp4 is cut off: it declares 120 frames and ends after 97"]
+    )
 
 
 class VideoDetails(BaseModel):
-    """What was posted."""
+    """Properties of the posted video file."""
 
     width: int = Field(description="Pixels, after rotation.")
     height: int = Field(description="Pixels, after rotation.")
     rate_hz: float | None = Field(description="Average frame rate in Hz.")
-    frame_count: int | None = Field(description="Number of frames as the container tells it.")
-    duration_s: float | None = Field(description="Duration in seconds as the container tells it.")
-    codec: str = Field(examples=["h264"])
+    frame_count: int | None = Field(description="Number of frames that the container declares.")
+    duration_s: float | None = Field(description="Duration in seconds that the container declares.")
+    codec: str = Field(description="Video codec.", examples=["h264"])
     pixel_aspect: float = Field(1.0, description="Width of a pixel divided by its height; boxes are in stored pixels.")
 
 
 class ModelDetails(BaseModel):
-    """Which weights a model had."""
+    """The weights of a model."""
 
-    name: str = Field(examples=["yolov8s.pt"])
-    sha256: str
-    fallback: str = Field(description="Why preferred weights could not be had; empty where the first choice was used.")
+    name: str = Field(description="Name of the weights.", examples=["yolov8s.pt"])
+    sha256: str = Field(description="Checksum of the weights.")
+    fallback: str = Field(
+        description="Why weights that come earlier in the configuration were not used; empty if the first were used."
+    )
 
 
 class Models(BaseModel):
-    """The two models."""
+    """The models of detector and embedder."""
 
     detector: ModelDetails
-    reid: ModelDetails | None = Field(None, description="None where re-identification is off.")
+    reid: ModelDetails | None = Field(None, description="The embedder; null if re-identification is off.")
 
 
 class Switch(BaseModel):
     """A change of the detector while a video was being tracked."""
 
-    frame: int = Field(description="First frame that the new detector has seen, counted from 0.", examples=[128])
+    frame: int = Field(description="First frame of the new detector, counted from 0.", examples=[128])
     detector: ModelDetails
 
 
 class UsedModels(Models):
-    """The models behind the tracks of a video."""
+    """The models that tracked a video."""
 
-    detector: ModelDetails = Field(description="The detector, at the beginning where there are switches.")
+    detector: ModelDetails = Field(description="The detector of the first frame.")
     switches: list[Switch] = Field([], description="Changes of the detector, in order of their frames.")
 
 
 class Reloaded(BaseModel):
-    """What became of one model when the registry was asked for a newer one."""
+    """Result of a reload for one model."""
 
-    changed: bool = Field(description="Whether new videos get another model than before.")
-    before: ModelDetails
-    now: ModelDetails
+    changed: bool = Field(description="Whether the active model has changed.")
+    before: ModelDetails = Field(description="Active model before the reload.")
+    now: ModelDetails = Field(description="Active model after the reload.")
 
 
 class ReloadedModels(BaseModel):
-    """What became of the models."""
+    """Result of a reload."""
 
     detector: Reloaded
-    reid: Reloaded | None = Field(None, description="None where re-identification is off.")
+    reid: Reloaded | None = Field(None, description="The embedder; null if re-identification is off.")
 
 
 class VideoStatus(BaseModel):
-    """State of a video."""
+    """Status and progress of a video."""
 
-    id: str
+    id: str = Field(description="ID of the video.")
     name: str = Field(description="File name that the client gave.")
-    status: Literal["queued", "running", "done", "failed"]
-    created_at: datetime
-    frames_done: int = Field(description="Frames tracked.")
-    frames_total: int | None = Field(description="Frames of the video as the container tells it.")
-    frames_damaged: int = Field(description="Frames that could not be decoded, or were decoded with damage.")
-    progress: float | None = Field(description="Share of the frames that is tracked, in [0, 1].", ge=0, le=1)
+    status: Literal["queued", "running", "done", "failed"] = Field(description="Status of the video.")
+    created_at: datetime = Field(description="Time of the post, UTC.")
+    frames_done: int = Field(description="Number of tracked frames.")
+    frames_total: int | None = Field(description="Number of frames that the container declares.")
+    frames_damaged: int = Field(description="Number of frames that could not be decoded, or only with damage.")
+    progress: float | None = Field(description="Tracked share of the frames, in [0, 1].", ge=0, le=1)
     fps: float = Field(description="Frames tracked per second.")
-    identities: int = Field(description="Different people so far.")
-    embeddings: int = Field(description="Embeddings computed.")
-    links_made: int = Field(description="Returning people who were given their old identity.")
-    resumed: int = Field(description="Times that another session took the video up, its machine drained or lost.")
-    video: VideoDetails | None
-    models: UsedModels | None
-    error: Failure | None
+    identities: int = Field(description="Number of different people so far.")
+    embeddings: int = Field(description="Number of embeddings computed.")
+    links_made: int = Field(description="Number of times a returning person got the previous identity.")
+    resumed: int = Field(description="Times that another session resumed the video after its node was drained or lost.")
+    video: VideoDetails | None = Field(description="Properties of the video file; null until they are known.")
+    models: UsedModels | None = Field(description="The models that track the video; null until it runs.")
+    error: Failure | None = Field(description="Why the video failed; null otherwise.")
     links: Links
 
     @classmethod
     def of(cls, job: Job) -> VideoStatus:
-        """Return the state of a job."""
+        """Return the status of a job."""
         progress = 1.0 if job.status == "done" else None
         if progress is None and job.frames_total:
             progress = min(1.0, job.frames_done / job.frames_total)
@@ -163,31 +168,38 @@ class VideoList(BaseModel):
     """A page of videos, newest first."""
 
     videos: list[VideoStatus]
-    next: str | None = Field(description="Value of `after` for the next page; None on the last one.")
+    next: str | None = Field(description="Value of `after` for the next page; null on the last page.")
 
 
 class PictureSearch(BaseModel):
-    """What may be said of a search with a picture."""
+    """Parameters of a search with a picture."""
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: int = Field(10, ge=1, description="Most matches in the answer; the service may give fewer.")
+    limit: int = Field(
+        10, ge=1, description="Most matches to return; capped by `serving.identities.max_results` of the service."
+    )
     max_distance: float | None = Field(
-        None, ge=0, le=2, description="Largest cosine distance of a match; all distances where it is left out."
+        None,
+        ge=0,
+        le=2,
+        description="Largest cosine distance of a match; lower is stricter. null accepts any distance.",
     )
 
 
 class IdentitySearch(PictureSearch):
-    """A person of a video to search for in others, by identity or by track."""
+    """Search in other videos for a person of a finished video, given by identity or by track."""
 
-    video_id: str = Field(description="ID of a video that is done.", examples=["3f2b8a"])
+    video_id: str = Field(description="ID of a video with status `done`.", examples=["3f2b8a"])
     identity: int | None = Field(
-        None, ge=1, le=MAX_NUMBER, description="`id` in the tracks of the video.", examples=[3]
+        None, ge=1, le=MAX_NUMBER, description="Identity of the person: `id` in the tracks of the video.", examples=[3]
     )
     track: int | None = Field(
-        None, ge=1, le=MAX_NUMBER, description="`track` in the tracks of the video, instead of `identity`."
+        None, ge=1, le=MAX_NUMBER, description="Track of the person, `track` in the tracks; instead of `identity`."
     )
-    include_same_video: bool = Field(False, description="Whether others in the video of the person may match too.")
+    include_same_video: bool = Field(
+        False, description="Whether other identities of the same video may be among the matches."
+    )
 
     @model_validator(mode="after")
     def _one_person(self) -> IdentitySearch:
@@ -197,19 +209,19 @@ class IdentitySearch(PictureSearch):
 
 
 class IdentityDetails(BaseModel):
-    """A remembered person of a finished video."""
+    """A person of a finished video, stored in the identity index."""
 
-    id: int = Field(description="Number among the people of all videos; never given again.", examples=[4711])
-    video_id: str = Field(examples=["3f2b8a"])
-    video_name: str = Field(description="File name that the client gave.", examples=["lobby.mp4"])
-    identity: int = Field(description="`id` in the tracks of the video.", examples=[3])
-    first_seen_s: float = Field(description="Time in the video of the first sighting that was embedded, in seconds.")
-    last_seen_s: float = Field(description="Time in the video of the last sighting that was embedded, in seconds.")
-    thumbnail: str = Field(description="Link to a picture.", examples=["/v1/identities/4711/thumbnail.jpg"])
+    id: int = Field(description="ID across all videos; never reused.", examples=[4711])
+    video_id: str = Field(description="ID of the video.", examples=["3f2b8a"])
+    video_name: str = Field(description="File name of the video that the client gave.", examples=["lobby.mp4"])
+    identity: int = Field(description="Identity in this video: `id` in its tracks.", examples=[3])
+    first_seen_s: float = Field(description="Time in the video of the first embedded crop, in seconds.")
+    last_seen_s: float = Field(description="Time in the video of the last embedded crop, in seconds.")
+    thumbnail: str = Field(description="Path of a JPEG of the person.", examples=["/v1/identities/4711/thumbnail.jpg"])
 
     @classmethod
     def of(cls, identity: Identity, job: Job) -> IdentityDetails:
-        """Return what the wire says of an identity of a video."""
+        """Return the details of an identity of a video."""
         return cls(
             id=identity.id,
             video_id=identity.video_id,
@@ -222,49 +234,52 @@ class IdentityDetails(BaseModel):
 
 
 class IdentityMatch(IdentityDetails):
-    """Somebody who looks alike. Whether it is the same person is for whoever looks at it to say."""
+    """A person with a similar appearance; a candidate that a human should confirm."""
 
     distance: float = Field(
-        description="Cosine distance between the closest embeddings: 0 for the same picture, up to 2.", examples=[0.18]
+        description="Cosine distance of the closest two embeddings, in [0, 2]; 0 for the same picture.", examples=[0.18]
     )
 
     @classmethod
     def near(cls, identity: Identity, job: Job, distance: float) -> IdentityMatch:
-        """Return a match."""
-        # what comes after the fourth decimal is rounding of half precision
+        """Return an identity as a match."""
+        # half precision is exact to about four decimals
         return cls(**IdentityDetails.of(identity, job).model_dump(), distance=round(distance, 4))
 
 
 class IdentityMatches(BaseModel):
-    """People who look most like the one searched for, the most alike first."""
+    """Result of a search for a person."""
 
-    matches: list[IdentityMatch]
-    query: IdentityDetails | None = Field(description="The person searched for; None for a picture.")
+    matches: list[IdentityMatch] = Field(description="The most similar people, the smallest distance first.")
+    query: IdentityDetails | None = Field(description="The person searched for; null for a search with a picture.")
     model: str = Field(
-        description="What made the embeddings compared: checksum of the weights, crop size, input.",
+        description="Embedding model of the search: checksum of the weights, crop size, input normalization.",
         examples=["5e88…/256x128/imagenet"],
     )
 
 
 class Health(BaseModel):
-    """A part of the service is alive or ready."""
+    """Result of a health check."""
 
     status: Literal["ok"] = "ok"
-    models: Models | None = None
+    models: Models | None = Field(None, description="The active models; only in the readiness check.")
 
 
 class Problem(BaseModel):
-    """An error, after RFC 9457."""
+    """An error (RFC 9457)."""
 
-    type: str = Field(examples=["urn:motserve:problem:invalid-video"])
-    title: str = Field(examples=["Invalid video"])
-    status: int = Field(examples=[422])
-    detail: str = Field(examples=["notes.txt is not a video in a container that is known here"])
-    errors: list[dict[str, Any]] | None = Field(None, description="Fields of the request that are not valid.")
+    type: str = Field(description="URN of the kind of error.", examples=["urn:motserve:problem:invalid-video"])
+    title: str = Field(description="Kind of error in words.", examples=["Invalid video"])
+    status: int = Field(description="HTTP status.", examples=[422])
+    detail: str = Field(
+        description="What is wrong with this request, and what to do about it.",
+        examples=["notes.txt is not a video in a container that is known here"],
+    )
+    errors: list[dict[str, Any]] | None = Field(None, description="Invalid fields of the request.")
 
 
 def summary_of(job: Job) -> dict[str, Any]:
-    """Return the counts that head a JSON document of tracks."""
+    """Return the status and the counts at the top of a JSON document of tracks."""
     failure = {"error": job.error["message"]} if job.error else {}
     return {
         "status": job.status,

@@ -1,4 +1,4 @@
-"""What every route works with: configuration, stores, sessions and the handles of the models."""
+"""The dependencies of all routes: configuration, stores, sessions and the handles of the model deployments."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from motserve.serving.stores import ArtifactStore, JobStore
 
 logger = logging.getLogger("motserve.ingress")
 
-_READY_TIMEOUT_S = 5.0  # a probe wants an answer, even if it is no
+_READY_TIMEOUT_S = 5.0  # below the timeouts of probes, so that they get a 503 rather than no answer
 
 
 @dataclass(slots=True)
 class Service:
-    """The parts of the service behind the routes. What it holds is in the stores too; every replica makes one."""
+    """The dependencies of the routes. Each ingress replica has its own; all state is in the shared stores."""
 
     config: Config
     deployment: str
     """ID of the deployment of the application."""
     detector: DeploymentHandle[Any]
     embedder: DeploymentHandle[Any]
-    monitor: DeploymentHandle[Any]
+    metrics_collector: DeploymentHandle[Any]
     jobs: JobStore = field(init=False)
     artifacts: ArtifactStore = field(init=False)
     identities: IdentityStore = field(init=False)
     indexes: IdentityIndexes = field(init=False)
-    """Copies of what the store of identities holds, made at the first search."""
+    """In-memory indexes over the identity store, built at the first search."""
     sessions: SessionLauncher = field(init=False)
     reloader: Reloader = field(init=False)
     tracing: Tracing = field(init=False)
     rendering: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    """Annotated videos being written by this replica, so that two requests wait for one."""
+    """Annotated videos that this replica renders now, by video ID, so that concurrent requests share one rendering."""
 
     def __post_init__(self) -> None:
-        """Open the stores and forget people that nobody can ask for any more."""
+        """Open the stores and delete the identities of deleted or failed videos."""
         serving = self.config.serving
         self.jobs = JobStore(serving.storage_dir)
         self.artifacts = ArtifactStore(serving.storage_dir)
@@ -64,33 +64,33 @@ class Service:
             self.identities,
             self.detector,
             self.embedder,
-            self.monitor,
+            self.metrics_collector,
         )
         self.tracing = Tracing(serving.tracing, "motserve-ingress")
-        served = ActiveModels(serving.storage_dir, self.deployment)
-        self.reloader = Reloader(self.config, served, {"detector": self.detector, "reid": self.embedder})
+        active_models = ActiveModels(serving.storage_dir, self.deployment)
+        self.reloader = Reloader(self.config, active_models, {"detector": self.detector, "reid": self.embedder})
         self.sessions.reconcile()
 
-    def watching(self) -> AbstractAsyncContextManager[None]:
-        """Look for lost sessions while the context is open."""
+    def restarting_lost_sessions(self) -> AbstractAsyncContextManager[None]:
+        """Restart lost sessions every `serving.session.watch_s` seconds while the context is open."""
         return repeating(
             lambda: asyncio.to_thread(self.sessions.restart_lost),
             self.config.serving.session.watch_s,
             logger,
-            "nobody could look for lost sessions",
+            "the check for lost sessions failed",
         )
 
     async def models(self) -> Models:
-        """Ask the deployments which weights they have.
+        """Return the active models as the deployments describe them.
 
         Raises:
-            NotReady: One of them does not answer.
+            NotReady: A deployment does not answer.
         """
         try:
-            found = {role: await self.reloader.info(role, _READY_TIMEOUT_S) for role in self.reloader.roles}
+            infos = {role: await self.reloader.info(role, _READY_TIMEOUT_S) for role in self.reloader.roles}
         except Exception as error:
             raise NotReady(f"detector or embedder does not answer ({type(error).__name__})") from error
-        return Models(**{role: ModelDetails(**info.weights) for role, info in found.items()})
+        return Models(**{role: ModelDetails(**info.weights) for role, info in infos.items()})
 
 
 def _service(request: Request) -> Service:

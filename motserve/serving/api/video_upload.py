@@ -1,6 +1,6 @@
-"""Takes in a posted video: a form streamed to disk under a limit of size, or a URL under a limit of place.
+"""Receives a posted video: a form streamed to disk up to a size limit, or a URL of a file in an allowed folder.
 
-What all request bodies need is here too: the kind of a body, its description, limits of its size, the parser of a form.
+It also holds what every request body needs: its kind, its OpenAPI description, its size limits, the form parser.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from motserve.files.names import readable
 from motserve.models.credentials import without_credentials
 from motserve.serving.api.schemas import VideoUrl
 
-_FORM_OVERHEAD = 64 << 10  # what a form may hold beside the bytes of its file: its wrapping and other fields
+_FORM_OVERHEAD = 64 << 10  # most bytes of a form besides its file: part headers and other fields
 _MAX_JSON_BYTES = 64 << 10
 _BLOCK_BYTES = 256 << 10
-_MOST_DIGITS = 19  # of a length
-_MOST_CHARACTERS = 255  # of a name
+_MAX_LENGTH_DIGITS = 19
+_MAX_NAME_CHARACTERS = 255
 
 
 async def receive_form(request: Request, folder: Path, target: Path, max_bytes: int) -> str:
-    """Write the one file of a multipart form to disk as it arrives.
+    """Write the file of a multipart form to disk as it arrives.
 
     Args:
         request: The request, its body not read yet.
-        folder: Folder on the file system of the target, for the file while it is incomplete.
-        target: Where the complete file goes.
-        max_bytes: Largest file accepted.
+        folder: Folder for the incomplete file, on the same file system as the target.
+        target: Path of the complete file.
+        max_bytes: Size of the largest accepted file.
 
     Returns:
         The file's name as the client gave it.
 
     Raises:
         TooLarge: The file is larger; the rest of the body is not read.
-        BadRequest: The form is malformed, empty, does not hold exactly one file, or much beside it.
+        BadRequest: The form is malformed or empty, does not hold exactly one file, or its other fields are too large.
     """
     files: list[File] = []
     settings = {"UPLOAD_DIR": str(folder), "UPLOAD_DELETE_TMP": False, "MAX_MEMORY_FILE_SIZE": 0}
@@ -54,7 +54,7 @@ async def receive_form(request: Request, folder: Path, target: Path, max_bytes: 
         async for block in capped(request, max_bytes, "serving.max_upload_bytes"):
             await asyncio.to_thread(parser.write, block)
         parser.finalize()
-    except FileError as error:  # its cause is the disk, not the form
+    except FileError as error:  # an error of the disk, not of the form
         raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
     except FormParserError as error:
         raise BadRequest(f"the form is malformed: {error}") from error
@@ -68,107 +68,108 @@ async def receive_form(request: Request, folder: Path, target: Path, max_bytes: 
     if not files[0].size:
         raise BadRequest(f"the posted file {name} is empty")
     if files[0].actual_file_name is None:
-        raise BadRequest(f"the posted file {name} did not arrive whole")
-    arrived = Path(os.fsdecode(files[0].actual_file_name))
+        raise BadRequest(f"the posted file {name} is incomplete")
+    upload = Path(os.fsdecode(files[0].actual_file_name))
     target.touch()
-    # the parser makes files that no other user may read, and whoever restores a backup may be another
-    shutil.copymode(target, arrived)
-    arrived.replace(target)
+    # the parser creates files that only its own user can read; a backup may be restored by another user
+    shutil.copymode(target, upload)
+    upload.replace(target)
     return name
 
 
 async def receive_url(request: Request, config: ServingConfig) -> Path:
-    """Read a JSON body with the URL of a video and check that it may be read.
+    """Read a JSON body with the URL of a video and check that the service may read that file.
 
     Returns:
         The path of the video, symbolic links resolved.
 
     Raises:
-        BadRequest: The body is not `{"url": …}` or the URL's scheme is not known.
-        Forbidden: The path is not below one of `serving.allowed_roots`.
-        NotFound: Nothing is there.
+        BadRequest: The body is not `{"url": …}`, or the URL's scheme is not supported.
+        Forbidden: The path is not in one of the folders of `serving.allowed_roots`.
+        NotFound: There is no such file.
     """
     try:
         url = VideoUrl.model_validate_json(await read_json(request)).url
     except ValidationError as error:
         raise BadRequest(f'the body must be {{"url": "file:///…"}}: {error.errors()[0]["msg"]}') from error
     try:
-        # resolved before it is compared, so that neither `..` nor a symbolic link leads out of the root
+        # resolved before the comparison, so that neither `..` nor a symbolic link leads out of the root
         path = _path_of(url).resolve()
         if not any(path.is_relative_to(root.resolve()) for root in config.allowed_roots):
-            raise Forbidden(f"{url} is not below one of the folders that the service may read (serving.allowed_roots)")
+            raise Forbidden(f"{url} is not in a folder that the service may read (serving.allowed_roots)")
         if not path.exists():
             raise NotFound(f"there is no video at {url}")
-    except (OSError, RuntimeError) as error:  # a name that is too long, links in a circle
+    except (OSError, RuntimeError) as error:  # a name that is too long, a cycle of symbolic links
         raise NotFound(f"there is no video at {url}") from error
     return path
 
 
 def display_name(name: bytes | str | None, default: str) -> str:
-    """Return what a video or a picture is called in answers and logs, whatever bytes its client called it.
+    """Return the printable name of a video or picture for responses and logs.
 
     Args:
-        name: The name that was given, a path or not.
-        default: What it is called without one.
+        name: File name or path from the client; any bytes.
+        default: The name to use if that is empty.
     """
     text = os.fsdecode(name or b"").replace("\\", "/").rstrip("/").rpartition("/")[2]
-    return readable(text[:_MOST_CHARACTERS]) or default
+    return readable(text[:_MAX_NAME_CHARACTERS]) or default
 
 
 def _path_of(url: str) -> Path:
-    """Return the path in a `file://` URL, whose percent signs stand for any bytes.
+    """Return the path in a `file://` URL; percent-encoded bytes need not be UTF-8.
 
     Raises:
-        BadRequest: It is no such URL.
+        BadRequest: It is not such a URL.
     """
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise BadRequest(f"{url} is no URL: {error}") from error
+        raise BadRequest(f"{url} is not a valid URL: {error}") from error
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        known = "only file:// URLs of this service's own disk are known"
-        raise BadRequest(f"{without_credentials(url)}: {known}; live sources are not read yet")
+        supported = "only file:// URLs of the service's own disk are supported"
+        raise BadRequest(f"{without_credentials(url)}: {supported}; live streams are not")
     if parts.query or parts.fragment:
-        raise BadRequest(f"{url}: ? and # are written %3F and %23 in the path of a file")
+        raise BadRequest(f"{url}: write ? and # in the path of a file as %3F and %23")
     decoded = unquote_to_bytes(parts.path)
     if b"\0" in decoded:
-        raise BadRequest("the URL holds a zero byte")
+        raise BadRequest("the URL contains a zero byte")
     return Path(os.fsdecode(decoded))
 
 
 def body_kind(request: Request) -> str:
-    """Return `form` or `json` for the type of the request body.
+    """Return `form` or `json` for the content type of a request.
 
     Raises:
-        UnsupportedMedia: It is neither.
+        UnsupportedMedia: The content type is another one.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     kinds = {"multipart/form-data": "form", "application/json": "json"}
     if content_type not in kinds:
         raise UnsupportedMedia(
-            f"the body is {content_type or 'of no type'}; post multipart/form-data with a file, or application/json"
+            f"the request has {f'content type {content_type}' if content_type else 'no content type'}; "
+            "post multipart/form-data with a file, or application/json"
         )
     return kinds[content_type]
 
 
 def declared_length(request: Request) -> int:
-    """Return the bytes that a request says its body has; 0 where it does not say.
+    """Return the `Content-Length` of a request in bytes; 0 if it has none.
 
     Raises:
-        BadRequest: What it says is no number.
+        BadRequest: The header is not a number.
     """
     text = request.headers.get("content-length", "0").strip()
-    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
-        raise BadRequest("the Content-Length is no number of bytes")
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_LENGTH_DIGITS):
+        raise BadRequest("the Content-Length is not a number of bytes")
     return int(text)
 
 
 def describe_body(file: str, json: type[BaseModel], fields: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return what OpenAPI says of a body that is a form with one file, or JSON.
+    """Return the OpenAPI description of a body that is either a form with one file or JSON.
 
     Args:
-        file: What the file is.
-        json: The JSON body.
+        file: Description of the file.
+        json: The model of the JSON body.
         fields: Schemas of the other fields of the form.
     """
     properties = {"file": {"type": "string", "format": "binary", "description": file}, **(fields or {})}
@@ -181,13 +182,13 @@ async def read_json(request: Request) -> bytes:
     """Read a JSON body.
 
     Raises:
-        TooLarge: It is larger than any that is of use here.
+        TooLarge: It has more than 64 KiB.
     """
     body = bytearray()
     async for block in request.stream():
         body += block
         if len(body) > _MAX_JSON_BYTES:
-            raise TooLarge(f"a JSON body of more than {_MAX_JSON_BYTES} bytes is refused")
+            raise TooLarge(f"the JSON body is larger than {_MAX_JSON_BYTES} bytes")
     return bytes(body)
 
 
@@ -197,43 +198,43 @@ def form_parser(
     on_file: Callable[[File], None],
     on_field: Callable[[Field], None] | None = None,
 ) -> FormParser:
-    """Return a parser for the multipart form of a request, which holds one file.
+    """Return a parser for a multipart form with one file.
 
-    The parser raises BadRequest at a second file, and where a form holds more than a little beside its file: that would
-    be kept in memory.
+    The parser raises BadRequest at a second file, and if the rest of the form has more than 64 KiB, because the parser
+    keeps that in memory.
 
     Args:
         request: The request.
-        settings: Where files go: the parser's own settings.
-        on_file: Called with each file once it is complete.
-        on_field: Called with each field that is no file; None passes over them.
+        settings: Settings of python-multipart, such as the folder of uploads.
+        on_file: Called with each complete file.
+        on_field: Called with each other field; None ignores them.
 
     Raises:
-        BadRequest: The header that should say how the parts of the form are told apart does not.
+        BadRequest: The content type has no boundary.
     """
     kind, options = parse_options_header(request.headers["content-type"])
     if b"boundary" not in options:
         raise BadRequest("the form has no boundary in its Content-Type")
     form = FormParser(kind.decode(), on_field, on_file, boundary=options[b"boundary"], config=settings)
     if isinstance(form.parser, MultipartParser):
-        _Parts().watch(form.parser)
+        _FormLimits().attach(form.parser)
     return form
 
 
-class _Parts:
-    """Counts what a form holds while it arrives; the parser tells of a part only when it has all of it."""
+class _FormLimits:
+    """Counts the files and bytes of a form as they arrive; the parser's own events come only after a complete part."""
 
     def __init__(self) -> None:
         self._files = 0
         self._in_file = False
-        self._beside = 0
+        self._other_bytes = 0
         self._name = b""
         self._value = b""
         self._disposition = b""
 
-    def watch(self, parser: MultipartParser) -> None:
-        """Be called before what the parser calls already."""
-        before: dict[str, Callable[..., None]] = {
+    def attach(self, parser: MultipartParser) -> None:
+        """Register the counters so that they are called before the callbacks that the parser already has."""
+        counters: dict[str, Callable[..., None]] = {
             "part_begin": self._begin,
             "header_field": self._header_name,
             "header_value": self._header_value,
@@ -242,8 +243,8 @@ class _Parts:
             "part_data": self._data,
         }
         callbacks: Mapping[str, Any] = dict(parser.callbacks)
-        for name, call in before.items():
-            parser.set_callback(name, _one_after_the_other(call, callbacks[f"on_{name}"]))  # type: ignore[arg-type]
+        for name, counter in counters.items():
+            parser.set_callback(name, _in_sequence(counter, callbacks[f"on_{name}"]))  # type: ignore[arg-type]
 
     def _begin(self) -> None:
         self._disposition = b""
@@ -272,12 +273,12 @@ class _Parts:
             self._count(end - start)
 
     def _count(self, size: int) -> None:
-        self._beside += size
-        if self._beside > _FORM_OVERHEAD:
-            raise BadRequest(f"the form holds more than {_FORM_OVERHEAD} bytes beside its file")
+        self._other_bytes += size
+        if self._other_bytes > _FORM_OVERHEAD:
+            raise BadRequest(f"the form holds more than {_FORM_OVERHEAD} bytes besides its file")
 
 
-def _one_after_the_other(first: Callable[..., None], second: Callable[..., None]) -> Callable[..., None]:
+def _in_sequence(first: Callable[..., None], second: Callable[..., None]) -> Callable[..., None]:
     def both(*values: Any) -> None:
         first(*values)
         second(*values)
@@ -286,26 +287,26 @@ def _one_after_the_other(first: Callable[..., None], second: Callable[..., None]
 
 
 async def capped(request: Request, max_bytes: int, setting: str) -> AsyncIterator[bytes]:
-    """Gather the body of a form into blocks worth a write, and stop reading past the limit.
+    """Yield the body of a form in blocks of 256 KiB, and stop at the size limit.
 
     Args:
         request: The request, its body not read yet.
-        max_bytes: Largest file accepted.
-        setting: The key of the configuration that sets the limit.
+        max_bytes: Size of the largest accepted file.
+        setting: Configuration key of the limit, for the error message.
 
     Raises:
-        TooLarge: The body is larger, or says so beforehand; the rest of it is not read.
+        TooLarge: The body, or its declared length, is larger; the rest of it is not read.
     """
-    refusal = TooLarge(f"the upload is larger than {max_bytes} bytes, the limit of this service ({setting})")
+    too_large = TooLarge(f"the upload is larger than {max_bytes} bytes, the limit of this service ({setting})")
     if declared_length(request) > max_bytes + _FORM_OVERHEAD:
-        raise refusal
+        raise too_large
     received = 0
     block = bytearray()
-    async for piece in request.stream():
-        received += len(piece)
+    async for data in request.stream():
+        received += len(data)
         if received > max_bytes + _FORM_OVERHEAD:
-            raise refusal
-        block += piece
+            raise too_large
+        block += data
         if len(block) >= _BLOCK_BYTES:
             yield bytes(block)
             block.clear()

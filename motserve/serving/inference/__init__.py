@@ -1,1 +1,1 @@
-"""Detector and embedder as Ray Serve deployments: batching, models in memory, hot reload."""
+"""Detector and embedder as Ray Serve deployments: request batching, loaded models, hot reload."""

@@ -1,4 +1,4 @@
-"""Which models new videos get: a row for each in SQLite, so that all replicas of a deployment agree."""
+"""The active models, those that new videos get: one SQLite row per role, so that all replicas of a deployment agree."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from pathlib import Path
 from typing import Final
 
 from motserve.config import Config
-from motserve.config.sections import Role
+from motserve.config.base import Role
 from motserve.models.weights import pin_weights
 from motserve.people.database import Migration, migrate, transaction
 from motserve.serving.inference.model_cache import Names
 
-_KEPT: Final = 100  # deployments; sessions of an older one may still run while the next starts
+_MAX_DEPLOYMENTS: Final = 100  # rows of older ones are deleted; their sessions may still run while the next one starts
 
-SERVED_FILE: Final = "models.sqlite"
-SERVED_STEPS: Final[tuple[Migration, ...]] = (
+ACTIVE_MODELS_FILE: Final = "models.sqlite"
+ACTIVE_MODELS_STEPS: Final[tuple[Migration, ...]] = (
     (
         "CREATE TABLE IF NOT EXISTS served (deployment TEXT NOT NULL, role TEXT NOT NULL, names TEXT NOT NULL, "
         "since REAL NOT NULL, PRIMARY KEY (deployment, role))",
     ),
 )
-"""Versions of the table; a new column is a step at the end, see `migrate`."""
+"""Versions of the table; a new column is a new step at the end, see `migrate`."""
 
 
 class ActiveModels:
-    """The models of one deployment of the application.
+    """The active models of one deployment of the application.
 
-    A new deployment begins with what its configuration says; a replica that is added to it finds what is current.
+    A new deployment starts with the models of its configuration; a replica added later reads the active ones.
 
     Args:
-        root: Folder of the file; made where it does not exist.
+        root: Folder of the database file; created if it does not exist.
         deployment: ID of the deployment.
     """
 
     def __init__(self, root: Path, deployment: str) -> None:
-        self._path = root / SERVED_FILE
+        self._path = root / ACTIVE_MODELS_FILE
         self._deployment = deployment
-        migrate(self._path, SERVED_STEPS)
+        migrate(self._path, ACTIVE_MODELS_STEPS)
 
     def names(self, role: Role, config: Config, pin: Callable[[Role, Config], Names] = pin_weights) -> Names:
-        """Return what is current; where nobody has asked before, what the configuration means now becomes current.
+        """Return the active weights; the first call of a deployment activates those that the configuration names.
 
         Args:
             role: Which model.
             config: The configuration.
-            pin: Tells which exact weights the configuration means now.
+            pin: Resolves the weights of the configuration to exact versions.
         """
         current = self.current(role)
-        return self._begin(role, pin(role, config)) if current is None else current
+        return self._initialize(role, pin(role, config)) if current is None else current
 
     def current(self, role: Role) -> Names | None:
-        """Return what is current; None where nobody has asked for its `names` yet."""
+        """Return the active weights; None before the first call of `names`."""
         with transaction(self._path) as database:
             row = database.execute(
                 "SELECT names FROM served WHERE deployment = ? AND role = ?", [self._deployment, role]
@@ -61,26 +61,26 @@ class ActiveModels:
         return None if row is None else tuple(json.loads(row["names"]))
 
     def change(self, role: Role, before: Names, names: Names) -> None:
-        """Make other names current, unless somebody else has changed them since they were `before`."""
+        """Replace the active weights `before` by `names`; do nothing if another replica has replaced them already."""
         with transaction(self._path) as database:
             database.execute(
                 "UPDATE served SET names = ?, since = ? WHERE deployment = ? AND role = ? AND names = ?",
-                [_written(names), time.time(), self._deployment, role, _written(before)],
+                [_to_json(names), time.time(), self._deployment, role, _to_json(before)],
             )
 
-    def _begin(self, role: Role, names: Names) -> Names:
-        row = [self._deployment, role, _written(names), time.time()]
+    def _initialize(self, role: Role, names: Names) -> Names:
+        row = [self._deployment, role, _to_json(names), time.time()]
         with transaction(self._path) as database:
-            # another replica may have been faster
+            # ignored if another replica has inserted its row first
             database.execute("INSERT OR IGNORE INTO served VALUES (?, ?, ?, ?)", row)
             database.execute(
                 "DELETE FROM served WHERE deployment NOT IN "
                 "(SELECT deployment FROM served GROUP BY deployment ORDER BY max(since) DESC LIMIT ?)",
-                [_KEPT],
+                [_MAX_DEPLOYMENTS],
             )
         return self.current(role) or names
 
 
-def _written(names: Names) -> str:
-    """Return names as JSON in ASCII, from which a path that is not UTF-8 comes back as it was."""
+def _to_json(names: Names) -> str:
+    """Return names as ASCII JSON, which preserves a path that is not valid UTF-8."""
     return json.dumps(names, separators=(",", ":"))

@@ -1,7 +1,7 @@
-"""Request batching that never waits: whenever the model is free it takes all that has arrived, up to a maximum.
+"""Request batching without a timer: whenever the model is idle, it runs all queued requests, up to a maximum.
 
-A batcher with a timer cuts batches while the model is busy, and they then queue up small. Here requests pile up while
-the model works, so the batch grows with the load by itself and an idle model answers at once.
+A timer closes small batches even while the model is busy. Here requests queue up while the model runs, so that the
+batch size grows with the load and an idle model answers at once.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Pass:
     """One run of the model.
 
     Attributes:
-        items: How many items it answered.
-        seconds: How long the model worked, and how long the items were on their way to its thread.
-        waited_s: Seconds from the arrival of each request to this run; of those alone that begin with it.
-        contexts: The contexts that the requests were made in.
+        items: Number of items in the batch.
+        seconds: Duration of the run, including the handover to the model's thread.
+        waited_s: Seconds that each request waited for this run; only of requests that start with it.
+        contexts: The context of each request.
     """
 
     items: int
@@ -47,12 +47,13 @@ class _Request(Generic[Item, Answer]):
 
 
 class GreedyBatcher(Generic[Item, Answer]):
-    """Merges requests of several items each into batches for a model that runs in a thread of its own.
+    """Merges requests of one or more items into batches for a model that runs in its own thread.
 
     Args:
-        model: Answers a batch with one answer for each item; called from one thread, one batch at a time.
-        max_batch: Most items in a batch. A request that is larger by itself is cut into several.
-        observe: Called with each run of the model that gave answers.
+        model: Returns one answer for each item of a batch; called from one thread, one batch at a time.
+        max_batch: Most items in a batch. Higher values raise throughput and need more memory. A larger request is
+            split.
+        observe: Called after each successful run of the model.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class GreedyBatcher(Generic[Item, Answer]):
         self._model = model
         self._max_batch = max_batch
         self._observe = observe
-        self._waiting: deque[_Request[Item, Answer]] = deque()
+        self._queue: deque[_Request[Item, Answer]] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._worker: asyncio.Task[None] | None = None
 
@@ -69,82 +70,82 @@ class GreedyBatcher(Generic[Item, Answer]):
         """Return one answer for each item, in order.
 
         Raises:
-            Exception: Whatever the model raises for these items; requests that shared the batch are run again alone.
+            Exception: Any error of the model for these items. Requests of a batch that failed are run again one by one.
         """
         if not items:
             return []
         request = _Request(items, asyncio.get_running_loop().create_future())
-        self._waiting.append(request)
+        self._queue.append(request)
         if self._worker is None or self._worker.done():
-            # in a context of its own: the task outlives this request and works for others
+            # in a new context: the task outlives this request and serves others
             self._worker = Context().run(asyncio.create_task, self._work())
         return await request.answer
 
     async def _work(self) -> None:
-        while self._waiting:
-            batch = self._take()
+        while self._queue:
+            batch = self._next_batch()
             if not batch:
                 continue
             try:
                 answers = await self._run(batch, first=True)
             except Exception as error:
                 if len(batch) == 1:
-                    _settle(batch[0], error)
+                    _resolve(batch[0], error)
                 else:
                     await self._run_alone(batch)
                 continue
             start = 0
             for request in batch:
-                _settle(request, answers[start : start + len(request.items)])
+                _resolve(request, answers[start : start + len(request.items)])
                 start += len(request.items)
 
-    def _take(self) -> list[_Request[Item, Answer]]:
-        """Take waiting requests in order of arrival while they fit; those nobody waits for any more are dropped."""
+    def _next_batch(self) -> list[_Request[Item, Answer]]:
+        """Take queued requests in order of arrival while they fit into a batch; cancelled ones are dropped."""
         batch: list[_Request[Item, Answer]] = []
         size = 0
-        while self._waiting:
-            request = self._waiting[0]
+        while self._queue:
+            request = self._queue[0]
             if not request.answer.done():
                 if batch and size + len(request.items) > self._max_batch:
                     break
                 batch.append(request)
                 size += len(request.items)
-            self._waiting.popleft()
+            self._queue.popleft()
         return batch
 
     async def _run(self, batch: list[_Request[Item, Answer]], first: bool) -> list[Answer]:
-        """Run the model on what a batch holds. `first` says that its requests have waited until now."""
+        """Run the model on the items of a batch. `first`: the requests were not run before."""
         loop = asyncio.get_running_loop()
         items = [item for request in batch for item in request.items]
         contexts = [request.context for request in batch]
         answers: list[Answer] = []
         for start in range(0, len(items), self._max_batch):
-            part = items[start : start + self._max_batch]
+            chunk = items[start : start + self._max_batch]
             began = time.perf_counter()
-            answered = await loop.run_in_executor(self._thread, self._model, part)
-            if len(answered) != len(part):
-                raise RuntimeError(f"the model gave {len(answered)} answers to {len(part)} items")
-            answers.extend(answered)
+            chunk_answers = await loop.run_in_executor(self._thread, self._model, chunk)
+            if len(chunk_answers) != len(chunk):
+                raise RuntimeError(f"the model gave {len(chunk_answers)} answers to {len(chunk)} items")
+            answers.extend(chunk_answers)
             waited = [began - request.arrived for request in batch] if first and not start else []
-            self._observe(Pass(len(part), time.perf_counter() - began, waited, contexts))
+            self._observe(Pass(len(chunk), time.perf_counter() - began, waited, contexts))
         return answers
 
     async def _run_alone(self, batch: list[_Request[Item, Answer]]) -> None:
-        """One bad request must not fail its neighbours."""
+        """Run each request by itself, so that an invalid one does not fail the others."""
         for request in batch:
             try:
                 answers = await self._run([request], first=False)
             except Exception as error:
-                _settle(request, error)
+                _resolve(request, error)
             else:
-                _settle(request, answers)
+                _resolve(request, answers)
 
 
-def _settle(request: _Request[Item, Answer], outcome: list[Answer] | Exception) -> None:
+def _resolve(request: _Request[Item, Answer], outcome: list[Answer] | Exception) -> None:
     if request.answer.done():
         return
     if isinstance(outcome, Exception):
-        # the context names the request and the video, which nothing else here knows
+        # the context of the request adds the IDs of request and video to the log line
         request.context.run(logger.error, "the model failed for a request of %d items: %s", len(request.items), outcome)
         request.answer.set_exception(outcome)
     else:

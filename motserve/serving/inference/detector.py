@@ -24,10 +24,10 @@ class _Model:
 
 
 class Detector:
-    """Detects in chunks of frames; chunks of different videos share a pass of the network.
+    """Detects people in chunks of frames; chunks of different videos share a run of the network.
 
     Args:
-        config: The configuration, with the device settled.
+        config: The configuration, with the device resolved.
         deployment: ID of the deployment of the application.
     """
 
@@ -35,23 +35,23 @@ class Detector:
         prepare_replica(config, config.serving.detector)
         self._config = config
         self._observer = ReplicaObserver("detector", config, config.serving.detector)
-        self._shelf = ModelCache("detector", self._load, config.serving.reload.kept_models)
-        served = ActiveModels(config.serving.storage_dir, deployment)
-        names = served.names("detector", config)
-        self._shelf.put(names, self._load(names))
-        self._observer.keep_telling(served, self._known)
+        self._model_cache = ModelCache("detector", self._load, config.serving.reload.kept_models)
+        active_models = ActiveModels(config.serving.storage_dir, deployment)
+        names = active_models.names("detector", config)
+        self._model_cache.put(names, self._load(names))
+        self._observer.start_gauges(active_models, self._loaded_info)
 
-    async def detect(self, images: list[Image], names: Names, origin: RequestContext) -> list[Detections]:
-        """Return the detections of each frame of a chunk, by the model of those names."""
-        with self._observer.request(origin):
-            return await (await self._shelf.get(names)).batcher.submit(images)
+    async def detect(self, images: list[Image], names: Names, request_context: RequestContext) -> list[Detections]:
+        """Return the detections in each frame of a chunk, made with the named weights."""
+        with self._observer.request(request_context):
+            return await (await self._model_cache.get(names)).batcher.submit(images)
 
     async def info(self, names: Names) -> ModelInfo:
-        """Return which weights the names stand for and which classes these know; they are loaded where they are not."""
-        return (await self._shelf.get(names)).info
+        """Return the checksum and the classes of the named weights; they are loaded if they are not in memory."""
+        return (await self._model_cache.get(names)).info
 
-    def _known(self, names: Names) -> ModelInfo | None:
-        model = self._shelf.peek(names)
+    def _loaded_info(self, names: Names) -> ModelInfo | None:
+        model = self._model_cache.peek(names)
         return None if model is None else model.info
 
     def _load(self, names: Names) -> _Model:
@@ -59,8 +59,7 @@ class Detector:
         weights = resolve_weights("detector", config)
         detector = build_detector(config.detector, weights)
         side = config.detector.image_size
-        detector.detect(
-            [np.zeros((side, side, 3), np.uint8)]
-        )  # the first pass is slow, and no video should wait for it
+        detector.detect([np.zeros((side, side, 3), np.uint8)])  # warm-up: the first run is slow
         info = ModelInfo(weights.describe(), dict(detector.class_names))
-        return _Model(info, GreedyBatcher(detector.detect, config.serving.detector.max_batch, self._observer.passed))
+        batcher = GreedyBatcher(detector.detect, config.serving.detector.max_batch, self._observer.record_pass)
+        return _Model(info, batcher)

@@ -26,10 +26,10 @@ class _Model:
 
 
 class Embedder:
-    """Embeds crops; those of different videos share a pass of the network.
+    """Embeds crops of people; crops of different videos share a run of the network.
 
     Args:
-        config: The configuration, with the device settled.
+        config: The configuration, with the device resolved.
         deployment: ID of the deployment of the application.
     """
 
@@ -37,33 +37,33 @@ class Embedder:
         prepare_replica(config, config.serving.embedder)
         self._config = config
         self._observer = ReplicaObserver("reid", config, config.serving.embedder)
-        self._shelf = ModelCache("reid", self._load, config.serving.reload.kept_models)
-        served = ActiveModels(config.serving.storage_dir, deployment)
-        names = served.names("reid", config)
-        self._shelf.put(names, self._load(names))
-        self._observer.keep_telling(served, self._known)
+        self._model_cache = ModelCache("reid", self._load, config.serving.reload.kept_models)
+        active_models = ActiveModels(config.serving.storage_dir, deployment)
+        names = active_models.names("reid", config)
+        self._model_cache.put(names, self._load(names))
+        self._observer.start_gauges(active_models, self._loaded_info)
 
-    async def embed(self, crops: NDArray[np.uint8], names: Names, origin: RequestContext) -> FloatArray:
-        """Return `(k, d)` unit vectors for `(k, height, width, 3)` crops, k at least 1, by the model of those names."""
-        with self._observer.request(origin):
-            return np.stack(await (await self._shelf.get(names)).batcher.submit(list(crops)))
+    async def embed(self, crops: NDArray[np.uint8], names: Names, request_context: RequestContext) -> FloatArray:
+        """Return `(k, d)` unit vectors of `(k, height, width, 3)` crops, k at least 1, made with the named weights."""
+        with self._observer.request(request_context):
+            return np.stack(await (await self._model_cache.get(names)).batcher.submit(list(crops)))
 
     async def info(self, names: Names) -> ModelInfo:
-        """Return which weights the names stand for; they are loaded where they are not."""
-        return (await self._shelf.get(names)).info
+        """Return name and checksum of the named weights; they are loaded if they are not in memory."""
+        return (await self._model_cache.get(names)).info
 
-    def _known(self, names: Names) -> ModelInfo | None:
-        model = self._shelf.peek(names)
+    def _loaded_info(self, names: Names) -> ModelInfo | None:
+        model = self._model_cache.peek(names)
         return None if model is None else model.info
 
     def _load(self, names: Names) -> _Model:
         config = change_config(self._config, {"reid": {"weights": list(names)}})
         weights = resolve_weights("reid", config)
         embedder = build_embedder(config.reid, weights)
-        embedder.embed(np.zeros((1, config.reid.crop_height, config.reid.crop_width, 3), np.uint8))  # warms up
+        embedder.embed(np.zeros((1, config.reid.crop_height, config.reid.crop_width, 3), np.uint8))  # warm-up
 
         def embed(crops: list[NDArray[np.uint8]]) -> Sequence[FloatArray]:
             return list(embedder.embed(np.stack(crops)))
 
-        batcher = GreedyBatcher(embed, config.serving.embedder.max_batch, self._observer.passed)
+        batcher = GreedyBatcher(embed, config.serving.embedder.max_batch, self._observer.record_pass)
         return _Model(ModelInfo(weights.describe()), batcher)

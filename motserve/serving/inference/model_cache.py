@@ -1,4 +1,4 @@
-"""The models that a replica has at hand: the one that new videos get, and those that running videos began with."""
+"""The models loaded in a replica: the active one, and those that running videos started with."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ Model = TypeVar("Model")
 logger = logging.getLogger("motserve.models")
 
 Names: TypeAlias = tuple[str, ...]
-"""Names of weights in order of preference, with exact versions where they are the registry's."""
+"""Names of weights in order of preference; those from the registry name an exact version."""
 
 
 class ModelCache(Generic[Model]):
-    """Loads models when they are asked for and keeps those that were asked for last.
+    """A least-recently-used cache of models, loaded on the first request.
 
-    Whoever has a model keeps it: that it leaves the shelf does not disturb work that is under way.
+    An evicted model stays in memory until the requests that use it are finished.
 
     Args:
-        role: What the models are for, for the log.
-        load: Loads one; called in a thread, while the others go on working.
-        kept: Most models at hand.
+        role: What the models are for; appears in the log.
+        load: Loads a model; called in a thread, while loaded models keep answering.
+        max_models: Most models in the cache. Higher values need more memory and load a model again less often.
     """
 
-    def __init__(self, role: str, load: Callable[[Names], Model], kept: int) -> None:
+    def __init__(self, role: str, load: Callable[[Names], Model], max_models: int) -> None:
         self._role = role
         self._load = load
-        self._kept = kept
+        self._max_models = max_models
         self._models: OrderedDict[Names, Model] = OrderedDict()
         self._loading: dict[Names, asyncio.Task[Model]] = {}
 
     def put(self, names: Names, model: Model) -> None:
-        """Put a model on the shelf; where it is full, those that were not asked for longest leave it."""
+        """Add a model; a full cache evicts the least recently used one."""
         self._models[names] = model
         self._models.move_to_end(names)
-        while len(self._models) > self._kept:
-            put_away, _ = self._models.popitem(last=False)
-            logger.info("model put away", extra={"role": self._role, "weights": put_away})
+        while len(self._models) > self._max_models:
+            evicted, _ = self._models.popitem(last=False)
+            logger.info("model evicted from the cache", extra={"role": self._role, "weights": evicted})
 
     def peek(self, names: Names) -> Model | None:
-        """Return a model that is on the shelf, None where it is not. This is no use of it."""
+        """Return a cached model, None if it is not cached. This does not count as a use of it."""
         return self._models.get(names)
 
     async def get(self, names: Names) -> Model:
-        """Return a model; those who ask while it is being loaded wait for the same one.
+        """Return a model, loaded first if it is not cached; concurrent calls wait for the same load.
 
         Raises:
-            Exception: Whatever loading raises. It is tried again when somebody asks again.
+            Exception: Any error of loading. The next call tries again.
         """
         if names in self._models:
             self._models.move_to_end(names)
@@ -59,7 +59,7 @@ class ModelCache(Generic[Model]):
         if task is None:
             task = self._loading[names] = asyncio.create_task(self._fetch(names))
             task.add_done_callback(lambda _: self._loading.pop(names))
-        return await asyncio.shield(task)  # one who asks may be cancelled, the others must not be
+        return await asyncio.shield(task)  # the cancellation of one caller must not cancel the others
 
     async def _fetch(self, names: Names) -> Model:
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Brings a newly promoted model to the service that runs: loaded and looked at first, then given to new videos."""
+"""Activates a newly promoted model without a restart: it is loaded and checked first, then new videos get it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from ray.exceptions import RayActorError, RayTaskError
 
 from motserve.config import Config
-from motserve.config.sections import Role
+from motserve.config.base import Role
 from motserve.errors import Conflict, MotserveError, NotReady
 from motserve.models.weights import is_alias, pin_weights, shown_name
 from motserve.serving.inference.active_models import ActiveModels
@@ -22,15 +22,17 @@ from motserve.serving.periodic import repeating
 
 logger = logging.getLogger("motserve.models")
 
+_UNCHANGED: Final = "the active models are unchanged"
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What became of one model.
+    """The result of a reload for one model.
 
     Attributes:
-        before: What new videos got.
-        now: What they get.
-        changed: Whether it is another one.
+        before: The active model before the reload.
+        now: The active model after it.
+        changed: Whether the two differ.
     """
 
     before: ModelInfo
@@ -39,35 +41,35 @@ class Change:
 
 
 class Reloader:
-    """Compares what is served with what the registry says now. Any ingress replica may do it, at any time.
+    """Compares the active models with the registry and activates newer ones; every ingress replica may do so.
 
     Args:
         config: The configuration.
-        served: What is served.
-        handles: The deployments by role.
-        pin: Tells which exact weights the configuration means now.
+        active_models: The models that new videos get.
+        handles: Handle of the model deployment of each role.
+        pin: Resolves the weights of the configuration to exact versions.
     """
 
     def __init__(
         self,
         config: Config,
-        served: ActiveModels,
+        active_models: ActiveModels,
         handles: Mapping[Role, Any],
         pin: Callable[[Role, Config], Names] = pin_weights,
     ) -> None:
         self._config = config
-        self._served = served
+        self._active_models = active_models
         self._handles = handles
         self._pin = pin
         self._one_at_a_time = asyncio.Lock()
         self.roles: tuple[Role, ...] = ("detector", "reid") if config.needs_embeddings else ("detector",)
 
     def names(self, role: Role) -> Names:
-        """Return the names of what new videos get."""
-        return self._served.names(role, self._config, self._pin)
+        """Return the weights that new videos get."""
+        return self._active_models.names(role, self._config, self._pin)
 
     async def info(self, role: Role, timeout_s: float) -> ModelInfo:
-        """Return what new videos get.
+        """Return the model that new videos get.
 
         Raises:
             Exception: No replica answers in time.
@@ -75,82 +77,82 @@ class Reloader:
         return await self._ask(role, await asyncio.to_thread(self.names, role), timeout_s)
 
     async def reload(self) -> dict[Role, Change]:
-        """Make what the registry says now current, for all roles or for none.
+        """Activate the models that the registry names now, for all roles or for none.
 
         Raises:
             NotReady: The registry does not answer, or no replica has loaded a model in time.
             Conflict: A model does not fit the configuration, or is not the one that was promoted.
-            WeightsUnavailable: A model cannot be had or read.
+            WeightsUnavailable: A model is missing or cannot be read.
         """
         async with self._one_at_a_time:
             changes: dict[Role, Change] = {}
             names: dict[Role, tuple[Names, Names]] = {}
             for role in self.roles:
                 before = await asyncio.to_thread(self.names, role)
-                wanted = await asyncio.to_thread(self._pin, role, self._config)
-                _check_answer(role, before, wanted)
+                promoted = await asyncio.to_thread(self._pin, role, self._config)
+                _check_resolved(role, before, promoted)
                 old = new = await self._load(role, before)
-                if wanted != before:
-                    new = await self._load(role, wanted)
-                    _check(role, new, before, wanted)
-                changes[role], names[role] = Change(old, new, wanted != before), (before, wanted)
+                if promoted != before:
+                    new = await self._load(role, promoted)
+                    _check_loaded(role, new, before, promoted)
+                changes[role], names[role] = Change(old, new, promoted != before), (before, promoted)
             for role, change in changes.items():
                 if change.changed:
-                    await asyncio.to_thread(self._served.change, role, *names[role])
+                    await asyncio.to_thread(self._active_models.change, role, *names[role])
                     extra = {"role": role, "before": change.before.weights, "now": change.now.weights}
-                    logger.info("new videos get another model", extra=extra)
+                    logger.info("active model changed", extra=extra)
             return changes
 
     @asynccontextmanager
     async def polling(self) -> AsyncIterator[None]:
-        """Reload now and then while the context is open, if the configuration says so."""
+        """Reload every `serving.reload.poll_s` seconds while the context is open; never if that is 0."""
         if not self._config.serving.reload.poll_s:
             yield
             return
         poll_s = self._config.serving.reload.poll_s
-        async with repeating(self.reload, poll_s, logger, "the models stay as they are"):
+        async with repeating(self.reload, poll_s, logger, "model reload failed, the active models are unchanged"):
             yield
 
     async def _load(self, role: Role, names: Names) -> ModelInfo:
         limit = self._config.serving.reload.load_timeout_s
         try:
             return await self._ask(role, names, limit)
-        except RayTaskError as error:  # first: it is also of the class of its cause, whichever that is
+        except RayTaskError as error:  # first: it is also an instance of the class of its cause
             cause = error.cause
-            said = str(cause) if isinstance(cause, MotserveError) else f"{type(cause).__name__}: {cause}"
-            raise Conflict(f"{role} {names[0]} does not serve, everything stays as it is: {said}") from error
+            reason = str(cause) if isinstance(cause, MotserveError) else f"{type(cause).__name__}: {cause}"
+            raise Conflict(f"{role} {names[0]} failed to load, {_UNCHANGED}: {reason}") from error
         except asyncio.TimeoutError as error:
             raise NotReady(f"{role} {names[0]} was not loaded within {limit:g} s") from error
         except RayActorError as error:
-            raise NotReady(f"the {role} died while it loaded {names[0]} ({type(error).__name__})") from error
+            raise NotReady(f"the {role} replica died while it loaded {names[0]} ({type(error).__name__})") from error
 
     async def _ask(self, role: Role, names: Names, timeout_s: float) -> ModelInfo:
         info: ModelInfo = await asyncio.wait_for(self._handles[role].info.remote(names), timeout_s)
         return info
 
 
-def _check_answer(role: Role, before: Names, wanted: Names) -> None:
-    """Refuse names of which the registry does not say any more what they stand for.
+def _check_resolved(role: Role, before: Names, promoted: Names) -> None:
+    """Refuse an alias that the registry no longer resolves to a version.
 
     Raises:
         NotReady: There is one.
     """
-    for old, new in zip(before, wanted, strict=True):
+    for old, new in zip(before, promoted, strict=True):
         if new != old and is_alias(new):
-            raise NotReady(f"the registry does not say which {role} {new} is now; everything stays as it is")
+            raise NotReady(f"the registry does not resolve {role} {new} to a version; {_UNCHANGED}")
 
 
-def _check(role: Role, loaded: ModelInfo, before: Names, wanted: Names) -> None:
-    """Refuse a model that was loaded in place of the one that was promoted.
+def _check_loaded(role: Role, loaded: ModelInfo, before: Names, promoted: Names) -> None:
+    """Refuse fallback weights that were loaded instead of the promoted ones.
 
     Raises:
-        Conflict: It is such a one.
+        Conflict: The loaded weights are a fallback.
     """
-    promoted = [index for index, name in enumerate(wanted) if name not in before]
-    # an alias that the registry did not know before either is loaded as what it was remembered to be
-    places = [index for index, name in enumerate(wanted) if shown_name(name) == loaded.weights["name"]]
-    if promoted and places and places[0] > promoted[0]:
+    new = [index for index, name in enumerate(promoted) if name not in before]
+    # an alias that the registry did not resolve before either is loaded as the version that it had last
+    loaded_at = [index for index, name in enumerate(promoted) if shown_name(name) == loaded.weights["name"]]
+    if new and loaded_at and loaded_at[0] > new[0]:
         raise Conflict(
-            f"{role} {wanted[promoted[0]]} does not serve, and in its place {loaded.weights['name']} was loaded; "
-            f"everything stays as it is: {loaded.weights['fallback']}"
+            f"{role} {promoted[new[0]]} failed to load, and its fallback {loaded.weights['name']} was loaded instead; "
+            f"{_UNCHANGED}: {loaded.weights['fallback']}"
         )

@@ -1,4 +1,4 @@
-"""What the replicas that run a network have in common: threads, metrics and spans, a word on their weights."""
+"""What detector and embedder replicas share: thread setup, metrics, spans, and the description of their weights."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from motserve.config import Config, ReplicaConfig
+from motserve.config.base import Role
 from motserve.config.logs import setup_logging
-from motserve.config.sections import Role
 from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.inference.batching import Pass
 from motserve.serving.inference.model_cache import Names
@@ -25,10 +25,10 @@ logger = logging.getLogger("motserve.models")
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a deployment says of its model.
+    """Description of a loaded model.
 
     Attributes:
-        weights: Name and checksum of the weights, and why preferred ones could not be had.
+        weights: Name and checksum of the weights, and why preferred ones were not available.
         class_names: Name of each class index; empty for an embedder.
     """
 
@@ -37,7 +37,7 @@ class ModelInfo:
 
 
 def prepare_replica(config: Config, replica: ReplicaConfig) -> None:
-    """Set up logs and threads; Ray limits threads to the CPUs reserved for a replica, which would cap inference."""
+    """Set up logging and PyTorch's threads: Ray would limit them to the CPUs reserved for the replica."""
     import torch
 
     setup_logging(config.logging)
@@ -45,12 +45,12 @@ def prepare_replica(config: Config, replica: ReplicaConfig) -> None:
 
 
 class ReplicaObserver:
-    """Tells of what a replica does: in metrics, in spans, in the log.
+    """Records the work of a replica in metrics, spans and the log.
 
     Args:
-        role: The part of its model.
+        role: The role of its model.
         config: The configuration.
-        replica: The part of it that is about this deployment.
+        replica: The section of the configuration for this deployment.
     """
 
     def __init__(self, role: Role, config: Config, replica: ReplicaConfig) -> None:
@@ -60,31 +60,31 @@ class ReplicaObserver:
         self._tracing = Tracing(config.serving.tracing, f"motserve-{role}")
         self._refreshing: asyncio.Task[None] | None = None
 
-    def passed(self, done: Pass) -> None:
-        """Tell of one run of the model."""
-        self._metrics.passed(done)
-        self._tracing.passed("model", done)
+    def record_pass(self, done: Pass) -> None:
+        """Record one run of the model."""
+        self._metrics.record_pass(done)
+        self._tracing.record_pass("model", done)
 
     @contextmanager
-    def request(self, origin: RequestContext) -> Iterator[None]:
-        """Work for somebody: their request and video are named in the log, and their trace goes on."""
-        with origin.logged(), self._tracing.span(self._role, "server", origin.trace, origin.about):
+    def request(self, context: RequestContext) -> Iterator[None]:
+        """Handle a request: log lines name the request and its video, and its trace continues."""
+        with context.logged(), self._tracing.span(self._role, "server", context.trace, context.span_attributes):
             yield
 
-    def keep_telling(self, served: ActiveModels, known: Callable[[Names], ModelInfo | None]) -> None:
-        """Set the gauges every few seconds from now on.
+    def start_gauges(self, active_models: ActiveModels, loaded_info: Callable[[Names], ModelInfo | None]) -> None:
+        """Start a task that updates the gauges every `serving.metrics.refresh_s` seconds.
 
         Args:
-            served: What new videos get.
-            known: Tells what a model is; None where it is not loaded.
+            active_models: The models that new videos get.
+            loaded_info: Describes a model; None if it is not loaded.
         """
 
         async def refresh() -> None:
             import torch
 
             self._metrics.gpu(gpu_memory(torch.cuda))
-            names = await asyncio.to_thread(served.current, self._role)
-            info = None if names is None else known(names)
+            names = await asyncio.to_thread(active_models.current, self._role)
+            info = None if names is None else loaded_info(names)
             if info is not None:
                 self._metrics.model(info.weights)
 

@@ -1,1 +1,1 @@
-"""What the service tells of itself: metrics, traces, and the request behind each piece of work."""
+"""The service's own observability: metrics, traces, and the context of each request."""

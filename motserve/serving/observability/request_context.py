@@ -1,7 +1,7 @@
-"""On whose behalf something is done: the request and the video, carried from process to process.
+"""The context of a request: request ID, video ID and trace headers, passed from process to process.
 
-Ray Serve hands its own request ID along handles, but not into a detached actor and not out of one again; so this small
-object is an argument of every call instead.
+Ray Serve passes its own request ID through handles, but not into or out of a detached actor. So this small object
+is an argument of every call instead.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Final
 
 from motserve.config.logs import current_log_fields, log_fields
 
-_SANE: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")  # short, and no trouble to whoever reads logs
+_VALID_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")  # short, and harmless in log lines
 
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """Who asked.
+    """The request that a piece of work belongs to.
 
     Attributes:
-        request_id: ID of the HTTP request; empty where there was none.
-        video_id: ID of the video; empty where it is about none.
-        trace: Headers of W3C Trace Context; empty where nothing is traced.
+        request_id: ID of the HTTP request; empty if there is none.
+        video_id: ID of the video; empty if the request concerns none.
+        trace: W3C Trace Context headers; empty if the request is not traced.
     """
 
     request_id: str = ""
@@ -33,34 +33,34 @@ class RequestContext:
     trace: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def here(cls, trace: Mapping[str, str], video_id: str = "") -> RequestContext:
-        """Return on whose behalf the caller works.
+    def current(cls, trace: Mapping[str, str], video_id: str = "") -> RequestContext:
+        """Return the context that the caller runs in.
 
         Args:
-            trace: Headers of the present span.
-            video_id: The video, where the caller's context does not know it yet.
+            trace: Headers of the current span.
+            video_id: The video, if the log fields of the caller do not name it yet.
         """
         fields = current_log_fields()
         return cls(fields.get("request_id", ""), video_id or fields.get("video_id", ""), trace)
 
     @property
-    def about(self) -> dict[str, str]:
-        """What is known, for a span."""
+    def span_attributes(self) -> dict[str, str]:
+        """The IDs that are not empty, as attributes of a span."""
         return {k: v for k, v in (("request_id", self.request_id), ("video_id", self.video_id)) if v}
 
     @contextmanager
     def logged(self) -> Iterator[None]:
-        """Name the request and the video in all lines of the log that are written in this context."""
+        """Add request ID and video ID to all log lines that are written inside this context manager."""
         with log_fields(request_id=self.request_id, video_id=self.video_id):
             yield
 
 
 def request_id_of(given: str | None) -> str:
-    """Return the ID that a client has given to its request, another one where it gave none that is sane.
+    """Return the request ID that a client sent, or a new one if it sent none or an invalid one.
 
     >>> request_id_of("abc-1")
     'abc-1'
     >>> len(request_id_of("no spaces, please"))
     32
     """
-    return given if given is not None and _SANE.fullmatch(given) else uuid.uuid4().hex
+    return given if given is not None and _VALID_ID.fullmatch(given) else uuid.uuid4().hex

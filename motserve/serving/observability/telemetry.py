@@ -1,7 +1,8 @@
-"""What a session tells of its video: counts and times, gathered while it works and reported now and then.
+"""The telemetry of one session: counts and stage times of its video, reported at intervals.
 
-A session is gone seconds after it began, and with it all that Prometheus has not read yet. What counts for the service
-as a whole is therefore reported to the `MetricsCollector`, which stays; at the end the session waits until that has arrived.
+A session may live for seconds only, and what Prometheus has not read by then is lost. Counts of the whole service
+are therefore reported to the `MetricsCollector`, which outlives sessions. A session waits at its end until its last
+report has arrived.
 """
 
 from __future__ import annotations
@@ -20,25 +21,24 @@ from opentelemetry import trace
 from motserve.pipeline import PipelineStats
 from motserve.pipeline.observer import Stage
 from motserve.serving.observability.metrics import Ending, VideoGauges
-from motserve.serving.observability.monitor import Report
+from motserve.serving.observability.metrics_collector import Report
 from motserve.serving.observability.tracing import Tracing
 
 logger = logging.getLogger("motserve.session")
 
-_KEPT: Final = 4096  # times of a stage, while the monitor does not take them
-_PATIENCE_S: Final = 5.0  # for which a session that is done waits for the monitor
-
+_MAX_STAGE_TIMES: Final = 4096  # per stage, while the collector accepts no report
+_LAST_REPORT_TIMEOUT_S: Final = 5.0
 
 Send = Callable[[Report], Awaitable[None]]
 
 
 class Telemetry:
-    """Gathers what one video's session does. It is the pipeline's observer.
+    """Counts and measures what one session does. It is the pipeline's observer.
 
     Args:
         video_id: The video.
-        send: Hands a report to the monitor.
-        gauges: Told of how far the video is; None for nobody.
+        send: Sends a report to the `MetricsCollector`.
+        gauges: Gauges of this video's progress; None for no gauges.
         tracing: Makes spans of chunks and stages.
     """
 
@@ -50,33 +50,33 @@ class Telemetry:
         self._gauges = gauges
         self._tracing = tracing
         self._decoded = 0
-        self._repeated = 0
-        self._told: dict[str, int] = {}
+        self._retried = 0
+        self._reported: dict[str, int] = {}
         self._stages: dict[Stage, deque[float]] = {}
-        self._spent: dict[Stage, float] = {}
+        self._stage_totals: dict[Stage, float] = {}
         self._sending: asyncio.Task[None] | None = None
 
-    def follow(self, stats: PipelineStats, expected: int | None) -> None:
-        """Begin with a video.
+    def start(self, stats: PipelineStats, expected: int | None) -> None:
+        """Begin to count.
 
         Args:
-            stats: Counters that the pipeline keeps up to date; what they hold now was counted by somebody else.
-            expected: Frames of the video; None where that is not known.
+            stats: Counters that the pipeline updates. Their present values were reported by an earlier session.
+            expected: Frames of the video; None if unknown.
         """
         self._stats, self._expected = stats, expected
-        self._told = self._counts()
+        self._reported = self._counts()
 
     def decoded(self, frames: int) -> None:
         """Count decoded frames."""
         self._decoded += frames
 
-    def repeated(self) -> None:
-        """Count a request that is made again."""
-        self._repeated += 1
+    def count_retry(self) -> None:
+        """Count a request that is sent again."""
+        self._retried += 1
 
     def chunk(self) -> ChunkTelemetry:
-        """Return who is told of the next chunk."""
-        return ChunkTelemetry(self._tracing, self._tracing.open("chunk"), self._took)
+        """Return the telemetry of the next chunk."""
+        return ChunkTelemetry(self._tracing, self._tracing.start_child("chunk"), self._add_time)
 
     @contextmanager
     def write(self) -> Iterator[None]:
@@ -84,45 +84,46 @@ class Telemetry:
         began = time.perf_counter()
         with self._tracing.span("write"):
             yield
-        self._took("write", time.perf_counter() - began)
+        self._add_time("write", time.perf_counter() - began)
 
-    def show(self) -> None:
+    def export_gauges(self) -> None:
         """Set the gauges of this video."""
         if self._gauges is not None:
             identities: dict[str, float | None] = {"identities": self._stats.identities, "expected": self._expected}
-            self._gauges.set(identities | {k: v for k, v in self._counts().items() if k != "repeated"}, self._spent)
+            counts = {key: value for key, value in self._counts().items() if key != "repeated"}
+            self._gauges.set(identities | counts, self._stage_totals)
 
     def report(self) -> None:
-        """Report what is new, unless the report before is still on its way."""
+        """Report what is new, unless the previous report has not arrived yet."""
         if self._sending is None or self._sending.done():
-            self._sending = asyncio.create_task(self._deliver(self._news()))
+            self._sending = asyncio.create_task(self._deliver(self._next_report()))
 
     async def end(self, ending: Ending | None) -> None:
-        """Report all that is left, and wait until it has arrived; for a while, then it is missing from the metrics.
+        """Send the last report and wait until it has arrived; after a timeout it is missing from the metrics.
 
         Args:
-            ending: What became of the video; None where another session goes on with it.
+            ending: How the video ended; None if another session continues it.
         """
 
         async def finish() -> None:
             if self._sending is not None:
                 await self._sending
-            await self._deliver(self._news(ending))
+            await self._deliver(self._next_report(ending))
 
         try:
-            await asyncio.wait_for(finish(), _PATIENCE_S)
+            await asyncio.wait_for(finish(), _LAST_REPORT_TIMEOUT_S)
         except asyncio.TimeoutError:
-            logger.warning("the monitor does not answer; the end of this video is missing from the metrics")
+            logger.warning("the metrics collector does not answer; the end of this video is missing from the metrics")
 
     async def _deliver(self, report: Report) -> None:
         try:
             await self._send(report)
         except Exception as error:  # metrics must not fail a video
-            logger.warning("a report to the monitor was lost, and is missing from the metrics: %s", error)
+            logger.warning("a report to the metrics collector was lost, and is missing from the metrics: %s", error)
 
-    def _took(self, stage: Stage, seconds: float) -> None:
-        self._stages.setdefault(stage, deque(maxlen=_KEPT)).append(seconds)
-        self._spent[stage] = self._spent.get(stage, 0.0) + seconds
+    def _add_time(self, stage: Stage, seconds: float) -> None:
+        self._stages.setdefault(stage, deque(maxlen=_MAX_STAGE_TIMES)).append(seconds)
+        self._stage_totals[stage] = self._stage_totals.get(stage, 0.0) + seconds
 
     def _counts(self) -> dict[str, int]:
         stats = self._stats
@@ -132,13 +133,13 @@ class Telemetry:
             "embeddings": stats.embeddings,
             "spared": stats.spared,
             "links": stats.links,
-            "repeated": self._repeated,
+            "repeated": self._retried,
         }
 
-    def _news(self, ended: Ending | None = None) -> Report:
+    def _next_report(self, ended: Ending | None = None) -> Report:
         counts = self._counts()
-        new = {key: value - self._told.get(key, 0) for key, value in counts.items()}
-        self._told = counts
+        new = {key: value - self._reported.get(key, 0) for key, value in counts.items()}
+        self._reported = counts
         stages, self._stages = self._stages, {}
         return Report(self._video_id, new, {stage: list(seconds) for stage, seconds in stages.items()}, ended)
 
@@ -149,7 +150,7 @@ class ChunkTelemetry:
 
     _tracing: Tracing
     _span: trace.Span
-    _took: Callable[[Stage, float], None]
+    _add_time: Callable[[Stage, float], None]
     _seconds: dict[Stage, float] = field(default_factory=dict)
 
     @contextmanager
@@ -161,16 +162,16 @@ class ChunkTelemetry:
         self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - began
 
     def ended(self, frames: int) -> None:
-        """Tell how long each stage took."""
+        """Record how long each stage took."""
         if frames:
-            if "track" in self._seconds:  # people are embedded while their frame is tracked
+            if "track" in self._seconds:  # the stage `embed` runs inside the stage `track`
                 self._seconds["track"] -= self._seconds.get("embed", 0.0)
             for stage, seconds in self._seconds.items():
-                self._took(stage, seconds)
+                self._add_time(stage, seconds)
         self._span.set_attribute("frames", frames)
         self._span.end()
 
     def _spanned(self, stage: Stage) -> AbstractContextManager[object]:
-        if stage == "track":  # entered for each frame, which is too often for spans
+        if stage == "track":  # it is entered for each frame, too often for a span each
             return nullcontext()
-        return self._tracing.below(self._span, stage, "client" if stage in ("detect", "embed") else "internal")
+        return self._tracing.child_of(self._span, stage, "client" if stage in ("detect", "embed") else "internal")

@@ -1,6 +1,6 @@
-"""Spans of a request on its way through the service, sent to a collector by OTLP; nothing at all where none is named.
+"""Spans of a request through the service, sent to an OTLP collector. Without a configured collector there are none.
 
-Each process has one `Tracing`. Nothing global is set, so that whatever else the process traces stays as it is.
+Each process has one `Tracing`. No global tracer is set, so other tracing in the process is not affected.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Tracing:
     """Makes the spans of one process.
 
     Args:
-        config: Where spans go.
-        service: What the process calls itself, such as `motserve-detector`.
-        exporter: Takes the spans in place of a collector.
+        config: The collector's endpoint, and the share of requests to trace.
+        service: Service name of the process, such as `motserve-detector`.
+        exporter: Receives the spans in place of a collector.
 
     Raises:
-        InvalidConfig: There is an endpoint, but the library that speaks with it is not installed.
+        InvalidConfig: An endpoint is configured, but the OTLP library is not installed.
     """
 
     def __init__(self, config: TracingConfig, service: str, exporter: SpanExporter | None = None) -> None:
@@ -66,28 +66,28 @@ class Tracing:
         name: str,
         kind: Kind = "internal",
         parent: Mapping[str, str] | None = None,
-        about: Mapping[str, str] | None = None,
+        attributes: Mapping[str, str] | None = None,
     ) -> AbstractContextManager[trace.Span]:
-        """Return a context that is a span; spans begun in it, and in tasks begun in it, are its children.
+        """Return a context manager that is a span; spans started inside it, also in its tasks, are its children.
 
         Args:
-            name: What is done.
-            kind: `server` for what another process asked for, `client` for what another one is asked for.
-            parent: Headers of the span in another process that this one belongs to; None for the present span.
-            about: What else is known.
+            name: Name of the span.
+            kind: `server` for a request from another process, `client` for a request to one.
+            parent: Headers of the parent span in another process; None for the current span.
+            attributes: Attributes of the span.
         """
         if self._provider is None:
             return nullcontext(trace.INVALID_SPAN)
         context = None if parent is None else _PROPAGATOR.extract(dict(parent))
-        return self._tracer.start_as_current_span(name, context, _KINDS[kind], about)
+        return self._tracer.start_as_current_span(name, context, _KINDS[kind], attributes)
 
-    def open(self, name: str) -> trace.Span:
-        """Begin a child of the present span that others may be told is their parent, and that is ended by its `end`."""
+    def start_child(self, name: str) -> trace.Span:
+        """Start a child of the current span. It may be a parent (see `child_of`); the caller calls its `end`."""
         return self._tracer.start_span(name)
 
     @contextmanager
-    def below(self, span: trace.Span, name: str, kind: Kind = "internal") -> Iterator[None]:
-        """Make a context a child of a span that is not the present one."""
+    def child_of(self, span: trace.Span, name: str, kind: Kind = "internal") -> Iterator[None]:
+        """Return a context manager that is a child of a span other than the current one."""
         if self._provider is None:
             yield
             return
@@ -95,17 +95,17 @@ class Tracing:
             yield
 
     def headers(self) -> dict[str, str]:
-        """Return what another process is to be told of the present span; nothing where there is none."""
+        """Return the W3C Trace Context headers of the current span; empty if there is none."""
         carrier: dict[str, str] = {}
         if self._provider is not None:
             _PROPAGATOR.inject(carrier)
         return carrier
 
-    def passed(self, name: str, done: Pass) -> None:
-        """Make the spans of one run of a model, which has just ended.
+    def record_pass(self, name: str, done: Pass) -> None:
+        """Record the spans of one run of a model that has just ended.
 
-        Each request gets a span of the time that it waited. The run itself is the child of the first request, with
-        links to all requests that it answered; theirs have a link to the run.
+        Each request gets a span `queue` for its time in the queue. The run is a child of the first request and has
+        links to all requests in its batch; each of the others has a link to the run.
         """
         if self._provider is None:
             return
@@ -131,16 +131,16 @@ class Tracing:
         run.end(ended)
 
     def flush(self) -> None:
-        """Send what has ended, and wait for it; for processes that are about to end."""
+        """Send all ended spans and wait until they are sent; for processes that are about to exit."""
         if self._provider is not None:
             self._provider.force_flush()
 
 
 def otlp_exporter(endpoint: str, timeout_s: float) -> SpanExporter:
-    """Return what posts spans to a URL.
+    """Return an exporter that posts spans to a URL.
 
     Raises:
-        InvalidConfig: The library is not installed.
+        InvalidConfig: The OTLP library is not installed.
     """
     module = import_extra(_EXPORTER, "tracing", "serving.tracing.endpoint")
     exporter: SpanExporter = module.OTLPSpanExporter(endpoint=endpoint, timeout=timeout_s)

@@ -1,12 +1,12 @@
-"""What a session leaves on disk now and then, so that another one can go on from there.
+"""The checkpoints that a session writes, so that another session can resume its video.
 
-A checkpoint is one file of NumPy's `npz` kind: a header in JSON, and the state of the session as plain arrays. Nothing
-in it is code or names a class, as it would with `pickle`, so that reading one runs nothing, and each array carries a
-checksum, which tells a damaged file. Its size is bounded by what bounds the memory of a session: people remembered
-(`reid.gallery`), portraits (`serving.identities`), frames held back (`reid.decision.wait_s`).
+A checkpoint is one `npz` file of NumPy: a header in JSON, and the state of the session as plain arrays. Unlike a
+`pickle` it holds no code and no class names, so reading one runs nothing. Each array has a checksum, which reveals a
+damaged file. Its size has the same bounds as the memory of a session: remembered people (`reid.gallery`), thumbnails
+(`serving.identities`), buffered frames (`reid.decision.wait_s`).
 
-Each attempt writes a file of its own name. A session that was taken for lost and is alive after all can therefore not
-put its checkpoint in the place of that of its successor.
+Each attempt writes a file of its own name. So a session that is alive although it counts as lost cannot overwrite the
+checkpoint of its successor.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from motserve.files.names import to_json
 from motserve.serving.inference.model_cache import Names
 from motserve.serving.stores import ArtifactStore, attempt_of
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _HEADER: Final = "header"
 _STATE: Final = "state"
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A session between two chunks of frames.
+    """The state of a session between two chunks of frames.
 
     Attributes:
         frames_written: Frames in the result file.
@@ -47,8 +47,8 @@ class Checkpoint:
         seconds: Seconds of work so far.
         names: Exact names of the weights in use by role.
         weights: Name and checksum of the weights in use by role.
-        models: What the job says of the models.
-        state: Arrays of tracker, identities and portraits; empty for a video that begins anew.
+        models: The models as recorded in the job.
+        state: Arrays of tracker, identities and identity summaries; empty for a video that starts at its first frame.
     """
 
     frames_written: int = 0
@@ -66,22 +66,22 @@ class CheckpointStore:
     Args:
         artifacts: The files of the videos.
         video_id: The video.
-        config: The configuration; a checkpoint made under another is of no use.
+        config: The configuration; a checkpoint made with another configuration is refused.
     """
 
     def __init__(self, artifacts: ArtifactStore, video_id: str, config: Config) -> None:
         self._artifacts = artifacts
         self._video_id = video_id
-        self._origin = {"format": _FORMAT, "motserve": motserve.__version__, "config": fingerprint(config)}
+        self._written_by = {"format": _FORMAT, "motserve": motserve.__version__, "config": fingerprint(config)}
 
     def save(self, attempt: int, checkpoint: Checkpoint) -> int:
-        """Write the checkpoint of an attempt and return its bytes; the one before is there until this one is whole.
+        """Write the checkpoint of an attempt and return its size in bytes; it replaces the previous one when complete.
 
         Raises:
             OSError: It cannot be written.
         """
-        values = {one.name: getattr(checkpoint, one.name) for one in fields(checkpoint) if one.name != "state"}
-        header = np.frombuffer(json.dumps({**self._origin, **values}).encode(), np.uint8)
+        values = {item.name: getattr(checkpoint, item.name) for item in fields(checkpoint) if item.name != "state"}
+        header = np.frombuffer(json.dumps({**self._written_by, **values}).encode(), np.uint8)
         arrays: dict[str, Any] = {_HEADER: header, **merge_states(**{_STATE: checkpoint.state})}
         with replacing(self._artifacts.checkpoint(self._video_id, attempt)) as partial, partial.open("wb") as file:
             np.savez(file, **arrays)
@@ -90,10 +90,10 @@ class CheckpointStore:
             return file.tell()
 
     def load(self) -> Checkpoint | None:
-        """Return the checkpoint of the latest attempt that has one; None where there is none to go on from.
+        """Return the checkpoint of the latest attempt that has one; None if there is none, or if its state is empty.
 
         Raises:
-            UnfitCheckpoint: It is damaged, or of another release or configuration.
+            UnfitCheckpoint: It is damaged, or was written with another release or configuration.
         """
         paths = self._artifacts.checkpoints(self._video_id)
         if not paths:
@@ -103,11 +103,11 @@ class CheckpointStore:
             return None
         written = self._written()
         if written < checkpoint.bytes_written:
-            raise UnfitCheckpoint(f"{checkpoint.bytes_written} bytes of tracks were written, and {written} are there")
+            raise UnfitCheckpoint(f"it follows {checkpoint.bytes_written} bytes of tracks, and the file has {written}")
         return checkpoint
 
     def remove(self, before: int) -> None:
-        """Remove the checkpoints of the attempts before one, and what was left of those that were never whole."""
+        """Remove the checkpoints of attempts before `before`, and partial files that these attempts left."""
         for path in self._artifacts.checkpoints(self._video_id):
             if attempt_of(path) < before:
                 path.unlink(missing_ok=True)
@@ -118,7 +118,7 @@ class CheckpointStore:
 
     def _written(self) -> int:
         try:
-            # over a network, only opening a file tells how long it has become elsewhere
+            # on a network file system, only opening a file gives the length that another node wrote
             with self._artifacts.results(self._video_id).open("rb") as file:
                 return os.fstat(file.fileno()).st_size
         except FileNotFoundError:
@@ -128,22 +128,22 @@ class CheckpointStore:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 header = json.loads(archive[_HEADER].tobytes())
-                origin = {name: header.pop(name, None) for name in self._origin}
-                if origin != self._origin:
-                    raise UnfitCheckpoint(f"{path.name} is of {origin}, and this session of {self._origin}")
+                written_by = {name: header.pop(name, None) for name in self._written_by}
+                if written_by != self._written_by:
+                    raise UnfitCheckpoint(f"{path.name} was written by {written_by}, not by {self._written_by}")
                 arrays = {name: archive[name] for name in archive.files}
-            names = {role: tuple(found) for role, found in header.pop("names").items()}
+            names = {role: tuple(values) for role, values in header.pop("names").items()}
             return Checkpoint(**header, names=names, state=substate(arrays, _STATE))
         except (OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError,
-                zipfile.BadZipFile, zlib.error) as error:  # fmt: skip  # whatever a flipped bit makes zipfile believe
+                zipfile.BadZipFile, zlib.error) as error:  # fmt: skip  # zipfile raises any of these for a flipped bit
             raise UnfitCheckpoint(f"{path.name} is damaged: {error}") from error
 
 
 def fingerprint(config: Config) -> str:
-    """Return a checksum of everything in a configuration that the tracks of a video depend on."""
-    parts: list[Any] = [
+    """Return a checksum of all sections of the configuration that the tracks of a video depend on."""
+    sections: list[Any] = [
         section.model_dump(mode="json")
         for section in (config.detector, config.tracker, config.reid, config.video, config.pipeline)
     ]
-    parts.append(config.serving.identities.model_dump(mode="json"))
-    return hashlib.sha256(to_json(parts, orjson.OPT_SORT_KEYS)).hexdigest()
+    sections.append(config.serving.identities.model_dump(mode="json"))
+    return hashlib.sha256(to_json(sections, orjson.OPT_SORT_KEYS)).hexdigest()

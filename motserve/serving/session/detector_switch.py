@@ -1,4 +1,4 @@
-"""Which detector a running video is on, and when it changes to a new one."""
+"""Selects the detector of a running video, and switches it when a new one is promoted."""
 
 from __future__ import annotations
 
@@ -16,103 +16,103 @@ from motserve.serving.inference.replica import ModelInfo
 
 logger = logging.getLogger("motserve.session")
 
-_LOOK_EVERY_S: Final = 1.0
+_POLL_INTERVAL_S: Final = 1.0
 
 
 class DetectorSwitch:
     """The detector of one video.
 
     Args:
-        served: What new videos get.
-        names: The detector that the video begins with.
-        info: What it is.
-        ask: Asks a replica what a detector is, which loads it.
-        follow: Whether the video changes to what new videos get.
-        video_id: For the log.
+        active_models: The models that new videos get.
+        names: Names of the detector that the video starts with.
+        info: Weights and class names of that detector.
+        load: Has a replica load a detector, and returns its weights and class names.
+        enabled: Whether the video switches to the detector that new videos get.
+        video_id: ID of the video, for the log.
         clock: Monotonic clock in seconds.
 
     Attributes:
-        switches: Each change: `frame`, the first that the new detector sees, and `detector`, its weights.
+        switches: Each switch: `frame`, the first frame of the new detector, and `detector`, its weights.
     """
 
     def __init__(
         self,
-        served: ActiveModels,
+        active_models: ActiveModels,
         names: Names,
         info: ModelInfo,
-        ask: Callable[[Names], Awaitable[ModelInfo]],
-        follow: bool,
+        load: Callable[[Names], Awaitable[ModelInfo]],
+        enabled: bool,
         video_id: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.switches: list[dict[str, Any]] = []
-        self._served = served
+        self._active_models = active_models
         self._names = names
         self._info = info
-        self._past: list[tuple[int, Names, dict[str, str]]] = [(0, names, info.weights)]
-        self._ask = ask
-        self._follow = follow
+        self._history: list[tuple[int, Names, dict[str, str]]] = [(0, names, info.weights)]
+        self._load = load
+        self._enabled = enabled
         self._extra = {"video_id": video_id}
         self._clock = clock
-        self._embedded = clock()
+        self._polled_at = clock()
         self._frames = 0
         self._refused: Names | None = None
-        self._in_turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     def resume(self, frame: int, switches: list[dict[str, Any]]) -> None:
-        """Go on at a frame where an earlier session was.
+        """Resume where an earlier session stopped.
 
         Args:
-            frame: The first frame that will be asked about.
-            switches: The changes before it.
+            frame: The next frame of the video.
+            switches: The switches before it.
         """
         self.switches.extend(switches)
         self._frames = frame
 
     def at(self, frame: int) -> tuple[Names, dict[str, str], list[dict[str, Any]]]:
-        """Return names and weights of the detector of a frame, and the changes up to it; later chunks are under way."""
-        _, names, weights = next(one for one in reversed(self._past) if one[0] <= frame)
+        """Return names and weights of a frame's detector, and the switches up to it; later chunks may be in flight."""
+        _, names, weights = next(entry for entry in reversed(self._history) if entry[0] <= frame)
         return names, weights, [switch for switch in self.switches if switch["frame"] <= frame]
 
     async def next_chunk(self, frames: int) -> Names:
-        """Return the detector for the next chunk of frames; call it once for each, in their order.
+        """Return the names of the detector for the next chunk; call it once for each chunk, in order.
 
         Args:
-            frames: How many frames the chunk has.
+            frames: Number of frames in the chunk.
         """
-        async with self._in_turn:  # the next chunk is asked about while this one waits for the store or a replica
-            if self._follow and self._clock() - self._embedded >= _LOOK_EVERY_S:
-                await self._look()
-                self._embedded = self._clock()
+        async with self._lock:  # the next chunk may call this while this one waits for the store or a replica
+            if self._enabled and self._clock() - self._polled_at >= _POLL_INTERVAL_S:
+                await self._poll()
+                self._polled_at = self._clock()
             self._frames += frames
             return self._names
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         try:
-            wanted = await asyncio.to_thread(self._served.current, "detector")
+            candidate = await asyncio.to_thread(self._active_models.current, "detector")
         except sqlite3.Error as error:
-            logger.warning("what is current cannot be read: %s", error, extra={**self._extra, "frame": self._frames})
+            logger.warning("the active models cannot be read: %s", error, extra={**self._extra, "frame": self._frames})
             return
-        if wanted is None or wanted in (self._names, self._refused):
+        if candidate is None or candidate in (self._names, self._refused):
             return
-        extra = {**self._extra, "frame": self._frames, "weights": wanted}
+        extra = {**self._extra, "frame": self._frames, "weights": candidate}
         try:
-            info = await self._ask(wanted)
+            info = await self._load(candidate)
         except Exception as error:
-            if not isinstance(error, NotReady):  # which may pass
-                self._refused = wanted
-            logger.warning("the video stays on its detector: %s", error, extra=extra)
+            if not isinstance(error, NotReady):  # not ready is temporary
+                self._refused = candidate
+            logger.warning("the video keeps its detector: %s", error, extra=extra)
             return
         if info.class_names != self._info.class_names:
-            self._refused = wanted
+            self._refused = candidate
             logger.warning(
-                "the video stays on its detector: the new one knows %s, not %s",
+                "the video keeps its detector: the new one has the classes %s, not %s",
                 info.class_names,
                 self._info.class_names,
                 extra=extra,
             )
             return
-        self._names, self._info = wanted, info
-        self._past.append((self._frames, wanted, info.weights))
+        self._names, self._info = candidate, info
+        self._history.append((self._frames, candidate, info.weights))
         self.switches.append({"frame": self._frames, "detector": info.weights})
-        logger.info("the video goes on with a new detector", extra=extra)
+        logger.info("the video switches to a new detector", extra=extra)

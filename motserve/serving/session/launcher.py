@@ -1,4 +1,4 @@
-"""Starts, finds and ends the session actors, and starts others in the place of those that were lost."""
+"""Starts, finds and stops the session actors, and restarts lost sessions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger("motserve.ingress")
 
 _NAMESPACE = "motserve"
 _ABANDONED_S = 86400.0
-"""Age at which files without a row are taken for those of an upload that was killed; the row is made at its end."""
+"""Age at which files without a row count as left by a killed upload; the row is made at the end of an upload."""
 
 
 class SessionLauncher:
@@ -35,12 +35,12 @@ class SessionLauncher:
         deployment: ID of the deployment of the application.
         jobs: The job store.
         artifacts: The artifact store.
-        identities: The store of people of finished videos.
+        identities: The index of people of finished videos.
         detector: Handle of the detector deployment.
         embedder: Handle of the embedder deployment.
-        monitor: Handle of the deployment that counts.
+        metrics_collector: Handle of the deployment that collects the metrics of all videos.
         clock: Seconds since the epoch.
-        all_draining: Tells whether the whole cluster is about to be taken away.
+        all_draining: Returns whether all nodes of the cluster are being drained.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class SessionLauncher:
         identities: IdentityStore,
         detector: DeploymentHandle[Any],
         embedder: DeploymentHandle[Any],
-        monitor: DeploymentHandle[Any],
+        metrics_collector: DeploymentHandle[Any],
         clock: Callable[[], float] = time.time,
         all_draining: Callable[[], bool] = all_draining,
     ) -> None:
@@ -63,96 +63,96 @@ class SessionLauncher:
         self._identities = identities
         self._detector = detector
         self._embedder = embedder
-        self._monitor = monitor
+        self._metrics_collector = metrics_collector
         self._clock = clock
         self._all_draining = all_draining
         self._actor: Any = ray.remote(VideoSession)
 
-    def start(self, job: Job, origin: RequestContext) -> None:
+    def start(self, job: Job, context: RequestContext) -> None:
         """Admit a video and start its session.
 
         Args:
             job: The video.
-            origin: The request that brought it.
+            context: The request that posted it.
 
         Raises:
-            Overloaded: As many videos as allowed are in work.
+            Overloaded: `serving.max_active_videos` videos are active.
         """
         limits = self._config.serving
-        job = replace(job, heartbeat=self._clock())  # its actor comes within a lease, or it is taken up by the watch
+        job = replace(job, heartbeat=self._clock())  # without an actor within a lease, `restart_lost` restarts it
         self._jobs.add(job, limits.max_active_videos, limits.retry_after_s)
         try:
-            self._launch(job, origin)
+            self._launch(job, context)
         except BaseException:
             self._jobs.delete(job.id)
             raise
 
     def find(self, video_id: str) -> Any | None:
-        """Return the actor of a video, None where it has none or no more."""
+        """Return the actor of a video; None if it has none."""
         try:
             return ray.get_actor(video_id, namespace=_NAMESPACE)
         except ValueError:
             return None
 
     def stop(self, video_id: str) -> None:
-        """End the session of a video at once; none is no error."""
+        """Kill the session of a video, if it has one."""
         actor = self.find(video_id)
         if actor is not None:
             ray.kill(actor)
 
     def restart_lost(self) -> None:
-        """Take up the videos whose sessions were lost or have given them back; several replicas may do so at once.
+        """Restart the videos whose session was lost or released them; several replicas may call it at once.
 
-        A session of another cluster, which uses the same stores, has no actor here: what counts is its sign of life. A
-        cluster that goes as a whole leaves its videos to its successor.
+        A session of another cluster with the same stores has no actor here, so its heartbeat decides. A cluster that is
+        drained as a whole restarts nothing and leaves its videos to its successor.
         """
         lease_s = self._config.serving.session.lease_s
         lost = []
         for job in self._jobs.active():
-            silent_s = self._clock() - job.heartbeat
-            if silent_s <= lease_s / 2:
+            age_s = self._clock() - job.heartbeat
+            if age_s <= lease_s / 2:
                 continue
             actor = self.find(job.id)
             if actor is None:
-                if silent_s > lease_s:
+                if age_s > lease_s:
                     lost.append(job)
-            elif job.heartbeat and self._jobs.write(job.id, job.attempt):  # for one that has no room yet
-                actor.run.remote()  # whoever started it may have died before the call reached it
+            elif job.heartbeat and self._jobs.write(job.id, job.attempt):  # it may still wait for a free CPU
+                actor.run.remote()  # its launcher may have died before the call was sent
         if lost and not self._all_draining():
             for job in lost:
                 self._restart(job)
 
     def reconcile(self) -> None:
-        """Forget people of videos that are not there any more or have failed; remove what killed uploads have left."""
+        """Remove people of deleted and failed videos from the index, and files of killed uploads."""
         videos = self._identities.videos()
         jobs = self._jobs.several(videos)
-        if lost := [video for video in videos if video not in jobs or jobs[video].status == "failed"]:
-            self._identities.forget(lost)
+        if gone := [video for video in videos if video not in jobs or jobs[video].status == "failed"]:
+            self._identities.forget(gone)
         folders = self._artifacts.videos()
-        known = self._jobs.several(folders)  # asked after the folders, because a video has its folder first
+        known = self._jobs.several(folders)  # after the folders: a video gets its folder before its row
         for video in folders:
             if video not in known and self._artifacts.remove_abandoned(video, self._clock() - _ABANDONED_S):
-                logger.warning("what was left of an upload is removed", extra={"video_id": video})
+                logger.warning("files of a killed upload were removed", extra={"video_id": video})
 
     def _restart(self, job: Job) -> None:
         extra = {"video_id": job.id, "frame": job.frames_done, "attempt": job.attempt}
         lost = job.heartbeat > 0
         if lost and job.restarts >= self._config.serving.session.restarts:
-            self._give_up(job)
+            self._fail(job)
             return
-        taken = self._jobs.take_over(job)
-        if taken is None:  # another replica was faster, or the session is alive
+        restarted = self._jobs.take_over(job)
+        if restarted is None:  # another replica was faster, or the session is alive
             return
         if lost:
-            logger.warning("the session was lost, the video is taken up again", extra=extra)
+            logger.warning("session lost, the video is restarted", extra=extra)
         else:
-            logger.info("the session has left its machine, the video is taken up again", extra=extra)
+            logger.info("session left its node, the video is restarted", extra=extra)
         try:
-            self._launch(taken, RequestContext(video_id=taken.id))
-        except ValueError:  # the name is taken: the actor of an earlier attempt is still on its way out
-            logger.exception("no session could be started; the next look tries again", extra=extra)
+            self._launch(restarted, RequestContext(video_id=restarted.id))
+        except ValueError:  # the name is in use: the actor of an earlier attempt has not ended yet
+            logger.exception("no session could be started; it is tried again after a lease", extra=extra)
 
-    def _give_up(self, job: Job) -> None:
+    def _fail(self, job: Job) -> None:
         lost = f"{job.restarts + 1} sessions were" if job.restarts else "the session was"
         message = f"{lost} lost, the last one after frame {job.frames_done}; post the video again"
         error = {"type": "SessionLost", "message": message}
@@ -162,9 +162,9 @@ class SessionLauncher:
         CheckpointStore(self._artifacts, job.id, self._config).remove(job.attempt + 1)
         forget(self._identities, job.id, logger)
 
-    def _launch(self, job: Job, origin: RequestContext) -> None:
-        # Detached, because the ingress replica that starts a session may be gone before the video is done.
+    def _launch(self, job: Job, context: RequestContext) -> None:
+        # Detached, because the ingress replica that starts a session may end before the video is done.
         actor = self._actor.options(
             name=job.id, namespace=_NAMESPACE, lifetime="detached", num_cpus=self._config.serving.session.cpus
-        ).remote(job, self._config, self._deployment, self._detector, self._embedder, self._monitor, origin)
+        ).remote(job, self._config, self._deployment, self._detector, self._embedder, self._metrics_collector, context)
         actor.run.remote()

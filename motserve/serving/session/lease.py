@@ -1,9 +1,9 @@
-"""What makes a session the only one of its video: it gives signs of life, and sees when another one has taken over.
+"""The lease that makes a session the only one of its video: it writes heartbeats, and detects a successor.
 
-A video belongs to the attempt that stands in its row of the job store. Whoever finds the row without a sign of life for
-`serving.session.lease_s` gives the video to the next attempt (`SessionLauncher.restart_lost`). A session whose attempt is
-no longer that of the row writes nothing more, and one that could not give a sign of life for so long that it may have
-been replaced stops before it knows.
+A video belongs to the attempt in its row of the job store. An ingress replica that finds no heartbeat in the row for
+`serving.session.lease_s` gives the video to the next attempt (`SessionLauncher.restart_lost`). A session whose attempt
+is not the one in the row any more cannot write, and a session that could not write a heartbeat for a whole lease stops,
+because it may have been replaced.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from motserve.serving.stores import ACTIVE, Job, JobStore
 
 logger = logging.getLogger("motserve.session")
 
-_SIGNS: Final = 3  # of life in the time after which a session is taken for lost
-_AGAIN_S: Final = 0.2  # between two tries of a change that must not get lost
+_HEARTBEATS_PER_LEASE: Final = 3
+_RETRY_INTERVAL_S: Final = 0.2  # between two tries of a change that must not get lost
 
 
 class Superseded(MotserveError):
-    """The video was deleted, or another session has it."""
+    """The video was deleted, or another session has it: this session must stop."""
 
 
 class Lease:
-    """A session's hold of its video.
+    """A session's exclusive right to write to its video.
 
     Args:
         jobs: The job store.
         job: The job of the session's attempt.
-        config: How long a lease lasts.
-        is_draining: Tells whether the machine is to be left.
+        config: Has `lease_s`, the seconds without a heartbeat after which a lease is lost.
+        is_draining: Returns whether this node is being drained.
         clock: Monotonic clock in seconds.
 
     Attributes:
-        leaving: Whether the machine is to be left.
+        draining: Whether this node is being drained, so that the session should release its video.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Lease:
         is_draining: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.leaving = False
+        self.draining = False
         self._jobs = jobs
         self._job = job
         self._lease_s = config.lease_s
@@ -60,90 +60,92 @@ class Lease:
         self._clock = clock
         self._renewed_at = clock()
         self._extra = {"video_id": job.id, "attempt": job.attempt}
-        self._over = False
-        self._in_turn = threading.Lock()
+        self._ended = False
+        self._lock = threading.Lock()
 
     def write(self, **changes: Any) -> None:
-        """Change columns of the job, which renews the lease; a sign of life after its end does nothing.
+        """Change columns of the job and renew the lease; without changes it is a heartbeat.
+
+        A heartbeat after the end of the lease does nothing.
 
         Raises:
-            Superseded: The video was deleted, is another's, or has ended.
+            Superseded: The video was deleted, belongs to another session, or has ended.
             sqlite3.Error: The store could not be written to.
         """
-        with self._in_turn:
-            if not self._over:
+        with self._lock:
+            if not self._ended:
                 self._write(changes)
-                self._over = changes.get("status", "running") not in ACTIVE
+                self._ended = changes.get("status", "running") not in ACTIVE
             elif changes:
-                raise Superseded(f"attempt {self._job.attempt} of video {self._job.id} has ended, or given it back")
+                raise Superseded(f"attempt {self._job.attempt} of video {self._job.id} has ended or was released")
 
     def release(self) -> None:
-        """Give the video back, to be taken over at once.
+        """Release the video, so that another session may restart it at once.
 
         Raises:
             Superseded: See `write`.
         """
-        with self._in_turn:  # a sign of life that comes later would undo it
+        with self._lock:  # a later heartbeat would undo it
             self._write({"heartbeat": 0.0})
-            self._over = True
+            self._ended = True
 
-    async def surely(self, change: Callable[..., None], **changes: Any) -> None:
-        """Make a change, again where the store fails, for as long as a lease lasts.
+    async def write_with_retry(self, change: Callable[..., None], **changes: Any) -> None:
+        """Make a change, and retry for the length of one lease while the store fails.
 
-        Not for as long as it is renewed: a store that takes signs of life and nothing else, as on a full disk, must
+        Heartbeats do not extend this time: a store that accepts heartbeats and nothing else, as on a full disk, must
         not hold the video for ever.
 
         Args:
             change: `write` or `release`.
-            changes: What it is called with.
+            changes: Its arguments.
 
         Raises:
-            Superseded: See `write`; or it could not be made in this time, and is left to whoever takes the video up.
+            Superseded: See `write`; or all tries failed, and the next session of the video makes the change.
         """
-        until = self._clock() + self._lease_s
+        deadline = self._clock() + self._lease_s
         while True:
             try:
-                await asyncio.wait_for(asyncio.to_thread(change, **changes), max(until - self._clock(), 0.0))
+                await asyncio.wait_for(asyncio.to_thread(change, **changes), max(deadline - self._clock(), 0.0))
             except (sqlite3.Error, asyncio.TimeoutError) as error:  # a store may also not answer at all
-                logger.warning("the job store takes no change: %s", str(error) or "no answer", extra=self._extra)
-                if until <= self._clock():
-                    raise Superseded(f"the job store took no change for {self._lease_s:g} s") from error
+                logger.warning("the job store accepts no change: %s", str(error) or "no answer", extra=self._extra)
+                if deadline <= self._clock():
+                    raise Superseded(f"the job store accepted no change for {self._lease_s:g} s") from error
             else:
                 return
-            await asyncio.sleep(max(min(_AGAIN_S, until - self._clock()), 0.0))
+            await asyncio.sleep(max(min(_RETRY_INTERVAL_S, deadline - self._clock()), 0.0))
 
     async def keep(self) -> None:
-        """Renew the lease until it is lost, or the session needs it no more; look whether the machine is to be left.
+        """Write heartbeats until the lease has ended, and check whether this node is being drained.
 
         Raises:
-            Superseded: The video was deleted, another session has it, or may have.
+            Superseded: The lease is lost: the video was deleted, or another session has it or may have it.
         """
-        while not self._over:
+        while not self._ended:
             try:
                 await asyncio.wait_for(asyncio.to_thread(self.write), max(self._left_s(), 0.0))
             except (sqlite3.Error, asyncio.TimeoutError) as error:
-                logger.warning("no sign of life could be given: %s", str(error) or "no answer", extra=self._extra)
+                logger.warning("the heartbeat could not be written: %s", str(error) or "no answer", extra=self._extra)
                 if self._left_s() <= 0:
-                    raise Superseded(f"no sign of life for {self._lease_s:g} s, another session may have it") from error
-            await self._look_at_machine()
-            await asyncio.sleep(max(min(self._lease_s / _SIGNS, self._left_s()), 0.0))
+                    raise Superseded(f"no heartbeat for {self._lease_s:g} s, another session may run") from error
+            await self._check_node()
+            await asyncio.sleep(max(min(self._lease_s / _HEARTBEATS_PER_LEASE, self._left_s()), 0.0))
 
     def _left_s(self) -> float:
         return self._renewed_at + self._lease_s - self._clock()
 
     def _write(self, changes: Mapping[str, Any]) -> None:
-        now = self._clock()  # before it is written: whoever counts from the row counts from later
+        now = self._clock()  # before the write: this lease must end before the heartbeat in the row expires
         if not self._jobs.write(self._job.id, self._job.attempt, **changes):
             raise Superseded(f"video {self._job.id} was deleted or taken over from attempt {self._job.attempt}")
         self._renewed_at = now
 
-    async def _look_at_machine(self) -> None:
-        if self.leaving:
+    async def _check_node(self) -> None:
+        if self.draining:
             return
         try:
-            self.leaving = await asyncio.to_thread(self._is_draining)
-        except Exception as error:  # whatever Ray raises while its control plane is away, which ends no video
-            logger.warning("it cannot be told whether the machine is drained: %s", error, extra=self._extra)
+            self.draining = await asyncio.to_thread(self._is_draining)
+        except Exception as error:  # of Ray, while its control plane is unavailable; no reason to end the video
+            logger.warning("whether the node is being drained is unknown: %s", error, extra=self._extra)
             return
-        if self.leaving:
-            logger.info("the machine is drained, the session leaves it", extra=self._extra)
+        if self.draining:
+            logger.info("the node is being drained, the session leaves it", extra=self._extra)

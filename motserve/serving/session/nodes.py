@@ -1,8 +1,8 @@
-"""Tells which machines Ray wants to be left: they are about to be taken away.
+"""Tells which nodes of the Ray cluster are being drained, that is, will be removed soon.
 
 Ray marks a node as draining when its autoscaler or `ray drain-node` says so, and when `ray start` gets a SIGTERM,
-which is how Kubernetes ends a pod. Nothing new is placed there from then on, and Ray Serve moves its replicas. Actors
-that are not Ray Serve's stay until they leave by themselves or the node is gone.
+which is how Kubernetes ends a pod. From then on Ray places nothing there, and Ray Serve moves its replicas. Other
+actors stay until they end by themselves or the node is removed.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from ray._private.state import state
 
 
 def is_draining() -> bool:
-    """Tell whether the node of the calling actor is being drained.
+    """Return whether the node of the calling actor is being drained.
 
-    There is no public interface in Ray 2.60; Ray Serve's controller asks the same of Ray's control plane.
+    Ray 2.60 has no public interface for it; Ray Serve's controller reads the same private state.
     """
     return ray.get_runtime_context().get_node_id() in state.get_draining_nodes()
 
 
 def all_draining() -> bool:
-    """Tell whether there is no node left that anything could be placed on: the whole cluster is being taken away."""
+    """Return whether no node is left that Ray could place anything on: the whole cluster is being drained."""
     draining = state.get_draining_nodes()
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return not any(

@@ -1,4 +1,4 @@
-"""How a session goes on where an earlier one of the same video was, and leaves behind what the next one needs."""
+"""Resumes a session where an earlier one of the same video stopped, and saves what the next one needs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Continuation:
         job: The video and the attempt.
         artifacts: The files of the videos.
         config: The configuration.
-        ask: Asks the deployment of a role what a model is, which loads it.
+        model_info: For each role, has its deployment load a model, and returns its weights and class names.
     """
 
     def __init__(
@@ -33,67 +33,67 @@ class Continuation:
         job: Job,
         artifacts: ArtifactStore,
         config: Config,
-        ask: Mapping[str, Callable[[Names], Awaitable[ModelInfo]]],
+        model_info: Mapping[str, Callable[[Names], Awaitable[ModelInfo]]],
     ) -> None:
         self._job = job
         self._path = artifacts.results(job.id)
         self._store = CheckpointStore(artifacts, job.id, config)
-        self._ask = ask
+        self._model_info = model_info
 
-    async def last(self) -> Checkpoint | None:
-        """Return what an earlier attempt has left; None where the video begins at its first frame.
+    async def load(self) -> Checkpoint | None:
+        """Return the checkpoint of an earlier attempt; None if the video starts at its first frame.
 
         Raises:
-            Exception: Whatever the deployments raise, but for models that are not to be had any more.
+            Exception: An error of the deployments, except that a model is not available any more.
         """
         if not self._job.attempt:
             return None
         try:
-            found = await asyncio.to_thread(self._store.load)
-            if found is not None:
-                await self._check_weights(found)
+            checkpoint = await asyncio.to_thread(self._store.load)
+            if checkpoint is not None:
+                await self._check_weights(checkpoint)
         except (UnfitCheckpoint, WeightsUnavailable) as error:
-            self.start_over(error)
+            self.log_unusable(error)
             return None
-        return found
+        return checkpoint
 
-    def start_over(self, reason: Exception) -> None:
-        """Say why a checkpoint is not used."""
+    def log_unusable(self, reason: Exception) -> None:
+        """Log why a checkpoint is not used."""
         extra = {"video_id": self._job.id, "frame": 0, "attempt": self._job.attempt}
-        logger.warning("the video begins anew, its checkpoint is of no use: %s", reason, extra=extra)
+        logger.warning("the video restarts at its first frame, its checkpoint cannot be used: %s", reason, extra=extra)
 
     async def open_results(
-        self, resumed: Checkpoint | None, class_names: Mapping[int, str], confirm: Callable[[], Awaitable[None]]
+        self, checkpoint: Checkpoint | None, class_names: Mapping[int, str], confirm: Callable[[], Awaitable[None]]
     ) -> ResultWriter:
-        """Open the result file where it is to go on. An earlier attempt that is alive after all does not write to it.
+        """Open the result file at the end of the checkpoint. An earlier attempt that is still alive cannot write to it.
 
         Args:
-            resumed: The checkpoint; None for a video that begins at its first frame.
+            checkpoint: The checkpoint; None for a video that starts at its first frame.
             class_names: Name of each class index.
-            confirm: Raises where the video is another session's by now; asked right before the file is touched.
+            confirm: Raises if another session has the video; called right before the file is changed.
 
         Raises:
-            Superseded: It is another session's.
-            InvalidData: The file does not hold what the checkpoint says.
-            OSError: It cannot be written.
+            Superseded: Another session has the video.
+            InvalidData: The file does not match the checkpoint.
+            OSError: The file cannot be written.
         """
-        kept = resumed or Checkpoint()
+        start = checkpoint or Checkpoint()
         if self._job.attempt:
-            # first: should this session be lost now, the next must not take an older checkpoint for one of this file
-            await asyncio.to_thread(self._store.save, self._job.attempt, kept)
+            # first: if this session is lost now, the next one must not use an older checkpoint with this file
+            await asyncio.to_thread(self._store.save, self._job.attempt, start)
             await confirm()
-            await asyncio.to_thread(keep_beginning, self._path, kept.bytes_written)
+            await asyncio.to_thread(keep_beginning, self._path, start.bytes_written)
             await asyncio.to_thread(self._store.remove, self._job.attempt)
         else:
             await confirm()
-        return await asyncio.to_thread(ResultWriter, self._path, class_names, kept.frames_written)
+        return await asyncio.to_thread(ResultWriter, self._path, class_names, start.frames_written)
 
     async def save(self, checkpoint: Checkpoint, results: ResultWriter, frame: int) -> bool:
-        """Leave a checkpoint and return whether that could be done: without, more is done again after a loss.
+        """Save a checkpoint and return whether it was written; if not, more work is repeated after a loss.
 
         Args:
             checkpoint: The checkpoint.
-            results: The result file, which is as long as the checkpoint says.
+            results: The result file, whose length is that in the checkpoint.
             frame: Frames tracked, for the log.
         """
         started = time.monotonic()
@@ -108,21 +108,21 @@ class Continuation:
         logger.debug("checkpoint written", extra={**extra, "bytes": size, "seconds": seconds})
         return True
 
-    def end(self) -> None:
-        """Remove the checkpoints: the video is done or has failed. Those that stay go with the video."""
+    def remove_checkpoints(self) -> None:
+        """Remove all checkpoints, because the video is done or failed. Deleting the video removes any that remain."""
         try:
             self._store.remove(self._job.attempt + 1)
         except OSError as error:
             logger.warning("the checkpoints could not be removed: %s", error, extra={"video_id": self._job.id})
 
     async def _check_weights(self, checkpoint: Checkpoint) -> None:
-        """See that a checkpoint's models are to be had again, and no others under their names.
+        """Check that the models of a checkpoint are available and unchanged.
 
         Raises:
-            UnfitCheckpoint: There are others in their place.
-            WeightsUnavailable: They are not to be had.
+            UnfitCheckpoint: A name stands for other weights now.
+            WeightsUnavailable: A model is not available.
         """
-        for role, had in checkpoint.weights.items():
-            there = (await self._ask[role](checkpoint.names[role])).weights
-            if there["sha256"] != had["sha256"]:
-                raise UnfitCheckpoint(f"it was made with {role} {had['name']}, and in its place is {there['name']} now")
+        for role, saved in checkpoint.weights.items():
+            current = (await self._model_info[role](checkpoint.names[role])).weights
+            if current["sha256"] != saved["sha256"]:
+                raise UnfitCheckpoint(f"it was made with {role} {saved['name']}, which is {current['name']} now")

@@ -1,4 +1,4 @@
-"""Makes a session's requests to the deployments, again where a replica died under one."""
+"""Sends the requests of a session to the deployments, and retries when a replica dies."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ logger = logging.getLogger("motserve.session")
 
 
 class Retry:
-    """Asks detector and embedder for one video.
+    """Sends requests to detector and embedder for one video.
 
     Args:
-        limits: How often, and for how long.
-        repeated: Told of each request that is made again.
-        frames: Tells how many frames are done, for the log.
+        limits: Has `attempts`, the tries per request, and `request_timeout_s`, the seconds per try.
+        on_retry: Called before each retry.
+        frames: Returns the number of frames done, for the log.
     """
 
-    def __init__(self, limits: SessionConfig, repeated: Callable[[], None], frames: Callable[[], int]) -> None:
+    def __init__(self, limits: SessionConfig, on_retry: Callable[[], None], frames: Callable[[], int]) -> None:
         self._limits = limits
-        self._repeated = repeated
+        self._on_retry = on_retry
         self._frames = frames
 
     async def call(self, request: Callable[[], Awaitable[Result]]) -> Result:
-        """Make a request, again where a replica died under it, within a time.
+        """Send a request, and retry if the replica dies.
 
         Raises:
-            NotReady: No replica answered in time, or each that tried died.
-            Exception: Whatever the replica raises.
+            NotReady: A replica did not answer in time, or the replica of each try died.
+            Exception: The error of the replica.
         """
         limits = self._limits
         for attempt in range(1, limits.attempts + 1):
@@ -45,9 +45,9 @@ class Retry:
                 extra = {"frame": self._frames(), "error": str(error)}
                 logger.warning("a replica died, attempt %d of %d", attempt, limits.attempts, extra=extra)
                 if attempt < limits.attempts:
-                    self._repeated()
+                    self._on_retry()
             except RayTaskError as error:
-                raise error.cause from error  # the failure of the video names it, not its traceback
+                raise error.cause from error  # the error of the video names the cause, not the traceback
             except asyncio.TimeoutError as error:
                 raise NotReady(f"detector or embedder did not answer within {limits.request_timeout_s} s") from error
         raise NotReady(f"{limits.attempts} replicas of detector or embedder died, one after the other")

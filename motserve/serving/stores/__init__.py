@@ -1,4 +1,4 @@
-"""Where the service keeps what outlives a request: rows in SQLite, files in a folder for each video."""
+"""Storage of the service: rows of the videos in SQLite, and a folder of files per video."""
 
 from motserve.serving.stores.artifacts import VIDEOS_FOLDER, ArtifactStore, attempt_of
 from motserve.serving.stores.jobs import ACTIVE, JOBS_FILE, JOBS_STEPS, Job, JobStore, Status

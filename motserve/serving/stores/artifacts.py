@@ -12,10 +12,10 @@ _VIDEO_ID: Final = re.compile("[0-9a-f]{32}")
 
 
 class ArtifactStore:
-    """The files of each video, in a folder of its own.
+    """The files of the videos, each in a folder of its own.
 
     Args:
-        root: Folder of the service; the videos' folders are in `videos` below it.
+        root: Storage folder of the service; the folders of the videos are in its `videos`.
     """
 
     def __init__(self, root: Path) -> None:
@@ -32,35 +32,35 @@ class ArtifactStore:
         return self._root / video_id / "source"
 
     def results(self, video_id: str) -> Path:
-        """Return the path of the tracks, one line of JSON a frame."""
+        """Return the path of the tracks: one line of JSON per frame."""
         return self._root / video_id / "tracks.ndjson"
 
     def checkpoint(self, video_id: str, attempt: int) -> Path:
-        """Return the path of the checkpoint that the session of an attempt writes."""
+        """Return the path of the checkpoint of an attempt."""
         return self._root / video_id / f"checkpoint-{attempt}.npz"
 
     def checkpoints(self, video_id: str) -> list[Path]:
-        """Return the checkpoints that are there, the latest attempt first."""
-        found = self._root.glob(f"{video_id}/checkpoint-*.npz")
-        return sorted(found, key=attempt_of, reverse=True)
+        """Return the existing checkpoints, the latest attempt first."""
+        paths = self._root.glob(f"{video_id}/checkpoint-*.npz")
+        return sorted(paths, key=attempt_of, reverse=True)
 
     def annotated(self, video_id: str) -> Path:
         """Return the path of the annotated video."""
         return self._root / video_id / "annotated.mp4"
 
     def videos(self) -> list[str]:
-        """Return the videos that have a folder; folders of other names are somebody else's."""
+        """Return the videos that have a folder; folders whose name is no video ID are ignored."""
         names = [path.name for path in self._root.iterdir()] if self._root.exists() else []
         return [name for name in names if _VIDEO_ID.fullmatch(name)]
 
     def remove_abandoned(self, video_id: str, since: float) -> bool:
-        """Remove the files of a video that has no row, if they are what an upload leaves that was killed.
+        """Remove the files of a video that has no row, if a killed upload left them.
 
-        Files among which there are tracks stay: they had a row once, which may come back with a backup of the store.
+        A folder with tracks stays: its video had a row, which a restored backup of the store may bring back.
 
         Args:
             video_id: The video.
-            since: Seconds since the epoch; files that were written to later may be of an upload that is under way.
+            since: Seconds since the epoch; files changed later may belong to a running upload.
 
         Returns:
             Whether they were removed.
@@ -70,16 +70,16 @@ class ArtifactStore:
             changed = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
             if changed >= since or self.results(video_id).exists():
                 return False
-        except OSError:  # it changes just now, or cannot be read
+        except OSError:  # it is changing, or cannot be read
             return False
         self.delete(video_id)
         return not folder.exists()
 
     def delete(self, video_id: str) -> None:
-        """Remove all files of a video; none is no error."""
+        """Remove all files of a video, if it has any."""
         shutil.rmtree(self._root / video_id, ignore_errors=True)
 
 
 def attempt_of(checkpoint: Path) -> int:
-    """Return the attempt that writes a checkpoint of this path."""
+    """Return the attempt in the name of a checkpoint."""
     return int(checkpoint.stem.rpartition("-")[2])

@@ -1,9 +1,8 @@
-"""Copies of the service's storage: made while it runs, and put into the folder that another service starts on.
+"""Backups of the service's storage: made while the service runs, and restored into the folder of a new service.
 
-The stores are copied by SQLite itself, page by page under its locks, so that a copy is the store at one moment. Jobs
-come first and people last: of a video that is `done` in the copy, files and people were complete before. A video that
-is in work is copied as far as it is, a checkpoint before the tracks that it speaks of; where the copy is served, it is
-taken up from there.
+SQLite itself copies the stores, page by page under its locks, so a copy is the store at one moment. Jobs come first and
+people last: for a video that is `done` in the copy, files and people were complete before. An active video is copied
+as far as it is tracked, its checkpoint before its tracks; a service that is started on the copy resumes it.
 """
 
 from __future__ import annotations
@@ -25,27 +24,27 @@ from motserve.files.atomic import write_json
 from motserve.files.disk import require_room
 from motserve.people.database import migrate, stored_path, transaction
 from motserve.people.identity_store import IDENTITIES_FILE, IDENTITIES_STEPS, IdentityStore
-from motserve.serving.inference.active_models import SERVED_FILE, SERVED_STEPS
+from motserve.serving.inference.active_models import ACTIVE_MODELS_FILE, ACTIVE_MODELS_STEPS
 from motserve.serving.stores import JOBS_FILE, JOBS_STEPS, VIDEOS_FOLDER, ArtifactStore
 
 logger = logging.getLogger("motserve.backup")
 
 _MANIFEST: Final = "backup.json"
-_PATIENCE_S: Final = 30.0  # for a writer to be done
-_STORES: Final = {JOBS_FILE: JOBS_STEPS, IDENTITIES_FILE: IDENTITIES_STEPS, SERVED_FILE: SERVED_STEPS}
+_LOCK_TIMEOUT_S: Final = 30.0  # of waiting for a writer
+_STORES: Final = {JOBS_FILE: JOBS_STEPS, IDENTITIES_FILE: IDENTITIES_STEPS, ACTIVE_MODELS_FILE: ACTIVE_MODELS_STEPS}
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What a backup holds; the same stands in its `backup.json`, which is written last.
+    """Description of a backup; the same is in its `backup.json`, which is written last.
 
     Attributes:
         version: The release of motserve that made it.
-        made_at: When it was begun, seconds since the epoch.
-        storage_dir: The folder that was copied; paths of uploads in the store of jobs begin with it.
-        stores: Version of the tables of each store that there was.
+        made_at: When it was started, seconds since the epoch.
+        storage_dir: The folder that was copied; paths of uploads in the job store start with it.
+        stores: Table version of each store in the backup.
         videos: Number of videos.
-        bytes: Size of all files but this one.
+        bytes: Size of all files except `backup.json`.
     """
 
     version: str
@@ -62,47 +61,49 @@ def back_up(storage: Path, target: Path, release: str) -> Backup:
     Args:
         storage: `serving.storage_dir` of the service.
         target: Folder of the backup; must not exist, or be empty.
-        release: The release of motserve, for the record.
+        release: The release of motserve, recorded in the backup.
 
     Raises:
-        NotFound: There is no store of jobs in the storage.
-        Conflict: The target holds something.
-        DiskFull: The target has not room enough.
-        OSError: The target cannot be written to; it has no `backup.json` then, and is no backup.
+        NotFound: The storage has no job store.
+        Conflict: The target is not empty.
+        DiskFull: The target has not enough space.
+        OSError: The target cannot be written to. It then has no `backup.json` and cannot be restored.
     """
     storage, target = storage.absolute(), target.absolute()
     if not (storage / JOBS_FILE).is_file():
-        raise NotFound(f"{storage} is no storage of a service: it has no {JOBS_FILE}; is serving.storage_dir right?")
+        raise NotFound(
+            f"{storage} is not the storage of a service: it has no {JOBS_FILE}; is serving.storage_dir right?"
+        )
     require_room(target, _size(storage), "the size of the storage")
     _make_empty(target)
-    began = time.time()
+    started_at = time.time()
     _copy_store(storage / JOBS_FILE, target / JOBS_FILE)
     videos = _videos(target / JOBS_FILE)
-    gone = [video for video in videos if not _copy_video(storage, target, video)]
-    for name in (IDENTITIES_FILE, SERVED_FILE):
+    deleted = [video for video in videos if not _copy_video(storage, target, video)]
+    for name in (IDENTITIES_FILE, ACTIVE_MODELS_FILE):
         if (storage / name).is_file():
             _copy_store(storage / name, target / name)
-    _forget(target, gone)
+    _forget(target, deleted)
     versions = {name: _version(target / name) for name in _STORES if (target / name).is_file()}
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
-    backup = Backup(release, began, str(storage), versions, len(videos) - len(gone), size)
+    backup = Backup(release, started_at, str(storage), versions, len(videos) - len(deleted), size)
     write_json(target / _MANIFEST, asdict(backup))
-    logger.info("backup made", extra={"videos": backup.videos, "bytes": size, "deleted_meanwhile": len(gone)})
+    logger.info("backup made", extra={"videos": backup.videos, "bytes": size, "deleted_meanwhile": len(deleted)})
     return backup
 
 
 def restore(source: Path, storage: Path) -> Backup:
-    """Put a backup into the folder that a service will be started on, and bring its tables up to date.
+    """Copy a backup into the storage folder of a service to be started, and migrate its tables.
 
     Args:
-        source: Folder of the backup; it is left as it is.
+        source: Folder of the backup; it is not changed.
         storage: `serving.storage_dir` of the service; must not exist, or be empty.
 
     Raises:
         NotFound: The source is no backup.
-        IncompatibleStore: It is incomplete, or a later release made it; nothing is written then.
-        Conflict: The storage holds something.
-        DiskFull: It has not room enough.
+        IncompatibleStore: The backup is incomplete, or a later release made it; nothing is written.
+        Conflict: The storage is not empty.
+        DiskFull: The storage has not enough space.
     """
     source, storage = source.absolute(), storage.absolute()
     backup = _read(source)
@@ -119,7 +120,7 @@ def restore(source: Path, storage: Path) -> Backup:
 
 
 def _read(source: Path) -> Backup:
-    """Read what a backup says of itself, and see that it is whole and not of a later release."""
+    """Read `backup.json`, and check that the backup is complete and not of a later release."""
     manifest = source / _MANIFEST
     if not manifest.is_file():
         raise NotFound(f"{source} is no backup, or was not finished: it has no {_MANIFEST}")
@@ -129,26 +130,26 @@ def _read(source: Path) -> Backup:
         raise IncompatibleStore(f"{manifest} cannot be read: {error}") from error
     for name in backup.stores:
         if name not in _STORES:
-            raise IncompatibleStore(f"{manifest} names a store {name!r}, of which this motserve knows nothing")
+            raise IncompatibleStore(f"{manifest} names a store {name!r} that this motserve does not know")
         if not (source / name).is_file():
-            raise IncompatibleStore(f"{source / name} is missing: the backup is not whole")
-        version, known = _version(source / name), len(_STORES.get(name, ()))
-        if version > known:
+            raise IncompatibleStore(f"{source / name} is missing: the backup is incomplete")
+        version, supported = _version(source / name), len(_STORES.get(name, ()))
+        if version > supported:
             raise IncompatibleStore(
-                f"{source / name} has tables of version {version}, and this motserve knows them up to {known}: restore "
-                f"with motserve {backup.version} or later"
+                f"{source / name} has tables of version {version}, and this motserve supports up to {supported}: "
+                f"restore with motserve {backup.version} or later"
             )
     for path in source.rglob("*"):
         if path.is_symlink():
-            raise IncompatibleStore(f"{path} is a link, and backups have none")
+            raise IncompatibleStore(f"{path} is a link, and a backup must have none")
     size = sum(file.stat().st_size for file in source.rglob("*") if file.is_file() and file != manifest)
     if size != backup.bytes:
-        raise IncompatibleStore(f"{source} has {size:,} bytes, and {backup.bytes:,} were written: it is not whole")
+        raise IncompatibleStore(f"{source} has {size:,} bytes of {backup.bytes:,}: the backup is incomplete")
     return backup
 
 
 def _size(storage: Path) -> int:
-    """Return about how large a storage is; the service may remove files meanwhile."""
+    """Return the approximate size of a storage in bytes; the service may remove files meanwhile."""
     size = 0
     for file in storage.rglob("*"):
         with suppress(OSError):
@@ -158,35 +159,35 @@ def _size(storage: Path) -> int:
 
 def _make_empty(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise Conflict(f"{folder} holds something already; name a folder that does not exist or is empty")
+        raise Conflict(f"{folder} is not empty; name a folder that does not exist or is empty")
     folder.mkdir(parents=True, exist_ok=True)
 
 
 def _copy_store(path: Path, target: Path) -> None:
-    """Copy a store as it is at one moment, whoever writes to it meanwhile."""
-    # not read-only: of a service that was killed within a transaction SQLite has to undo the half of it first
-    live = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_PATIENCE_S)
+    """Copy a store as it is at one moment, even while other processes write to it."""
+    # not read-only: if the service was killed inside a transaction, SQLite has to roll it back first
+    live = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_LOCK_TIMEOUT_S)
     try:
         with closing(live), closing(sqlite3.connect(target)) as copy:
-            live.backup(copy)  # all pages in one step: writers wait, and it never has to begin again
+            live.backup(copy)  # all pages in one step: writers wait, and the copy never restarts
     except sqlite3.Error as error:
         raise IncompatibleStore(f"{path} cannot be copied: {error}") from error
 
 
 def _version(path: Path) -> int:
-    """Return the version of the tables of a store, each of its pages looked at.
+    """Return the table version of a store after a check of all its pages.
 
     Raises:
         IncompatibleStore: It is damaged.
     """
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
-            (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            (result,) = database.execute("PRAGMA quick_check(1)").fetchone()
             version: int = database.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.DatabaseError as error:
         raise IncompatibleStore(f"{path} is damaged: {error}") from error
-    if verdict != "ok":
-        raise IncompatibleStore(f"{path} is damaged: {verdict}")
+    if result != "ok":
+        raise IncompatibleStore(f"{path} is damaged: {result}")
     return version
 
 
@@ -196,35 +197,35 @@ def _videos(jobs: Path) -> list[str]:
 
 
 def _copy_video(storage: Path, target: Path, video_id: str) -> bool:
-    """Copy the files of a video; return whether it was still there when all of them were copied."""
+    """Copy the files of a video; return whether the video still existed after the last file."""
     folder = storage / VIDEOS_FOLDER / video_id
     copy = target / VIDEOS_FOLDER / video_id
     copy.mkdir(parents=True)
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     for file in files:
-        if file.name.startswith("."):  # those are being written and renamed when complete
+        if file.name.startswith("."):  # a partial file, renamed when complete
             continue
-        with suppress(FileNotFoundError):  # a checkpoint goes when the video is done
+        with suppress(FileNotFoundError):  # a checkpoint is removed when the video is done
             shutil.copy2(file, copy / file.name)
     if folder.is_dir():
         return True
-    shutil.rmtree(copy)  # deleted meanwhile, and nothing of it may stay
+    shutil.rmtree(copy)  # deleted meanwhile: the backup must not keep any of it
     return False
 
 
 def _forget(target: Path, video_ids: Collection[str]) -> None:
-    """Take videos out of the copies of the stores."""
+    """Delete videos from the copies of the stores."""
     if not video_ids:
         return
     with transaction(target / JOBS_FILE) as database:
         database.execute("PRAGMA secure_delete = ON")
         database.executemany("DELETE FROM jobs WHERE id = ?", [[video] for video in video_ids])
     if (target / IDENTITIES_FILE).is_file():
-        IdentityStore(target, max_identities=1).forget(video_ids)  # the limit is for those who add
+        IdentityStore(target, max_identities=1).forget(video_ids)  # the limit applies to additions only
 
 
 def _move_sources(storage: Path, before: Path) -> None:
-    """Let the jobs of uploads point to where their files are now; files of other folders stay where they were."""
+    """Change the source paths of uploads to the new storage folder; paths of other folders stay."""
     old, new = ArtifactStore(before), ArtifactStore(storage)
     with transaction(storage / JOBS_FILE) as database:
         rows = [(row["id"], row["source"]) for row in database.execute("SELECT id, source FROM jobs")]

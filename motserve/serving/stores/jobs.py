@@ -1,4 +1,4 @@
-"""Where the service keeps what outlives a request: a row for each video in SQLite, its files in a folder."""
+"""The job store: one row per video in SQLite, shared by all processes of the service."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ACTIVE: tuple[Status, ...] = ("queued", "running")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is known of one video.
+    """The state of one video.
 
     Attributes:
         id: The video's ID.
@@ -31,19 +31,19 @@ class Job:
         created_at: Seconds since the epoch.
         status: `queued`, `running`, `done` or `failed`.
         frames_done: Frames tracked.
-        frames_total: Frames of the video, None where the container does not say.
+        frames_total: Frames of the video; None if its container does not tell.
         fps: Frames tracked per second of work.
         identities: Different people so far.
-        video: Width, height, rate and so on; empty until the session has opened it.
-        models: Which weights were used; empty until the session has asked.
-        classes: Name of each class index of the detector; empty until the session has asked.
+        video: Width, height, frame rate and so on; None until the session has opened the video.
+        models: Weights in use; None until the session has loaded them.
+        classes: Name of each class index of the detector; None until the session has loaded it.
         embeddings: Embeddings computed.
-        links: Returning people who were given their old identity.
+        links: Returning people who got their previous identity.
         frames_damaged: Frames that could not be decoded, or were decoded with damage.
-        error: Why it failed: `type` and `message`; empty unless it did.
-        attempt: Number of the session that has the video, from 0. Only that one may write.
-        restarts: How often the video was taken from a session that was lost.
-        heartbeat: Last sign of life of the session in seconds since the epoch; 0 where it has given the video back.
+        error: Why the video failed: `type` and `message`; None unless it failed.
+        attempt: Number of the session that has the video, from 0. Only this session may write.
+        restarts: Number of lost sessions after which the video was restarted.
+        heartbeat: Last heartbeat of the session in seconds since the epoch; 0 if it released the video.
     """
 
     id: str
@@ -86,14 +86,14 @@ JOBS_STEPS: Final[tuple[Migration, ...]] = (
     ),
     ("ALTER TABLE jobs ADD COLUMN frames_damaged INTEGER NOT NULL DEFAULT 0",),
 )
-"""Versions of the table; a new column is a step at the end, see `migrate`."""
+"""Migrations of the table; append one for a new column, see `migrate`."""
 
 
 class JobStore:
-    """A table of jobs in one SQLite file, safe to use from several processes of one machine.
+    """A table of jobs in one SQLite file, safe for several processes.
 
     Args:
-        root: Folder of the file; made where it does not exist.
+        root: Folder of the file; created if it does not exist.
         clock: Seconds since the epoch.
     """
 
@@ -103,17 +103,19 @@ class JobStore:
         migrate(self._path, JOBS_STEPS)
 
     def add(self, job: Job, max_active: int, retry_after_s: int) -> None:
-        """Add a job, unless as many as allowed are active.
+        """Add a job, unless the limit of active jobs is reached.
 
         Raises:
             Overloaded: `max_active` jobs are queued or running.
         """
         row = _to_row(job)
         with transaction(self._path) as database:
-            database.execute("BEGIN IMMEDIATE")  # by itself sqlite3 locks only at the INSERT, after the count
+            database.execute("BEGIN IMMEDIATE")  # by default sqlite3 locks at the INSERT, after the count
             (active,) = database.execute("SELECT count(*) FROM jobs WHERE status IN (?, ?)", ACTIVE).fetchone()
             if active >= max_active:
-                raise Overloaded(f"{active} videos are in work, which is all this service takes", retry_after_s)
+                raise Overloaded(
+                    f"{active} videos are active, the most that this service accepts; try later", retry_after_s
+                )
             database.execute(
                 f"INSERT INTO jobs ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})",
                 [row[name] for name in _COLUMNS],
@@ -123,7 +125,7 @@ class JobStore:
         """Return a job.
 
         Raises:
-            NotFound: There is none with this ID.
+            NotFound: No job has this ID.
         """
         with transaction(self._path) as database:
             row = database.execute("SELECT * FROM jobs WHERE id = ?", [video_id]).fetchone()
@@ -132,42 +134,42 @@ class JobStore:
         return _from_row(row)
 
     def several(self, video_ids: Collection[str]) -> dict[str, Job]:
-        """Return jobs by ID; those that do not exist are missing."""
+        """Return jobs by ID; IDs without a job are left out."""
         with transaction(self._path) as database:
             rows = select_by_id(database, "SELECT * FROM jobs", video_ids)
         return {row["id"]: _from_row(row) for row in rows}
 
     def write(self, video_id: str, attempt: int, **changes: Any) -> bool:
-        """Change some columns as the session of an attempt, which is a sign of its life as well.
+        """Change some columns as the session of an attempt; each call also writes a heartbeat.
 
         Returns:
-            Whether the attempt still has the video; where it was deleted or is another's, nothing was changed.
+            Whether the attempt still has the video. If not, or if the video was deleted, nothing is changed.
         """
         return self._change(video_id, attempt, {"heartbeat": self._clock(), **changes})
 
     def take_over(self, job: Job) -> Job | None:
-        """Give a video to its next attempt, unless somebody else has, or its session is alive after all.
+        """Give a video to its next attempt, unless another caller has done so or its session is alive.
 
         Args:
             job: The job as it was read.
 
         Returns:
-            The job of the new attempt; None for whoever comes second.
+            The job of the new attempt; None if the job has changed since it was read.
         """
         lost = job.heartbeat > 0
-        taken = replace(job, attempt=job.attempt + 1, restarts=job.restarts + lost, heartbeat=self._clock())
-        row = {"attempt": taken.attempt, "restarts": taken.restarts, "heartbeat": taken.heartbeat}
-        return taken if self._change(job.id, job.attempt, row, job.heartbeat) else None
+        restarted = replace(job, attempt=job.attempt + 1, restarts=job.restarts + lost, heartbeat=self._clock())
+        row = {"attempt": restarted.attempt, "restarts": restarted.restarts, "heartbeat": restarted.heartbeat}
+        return restarted if self._change(job.id, job.attempt, row, job.heartbeat) else None
 
     def give_up(self, job: Job, error: dict[str, str]) -> bool:
-        """Let a video fail whose session was lost, unless that is alive after all.
+        """Mark a video as failed because its session was lost, unless the session is alive.
 
         Args:
             job: The job as it was read.
             error: `type` and `message`.
 
         Returns:
-            Whether it failed now.
+            Whether it was marked.
         """
         return self._change(job.id, job.attempt, {"status": "failed", "error": error}, job.heartbeat)
 
@@ -175,7 +177,7 @@ class JobStore:
         """Remove a job.
 
         Raises:
-            NotFound: There is none with this ID.
+            NotFound: No job has this ID.
         """
         with transaction(self._path) as database:
             if not database.execute("DELETE FROM jobs WHERE id = ?", [video_id]).rowcount:
@@ -203,17 +205,17 @@ class JobStore:
         return [_from_row(row) for row in rows]
 
     def _change(self, video_id: str, attempt: int, changes: Mapping[str, Any], heartbeat: float | None = None) -> bool:
-        """Change columns of a job in work where it is still that of an attempt and, if given, silent since then."""
+        """Change columns of an active job if it still has this attempt and, if given, this heartbeat."""
         row = {name: to_json(value) if name in _JSON_COLUMNS else value for name, value in changes.items()}
         condition, values = "id = ? AND attempt = ? AND status IN (?, ?)", [video_id, attempt, *ACTIVE]
         if heartbeat is not None:
             condition, values = f"{condition} AND heartbeat = ?", [*values, heartbeat]
         with transaction(self._path) as database:
-            changed = database.execute(
+            cursor = database.execute(
                 f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in row)} WHERE {condition}",
                 [*row.values(), *values],
             )
-        return changed.rowcount == 1
+        return cursor.rowcount == 1
 
 
 def _to_row(job: Job) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Room on the disk of the service: looked at before something is stored, and while a video is tracked.
+"""Free space on the disk of the service: checked before something is stored, and while a video is tracked.
 
-What is said here goes to clients, so it names the setting and no place on this machine.
+The messages go to clients, so they name settings and no paths.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from motserve.files.disk import free_bytes, is_full, megabytes
 
 
 async def require_room_for(config: Config, size: int) -> None:
-    """Refuse what is to be stored where less than `disk.min_free_bytes` would be left beside it.
+    """Check that at least `disk.min_free_bytes` stay free after something is stored.
 
     Args:
         config: The configuration.
-        size: Bytes that are to be stored, as far as they are known.
+        size: Bytes to store, as far as known.
 
     Raises:
-        DiskFull: There is less room.
+        DiskFull: There is not enough space.
     """
     free = await _free(config)
     if free < size + config.disk.min_free_bytes:
         raise DiskFull(
-            f"the disk of the service has {megabytes(free)} left, and {megabytes(size)} are to be stored besides "
-            f"{megabytes(config.disk.min_free_bytes)} that stay free (disk.min_free_bytes); delete videos or try later"
+            f"the disk of the service has {megabytes(free)} left, {megabytes(size)} are to be stored, and "
+            f"{megabytes(config.disk.min_free_bytes)} must stay free (disk.min_free_bytes); delete videos or try later"
         )
 
 
 async def require_reserve(config: Config, frames: int) -> None:
-    """End a video before the disk is so full that not even this could be recorded.
+    """Stop a video before the disk is too full to record the failure.
 
     Args:
         config: The configuration.
@@ -46,7 +46,7 @@ async def require_reserve(config: Config, frames: int) -> None:
 
 
 def as_disk_full(error: Exception, frames: int) -> DiskFull | None:
-    """Return what a failure means if it is that of a full disk, else None."""
+    """Return a `DiskFull` error for an error caused by a full disk, else None."""
     return _stopped(frames, "has no room left") if is_full(error) else None
 
 

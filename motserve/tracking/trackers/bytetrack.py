@@ -2,9 +2,9 @@
 
 Reference: Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box", ECCV 2022. The rules,
 including births, lost tracks and duplicates, are those of the implementation in Ultralytics; time is in seconds
-instead of frames. At timestamps k / `reference_rate_hz` both give the same tracks, with what is added here switched
-off: thresholds that follow the detector's level, a recovery with enlarged boxes, boxes nearer to the detection, and
-time that passes for unconfirmed tracks.
+instead of frames. At timestamps k / `reference_rate_hz` both give the same tracks when the additions of this
+implementation are off: thresholds scaled to the detector's confidence, a last association by buffered IoU, boxes
+nearer to the detection, and motion prediction of unconfirmed tracks.
 """
 
 from __future__ import annotations
@@ -19,65 +19,65 @@ from motserve.base import NO_CUES, TrackerBase
 from motserve.config import CascadeConfig, KalmanConfig
 from motserve.tracking.association import Candidates, find_candidates, match
 from motserve.tracking.boxes import overlapping_pairs
-from motserve.tracking.buffered_iou import recover
-from motserve.tracking.confidence_scaling import ConfidenceLevel
+from motserve.tracking.buffered_iou import match_buffered
+from motserve.tracking.confidence_scaling import ConfidenceScaling
 from motserve.tracking.kalman import KalmanFilter
 from motserve.tracking.motion import AspectFilter
 from motserve.tracking.observations import Observations, observe
-from motserve.tracking.state import restored, saved
+from motserve.tracking.state import restore_state, save_state
 from motserve.tracking.table import TrackTable
 from motserve.tracking.time import TOLERANCE_S, steps_between, usable_rate_hz
 from motserve.types import NO_DETECTION, BoolArray, Cues, Detections, FloatArray, IntArray, Tracks
 
 
 class ByteTrack(TrackerBase):
-    """Follows objects through the frames of one video by motion and IoU.
+    """Tracks objects through the frames of one video by motion and IoU.
 
     A track is born from an unmatched detection of at least `new_track_confidence`. In the first frame it is
     confirmed at once; later it must be matched by a confident detection in the very next frame, or it is removed.
-    A confirmed track that is not matched is lost; it moves on and can be found again by a confident detection until
-    it was lost for longer than `lost_buffer_s`. Detections must score above `low_confidence` to count. What is left
-    over of tracks and confident detections is then tried once more with enlarged boxes (`recovery`).
+    A confirmed track that is not matched is lost; it is still predicted and can be matched again by a confident
+    detection until it has been lost for longer than `lost_buffer_s`. Detections with a score of `low_confidence` or
+    less are ignored. Remaining tracks and confident detections are finally matched with enlarged boxes (`recovery`).
 
-    IDs start at 1 in each object and are never reused. The result does not depend on the order of the detections.
+    IDs start at 1 in each tracker and are never reused. The result does not depend on the order of the detections.
 
     Args:
         config: Thresholds, buffer and motion model.
-        rate_hz: The video's nominal frame rate in Hz, None where it is not known. It only says how long a step of
-            the motion model is, where `reference_rate_hz` does not; time comes from the timestamps.
+        rate_hz: The video's nominal frame rate in Hz, None where it is not known. It only sets the length of a step
+            of the motion model where `reference_rate_hz` does not; time comes from the timestamps.
     """
 
-    _uses_unsure = True
-    """Whether detections below the higher threshold have an association of their own."""
+    _uses_low_scores = True
+    """Whether there is a second association with the detections below the higher threshold."""
 
-    _recalls = False
-    """Whether `_match_again` is asked."""
+    _matches_twice = False
+    """Whether `_match_second_time` is called."""
 
-    _moves_along = True
-    """Whether tracks are moved along with the camera."""
+    _compensates_camera = True
+    """Whether predictions are corrected for camera motion."""
 
     def __init__(self, config: CascadeConfig, rate_hz: float | None = None) -> None:
         self._config = config
         self._steps_per_s = config.kalman.reference_rate_hz or usable_rate_hz(rate_hz)
         self._kalman = self._motion_model(config.kalman)
-        self._table = TrackTable.empty(self._kalman.rows, self._remembered())
-        self._level = ConfidenceLevel(config.level) if config.level else None
+        self._table = TrackTable.empty(self._kalman.rows, self._extra_columns())
+        self._confidence_scaling = ConfidenceScaling(config.level) if config.level else None
         self._timestamp: float | None = None
         self._next_id = 1
 
     def update(self, detections: Detections, timestamp: float, cues: Cues = NO_CUES) -> Tracks:
         """Advance by one frame. An empty frame is a frame: call this for it too.
 
-        Consecutive frames are always compared, however far apart they are. A refused call changes nothing.
+        Consecutive frames are always associated, however far apart they are. A call that raises changes nothing.
 
         Args:
-            detections: What was seen in the frame, low scores included.
-            timestamp: Presentation time in seconds, greater than that of the frame before.
-            cues: The camera's motion, where it is known, and embeddings of the rows that `wants` named.
+            detections: Detections of the frame, low scores included.
+            timestamp: Presentation time in seconds, greater than that of the previous frame.
+            cues: The camera's motion, where it is known, and embeddings of the rows that `wants` returned.
 
         Returns:
-            The confirmed tracks that were matched in this frame, and others as `report_lost_s` and
-            `report_unconfirmed` ask for, by rising ID.
+            The confirmed tracks that were matched in this frame, and those that `report_lost_s` and
+            `report_unconfirmed` add, by rising ID.
 
         Raises:
             ValueError: The timestamp is not finite or does not increase, a score is not a number in [0, 1], or a
@@ -85,69 +85,77 @@ class ByteTrack(TrackerBase):
         """
         config, table = self._config, self._table
         steps = steps_between(self._timestamp, timestamp, self._steps_per_s)
-        seen = observe(detections, config.low_confidence, cues)
-        measured = self._kalman.measure(seen.centre, seen.size)
-        scale = self._observe_level(seen, timestamp)
+        observations = observe(detections, config.low_confidence, cues)
+        measured = self._kalman.measure(observations.centre, observations.size)
+        scale = self._threshold_scale(observations, timestamp)
 
-        among = len(table) if config.predict_unconfirmed else table.confirmed
-        self._kalman.predict(table.motion[:, :among], steps)
-        if cues.camera is not None and self._moves_along:
+        count = len(table) if config.predict_unconfirmed else table.confirmed
+        self._kalman.predict(table.motion[:, :count], steps)
+        if cues.camera is not None and self._compensates_camera:
             self._kalman.warp(table.motion, cues.camera)
-        found, unmatched = self._associate(seen, seen.from_score(config.high_confidence * scale), timestamp)
-        kept = self._correct(seen, measured, found, timestamp)
-        if np.count_nonzero(kept) < kept.size:
-            table.keep(kept)
-            found = found[kept]
-        born = unmatched[seen.scores.take(unmatched) >= config.new_track_confidence * scale]
-        self._give_birth(seen, measured, born, timestamp)
+        assigned, unmatched = self._associate(
+            observations, observations.from_score(config.high_confidence * scale), timestamp
+        )
+        keep_mask = self._correct(observations, measured, assigned, timestamp)
+        if np.count_nonzero(keep_mask) < keep_mask.size:
+            table.keep(keep_mask)
+            assigned = assigned[keep_mask]
+        born = unmatched[observations.scores.take(unmatched) >= config.new_track_confidence * scale]
+        self._start_tracks(observations, measured, born, timestamp)
         if born.size:
-            found = np.concatenate([found, born])
+            assigned = np.concatenate([assigned, born])
         boxes = self._kalman.boxes(table.motion)
         duplicate = self._duplicates(boxes, timestamp)
         if duplicate is not None:
             table.keep(~duplicate)
-            found, boxes = found[~duplicate], boxes[:, ~duplicate]
+            assigned, boxes = assigned[~duplicate], boxes[:, ~duplicate]
         self._timestamp = timestamp
 
-        shown = self._shown(timestamp)
-        found = found.take(shown)
-        answer = boxes.T.take(shown, axis=0)
-        if config.report_lost_s and (found < 0).any():
-            return self._with_predicted(seen, shown, found, answer)
+        reported = self._reported(timestamp)
+        assigned = assigned.take(reported)
+        answer = boxes.T.take(reported, axis=0)
+        if config.report_lost_s and (assigned < 0).any():
+            return self._with_predicted(observations, reported, assigned, answer)
         if config.detection_weight:
-            answer += np.float32(config.detection_weight) * (seen.boxes.T.take(found, axis=0) - answer)
+            answer += np.float32(config.detection_weight) * (observations.boxes.T.take(assigned, axis=0) - answer)
         return Tracks(
-            ids=table.ids.take(shown),
+            ids=table.ids.take(reported),
             boxes=answer,
-            scores=seen.scores.take(found),
-            classes=table.labels.take(shown),
-            detections=seen.rows.take(found),
+            scores=observations.scores.take(assigned),
+            classes=table.labels.take(reported),
+            detections=observations.rows.take(assigned),
         )
 
-    def _shown(self, timestamp: float) -> IntArray:
+    def _reported(self, timestamp: float) -> IntArray:
         """Return the columns of the tracks that are reported."""
         config, table = self._config, self._table
-        among = len(table) if config.report_unconfirmed else table.confirmed
-        hidden = table.lost[:among]
+        count = len(table) if config.report_unconfirmed else table.confirmed
+        unreported = table.lost[:count]
         if config.report_lost_s:
-            hidden = hidden & (timestamp - table.seen[1, :among] > config.report_lost_s + TOLERANCE_S)
-        return (~hidden).nonzero()[0]
+            unreported = unreported & (timestamp - table.matched_at[1, :count] > config.report_lost_s + TOLERANCE_S)
+        return (~unreported).nonzero()[0]
 
-    def _with_predicted(self, seen: Observations, shown: IntArray, found: IntArray, boxes: FloatArray) -> Tracks:
+    def _with_predicted(
+        self, observations: Observations, reported: IntArray, assigned: IntArray, boxes: FloatArray
+    ) -> Tracks:
         """Return tracks of which some have no detection in this frame."""
         config, table = self._config, self._table
-        real = found >= 0
-        scores = np.zeros(len(shown), np.float32)
-        detections = np.full(len(shown), NO_DETECTION)
-        taken = found[real]
-        boxes[real] += np.float32(config.detection_weight) * (seen.boxes.T[taken] - boxes[real])
-        scores[real], detections[real] = seen.scores[taken], seen.rows[taken]
-        return Tracks(table.ids.take(shown), boxes, scores, table.labels.take(shown), detections)
+        real = assigned >= 0
+        scores = np.zeros(len(reported), np.float32)
+        detections = np.full(len(reported), NO_DETECTION)
+        assigned_columns = assigned[real]
+        boxes[real] += np.float32(config.detection_weight) * (observations.boxes.T[assigned_columns] - boxes[real])
+        scores[real], detections[real] = observations.scores[assigned_columns], observations.rows[assigned_columns]
+        return Tracks(table.ids.take(reported), boxes, scores, table.labels.take(reported), detections)
 
     def state_dict(self) -> dict[str, NDArray[np.generic]]:
         """Return a copy of the whole state; `load_state_dict` of it gives the same future."""
-        state = saved(self, self._table, self._timestamp, next_id=self._next_id)
-        return {**state, "level": np.array(self._level.sums)} if self._level else state
+        state = save_state(self, self._table, self._timestamp, next_id=self._next_id)
+        return (
+            {**state, "confidence_scaling": np.array(self._confidence_scaling.sums)}
+            if self._confidence_scaling
+            else state
+        )
 
     def load_state_dict(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Replace the state by one that `state_dict` returned.
@@ -156,87 +164,97 @@ class ByteTrack(TrackerBase):
             state: The arrays; they are copied.
 
         Raises:
-            ValueError: An array is missing or has another shape or type. The state is as it was.
+            ValueError: An array is missing or has another shape or type. The state is unchanged.
         """
-        table, timestamp, (next_id,) = restored(state, self, self._renewed, "next_id")
-        if self._level:
-            if "level" not in state:
-                raise ValueError("state has no 'level'; it was not written by this tracker")
-            weighted, weights = np.asarray(state["level"], np.float64).tolist()
-            self._level.sums = weighted, weights
+        table, timestamp, (next_id,) = restore_state(state, self, self._table_of, "next_id")
+        if self._confidence_scaling:
+            if "confidence_scaling" not in state:
+                raise ValueError("state has no 'confidence_scaling'; it was not written by this tracker")
+            weighted, weights = np.asarray(state["confidence_scaling"], np.float64).tolist()
+            self._confidence_scaling.sums = weighted, weights
         self._table, self._timestamp, self._next_id = table, timestamp, next_id
 
-    def _observe_level(self, seen: Observations, timestamp: float) -> float:
-        """Take in the confidences of a frame and return what thresholds are multiplied by."""
-        if self._level is None:
+    def _threshold_scale(self, observations: Observations, timestamp: float) -> float:
+        """Update the mean confidence with those of a frame and return the factor for thresholds."""
+        if self._confidence_scaling is None:
             return 1.0
-        self._level.observe(seen.scores, 0.0 if self._timestamp is None else timestamp - self._timestamp)
-        return self._level.scale
+        self._confidence_scaling.observe(
+            observations.scores, 0.0 if self._timestamp is None else timestamp - self._timestamp
+        )
+        return self._confidence_scaling.scale
 
-    def _associate(self, seen: Observations, high: int, timestamp: float) -> tuple[IntArray, IntArray]:
+    def _associate(self, observations: Observations, high: int, timestamp: float) -> tuple[IntArray, IntArray]:
         """Run the associations.
 
         Args:
-            seen: The frame's observations.
+            observations: The frame's observations.
             high: How many of them are confident.
             timestamp: Time of the frame in seconds.
 
         Returns:
-            For each track the column of its observation or -1; and the columns of the high observations left over.
+            For each track the column of its observation or -1; and the columns of the unmatched confident observations.
         """
         config, table = self._config, self._table
         confirmed = table.confirmed
-        found = np.full(len(table), -1)
-        free = np.ones(len(seen), np.bool_)
+        assigned = np.full(len(table), -1)
+        free = np.ones(len(observations), np.bool_)
         widest = max(config.match_distance, config.second_match_distance, config.unconfirmed_match_distance)
         boxes = self._kalman.boxes(table.motion)
-        pairs = find_candidates(boxes, seen.boxes, widest)
+        pairs = find_candidates(boxes, observations.boxes, widest)
         if config.class_aware:
-            pairs = pairs.select(table.labels.take(pairs.rows) == seen.classes.take(pairs.columns))
+            pairs = pairs.select(table.labels.take(pairs.rows) == observations.classes.take(pairs.columns))
         is_confirmed, is_high = pairs.rows < confirmed, pairs.columns < high
-        scores = seen.scores if config.fuse_score else None
+        scores = observations.scores if config.fuse_score else None
 
-        rows, columns = self._match_first(pairs.select(is_confirmed & is_high), seen, scores)
-        found[rows] = columns
+        rows, columns = self._match_first(pairs.select(is_confirmed & is_high), observations, scores)
+        assigned[rows] = columns
         free[columns] = False
-        if self._recalls:
-            rows, columns = self._match_again(found[:confirmed], free[:high], seen)
-            found[rows] = columns
+        if self._matches_twice:
+            rows, columns = self._match_second_time(assigned[:confirmed], free[:high], observations)
+            assigned[rows] = columns
             free[columns] = False
 
-        if self._uses_unsure and high < len(seen) and rows.size < confirmed:
-            waiting = (found < 0) & ~table.lost
-            second = pairs.select(is_confirmed & ~is_high & waiting.take(pairs.rows))
+        if self._uses_low_scores and high < len(observations) and rows.size < confirmed:
+            tracked = (assigned < 0) & ~table.lost
+            second = pairs.select(is_confirmed & ~is_high & tracked.take(pairs.rows))
             rows, columns = match(second, config.second_match_distance)
-            found[rows] = columns
+            assigned[rows] = columns
 
         if confirmed < len(table):
             third = pairs.select(~is_confirmed & is_high & free.take(pairs.columns))
             rows, columns = match(third, config.unconfirmed_match_distance, scores)
-            found[rows] = columns
+            assigned[rows] = columns
             free[columns] = False
-        left = free[:high].nonzero()[0]
-        if config.recovery and left.size:
-            lone = (found < 0).nonzero()[0]
-            if lone.size:
-                since = timestamp - table.seen[1].take(lone)
-                alike = table.labels.take(lone)[:, None] == seen.classes.take(left) if config.class_aware else None
-                rows, columns = recover(
-                    boxes.take(lone, axis=1), since, seen.boxes.take(left, axis=1), config.recovery, alike
+        remaining = free[:high].nonzero()[0]
+        if config.recovery and remaining.size:
+            unmatched_tracks = (assigned < 0).nonzero()[0]
+            if unmatched_tracks.size:
+                since = timestamp - table.matched_at[1].take(unmatched_tracks)
+                same_class = (
+                    table.labels.take(unmatched_tracks)[:, None] == observations.classes.take(remaining)
+                    if config.class_aware
+                    else None
                 )
-                found[lone.take(rows)] = left.take(columns)
-                free[left.take(columns)] = False
-                left = free[:high].nonzero()[0]
-        return found, left
+                rows, columns = match_buffered(
+                    boxes.take(unmatched_tracks, axis=1),
+                    since,
+                    observations.boxes.take(remaining, axis=1),
+                    config.recovery,
+                    same_class,
+                )
+                assigned[unmatched_tracks.take(rows)] = remaining.take(columns)
+                free[remaining.take(columns)] = False
+                remaining = free[:high].nonzero()[0]
+        return assigned, remaining
 
     def _match_first(
-        self, pairs: Candidates, seen: Observations, scores: FloatArray | None
+        self, pairs: Candidates, observations: Observations, scores: FloatArray | None
     ) -> tuple[IntArray, IntArray]:
         """Match confirmed tracks with confident observations.
 
         Args:
-            pairs: Those that are close enough.
-            seen: The frame's observations.
+            pairs: Pairs that are close enough.
+            observations: The frame's observations.
             scores: Confidences to fuse, if any.
 
         Returns:
@@ -244,66 +262,75 @@ class ByteTrack(TrackerBase):
         """
         return match(pairs, self._config.match_distance, scores)
 
-    def _match_again(self, found: IntArray, free: BoolArray, seen: Observations) -> tuple[IntArray, IntArray]:
-        """Match what the first association left over of confirmed tracks and confident observations.
+    def _match_second_time(
+        self, assigned: IntArray, free: BoolArray, observations: Observations
+    ) -> tuple[IntArray, IntArray]:
+        """Match the confirmed tracks and confident observations that the first association left unmatched.
 
         Args:
-            found: For each confirmed track the column of its observation or -1.
-            free: For each confident observation whether it is left over.
-            seen: The frame's observations.
+            assigned: For each confirmed track the column of its observation or -1.
+            free: For each confident observation whether it is unmatched.
+            observations: The frame's observations.
 
         Returns:
             Column of the track and column of the observation of each match, `(j,)` int64 each.
         """
         raise NotImplementedError
 
-    def _renewed(self, state: Mapping[str, NDArray[np.generic]]) -> TrackTable:
+    def _table_of(self, state: Mapping[str, NDArray[np.generic]]) -> TrackTable:
         """Return the table of a state."""
-        return self._table.renewed(state)
+        return self._table.restored(state)
 
     def _motion_model(self, config: KalmanConfig) -> KalmanFilter:
         return AspectFilter(config)
 
-    def _remembered(self) -> dict[str, NDArray[Any]]:
-        """Return what else is remembered of each track, as arrays without a track."""
+    def _extra_columns(self) -> dict[str, NDArray[Any]]:
+        """Return the tracker's further columns of the table, as arrays without a track."""
         return {}
 
-    def _correct(self, seen: Observations, measured: FloatArray, found: IntArray, timestamp: float) -> BoolArray:
+    def _correct(
+        self, observations: Observations, measured: FloatArray, assigned: IntArray, timestamp: float
+    ) -> BoolArray:
         """Correct the matched tracks, mark the others as lost or expired, and return which tracks stay."""
         table = self._table
-        hit = found >= 0
-        missed = ~hit
-        if len(seen):
-            self._kalman.update(table.motion, measured.take(found, axis=1), hit)
-            table.label(hit, seen.classes.take(found), seen.scores.take(found), self._config.class_vote)
-        # The height of a lost track stays: an old trend would blow it up or shrink it away.
-        table.motion[self._kalman.size_velocity] *= hit
-        np.copyto(table.seen[1], timestamp, where=hit)
-        kept = hit | ~table.expired
-        kept[table.confirmed :] = hit[table.confirmed :]
-        # A track that was lost in this very frame gets another, however long the frame took to come.
-        overdue = timestamp - table.seen[1] > self._config.lost_buffer_s + TOLERANCE_S
+        matched = assigned >= 0
+        missed = ~matched
+        if len(observations):
+            self._kalman.update(table.motion, measured.take(assigned, axis=1), matched)
+            table.label(
+                matched,
+                observations.classes.take(assigned),
+                observations.scores.take(assigned),
+                self._config.class_vote,
+            )
+        # The size of a lost track stays constant: an old trend would inflate or shrink it.
+        table.motion[self._kalman.size_velocity] *= matched
+        np.copyto(table.matched_at[1], timestamp, where=matched)
+        keep_mask = matched | ~table.expired
+        keep_mask[table.confirmed :] = matched[table.confirmed :]
+        # A track that is first missed in this frame stays for one more, however long ago the previous frame was.
+        overdue = timestamp - table.matched_at[1] > self._config.lost_buffer_s + TOLERANCE_S
         table.expired |= overdue & table.lost
         table.lost = missed
-        return kept
+        return keep_mask
 
-    def _give_birth(self, seen: Observations, measured: FloatArray, born: IntArray, timestamp: float) -> None:
+    def _start_tracks(self, observations: Observations, measured: FloatArray, born: IntArray, timestamp: float) -> None:
         """Start a track from each of the columns `born`."""
         table = self._table
         table.confirmed = len(table)
         if born.size:
             ids = np.arange(self._next_id, self._next_id + born.size)
             motion = self._kalman.initiate(measured.take(born, axis=1))
-            table.append(ids, motion, timestamp, seen.classes.take(born), seen.scores.take(born))
+            table.append(ids, motion, timestamp, observations.classes.take(born), observations.scores.take(born))
             self._next_id += born.size
         if self._timestamp is None:
             table.confirmed = len(table)
 
     def _duplicates(self, boxes: FloatArray, timestamp: float) -> BoolArray | None:
-        """Mark the younger of each tracked and lost track that lie on each other, the tracked one when of an age.
+        """Mark the younger of each overlapping pair of a tracked and a lost track; at equal age the tracked one.
 
         Returns:
-            True for the tracks to drop, or None where there are none.
+            True for the tracks to remove, or None where there are none.
         """
         table, least = self._table, self._config.duplicate_iou
         lost = table.lost.nonzero()[0]
@@ -318,7 +345,7 @@ class ByteTrack(TrackerBase):
         if same.size == 0:
             return None
         tracked, lost = tracked[rows[same]], lost[columns[same]]
-        first, last = table.seen
+        first, last = table.matched_at
         older = timestamp - first[tracked] > last[lost] - first[lost] + TOLERANCE_S
         duplicate = np.zeros(len(table), np.bool_)
         duplicate[lost[older]] = True

@@ -15,18 +15,18 @@ from motserve.config import SortConfig
 from motserve.tracking.association import find_candidates, match
 from motserve.tracking.motion import AreaFilter
 from motserve.tracking.observations import Observations, observe
-from motserve.tracking.state import restored, saved
+from motserve.tracking.state import restore_state, save_state
 from motserve.tracking.table import TrackTable
 from motserve.tracking.time import TOLERANCE_S, steps_between, usable_rate_hz
 from motserve.types import Cues, Detections, FloatArray, IntArray, Tracks
 
 
 class Sort(TrackerBase):
-    """Follows objects by motion and IoU alone.
+    """Tracks objects by motion and IoU alone.
 
-    Every detection above `confidence` counts and starts a track when nothing matches it. A track is reported while it
-    was matched in `confirm_hits` frames in a row; in the first frames of a video at once. It is removed when it was
-    not matched for longer than `lost_buffer_s`, but not before it was missing in one frame.
+    Every detection above `confidence` that is not matched starts a track. A track is reported once it was matched in
+    `confirm_hits` frames in a row, and in the first `confirm_hits` frames of a video at once. It is removed when it
+    was not matched for longer than `lost_buffer_s`, but never at its first missed frame.
 
     Args:
         config: Threshold, buffer and limit.
@@ -43,65 +43,70 @@ class Sort(TrackerBase):
         self._next_id = 1
 
     def update(self, detections: Detections, timestamp: float, cues: Cues = NO_CUES) -> Tracks:
-        """Advance by one frame; see `TrackerBase.update`. Nothing of the cues is used."""
+        """Advance by one frame; see `TrackerBase.update`. The cues are not used."""
         table, kalman = self._table, self._kalman
         steps = steps_between(self._timestamp, timestamp, self._steps_per_s)
-        seen = observe(detections, self._config.confidence)
-        measured = kalman.measure(seen.centre, seen.size)
+        observations = observe(detections, self._config.confidence)
+        measured = kalman.measure(observations.centre, observations.size)
         self._frame += 1
         kalman.predict(table.motion, steps)
         limit = self._config.match_distance
-        pairs = find_candidates(kalman.boxes(table.motion), seen.boxes, limit)
+        pairs = find_candidates(kalman.boxes(table.motion), observations.boxes, limit)
         if self._config.class_aware:
-            pairs = pairs.select(table.labels.take(pairs.rows) == seen.classes.take(pairs.columns))
+            pairs = pairs.select(table.labels.take(pairs.rows) == observations.classes.take(pairs.columns))
         rows, columns = match(pairs, limit)
-        found = np.full(len(table), -1)
-        found[rows] = columns
-        hit = found >= 0
-        if len(seen):
-            kalman.update(table.motion, measured.take(found, axis=1), hit)
-            table.label(hit, seen.classes.take(found), seen.scores.take(found), self._config.class_vote)
-        table.seen[1, hit] = timestamp
-        table.extra["streak"] = np.where(hit, table.extra["streak"] + 1, 0)
-        overdue = timestamp - table.seen[1] > self._config.lost_buffer_s + TOLERANCE_S
-        gone = ~hit & overdue & table.lost
-        table.lost = ~hit
-        table.keep(~gone)
-        born = np.delete(np.arange(len(seen)), columns)
-        self._give_birth(seen, measured, born, timestamp)
-        found = np.concatenate([found[~gone], born])
+        assigned = np.full(len(table), -1)
+        assigned[rows] = columns
+        matched = assigned >= 0
+        if len(observations):
+            kalman.update(table.motion, measured.take(assigned, axis=1), matched)
+            table.label(
+                matched,
+                observations.classes.take(assigned),
+                observations.scores.take(assigned),
+                self._config.class_vote,
+            )
+        table.matched_at[1, matched] = timestamp
+        table.extra["streak"] = np.where(matched, table.extra["streak"] + 1, 0)
+        overdue = timestamp - table.matched_at[1] > self._config.lost_buffer_s + TOLERANCE_S
+        removed = ~matched & overdue & table.lost
+        table.lost = ~matched
+        table.keep(~removed)
+        born = np.delete(np.arange(len(observations)), columns)
+        self._start_tracks(observations, measured, born, timestamp)
+        assigned = np.concatenate([assigned[~removed], born])
         self._timestamp = timestamp
 
-        early = self._frame <= self._config.confirm_hits
-        is_shown = ~table.lost & (early | (table.extra["streak"] >= self._config.confirm_hits))
-        shown = is_shown.nonzero()[0]
-        found = found.take(shown)
+        is_warm_up = self._frame <= self._config.confirm_hits
+        is_reported = ~table.lost & (is_warm_up | (table.extra["streak"] >= self._config.confirm_hits))
+        reported = is_reported.nonzero()[0]
+        assigned = assigned.take(reported)
         return Tracks(
-            ids=table.ids.take(shown),
-            boxes=kalman.boxes(table.motion).T.take(shown, axis=0),
-            scores=seen.scores.take(found),
-            classes=table.labels.take(shown),
-            detections=seen.rows.take(found),
+            ids=table.ids.take(reported),
+            boxes=kalman.boxes(table.motion).T.take(reported, axis=0),
+            scores=observations.scores.take(assigned),
+            classes=table.labels.take(reported),
+            detections=observations.rows.take(assigned),
         )
 
     def state_dict(self) -> dict[str, NDArray[np.generic]]:
         """Return a copy of the whole state; `load_state_dict` of it gives the same future."""
-        return saved(self, self._table, self._timestamp, frame=self._frame, next_id=self._next_id)
+        return save_state(self, self._table, self._timestamp, frame=self._frame, next_id=self._next_id)
 
     def load_state_dict(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Replace the state by one that `state_dict` returned.
 
         Raises:
-            ValueError: An array is missing or has another shape or type. The state is as it was.
+            ValueError: An array is missing or has another shape or type. The state is unchanged.
         """
-        table, timestamp, (frame, next_id) = restored(state, self, self._table.renewed, "frame", "next_id")
+        table, timestamp, (frame, next_id) = restore_state(state, self, self._table.restored, "frame", "next_id")
         self._table, self._timestamp, self._frame, self._next_id = table, timestamp, frame, next_id
 
-    def _give_birth(self, seen: Observations, measured: FloatArray, born: IntArray, timestamp: float) -> None:
+    def _start_tracks(self, observations: Observations, measured: FloatArray, born: IntArray, timestamp: float) -> None:
         table = self._table
         ids = np.arange(self._next_id, self._next_id + born.size)
         motion = self._kalman.initiate(measured.take(born, axis=1))
-        table.append(ids, motion, timestamp, seen.classes.take(born), seen.scores.take(born))
+        table.append(ids, motion, timestamp, observations.classes.take(born), observations.scores.take(born))
         table.extra["streak"][len(table) - born.size :] = 0
         table.confirmed = len(table)
         self._next_id += born.size

@@ -1,1 +1,1 @@
-"""Folders of pictures: listed, numbered, read."""
+"""Folders of images as videos: listing, frame numbers, reading."""

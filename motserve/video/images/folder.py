@@ -27,13 +27,13 @@ class ImageFolder(VideoSource):
     """A folder of images at a constant rate, all of one size.
 
     Args:
-        path: The folder; what its `seqinfo.ini` says of `imDir` and `frameRate` is used, and its `img1`.
-        config: Limits and the rate to assume otherwise.
-        name: What messages call it.
-        by_number: Let the numbers in the names of images say which frames they are; see `number_frames`.
+        path: The folder; `imDir` and `frameRate` of its `seqinfo.ini` and a subfolder `img1` are used.
+        config: Limits, and the default rate.
+        name: Name of the video in messages.
+        by_number: Take frame numbers from the names of images; see `number_frames`.
 
     Raises:
-        InvalidVideo: The folder has no images, too many, or a first one that cannot be read; the rate is not valid.
+        InvalidVideo: The folder has no images or too many, its first image cannot be read, or the rate is invalid.
     """
 
     def __init__(self, path: Path, config: VideoConfig, name: str, by_number: bool = True) -> None:
@@ -56,12 +56,12 @@ class ImageFolder(VideoSource):
         )
         if numbering.missing:
             logger.warning(
-                "%s: there are no pictures %s; the others keep their frame numbers and times", name, numbering.missing
+                "%s: missing images: %s; the others keep their frame numbers and times", name, numbering.missing
             )
         if numbering.is_guess:
             logger.warning(
-                "%s: the numbers in the names of its pictures seem to count no frames; "
-                "the pictures are taken one after the other at %g Hz",
+                "%s: the numbers in the names of its images do not seem to be frame numbers; "
+                "the images are taken as successive frames at %g Hz",
                 name,
                 rate,
             )
@@ -78,17 +78,17 @@ class ImageFolder(VideoSource):
         return self._info
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
-        """Walk through the frames, once; see `VideoSource.frames`."""
+        """Iterate over the frames, once; see `VideoSource.frames`."""
         if self._walked:
-            raise RuntimeError(f"the frames of {self._name} can be walked through once; open it again")
+            raise RuntimeError(f"the frames of {self._name} can be read only once; open it again")
         self._walked = True
         return self._walk(start)
 
     def check_complete(self) -> None:
-        """Do nothing: each image shows by itself whether it is whole, when it is read."""
+        """Do nothing: each image is checked when it is read."""
 
     def close(self) -> None:
-        """Do nothing: no file stays open between two frames."""
+        """Do nothing: no file is open between two frames."""
 
     def _walk(self, start: int) -> Iterator[Frame]:
         for index, file in islice(zip(self._indices, self._files, strict=True), start, None):
@@ -110,7 +110,7 @@ class ImageFolder(VideoSource):
             raise InvalidVideo(f"{self._name}: image {file.name} is empty")
         size = image_size(data)
         if size is None:
-            raise InvalidVideo(f"{self._name}: {file.name} is no complete JPEG or PNG image")
+            raise InvalidVideo(f"{self._name}: {file.name} is not a complete JPEG or PNG image")
         if size[0] * size[1] > self._config.max_pixels:
             raise InvalidVideo(
                 f"{self._name}: image {file.name} of {size[0]}x{size[1]} exceeds the limit of "
@@ -130,7 +130,7 @@ def folder_rate_hz(path: Path, config: VideoConfig) -> float:
     """Return the frame rate in Hz of a folder: that of its `seqinfo.ini`, or the configured one.
 
     Raises:
-        InvalidVideo: The file is broken, or its rate no positive number.
+        InvalidVideo: The file is broken, or its rate is not a positive number.
     """
     try:
         info = read_seqinfo(path)
@@ -140,14 +140,14 @@ def folder_rate_hz(path: Path, config: VideoConfig) -> float:
 
 
 def list_images(path: Path) -> list[Path]:
-    """Return the pictures of a folder in natural order of their names; hidden files are none.
+    """Return the images of a folder in natural order of their names, without hidden files.
 
     Args:
-        path: The folder, or that of a sequence, whose pictures lie in a folder below; see `image_folder`.
+        path: The folder of images, or of a sequence with its images in a subfolder; see `image_folder`.
 
     Raises:
-        InvalidVideo: The `seqinfo.ini` is malformed, or names a folder that is missing; or a picture is there both as
-            JPEG and as PNG, and no `imExt` says which counts.
+        InvalidVideo: The `seqinfo.ini` is malformed or names a missing folder, or an image exists as JPEG and as PNG
+            and no `imExt` selects one.
     """
     try:
         images = sorted(visible_files(image_folder(path), IMAGE_SUFFIXES), key=_natural)
@@ -162,6 +162,6 @@ def list_images(path: Path) -> list[Path]:
         return chosen
     second = next(image for image in images if image != first_of[image.stem])
     raise InvalidVideo(
-        f"{path.name}: {first_of[second.stem].name} and {second.name} are one picture twice; remove the files of one "
-        "kind, or let imExt in the seqinfo.ini say which count"
+        f"{path.name}: {first_of[second.stem].name} and {second.name} are the same image twice; remove the files of "
+        "one kind, or select one with imExt in the seqinfo.ini"
     )

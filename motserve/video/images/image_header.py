@@ -1,6 +1,6 @@
-"""Reads the size of a JPEG or PNG file, and whether its end is there, before anything is decoded.
+"""Reads the size of a JPEG or PNG file and checks that it is complete, without decoding it.
 
-OpenCV has no way to ask for either, and decodes files that are cut off to partly grey pictures without a word.
+OpenCV offers neither, and silently decodes truncated files to partly grey images.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import io
 from typing import BinaryIO, Final
 
 IMAGE_SUFFIXES: Final = (".jpeg", ".jpg", ".png")
-"""Suffixes of the pictures that are read, in lower case."""
+"""Suffixes of supported images, in lower case."""
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG: Final = b"\xff\xd8"
 _JPEG_END: Final = b"\xff\xd9"
 _JPEG_SCAN: Final = 0xDA
-# Start-of-frame markers of JPEG, which carry the size; C4, C8 and CC are other things.
+# Start-of-frame markers of JPEG, which contain the size; C4, C8 and CC are other markers.
 _JPEG_SIZE_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # The header of nearly every JPEG file is shorter; a preview or a colour profile may make it longer.
 _HEAD_BYTES: Final = 1 << 16
@@ -23,16 +23,16 @@ _TAIL_BYTES: Final = 64
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Read width and height from a whole JPEG or PNG file. Bytes behind its end are no matter, as with decoders.
+    """Read width and height from a whole JPEG or PNG file. Bytes after its end are ignored, as in decoders.
 
     Returns:
-        Width and height in pixels; None if the data is neither or its end is missing.
+        Width and height in pixels; None if the data is neither or is truncated.
     """
     return _png_size(io.BytesIO(data), len(data)) if data.startswith(_PNG) else _jpeg_size(data)
 
 
 def image_file_size(file: BinaryIO, length: int) -> tuple[int, int] | None:
-    """Do the same as `image_size` without reading the pixels, where the file is as most are.
+    """Do the same as `image_size`, without reading the pixels of usual files.
 
     Args:
         file: The file, at its beginning.
@@ -52,7 +52,7 @@ def image_file_size(file: BinaryIO, length: int) -> tuple[int, int] | None:
 
 
 def _png_size(file: BinaryIO, length: int) -> tuple[int, int] | None:
-    """Walk from chunk to chunk: each has its length, type, data and checksum, and the last is `IEND`."""
+    """Read the chunks: each has a length, type, data and checksum, and the last is `IEND`."""
     size: tuple[int, int] | None = None
     has_pixels = False
     at = len(_PNG)
@@ -72,7 +72,7 @@ def _png_size(file: BinaryIO, length: int) -> tuple[int, int] | None:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Walk from segment to segment to the first scan; the pixels behind it hold no marker of the end by chance."""
+    """Read the segments up to the first scan; the pixel data after it cannot contain the end marker by chance."""
     if not data.startswith(_JPEG):
         return None
     size: tuple[int, int] | None = None

@@ -1,4 +1,4 @@
-"""Finds the frame numbers in the names of pictures: a picture that is missing leaves a gap, the others keep theirs."""
+"""Reads frame numbers from the names of images: missing images leave a gap, the others keep their numbers."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Final
 _NUMBERED: Final = re.compile(r"(.*?)([0-9]+)", re.DOTALL)
 _MAX_NAMED: Final = 5  # missing numbers in a message
 _SLOWEST_HZ: Final = 1.0
-"""Numbers that put pictures further apart count no frames but, say, milliseconds; no tracker could use such frames."""
+"""Numbers with larger steps between images are not frames but, for example, milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Numbering:
-    """Which frame each picture of a folder is.
+    """Frame index of each image of a folder.
 
     Attributes:
-        indices: Frame of each picture, from 0, increasing.
-        first: Number in the name of the picture that is frame 0.
-        is_guess: Whether the names have numbers with gaps that are taken for something else than frames.
+        indices: Frame index of each image, from 0, increasing.
+        first: Number in the name of frame 0.
+        is_guess: Whether the names have numbers with gaps that do not seem to be frame numbers.
     """
 
     indices: Sequence[int]
@@ -31,7 +31,7 @@ class Numbering:
 
     @property
     def missing(self) -> str:
-        """The numbers up to the last that no picture has, a few of them named; empty if there are none.
+        """The missing numbers up to the last, a few of them listed; empty if there are none.
 
         >>> Numbering([0, 1, 3, 6, 7], 1).missing
         '3, 5, 6'
@@ -43,10 +43,10 @@ class Numbering:
 
 
 def picture_numbers(stems: Sequence[str]) -> list[int] | None:
-    """Return the numbers in the names of pictures; None unless all are the same text and then digits, in rising order.
+    """Return the numbers in the names of images; None unless all are the same text and then digits, in rising order.
 
     Args:
-        stems: Names of the pictures without their suffixes, in natural order.
+        stems: Names of the images without their suffixes, in natural order.
 
     >>> picture_numbers(["frame_8", "frame_10"]), picture_numbers(["front_1", "rear_1"]), picture_numbers(["1", "01"])
     ([8, 10], None, None)
@@ -59,20 +59,20 @@ def picture_numbers(stems: Sequence[str]) -> list[int] | None:
 
 
 def number_frames(stems: Sequence[str], is_sequence: bool, rate_hz: float, most: int) -> Numbering:
-    """Return which frame each picture is.
+    """Return the frame index of each image.
 
-    Numbers count from 1 in a sequence of MOTChallenge, or from 0 if a picture has this number; elsewhere from that of
-    the first picture.
+    In a MOTChallenge sequence, numbers count from 1, or from 0 if an image has this number; elsewhere from the number
+    of the first image.
 
-    Names without numbers, or with numbers of something else, say nothing: the pictures are counted one after the other.
-    Those are numbers that span `most` frames or more, as dates do, and in a plain folder those that put most pictures
-    more than a second apart, as milliseconds do.
+    Images are counted instead if their names have no numbers, or numbers of something else: those that span `most`
+    frames or more, such as dates, and in a plain folder those that put most images more than a second apart, such as
+    milliseconds.
 
     Args:
-        stems: Names of the pictures without their suffixes, in order.
-        is_sequence: Whether they are those of a sequence of MOTChallenge.
+        stems: Names of the images without their suffixes, in order.
+        is_sequence: Whether they belong to a MOTChallenge sequence.
         rate_hz: Frame rate in Hz.
-        most: Number of frames that a video has at most.
+        most: Largest number of frames of a video.
 
     >>> number_frames(["000001", "000002", "000004"], True, 30, 1000).indices
     [0, 1, 3]

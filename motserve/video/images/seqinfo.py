@@ -1,4 +1,4 @@
-"""Reads `seqinfo.ini`, which says where the pictures of a MOTChallenge sequence lie, their rate, number and size."""
+"""Reads `seqinfo.ini`: folder, rate, number and size of the images of a MOTChallenge sequence."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from motserve.video.images.image_header import IMAGE_SUFFIXES
 
 SEQINFO: Final = "seqinfo.ini"
 IMAGE_DIR: Final = "img1"
-"""Where the pictures of a sequence lie if its `seqinfo.ini` does not say."""
+"""Default folder of the images of a sequence."""
 
 MIN_RATE_HZ: Final = 1e-6
-"""One picture in twelve days; the times of a longer wait are no numbers to track by."""
+"""Lowest valid frame rate: one image in twelve days."""
 
 MAX_RATE_HZ: Final = 10_000.0
-"""Times of frames are written to the microsecond, and annotated video counts in parts of 1/90000 s."""
+"""Highest valid frame rate: results are in microseconds, and annotated video in ticks of 1/90000 s."""
 
 _SECTION: Final = "sequence"
 _MAX_BYTES: Final = 1 << 20
 _MAX_NAME: Final = 255  # characters of a path below the sequence
-_MAX_DIGITS: Final = 9  # of the width and height of a picture
+_MAX_DIGITS: Final = 9  # of the width and height of an image
 _Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceInfo:
-    """What a `seqinfo.ini` says. Each value is checked when it is asked for: a reader needs only some to be right.
+    """Contents of a `seqinfo.ini`. Each value is checked on access, because readers need only some of them.
 
     Attributes:
         path: The file.
-        values: Its values by their keys in lower case; without those that are empty.
+        values: Values that are not empty, by their keys in lower case.
     """
 
     path: Path
@@ -44,10 +44,10 @@ class SequenceInfo:
 
     @property
     def image_dir(self) -> str | None:
-        """Folder of the pictures, relative to that of the file; None where the file does not say.
+        """Folder of the images, relative to that of the file; None if the file does not give it.
 
         Raises:
-            InvalidData: It is no name of a folder inside that of the file.
+            InvalidData: It is not the name of a folder inside that of the file.
         """
         name = self.values.get("imdir")
         if name is None:
@@ -62,16 +62,16 @@ class SequenceInfo:
 
     @property
     def image_suffix(self) -> str | None:
-        """Suffix of the pictures in lower case, its dot included; None where the file does not say."""
+        """Suffix of the images in lower case, with its dot; None if the file does not give it."""
         suffix = self.values.get("imext")
         return None if suffix is None else f".{suffix.lower().removeprefix('.')}"
 
     @property
     def rate_hz(self) -> float | None:
-        """Frame rate in Hz; None where the file does not say.
+        """Frame rate in Hz; None if the file does not give it.
 
         Raises:
-            InvalidData: It is no number from `MIN_RATE_HZ` to `MAX_RATE_HZ`.
+            InvalidData: It is not a number from `MIN_RATE_HZ` to `MAX_RATE_HZ`.
         """
         rate = self._number("frameRate", float)
         if rate is not None and not MIN_RATE_HZ <= rate <= MAX_RATE_HZ:
@@ -80,16 +80,16 @@ class SequenceInfo:
 
     @property
     def length(self) -> int | None:
-        """Number of frames; None where the file does not say.
+        """Number of frames; None if the file does not give it.
 
         Raises:
-            InvalidData: It is no whole number.
+            InvalidData: It is not a whole number.
         """
         return self._number("seqLength", int)
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Width and height of a picture in pixels; None unless both are positive whole numbers: not every file says."""
+        """Width and height of an image in pixels; None unless the file gives both as positive whole numbers."""
         sides = (self.values.get(key, "") for key in ("imwidth", "imheight"))
         width, height = (int(side) if side.isdecimal() and len(side) <= _MAX_DIGITS else 0 for side in sides)
         return (width, height) if width and height else None
@@ -104,23 +104,23 @@ class SequenceInfo:
 
 
 def read_seqinfo(folder: Path) -> SequenceInfo | None:
-    """Read the `seqinfo.ini` of a sequence; None where there is none.
+    """Read the `seqinfo.ini` of a sequence; None if there is none.
 
     Args:
         folder: Folder of the sequence.
 
     Raises:
-        InvalidData: It is no INI file, or has no section `[Sequence]` but others.
+        InvalidData: It is not an INI file, or has other sections than `[Sequence]`.
     """
     path = folder / SEQINFO
     if not path.is_file():
         return None
-    # a `%` in a value is a `%`
+    # no interpolation: values may contain `%`
     parser = ConfigParser(interpolation=None)
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES)
-        # a name that is not UTF-8 stays that of the folder
+        # surrogates keep folder names that are not UTF-8
         parser.read_string(data.decode("utf-8-sig", "surrogateescape"), SEQINFO)
     except OSError as error:
         raise InvalidData(f"{path} cannot be read: {error.strerror}") from error
@@ -136,10 +136,10 @@ def read_seqinfo(folder: Path) -> SequenceInfo | None:
 
 
 def image_folder(folder: Path) -> Path:
-    """Return where the pictures of a folder lie: in the `imDir` of its `seqinfo.ini`, in `img1`, or in itself.
+    """Return the folder of the images of a sequence: `imDir` of its `seqinfo.ini`, `img1`, or the folder itself.
 
     Raises:
-        InvalidData: The `seqinfo.ini` is malformed, or names a folder that is missing and there are no pictures here.
+        InvalidData: The `seqinfo.ini` is malformed, or names a missing folder and the folder itself has no images.
     """
     info = read_seqinfo(folder)
     named = info.image_dir if info else None
@@ -147,10 +147,10 @@ def image_folder(folder: Path) -> Path:
     if images.is_dir():
         return images
     if named and not visible_files(folder, IMAGE_SUFFIXES):
-        raise InvalidData(f"{folder / SEQINFO}: the folder of the pictures, imDir={named!r}, is missing")
+        raise InvalidData(f"{folder / SEQINFO}: the folder of the images, imDir={named!r}, is missing")
     return folder
 
 
 def is_sequence(folder: Path) -> bool:
-    """Tell whether a folder is a sequence of MOTChallenge, whose frames count from 1, or its folder of pictures."""
+    """Return whether a folder is a MOTChallenge sequence, whose frames count from 1, or its folder of images."""
     return (folder / SEQINFO).is_file() or (folder / IMAGE_DIR).is_dir() or folder.absolute().name == IMAGE_DIR

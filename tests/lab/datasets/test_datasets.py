@@ -17,6 +17,7 @@ from motserve import __version__
 from motserve.cli.datasets import app
 from motserve.errors import InvalidData, NotFound
 from motserve.lab.datasets import Kind, Links, PrepareOptions, prepare, read_manifest, verify
+from motserve.lab.datasets.pictures import list_pictures
 
 SOURCES: dict[Kind, Callable[[Path], None]] = {
     "mot17": write_mot17,
@@ -309,3 +310,9 @@ def test_the_command_verifies(prepared: Path) -> None:
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert motserve_datasets(*arguments).exit_code == 2
+
+
+def test_a_picture_whose_name_no_list_can_hold_is_named(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"x")
+    with pytest.raises(InvalidData, match=r"caf\\xe9\.jpg: the name is not UTF-8; rename the file"):
+        list_pictures(tmp_path)

@@ -54,7 +54,7 @@ def assert_two_pictures(read: YoloData, root: Path) -> None:
     assert [len(truth.classes) for truth in read.truth] == [2, 0]
 
 
-def test_what_systems_leave_beside_pictures_is_passed_over(dataset: Path) -> None:
+def test_hidden_files_beside_images_are_skipped(dataset: Path) -> None:
     for name in ("images/val/._a.jpg", "images/val/.DS_Store", "images/__MACOSX/val/c.webp", "images/.trash/c.jpg"):
         put(dataset.parent / name, b"no picture")
     put(dataset, f"val: images\n{NAMES}")
@@ -103,7 +103,7 @@ def test_names_may_be_a_mapping(dataset: Path) -> None:
     assert read_yolo(dataset, "val").names == {0: "person", 1: "bicycle"}
 
 
-def test_what_editors_do_to_files_changes_nothing(dataset: Path) -> None:
+def test_changes_by_editors_do_not_matter(dataset: Path) -> None:
     root = dataset.parent
     expected = read_yolo(dataset, "val").truth[0]
     put(dataset, f"\ufeffval: list.txt\r\n{NAMES}")

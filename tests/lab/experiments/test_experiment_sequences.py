@@ -28,7 +28,7 @@ from motserve.lab.experiments.sequences import load_sequences, track_sequence
 from motserve.lab.experiments.tracking import track_detections, track_with
 from motserve.lab.scenes import SceneConfig, ground_truth_rows, render
 from motserve.lab.tuning.search import halves
-from motserve.pipeline import Look, PipelineStats, track_frames
+from motserve.pipeline import EmbedFrameBoxes, PipelineStats, track_frames
 from motserve.reid.embedder import CropEmbedder
 from motserve.types import Detections, FloatArray, Frame, Image, TrackedFrame, Tracks
 from motserve.video import VideoWriter, open_video
@@ -476,7 +476,7 @@ class Greys:
     def __init__(self) -> None:
         self.frames: list[int] = []
 
-    def at(self, frame: int) -> Look:
+    def at(self, frame: int) -> EmbedFrameBoxes:
         async def look(boxes: FloatArray) -> FloatArray:
             self.frames.append(frame)
             return np.tile(np.array([[0.6, 0.8]], np.float32), (len(boxes), 1))
@@ -621,7 +621,7 @@ def test_embedding_is_not_counted_as_the_trackers_time(monkeypatch: pytest.Monke
     clock = Clock()
 
     class SlowEyes(Greys):
-        def at(self, frame: int) -> Look:
+        def at(self, frame: int) -> EmbedFrameBoxes:
             quick = super().at(frame)
 
             async def look(boxes: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Routes for whoever runs the service; they are not for the public."""
+"""Routes for operators of the service; they must not be public."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from motserve.serving.api.problems import problem_responses
 from motserve.serving.api.schemas import ModelDetails, Models, Reloaded, ReloadedModels
 from motserve.serving.api.service import ServiceDependency
 
-_bearer = HTTPBearer(auto_error=False, description="`serving.admin_token`, where the service has one.")
+_bearer = HTTPBearer(auto_error=False, description="`serving.admin_token`, if the service has one.")
 
 
-async def _admitted(
-    service: ServiceDependency, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+async def _authorized(
+    service: ServiceDependency, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> None:
-    """Turn away who has not the token, where the service asks for one.
+    """Refuse requests without the admin token, if the service has one.
 
     Raises:
-        Unauthorized: There is no token in the request, or another one.
+        Unauthorized: The token of the request is missing or wrong.
     """
-    wanted = service.config.serving.admin_token
-    if wanted is None:
+    expected = service.config.serving.admin_token
+    if expected is None:
         return
-    token = given.credentials if given else ""
-    if not secrets.compare_digest(token.encode(), wanted.get_secret_value().encode()):
-        raise Unauthorized("this route asks for the token of `serving.admin_token`: Authorization: Bearer TOKEN")
+    token = credentials.credentials if credentials else ""
+    if not secrets.compare_digest(token.encode(), expected.get_secret_value().encode()):
+        raise Unauthorized("this route requires the token of serving.admin_token: Authorization: Bearer TOKEN")
 
 
 router = APIRouter(
-    prefix="/v1/admin", tags=["admin"], dependencies=[Depends(_admitted)], responses=problem_responses(401)
+    prefix="/v1/admin", tags=["admin"], dependencies=[Depends(_authorized)], responses=problem_responses(401)
 )
 
 
-@router.get("/models", summary="Which models do new videos get?", responses=problem_responses(503))
+@router.get("/models", summary="Show the active models", responses=problem_responses(503))
 async def get_models(service: ServiceDependency) -> Models:
-    """Return the models that are current."""
+    """Return the active models: those that new videos get."""
     return await service.models()
 
 
-@router.post("/reload", summary="Take newly promoted models", responses=problem_responses(409, 503))
+@router.post("/reload", summary="Activate newly promoted models", responses=problem_responses(409, 503))
 async def reload_models(service: ServiceDependency) -> ReloadedModels:
-    """Ask the registry what its aliases stand for now, and give new videos those models once they are loaded.
+    """Resolve the aliases of the registry again, load the models they name now, and give them to new videos.
 
-    Where a model cannot be loaded or does not fit, everything stays as it is.
+    If a model cannot be loaded or does not fit the configuration, the active models are unchanged.
     """
     changes = await service.reloader.reload()
     return ReloadedModels(

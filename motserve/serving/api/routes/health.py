@@ -1,4 +1,4 @@
-"""Routes that tell whether the service is alive and ready."""
+"""Routes of the health checks: liveness and readiness."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from motserve.serving.api.service import ServiceDependency
 router = APIRouter(tags=["health"])
 
 
-@router.get("/healthz", summary="Is the ingress alive?")
+@router.get("/healthz", summary="Liveness check")
 async def healthz() -> Health:
-    """Answer as long as this replica runs."""
+    """Return 200 while this ingress replica runs."""
     return Health()
 
 
-@router.get("/readyz", summary="Are the models loaded?", responses=problem_responses(503))
+@router.get("/readyz", summary="Readiness check", responses=problem_responses(503))
 async def readyz(service: ServiceDependency) -> Health:
-    """Answer once detector and embedder do, and say which weights they have."""
+    """Return 200 and the active models once detector and embedder answer; 503 before."""
     return Health(models=await service.models())

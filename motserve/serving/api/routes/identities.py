@@ -1,4 +1,4 @@
-"""Routes of the resource identity: people of all finished videos, and the search for who looks alike."""
+"""Routes of the resource identity: the people of all finished videos, and the search for similar ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from motserve.errors import BadRequest, Conflict
 from motserve.serving.api.conditional import NOT_MODIFIED, etag_of, unless_known
-from motserve.serving.api.identity_search import remembered, search_identity, search_picture
+from motserve.serving.api.identity_search import identity_with_video, search_identity, search_picture
 from motserve.serving.api.picture_upload import receive_picture
 from motserve.serving.api.problems import problem_responses
 from motserve.serving.api.schemas import (
@@ -30,15 +30,15 @@ Body = TypeVar("Body", bound=BaseModel)
 
 def _enabled(service: ServiceDependency) -> None:
     if not service.config.serving.identities.enabled:
-        raise Conflict("this service remembers nobody across videos (serving.identities.enabled)")
+        raise Conflict("the identity index is disabled in this service (serving.identities.enabled)")
 
 
 router = APIRouter(prefix=IDENTITIES, tags=["identities"], dependencies=[Depends(_enabled)])
 
-IdentityId = Annotated[int, Path(ge=1, le=MAX_NUMBER, description="Number among the people of all videos.")]
+IdentityId = Annotated[int, Path(ge=1, le=MAX_NUMBER, description="ID of the identity across all videos.")]
 
 _BODY = describe_body(
-    "JPEG or PNG of one person, cut out closely from head to feet.",
+    "JPEG or PNG of one person, cropped tightly from head to feet.",
     IdentitySearch,
     PictureSearch.model_json_schema()["properties"],
 )
@@ -51,47 +51,47 @@ _BODY = describe_body(
     responses=problem_responses(400, 404, 409, 413, 415, 422, 503),
 )
 async def search(request: Request, service: ServiceDependency) -> IdentityMatches:
-    """Return who looks most like the person on a picture or in a video, with distances and thumbnails.
+    """Return the people who are most similar to the person in a picture or a video, with distances and thumbnails.
 
-    These are candidates. Nothing is merged: each match keeps the number it has in its own video.
+    The matches are candidates: identities of different videos are never merged.
     """
     if body_kind(request) == "form":
         picture, fields = await receive_picture(request, service.config.serving.identities)
-        return await search_picture(service, picture, _checked(PictureSearch, fields))
+        return await search_picture(service, picture, _validated(PictureSearch, fields))
     try:
-        wanted = IdentitySearch.model_validate_json(await read_json(request))
+        search = IdentitySearch.model_validate_json(await read_json(request))
     except ValidationError as error:
-        raise _bad(error) from error
-    return await search_identity(service, wanted)
+        raise _bad_request(error) from error
+    return await search_identity(service, search)
 
 
-@router.get("/{identity_id}", summary="A remembered person", responses=problem_responses(404, 409, 422))
+@router.get("/{identity_id}", summary="Get an identity", responses=problem_responses(404, 409, 422))
 async def get_identity(identity_id: IdentityId, service: ServiceDependency) -> IdentityDetails:
-    """Return which video the person is in, when, and where to see them."""
-    return IdentityDetails.of(*await asyncio.to_thread(remembered, service, identity_id))
+    """Return the video of an identity, its times in the video, and the path of its thumbnail."""
+    return IdentityDetails.of(*await asyncio.to_thread(identity_with_video, service, identity_id))
 
 
 @router.get(
     "/{identity_id}/thumbnail.jpg",
-    summary="Picture of a remembered person",
+    summary="Get the thumbnail of an identity",
     response_class=Response,
     responses={200: {"content": {"image/jpeg": {}}}, **NOT_MODIFIED, **problem_responses(404, 409, 422)},
 )
 async def get_thumbnail(request: Request, identity_id: IdentityId, service: ServiceDependency) -> Response:
-    """Return the best crop of the person, as the embedder saw it."""
-    await asyncio.to_thread(remembered, service, identity_id)
+    """Return the best crop of the person, in the size of the embedder's input."""
+    await asyncio.to_thread(identity_with_video, service, identity_id)
     thumbnail = await asyncio.to_thread(service.identities.thumbnail, identity_id)
     headers = {"ETag": etag_of(hashlib.sha256(thumbnail).hexdigest())}
     return unless_known(request, Response(thumbnail, media_type="image/jpeg", headers=headers))
 
 
-def _checked(kind: type[Body], fields: dict[str, str]) -> Body:
+def _validated(kind: type[Body], fields: dict[str, str]) -> Body:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        raise _bad(error) from error
+        raise _bad_request(error) from error
 
 
-def _bad(error: ValidationError) -> BadRequest:
+def _bad_request(error: ValidationError) -> BadRequest:
     lines = (f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors())
-    return BadRequest(f"the search is not valid: {'; '.join(lines)}")
+    return BadRequest(f"the search is invalid: {'; '.join(lines)}")

@@ -1,4 +1,4 @@
-"""Routes of the resource video: post, look at, fetch, delete."""
+"""Routes of the resource video: post, list, status, tracks, annotated video, delete."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ from motserve.video import probe_video
 logger = logging.getLogger("motserve.ingress")
 router = APIRouter(prefix=VIDEOS, tags=["videos"])
 
-_LOOK_AGAIN_S = 0.5
-_TRIES = 6  # to remove a row from a store on a full disk
+_POLL_S = 0.5
+_DELETE_ATTEMPTS = 6  # of a row in a store on a full disk
 
-_BODY = describe_body("The video.", VideoUrl)
+_BODY = describe_body("The video file.", VideoUrl)
 
 
 @router.post(
@@ -58,7 +58,10 @@ _BODY = describe_body("The video.", VideoUrl)
     summary="Post a video",
     openapi_extra=_BODY,
     responses={
-        200: {"content": {"application/x-ndjson": {}}, "description": "With `wait`: a line of tracks for each frame."},
+        200: {
+            "content": {"application/x-ndjson": {}},
+            "description": "With `wait`: one JSON line of tracks per frame.",
+        },
         **problem_responses(400, 403, 404, 413, 415, 422, 503, 507),
     },
 )
@@ -67,15 +70,16 @@ async def post_video(
     response: Response,
     service: ServiceDependency,
     wait: Annotated[
-        bool, Query(description="Stream the tracks as they come. The video is tracked to its end even if nobody reads.")
+        bool,
+        Query(description="Stream the tracks while the video is tracked. A client that disconnects does not stop it."),
     ] = False,
 ) -> Any:
-    """Track a video. The answer comes when the video is checked and accepted; tracking goes on behind it."""
+    """Post a video to be tracked. The response comes once the video is checked and accepted; tracking runs after it."""
     job = await _accept(request, service)
     links = Links.of(job.id)
     headers = {"Location": links.self}
     if wait:
-        return StreamingResponse(_follow(service, job.id), media_type=MEDIA_TYPES["ndjson"], headers=headers)
+        return StreamingResponse(_stream_tracks(service, job.id), media_type=MEDIA_TYPES["ndjson"], headers=headers)
     response.headers.update(headers)
     return VideoCreated(id=job.id, links=links)
 
@@ -83,25 +87,29 @@ async def post_video(
 @router.get("", summary="List videos", responses=problem_responses(404, 422))
 async def list_videos(
     service: ServiceDependency,
-    limit: Annotated[int, Query(ge=1, description="Most videos in the answer; the service may give fewer.")] = 20,
-    after: Annotated[str | None, Query(description="Start behind this video: `next` of the page before.")] = None,
+    limit: Annotated[
+        int, Query(ge=1, description="Most videos per page; capped by `serving.max_page_size` of the service.")
+    ] = 20,
+    after: Annotated[
+        str | None, Query(description="Start after the video with this ID: `next` of the previous page.")
+    ] = None,
 ) -> VideoList:
-    """Return videos, newest first, page by page."""
+    """Return a page of videos, newest first."""
     limit = min(limit, service.config.serving.max_page_size)
     jobs = await asyncio.to_thread(service.jobs.page, limit + 1, after)
-    shown = [VideoStatus.of(job) for job in jobs[:limit]]
-    return VideoList(videos=shown, next=shown[-1].id if len(jobs) > limit else None)
+    page = [VideoStatus.of(job) for job in jobs[:limit]]
+    return VideoList(videos=page, next=page[-1].id if len(jobs) > limit else None)
 
 
-@router.get("/{video_id}", summary="State of a video", responses=problem_responses(404, 422))
+@router.get("/{video_id}", summary="Get the status of a video", responses=problem_responses(404, 422))
 async def get_video(video_id: str, service: ServiceDependency) -> VideoStatus:
-    """Return status, progress, speed, models and errors."""
+    """Return status, progress, speed, models and error of a video."""
     return VideoStatus.of(await asyncio.to_thread(service.jobs.get, video_id))
 
 
 @router.get(
     "/{video_id}/tracks",
-    summary="Tracks of a video",
+    summary="Get the tracks of a video",
     response_class=StreamingResponse,
     responses={
         200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}},
@@ -113,17 +121,19 @@ async def get_tracks(
     request: Request,
     video_id: str,
     service: ServiceDependency,
-    format: Annotated[Format, Query(description="`mot` counts frames and pixels from 1, the others from 0.")] = "json",  # noqa: A002
+    format: Annotated[  # noqa: A002
+        Format, Query(description="`mot` counts frames and pixels from 1, the other formats from 0.")
+    ] = "json",
     partial: Annotated[
-        bool, Query(description="Of a failed video, return what was tracked before; 409 otherwise.")
+        bool, Query(description="Whether to return the tracks of a failed video up to the failure; otherwise 409.")
     ] = False,
 ) -> Response:
-    """Return the tracks; those so far while the video is tracked. Those of a finished video have an `ETag`."""
+    """Return the tracks of a video, or those so far if it is running. Tracks of a finished video have an `ETag`."""
     job = await asyncio.to_thread(service.jobs.get, video_id)
     if job.status == "failed" and not partial:
         raise Conflict(
             f"video {video_id} failed after {job.frames_done} frames: {(job.error or {}).get('message', '')}; "
-            "?partial=true gives the tracks of those frames"
+            "?partial=true returns the tracks of those frames"
         )
     path = service.artifacts.results(video_id)
     head: dict[str, Any] = {
@@ -142,42 +152,43 @@ async def get_tracks(
 
 @router.get(
     "/{video_id}/annotated.mp4",
-    summary="Annotated video",
+    summary="Get the annotated video",
     response_class=FileResponse,
     responses={200: {"content": {"video/mp4": {}}}, **NOT_MODIFIED, **problem_responses(404, 409, 422, 507)},
 )
 async def get_annotated(request: Request, video_id: str, service: ServiceDependency) -> Response:
-    """Return the video with every person boxed in the colour of their identity. It is drawn when first asked for.
+    """Return the video with a box around every person in the colour of the identity. The first GET renders it.
 
-    HEAD draws nothing: before the first GET its answer has neither length nor `ETag`.
+    HEAD does not render it: before the first GET, its response has neither `Content-Length` nor `ETag`.
     """
     job = await asyncio.to_thread(service.jobs.get, video_id)
     if job.status != "done":
-        raise Conflict(f"video {video_id} is {job.status}; the annotated video is there once it is done")
+        raise Conflict(f"video {video_id} is {job.status}; the annotated video is available once it is done")
     if request.method == "HEAD" and not service.artifacts.annotated(video_id).exists():
         return headers_only("video/mp4", {"Accept-Ranges": "bytes"})
     path = await annotated_file(service, job)
     try:
-        there = await asyncio.to_thread(path.stat)
-    except FileNotFoundError as error:  # deleted meanwhile
+        stat = await asyncio.to_thread(path.stat)
+    except FileNotFoundError as error:  # the video was deleted in the meantime
         raise NotFound(f"there is no video {video_id}") from error
-    return unless_known(request, FileResponse(path, media_type="video/mp4", stat_result=there))
+    return unless_known(request, FileResponse(path, media_type="video/mp4", stat_result=stat))
 
 
 @router.delete("/{video_id}", status_code=204, summary="Delete a video", responses=problem_responses(404, 422))
 async def delete_video(video_id: str, service: ServiceDependency) -> None:
-    """Stop the work on a video and remove its row, its files and its people in the index."""
+    """Stop tracking a video and delete its files, its results and its identities in the index."""
     await run_to_completion(partial(_delete, service, video_id))
 
 
 async def _accept(request: Request, service: Service) -> Job:
-    """Take the video in, check it, start its session; of a video that is refused nothing is left.
+    """Receive a video, check it and start its session. A refused video leaves no files.
 
-    A client who leaves before the start has its video removed; one who leaves during it finds the video in the list.
+    If the client disconnects before the session starts, the video is removed; if it disconnects during the start, the
+    video stays and is in the list.
     """
     kind = body_kind(request)
     length = declared_length(request)
-    if length <= service.config.serving.max_upload_bytes:  # a larger one is too large wherever there is room for it
+    if length <= service.config.serving.max_upload_bytes:  # a larger one is refused as too large, not as out of space
         await require_room_for(service.config, length)
     video_id = uuid.uuid4().hex
     folder = service.artifacts.create(video_id)
@@ -193,30 +204,30 @@ async def _accept(request: Request, service: Service) -> Job:
         await run_to_completion(partial(service.artifacts.delete, video_id))
         raise
     job = Job(video_id, name, str(source), time.time())
-    await run_to_completion(partial(_start, service, job, RequestContext.here(service.tracing.headers(), video_id)))
+    await run_to_completion(partial(_start, service, job, RequestContext.current(service.tracing.headers(), video_id)))
     logger.info("video accepted", extra={"video_id": video_id, "source": name})
     return job
 
 
 def _validators(path: Path, format: Format, head: Mapping[str, Any]) -> dict[str, str]:  # noqa: A002
-    """Return the headers by which a client tells later whether the tracks of a finished video are still the same."""
+    """Return `ETag` and `Last-Modified` of the tracks of a finished video."""
     try:
-        there = path.stat()
+        stat = path.stat()
     except FileNotFoundError:
         return {}
-    etag = etag_of(motserve.__version__, format, head, there.st_size, there.st_mtime_ns)
-    return {"ETag": etag, "Last-Modified": http_date(there.st_mtime)}
+    etag = etag_of(motserve.__version__, format, head, stat.st_size, stat.st_mtime_ns)
+    return {"ETag": etag, "Last-Modified": http_date(stat.st_mtime)}
 
 
 def _delete(service: Service, video_id: str) -> None:
-    """Remove everything of a video: in one call, because without its row nobody finds the rest."""
+    """Delete a video completely, in one call: once its row is deleted, its files can no longer be found by ID."""
     try:
         service.jobs.delete(video_id)
     except sqlite3.OperationalError as error:
         if not is_full(error):
             raise
         service.sessions.stop(video_id)
-        service.artifacts.delete(video_id)  # which makes room for the journal of the store
+        service.artifacts.delete(video_id)  # frees the space that SQLite needs for its journal
         _delete_row(service, video_id)
     service.sessions.stop(video_id)
     service.artifacts.delete(video_id)
@@ -224,30 +235,30 @@ def _delete(service: Service, video_id: str) -> None:
 
 
 def _delete_row(service: Service, video_id: str) -> None:
-    """Remove the row of a video whose files are gone; a session that is stopped holds their room for a moment more."""
-    for _ in range(_TRIES - 1):
+    """Delete the row of a video; retry, because the session holds the space of the deleted files until it stops."""
+    for _ in range(_DELETE_ATTEMPTS - 1):
         try:
             service.jobs.delete(video_id)
         except sqlite3.OperationalError as error:
             if not is_full(error):
                 raise
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(_POLL_S)
         else:
             return
     service.jobs.delete(video_id)
 
 
-def _start(service: Service, job: Job, origin: RequestContext) -> None:
-    """Start the session of a video, or remove its files: here, because a client who leaves does not stop the start."""
+def _start(service: Service, job: Job, context: RequestContext) -> None:
+    """Start the session of a video; delete its files if that fails, even if the client has disconnected by then."""
     try:
-        service.sessions.start(job, origin)
+        service.sessions.start(job, context)
     except BaseException:
         service.artifacts.delete(job.id)
         raise
 
 
-async def _follow(service: Service, video_id: str) -> AsyncIterator[bytes]:
-    """Yield the lines of the result file as they are appended; a failure is the last line."""
+async def _stream_tracks(service: Service, video_id: str) -> AsyncIterator[bytes]:
+    """Yield the lines of the result file as they are appended; if the video fails, the last line is its error."""
     tail = ResultTail(service.artifacts.results(video_id))
     last = False
     while True:
@@ -258,24 +269,24 @@ async def _follow(service: Service, video_id: str) -> AsyncIterator[bytes]:
             break
         else:
             last = await _wait_for_more(service, video_id, tail.frames)
-    with suppress(NotFound):  # deleted meanwhile, which is the reader's wish or somebody else's
+    with suppress(NotFound):  # the video was deleted in the meantime
         job = await asyncio.to_thread(service.jobs.get, video_id)
         if job.error:
             yield orjson.dumps({"error": job.error}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 async def _wait_for_more(service: Service, video_id: str, frames: int) -> bool:
-    """Wait until the session has appended more than `frames` frames; return whether no more will come."""
+    """Wait until the session has written more than `frames` frames; return whether the video has ended."""
     session = service.sessions.find(video_id)
     if session is not None:
         with suppress(RayActorError):
-            return bool(await session.follow.remote(frames))
-    # it has ended, is about to be taken up by another session, or is one of another cluster
+            return bool(await session.wait_for_frames.remote(frames))
+    # the session has ended, another session is about to resume the video, or it runs in another cluster
     try:
         job = await asyncio.to_thread(service.jobs.get, video_id)
     except NotFound:
         return True
     if job.status not in ACTIVE:
         return True
-    await asyncio.sleep(_LOOK_AGAIN_S)
+    await asyncio.sleep(_POLL_S)
     return False

@@ -1,6 +1,6 @@
-"""The deployment that counts for all videos: sessions come and go, so what they did is kept here.
+"""The deployment that adds up the metrics of all videos. Sessions are short-lived, so their counts live here.
 
-One replica, without state that matters: when it dies its counters begin at zero again, as Prometheus expects.
+It has one replica and no state that matters: when it dies, its counters restart at zero, as Prometheus expects.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from motserve.serving.observability.metrics import STALE, Ending, ServiceMetrics
 from motserve.serving.periodic import repeat
 from motserve.serving.stores import ACTIVE, Job, JobStore
 
-logger = logging.getLogger("motserve.monitor")
+logger = logging.getLogger("motserve.metrics")
 
-_SILENCE_S: Final = 15.0  # a session that is done reports at once; of one that was silent for longer nothing will come
+_SILENCE_S: Final = 15.0  # a session reports its end at once: after a longer silence no report will come
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What has happened to one video since its report before.
+    """What happened to one video since its previous report.
 
     Attributes:
         video_id: The video.
-        counts: What to add to each of `motserve.serving.observability.metrics.COUNTS`.
+        counts: Increase of each of `motserve.serving.observability.metrics.COUNTS`.
         stages: Seconds that each chunk took in each stage.
-        ended: What became of the video; None while it is in work.
+        ended: How the video ended; None while it is active.
     """
 
     video_id: str
@@ -43,7 +43,7 @@ class Report:
 
 
 class MetricsCollector:
-    """Takes the reports of all sessions, and looks for those that ended without one.
+    """Receives the reports of all sessions, and detects sessions that ended without one.
 
     Args:
         config: The configuration, paths absolute.
@@ -52,41 +52,42 @@ class MetricsCollector:
     def __init__(self, config: Config) -> None:
         setup_logging(config.logging)
         serving = config.serving
-        self._ledger = VideoLedger(JobStore(serving.storage_dir), ServiceMetrics(), serving.max_active_videos)
-        self._refreshing = asyncio.create_task(repeat(self._ledger.look, serving.metrics.refresh_s, logger, STALE))
+        self._aggregator = ReportAggregator(JobStore(serving.storage_dir), ServiceMetrics(), serving.max_active_videos)
+        refresh = repeat(self._aggregator.refresh, serving.metrics.refresh_s, logger, STALE)
+        self._refreshing = asyncio.create_task(refresh)
 
     async def record(self, report: Report) -> None:
-        """Take what a session did since its report before."""
-        self._ledger.record(report)
+        """Add what a session did since its previous report."""
+        self._aggregator.record(report)
 
 
 @dataclass(slots=True)
 class _Video:
     pending: int
     """Frames decoded and not tracked yet."""
-    heard: float
+    reported_at: float
 
 
-class VideoLedger:
-    """Adds up reports, and knows which videos are on their way.
+class ReportAggregator:
+    """Adds up the reports of all sessions, and keeps track of the active videos.
 
     Args:
         jobs: The job store.
-        metrics: Where it is told.
-        most: Videos that may be in work at a time.
+        metrics: The metrics to update.
+        max_active: Most videos that may be active at a time.
         clock: Monotonic clock in seconds.
     """
 
     def __init__(
-        self, jobs: JobStore, metrics: ServiceMetrics, most: int, clock: Callable[[], float] = time.monotonic
+        self, jobs: JobStore, metrics: ServiceMetrics, max_active: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._jobs = jobs
         self._metrics = metrics
-        self._most = most
+        self._max_active = max_active
         self._clock = clock
         self._videos: dict[str, _Video] = {}
         self._ended: dict[str, float] = {}
-        """When videos ended, of late: sessions that were replaced may still report."""
+        """When videos ended recently: a session that was replaced may still report."""
 
     def record(self, report: Report) -> None:
         """Add a report."""
@@ -99,19 +100,19 @@ class VideoLedger:
             return
         video = self._videos.setdefault(report.video_id, _Video(0, 0.0))
         video.pending += report.counts.get("decoded", 0) - report.counts.get("tracked", 0)
-        video.heard = self._clock()
+        video.reported_at = self._clock()
         if report.ended is not None:
             self._end(report.video_id, report.ended)
 
-    async def look(self) -> None:
-        """Tell how many videos are in work, and end those that are not and did not say so."""
+    async def refresh(self) -> None:
+        """Set the number of active videos, and end the videos whose session stopped without a last report."""
         active, rows = await asyncio.to_thread(self._read, list(self._videos))
-        found = Counter(job.status for job in active)
-        self._metrics.sessions(found["queued"], found["running"], self._most)
+        per_status = Counter(job.status for job in active)
+        self._metrics.sessions(per_status["queued"], per_status["running"], self._max_active)
         now = self._clock()
         self._ended = {video_id: at for video_id, at in self._ended.items() if now - at < 2 * _SILENCE_S}
         for video_id, video in list(self._videos.items()):
-            if now - video.heard >= _SILENCE_S and video_id in rows:
+            if now - video.reported_at >= _SILENCE_S and video_id in rows:
                 ending = ending_of(rows[video_id])
                 if ending is not None:
                     self._end(video_id, ending)
@@ -123,7 +124,7 @@ class VideoLedger:
     def _end(self, video_id: str, ending: Ending) -> None:
         video = self._videos.pop(video_id)
         self._ended[video_id] = self._clock()
-        # what a lost session had decoded, the one after it decoded again
+        # the next session decoded again what a lost session had decoded
         dropped = 0 if ending == "done" else video.pending
         self._metrics.ended(ending, dropped)
         if dropped > 0:
@@ -132,10 +133,10 @@ class VideoLedger:
 
 
 def ending_of(job: Job | None) -> Ending | None:
-    """Return what became of a video whose session said nothing; None while it is in work.
+    """Return how a video ended whose session did not report it; None while the video is active.
 
     Args:
-        job: Its row; None where there is none any more.
+        job: Its row; None if there is no such row any more.
     """
     if job is None:
         return "deleted"

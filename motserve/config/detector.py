@@ -1,0 +1,73 @@
+"""The section of the configuration that describes the object detector."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from motserve.config.base import Device, Names, Section
+
+
+def _class_names(value: object) -> object:
+    """Return numbers as texts, because YAML reads the class name `0` as a number."""
+    names = value if isinstance(value, list | tuple) else [value]
+    return [str(name) if isinstance(name, int | float) else name for name in names]
+
+
+ClassNames = Annotated[tuple[str, ...], BeforeValidator(_class_names)]
+"""Class names; a single name is a list of one."""
+
+
+class DetectorConfig(Section):
+    """The object detector."""
+
+    weights: Names = Field(
+        ("yolov8s.pt", "bundled"),
+        min_length=1,
+        description="Weights in order of preference: a path or the name of a file or folder in `models_dir`; the name "
+        "of an Ultralytics release (.pt, RT-DETR too; also .onnx, _openvino_model, .engine), of a detector of "
+        "torchvision (`fasterrcnn_resnet50_fpn_v2`), of effdet (`tf_efficientdet_d0`) or of the Hugging Face Hub "
+        "(`hf://facebook/detr-resnet-50`); `models:/NAME@ALIAS` or `models:/NAME/VERSION` of the registry; or "
+        "`bundled`. The first that is available is used. EfficientDet and the Hub need `pip install "
+        "'motserve[detectors]'`.",
+    )
+    architecture: str | None = Field(
+        None,
+        description="Architecture of weights in a .pth or .safetensors file, such as `fasterrcnn_resnet50_fpn_v2` or "
+        "`tf_efficientdet_d0`. null takes it from the file's metadata or name; weights in other formats contain it.",
+    )
+    classes: ClassNames = Field(
+        ("person",), min_length=1, description="Names of the classes to track; `all` for every class of the weights."
+    )
+    confidence: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Lowest confidence of the detections that reach the tracker, whose second association uses weak "
+        "ones. Raised, tracks of occluded people end sooner; lowered, more false detections reach the tracker.",
+    )
+    nms_iou: float = Field(
+        0.7,
+        gt=0,
+        le=1,
+        description="IoU above which non-maximum suppression drops the weaker of two boxes of a class. Raised, more "
+        "boxes of people close together remain, and more duplicates. DETR models have no such step.",
+    )
+    image_size: int = Field(
+        640,
+        ge=32,
+        le=4096,
+        multiple_of=32,
+        description="Longer side of the network's input in pixels. Raised, smaller people are detected and detection "
+        "takes longer. RT-DETR models stretch a frame to a square of this size, EfficientDet pads it to a square and "
+        "takes multiples of 128 and its published size, SSD of torchvision has a fixed input. Published for: YOLO and "
+        "RT-DETR 640, Faster R-CNN and DETR 800 to 1333, EfficientDet-D0 512.",
+    )
+    max_detections: int = Field(
+        300, ge=1, le=3000, description="Largest number of detections in a frame; the most confident ones are kept."
+    )
+    device: Device = Field(
+        "auto", description="`auto` (CUDA if available, else CPU), `cpu`, `mps`, `cuda` or `cuda:N`."
+    )
+    half: bool = Field(True, description="Use half precision on CUDA devices; other devices use single precision.")
