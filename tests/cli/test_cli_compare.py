@@ -241,7 +241,11 @@ def test_wrong_usage_is_exit_code_2_and_changes_nothing(motserve: Motserve, argu
         (["--gt", "none", "--detections", "det"], 3, "no ground truth at none"),
         (["--gt", "gt", "--detections", "none"], 3, "neither a file nor a folder none"),
         (["--gt", "gt", "--detections", "gt"], 3, "gt has no file of A, B[1]"),
-        (["--gt", "gt", "--detections", "det", "--sequences", "Q"], 3, "no ground truth in gt of Q; there is A, B[1]"),
+        (
+            ["--gt", "gt", "--detections", "det", "--sequences", "Q"],
+            3,
+            "no ground truth in gt of Q; available: A, B[1]",
+        ),
         (["--gt", "gt", "--detections", "det", "--videos", "none"], 3, "there is no folder none"),
         (["--gt", "gt"], 3, "no video of A"),
         (["--gt", "gt", "--detections", "det", "--benchmark", "mot17"], 3, "gt/A/gt/gt.txt, line 1: class -1"),
@@ -621,7 +625,7 @@ def test_camera_motion_is_estimated_if_there_is_a_video(motserve: Motserve, scen
 @pytest.mark.usefixtures("data")
 def test_a_tracker_that_needs_pictures_says_so(motserve: Motserve) -> None:
     call = ("evaluate", "mot", *OF_DATA, "--run", "--set", "tracker.name=botsort", *NO_REID)
-    assert_error(motserve(*call), 2, "A: tracker.camera is set, and there is no video", "set tracker.camera=null")
+    assert_error(motserve(*call), 2, "A: tracker.camera is set, but there is no video", "set tracker.camera=null")
     assert motserve(*call, "--set", "tracker.camera=null").exit_code == 0
     call = (*call, "--set", "tracker.camera=null", "--set", "tracker.appearance={}")
     assert_error(motserve(*call), 2, "A: botsort uses embeddings", "set tracker.appearance=null")

@@ -4,6 +4,7 @@ import errno
 import gzip
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +242,7 @@ def test_files_as_editors_of_other_systems_leave_them(motserve: Motserve) -> Non
 def test_no_number_is_cut_however_narrow_the_terminal(
     motserve: Motserve, monkeypatch: pytest.MonkeyPatch, width: int, rows: list[Row]
 ) -> None:
-    monkeypatch.setattr("motserve.cli.evaluate.mot.console", Console(width=width))
+    monkeypatch.setattr(sys.modules["motserve.cli.evaluate.mot"], "console", Console(width=width))
     names = ["MOT17-02-FRCNN", "a sequence with a very long name, number 1", "S"]
     sequences(*names)
     for name in names:
@@ -262,7 +263,7 @@ def test_no_number_is_cut_however_narrow_the_terminal(
 
 @pytest.mark.parametrize("name", ["S[1]", "[bold]", "[red]x", "Straße 東京 🙂", "a|b c"])
 def test_names_are_shown_as_they_are(motserve: Motserve, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("motserve.cli.evaluate.mot.console", Console(width=120))
+    monkeypatch.setattr(sys.modules["motserve.cli.evaluate.mot"], "console", Console(width=120))
     sequences(name, folder="g[x]")
     put(f"r[y]/{name}.txt", CHANGED)
     result = motserve(
@@ -408,8 +409,8 @@ MOT = ("evaluate", "mot", "--gt", "gt")
         (["evaluate", "mot"], "Missing option '--gt'"),
         (["evaluate", "mot", "--results", "results"], "Missing option '--gt'"),
         ([*MOT], "--results: give the tracks to score, or --run"),
-        ([*MOT, "--results", "results", "--detections", "det"], "go with --run"),
-        ([*MOT, "--results", "results", "--videos", "gt"], "go with --run"),
+        ([*MOT, "--results", "results", "--detections", "det"], "need --run"),
+        ([*MOT, "--results", "results", "--videos", "gt"], "need --run"),
         ([*MOT, "--results", "results", "--benchmark", "mot99"], "'mot15', 'mot16', 'mot17', 'mot20'"),
         ([*MOT, "--results"], "--results"),
         ([*MOT, "--results", "results", "more"], "unexpected extra argument"),
@@ -816,7 +817,7 @@ def test_crops_that_cannot_be_used_are_exit_code_3(motserve: Motserve, crops: Pa
         motserve(*call, "market1501"), 3, "crops[1]/query/0009_c1s1_000009_01.jpg is not a complete JPEG or PNG"
     )
     put(crops / "query/holiday.jpg", b"no name")
-    assert_error(motserve(*call, "market1501"), 3, "crops[1]/query/holiday.jpg: the name does not say")
+    assert_error(motserve(*call, "market1501"), 3, "crops[1]/query/holiday.jpg: the name must give")
     shutil.rmtree(crops / "query")
     assert_error(motserve(*call, "market1501"), 3, "it has no query")
     assert not Path("r.json").exists()

@@ -66,7 +66,7 @@ def test_the_shipped_baseline_is_the_papers() -> None:
     ("changes", "message"),
     [
         ({"compute": {"workers": 3}}, "multiple of compute.workers 3"),
-        ({"compute": {"workers": 4}}, "at least two for each"),
+        ({"compute": {"workers": 4}}, "at least two per worker"),
         ({"precision": "fp16"}, "fp16 needs compute.gpus_per_worker"),
         ({"network": {"sync_batch_norm": True}}, "sync_batch_norm needs"),
         ({"network": {"backbone": "resnet51"}}, "unknown backbone 'resnet51'"),
@@ -192,7 +192,7 @@ def test_data_of_which_nothing_can_be_learned_are_refused(tmp_path: Path) -> Non
         read_training_data(tiny_settings(tmp_path / "nothing", tmp_path).data)
     root = tmp_path / "one-camera"
     write_crops(root / "bounding_box_train", range(1, 6), [1])
-    with pytest.raises(InvalidData, match=r"seen by two cameras.*validation_share=0"):
+    with pytest.raises(InvalidData, match=r"crops of two cameras.*validation_share=0"):
         read_training_data(tiny_settings(root, tmp_path).data)
     (tmp_path / "ids.txt").write_text("77\n", encoding="utf-8")
     with pytest.raises(InvalidData, match=r"ids\.txt: none of these IDs"):

@@ -57,7 +57,7 @@ def pull(config: ConfigFiles = None, overrides: Overrides = None) -> None:
             fallbacks.append(f"{role}: {weights.fallback}")
     console.print(table)
     if fallbacks:
-        say_error(f"preferred weights are not available;  {'; '.join(fallbacks)}")
+        say_error(f"preferred weights are not available; {'; '.join(fallbacks)}")
         raise typer.Exit(4)
 
 
