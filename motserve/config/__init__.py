@@ -10,33 +10,33 @@ from motserve.config.evaluation import (
     RerankConfig,
     TuningConfig,
 )
-from motserve.config.logging import LoggingConfig
-from motserve.config.observability import MetricsConfig, TracingConfig
-from motserve.config.pipeline import PipelineConfig
+from motserve.config.logs import LoggingConfig
 from motserve.config.postprocessing import InterpolationConfig, LinkingConfig, RegroupingConfig
 from motserve.config.reid import GalleryConfig, MotionGateConfig, ReIDConfig, TrustConfig
-from motserve.config.serving import IdentitiesConfig, ReplicaConfig, ServingConfig
+from motserve.config.serving import IdentitiesConfig, MetricsConfig, ReplicaConfig, ServingConfig, TracingConfig
 from motserve.config.tracker import (
     DEFAULT_TRACKER,
     PUBLISHED,
     TRACKERS,
-    AppearanceConfig,
     BotSortConfig,
     ByteTrackConfig,
-    CameraConfig,
     CascadeConfig,
     DeepSortConfig,
-    KalmanConfig,
-    LevelConfig,
     OcSortConfig,
-    RecoveryConfig,
     SortConfig,
     StrongSortConfig,
-    TimedKalmanConfig,
     TrackerConfig,
 )
+from motserve.config.tracker_parts import (
+    AppearanceConfig,
+    CameraConfig,
+    KalmanConfig,
+    LevelConfig,
+    RecoveryConfig,
+    TimedKalmanConfig,
+)
 from motserve.config.tree import Config, change_config, load_config, parse_overrides
-from motserve.config.video import VideoConfig
+from motserve.config.video import PipelineConfig, VideoConfig
 
 __all__ = [
     "DEFAULT_TRACKER",

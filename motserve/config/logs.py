@@ -14,15 +14,25 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from types import MappingProxyType
-from typing import TextIO
+from typing import Literal, TextIO
 
 import orjson
+from pydantic import Field
 
-from motserve.config import LoggingConfig
+from motserve.config.base import Section
 from motserve.files.names import encodable
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _fields: ContextVar[Mapping[str, str]] = ContextVar("log_fields", default=MappingProxyType({}))
+
+
+class LoggingConfig(Section):
+    """Structured logs."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest severity that is logged.")
+    format: Literal["json", "text"] = Field(
+        "json", description="`json` for one JSON object per line, `text` for plain lines."
+    )
 
 
 class JsonFormatter(logging.Formatter):

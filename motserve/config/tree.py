@@ -19,22 +19,15 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from motserve.config.detector import DetectorConfig
 from motserve.config.disk import DiskConfig
 from motserve.config.evaluation import EvaluationConfig, MlflowConfig, TuningConfig
-from motserve.config.logging import LoggingConfig
+from motserve.config.logs import LoggingConfig
 from motserve.config.paths import LocalPath, local_path
-from motserve.config.pipeline import PipelineConfig
 from motserve.config.postprocessing import InterpolationConfig, LinkingConfig, RegroupingConfig
 from motserve.config.registry import RegistryConfig
 from motserve.config.reid import ReIDConfig
 from motserve.config.serving import ServingConfig
-from motserve.config.tracker import (
-    AnyTracker,
-    BotSortConfig,
-    ByteTrackConfig,
-    CameraConfig,
-    StrongSortConfig,
-    needs_embeddings,
-)
-from motserve.config.video import VideoConfig
+from motserve.config.tracker import AnyTracker, BotSortConfig, ByteTrackConfig, StrongSortConfig, needs_embeddings
+from motserve.config.tracker_parts import CameraConfig
+from motserve.config.video import PipelineConfig, VideoConfig
 from motserve.config.yaml_files import merge, read_tree
 from motserve.errors import InvalidConfig
 from motserve.files.yaml_reader import parse_yaml
