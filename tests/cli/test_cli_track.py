@@ -91,7 +91,7 @@ def test_weights_of_such_a_name_are_refused_where_their_library_cannot_open_them
     weights = Path(f"{LATIN}.safetensors")
     weights.write_bytes(untrained_detector.read_bytes())
     result = motserve("track", clip, "--set", f"detector.weights=./{weights}")
-    assert_error(result, 4, r"caf\xe9.safetensors: the library for such weights opens no path that is not UTF-8")
+    assert_error(result, 4, r"caf\xe9.safetensors: the library for these weights cannot open a path that is not UTF-8")
 
 
 def test_it_can_be_scored_and_compared(motserve: Motserve, clip: Path, plain: Sequence[str]) -> None:
