@@ -72,7 +72,7 @@ def naming_full(place: Path) -> Iterator[None]:
             where = (
                 place if file.absolute().is_relative_to(place.absolute()) else file
             )  # temporary folders are elsewhere
-        raise DiskFull(f"{where}: {reason}; make room and begin again") from error
+        raise DiskFull(f"{where}: {reason}; free disk space and try again") from error
 
 
 def annotated_size(source: Path, share: float) -> int:

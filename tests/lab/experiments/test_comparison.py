@@ -380,8 +380,8 @@ CLOCK = Clock()
 
 
 def use(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("compare_detectors", "compare_embedders"):
-        monkeypatch.setattr(f"motserve.lab.experiments.{module}.measure_speed", partial(measure_speed, clock=clock))
+    for module in ("detectors", "embedders"):
+        monkeypatch.setattr(f"motserve.lab.compare.{module}.measure_speed", partial(measure_speed, clock=clock))
 
 
 class Seer(DetectorBase):
