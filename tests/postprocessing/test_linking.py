@@ -256,7 +256,7 @@ def test_a_network_learns_from_the_pairs_that_trackers_leave(tmp_path: Path) -> 
 
 def test_ground_truth_without_visibility_cannot_be_learned_from(tmp_path: Path) -> None:
     write_truth(tmp_path / "gt", "old", columns=8)
-    with pytest.raises(InvalidData, match="does not say how much of people is seen"):
+    with pytest.raises(InvalidData, match="has no visibility column"):
         linker.train_linker(tmp_path / "gt", TINY, tmp_path / "aflink.safetensors")
     assert not (tmp_path / "aflink.safetensors").exists()
     assert (

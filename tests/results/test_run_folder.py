@@ -191,7 +191,7 @@ def refusal(*names: str) -> str:
 def test_two_runs_of_a_sequence_are_reported_and_none_is_chosen(suffix: str) -> None:
     tracked("runs/A", "A.mp4", suffix)
     tracked("runs/A-2", "A.mp4", suffix)
-    assert f"the file of A is there twice: runs/A/tracks{suffix} and runs/A-2/tracks{suffix}" in refusal("A")
+    assert f"there are 2 files of A, such as runs/A/tracks{suffix} and runs/A-2/tracks{suffix}" in refusal("A")
     tracked("runs/A-3", "A", suffix)
     assert "the file of A is there 3 times" in refusal("A")
 
