@@ -193,7 +193,7 @@ def test_two_runs_of_a_sequence_are_reported_and_none_is_chosen(suffix: str) -> 
     tracked("runs/A-2", "A.mp4", suffix)
     assert f"there are 2 files of A, such as runs/A/tracks{suffix} and runs/A-2/tracks{suffix}" in refusal("A")
     tracked("runs/A-3", "A", suffix)
-    assert "the file of A is there 3 times" in refusal("A")
+    assert "there are 3 files of A" in refusal("A")
 
 
 def test_a_sequence_with_a_number_at_the_end_is_not_a_second_run() -> None:

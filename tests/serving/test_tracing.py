@@ -334,5 +334,5 @@ def test_an_endpoint_without_the_library_is_refused_before_anything_starts(
 
 
 def test_an_endpoint_is_a_url() -> None:
-    with pytest.raises(InvalidConfig, match="is no http"):
+    with pytest.raises(InvalidConfig, match="is not an http"):
         load_config([{"serving": {"tracing": {"endpoint": "collector:4318"}}}])
