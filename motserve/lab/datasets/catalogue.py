@@ -20,8 +20,8 @@ class MotContents:
         lengths: Number of frames of every sequence.
         copies: What the names of a sequence's folders end with, the preferred copy first. MOT17 comes once for every
             public detector, each time with the same pictures and ground truth.
-        distractors: Classes of ground truth that look like people or are people that nobody has to find; whoever
-            finds them is not punished (TrackEval, `MotChallenge2DBox`).
+        distractors: Classes of ground truth that look like people, or are people who need not be detected. A
+            detection of one is not a false positive (TrackEval, `MotChallenge2DBox`).
     """
 
     title: str

@@ -72,7 +72,7 @@ def held_out(identities: Iterable[int], seed: int, share: float) -> set[int]:
     """Choose people for the validation part.
 
     The order comes from a hash and not from a random generator, so that it is the same with every version of every
-    library, and somebody who is held out stays so when others leave the data set.
+    library, and a person who is held out stays held out when others leave the data set.
 
     Args:
         identities: All identities.

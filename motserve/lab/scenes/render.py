@@ -72,8 +72,8 @@ def render(config: SceneConfig, cast: Sequence[PersonAppearance | Cutout] | None
 def ground_truth_rows(frames: Iterable[RenderedFrame], min_visibility: float = 0.0) -> Iterator[str]:
     """Write ground truth in MOTChallenge form: `frame,id,left,top,width,height,flag,class,visibility`.
 
-    Frames and pixels count from 1. Somebody who is out of the frame has no row; somebody who is in it but cannot be
-    seen has the flag 0 and is not counted.
+    Frames and pixels count from 1. A person outside the frame has no row; a person in it who is fully covered has the
+    flag 0 and does not count.
 
     Args:
         frames: Rendered frames.
