@@ -125,7 +125,7 @@ def test_pictures_show_what_was_found(finished: tuple[ReidTrainingConfig, Outcom
 
 
 def test_a_finished_job_is_not_run_again(finished: tuple[ReidTrainingConfig, Outcome, list[float]]) -> None:
-    with pytest.raises(InvalidConfig, match="undisturbed: it is finished"):
+    with pytest.raises(InvalidConfig, match="no interrupted job undisturbed: the job is finished"):
         run(finished[0])
 
 
