@@ -419,7 +419,7 @@ def test_classes_are_chosen_by_name(weights: Path) -> None:
         chosen = build(weights, max_detections=3000, classes=name)
         assert chosen.class_names == {index: name}
         np.testing.assert_allclose(chosen.detect([image])[0].boxes, found.boxes[found.classes == index], atol=1e-3)
-    with pytest.raises(InvalidConfig, match=r"detector\.classes: horse not among .*: person, dog"):
+    with pytest.raises(InvalidConfig, match=r"detector\.classes: 'horse' is no class of .*; it has person, dog"):
         build(weights, classes=["person", "horse"])
 
 
