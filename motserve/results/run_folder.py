@@ -39,6 +39,7 @@ _VIDEO_SUFFIXES: Final = frozenset({
     ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogg", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
 })
 # fmt: on
+_STAGING: Final = ".run-"
 _LONGEST_NAME: Final = 255  # bytes, on all file systems of Linux
 _NUMBERED: Final = re.compile(r"(.+)-([1-9]\d*)", re.DOTALL)
 
@@ -113,7 +114,9 @@ def open_run_folder(output: Path | None, parent: Path, name: str, overwrite: boo
         with _alone(path):
             if output is not None:
                 _check(path, overwrite)  # again: another run may have been faster
-            staging = path / f".run-{secrets.token_hex(4)}"
+            for killed in path.glob(f"{_STAGING}{'[0-9a-f]' * 8}"):  # of a run that is no more, for it had the lock
+                shutil.rmtree(killed, ignore_errors=True)
+            staging = path / f"{_STAGING}{secrets.token_hex(4)}"
             try:
                 staging.mkdir()
             except OSError as error:
