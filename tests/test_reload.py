@@ -216,7 +216,7 @@ def test_reload_changes_what_changed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "error", "said"),
     [
-        (InvalidConfig("detector.classes: person not among the classes"), Conflict, "does not serve.*not among"),
+        (InvalidConfig("detector.classes: 'person' is no class of a.pt"), Conflict, "does not serve.*is no class"),
         (RuntimeError("size mismatch"), Conflict, "does not serve, everything stays as it is: RuntimeError: size mis"),
         (TimeoutError("the registry is slow"), Conflict, "does not serve.*TimeoutError: the registry is slow"),
         (info_of(NEW, loaded=1), Conflict, "in its place bundled was loaded.*cannot be had"),

@@ -125,6 +125,14 @@ def test_one_run_at_a_time_writes_to_a_folder() -> None:
     assert there() == []
 
 
+def test_what_a_killed_run_has_left_goes_with_the_next() -> None:
+    Path("out/.run-01234abc").mkdir(parents=True)
+    Path("out/.run-01234abc/tracks.json").touch()
+    Path("out/.run-notes").mkdir()
+    run("clip", "tracks.json", output=Path("out"))
+    assert there() == ["out", "out/.run-notes", "out/tracks.json"]
+
+
 @pytest.mark.parametrize(("output", "said"), [("file", "cannot be made"), ("file/out", "cannot be made")])
 def test_a_file_in_the_way(output: str, said: str) -> None:
     Path("file").touch()
