@@ -125,6 +125,14 @@ def test_one_run_at_a_time_writes_to_a_folder() -> None:
     assert there() == []
 
 
+def test_the_next_run_removes_what_a_killed_run_left() -> None:
+    Path("out/.run-01234abc").mkdir(parents=True)
+    Path("out/.run-01234abc/tracks.json").touch()
+    Path("out/.run-notes").mkdir()
+    run("clip", "tracks.json", output=Path("out"))
+    assert there() == ["out", "out/.run-notes", "out/tracks.json"]
+
+
 @pytest.mark.parametrize(("output", "message"), [("file", "cannot be made"), ("file/out", "cannot be made")])
 def test_a_file_in_the_way(output: str, message: str) -> None:
     Path("file").touch()

@@ -220,7 +220,7 @@ def test_a_reload_activates_only_the_promoted_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
     [
-        (InvalidConfig("detector.classes: person not among the classes"), Conflict, "failed to load.*not among"),
+        (InvalidConfig("detector.classes: 'person' is no class of a.pt"), Conflict, "failed to load.*is no class"),
         (RuntimeError("size mismatch"), Conflict, "load, the active models are unchanged: RuntimeError: size mismatch"),
         (TimeoutError("the registry is slow"), Conflict, "failed to load.*TimeoutError: the registry is slow"),
         (info_of(NEW, loaded=1), Conflict, "its fallback bundled was loaded instead.*is not available"),
