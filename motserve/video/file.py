@@ -186,16 +186,12 @@ class VideoFile(VideoSource):
         container = self._containers[0]
         form = container.format.name
         expected = self._declared.samples
-        if form.startswith("mov") and self._reader.packets < expected:
-            raise InvalidVideo(
-                f"{self._name} is cut off: it declares {expected} frames and ends after {self._decoder.decoded} frames"
-            )
-        if form.startswith("mov") and fragment_is_cut_off(self._path):
-            raise InvalidVideo(
-                f"{self._name} is cut off: it ends inside a fragment, after {self._decoder.decoded} frames"
-            )
+        if form.startswith("mov"):
+            self._refuse_truncated_mp4(expected)
+        if not form.startswith(_DECLARE_DURATION):
+            return
         length = self._length_s()
-        if length is None or not form.startswith(_DECLARE_DURATION):
+        if length is None:
             # FFmpeg gives no length for an ASF file that is smaller than its header declares.
             if form.startswith("asf") and is_cut_off(self._path, form):
                 raise InvalidVideo(
@@ -213,6 +209,15 @@ class VideoFile(VideoSource):
             raise InvalidVideo(f"{self._name} is cut off: {ends}")
         if missing > max(_INEXACT_S, _INEXACT_SHARE * length):
             logger.warning("%s is complete, but its header is wrong: %s", self._name, ends)
+
+    def _refuse_truncated_mp4(self, expected: int) -> None:
+        decoded = self._decoder.decoded
+        if self._reader.packets < expected:
+            raise InvalidVideo(
+                f"{self._name} is cut off: it declares {expected} frames and ends after {decoded} frames"
+            )
+        if fragment_is_cut_off(self._path):
+            raise InvalidVideo(f"{self._name} is cut off: it ends inside a fragment, after {decoded} frames")
 
     def _length_s(self) -> float | None:
         length = duration_s(self._containers[0])

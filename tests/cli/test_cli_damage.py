@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import av
 import pytest
 from cli_checks import Motserve, assert_error, document, files_in
+from noise_videos import invalidate
 
 from motserve.config import VideoConfig
 from motserve.video import open_video
@@ -19,15 +19,9 @@ def plain(untrained: Sequence[str]) -> Sequence[str]:
 
 
 def damaged(clip: Path, samples: Sequence[int]) -> Path:
-    with av.open(str(clip)) as container:
-        places = [(packet.pos or 0, packet.size) for packet in container.demux(video=0) if packet.size]
-    data = bytearray(clip.read_bytes())
-    for sample in samples:
-        start, size = places[sample]
-        data[start : start + size] = b"\xff" * size
     path = Path("damaged.mp4")
-    path.write_bytes(data)
-    return path
+    path.write_bytes(clip.read_bytes())
+    return invalidate(path, samples)
 
 
 def test_damage_is_counted_and_tracking_goes_on(motserve: Motserve, clip: Path, plain: Sequence[str]) -> None:

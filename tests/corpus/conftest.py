@@ -11,7 +11,7 @@ from corpus.rows import ROWS
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the files; they are made anew unless CORPUS_DIR says where to keep them."""
+    """Folder of the files: that of CORPUS_DIR, else a temporary one."""
     kept = os.environ.get("CORPUS_DIR")
     folder = Path(kept) if kept else tmp_path_factory.mktemp("corpus")
     folder.mkdir(parents=True, exist_ok=True)

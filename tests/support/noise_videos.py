@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import av
@@ -31,16 +32,27 @@ def encode(
     return path
 
 
-def damage(path: Path, *samples: int) -> Path:
-    """Overwrite samples of a file with noise."""
+def overwrite(path: Path, samples: Iterable[int], content: Callable[[int, int], bytes]) -> Path:
+    """Overwrite samples of a file; `content` gets the number of a sample and its size in bytes."""
     with av.open(str(path)) as container:
         places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
     data = bytearray(path.read_bytes())
     for sample in samples:
-        at, size = places[sample]
-        data[at : at + size] = random.Random(sample).randbytes(size)
+        start, size = places[sample]
+        assert start is not None
+        data[start : start + size] = content(sample, size)
     path.write_bytes(data)
     return path
+
+
+def damage(path: Path, *samples: int) -> Path:
+    """Overwrite samples of a file with noise."""
+    return overwrite(path, samples, lambda sample, size: random.Random(sample).randbytes(size))
+
+
+def invalidate(path: Path, samples: Iterable[int]) -> Path:
+    """Overwrite samples of a file with bytes that no H.264 decoder accepts."""
+    return overwrite(path, samples, lambda _, size: b"\xff" * size)
 
 
 def count(path: Path) -> tuple[int, int]:

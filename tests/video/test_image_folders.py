@@ -113,7 +113,7 @@ def test_complete_folders_log_nothing(tmp_path: Path, caplog: pytest.LogCaptureF
 
 
 def person_of(image: Image) -> Detections:
-    """Somebody who walks by ten pixels a frame; the frame is told by the grey of the picture."""
+    """A person who walks ten pixels per frame; the grey of the image is the left edge of the box in pixels."""
     left = float(image[0, 0, 0])
     return Detections(np.array([[left, 20, left + 40, 120]], np.float32), np.array([0.9], np.float32), np.array([0]))
 

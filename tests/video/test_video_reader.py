@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
+from noise_videos import invalidate
 
 from motserve.config import VideoConfig
 from motserve.errors import InvalidVideo, NotFound
@@ -273,18 +274,20 @@ def test_a_matroska_file_that_ends_before_its_declared_duration_is_cut_off(tmp_p
         read(path)
 
 
-def damaged(path: Path, images: Sequence[np.ndarray], samples: Sequence[int], fill: int = 0xFF, **options: Any) -> Path:
+def damaged(path: Path, images: Sequence[np.ndarray], samples: Sequence[int], **options: Any) -> Path:
     """Encode a video and overwrite some of its samples."""
-    encode(path, images, **options)
-    with av.open(str(path)) as container:
-        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
-    data = bytearray(path.read_bytes())
-    for sample in samples:
-        start, size = packets[sample]
-        assert start is not None
-        data[start : start + size] = bytes([fill]) * size
-    path.write_bytes(data)
-    return path
+    return invalidate(encode(path, images, **options), samples)
+
+
+def decode_on(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    """Let videos be decoded on this many threads."""
+
+    def pick(*arguments: Any) -> Any:
+        stream = pick_stream(*arguments)
+        stream.thread_count = threads
+        return stream
+
+    monkeypatch.setattr("motserve.video.file.pick_stream", pick)
 
 
 @pytest.mark.parametrize("bframes", ["0", "3"])
@@ -305,13 +308,7 @@ def test_threads_lose_no_frame_after_a_damaged_one_at_the_end(tmp_path: Path, mo
     path = damaged(tmp_path / "damaged.mp4", noise(30), [26], options={"crf": "4", "bf": "0"})
     counts = []
     for threads in (1, 2, 4, 8):
-
-        def pick(*arguments: Any, threads: int = threads) -> Any:
-            stream = pick_stream(*arguments)
-            stream.thread_count = threads
-            return stream
-
-        monkeypatch.setattr("motserve.video.file.pick_stream", pick)
+        decode_on(monkeypatch, threads)
         with open_video(path, CONFIG) as video:
             counts.append((len(list(video.frames())), video.frames_damaged))
     assert counts == [(29, 1)] * 4
@@ -372,13 +369,7 @@ def test_no_frame_is_lost_with_any_order_of_streams(
     path = with_sound(tmp_path / f"clip{suffix}", 30, bframes, video_first)
     assert count_by_opencv(path) == 30
     for threads in (1, 3, 8):
-
-        def pick(*arguments: Any, threads: int = threads) -> Any:
-            stream = pick_stream(*arguments)
-            stream.thread_count = threads
-            return stream
-
-        monkeypatch.setattr("motserve.video.file.pick_stream", pick)
+        decode_on(monkeypatch, threads)
         times, _ = read(path)
         assert len(times) == 30
         assert times == pytest.approx([i / 25 for i in range(30)], abs=2e-3)
