@@ -133,8 +133,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     config = load_config([SETTINGS, {"serving": {"storage_dir": str(storage), "allowed_roots": [str(folder)]}}])
     expected = tracked_alone(clips, config, storage)
     patched = pytest.MonkeyPatch()
-    patched.setattr(app, "Detector", recorded_models.Detector)
-    patched.setattr(app, "Embedder", recorded_models.Embedder)
+    patched.setattr(app, "ModelReplica", recorded_models.RecordedModel)
     cloudpickle.register_pickle_by_value(recorded_models)
     service = Service(config, clips, expected)
     try:

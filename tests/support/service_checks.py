@@ -13,6 +13,7 @@ import pytest
 from motserve.config import Config, load_config
 from motserve.lab.scenes import SceneConfig, render
 from motserve.serving.api import Service
+from motserve.serving.inference.backends import Backends
 from motserve.video import VideoWriter
 
 
@@ -51,7 +52,7 @@ def service_without_cluster(storage: Path, monkeypatch: pytest.MonkeyPatch, **se
     """
     serving = {"storage_dir": str(storage), **settings.pop("serving", {})}
     nobody: Any = None
-    service = Service(load_config([{"serving": serving, **settings}]), "d", nobody, nobody, nobody)
+    service = Service(load_config([{"serving": serving, **settings}]), "d", Backends(nobody, nobody, nobody))
     monkeypatch.setattr(service.sessions, "_launch", lambda *_: None)
     monkeypatch.setattr(service.sessions, "find", lambda *_: None)
     return service
