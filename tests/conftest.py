@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from motserve.config import MlflowConfig
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Where files run in parallel, the processes share the cores."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if processes > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that take longest, so that no process waits for another one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("early") is None)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Real videos, pictures and models."""

@@ -36,6 +36,8 @@ from training.rendered.config import PictureConfig, RenderedConfig, RenderedPict
 from training.run_log import RunLog
 from training.worker import FolderExchange, Worker
 
+pytestmark = pytest.mark.early
+
 CONFIGS = Path(__file__).parents[2] / "configs" / "training"
 NAME = "tiny_detector"
 
