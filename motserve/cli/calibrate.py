@@ -57,7 +57,7 @@ def reid(
             labelled = embeddings_in_videos(
                 find_truth(gt, names_of(sequences)), videos, settings, cache, notify_progress
             )
-    rates = settings.evaluation.calibration.rates
+    rates = settings.evaluation.calibration.false_link_rates
     returns = simulate_returns(
         labelled.embeddings, labelled.identities, labelled.cameras, settings.reid, settings.evaluation.calibration
     )
@@ -75,10 +75,10 @@ def reid(
     ]
     headings = ["false links allowed, %", "reid.max_distance", "false links, %", "returns found, %"]
     console.print(number_table(headings, rows, models.reid_weights.describe()["name"]))
-    strange = settings.evaluation.calibration.strange
-    contradiction = returns.contradiction(strange)
+    false_reject_rate = settings.evaluation.calibration.false_reject_rate
+    contradiction = returns.contradiction(false_reject_rate)
     console.print(
-        f"reid.gallery.contradiction {contradiction:.3f}: {100 * strange:g} % of a person's embeddings are "
+        f"reid.gallery.contradiction {contradiction:.3f}: {100 * false_reject_rate:g} % of a person's embeddings are "
         "farther from all earlier ones",
         highlight=False,
     )

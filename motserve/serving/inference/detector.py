@@ -35,7 +35,7 @@ class Detector:
         prepare_replica(config, config.serving.detector)
         self._config = config
         self._observer = ReplicaObserver("detector", config, config.serving.detector)
-        self._model_cache = ModelCache("detector", self._load, config.serving.reload.kept_models)
+        self._model_cache = ModelCache("detector", self._load, config.serving.reload.max_cached_models)
         active_models = ActiveModels(config.serving.storage_dir, deployment)
         names = active_models.names("detector", config)
         self._model_cache.put(names, self._load(names))

@@ -37,7 +37,7 @@ class Embedder:
         prepare_replica(config, config.serving.embedder)
         self._config = config
         self._observer = ReplicaObserver("reid", config, config.serving.embedder)
-        self._model_cache = ModelCache("reid", self._load, config.serving.reload.kept_models)
+        self._model_cache = ModelCache("reid", self._load, config.serving.reload.max_cached_models)
         active_models = ActiveModels(config.serving.storage_dir, deployment)
         names = active_models.names("reid", config)
         self._model_cache.put(names, self._load(names))

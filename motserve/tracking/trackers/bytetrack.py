@@ -37,7 +37,7 @@ class ByteTrack(TrackerBase):
     confirmed at once; later it must be matched by a confident detection in the very next frame, or it is removed.
     A confirmed track that is not matched is lost; it is still predicted and can be matched again by a confident
     detection until it has been lost for longer than `lost_buffer_s`. Detections with a score of `low_confidence` or
-    less are ignored. Remaining tracks and confident detections are finally matched with enlarged boxes (`recovery`).
+    less are ignored. Remaining tracks and confident detections are finally matched by `buffered_iou`.
 
     IDs start at 1 in each tracker and are never reused. The result does not depend on the order of the detections.
 
@@ -61,7 +61,7 @@ class ByteTrack(TrackerBase):
         self._steps_per_s = config.kalman.reference_rate_hz or usable_rate_hz(rate_hz)
         self._kalman = self._motion_model(config.kalman)
         self._table = TrackTable.empty(self._kalman.rows, self._extra_columns())
-        self._confidence_scaling = ConfidenceScaling(config.level) if config.level else None
+        self._confidence_scaling = ConfidenceScaling(config.confidence_scaling) if config.confidence_scaling else None
         self._timestamp: float | None = None
         self._next_id = 1
 
@@ -226,7 +226,7 @@ class ByteTrack(TrackerBase):
             assigned[rows] = columns
             free[columns] = False
         remaining = free[:high].nonzero()[0]
-        if config.recovery and remaining.size:
+        if config.buffered_iou and remaining.size:
             unmatched_tracks = (assigned < 0).nonzero()[0]
             if unmatched_tracks.size:
                 since = timestamp - table.matched_at[1].take(unmatched_tracks)
@@ -239,7 +239,7 @@ class ByteTrack(TrackerBase):
                     boxes.take(unmatched_tracks, axis=1),
                     since,
                     observations.boxes.take(remaining, axis=1),
-                    config.recovery,
+                    config.buffered_iou,
                     same_class,
                 )
                 assigned[unmatched_tracks.take(rows)] = remaining.take(columns)
