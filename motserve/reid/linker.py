@@ -85,7 +85,7 @@ class IdentityLinker:
             return np.empty(0, np.int64)
         if not tracks.measured.all():
             measured = np.flatnonzero(tracks.measured)
-            return measured[self.plan(tracks.part(measured), timestamp)]
+            return measured[self.plan(tracks.select(measured), timestamp)]
         if config.policy == "always":
             return np.arange(len(tracks))
         rows = self._table.rows_of(tracks.ids)
@@ -121,7 +121,7 @@ class IdentityLinker:
         # a predicted box is no evidence: it neither keeps its identity from others nor takes part in linking
         rows = np.flatnonzero(measured)
         identities = np.zeros(len(tracks), np.int64)
-        measured_tracks = tracks.part(rows)
+        measured_tracks = tracks.select(rows)
         identities[rows] = self._link(measured_tracks, timestamp, np.searchsorted(rows, embedded), embeddings)
         identities[~measured] = self._identities_of(tracks.ids[~measured])
         return identities

@@ -131,7 +131,7 @@ class Telemetry:
             "decoded": self._decoded,
             "tracked": stats.frames,
             "embeddings": stats.embeddings,
-            "spared": stats.spared,
+            "embeddings_skipped": stats.embeddings_skipped,
             "links": stats.links,
             "repeated": self._retried,
         }

@@ -73,7 +73,7 @@ class ByteTrack(TrackerBase):
         Args:
             detections: Detections of the frame, low scores included.
             timestamp: Presentation time in seconds, greater than that of the previous frame.
-            cues: The camera's motion, where it is known, and embeddings of the rows that `wants` returned.
+            cues: The camera's motion, where it is known, and embeddings of the rows that `rows_to_embed` returned.
 
         Returns:
             The confirmed tracks that were matched in this frame, and those that `report_lost_s` and
