@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from motserve.base import NO_CUES, TrackerBase
 from motserve.config import CascadeConfig, KalmanConfig
 from motserve.tracking.association import Candidates, find_candidates, match
-from motserve.tracking.boxes import overlapping_pairs
 from motserve.tracking.buffered_iou import match_buffered
 from motserve.tracking.confidence_scaling import ConfidenceScaling
+from motserve.tracking.duplicates import find_duplicates
 from motserve.tracking.kalman import KalmanFilter
 from motserve.tracking.motion import AspectFilter
 from motserve.tracking.observations import Observations, observe
@@ -105,7 +105,7 @@ class ByteTrack(TrackerBase):
         if born.size:
             assigned = np.concatenate([assigned, born])
         boxes = self._kalman.boxes(table.motion)
-        duplicate = self._duplicates(boxes, timestamp)
+        duplicate = find_duplicates(table, boxes, timestamp, config.duplicate_iou, config.class_aware)
         if duplicate is not None:
             table.keep(~duplicate)
             assigned, boxes = assigned[~duplicate], boxes[:, ~duplicate]
@@ -325,29 +325,3 @@ class ByteTrack(TrackerBase):
             self._next_id += born.size
         if self._timestamp is None:
             table.confirmed = len(table)
-
-    def _duplicates(self, boxes: FloatArray, timestamp: float) -> BoolArray | None:
-        """Mark the younger of each overlapping pair of a tracked and a lost track; at equal age the tracked one.
-
-        Returns:
-            True for the tracks to remove, or None where there are none.
-        """
-        table, least = self._table, self._config.duplicate_iou
-        lost = table.lost.nonzero()[0]
-        if lost.size == 0 or lost.size == len(table):
-            return None
-        tracked = (~table.lost).nonzero()[0]
-        rows, columns, iou = overlapping_pairs(boxes.take(tracked, axis=1), boxes.take(lost, axis=1), least)
-        is_same = 1 - iou < 1 - least
-        if self._config.class_aware:
-            is_same &= table.labels.take(tracked.take(rows)) == table.labels.take(lost.take(columns))
-        same = is_same.nonzero()[0]
-        if same.size == 0:
-            return None
-        tracked, lost = tracked[rows[same]], lost[columns[same]]
-        first, last = table.matched_at
-        older = timestamp - first[tracked] > last[lost] - first[lost] + TOLERANCE_S
-        duplicate = np.zeros(len(table), np.bool_)
-        duplicate[lost[older]] = True
-        duplicate[tracked[~older]] = True
-        return duplicate
