@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from motserve.cli.labelled import MaybeGroundTruth, Videos
+from motserve.cli.labelled import MaybeGroundTruth, PeopleFile, Videos
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config
 from motserve.cli.progress import sequence_progress
 from motserve.cli.tables import number_table
@@ -34,9 +34,7 @@ def calibrate() -> None:
 @app.command("reid")
 def reid(
     root: Annotated[Path | None, typer.Option(help="Folder of crops, named as in Market-1501.")] = None,
-    people: Annotated[
-        Path | None, typer.Option(help="With --root: file of the IDs of the people to use, one per line.")
-    ] = None,
+    people: PeopleFile = None,
     gt: MaybeGroundTruth = None,
     videos: Videos = None,
     sequences: SequenceNames = None,
