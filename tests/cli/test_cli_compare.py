@@ -482,7 +482,7 @@ def test_runs_are_found_by_their_scores(motserve: Motserve, monkeypatch: pytest.
     tracking = ("evaluate", "mot", *OF_DATA, "--run", *NO_REID, "--json", "s.json", "--mlflow", *logged)
     assert "MLflow run " in motserve(*tracking).stdout
     scores = document("s.json")
-    strict = ("tracker.level=null", "tracker.high_confidence=0.95", "tracker.new_track_confidence=0.99")
+    strict = ("tracker.confidence_scaling=null", "tracker.high_confidence=0.95", "tracker.new_track_confidence=0.99")
     settings = [part for setting in strict for part in ("--set", setting)]
     assert motserve(*tracking, "--sequences", "A", *settings).exit_code == 0
     poor = document("s.json")["combined"]

@@ -19,7 +19,7 @@ scene: {people: 2, duration_s: 2, rate_hz: 5, width: 192, height: 112, far_heigh
 
 @pytest.fixture
 def embedder(untrained_embedder: Path) -> list[str]:
-    """Settings for a small network that everybody looks alike to."""
+    """Settings for a small network that maps all people to similar embeddings."""
     options = (f"weights={untrained_embedder}", "device=cpu", "trust.min_height=1", "trust.max_overlap=1")
     return [part for option in options for part in ("--set", f"reid.{option}")]
 
@@ -92,7 +92,7 @@ def test_what_reentry_cannot_do_is_said(motserve: Motserve) -> None:
 
 @pytest.mark.usefixtures("crops")
 def test_an_embedder_is_calibrated_on_crops(motserve: Motserve, embedder: list[str]) -> None:
-    few = ("--set", "evaluation.calibration.trials=200", "--set", "evaluation.calibration.remembered=2")
+    few = ("--set", "evaluation.calibration.trials=200", "--set", "evaluation.calibration.gallery_identities=2")
     result = motserve("calibrate", "reid", "--root", "crops", *embedder, *few, "--json", "new/found.json")
     assert result.exit_code == 0, result.output
     assert "reid.max_distance" in result.stdout
@@ -112,7 +112,7 @@ def test_an_embedder_is_calibrated_on_videos(motserve: Motserve, embedder: list[
     Path("scenes.yaml").write_text(scenes)
     rendered = motserve("benchmark", "reentry", "--scenes", "scenes.yaml", "--policies", "off", "--output", "out")
     assert rendered.exit_code == 0, rendered.output
-    few = ("--set", "evaluation.calibration.trials=50", "--set", "evaluation.calibration.remembered=1")
+    few = ("--set", "evaluation.calibration.trials=50", "--set", "evaluation.calibration.gallery_identities=1")
     result = motserve("calibrate", "reid", "--gt", "out/scenes/sequences", *embedder, *few, "--json", "found.json")
     assert result.exit_code == 0, result.output
     assert set(document("found.json")["provenance"]["data"]) == {"drawn-01"}
@@ -124,7 +124,7 @@ def test_what_calibration_cannot_do_is_said(motserve: Motserve, embedder: list[s
     assert_usage(motserve(*calibrate), "give a folder of crops, or ground truth")
     assert_usage(motserve(*calibrate, "--root", "crops", "--gt", "crops"), "give a folder of crops, or ground truth")
     assert_error(motserve(*calibrate, "--root", "nowhere"), 3, "nowhere")
-    assert_error(motserve(*calibrate, "--root", "crops"), 3, "more than 10 people", "remembered")
+    assert_error(motserve(*calibrate, "--root", "crops"), 3, "more than 10 people", "gallery_identities")
     Path("ids.txt").write_text("77\n")
     assert_error(motserve(*calibrate, "--root", "crops", "--people", "ids.txt"), 3, "no crops of the selected people")
 

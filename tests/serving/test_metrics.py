@@ -197,21 +197,21 @@ def test_time_of_embedding_is_not_counted_as_tracking() -> None:
 
 
 @pytest.mark.parametrize(("policy", "all_embedded"), [("always", True), ("on_demand", False)])
-def test_spared_embeddings_are_those_that_policy_always_would_compute(policy: str, all_embedded: bool) -> None:
+def test_skipped_embeddings_are_those_that_policy_always_would_compute(policy: str, all_embedded: bool) -> None:
     telemetry, progress, reports = recording()
     stats = asyncio.run(track(telemetry, progress, configured(policy), 50))
     counts = reported(telemetry, reports).counts
     people = 50  # one in each frame
-    assert counts["embeddings"] + counts["spared"] == people
-    assert (counts["spared"] == 0) == all_embedded
-    assert (stats.embeddings, stats.spared) == (counts["embeddings"], counts["spared"])
+    assert counts["embeddings"] + counts["embeddings_skipped"] == people
+    assert (counts["embeddings_skipped"] == 0) == all_embedded
+    assert (stats.embeddings, stats.embeddings_skipped) == (counts["embeddings"], counts["embeddings_skipped"])
 
 
-def test_no_embedding_is_spared_if_reid_is_off() -> None:
+def test_no_embedding_is_skipped_if_reid_is_off() -> None:
     telemetry, progress, reports = recording()
     asyncio.run(track(telemetry, progress, configured("off"), 10))
     counts = reported(telemetry, reports).counts
-    assert (counts["embeddings"], counts["spared"]) == (0, 0)
+    assert (counts["embeddings"], counts["embeddings_skipped"]) == (0, 0)
 
 
 def test_counts_of_an_earlier_session_are_not_counted_again() -> None:

@@ -128,7 +128,7 @@ def test_no_count_of_a_short_video_is_lost(client: httpx.Client, clip: Path) -> 
     assert embedded > 0
     becomes(embedded, lambda: value("ray_motserve_embeddings_total"), "embeddings")
     becomes(embedded, lambda: value("ray_motserve_model_items_total", role="reid"), "embedded crops")
-    assert value("ray_motserve_embeddings_spared_total") > 0
+    assert value("ray_motserve_embeddings_skipped_total") > 0
     assert round(value("ray_motserve_frames_dropped_total")) == 0
 
 

@@ -72,7 +72,7 @@ def track_with_embeddings(tracker: TrackerBase, stream: Sequence[Detections], st
     """Embeddings depend on the position: left, middle or right."""
     answers = []
     for index, detections in enumerate(stream, start):
-        rows = tracker.wants(detections)
+        rows = tracker.rows_to_embed(detections)
         place = np.clip((detections.boxes[rows, 0] // 300).astype(int), 0, 2)
         cues = Cues(rows=rows, embeddings=np.eye(3, dtype=np.float32)[place])
         answers.append(tracker.update(detections, index / RATE, cues))

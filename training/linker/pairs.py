@@ -94,7 +94,7 @@ def varied(inputs: FloatArray, settings: LinkerTraining, rng: np.random.Generato
 
 
 def _people(table: MotTable) -> MotTable:
-    return table.part((table.scores > 0) & (table.classes == _PEDESTRIAN))
+    return table.select((table.scores > 0) & (table.classes == _PEDESTRIAN))
 
 
 def _unlinked_pairs(

@@ -69,8 +69,8 @@ def halves(sequences: Sequence[LabelledSequence]) -> Split:
     if short:
         raise InvalidData(f"{', '.join(short)} has too few frames to hold out the second half; name it in --held-out")
     return Split(
-        [sequence.part(0, middle) for sequence, middle, _ in ends],
-        [sequence.part(middle, end) for sequence, middle, end in ends],
+        [sequence.clip(0, middle) for sequence, middle, _ in ends],
+        [sequence.clip(middle, end) for sequence, middle, end in ends],
     )
 
 

@@ -86,9 +86,9 @@ def _matches(
     index = service.indexes.of(model)
     while True:
         matches = index.search(embeddings, limit, excluded, search.max_distance)
-        identities = service.identities.several([match.id for match in matches])
+        identities = service.identities.get_many([match.id for match in matches])
         videos = {identity.video_id for identity in identities.values()}
-        jobs = service.jobs.several(videos)
+        jobs = service.jobs.get_many(videos)
         lost = {video for video in videos if video not in jobs or jobs[video].status == "failed"}
         if not lost:
             break

@@ -39,7 +39,7 @@ class ModelReplica:
         self._limits = config.serving.detector if role == "detector" else config.serving.embedder
         _set_threads(self._limits.threads)
         self._observer = ReplicaObserver(role, config, self._limits)
-        self._model_cache = ModelCache(role, self._load, config.serving.reload.kept_models)
+        self._model_cache = ModelCache(role, self._load, config.serving.reload.max_cached_models)
         active_models = ActiveModels(config.serving.storage_dir, deployment)
         names = active_models.names(role, config)
         self._model_cache.put(names, self._load(names))

@@ -95,7 +95,7 @@ class Progress:
             "decoded": self.frames_decoded,
             "tracked": stats.frames,
             "embeddings": stats.embeddings,
-            "spared": stats.spared,
+            "embeddings_skipped": stats.embeddings_skipped,
             "links": stats.links,
             "repeated": self.retries,
         }

@@ -28,7 +28,7 @@ from motserve.base import State, merge_states, substate
 from motserve.config import Config
 from motserve.config.base import Role
 from motserve.errors import UnfitCheckpoint
-from motserve.files.atomic import left_over, replacing
+from motserve.files.atomic import replacing, stale_temporary_files
 from motserve.files.names import to_json
 from motserve.serving.inference.backends import Names
 from motserve.serving.stores import ArtifactStore, attempt_of
@@ -114,7 +114,7 @@ class CheckpointStore:
                 path.unlink(missing_ok=True)
         for attempt in range(before):
             target = self._artifacts.checkpoint(self._video_id, attempt)
-            for path in left_over(target.parent, target.name):
+            for path in stale_temporary_files(target.parent, target.name):
                 path.unlink(missing_ok=True)
 
     def _written(self) -> int:

@@ -119,11 +119,11 @@ class SessionLauncher:
     def reconcile(self) -> None:
         """Remove people of deleted and failed videos from the index, and files of killed uploads."""
         videos = self._identities.videos()
-        jobs = self._jobs.several(videos)
+        jobs = self._jobs.get_many(videos)
         if gone := [video for video in videos if video not in jobs or jobs[video].status == "failed"]:
             self._identities.forget(gone)
         folders = self._artifacts.videos()
-        known = self._jobs.several(folders)  # after the folders: a video gets its folder before its row
+        known = self._jobs.get_many(folders)  # after the folders: a video gets its folder before its row
         for video in folders:
             if video not in known and self._artifacts.remove_abandoned(video, self._clock() - _ABANDONED_S):
                 logger.warning("files of a killed upload were removed", extra={"video_id": video})

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from motserve.config import Config
 from motserve.errors import UnfitCheckpoint, WeightsUnavailable
-from motserve.results import ResultWriter, keep_beginning
+from motserve.results import ResultWriter, truncate_results
 from motserve.serving.session.checkpoint import Checkpoint, CheckpointStore
 from motserve.serving.stores import ArtifactStore, Job
 
@@ -75,7 +75,7 @@ class Continuation:
             # first: if this session is lost now, the next one must not use an older checkpoint with this file
             await asyncio.to_thread(self._store.save, self._job.attempt, start)
             await confirm()
-            await asyncio.to_thread(keep_beginning, self._path, start.bytes_written)
+            await asyncio.to_thread(truncate_results, self._path, start.bytes_written)
             await asyncio.to_thread(self._store.remove, self._job.attempt)
         else:
             await confirm()

@@ -44,15 +44,13 @@ def test_a_larger_share_of_false_links_allows_a_larger_distance() -> None:
 
 
 def test_the_threshold_is_the_largest_that_keeps_the_share() -> None:
-    returns = Returns(
-        np.arange(1, 11) / 10, np.array([1, 1, 1, 0, 1, 1, 1, 0, 0, 0], bool), returning=8, own=np.ones(1)
-    )
+    returns = Returns(np.arange(1, 11) / 10, np.array([1, 1, 1, 0, 1, 1, 1, 0, 0, 0], bool), genuine=8, own=np.ones(1))
     for rate, distance, found in ((0.0, 0.3, 3 / 8), (0.15, 0.7, 6 / 8), (0.25, 0.8, 6 / 8), (0.9, 1.0, 6 / 8)):
         threshold = returns.threshold(rate)
         assert threshold is not None
         assert threshold.distance == pytest.approx(distance)
         assert threshold.found == pytest.approx(found)
-    assert Returns(np.array([0.1]), np.array([False]), returning=1, own=np.ones(1)).threshold(0.5) is None
+    assert Returns(np.array([0.1]), np.array([False]), genuine=1, own=np.ones(1)).threshold(0.5) is None
 
 
 def test_a_threshold_holds_for_other_people_of_the_same_kind() -> None:
@@ -74,8 +72,8 @@ def test_own_embeddings_are_nearer_than_the_contradiction() -> None:
     returns = play(spread=0.5)
     assert returns.contradiction(0.01) == pytest.approx(np.quantile(returns.own, 0.99))
     assert returns.contradiction(0.5) < returns.contradiction(0.01)
-    strangers = returns.distances[~returns.is_right]
-    assert np.mean(strangers > returns.contradiction(0.01)) > 0.95
+    impostors = returns.distances[~returns.is_right]
+    assert np.mean(impostors > returns.contradiction(0.01)) > 0.95
 
 
 def test_people_come_only_to_their_own_place() -> None:
@@ -95,7 +93,7 @@ def test_too_few_people_are_refused() -> None:
         play(people=10)
     with pytest.raises(InvalidData, match="more than 10 people with 2 crops"):
         play(crops=1)
-    assert play(people=4, remembered=3).returning > 0
+    assert play(people=4, gallery_identities=3).genuine > 0
 
 
 def test_the_same_seed_gives_the_same_returns() -> None:

@@ -320,7 +320,7 @@ def test_a_sample_shows_the_frames_of_the_part_it_is_taken_from(tmp_path: Path, 
     (whole,) = load_sequences(find_truth(folder), Models(config), Cache(tmp_path), detections=det)
     assert [int(image[0, 0, 0]) for image in pictures_of(whole).sample(3)] == [1, 2, 3]
     assert [int(image[0, 0, 0]) for image in pictures_of(whole).sample(50)] == [1, 2, 3, 4, 5]
-    assert [int(image[0, 0, 0]) for image in pictures_of(whole.part(3, 5)).sample(3)] == [4, 5]
+    assert [int(image[0, 0, 0]) for image in pictures_of(whole.clip(3, 5)).sample(3)] == [4, 5]
 
 
 def test_parts_are_scored_one_by_one_and_together(

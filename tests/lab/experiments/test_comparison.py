@@ -326,7 +326,7 @@ def test_what_cannot_be_equal_is_not_called_so() -> None:
         ([PUBLISHED, changed], r"tracker\.duplicate_iou, tracker\.kalman change; .*bytetrack-published\.yaml is it"),
         (
             [],
-            r"tracker\.level, tracker\.recovery, tracker\.detection_weight, .*unconfirmed, tracker\.kalman change",
+            r"tracker\.confidence_scaling, tracker\.buffered_iou, tracker\.detection_weight, .*tracker\.kalman change",
         ),
         ([{"tracker": {"name": "sort"}}], r"tracker\.name change"),
     ):

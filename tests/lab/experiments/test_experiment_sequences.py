@@ -449,7 +449,7 @@ def test_thinned_is_as_a_camera_of_a_lower_rate_would_have_taken_it(tmp_path: Pa
 
 def test_a_part_of_a_thinned_sequence_knows_its_frames(tmp_path: Path) -> None:
     (whole,) = load_written(write_sequence(tmp_path, frames=20), load_config())
-    part = whole.part(2, 20).subsampled(3).part(1, 4)
+    part = whole.clip(2, 20).subsampled(3).clip(1, 4)
     assert [part.detected.frame_of(k) for k in range(3)] == [5, 8, 11]
     assert part.detected.detections == [whole.detected.detections[k] for k in (5, 8, 11)]
 
@@ -462,7 +462,7 @@ def test_what_has_no_second_half_is_not_halved(tmp_path: Path) -> None:
 
 def test_a_part_of_a_part_is_a_part(tmp_path: Path) -> None:
     (whole,) = load_written(write_sequence(tmp_path, frames=20), load_config())
-    direct, twice = whole.part(8, 15), whole.part(5, 18).part(3, 10)
+    direct, twice = whole.clip(8, 15), whole.clip(5, 18).clip(3, 10)
     assert twice.detected.detections == direct.detected.detections == whole.detected.detections[8:15]
     assert twice.detected.first == direct.detected.first == 8
     assert twice.detected.timestamps.tolist() == pytest.approx(direct.detected.timestamps.tolist())
@@ -488,7 +488,7 @@ def test_people_in_a_part_are_embedded_from_the_frames_of_the_whole_video(tmp_pa
     config = load_config([{"reid": {"policy": "always"}}])
     (whole,) = load_written(write_sequence(tmp_path, frames=20), config)
     greys = Greys()
-    track_detections(whole.part(12, 20).detected, config, greys)  # type: ignore[arg-type]
+    track_detections(whole.clip(12, 20).detected, config, greys)  # type: ignore[arg-type]
     assert greys.frames
     assert set(greys.frames) <= set(range(12, 20))
     assert max(greys.frames) == 19
@@ -512,7 +512,7 @@ def test_crops_of_a_part_come_from_its_place_in_the_video(
     write(folder / "gt" / "gt.txt", [f"{k},1,1,1,30,30,1,1,1" for k in range(1, 6)])
     det = write(tmp_path / "grey.txt", [f"{k},-1,1,1,30,30,0.9" for k in range(1, 6)])
     (whole,) = load_sequences(find_truth(folder), Models(config), Cache(tmp_path / "cache"), detections=det)
-    track_sequence(whole.part(3, 5), config, Cache(tmp_path / "cache"))
+    track_sequence(whole.clip(3, 5), config, Cache(tmp_path / "cache"))
     assert seen == [30, 40]
 
 
