@@ -1,7 +1,7 @@
 """Finds the largest cosine distance at which a new track may be linked to an earlier identity.
 
-The scale of cosine distances differs between models. So returns of people are simulated with labelled crops, also of
-people who were not seen before, and the distance is chosen by the share of links that would be wrong.
+The scale of cosine distances differs between models. Therefore appearances of known and unknown people are simulated
+with labelled crops, and the distance is chosen by the share of links that would be wrong.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Returns:
     """Simulated returns.
 
     Attributes:
-        distances: `(n,)` float64, rising, distance to the nearest known person, computed as by the linker.
+        distances: `(n,)` float64, ascending, distance to the nearest known person, computed as by the linker.
         is_right: `(n,)` bool, whether that is the right person.
-        returning: Number of returns of known people; the others are strangers.
+        returning: Number of returns of known people; the others are unknown people.
         own: `(m,)` float64, distance of single embeddings to the nearest in the gallery of the same person.
     """
 
@@ -35,7 +35,7 @@ class Returns:
     own: NDArray[np.float64]
 
     def contradiction(self, share: float) -> float:
-        """Return the distance that only this share of embeddings exceed to the person's own gallery."""
+        """Return the distance to the person's own gallery that only this share of embeddings exceed."""
         return float(np.quantile(self.own, 1 - share))
 
     def threshold(self, false_share: float) -> Threshold | None:
