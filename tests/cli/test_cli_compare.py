@@ -422,7 +422,7 @@ def test_whole_sequences_are_held_out(motserve: Motserve) -> None:
     assert found["scores"]["start"]["train"]["FN"] > 0
     assert motserve(*call, ",").exit_code == 0
     assert document("out/results.json")["provenance"]["held_out"] == "second half of each sequence"
-    assert_error(motserve(*call, "A,B[1]"), 3, "cannot hold out A, B[1] of A, B[1] and have some left to search on")
+    assert_error(motserve(*call, "A,B[1]"), 3, "cannot hold out A, B[1] of A, B[1]; name some of them, not all")
     assert_error(motserve(*call, "Z[2]"), 3, "cannot hold out Z[2] of A, B[1]")
     assert_error(motserve(*call, "B[1]", "--sequences", "A"), 3, "cannot hold out B[1] of A")
 
