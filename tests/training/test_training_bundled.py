@@ -95,7 +95,7 @@ def test_a_scene_gives_frames_labels_background_and_cutouts(material: Material, 
     assert len(material.labels) == len(material.frames) > 5
     assert material.background().shape == (PLACE.height, PLACE.width, 3)
     empty = next(render(PLACE.model_copy(update={"people": 0}))).frame.image
-    assert np.abs(material.background().astype(int) - empty).mean() < 4, "nobody is in the empty place"
+    assert np.abs(material.background().astype(int) - empty).mean() < 4, "people are in the background"
     views = [view for person in material.views() for view in person]
     assert len(views) > 5
     for view in views:

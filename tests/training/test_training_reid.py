@@ -121,7 +121,7 @@ def test_pictures_of_the_result_are_logged(
     assert {path.name for path in (kept / "pictures").iterdir()} == {"matches.png", "cmc.png", "distances.png"}
     matches = cv2.imread(str(kept / "pictures" / "matches.png"))
     assert matches is not None
-    assert (np.abs(matches.astype(int) - [0x3A, 0x9D, 0x2A]).sum(2) < 9).any()  # somebody was found
+    assert (np.abs(matches.astype(int) - [0x3A, 0x9D, 0x2A]).sum(2) < 9).any()  # a right match is framed in green
     assert (np.abs(matches.astype(int) - [0x2F, 0x2F, 0xD0]).sum(2) < 9).any()
     assert "backbone: mobilenet_v3_small" in (kept / "settings.yaml").read_text(encoding="utf-8")
 

@@ -135,8 +135,8 @@ def test_training_people_and_held_out_people_are_disjoint(tmp_path: Path) -> Non
     (tmp_path / "ids.txt").write_text("3\n5\n", encoding="utf-8")
     chosen = settings.data.model_copy(update={"validation_ids": tmp_path / "ids.txt"})
     assert set(read_training_data(chosen).validation.identities.tolist()) == {3, 5}
-    nobody = settings.data.model_copy(update={"validation_share": 0.0})
-    assert len(read_training_data(nobody).validation) == 0
+    without_validation = settings.data.model_copy(update={"validation_share": 0.0})
+    assert len(read_training_data(without_validation).validation) == 0
 
 
 def test_a_prepared_data_set_defines_the_held_out_people(tmp_path: Path) -> None:

@@ -174,7 +174,9 @@ def test_a_model_is_promoted_served_and_rolled_back(
             assert promoted.exit_code == 0, promoted.output
             assert "not below" in promoted.stdout
 
-            assert track(client, clip)["models"]["detector"]["name"] == f"{NAME}/1", "nobody has asked for it yet"
+            assert track(client, clip)["models"]["detector"]["name"] == f"{NAME}/1", (
+                "the service switched without a reload"
+            )
             reloaded = client.post("/v1/admin/reload")
             assert reloaded.status_code == 200, reloaded.text
             assert reloaded.json()["detector"]["changed"]
