@@ -71,7 +71,7 @@ def simulate_returns(
 ) -> Returns:
     """Simulate returns, each at one camera.
 
-    A person appears, with `reid.decision.num_embeddings` crops, at a camera that knows `remembered` people, each with a
+    A person appears, with `reid.decision.num_embeddings` crops, at a camera with `remembered` known people, each with a
     gallery of `reid.gallery.size` earlier crops. Distances are those of the linker: the mean, over the embeddings, of
     the distance to the nearest in the gallery.
 

@@ -163,7 +163,7 @@ def test_ultralytics_loads_the_moved_data_set(prepared_mot17: Path) -> None:
     data = check_det_dataset(str(moved / "data.yaml"), autodownload=False)
     assert (data["train"], data["val"]) == (str(moved / "images/train"), str(moved / "images/val"))
     dataset = YOLODataset(img_path=data["val"], data=data, task="detect", imgsz=64, augment=False, hyp=get_cfg())
-    assert [Path(label["im_file"]).name for label in dataset.labels] == files_in(prepared_mot17 / "images/val")
+    assert [Path(label["im_file"]).name for label in dataset.labels] == files_in(moved / "images/val")
     assert [len(label["cls"]) for label in dataset.labels] == [1, 1, 1]
 
 

@@ -321,7 +321,7 @@ def test_all_does_not_hide_an_unknown_peer(names: list[str]) -> None:
 def test_a_configuration_without_an_equal_is_refused() -> None:
     changed = {"tracker": {"duplicate_iou": 0.9, "kalman": {"position_noise": 0.1}}}
     for layers, said in (
-        ([PUBLISHED, changed], r"tracker\.duplicate_iou, tracker\.kalman change; .*bytetrack-published\.yaml is it"),
+        ([PUBLISHED, changed], r"tracker\.duplicate_iou, tracker\.kalman change it; use .*bytetrack-published\.yaml"),
         (
             [],
             r"tracker\.level, tracker\.recovery, tracker\.detection_weight, .*unconfirmed, tracker\.kalman change",
