@@ -85,7 +85,7 @@ def test_invalid_options_of_reentry_are_refused(motserve: Motserve) -> None:
     assert_error(motserve(*reentry, "--scenes", "none.yaml"), 2, "none.yaml")
     few = "drawn: 0\nscene: {people: 9}\n"
     Path("few.yaml").write_text(few)
-    said = ("8 views of 5 people", "takes 9")
+    said = ("5 people have 8 views", "needs 9")
     assert_error(motserve(*reentry, "--crops", "crops", "--scenes", "few.yaml"), 3, *said)
     assert not Path("out").exists() or not files_in("out")
 
