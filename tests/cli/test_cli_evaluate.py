@@ -193,7 +193,7 @@ def test_selected_sequences_only(motserve: Motserve) -> None:
     assert motserve(*call, " C, A,").exit_code == 0
     assert list(document("s.json")["sequences"]) == ["A", "C"]
     assert_error(motserve(*call, "A,Q"), 3, "no ground truth in gt of Q; available: A, B, C")
-    assert_error(motserve(*call, "A,B"), 3, "results has no file of B", "results A.txt, C.txt, Z.txt")
+    assert_error(motserve(*call, "A,B"), 3, "results has no file of B", "found A.txt, C.txt, Z.txt")
 
 
 def test_a_second_opinion_is_shown_on_request(motserve: Motserve) -> None:
