@@ -96,6 +96,13 @@ def client(service: str) -> Iterator[httpx.Client]:
             client.delete(f"/v1/videos/{video['id']}")
 
 
+@pytest.fixture
+def reader(service: str) -> Iterator[httpx.Client]:
+    """A client that deletes nothing."""
+    with httpx.Client(base_url=service, timeout=120) as client:
+        yield client
+
+
 def post(client: httpx.Client, path: Path, **params: Any) -> httpx.Response:
     return client.post("/v1/videos", files={"file": (path.name, path.read_bytes())}, params=params)
 
@@ -165,35 +172,31 @@ def local(clips: list[Path]) -> list[list[dict[str, Any]]]:
     return tracked_locally(clips, SETTINGS)
 
 
+@pytest.fixture(scope="class")
+def links(service: str, clips: list[Path]) -> Iterator[dict[str, str]]:
+    """The links of the video, a copy of the first clip."""
+    with httpx.Client(base_url=service, timeout=120) as client:
+        answer = post(client, clips[0])
+        assert answer.status_code == 202
+        links: dict[str, str] = answer.json()["links"]
+        assert answer.headers["location"] == links["self"]
+        assert client.get(links["annotated"]).status_code in (200, 409)  # tracked already, or not yet
+        assert finished(client, answer.json()["id"])["status"] == "done"
+        yield links
+        client.delete(links["self"])
+
+
 class TestTrackedVideo:
     """What the service tells of one video that it has tracked."""
 
-    @pytest.fixture(scope="class")
-    def links(self, service: str, clips: list[Path]) -> Iterator[dict[str, str]]:
-        """The links of the video, a copy of the first clip."""
-        with httpx.Client(base_url=service, timeout=120) as client:
-            answer = post(client, clips[0])
-            assert answer.status_code == 202
-            links: dict[str, str] = answer.json()["links"]
-            assert answer.headers["location"] == links["self"]
-            assert client.get(links["annotated"]).status_code in (200, 409)  # tracked already, or not yet
-            assert finished(client, answer.json()["id"])["status"] == "done"
-            yield links
-            client.delete(links["self"])
-
-    @pytest.fixture
-    def client(self, service: str) -> Iterator[httpx.Client]:
-        with httpx.Client(base_url=service, timeout=120) as client:
-            yield client
-
     def test_served_tracks_equal_local_tracks(
-        self, client: httpx.Client, links: dict[str, str], local: list[list[dict[str, Any]]]
+        self, reader: httpx.Client, links: dict[str, str], local: list[list[dict[str, Any]]]
     ) -> None:
         assert any(frame["tracks"] for frame in local[0]), "no person was tracked, so nothing is compared"
-        assert_same(client.get(links["tracks"]).json()["frames"], local[0])
+        assert_same(reader.get(links["tracks"]).json()["frames"], local[0])
 
-    def test_state_names_models_progress_and_errors(self, client: httpx.Client, links: dict[str, str]) -> None:
-        state = client.get(links["self"]).json()
+    def test_state_names_models_progress_and_errors(self, reader: httpx.Client, links: dict[str, str]) -> None:
+        state = reader.get(links["self"]).json()
         assert state["frames_done"] == state["frames_total"] == 75
         assert state["progress"] == 1
         assert state["fps"] > 0
@@ -202,10 +205,10 @@ class TestTrackedVideo:
         for role in ("detector", "reid"):
             assert state["models"][role]["name"] == "bundled"
             assert len(state["models"][role]["sha256"]) == 64
-        assert client.get(links["tracks"]).json()["models"] == state["models"]
+        assert reader.get(links["tracks"]).json()["models"] == state["models"]
 
-    def test_formats_agree(self, client: httpx.Client, links: dict[str, str]) -> None:
-        fetched = {f: client.get(links["tracks"], params={"format": f}) for f in ("json", "ndjson", "mot", "csv")}
+    def test_formats_agree(self, reader: httpx.Client, links: dict[str, str]) -> None:
+        fetched = {f: reader.get(links["tracks"], params={"format": f}) for f in ("json", "ndjson", "mot", "csv")}
         frames = fetched["json"].json()["frames"]
         rows = sum(len(frame["tracks"]) for frame in frames)
         assert rows > 0
@@ -214,10 +217,10 @@ class TestTrackedVideo:
         assert len(fetched["csv"].text.splitlines()) == rows + 1
         assert fetched["csv"].headers["content-type"].startswith("text/csv")
 
-    def test_readers_of_its_annotated_video_get_the_same(self, client: httpx.Client, links: dict[str, str]) -> None:
+    def test_readers_of_its_annotated_video_get_the_same(self, reader: httpx.Client, links: dict[str, str]) -> None:
         sizes: list[int] = []
         threads = [
-            threading.Thread(target=lambda: sizes.append(len(client.get(links["annotated"]).content))) for _ in range(3)
+            threading.Thread(target=lambda: sizes.append(len(reader.get(links["annotated"]).content))) for _ in range(3)
         ]
         for thread in threads:
             thread.start()
@@ -227,16 +230,16 @@ class TestTrackedVideo:
         assert len(set(sizes)) == 1
 
     def test_its_annotated_video_plays_and_has_ranges(
-        self, client: httpx.Client, links: dict[str, str], folder: Path
+        self, reader: httpx.Client, links: dict[str, str], folder: Path
     ) -> None:
-        answer = client.get(links["annotated"])
+        answer = reader.get(links["annotated"])
         assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4")
         path = folder / "annotated.mp4"
         path.write_bytes(answer.content)
         with av.open(str(path)) as container:
             assert container.streams.video[0].codec_context.name == "h264"
             assert sum(1 for _ in container.decode(video=0)) == 75
-        part = client.get(links["annotated"], headers={"Range": "bytes=0-99"})
+        part = reader.get(links["annotated"], headers={"Range": "bytes=0-99"})
         assert (part.status_code, len(part.content)) == (206, 100)
 
 
