@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_checks import Motserve
+from filelock import FileLock
 from typer.testing import CliRunner
 
 if TYPE_CHECKING:
@@ -121,8 +122,15 @@ def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from motserve.config import MlflowConfig
     from motserve.models.mlflow_store import connect
 
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    connect(MlflowConfig(tracking_uri=f"sqlite:///{path}")).search_experiments()
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of all processes: one makes it, the others wait
+    path = folder / "mlflow.db"
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            new = path.with_suffix(".new")
+            connect(MlflowConfig(tracking_uri=f"sqlite:///{new}")).search_experiments()
+            new.rename(path)
     return path
 
 

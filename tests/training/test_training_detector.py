@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -60,6 +60,7 @@ def tiny(data: Path, store: MlflowConfig, **changes: Any) -> DetectorTraining:
         "init": "scratch",
         "image_size": 64,
         "epochs": 3,
+        "plots": False,
         "batch_size": 4,
         "nominal_batch": 4,
         "optimizer": "AdamW",
@@ -83,9 +84,24 @@ def history(store: MlflowConfig, run_id: str, metric: str) -> list[int]:
 # --- in one process ---------------------------------------------------------------------------------------------------
 
 
-def test_a_job_writes_model_run_and_pictures(data: Path, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
-    outcome = run(tiny(data, mlflow_store, evaluate_every=2))
-    client = MlflowClient(mlflow_store.tracking_uri)
+class FinishedJob(NamedTuple):
+    store: MlflowConfig
+    outcome: Outcome
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, mlflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedJob:
+    """A job that is done; its settings hold a password."""
+    folder = tmp_path_factory.mktemp("finished")
+    path = shutil.copy(mlflow_database, folder / "mlflow.db")
+    store = MlflowConfig(tracking_uri=f"sqlite:///{path}", artifact_dir=str(folder / "artifacts"))
+    at_a_server = store.model_copy(update={"experiment": "http://user:secret@host/experiment"})
+    return FinishedJob(store, run(tiny(data, at_a_server, evaluate_every=2, plots=True)))
+
+
+def test_a_job_writes_model_run_and_pictures(finished: FinishedJob) -> None:
+    outcome = finished.outcome
+    client = MlflowClient(finished.store.tracking_uri)
     logged = client.get_run(outcome.run_id)
     assert logged.info.status == "FINISHED"
     assert logged.data.params["image_size"] == "64"
@@ -96,37 +112,35 @@ def test_a_job_writes_model_run_and_pictures(data: Path, mlflow_store: MlflowCon
     assert "motserve.commit" in logged.data.tags
     assert float(logged.data.tags["duration_s"]) > 0
     for metric in ("loss/box", "loss/cls", "loss/dfl", "learning_rate", "images_per_s"):
-        assert history(mlflow_store, outcome.run_id, metric) == [1, 2, 3]
-    assert history(mlflow_store, outcome.run_id, "mAP50") == [2, 3], "each second, and the last"
+        assert history(finished.store, outcome.run_id, metric) == [1, 2, 3]
+    assert history(finished.store, outcome.run_id, "mAP50") == [2, 3], "each second, and the last"
     kept = {file.path for file in client.list_artifacts(outcome.run_id)}
     assert kept == {MODEL, "pictures", "results.csv", "settings.yaml"}
     pictures = {Path(file.path).name for file in client.list_artifacts(outcome.run_id, "pictures")}
     assert {"confusion_matrix.png", "BoxPR_curve.png", "results.png", "labels.jpg"} <= pictures
-    version = Registry(mlflow_store).version(NAME, 1)
+    version = Registry(finished.store).version(NAME, 1)
     assert (version.role, version.architecture, version.run_id) == ("detector", "yolov8n", outcome.run_id)
     (scores,) = version.scores.values()
     assert scores == outcome.scores[0]
     assert logged.data.metrics["best/mAP50"] == pytest.approx(scores.metrics["mAP50"])
 
 
-def test_the_run_contains_no_password(data: Path, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
-    at_a_server = mlflow_store.model_copy(update={"experiment": "http://user:secret@host/experiment"})
-    outcome = run(tiny(data, at_a_server, epochs=1))
-    client = MlflowClient(mlflow_store.tracking_uri)
-    assert "secret" not in str(client.get_run(outcome.run_id).data.params)
-    kept = Path(client.download_artifacts(outcome.run_id, "settings.yaml", str(tmp_path)))
-    assert "host/experiment" in kept.read_text()
-    assert "secret" not in kept.read_text()
+def test_the_run_contains_no_password(finished: FinishedJob, tmp_path: Path) -> None:
+    client = MlflowClient(finished.store.tracking_uri)
+    run_id = finished.outcome.run_id
+    assert "secret" not in str(client.get_run(run_id).data.params)
+    stored = Path(client.download_artifacts(run_id, "settings.yaml", str(tmp_path)))
+    assert "host/experiment" in stored.read_text()
+    assert "secret" not in stored.read_text()
 
 
-def test_a_service_can_load_the_result(data: Path, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
-    outcome = run(tiny(data, mlflow_store, epochs=1))
-    served = {"weights": [outcome.version], "confidence": 0.0}
-    config = load_config([{"detector": served, "mlflow": mlflow_store.model_dump(), "cache_dir": str(tmp_path)}])
+def test_a_service_can_load_the_result(finished: FinishedJob, tmp_path: Path) -> None:
+    served = {"weights": [finished.outcome.version], "confidence": 0.0}
+    config = load_config([{"detector": served, "mlflow": finished.store.model_dump(), "cache_dir": str(tmp_path)}])
     detector = build_detector(config.detector, resolve_weights("detector", config))
     assert detector.class_names == {0: "person"}
-    (found,) = detector.detect([np.full((96, 128, 3), 127, np.uint8)])
-    assert np.isfinite(found.boxes).all()
+    (detections,) = detector.detect([np.full((96, 128, 3), 127, np.uint8)])
+    assert np.isfinite(detections.boxes).all()
 
 
 def test_one_process_trains_the_same_weights_as_ultralytics(

@@ -48,6 +48,11 @@ class DetectorTraining(JobConfig):
     image_size: int = Field(640, ge=64, le=4096, multiple_of=32, description="Longer side of the network's input, px.")
     epochs: int = Field(30, ge=1, le=10_000, description="Passes over the pictures.")
     evaluate_every: int = Field(1, ge=1, le=10_000, description="Epochs between two evaluations on `val`.")
+    plots: bool = Field(
+        True,
+        description="Draw curves, confusion matrix, and pictures with labels and predictions; false saves seconds per "
+        "evaluation.",
+    )
     patience: int = Field(
         0, ge=0, le=10_000, description="Epochs without improvement after which training stops; 0 for never."
     )

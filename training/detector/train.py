@@ -146,7 +146,7 @@ def ultralytics_settings(worker: Worker, settings: DetectorTraining, run: Path) 
         "device": str(worker.device),
         "seed": settings.seed,
         "deterministic": True,
-        "plots": True,  # on all workers, because the confusion matrix is summed over them
+        "plots": settings.plots,  # on all workers, because the confusion matrix is summed over them
         "verbose": False,
     }
 
