@@ -13,11 +13,12 @@ INSTALLED := $(VENV)/.installed
 SECONDS ?= 600
 DATA ?= $(MOTSERVE_DATA)
 QUICK := $(addprefix tests/,config files people pipeline postprocessing reid results test_types.py tracking video)
+PROGRAMS := ffmpeg prometheus
 PICTURES := data/pictures
 PICTURE_PACKAGES := gnome-backgrounds lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 mate-backgrounds \
 	plasma-workspace-wallpapers ukui-wallpapers openarena-081-textures tuxpaint-stamps-default
 
-.PHONY: setup demo check test test-workers test-all lint bench corpus fuzz kubernetes bundled pictures wheel check-wheel licences sbom
+.PHONY: setup programs demo check test test-workers test-all lint bench corpus fuzz kubernetes bundled pictures wheel check-wheel licences sbom
 
 setup: $(INSTALLED)
 
@@ -26,6 +27,11 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --upgrade "pip>=24"
 	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[dev,bench,detectors,release]"
 	touch $@
+
+# what tests run and pip does not have, from Debian or Ubuntu; needs root
+programs:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PROGRAMS) > /dev/null
 
 demo: setup
 	$(BIN)/motserve demo

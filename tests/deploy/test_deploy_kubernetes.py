@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +16,7 @@ import mlflow
 import pytest
 import ray
 import yaml
+from programs import output_of, program
 from ray.serve.schema import ServeDeploySchema
 from starlette.routing import Route
 
@@ -65,12 +65,8 @@ def render() -> ModuleType:
 
 
 def kustomize(folder: Path) -> list[Object]:
-    for command in (["kustomize", "build"], ["kubectl", "kustomize"]):
-        if shutil.which(command[0]):
-            built = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=60, check=False)
-            assert built.returncode == 0, built.stderr
-            return [one for one in yaml.safe_load_all(built.stdout) if one]
-    pytest.skip("neither kustomize nor kubectl is installed")
+    built = output_of(program("kubectl"), "kustomize", folder)
+    return [one for one in yaml.safe_load_all(built) if one]
 
 
 @pytest.fixture(scope="module")
