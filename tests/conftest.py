@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_checks import Motserve
+from real_data import NO_DATA, real_data
 from typer.testing import CliRunner
 
 if TYPE_CHECKING:
     from motserve.config import MlflowConfig
 
+pytest_plugins = ["known_skips", "pytester"]
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Real videos, pictures and models."""
-    folder = os.environ.get("MOTSERVE_DATA")
-    if not folder:
-        pytest.skip("MOTSERVE_DATA, the folder of real videos and models, is not set")
-    return Path(folder)
+    folder = real_data()
+    if folder is None:
+        pytest.skip(NO_DATA)
+    return folder
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -365,12 +364,10 @@ def test_files_that_are_not_mot_are_refused(tmp_path: Path) -> None:
         read_mot(path)
 
 
-@pytest.mark.skipif("MOTSERVE_DATA" not in os.environ, reason="MOTSERVE_DATA is not set: no real annotation")
-def test_real_ground_truth_and_detections() -> None:
-    data = Path(os.environ["MOTSERVE_DATA"])
-    table = read_mot(data / "mot/MOT17-09/gt/gt.txt")
+def test_real_ground_truth_and_detections(data_dir: Path) -> None:
+    table = read_mot(data_dir / "mot/MOT17-09/gt/gt.txt")
     people = (table.classes == 1) & (table.scores > 0)
     assert (people.sum(), len(np.unique(table.ids[people])), table.frames.max()) == (5325, 26, 524)
     assert table.visibility.min() >= 0
-    for path in [*data.glob("mot_gt/*/*/gt/gt.txt"), *data.glob("dets/*/*.txt")]:
+    for path in [*data_dir.glob("mot_gt/*/*/gt/gt.txt"), *data_dir.glob("dets/*/*.txt")]:
         assert len(read_mot(path)) > 0
