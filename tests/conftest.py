@@ -65,7 +65,7 @@ def untrained_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from ultralytics.nn.tasks import DetectionModel
 
     torch.manual_seed(0)
-    model = DetectionModel("yolov8n.yaml", nc=1, verbose=False)
+    model: Any = DetectionModel("yolov8n.yaml", nc=1, verbose=False)
     for branch in model.model[-1].cv3:
         torch.nn.init.normal_(branch[-1].weight, std=0.5)
         torch.nn.init.constant_(branch[-1].bias, 1.0)

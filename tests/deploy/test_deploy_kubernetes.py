@@ -38,7 +38,10 @@ JOBS = sorted(
     str(path.parent.relative_to(KUBERNETES)) for path in (KUBERNETES / "overlays").glob("*/train-*/kustomization.yaml")
 )
 BUILDS = [*(f"overlays/{name}" for name in OVERLAYS), *JOBS]
-TRAININGS = {"training.detector": DetectorTraining, "training.reid": ReidTrainingConfig}
+TRAININGS: dict[str, type[DetectorTraining | ReidTrainingConfig]] = {
+    "training.detector": DetectorTraining,
+    "training.reid": ReidTrainingConfig,
+}
 
 KUBERNETES_VERSION = "1.32"
 USER = 10001
@@ -147,8 +150,10 @@ def serve_config_of(objects: list[Object]) -> tuple[Object, Config]:
 
 def quantity(text: str | int) -> Fraction:
     number, unit = re.fullmatch(r"(\d+(?:\.\d+)?)(m|Ki|Mi|Gi|Ti)?", str(text)).groups()  # type: ignore[union-attr]
-    scale = {"m": Fraction(1, 1000), "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, None: 1}[unit]
-    return Fraction(number) * scale
+    scales: dict[str | None, Fraction | int] = {
+        "m": Fraction(1, 1000), "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, None: 1,
+    }  # fmt: skip
+    return Fraction(number) * scales[unit]
 
 
 def selects(selector: Object, labels: Mapping[str, str]) -> bool:

@@ -43,7 +43,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def session(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VideoSession:
     """The second session of a video; the first one has written a checkpoint."""
-    monkeypatch.setattr(module.ray, "put", lambda value: value)
+    monkeypatch.setattr("ray.put", lambda value: value)
     monkeypatch.setattr(module, "is_draining", lambda: False)
     monkeypatch.setattr(module, "_PROGRESS_INTERVAL_S", 0.0)
     config = load_config(
@@ -200,7 +200,12 @@ def test_the_store_is_never_called_on_the_event_loop(session: VideoSession, monk
         return True
 
     on_the_loop: list[bool] = []
-    failing(monkeypatch, lambda changes: on_the_loop.append(on_loop(changes)) or False)
+
+    def observe(changes: dict[str, Any]) -> bool:
+        on_the_loop.append(on_loop(changes))
+        return False
+
+    failing(monkeypatch, observe)
     assert track(session) == "done"
     assert not any(on_the_loop)
 

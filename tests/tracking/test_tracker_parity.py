@@ -32,7 +32,7 @@ SECTIONS: dict[str, type[ByteTrackConfig] | type[BotSortConfig] | type[OcSortCon
 }  # fmt: skip
 
 
-class PublishedOcSort(OCSORT):  # type: ignore[misc]
+class PublishedOcSort(OCSORT):
     """Ultralytics' OC-SORT, in which a lost track that the first association finds again is not updated anew.
 
     The paper (section 4.1, "observation-centric re-update") does so "once a track is re-associated with an observation

@@ -27,7 +27,7 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "CrowdHuman"
 
 
-def annotations(folder: Path, split: str) -> Any:
+def annotations_of(folder: Path, split: str) -> Any:
     return json.loads((folder / f"annotations/{split}.json").read_bytes())
 
 
@@ -80,7 +80,7 @@ def test_what_is_missing_is_named(source: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     manifest = prepare("crowdhuman", source, tmp_path / "out", PrepareOptions(allow_missing=True))
     assert manifest.left_out == tuple(said.split("; "))
-    assert [image["file_name"] for image in annotations(tmp_path / "out", "train")["images"]] == ["1,a.jpg"]
+    assert [image["file_name"] for image in annotations_of(tmp_path / "out", "train")["images"]] == ["1,a.jpg"]
     assert "val" not in yaml.safe_load((tmp_path / "out/data.yaml").read_text())
 
 

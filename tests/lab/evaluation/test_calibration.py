@@ -20,7 +20,7 @@ def looks(people: int, crops: int, spread: float, seed: int = 0) -> tuple[np.nda
 
 def play(people: int = 30, crops: int = 8, spread: float = 0.5, **changes: object) -> Returns:
     embeddings, identities = looks(people, crops, spread)
-    config = CalibrationConfig(**{"trials": 3000, **changes})  # type: ignore[arg-type]
+    config = CalibrationConfig.model_validate({"trials": 3000, **changes})
     return simulate_returns(embeddings, identities, np.ones(len(identities), np.int64), ReIDConfig(), config)
 
 

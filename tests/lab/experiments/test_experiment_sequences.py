@@ -130,7 +130,7 @@ def test_frames_are_those_of_the_video_in_any_order(scene: Path, order: Sequence
 def test_going_forward_decodes_once(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
 
-    def counted(path: Path, config: VideoConfig, **options: bool) -> Any:
+    def counted(path: Path, config: VideoConfig, **options: Any) -> Any:
         opened.append(path)
         return open_video(path, config, **options)
 
