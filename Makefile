@@ -1,5 +1,6 @@
 # The developer's manual: `make demo`, `make check`, `make test`, `make test-all`, `make lint`, `make bench`; each sets up what
 # it needs. `make check` is for each change, `make test` before it is pushed, `make test-all` takes an hour.
+# `make coverage` is `make test` that measures; `make programs` installs what tests run besides Python packages.
 # `make corpus` and `make fuzz SECONDS=600` try the reader of videos on files of every kind, whole and damaged.
 # `make kubernetes` writes what clusters serve after serve_config.yaml or configs/environments changed; see docs/deploy.md.
 # `make wheel`, `make check-wheel`, `make licences`, `make sbom` are for releases; see docs/releasing.md.
