@@ -1,5 +1,6 @@
 # The developer's manual: `make demo`, `make check`, `make test`, `make test-all`, `make lint`, `make bench`; each sets up what
 # it needs. `make check` is for each change, `make test` before it is pushed, `make test-all` takes an hour.
+# `make coverage` is `make test` that measures; `make programs` installs what tests run besides Python packages.
 # `make corpus` and `make fuzz SECONDS=600` try the reader of videos on files of every kind, whole and damaged.
 # `make kubernetes` writes what clusters serve after serve_config.yaml or configs/environments changed; see docs/deploy.md.
 # `make wheel`, `make check-wheel`, `make licences`, `make sbom` are for releases; see docs/releasing.md.
@@ -15,11 +16,12 @@ SECONDS ?= 600
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 DATA ?= $(MOTSERVE_DATA)
 QUICK := $(addprefix tests/,config files people pipeline postprocessing reid results test_types.py tracking video)
+PROGRAMS := ffmpeg prometheus
 PICTURES := data/pictures
 PICTURE_PACKAGES := gnome-backgrounds lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 mate-backgrounds \
 	plasma-workspace-wallpapers ukui-wallpapers openarena-081-textures tuxpaint-stamps-default
 
-.PHONY: setup demo check test test-workers test-all lint bench corpus fuzz kubernetes bundled pictures wheel check-wheel licences sbom
+.PHONY: setup programs demo check test coverage test-workers test-all lint bench corpus fuzz kubernetes bundled pictures wheel check-wheel licences sbom
 
 setup: $(INSTALLED)
 
@@ -29,6 +31,11 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[dev,bench,detectors,release]"
 	touch $@
 
+# what tests run and pip does not have, from Debian or Ubuntu; needs root
+programs:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PROGRAMS) > /dev/null
+
 demo: setup
 	$(BIN)/motserve demo
 
@@ -37,7 +44,11 @@ check: lint
 	$(BIN)/python -m pytest $(PARALLEL) $(QUICK)
 
 test: setup
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(PARALLEL) $(OPTIONS)
+
+# the same tests, and the share of the code that they run; fails below `fail_under` in pyproject.toml
+coverage: OPTIONS := --cov
+coverage: test
 
 # the tests that start several Ray Train workers, for minutes each
 test-workers: setup

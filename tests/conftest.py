@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cli_checks import Motserve
 from filelock import FileLock
+from real_data import NO_DATA, real_data
 from typer.testing import CliRunner
 
 if TYPE_CHECKING:
     from motserve.config import MlflowConfig
+
+pytest_plugins = ["known_skips", "pytester"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,10 +51,10 @@ def _escape_surrogates(value: Any) -> Any:
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Real videos, pictures and models."""
-    folder = os.environ.get("MOTSERVE_DATA")
-    if not folder:
-        pytest.skip("MOTSERVE_DATA, the folder of real videos and models, is not set")
-    return Path(folder)
+    folder = real_data()
+    if folder is None:
+        pytest.skip(NO_DATA)
+    return folder
 
 
 @pytest.fixture
@@ -91,7 +94,7 @@ def untrained_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from ultralytics.nn.tasks import DetectionModel
 
     torch.manual_seed(0)
-    model = DetectionModel("yolov8n.yaml", nc=1, verbose=False)
+    model: Any = DetectionModel("yolov8n.yaml", nc=1, verbose=False)
     for branch in model.model[-1].cv3:
         torch.nn.init.normal_(branch[-1].weight, std=0.5)
         torch.nn.init.constant_(branch[-1].bias, 1.0)

@@ -75,7 +75,7 @@ def _deployment(
 
 
 def _cluster_has_gpus() -> bool:
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    resources: dict[str, float] = ray.cluster_resources()
     return resources.get("GPU", 0) > 0
 
 

@@ -29,7 +29,8 @@ TUNE = ("tune", "tracker", *OF_DATA)
 def data(motserve: Motserve) -> None:
     """Ground truth `gt` and detections `det` of two sequences: two people who pass each other, detected with gaps."""
     for name, gap in (("A", 7), ("B[1]", 5)):
-        truth, detections = [], []
+        truth: list[Row] = []
+        detections: list[Row] = []
         for frame in range(1, 31):
             for person, left in ((1, 100 + 6 * frame), (2, 280 - 6 * frame)):
                 box = (left, 20 + 8 * person, 40, 100)
@@ -629,7 +630,7 @@ def test_a_tracker_that_needs_pictures_is_refused_without_them(motserve: Motserv
     call = ("evaluate", "mot", *OF_DATA, "--run", "--set", "tracker.name=botsort", *NO_REID)
     assert_error(motserve(*call), 2, "A: tracker.camera is set, but there is no video", "set tracker.camera=null")
     assert motserve(*call, "--set", "tracker.camera=null").exit_code == 0
-    call = (*call, "--set", "tracker.camera=null", "--set", "tracker.appearance={}")
-    assert_error(motserve(*call), 2, "A: botsort uses embeddings", "set tracker.appearance=null")
+    without_camera = (*call, "--set", "tracker.camera=null", "--set", "tracker.appearance={}")
+    assert_error(motserve(*without_camera), 2, "A: botsort uses embeddings", "set tracker.appearance=null")
     call = ("evaluate", "mot", *OF_DATA, "--run", "--set", "tracker.name=deepsort", *NO_REID)
     assert_error(motserve(*call), 2, "A: deepsort uses embeddings, but there is no video", "another tracker")

@@ -18,6 +18,7 @@ from motserve.config import VideoConfig, load_config
 from motserve.lab.evaluation import COUNT_NAMES, RATIO_NAMES, SCORE_NAMES
 from motserve.lab.evaluation.sequences import find_truth
 from motserve.lab.experiments.detections import read_detections
+from motserve.lab.experiments.sequences import track_sequence
 from motserve.lab.experiments.tracking import track_detections
 from motserve.lab.scenes import SceneConfig, ground_truth_rows, render
 from motserve.models.provenance import write_stamp
@@ -668,7 +669,7 @@ def test_an_interrupted_run_leaves_no_files(motserve: Motserve, monkeypatch: pyt
     before = files_in()
     from motserve.lab.experiments import mot as steps
 
-    tracked = steps.track_sequence
+    tracked = track_sequence
     calls: list[str] = []
 
     def interrupted(sequence: Any, *rest: Any) -> Any:

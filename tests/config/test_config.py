@@ -161,8 +161,10 @@ def test_later_layers_win_key_by_key(tmp_path: Path) -> None:
     second = yaml_file(tmp_path, "detector: {confidence: 0.3}", "second.yaml")
     config = load_config([first, second, {"tracker": {"kalman": {"position_noise": 0.1}}}])
     assert (config.detector.confidence, config.detector.nms_iou) == (0.3, 0.5)
-    assert config.tracker.kalman.position_noise == 0.1
-    assert config.tracker.kalman.velocity_noise == Config().tracker.kalman.velocity_noise
+    tracker = config.tracker
+    assert isinstance(tracker, ByteTrackConfig)
+    assert tracker.kalman.position_noise == 0.1
+    assert tracker.kalman.velocity_noise == ByteTrackConfig().kalman.velocity_noise
 
 
 def test_overrides_win_over_the_environment_and_it_wins_over_files(

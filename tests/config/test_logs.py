@@ -79,10 +79,11 @@ def test_a_second_setup_replaces_the_first_and_keeps_the_root_handlers() -> None
 def test_a_name_that_is_not_utf8_is_written_as_people_see_it(
     form: Literal["json", "text"], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    data = io.BytesIO()
+    stream = io.TextIOWrapper(data, encoding="utf-8")
     setup_logging(LoggingConfig(format=form), stream)
     logger.warning("%s is broken", "caf\udce9.mp4", extra={"video": "caf\udce9.mp4"})
     stream.flush()
-    written = stream.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    written = data.getvalue().decode()
     assert r"caf\xe9.mp4 is broken" in (json.loads(written)["message"] if form == "json" else written)
     assert not capsys.readouterr().err

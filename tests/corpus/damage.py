@@ -6,7 +6,7 @@ from itertools import product
 
 from corpus.edits import cut_front, drop_chunk, empty_samples, garble, patch, prefix, suffix, truncate, zero
 from corpus.formats import BFRAMES, FFV1, MPEG2, X264
-from corpus.row import Row, every
+from corpus.row import Row, every, unchanged
 
 SAMPLE = "frames behind the damage differ between releases of FFmpeg"
 CUT = "a file that was cut off is refused at its end"
@@ -24,7 +24,7 @@ DAMAGE = [
             args,
             edit=garble(number),
             threads=THREADS,
-            times=list if codec == "mpeg2" else None,  # its decoder then shows the last two in the wrong order
+            times=unchanged if codec == "mpeg2" else None,  # its decoder then shows the last two in the wrong order
             pixels=None,
             why=SAMPLE,
             refused=FIRST_LOST.get(codec) if number == 0 else None,

@@ -56,6 +56,11 @@ class Row:
     reads: str = ""
 
 
+def unchanged(times: Sequence[float | None]) -> list[float]:
+    """Return the times as FFmpeg reports them, not counted from the first frame."""
+    return [time for time in times if time is not None]
+
+
 def every(interval_s: float) -> Times:
     """Return times at a constant rate, whatever FFmpeg reports."""
     return lambda reported: [i * interval_s for i in range(len(reported))]

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from programs import output_of, program
 from run_in_chroot import Builder, Image, included_paths
 
 from motserve.config import load_config
@@ -28,20 +29,6 @@ DOCKERFILES = pytest.mark.parametrize("path", [SERVICE, MLFLOW], ids=lambda path
 PASSWORDS = {"POSTGRES_PASSWORD": "p", "GRAFANA_PASSWORD": "g", "ADMIN_TOKEN": "0123456789abcdef"}
 
 Compose = dict[str, Any]
-
-
-def tool(*names: str) -> str:
-    """Path of the first program that is installed; skip the test if there is none."""
-    for name in names:
-        if found := shutil.which(name):
-            return found
-    pytest.skip(f"{' or '.join(names)} is not installed")
-
-
-def checked(*command: str | Path, **variables: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **variables})
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def stages(path: Path, last: str | None = None, device: str = "cpu") -> Iterator[dockerfile.Stage]:
@@ -81,7 +68,7 @@ def prometheus() -> dict[str, Any]:
 
 @DOCKERFILES
 def test_hadolint_finds_nothing_in_a_dockerfile(path: Path) -> None:
-    checked(tool("hadolint"), "--config", ROOT / ".hadolint.yaml", path)
+    output_of(program("hadolint"), "--config", ROOT / ".hadolint.yaml", path)
 
 
 @DOCKERFILES
@@ -161,13 +148,13 @@ def test_variables_of_the_image_are_valid_settings(monkeypatch: pytest.MonkeyPat
 
 
 def test_compose_accepts_the_file(compose: Compose) -> None:
-    command = [tool("docker-compose", "docker")]
+    command = [program("docker-compose", "docker")]
     if Path(command[0]).name == "docker":
         command.append("compose")
     if subprocess.run([*command, "version"], capture_output=True, check=False).returncode:
         pytest.skip("docker has no compose")
     command += ["--file", str(ROOT / "docker-compose.yml"), "--env-file", "/dev/null", "--profile", "*"]
-    resolved = json.loads(checked(*command, "config", "--format", "json", **PASSWORDS))
+    resolved = json.loads(output_of(*command, "config", "--format", "json", **PASSWORDS))
     assert resolved["services"].keys() == compose["services"].keys()
 
 
@@ -254,13 +241,13 @@ def test_ports_are_published_on_the_loopback_by_default(compose: Compose) -> Non
 
 
 def test_prometheus_accepts_its_configuration(tmp_path: Path, prometheus: dict[str, Any], compose: Compose) -> None:
-    promtool = tool("promtool")
+    promtool = program("promtool")
     folder = tmp_path / "prometheus"
     shutil.copytree(OBSERVABILITY / "prometheus", folder)
     mounted = compose["services"]["prometheus"]["volumes"][0].split(":")[1]
     prometheus = {**prometheus, "rule_files": [name.replace(mounted, str(folder)) for name in prometheus["rule_files"]]}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(prometheus))
-    checked(promtool, "check", "config", folder / "prometheus.yml")
+    output_of(promtool, "check", "config", folder / "prometheus.yml")
 
 
 def test_grafana_finds_its_dashboards_and_their_data(compose: Compose) -> None:
@@ -282,7 +269,7 @@ def test_grafana_finds_its_dashboards_and_their_data(compose: Compose) -> None:
 
 
 def test_expressions_of_dashboards_are_valid(tmp_path: Path) -> None:
-    promtool = tool("promtool")
+    promtool = program("promtool")
     rules = [
         {"record": f"panel:{number}", "expr": target["expr"].replace("$__rate_interval", "5m")}
         for path in (OBSERVABILITY / "grafana" / "dashboards").glob("*.json")
@@ -290,7 +277,7 @@ def test_expressions_of_dashboards_are_valid(tmp_path: Path) -> None:
         for target in panel.get("targets", [])
     ]
     (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
-    checked(promtool, "check", "rules", "--lint=none", tmp_path / "rules.yml")
+    output_of(promtool, "check", "rules", "--lint=none", tmp_path / "rules.yml")
 
 
 # ---- execution without Docker
@@ -355,7 +342,7 @@ def test_the_cpu_image_is_built_from_scratch_and_tracks_a_video(tmp_path: Path) 
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("chroot needs root on Linux")
     base, output = tmp_path / "base", tmp_path / "output"
-    checked(tool("debootstrap"), "--variant=minbase", "bookworm", base)
+    output_of(program("debootstrap"), "--variant=minbase", "bookworm", base)
     scripts = ROOT / "deploy" / "docker"
     build = ["build", f"--context={ROOT}", f"--file={SERVICE}", f"--base=debian:bookworm-slim={base}"]
     # the index of PyTorch's CPU builds may not be reachable; PyPI has the CUDA builds of the same versions
@@ -364,8 +351,8 @@ def test_the_cpu_image_is_built_from_scratch_and_tracks_a_video(tmp_path: Path) 
         build += [f"--bind={certificates}=/run/mirror.crt", "--env=PIP_CERT=/run/mirror.crt"]
     start = ["start", "--env=RAY_START_OPTIONS=--num-cpus=2", "--"]
     check = [sys.executable, str(scripts / "check_service.py"), "--address=172.30.0.2"]
-    checked(sys.executable, scripts / "run_in_chroot.py", f"--output={output}", *build)
-    output_text = checked(
+    output_of(sys.executable, scripts / "run_in_chroot.py", f"--output={output}", *build)
+    output_text = output_of(
         sys.executable, scripts / "run_in_chroot.py", f"--output={output}", *start, *check, PYTHONPATH=str(ROOT)
     )
     assert '"status": "done"' in output_text

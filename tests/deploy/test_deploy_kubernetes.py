@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +16,7 @@ import mlflow
 import pytest
 import ray
 import yaml
+from programs import output_of, program
 from ray.serve.schema import ServeDeploySchema
 from starlette.routing import Route
 
@@ -38,7 +38,10 @@ JOBS = sorted(
     str(path.parent.relative_to(KUBERNETES)) for path in (KUBERNETES / "overlays").glob("*/train-*/kustomization.yaml")
 )
 BUILDS = [*(f"overlays/{name}" for name in OVERLAYS), *JOBS]
-TRAININGS = {"training.detector": DetectorTraining, "training.reid": ReidTrainingConfig}
+TRAININGS: dict[str, type[DetectorTraining | ReidTrainingConfig]] = {
+    "training.detector": DetectorTraining,
+    "training.reid": ReidTrainingConfig,
+}
 
 KUBERNETES_VERSION = "1.32"
 USER = 10001
@@ -65,12 +68,8 @@ def render() -> ModuleType:
 
 
 def kustomize(folder: Path) -> list[Object]:
-    for command in (["kustomize", "build"], ["kubectl", "kustomize"]):
-        if shutil.which(command[0]):
-            built = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=60, check=False)
-            assert built.returncode == 0, built.stderr
-            return [one for one in yaml.safe_load_all(built.stdout) if one]
-    pytest.skip("neither kustomize nor kubectl is installed")
+    built = output_of(program("kubectl"), "kustomize", folder)
+    return [one for one in yaml.safe_load_all(built) if one]
 
 
 @pytest.fixture(scope="module")
@@ -151,8 +150,10 @@ def serve_config_of(objects: list[Object]) -> tuple[Object, Config]:
 
 def quantity(text: str | int) -> Fraction:
     number, unit = re.fullmatch(r"(\d+(?:\.\d+)?)(m|Ki|Mi|Gi|Ti)?", str(text)).groups()  # type: ignore[union-attr]
-    scale = {"m": Fraction(1, 1000), "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, None: 1}[unit]
-    return Fraction(number) * scale
+    scales: dict[str | None, Fraction | int] = {
+        "m": Fraction(1, 1000), "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, None: 1,
+    }  # fmt: skip
+    return Fraction(number) * scales[unit]
 
 
 def selects(selector: Object, labels: Mapping[str, str]) -> bool:

@@ -4,7 +4,6 @@ import doctest
 import json
 import re
 import shutil
-import subprocess
 import sys
 import zipfile
 from importlib.metadata import PackageNotFoundError, distribution, version
@@ -17,6 +16,7 @@ import licences
 import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
+from programs import output_of, program
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -32,18 +32,6 @@ KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security", "Know
 def project() -> dict[str, Any]:
     table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return table
-
-
-def tool(name: str) -> str:
-    if found := shutil.which(name, path=str(Path(sys.executable).parent)):
-        return found
-    pytest.skip(f"{name} is not installed; it is in the extra `release`")
-
-
-def checked(*command: str | Path) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 # ---- versions
@@ -134,13 +122,13 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = folder / "source"  # setuptools leaves files of its own beside what it builds
     ignored = shutil.ignore_patterns(".git", ".venv", "data", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
     shutil.copytree(ROOT, source, ignore=ignored)
-    checked(sys.executable, "-m", "build", "--outdir", folder, source)
+    output_of(sys.executable, "-m", "build", "--outdir", folder, source)
     return folder
 
 
 @pytest.mark.slow
 def test_the_source_distribution_has_the_files_to_start_a_service_and_no_tests(dist: Path) -> None:
-    names = checked("tar", "tzf", next(dist.glob("*.tar.gz"))).splitlines()
+    names = output_of("tar", "tzf", next(dist.glob("*.tar.gz"))).splitlines()
     inside = {name.partition("/")[2] for name in names}
     assert {"serve_config.yaml", "CHANGELOG.md", "configs/environments/prod.yaml", "LICENSE"} <= inside
     assert not [name for name in inside if name.startswith(("tests/", "training/", "deploy/", "data/"))]
@@ -150,10 +138,10 @@ def test_the_source_distribution_has_the_files_to_start_a_service_and_no_tests(d
 @pytest.mark.timeout(3600)
 def test_the_wheel_works_outside_the_source_tree(dist: Path, project: dict[str, Any]) -> None:
     (wheel,) = dist.glob("*.whl")
-    checked(tool("twine"), "check", "--strict", *dist.glob("motserve*"))
+    output_of(program("twine"), "check", "--strict", *dist.glob("motserve*"))
     script = ROOT / "deploy" / "release" / "check_wheel.py"
     constraint = ROOT / "deploy" / "docker" / "constraints.txt"
-    output = checked(sys.executable, script, wheel, "--version", project["version"], "--constraint", constraint)
+    output = output_of(sys.executable, script, wheel, "--version", project["version"], "--constraint", constraint)
     summary = json.loads(output.partition("\n")[2])
     assert summary["weights"] == {"detector": "bundled", "reid": "bundled"}
     assert summary["identities"] >= 4
@@ -257,8 +245,8 @@ def test_the_bill_of_materials_lists_all_packages_and_weights_of_the_images() ->
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_workflows_are_valid(path: Path) -> None:
-    checked(tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", path)
-    checked(tool("zizmor"), "--offline", "--no-progress", path)
+    output_of(program("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", path)
+    output_of(program("zizmor"), "--offline", "--no-progress", path)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

@@ -7,11 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from pictures import read_picture
 
 from motserve.base import DetectorBase
 from motserve.config import DetectorConfig
 from motserve.detection import build_detector
 from motserve.detection.common import choose_classes
+from motserve.detection.yolo import YoloDetector
 from motserve.errors import InvalidConfig, WeightsUnavailable
 from motserve.models.weights import Weights
 from motserve.types import Detections
@@ -41,11 +43,8 @@ def detector(untrained_detector: Path) -> DetectorBase:
 def test_detections_are_well_formed_and_best_first(detector: DetectorBase) -> None:
     (detections,) = detector.detect([picture(72, 96, 0)])
     assert 0 < len(detections) <= 20
-    assert (detections.boxes.dtype, detections.scores.dtype, detections.classes.dtype) == (
-        np.float32,
-        np.float32,
-        np.int64,
-    )
+    assert detections.boxes.dtype == detections.scores.dtype == np.float32
+    assert detections.classes.dtype == np.int64
     assert all(a >= b for a, b in pairwise(detections.scores))
     assert (detections.scores >= 0.1).all()
     assert (detections.scores <= 1).all()
@@ -98,6 +97,7 @@ def test_boxes_without_an_area_after_clipping_are_dropped(
     def predict(images: list[np.ndarray], **options: object) -> list[Results]:
         return [result]
 
+    assert isinstance(detector, YoloDetector)
     monkeypatch.setattr(detector._model, "predict", predict)
     (detections,) = detector.detect([image])
     np.testing.assert_allclose(detections.scores, [0.9, 0.6, 0.5])
@@ -189,7 +189,7 @@ def test_a_state_dict_of_something_else_is_refused(tmp_path: Path, untrained_emb
 def street(data_dir: Path) -> list[np.ndarray]:
     """Three frames of TUD-Campus with about six people."""
     files = sorted((data_dir / "mot" / "TUD-Campus" / "img1").glob("*.jpg"))[:3]
-    return [cv2.imread(str(file)) for file in files]
+    return [read_picture(file) for file in files]
 
 
 def test_a_real_model_finds_the_people_of_a_street(data_dir: Path, street: list[np.ndarray]) -> None:
@@ -215,7 +215,7 @@ def test_an_exported_model_of_batch_one_finds_the_same_people(
     data_dir: Path, street: list[np.ndarray], tmp_path: Path
 ) -> None:
     pytest.importorskip("onnx")
-    from ultralytics import YOLO
+    from ultralytics.models import YOLO
 
     copy = tmp_path / "yolov8n.pt"
     copy.write_bytes((data_dir / "models" / "yolov8n.pt").read_bytes())

@@ -42,7 +42,7 @@ def build(path: Path, **settings: object) -> DetectorBase:
 
 def picture(height: int, width: int, seed: int) -> Image:
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
-    return cv2.resize(coarse, (width, height))
+    return np.asarray(cv2.resize(coarse, (width, height)), np.uint8)
 
 
 def sharpen(layer: Any, spread: float, bias: float = 0.0) -> None:
@@ -98,14 +98,18 @@ def save_faster_rcnn(folder: Path) -> Path:
     return path
 
 
+def small_resnet(*stages: str) -> dict[str, Any]:
+    """Settings of a backbone that gives these stages."""
+    sizes = {"embedding_size": 16, "hidden_sizes": [16] * 4, "depths": [1] * 4}
+    return {**sizes, "layer_type": "basic", "out_features": list(stages)}
+
+
 def save_detr(folder: Path) -> Path:
     import torch
     from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor, ResNetConfig
 
     torch.manual_seed(0)
-    backbone = ResNetConfig(
-        embedding_size=16, hidden_sizes=[16] * 4, depths=[1] * 4, layer_type="basic", out_features=["stage4"]
-    )
+    backbone = ResNetConfig(**small_resnet("stage4"))
     config = DetrConfig(
         backbone_config=backbone,
         num_queries=30,
@@ -134,10 +138,7 @@ def save_rt_detr(folder: Path) -> Path:
     from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrImageProcessor, RTDetrResNetConfig
 
     torch.manual_seed(0)
-    backbone = RTDetrResNetConfig(
-        embedding_size=16, hidden_sizes=[16] * 4, depths=[1] * 4, layer_type="basic",
-        out_features=["stage2", "stage3", "stage4"],
-    )  # fmt: skip
+    backbone = RTDetrResNetConfig(**small_resnet("stage2", "stage3", "stage4"))
     config = RTDetrConfig(
         backbone_config=backbone,
         encoder_hidden_dim=32,
@@ -261,8 +262,12 @@ def test_torchvision_gives_what_its_model_gives(
     from safetensors.torch import save_file
     from torchvision.transforms.functional import to_tensor
 
-    limits = {f"{prefix}score_thresh": confidence, f"{prefix}nms_thresh": 0.6, f"{prefix}detections_per_img": 10**6}
-    sizes = {} if architecture.startswith("ssd") else {"min_size": SIZE, "max_size": SIZE}
+    limits: dict[str, Any] = {
+        f"{prefix}score_thresh": confidence,
+        f"{prefix}nms_thresh": 0.6,
+        f"{prefix}detections_per_img": 10**6,
+    }
+    sizes: dict[str, Any] = {} if architecture.startswith("ssd") else {"min_size": SIZE, "max_size": SIZE}
     network = torchvision_network(architecture, **limits, **sizes)
     warm_up_batch_norms(network.backbone)
     path = tmp_path / f"{architecture}.safetensors"
@@ -315,7 +320,7 @@ def test_efficientdet_gives_what_effdet_gives(saved: Callable[[str], Path]) -> N
 
 @pytest.mark.parametrize(("height", "width"), [(150, 200), (201, 96), (61, 100)])
 def test_efficientdet_sees_what_effdet_shows(saved: Callable[[str], Path], height: int, width: int) -> None:
-    detector = build(saved("efficientdet"))
+    detector: Any = build(saved("efficientdet"))
     image = picture(height, width, 1)
     seen: list[Any] = []
     detector._network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -344,7 +349,7 @@ def test_rt_detr_of_ultralytics_gives_what_it_gives(tmp_path: Path) -> None:
     from ultralytics.nn.tasks import RTDETRDetectionModel
 
     torch.manual_seed(0)
-    network = RTDETRDetectionModel("rtdetr-l.yaml", nc=2, verbose=False)
+    network: Any = RTDETRDetectionModel("rtdetr-l.yaml", nc=2, verbose=False)
     sharpen(network.model[-1].enc_bbox_head.layers[-1], 0.1)
     network.names = {0: "person", 1: "dog"}
     parameters = sum(values.numel() for values in network.parameters())
@@ -374,11 +379,8 @@ def assert_same(detections: Detections, expected: Detections) -> None:
 def test_detections_are_well_formed_and_best_first(weights: Path) -> None:
     (detections,) = build(weights, max_detections=10).detect([picture(96, 128, 0)])
     assert 0 < len(detections) <= 10
-    assert (detections.boxes.dtype, detections.scores.dtype, detections.classes.dtype) == (
-        np.float32,
-        np.float32,
-        np.int64,
-    )
+    assert detections.boxes.dtype == detections.scores.dtype == np.float32
+    assert detections.classes.dtype == np.int64
     assert all(a >= b for a, b in pairwise(detections.scores))
     assert (detections.scores >= 0.1).all()
     assert (detections.scores <= 1).all()
@@ -475,6 +477,7 @@ def test_configuration_alone_tracks_with_any_of_them(weights: Path) -> None:
 
     assert asyncio.run(track()) > 0
     assert stats.frames == 3
+    assert models.models["detector"] is not None
     assert models.models["detector"]["name"] == weights.name
 
 
@@ -615,7 +618,7 @@ def test_published_resnet_weights_have_batch_norm_without_epsilon(tmp_path: Path
     save_file(torchvision_network("fasterrcnn_resnet50_fpn").state_dict(), path, METADATA)
     for sha256, epsilon in (("258fb6c6" + 56 * "0", 0.0), ("0" * 64, 1e-5)):
         config = DetectorConfig.model_validate({"device": "cpu"})
-        detector = build_detector(config, Weights(path.name, path, sha256, ""))
+        detector: Any = build_detector(config, Weights(path.name, path, sha256, ""))
         assert {layer.eps for layer in detector._network.modules() if isinstance(layer, BatchNorm2d)} == {epsilon}
 
 
@@ -703,6 +706,6 @@ def test_a_gpu_finds_the_same(weights: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_half_precision_on_a_gpu_gives_valid_boxes(weights: Path) -> None:
     for detections in build(weights, device="cuda", half=True).detect([picture(96, 128, seed) for seed in range(3)]):
         assert len(detections) > 0
-        assert (detections.boxes.dtype, detections.scores.dtype) == (np.float32, np.float32)
+        assert detections.boxes.dtype == detections.scores.dtype == np.float32
         assert np.isfinite(detections.boxes).all()
         assert all(a >= b for a, b in pairwise(detections.scores))

@@ -65,7 +65,7 @@ def test_every_path_of_the_configuration_is_expanded(home: Path, monkeypatch: py
     assert config.linking.weights == f"{home}/l.safetensors"
     assert (config.mlflow.tracking_uri, config.mlflow.artifact_dir) == (f"sqlite:///{home}/m.db?a=1", f"{home}/art")
     assert change_config(config, {}) == config
-    assert ServeArgs(config=["~/a.yaml"]).config == [home / "a.yaml"]  # type: ignore[list-item]
+    assert ServeArgs(config=["~/a.yaml"]).config == [home / "a.yaml"]
     assert Config().cache_dir == home / ".cache" / "motserve"
 
 
@@ -79,7 +79,8 @@ def test_an_unknown_user_is_named_with_the_key(setting: str) -> None:
 
 def parameters(commands: typer.Typer) -> Iterator[tuple[Any, ParameterInfo]]:
     for command in commands.registered_commands:
-        for hint in command.callback.__annotations__.values():  # type: ignore[union-attr]
+        hints: dict[str, Any] = getattr(command.callback, "__annotations__", {})
+        for hint in hints.values():
             if get_origin(hint) is Annotated:
                 yield from ((get_args(hint)[0], info) for info in hint.__metadata__ if isinstance(info, ParameterInfo))
     for group in commands.registered_groups:

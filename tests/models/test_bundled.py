@@ -8,7 +8,7 @@ from safetensors import safe_open
 import motserve.models.bundled
 from motserve.config import DetectorConfig, ReIDConfig
 from motserve.detection.yolo import YoloDetector
-from motserve.lab.scenes import SceneConfig, render
+from motserve.lab.scenes import RenderedFrame, SceneConfig, render
 from motserve.models.weights import Weights
 from motserve.reid import build_embedder
 from motserve.reid.crops import cut_crops
@@ -23,7 +23,7 @@ def _weights(name: str) -> Weights:
 
 
 @pytest.fixture(scope="module")
-def frames() -> list:
+def frames() -> list[RenderedFrame]:
     return list(render(SCENE))
 
 
@@ -36,7 +36,7 @@ def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     low, high = np.maximum(first[:, None, :2], second[None, :, :2]), np.minimum(first[:, None, 2:], second[None, :, 2:])
     shared = np.prod(np.maximum(high - low, 0), axis=2)
     areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
-    return shared / (areas[0][:, None] + areas[1][None, :] - shared)
+    return np.asarray(shared / (areas[0][:, None] + areas[1][None, :] - shared))
 
 
 def test_the_weights_are_small_and_have_metadata() -> None:
@@ -60,7 +60,9 @@ def test_the_cards_give_the_metrics_of_the_weights_they_describe() -> None:
             assert lower in card or upper in card, f"{name}: {what}"
 
 
-def test_the_detector_finds_rendered_people_of_an_unseen_seed(detector: YoloDetector, frames: list) -> None:
+def test_the_detector_finds_rendered_people_of_an_unseen_seed(
+    detector: YoloDetector, frames: list[RenderedFrame]
+) -> None:
     found = wanted = wrong = 0
     for rendered, detections in zip(
         frames, detector.detect([rendered.frame.image for rendered in frames]), strict=True
@@ -88,7 +90,7 @@ def test_the_detector_finds_no_people_in_an_empty_scene(detector: YoloDetector) 
     assert sum(int((detections.scores > 0.5).sum()) for detections in detector.detect(empty)) <= 1
 
 
-def test_the_embedder_separates_rendered_people_at_the_default_distance(frames: list) -> None:
+def test_the_embedder_separates_rendered_people_at_the_default_distance(frames: list[RenderedFrame]) -> None:
     config = ReIDConfig(device="cpu")
     embedder = build_embedder(config, _weights("embedder"))
     crops, ids = [], []

@@ -12,7 +12,7 @@ import pytest
 
 from motserve.config import Config, load_config
 from motserve.errors import WeightsUnavailable
-from motserve.models import downloads, weights
+from motserve.models import downloads
 from motserve.models.checksums import checksum
 from motserve.models.weights import find_weights, resolve_weights
 
@@ -26,7 +26,7 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     (folder / "detector.safetensors").write_bytes(b"bundled detector")
     (folder / "embedder.safetensors").write_bytes(b"bundled embedder")
-    monkeypatch.setattr(weights.resources, "files", lambda _: folder)
+    monkeypatch.setattr("importlib.resources.files", lambda _: folder)
     return folder
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -21,11 +22,12 @@ STORES = pytest.mark.parametrize("name", list(STEPS))
 
 
 def open_store(root: Path, name: str) -> None:
-    {
+    stores: dict[str, Callable[[], object]] = {
         JOBS_FILE: lambda: JobStore(root),
         IDENTITIES_FILE: lambda: IdentityStore(root, 10),
         ACTIVE_MODELS_FILE: lambda: ActiveModels(root, "deployment"),
-    }[name]()
+    }
+    stores[name]()
 
 
 def version(path: Path) -> int:

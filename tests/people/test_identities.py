@@ -8,9 +8,9 @@ import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from pictures import decode_picture
 
 from motserve.config import IdentitiesConfig
 from motserve.errors import NotFound
@@ -81,7 +81,7 @@ def test_the_thumbnail_is_of_the_largest_sharp_crop() -> None:
     add(summaries, 1, embedding, crops_of(200), 100)
     add(summaries, 1, embedding, crops_of(250, sharp=False), 200)  # larger, but without structure
     add(summaries, 1, embedding, crops_of(150), 40)
-    thumbnail = cv2.imdecode(np.frombuffer(summaries.summaries()[0].thumbnail, np.uint8), cv2.IMREAD_COLOR)
+    thumbnail = decode_picture(summaries.summaries()[0].thumbnail)
     np.testing.assert_allclose(thumbnail, crops_of(200)[0], atol=12)
 
 

@@ -170,7 +170,7 @@ def test_decoding_waits_for_a_slow_consumer() -> None:
 @pytest.mark.parametrize("good", [0, 3, 4, 9, 16])
 def test_a_decoding_error_comes_after_the_frames_before_it(good: int) -> None:
     async def run() -> list[int]:
-        indices = []
+        indices: list[int] = []
         broken = video(good, InvalidVideo("cut off"))
 
         async def consume() -> None:

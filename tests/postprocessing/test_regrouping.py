@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -11,12 +11,12 @@ from motserve.types import NO_DETECTION, EmbeddedCrops, Link, TrackedFrame, Trac
 
 RED, GREEN, BLUE = np.eye(4, dtype=np.float32)[:3]
 REID = ReIDConfig(max_distance=0.3, gate=MotionGateConfig(slack=1, max_speed=1))
-LeftEdges = dict[int, float]
+LeftEdges = Mapping[int, float]
 """The left edge of each identity's box, 40 wide and 100 high."""
 
 
 def mixed(first: np.ndarray, second: np.ndarray, distance: float) -> np.ndarray:
-    return ((1 - distance) * first + np.sqrt(1 - (1 - distance) ** 2) * second).astype(np.float32)
+    return np.asarray((1 - distance) * first + np.sqrt(1 - (1 - distance) ** 2) * second, np.float32)
 
 
 def video(left_edges: Sequence[LeftEdges], predicted: Sequence[tuple[int, int]] = ()) -> list[TrackedFrame]:
@@ -38,7 +38,7 @@ def video(left_edges: Sequence[LeftEdges], predicted: Sequence[tuple[int, int]] 
 def regrouped(
     frames: Sequence[LeftEdges], embeddings: dict[int, np.ndarray], reid: ReIDConfig = REID, **changes: object
 ) -> list[list[int]]:
-    config = RegroupingConfig(**changes)  # type: ignore[arg-type]
+    config = RegroupingConfig.model_validate(changes)
     all_embeddings = {identity: np.atleast_2d(embedding) for identity, embedding in embeddings.items()}
     return [frame.identities.tolist() for frame in regroup(video(frames), all_embeddings, config, reid, (640, 480))]
 
@@ -127,9 +127,8 @@ def test_an_embedding_history_is_bounded_for_each_identity() -> None:
     assert {identity: embeddings.shape for identity, embeddings in result.items()} == {7: (3, 4), 9: (3, 4)}
     assert np.unique(result[9], axis=0).shape == (2, 4)
     no_one = np.empty((0, 4), np.float32)
-    history.add(
-        EmbeddedCrops(11.0, np.empty(0, np.int64), no_one, np.empty(0, np.float32), no_one, np.empty((0, 4, 2, 3)))
-    )
+    no_crops = np.empty((0, 4, 2, 3), np.uint8)
+    history.add(EmbeddedCrops(11.0, np.empty(0, np.int64), no_one, np.empty(0, np.float32), no_one, no_crops))
 
 
 @pytest.mark.parametrize(("changes", "has_history"), [({}, False), ({"regrouping": {}}, True)])

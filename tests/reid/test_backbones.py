@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,15 +37,15 @@ def crops(count: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def transformer() -> nn.Module:
+def transformer() -> Any:
     """Torchvision's ViT-B/16 without its classifier; it answers the class token."""
     torch.manual_seed(0)
-    net = torchvision.models.vit_b_16(weights=None).eval()
+    net: Any = torchvision.models.vit_b_16(weights=None).eval()
     net.heads = nn.Identity()
     return net
 
 
-def trunk_of(source: nn.Module, name: str, height: int, width: int) -> nn.Module:
+def trunk_of(source: nn.Module, name: str, height: int, width: int) -> Any:
     network = EmbedderNetwork(name, 8, (height, width)).eval()
     assert network.load_trunk(source.state_dict()) == ([], [])
     return network.trunk
@@ -63,7 +64,7 @@ def test_trunks_give_the_features_of_torchvision(name: str) -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_the_transformer_gives_the_class_token_of_torchvision(transformer: nn.Module) -> None:
+def test_the_transformer_gives_the_class_token_of_torchvision(transformer: Any) -> None:
     pictures = torch.randn(2, 3, 224, 224)
     with torch.inference_mode():
         expected = transformer(pictures)
@@ -72,7 +73,7 @@ def test_the_transformer_gives_the_class_token_of_torchvision(transformer: nn.Mo
     torch.testing.assert_close(found[:, :, 0, 0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_positions_are_resampled_for_crops_of_another_shape(transformer: nn.Module) -> None:
+def test_positions_are_resampled_for_crops_of_another_shape(transformer: Any) -> None:
     tall = trunk_of(transformer, "vit_b_16", 256, 128)
     learned = transformer.encoder.pos_embedding.detach()
     assert tall.positions.shape == (1, 768, 16, 8)
@@ -86,10 +87,11 @@ def test_positions_are_resampled_for_crops_of_another_shape(transformer: nn.Modu
 
 def test_a_saved_transformer_is_loaded_for_crops_of_another_shape() -> None:
     made, used = (EmbedderNetwork("vit_b_16", 8, size) for size in ((64, 32), (96, 32)))
+    positions: list[Any] = [network.trunk.positions for network in (made, used)]
     with torch.no_grad():  # what is learned rises with the row alone
-        made.trunk.positions.copy_(torch.arange(4.0)[:, None].expand(1, 768, 4, 2))
+        positions[0].copy_(torch.arange(4.0)[:, None].expand(1, 768, 4, 2))
     used.load_state_dict(made.state_dict())
-    rows = used.trunk.positions.detach()[0, 0]
+    rows = positions[1].detach()[0, 0]
     assert rows.shape == (6, 2)
     torch.testing.assert_close(rows[:, 0], rows[:, 1])
     assert (rows[1:] > rows[:-1]).all()
@@ -130,7 +132,8 @@ def test_an_osnet_is_trained_from_its_published_weights() -> None:
     source = OSNet("osnet_x0_25").eval()
     state = {f"module.{name}": value for name, value in source.state_dict().items()}
     network = EmbedderNetwork("osnet_x0_25", 16).eval()
-    assert network.load_trunk({"state_dict": {**state, "module.classifier.weight": torch.zeros(7, 512)}}) == ([], [])
+    checkpoint: Any = {"state_dict": {**state, "module.classifier.weight": torch.zeros(7, 512)}}
+    assert network.load_trunk(checkpoint) == ([], [])
     pictures = torch.randn(2, 3, *SIZE)
     with torch.inference_mode():
         torch.testing.assert_close(source.fc(network.trunk(pictures).mean(dim=(2, 3))), source(pictures))
@@ -178,8 +181,9 @@ def trained(tmp_path: Path) -> tuple[EmbedderNetwork, Path]:
     """A network whose batch norm has statistics, and its file."""
     torch.manual_seed(0)
     network = EmbedderNetwork("osnet_x0_25", 16).eval()
-    nn.init.uniform_(network.norm.running_mean, -1, 1)
-    nn.init.uniform_(network.norm.running_var, 0.1, 1)
+    norm: Any = network.norm
+    nn.init.uniform_(norm.running_mean, -1, 1)
+    nn.init.uniform_(norm.running_var, 0.1, 1)
     path = tmp_path / "trained.safetensors"
     save_file(network.state_dict(), path, {"backbone": "osnet_x0_25", "dimension": "16"})
     return network, path
@@ -250,7 +254,8 @@ def test_the_resnet_takes_the_trunk_of_a_classifier() -> None:
     source = torchvision.models.resnet50(weights=None)
     network = EmbedderNetwork("resnet50")
     assert network.load_trunk(source.state_dict()) == ([], [])
-    torch.testing.assert_close(network.trunk[0].weight, source.conv1.weight)
+    trunk: Any = network.trunk
+    torch.testing.assert_close(trunk[0].weight, source.conv1.weight)
 
 
 def test_an_unknown_backbone_is_named() -> None:

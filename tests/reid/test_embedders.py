@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from pictures import read_picture
 
 from motserve.config import ReIDConfig
 from motserve.errors import InvalidConfig, WeightsUnavailable
@@ -239,7 +240,7 @@ def test_real_models_find_the_same_person_in_another_camera(
     files = sorted((data_dir / "reid_images" / "PKU-Reid-74" / "query").glob("*.png"))[:80]
     people = np.array([int(file.name.split("_")[0]) for file in files])
     camera = np.array([int(file.name.split("_")[1][1]) for file in files])
-    crops = np.stack([cv2.resize(cv2.imread(str(file)), (128, 256)) for file in files])
+    crops = np.stack([cv2.resize(read_picture(file), (128, 256)) for file in files]).astype(np.uint8)
     path = data_dir / "models" / "reid" / model
     embeddings = build(path, crop_height=256, crop_width=128, onnx_input=onnx_input).embed(crops)
     distances = 1 - embeddings[camera == 1] @ embeddings[camera == 2].T

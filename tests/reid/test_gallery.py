@@ -39,7 +39,7 @@ def test_the_distance_is_to_the_nearest_embedding() -> None:
     people.add(rows([0, 1]), unit(0, 1))
     people.add(rows([0]), unit(2))
     probes = np.stack([unit(0)[0], unit(2)[0], (unit(1) * 0.6 + unit(5) * 0.8)[0]])
-    np.testing.assert_allclose(distances(people, rows([0, 1]), probes), [[0, 1], [0, 1], [1, 0.4]], atol=1e-6)
+    np.testing.assert_allclose(distances(people, rows([0, 1]), probes), [[0.0, 1.0], [0.0, 1.0], [1.0, 0.4]], atol=1e-6)
 
 
 def test_distances_of_several_embeddings_are_averaged() -> None:
@@ -77,14 +77,14 @@ def test_the_older_of_the_two_most_similar_embeddings_is_replaced() -> None:
         for embedding in order:
             people.add(rows([0]), embedding[None])
         result = distances(people, rows([0]), np.stack([unit(0)[0], far]))
-        np.testing.assert_allclose(result, [[lost], [0]], atol=1e-6)
+        np.testing.assert_allclose(result, [[lost], [0.0]], atol=1e-6)
 
 
 def test_a_new_embedding_replaces_the_most_similar_one() -> None:
     people = gallery(1, size=2)
     for embedding in (unit(0), unit(1), np.array([[0.96, 0, 0.28, 0, 0, 0, 0, 0]], np.float32)):
         people.add(rows([0]), embedding)
-    np.testing.assert_allclose(distances(people, rows([0]), unit(0, 1)), [[0.04], [0]], atol=1e-6)
+    np.testing.assert_allclose(distances(people, rows([0]), unit(0, 1)), [[0.04], [0.0]], atol=1e-6)
 
 
 def test_stored_embeddings_cover_all_views() -> None:
@@ -181,8 +181,8 @@ def test_the_gallery_equals_an_implementation_with_lists() -> None:
     assert filled.tolist() == [i for i, row in enumerate(expected) if row]
     assert counts(people) == [len(row) for row in expected]
     probe = np.eye(16, dtype=np.float32)
-    expected = np.stack([1 - (probe @ np.stack([e for _, e in expected[i]]).T).max(axis=1) for i in filled], axis=1)
-    np.testing.assert_allclose(distances(people, filled, probe), expected, atol=1e-5)
+    nearest = np.stack([1 - (probe @ np.stack([e for _, e in expected[i]]).T).max(axis=1) for i in filled], axis=1)
+    np.testing.assert_allclose(distances(people, filled, probe), nearest, atol=1e-5)
 
 
 def test_embeddings_of_another_length_clear_the_gallery() -> None:

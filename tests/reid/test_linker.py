@@ -23,7 +23,7 @@ def configure(**changes: Any) -> ReIDConfig:
 
 def mixed(first: np.ndarray, second: np.ndarray, distance: float) -> np.ndarray:
     """A unit vector at a cosine distance from `first`, in the plane of both."""
-    return ((1 - distance) * first + np.sqrt(1 - (1 - distance) ** 2) * second).astype(np.float32)
+    return np.asarray((1 - distance) * first + np.sqrt(1 - (1 - distance) ** 2) * second, np.float32)
 
 
 def tracks_of(people: Mapping[int, Person]) -> Tracks:
@@ -54,8 +54,8 @@ class Scene:
         tracks = tracks_of(people)
         rows = self.linker.plan(tracks, timestamp)
         self.planned.append(len(rows))
-        embeddings = [embedding for _, embedding in people.values()]
-        embeddings = np.stack([embeddings[row] for row in rows]) if len(rows) else np.empty((0, 0), np.float32)
+        of_people = [embedding for _, embedding in people.values()]
+        embeddings = np.stack([of_people[row] for row in rows]) if len(rows) else np.empty((0, 0), np.float32)
         identities = self.linker.link(tracks, timestamp, rows, embeddings)
         assert identities.shape == (len(tracks),)
         assert identities.dtype == np.int64

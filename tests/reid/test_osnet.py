@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,7 +112,7 @@ def _unfolded(network: OSNet, exported: list[list[torch.Tensor]]) -> OSNet:
         network(torch.zeros(1, 3, 256, 128))
     for hook in hooks:
         hook.remove()
-    norms = {
+    norms: dict[Any, Any] = {
         getattr(module, "conv", None) or module.conv2: module.bn
         for module in network.modules()
         if hasattr(module, "bn")

@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -83,7 +82,8 @@ def test_round_trip_through_a_file(tmp_path: Path) -> None:
         assert path.read_bytes() == b"".join(LINES[:2]), "what was appended can be read at once"
         writer.append(FRAMES[2:])
     for before, after in zip(FRAMES, read_results(path, NAMES), strict=True):
-        assert (after.index, after.timestamp) == (before.index, pytest.approx(before.timestamp, abs=1e-6))
+        assert after.index == before.index
+        assert after.timestamp == pytest.approx(before.timestamp, abs=1e-6)
         assert after.identities.tolist() == before.identities.tolist()
         assert after.tracks.ids.tolist() == before.tracks.ids.tolist()
         assert after.tracks.classes.tolist() == before.tracks.classes.tolist()
@@ -328,7 +328,8 @@ def test_mot_columns(tmp_path: Path) -> None:
     assert (table.frames.tolist(), table.ids.tolist(), table.classes.tolist()) == ([0, 1], [8, 7], [7, 1])
     assert table.boxes.tolist() == [[0, 0, 3, 4], [10, 20, 20.5, 40]]
     assert (table.scores.tolist(), table.visibility.tolist()) == ([0, 1], [1, 0.75])
-    assert (table.boxes.dtype, table.frames.dtype) == (np.float32, np.int64)
+    assert table.boxes.dtype == np.float32
+    assert table.frames.dtype == np.int64
     path.write_text("1,-1,5,5,10,10\n")
     short = read_mot(path)
     assert (short.scores.tolist(), short.classes.tolist(), short.visibility.tolist()) == ([1], [-1], [-1])
@@ -365,12 +366,10 @@ def test_files_that_are_not_mot_are_refused(tmp_path: Path) -> None:
         read_mot(path)
 
 
-@pytest.mark.skipif("MOTSERVE_DATA" not in os.environ, reason="MOTSERVE_DATA is not set: no real annotation")
-def test_real_ground_truth_and_detections() -> None:
-    data = Path(os.environ["MOTSERVE_DATA"])
-    table = read_mot(data / "mot/MOT17-09/gt/gt.txt")
+def test_real_ground_truth_and_detections(data_dir: Path) -> None:
+    table = read_mot(data_dir / "mot/MOT17-09/gt/gt.txt")
     people = (table.classes == 1) & (table.scores > 0)
     assert (people.sum(), len(np.unique(table.ids[people])), table.frames.max()) == (5325, 26, 524)
     assert table.visibility.min() >= 0
-    for path in [*data.glob("mot_gt/*/*/gt/gt.txt"), *data.glob("dets/*/*.txt")]:
+    for path in [*data_dir.glob("mot_gt/*/*/gt/gt.txt"), *data_dir.glob("dets/*/*.txt")]:
         assert len(read_mot(path)) > 0

@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ def test_a_backup_keeps_nothing_of_a_video_that_is_deleted_meanwhile(
             shutil.rmtree(file.parent)
         return done
 
-    monkeypatch.setattr(module.shutil, "copy2", copy_and_lose)
+    monkeypatch.setattr(shutil, "copy2", copy_and_lose)
     assert back_up(storage, tmp_path / "backup", "1").videos == 1
     monkeypatch.undo()
     restore(tmp_path / "backup", tmp_path / "restored")
@@ -141,7 +142,11 @@ def test_a_target_that_is_not_empty_is_refused(storage: Path, tmp_path: Path) ->
     full.mkdir()
     (full / "file").write_text("mine")
     back_up(storage, tmp_path / "backup", "1")
-    for call in (lambda: back_up(storage, full, "1"), lambda: restore(tmp_path / "backup", full)):
+    calls: list[Callable[[], object]] = [
+        lambda: back_up(storage, full, "1"),
+        lambda: restore(tmp_path / "backup", full),
+    ]
+    for call in calls:
         with pytest.raises(Conflict, match="full is not empty"):
             call()
     assert [file.name for file in full.iterdir()] == ["file"]

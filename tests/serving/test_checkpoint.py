@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,13 @@ class Video:
         """Return embeddings that depend on a person's height, and a little on the position."""
         height = boxes[:, 3] - boxes[:, 1]
         embeddings = np.stack([np.cos(height / 9), np.sin(height / 9), 0.3 * np.cos(boxes[:, 0] / 50)], axis=1)
-        return (embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)).astype(np.float32)
+        return np.asarray(embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True), np.float32)
 
     def advance(self, until: int) -> None:
         async def run() -> None:
             for index in range(self.stats.frames, until):
                 self.frames += await self.video_tracker.advance(
-                    index, index / RATE, self.stream[index], self.embed, lambda index=index: self.picture(index)
+                    index, index / RATE, self.stream[index], self.embed, partial(self.picture, index)
                 )
 
         asyncio.run(run())

@@ -95,7 +95,7 @@ class Service:
             assert tracks.content == self.expected[clip]
 
     def replicas(self, deployment: str) -> int:
-        states = serve.status().applications["motserve"].deployments[deployment].replica_states
+        states: dict[Any, int] = serve.status().applications["motserve"].deployments[deployment].replica_states
         return states.get("RUNNING", 0)
 
     def chunks(self) -> int:
@@ -168,9 +168,11 @@ def tracked_alone(clips: list[Path], config: Config, storage: Path) -> list[byte
 
 def drain(node_id: str, seconds: int) -> None:
     """Drain a node, as the autoscaler and `ray drain-node` do."""
-    accepted, why = ray._private.worker.global_worker.gcs_client.drain_node(
+    worker: Any = ray._private.worker.global_worker
+    messages: Any = autoscaler_pb2
+    accepted, why = worker.gcs_client.drain_node(
         node_id,
-        autoscaler_pb2.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION,
+        messages.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION,
         "a test drains it",
         int((time.time() + seconds) * 1000),
     )

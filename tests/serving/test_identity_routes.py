@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 import pytest
 from fastapi.testclient import TestClient
+from pictures import decode_picture
 from PIL import Image
 from ray.exceptions import RayActorError
 
@@ -156,7 +157,7 @@ def test_an_identity_and_its_thumbnail_are_returned(service: Service, client: ht
     assert details == {key: value for key, value in match.items() if key != "distance"}
     thumbnail = client.get(match["thumbnail"])
     assert thumbnail.headers["content-type"] == "image/jpeg"
-    pixels = cv2.imdecode(np.frombuffer(thumbnail.content, np.uint8), cv2.IMREAD_COLOR)
+    pixels = decode_picture(thumbnail.content)
     np.testing.assert_allclose(pixels, crop("green"), atol=3)
 
 

@@ -21,6 +21,7 @@ from motserve.errors import InvalidData
 from motserve.people.identity_store import IdentityStore
 from motserve.results import truncate_results
 from motserve.serving.api.result_tail import ResultTail
+from motserve.serving.inference.backends import Backends
 from motserve.serving.observability.request_context import RequestContext
 from motserve.serving.periodic import repeating
 from motserve.serving.session.checkpoint import Checkpoint, CheckpointStore
@@ -55,12 +56,10 @@ class Launcher(SessionLauncher):
         super().__init__(
             config,
             "deployment",
+            Backends(handle, handle, handle),
             self.jobs,
             self.artifacts,
             identities,
-            handle,
-            handle,
-            handle,
             lambda: NOW,
             lambda: self.draining,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import service_checks
 import yaml
 from dashboards import DASHBOARDS, OBSERVABILITY, ROOT, RULES, alerts, asked_for, panels, variables
 from metric_fakes import put_up
+from programs import output_of, program
 from service_checks import free_port
 
 from motserve.serving.observability.metrics import ModelMetrics, ServiceMetrics, VideoGauges
@@ -29,27 +29,15 @@ PARTS = re.compile(r"_(bucket|sum|count)$")
 """Suffixes of the series that a histogram is exported as."""
 
 
-def tool(name: str) -> str:
-    if found := shutil.which(name):
-        return found
-    pytest.skip(f"{name} is not installed (Debian: apt-get install prometheus)")
-
-
-def checked(*command: str | Path) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 # ---- alerts
 
 
 def test_prometheus_accepts_the_rules() -> None:
-    checked(tool("promtool"), "check", "rules", RULES)
+    output_of(program("promtool"), "check", "rules", RULES)
 
 
 def test_each_alert_fires_when_it_should_and_only_then() -> None:
-    checked(tool("promtool"), "test", "rules", ROOT / "tests" / "alerts.yml")
+    output_of(program("promtool"), "test", "rules", ROOT / "tests" / "alerts.yml")
 
 
 def test_each_alert_has_a_case_of_both_kinds() -> None:
@@ -166,7 +154,7 @@ def exporter(text: Callable[[], str]) -> Iterator[int]:
 @contextmanager
 def prometheus(folder: Path, port: int) -> Iterator[httpx.Client]:
     """Run Prometheus with the deployed configuration, but scrape this port every second."""
-    binary = tool("prometheus")
+    binary = program("prometheus")
     config = yaml.safe_load((OBSERVABILITY / "prometheus" / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(RULES)]
@@ -204,7 +192,7 @@ def firing(client: httpx.Client) -> list[dict[str, Any]]:
 
 
 def test_prometheus_reads_a_service_and_an_alert_fires(tmp_path: Path) -> None:
-    tool("prometheus")
+    program("prometheus")
     dropped = 0
 
     def text() -> str:
@@ -230,7 +218,7 @@ def test_prometheus_reads_a_service_and_an_alert_fires(tmp_path: Path) -> None:
         dropped = 12
         (alert,) = eventually(lambda: firing(client), "an alert")
         assert alert["labels"] == {"alertname": "MotserveFramesDropped", "severity": "warning", "status": "failed"}
-        assert alert["annotations"]["description"] == "Their videos ended before: failed."
+        assert alert["annotations"]["description"] == "Their videos ended first, with status failed."
         eventually(lambda: healthy(client), "that all rules can be evaluated")
 
 

@@ -45,7 +45,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def logs() -> Iterator[Path]:
     """A cluster of Ray that exports metrics every second; the value is the folder of its logs."""
-    context = ray.init(
+    context: Any = ray.init(
         address="local",
         num_cpus=4,
         include_dashboard=False,

@@ -117,7 +117,7 @@ def test_a_full_cache_evicts_the_least_recently_used_model() -> None:
 
 
 def test_a_load_that_failed_is_tried_again() -> None:
-    outcomes: list[Any] = [InvalidConfig("broken"), Model(OLD)]
+    outcomes: list[InvalidConfig | Model] = [InvalidConfig("broken"), Model(OLD)]
 
     def load(names: Names) -> Model:
         outcome = outcomes.pop(0)

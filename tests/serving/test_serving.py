@@ -112,14 +112,16 @@ def finished(client: httpx.Client, video_id: str) -> dict[str, Any]:
         answer = client.get(f"/v1/videos/{video_id}").json()
         return answer if answer["status"] in ("done", "failed") else None
 
-    return eventually(state, f"the end of video {video_id}")
+    video: dict[str, Any] = eventually(state, f"the end of video {video_id}")
+    return video
 
 
 def track(client: httpx.Client, path: Path) -> list[dict[str, Any]]:
     """Post a video, wait for it, return its frames."""
     video_id = post(client, path).json()["id"]
     assert finished(client, video_id)["status"] == "done"
-    return client.get(f"/v1/videos/{video_id}/tracks").json()["frames"]
+    frames: list[dict[str, Any]] = client.get(f"/v1/videos/{video_id}/tracks").json()["frames"]
+    return frames
 
 
 def assert_same(served: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:

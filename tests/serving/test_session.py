@@ -238,7 +238,12 @@ def test_the_store_is_never_called_on_the_event_loop(parts: Parts, monkeypatch: 
         return True
 
     on_the_loop: list[bool] = []
-    failing(monkeypatch, lambda changes: on_the_loop.append(on_loop(changes)) or False)
+
+    def observe(changes: dict[str, Any]) -> bool:
+        on_the_loop.append(on_loop(changes))
+        return False
+
+    failing(monkeypatch, observe)
     assert parts.track() == "done"
     assert not any(on_the_loop)
 

@@ -53,7 +53,8 @@ class Recorded:
 
 def id_of(span: ReadableSpan) -> int:
     assert span.context is not None
-    return span.context.span_id
+    span_id: int = span.context.span_id
+    return span_id
 
 
 def parent_of(span: ReadableSpan) -> int | None:
@@ -112,7 +113,7 @@ def test_a_model_that_fails_names_the_request_that_it_failed_for(lines: io.Strin
     async def run() -> list[Any]:
         batcher = GreedyBatcher(model, 8, lambda _: None)
         asked = (ask(batcher, "1", 1), ask(batcher, "2", -1), ask(batcher, "3", 3))
-        return await asyncio.gather(*asked, return_exceptions=True)
+        return list(await asyncio.gather(*asked, return_exceptions=True))
 
     good, bad, other = asyncio.run(asyncio.wait_for(run(), 60))
     assert (good, other) == ([1], [3])
@@ -223,7 +224,7 @@ def frames(count: int) -> list[Frame]:
 def test_spans_of_a_video_are_a_tree_down_to_the_runs_of_the_model() -> None:
     """Session and replica are two processes; only the `RequestContext` goes from one to the other."""
     session, replica = Recorded(), Recorded()
-    batcher = GreedyBatcher(
+    batcher: GreedyBatcher[Any, Detections] = GreedyBatcher(
         lambda images: [_one() for _ in images], 16, lambda done: replica.tracing.record_pass("model", done)
     )
 

@@ -15,6 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 from service_checks import service_without_cluster, write_clip
 
+from motserve.files.disk import free_bytes
 from motserve.serving.api import Service, build_http
 from motserve.serving.api.routes import videos
 from motserve.serving.stores import Job, room
@@ -240,9 +241,9 @@ def small_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
 @pytest.mark.parametrize("sized", [True, False], ids=["with Content-Length", "without Content-Length"])
 def test_an_upload_to_a_full_disk_leaves_no_files(small_service: Service, data: bytes, sized: bool) -> None:
     storage = small_service.config.serving.storage_dir
-    free_bytes = 0 if len(data) < 4096 else 65536
+    least = 0 if len(data) < 4096 else 65536
     with (storage / "ballast").open("wb", buffering=0) as ballast:
-        while room.free_bytes(storage) > free_bytes:
+        while free_bytes(storage) > least:
             ballast.write(bytes(4096))
     with TestClient(build_http(small_service), raise_server_exceptions=False) as client:
         body = form(b"a.mp4", data)
@@ -266,7 +267,7 @@ def test_an_upload_whose_file_cannot_be_created_is_a_507(
 def test_a_video_can_be_deleted_from_a_full_disk(small_service: Service) -> None:
     storage = small_service.config.serving.storage_dir
     with (storage / "ballast").open("wb", buffering=0) as ballast:
-        while room.free_bytes(storage):
+        while free_bytes(storage):
             ballast.write(bytes(4096))
     with pytest.raises(sqlite3.OperationalError, match="full"):
         small_service.jobs.delete("a" * 32)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from click.testing import Result
+from typer.testing import Result
 
 Motserve = Callable[..., Result]
 """Runs the command line with these arguments."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from real_data import real_data
 
 from motserve import config
 from motserve.base import TrackerBase
@@ -41,8 +41,8 @@ EVERY: dict[str, TrackerConfig] = {
 
 
 def real_files() -> list[Path]:
-    folder = os.environ.get("MOTSERVE_DATA")
-    return sorted(Path(folder, "dets").glob("*/*.txt")) if folder else []
+    folder = real_data()
+    return sorted((folder / "dets").glob("*/*.txt")) if folder else []
 
 
 def read_detections(path: Path) -> list[Detections]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from trackeval import metrics
@@ -41,7 +42,7 @@ def trackeval_scores(
     )
     quiet = {"PRINT_CONFIG": False, "THRESHOLD": 0.5}
     engines = {"HOTA": metrics.HOTA(), "CLEAR": metrics.CLEAR(quiet), "Identity": metrics.Identity(quiet)}
-    raw: dict[str, dict[str, dict]] = {name: {} for name in engines}
+    raw: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in engines}
     for sequence in files:
         data = dataset.get_preprocessed_seq_data(dataset.get_raw_seq_data("ours", sequence), "pedestrian")
         for name, engine in engines.items():

@@ -134,7 +134,8 @@ def test_the_pipeline_gives_the_tracker_pictures_and_embeddings() -> None:
             await video_tracker.advance(index, index / RATE, person(200), embed, lambda: picture(0))
         # the camera turns to the right: everything moves 45 pixels to the left
         (frame,) = await video_tracker.advance(10, 10 / RATE, person(155), embed, lambda: picture(45))
-        return frame.tracks.ids.tolist()
+        ids: list[int] = frame.tracks.ids.tolist()
+        return ids
 
     assert asyncio.run(walk()) == [1]
     assert len(asked) == stats.embeddings == 11

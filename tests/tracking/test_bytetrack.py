@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,7 +102,7 @@ def test_false_alarms_alone_lower_the_thresholds_no_further_than_configured() ->
 
 def test_confidence_scaling_decays_by_time_and_not_by_frames() -> None:
     config = with_only(confidence_scaling=ConfidenceScalingConfig())
-    states = []
+    states: list[Any] = []
     for rate in (10, 30):
         tracker = ByteTrack(config)
         track_stream(tracker, [person(100, 0.9)] + [Detections.empty()] * (rate * 60), rate)
@@ -118,7 +119,8 @@ def ids_after_a_jump(jump: float, config: ByteTrackConfig, height: float = 100, 
     track_stream(tracker, [person(100)] * 10)
     track_stream(tracker, [Detections.empty()] * pause, start=10)
     back = make([[100 + jump, 100, 140 + jump, 100 + height]], [0.9])
-    return track_stream(tracker, [back] * 2, start=10 + pause)[-1].ids.tolist()
+    ids: list[int] = track_stream(tracker, [back] * 2, start=10 + pause)[-1].ids.tolist()
+    return ids
 
 
 def test_a_jump_beyond_overlap_is_matched_by_buffered_iou() -> None:

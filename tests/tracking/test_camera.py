@@ -27,9 +27,9 @@ def camera_view(picture: Image, matrix: NDArray[np.float64], width: int = 480, h
 
 
 def motion_matrix(degrees: float, scale: float, x: float, y: float) -> NDArray[np.float64]:
-    matrix = cv2.getRotationMatrix2D((240, 180), degrees, scale)
-    matrix[:, 2] += x, y
-    return np.asarray(matrix, np.float64)
+    matrix = np.asarray(cv2.getRotationMatrix2D((240, 180), degrees, scale), np.float64)
+    matrix[:, 2] += (x, y)
+    return matrix
 
 
 @pytest.mark.parametrize("downscale", [1, 2, 3])

@@ -115,7 +115,7 @@ def test_equals_the_dense_filter(model: str) -> None:
     motion = kalman.initiate(z)
     states = [dense.initiate(z[:, track]) for track in range(TRACKS)]
     for _ in range(50):
-        z = z + random.normal(0, [[3], [3], [1], [0.01]], z.shape)
+        z = z + random.normal(0, [[3.0], [3.0], [1.0], [0.01]], z.shape)
         matched = random.random(TRACKS) < 0.7
         kalman.predict(motion, 1.0)
         kalman.update(motion, z, matched)

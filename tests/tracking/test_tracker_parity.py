@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_data import NO_DATA, real_data
 from tracker_streams import HARD, RATE, person, read_detections, real_files
 from ultralytics.engine.results import Boxes
 from ultralytics.trackers.basetrack import TrackState
@@ -31,7 +32,7 @@ SECTIONS: dict[str, type[ByteTrackConfig] | type[BotSortConfig] | type[OcSortCon
 }  # fmt: skip
 
 
-class PublishedOcSort(OCSORT):  # type: ignore[misc]
+class PublishedOcSort(OCSORT):
     """Ultralytics' OC-SORT with the re-update of lost tracks after the first association too, which it omits.
 
     The paper (section 4.1, "observation-centric re-update") does so "once a track is re-associated with an observation
@@ -98,7 +99,7 @@ def assert_parity(stream: Sequence[Detections], peer: Peer) -> None:
     assert len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
 
 
-@pytest.mark.skipif(not real_files(), reason="needs the detections in $MOTSERVE_DATA/dets")
+@pytest.mark.skipif(real_data() is None, reason=NO_DATA)
 @pytest.mark.parametrize(
     ("thresholds", "fuse"),
     [
@@ -142,7 +143,7 @@ OTHERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.skipif(not real_files(), reason="needs the detections in $MOTSERVE_DATA/dets")
+@pytest.mark.skipif(real_data() is None, reason=NO_DATA)
 @pytest.mark.parametrize(("name", "byte"), OTHERS)
 @pytest.mark.parametrize("path", real_files(), ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_parity_of_other_trackers_on_real_detections(path: Path, name: str, byte: bool) -> None:

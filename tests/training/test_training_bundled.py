@@ -4,12 +4,14 @@ import json
 import shutil
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 import pytest
 import torch
 import yaml
+from pictures import read_picture
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -160,7 +162,8 @@ def test_the_background_is_estimated_behind_moving_people() -> None:
 
 def test_a_person_is_cut_out_only_if_they_differ_from_the_background() -> None:
     rng = np.random.default_rng(0)
-    background = np.asarray(cv2.GaussianBlur(rng.integers(60, 120, (200, 160, 3), dtype=np.uint8), (0, 0), 3))
+    noise = rng.integers(60, 120, (200, 160, 3), dtype=np.uint8)
+    background = np.asarray(cv2.GaussianBlur(noise, (0, 0), 3), np.uint8)
     image = background.copy()
     cv2.ellipse(image, (80, 100), (24, 60), 0, 0, 360, (20, 40, 220), cv2.FILLED)
     box = np.array([56, 40, 104, 160], np.float32)
@@ -224,7 +227,7 @@ def test_picture_folders_give_backdrops_and_things_without_duplicates(tmp_path: 
     chosen = settings.model_copy(update={"pictures": (source,)})
     found = prepare_pictures(chosen, TEACHER, tmp_path / "out")
     ((kept,), (round_,)) = (found.backdrops[0], found.things[0])
-    assert max(cv2.imread(str(kept)).shape) == settings.most_side
+    assert max(read_picture(kept).shape) == settings.most_side
     cut = read_cut(round_)
     assert cut.shape[:2] == (121, 121), "cut to what is covered"
     with pytest.raises(NotFound, match="nowhere"):
@@ -299,10 +302,10 @@ def test_crops_are_of_filmed_recoloured_and_rendered_people(
     overlays = read_overlays(settings, [material], Pictures([], []))
     folder = write_crops(settings, {"plaza": material}, overlays, tmp_path / "crops")
     train = sorted((folder / "bounding_box_train").glob("*.jpg"))
-    people = {file.name[:4]: [] for file in train}
+    people: dict[str, list[Path]] = {file.name[:4]: [] for file in train}
     for file in train:
         people[file.name[:4]].append(file)
-        assert cv2.imread(str(file)).shape == (64, 32, 3)
+        assert read_picture(file).shape == (64, 32, 3)
     made = settings.embedder.recoloured + settings.embedder.rendered
     filmed = len(people) - made
     assert 1 <= filmed <= PLACE.people
@@ -334,11 +337,12 @@ def workspace(settings: MaterialConfig, data: Path, tmp_path: Path) -> Workspace
     """Finished models with one held-out scene; their weights have a single value."""
     shop = Workspace(data, CONFIGS, tmp_path / "work", settings)
     found = Scores("PKU-Reid-74, cross-camera, 3 queries", "key", {"Rank-1": 45.0, "mAP": 30.0, "mINP": 10.0})
-    for name, role, scores in (
+    models: list[tuple[str, Literal["detector", "reid"], tuple[Scores, ...]]] = [
         ("all", "detector", ()),
         ("without-plaza", "detector", ()),
         ("embedder", "reid", (found,)),
-    ):
+    ]
+    for name, role, scores in models:
         folder = shop.model(name)
         folder.mkdir(parents=True)
         save_file({"weight": torch.ones(2), "count": torch.tensor(3)}, folder / "weights.safetensors", {"kind": role})

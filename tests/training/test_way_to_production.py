@@ -12,10 +12,9 @@ import httpx
 import pytest
 import ray
 import yaml
-from click.testing import Result
 from ray import serve
 from service_checks import free_port, write_clip
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from motserve.cli import app
 from motserve.config import MlflowConfig

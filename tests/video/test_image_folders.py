@@ -344,7 +344,8 @@ def test_all_kinds_of_images_are_read_as_bgr(tmp_path: Path, suffix: str, option
     data = encoded(suffix, **options) if not grey else cv2.imencode(".png", np.full((48, 64), 600, np.uint16))[1]
     (tmp_path / f"1.{suffix}").write_bytes(bytes(data))
     (frame,) = frames(tmp_path)
-    assert (frame.image.shape, frame.image.dtype) == ((48, 64, 3), np.uint8)
+    assert frame.image.shape == (48, 64, 3)
+    assert frame.image.dtype == np.uint8
 
 
 def test_images_are_rotated_by_their_exif_orientation(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import random
 import struct
 from collections.abc import Sequence
@@ -629,7 +628,6 @@ def test_clock_needs_a_positive_interval(interval: float) -> None:
         FrameClock(interval)
 
 
-@pytest.mark.skipif("MOTSERVE_DATA" not in os.environ, reason="MOTSERVE_DATA is not set: no real clips")
 @pytest.mark.parametrize(
     ("clip", "count", "interval"),
     [
@@ -640,8 +638,8 @@ def test_clock_needs_a_positive_interval(interval: float) -> None:
         ("mot/TUD-Campus", 71, 1 / 25),
     ],
 )
-def test_real_clips(clip: str, count: int, interval: float) -> None:
-    with open_video(Path(os.environ["MOTSERVE_DATA"]) / clip, CONFIG) as video:
+def test_real_clips(data_dir: Path, clip: str, count: int, interval: float) -> None:
+    with open_video(data_dir / clip, CONFIG) as video:
         times = np.array([frame.timestamp for frame in video.frames()])
         assert video.info.frame_count == count
     assert len(times) == count

@@ -147,7 +147,7 @@ def _cut(
 
 def _read(folder: Path) -> Material:
     frames = tuple(sorted((folder / "frames").glob("*.jpg")))
-    with np.load(folder / _LABELS) as arrays:
+    with (folder / _LABELS).open("rb") as stored, np.load(stored) as arrays:
         names = [part.name for part in fields(Labels)]
         labels = tuple(Labels(*(arrays[f"{file.stem}.{name}"] for name in names)) for file in frames)
     people: defaultdict[int, list[Path]] = defaultdict(list)

@@ -93,7 +93,7 @@ def _fit(network: AFLink, pairs: Pairs, settings: LinkerTraining, rng: np.random
             )
             loss = binary_cross_entropy_with_logits(network(inputs), same)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
             total += float(loss.detach()) * len(rows)

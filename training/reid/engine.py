@@ -55,7 +55,7 @@ class Engine:
         self._device = worker.device
         learner: nn.Module = Learner(network, classes, settings.losses.centre_weight > 0, settings.losses.cosine_scale)
         if settings.network.sync_batch_norm and worker.count > 1:
-            learner = nn.SyncBatchNorm.convert_sync_batchnorm(learner)  # type: ignore[no-untyped-call]
+            learner = nn.SyncBatchNorm.convert_sync_batchnorm(learner)
         assert isinstance(learner, Learner)
         # channels last makes the depthwise convolutions of a MobileNet a third faster on a CPU
         self.learner: Learner = learner.to(worker.device).to(memory_format=torch.channels_last)

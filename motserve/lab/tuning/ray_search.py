@@ -47,7 +47,7 @@ def search_on_ray(objective: Objective, settings: TuningConfig, start: Values, p
         seed=settings.seed,
         points_to_evaluate=[dict(start)] if inside(start, settings.space) else None,
     )
-    callbacks: list[tune.Callback] = [JsonLoggerCallback(), _ProgressRelay(progress)]  # type: ignore[no-untyped-call]
+    callbacks: list[tune.Callback] = [JsonLoggerCallback(), _ProgressRelay(progress)]
     with tempfile.TemporaryDirectory(prefix="motserve-tune-") as folder:
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(_run, objective=objective), {"cpu": 1}),

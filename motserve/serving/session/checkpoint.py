@@ -127,7 +127,8 @@ class CheckpointStore:
 
     def _read(self, path: Path) -> Checkpoint:
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            # NumPy leaves a file open that it opened itself and cannot read
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 header = json.loads(archive[_HEADER].tobytes())
                 written_by = {name: header.pop(name, None) for name in self._written_by}
                 if written_by != self._written_by:

@@ -24,7 +24,7 @@ def is_draining() -> bool:
 def all_draining() -> bool:
     """Return whether no node is left that Ray could place anything on: the whole cluster is being drained."""
     draining = state.get_draining_nodes()
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes: list[dict[str, Any]] = ray.nodes()
     return not any(
         node["Alive"] and node["NodeID"] not in draining and node["Resources"].get("CPU", 0) > 0 for node in nodes
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_checks import Motserve
-from click.testing import Result
+from typer.testing import Result
 
 from motserve.config import ReIDConfig
 from motserve.errors import InvalidConfig

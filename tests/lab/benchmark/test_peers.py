@@ -39,7 +39,8 @@ def tracks_of(contender: Contender, stream: list[Detections]) -> list[Tracks]:
 def _iou(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
     shared = sides.clip(0).prod(axis=1)
-    return shared / ((a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1) - shared)
+    areas = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1)
+    return np.asarray(shared / (areas - shared))
 
 
 def rows(tracks: list[Tracks]) -> list[tuple[object, ...]]:
@@ -80,8 +81,8 @@ def test_ids_are_unique_in_a_frame_and_rows_point_to_their_detections(make: Make
     results = tracks_of(make(RATE_HZ), stream)
     assert len(results[0]) == len(results[20]) == 0
     for detections, tracks in zip(stream, results, strict=True):
-        assert (tracks.ids.dtype, tracks.classes.dtype, tracks.detections.dtype) == (np.int64,) * 3
-        assert (tracks.boxes.dtype, tracks.scores.dtype) == (np.float32,) * 2
+        assert tracks.ids.dtype == tracks.classes.dtype == tracks.detections.dtype == np.int64
+        assert tracks.boxes.dtype == tracks.scores.dtype == np.float32
         assert tracks.boxes.shape == (len(tracks), 4)
         assert (tracks.ids >= 1).all()
         assert len(set(tracks.ids.tolist())) == len(tracks)

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from dataset_copies import files_in, write_crowdhuman, write_market, write_mot17, write_picture
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from motserve import __version__
 from motserve.cli.datasets import app

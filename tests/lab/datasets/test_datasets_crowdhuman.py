@@ -15,7 +15,7 @@ from motserve.lab.datasets import PrepareOptions, prepare
 from motserve.lab.datasets.pictures import Picture, picture_size
 
 
-def annotations(folder: Path, split: str) -> Any:
+def annotations_of(folder: Path, split: str) -> Any:
     return json.loads((folder / f"annotations/{split}.json").read_bytes())
 
 
@@ -68,7 +68,7 @@ def test_missing_files_are_named(crowdhuman: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     manifest = prepare("crowdhuman", crowdhuman, tmp_path / "out", PrepareOptions(allow_missing=True))
     assert manifest.left_out == tuple(message.split("; "))
-    assert [image["file_name"] for image in annotations(tmp_path / "out", "train")["images"]] == ["1,a.jpg"]
+    assert [image["file_name"] for image in annotations_of(tmp_path / "out", "train")["images"]] == ["1,a.jpg"]
     assert "val" not in yaml.safe_load((tmp_path / "out/data.yaml").read_text())
 
 

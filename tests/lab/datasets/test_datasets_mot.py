@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from dataset_copies import HEIGHT, LENGTHS, ROWS, WIDTH, files_in, write_sequence
+from pictures import read_picture
 
 from motserve.config import VideoConfig
 from motserve.errors import InvalidData, NotFound
@@ -69,7 +69,8 @@ def test_pictures_and_labels(prepared_mot17: Path, mot17: Path) -> None:
         assert not labels[:, 0].any()
         size = np.array([WIDTH, HEIGHT])
         low, high = labels[:, 1:3] - labels[:, 3:] / 2, labels[:, 1:3] + labels[:, 3:] / 2
-        return np.hstack([low * size, high * size]).round(2).tolist()
+        corners: list[list[float]] = np.hstack([low * size, high * size]).round(2).tolist()
+        return corners
 
     # the oracle is the ground truth: origin 1 becomes 0, boxes end at the border
     assert pixels("train", "MOT17-02_000001.jpg") == [[0, 10, 10, 40], [30, 24, 40, 48]]
@@ -143,7 +144,7 @@ def test_a_half_can_be_read_as_a_video(prepared_mot17: Path, mot17: Path) -> Non
         frames = list(video.frames())
     assert len(frames) == 2
     for frame, number in zip(frames, (4, 5), strict=True):
-        original = cv2.imread(str(mot17 / f"train/MOT17-02-FRCNN/img1/{number:06d}.jpg"))
+        original = read_picture(mot17 / f"train/MOT17-02-FRCNN/img1/{number:06d}.jpg")
         assert np.array_equal(frame.image, original)
     assert (prepared_mot17 / "sequences/val/MOT17-02/seqinfo.ini").read_text() == (
         f"[Sequence]\nname=MOT17-02\nimDir=img1\nframeRate=30\nseqLength=2\nimWidth={WIDTH}\nimHeight={HEIGHT}\n"

@@ -20,7 +20,7 @@ def embeddings_of(people: int, crops: int, spread: float, seed: int = 0) -> tupl
 
 def simulate(people: int = 30, crops: int = 8, spread: float = 0.5, **changes: object) -> Returns:
     embeddings, identities = embeddings_of(people, crops, spread)
-    config = CalibrationConfig(**{"trials": 3000, **changes})  # type: ignore[arg-type]
+    config = CalibrationConfig.model_validate({"trials": 3000, **changes})
     return simulate_returns(embeddings, identities, np.ones(len(identities), np.int64), ReIDConfig(), config)
 
 

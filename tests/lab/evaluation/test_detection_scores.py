@@ -4,6 +4,7 @@ import contextlib
 import io
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,7 +202,8 @@ def random_pictures(seed: int) -> tuple[list[ImageTruth], list[Detections]]:
 
 def summary_of_pycocotools(truth: list[ImageTruth], detections: list[Detections]) -> tuple[float, float]:
     """Return mAP50-95 and mAP50 by pycocotools alone: `loadRes`, default parameters, `summarize`."""
-    annotations, results = [], []
+    annotations: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for image, (shown, seen) in enumerate(zip(truth, detections, strict=True), 1):
         for box, label, ignored in zip(shown.boxes, shown.classes, shown.ignored, strict=True):
             left, top, right, bottom = box.tolist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ def assert_equal(folder: Path, files: Files, lengths: dict[str, int], benchmark:
     return theirs["combined"]
 
 
-def write(path: Path, rows: list[Row]) -> Path:
+def write(path: Path, rows: Sequence[Row]) -> Path:
     path.write_text("".join(",".join(f"{value:g}" for value in row) + "\n" for row in rows))
     return path
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,13 @@ from motserve.results import read_mot
 Row = tuple[float, ...]
 
 
-def mot_file(folder: Path, rows: list[Row], name: str) -> Path:
+def mot_file(folder: Path, rows: Sequence[Row], name: str) -> Path:
     path = folder / f"{name}.txt"
     path.write_text("".join(",".join(f"{value:g}" for value in row) + "\n" for row in rows))
     return path
 
 
-def scores(folder: Path, truth: list[Row], tracks: list[Row], benchmark: Benchmark = "mot15") -> MotScores:
+def scores(folder: Path, truth: Sequence[Row], tracks: Sequence[Row], benchmark: Benchmark = "mot15") -> MotScores:
     people = read_mot(mot_file(folder, truth, "gt"))
     return score_sequence(
         people, read_mot(mot_file(folder, tracks, "tracks")), rules_for("a", people, benchmark)
@@ -38,7 +39,7 @@ TRUTH = walk(1, range(1, 21)) + walk(2, range(1, 21))
 def test_perfect_tracks_have_perfect_scores(tmp_path: Path) -> None:
     renamed = walk(1, range(1, 21), 7) + walk(2, range(1, 21), 3)
     result = scores(tmp_path, TRUTH, renamed)
-    assert result == MotScores(*[1.0] * 9, *[0] * 4, 2, 0)
+    assert result == MotScores(1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 2, 0)
 
 
 def test_a_changed_identity_is_one_switch(tmp_path: Path) -> None:

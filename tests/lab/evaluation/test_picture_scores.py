@@ -309,8 +309,8 @@ def test_only_people_of_a_sequence_are_scored(tmp_path: Path) -> None:
     detected = Detections(np.ones((4, 4), np.float32), np.ones(4, np.float32), np.array([5, 0, 7, 2]))
     sequence.detected.detections[:] = [detected, Detections.empty()]
     names = {0: "Person", 2: "dog", 5: "pedestrian", 7: "person on a horse"}
-    detected = type(sequence.detected)("walk", sequence.detected.detections, np.arange(2.0), 1, names)
-    pictures = pictures_of(type(sequence)(sequence.truth, sequence.table, sequence.rules, detected, None))
+    video = type(sequence.detected)("walk", sequence.detected.detections, np.arange(2.0), 1, names)
+    pictures = pictures_of(type(sequence)(sequence.truth, sequence.table, sequence.rules, video, None))
     assert [detected.classes.tolist() for detected in pictures.detections] == [[next(iter(PERSON))] * 2, []]
 
 

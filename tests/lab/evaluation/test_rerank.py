@@ -55,7 +55,7 @@ def dense(query: np.ndarray, gallery: np.ndarray, config: RerankConfig) -> np.nd
             shared = np.minimum(encoding[q], encoding[len(query) + g]).sum()
             jaccard[q, g] = 1 - shared / (2 - shared)
     weight = config.original_weight
-    return (1 - weight) * jaccard + weight * original[: len(query), len(query) :]
+    return np.asarray((1 - weight) * jaccard + weight * original[: len(query), len(query) :])
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from motserve.lab.evaluation.retrieval import (
 from motserve.reid.normalise import unit_length
 
 
-def crops(identities: Sequence[int], cameras: Sequence[int]) -> CropTable:
+def crops(identities: Sequence[int] | np.ndarray, cameras: Sequence[int] | np.ndarray) -> CropTable:
     return CropTable((Path(),) * len(identities), np.array(identities, np.int64), np.array(cameras, np.int64))
 
 
@@ -51,7 +52,7 @@ def by_definition(distances: np.ndarray, query: CropTable, gallery: CropTable) -
         if not any(right):
             skipped += 1
             continue
-        precision_at_hits = []
+        precision_at_hits: list[float] = []
         for rank, is_match in enumerate(right, 1):
             if is_match:
                 precision_at_hits.append((len(precision_at_hits) + 1) / rank)
@@ -60,9 +61,9 @@ def by_definition(distances: np.ndarray, query: CropTable, gallery: CropTable) -
         penalties.append(len(precision_at_hits) / last)
         for depth, matched in matched_by.items():
             matched.append(any(right[:depth]))
-    shares = [sum(matched) / len(matched) for matched in matched_by.values()]
+    rank1, rank5, rank10 = (sum(matched) / len(matched) for matched in matched_by.values())
     counted = len(precisions)
-    return RetrievalScores(*shares, sum(precisions) / counted, sum(penalties) / counted, counted, skipped)
+    return RetrievalScores(rank1, rank5, rank10, sum(precisions) / counted, sum(penalties) / counted, counted, skipped)
 
 
 def random_case(seed: int) -> tuple[np.ndarray, CropTable, CropTable]:
@@ -95,7 +96,8 @@ def test_precision_is_averaged_over_the_right_crops() -> None:
     # right at the ranks 1, 3 and 6
     gallery = crops([1, 2, 1, 3, 2, 1], [2] * 6)
     scores = score([[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]], crops([1], [1]), gallery)
-    assert scores == RetrievalScores(1, 1, 1, pytest.approx((1 / 1 + 2 / 3 + 3 / 6) / 3), 3 / 6, 1, 0)
+    assert scores.mean_ap == pytest.approx((1 / 1 + 2 / 3 + 3 / 6) / 3)
+    assert replace(scores, mean_ap=0) == RetrievalScores(1, 1, 1, 0, 3 / 6, 1, 0)
 
 
 def test_ranks_one_five_and_ten_are_distinct_scores() -> None:

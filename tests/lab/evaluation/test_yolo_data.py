@@ -64,7 +64,7 @@ def test_hidden_files_beside_images_are_skipped(dataset: Path) -> None:
 def test_boxes_are_in_pixels(dataset: Path) -> None:
     read = read_yolo(dataset, "val")
     assert_two_pictures(read, dataset.parent)
-    np.testing.assert_allclose(read.truth[0].boxes, [[40, 15, 60, 35], [-5, -2.5, 5, 2.5]])
+    np.testing.assert_allclose(read.truth[0].boxes, [[40.0, 15.0, 60.0, 35.0], [-5.0, -2.5, 5.0, 2.5]])
     assert read.truth[0].classes.tolist() == [0, 1]
     assert read.truth[0].ignored.tolist() == [False, False]
     assert read.truth[1].boxes.shape == (0, 4)

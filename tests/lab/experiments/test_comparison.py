@@ -86,7 +86,7 @@ def test_an_unknown_value_is_a_dash(kind: Kind, row: dict[str, object]) -> None:
 
 
 def test_the_table_in_markdown() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": "a|b", "share": 0.5, "ms": 1.25, "n": 3, "par": 2_500_000},
         {"name": "two\nlines", "share": None, "ms": math.nan, "n": 0, "other": 5},
     ]
@@ -113,7 +113,7 @@ def picture(folder: Path) -> np.ndarray:
 
 def points(folder: Path) -> int:
     """Count the colours of Matplotlib's palette in the picture, except grey, which lines and text have too."""
-    palette = np.round(np.array(colormaps["tab10"].colors)[:, ::-1] * 255).astype(np.uint8)
+    palette = np.round(colormaps["tab10"](np.arange(10))[:, 2::-1] * 255).astype(np.uint8)
     palette = palette[np.ptp(palette, axis=1) > 0]
     image = picture(folder)
     return sum(bool((image == colour).all(axis=2).sum() > 20) for colour in palette)
@@ -172,7 +172,7 @@ def test_every_candidate_is_in_the_legend(tmp_path: Path) -> None:
 
 
 def test_points_have_the_units_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[tuple[float, float]] = []
+    drawn: list[tuple[float, ...]] = []
     scatter = MatplotlibAxes.scatter
 
     def spy(axes: MatplotlibAxes, x: list[float], y: list[float], **style: Any) -> Any:
@@ -319,15 +319,16 @@ def test_all_does_not_hide_an_unknown_peer(names: list[str]) -> None:
 
 
 def test_a_configuration_without_an_equal_is_refused() -> None:
-    changed = {"tracker": {"duplicate_iou": 0.9, "kalman": {"position_noise": 0.1}}}
-    for layers, said in (
+    changed: dict[str, Any] = {"tracker": {"duplicate_iou": 0.9, "kalman": {"position_noise": 0.1}}}
+    cases: list[tuple[list[Any], str]] = [
         ([PUBLISHED, changed], r"tracker\.duplicate_iou, tracker\.kalman change it; use .*bytetrack-published\.yaml"),
         (
             [],
             r"tracker\.confidence_scaling, tracker\.buffered_iou, tracker\.detection_weight, .*tracker\.kalman change",
         ),
         ([{"tracker": {"name": "sort"}}], r"tracker\.name change"),
-    ):
+    ]
+    for layers, said in cases:
         config = load_config(layers)
         assert EQUAL not in peer_candidates(["all"], config)
         with pytest.raises(InvalidConfig, match=said):

@@ -130,7 +130,7 @@ def test_frames_can_be_read_in_any_order(scene: Path, order: Sequence[int]) -> N
 def test_reading_forward_decodes_once(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
 
-    def counted(path: Path, config: VideoConfig, **options: bool) -> Any:
+    def counted(path: Path, config: VideoConfig, **options: Any) -> Any:
         opened.append(path)
         return open_video(path, config, **options)
 

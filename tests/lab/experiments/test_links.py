@@ -28,7 +28,8 @@ def truth(people: list[list[int]]) -> MotTable:
     frames, ids = (np.array(column) for column in zip(*rows, strict=True))
     ltwh = np.array([[100.0 * person + 1, 51, 40, 100] for person in ids.tolist()])
     n = len(rows)
-    return MotTable("gt", frames, ids, ltwh, np.ones(n, np.float32), np.ones(n, np.int64), np.ones(n), np.arange(n), 9)
+    ones = np.ones(n, np.float32)
+    return MotTable("gt", frames, ids, ltwh, ones, np.ones(n, np.int64), ones, np.arange(n), 9)
 
 
 def link(track: int, identity: int, previous_track: int) -> Link:

@@ -53,6 +53,7 @@ def status_of(store: MlflowConfig) -> list[tuple[str, str]]:
 
     client = MlflowClient(store.tracking_uri)
     experiment = client.get_experiment_by_name(store.experiment)
+    assert experiment is not None
     return [(run.info.run_name, run.info.status) for run in client.search_runs([experiment.experiment_id])]
 
 

@@ -9,22 +9,20 @@ import pytest
 import yaml
 from experiment_data import OFF, PUBLISHED, load_written, write_sequence
 
-from motserve.config import Config, change_config, load_config
+from motserve.config import ByteTrackConfig, Config, change_config, load_config
 from motserve.errors import InvalidConfig, InvalidData
 from motserve.lab.experiments.cache import Cache
-from motserve.lab.experiments.sequences import LabelledSequence
+from motserve.lab.experiments.sequences import LabelledSequence, track_sequence
 from motserve.lab.tuning import search as tuning
 from motserve.lab.tuning.search import (
-    Trial,
     Tuned,
-    Values,
     by_name,
     halves,
-    inside,
     nested,
     score_tracking,
     tune,
 )
+from motserve.lab.tuning.trials import Trial, Values, inside
 
 MATCH = "tracker.match_distance"
 HIGH, NEW = "tracker.high_confidence", "tracker.new_track_confidence"
@@ -131,7 +129,7 @@ def test_the_search_never_uses_held_out_sequences(
     split = halves(sequences)
     searched: list[LabelledSequence] = []
     searching = True
-    real = tuning.track_sequence
+    real = track_sequence
 
     def spy(sequence: LabelledSequence, config: Config, cache: Cache) -> Any:
         if searching:
@@ -256,6 +254,7 @@ def test_the_best_parameters_can_be_loaded_as_a_configuration(search: Callable[.
     tuned = search(config)
     loaded = written_and_read(tuned, tmp_path)
     assert loaded.tracker.match_distance == tuned.best[MATCH]
+    assert isinstance(loaded.tracker, ByteTrackConfig)
     assert loaded.tracker.kalman.position_noise == tuned.best["tracker.kalman.position_noise"]
     assert loaded.tracker.lost_buffer_s == tuned.best["tracker.lost_buffer_s"] < 1e-4
     assert loaded.reid.max_distance == tuned.best["reid.max_distance"]
@@ -293,6 +292,7 @@ def test_a_search_with_two_workers_scores_as_with_one(sequences: list[LabelledSe
     assert start_of(config) in [trial.values for trial in tuned.trials]
     assert sorted(number for number, _ in reports) == [1, 2, 3, 4, 5, 6, 7, 8]
     assert any(trial.score is None for trial in tuned.trials)
+    assert isinstance(config.tracker, ByteTrackConfig)
     for trial in tuned.trials:
         assert (trial.score is None) == (trial.values[HIGH] > config.tracker.new_track_confidence)
     scores = [trial.score for trial in tuned.trials if trial.score is not None]

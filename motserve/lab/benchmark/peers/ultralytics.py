@@ -41,7 +41,7 @@ class Ultralytics(Contender):
         from ultralytics.trackers.track import TRACKER_MAP
         from ultralytics.utils.checks import check_yaml
 
-        file = Path(check_yaml(f"{name}.yaml"))  # type: ignore[no-untyped-call]
+        file = Path(check_yaml(f"{name}.yaml"))
         settings = yaml.safe_load(file.read_text(encoding="utf-8"))
         if "gmc_method" in settings:
             settings["gmc_method"] = "none"
