@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_checks import Motserve
+from hypothesis import Phase, settings
 from typer.testing import CliRunner
 
 if TYPE_CHECKING:
     from motserve.config import MlflowConfig
+
+# For `make mutate`: the same examples for every mutant, and no search for a smaller one that fails too.
+settings.register_profile("mutation", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
 
 
 @pytest.fixture(scope="session")

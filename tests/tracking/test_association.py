@@ -42,6 +42,25 @@ def test_boxes_that_only_touch_do_not_overlap() -> None:
     assert rows.size == 0
 
 
+def test_of_many_boxes_each_touches_its_neighbours_and_overlaps_itself() -> None:
+    corner = np.mgrid[:25, :20].reshape(2, -1) * 10
+    boxes = np.concatenate([corner, corner + 10]).astype(np.float32)
+    rows, columns, iou = overlapping_pairs(boxes, boxes)
+    assert rows.tolist() == columns.tolist() == list(range(500))
+    np.testing.assert_allclose(iou, 1)
+
+
+def test_of_many_boxes_the_widest_is_found_where_only_its_right_edge_overlaps() -> None:
+    """In float32 its width is rounded down by more than the overlap."""
+    ulp = 2.0**-17
+    a, b = (np.array([[0], [1000], [1], [1001]], np.float32).repeat(500, axis=1) for _ in range(2))
+    a[:, 0], b[:, 0] = [100 + 6 * ulp, 0, 116 + 6 * ulp, 10], [-1000, 0, 100 + 7 * ulp, 10]
+    b[:, 1:] += 500
+    rows, columns, iou = overlapping_pairs(a, b)
+    assert (rows.tolist(), columns.tolist()) == ([0], [0])
+    assert iou[0] > 0
+
+
 @settings(deadline=None, max_examples=300)
 @given(
     seed=st.integers(0, 2**32 - 1),
