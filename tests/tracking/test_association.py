@@ -42,6 +42,22 @@ def test_boxes_that_only_touch_do_not_overlap() -> None:
     assert rows.size == 0
 
 
+def test_tiny_boxes_have_the_iou_of_the_reference() -> None:
+    a = random_boxes(np.random.default_rng(0), 8) * np.float32(1e-5)
+    rows, columns, iou = overlapping_pairs(a, a)
+    np.testing.assert_allclose(iou, bbox_ioa(a.T, a.T, iou=True)[rows, columns], rtol=1e-5)
+
+
+def test_no_iou_is_negative() -> None:
+    """A width that is rounded up reaches beyond the box, to another box that ends just before it."""
+    left = np.linspace(-0.2, -0.1, 50)
+    a = np.stack([left, 0 * left, 0 * left + 1100, 0 * left + 10]).astype(np.float32)
+    b = np.stack([left - 9, 0 * left, left - 1e-5, 0 * left + 10]).astype(np.float32)
+    for column in range(50):
+        _, _, iou = overlapping_pairs(a[:, [column]], b[:, [column]])
+        assert (iou >= 0).all()
+
+
 def test_of_many_boxes_each_touches_its_neighbours_and_overlaps_itself() -> None:
     corner = np.mgrid[:25, :20].reshape(2, -1) * 10
     boxes = np.concatenate([corner, corner + 10]).astype(np.float32)
