@@ -355,6 +355,151 @@ def test_a_lease_detects_that_its_node_is_drained(tmp_path: Path) -> None:
     assert jobs.get("a").heartbeat == 0
 
 
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> tuple[Clock, list[float]]:
+    """A clock that `asyncio.sleep` advances at once, and the lengths of these pauses."""
+    clock, pauses = Clock(), []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        clock.now += seconds
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    return clock, pauses
+
+
+def lease_of(folder: Path, clock: Callable[[], float], lease_s: float = 9, **changes: Any) -> tuple[Lease, JobStore]:
+    jobs = JobStore(folder, clock=lambda: NOW + clock())
+    jobs.add(job("a", 1.0, attempt=3), 10, 5)
+    lease = Lease(
+        jobs, jobs.get("a"), SessionConfig(lease_s=lease_s), **{"is_draining": lambda: False, **changes}, clock=clock
+    )
+    return lease, jobs
+
+
+def failing(jobs: JobStore, monkeypatch: pytest.MonkeyPatch, times: int) -> list[dict[str, Any]]:
+    """Let the store refuse some writes; return the changes of all tries."""
+    write, tries = jobs.write, []
+
+    def flaky(video_id: str, attempt: int, **changes: Any) -> bool:
+        tries.append(changes)
+        if len(tries) <= times:
+            raise sqlite3.OperationalError("disk I/O error")
+        return write(video_id, attempt, **changes)
+
+    monkeypatch.setattr(jobs, "write", flaky)
+    return tries
+
+
+def test_a_lease_ends_with_its_video(tmp_path: Path) -> None:
+    clock = Clock()
+    lease, jobs = lease_of(tmp_path, clock)
+    lease.write(frames_done=3)
+    lease.write(status="running", frames_done=4)
+    assert (jobs.get("a").status, jobs.get("a").frames_done) == ("running", 4)
+    lease.write(status="done")
+    clock.now = 5
+    lease.write()
+    assert jobs.get("a").heartbeat == NOW, "a heartbeat after the end changes nothing"
+    with pytest.raises(Superseded, match="attempt 3 of video a has ended"):
+        lease.write(frames_done=9)
+    asyncio.run(asyncio.wait_for(lease.keep(), 30))
+
+
+def test_heartbeats_are_three_times_as_frequent_as_the_lease_is_long(
+    tmp_path: Path, slept: tuple[Clock, list[float]]
+) -> None:
+    clock, pauses = slept
+    lease, jobs = lease_of(tmp_path, clock, is_draining=lambda: len(pauses) == 4 and jobs.delete("a"))
+    with pytest.raises(Superseded, match="video a was deleted or taken over from attempt 3"):
+        asyncio.run(lease.keep())
+    assert pauses == [3.0] * 5
+
+
+def test_a_lease_counts_from_the_start_of_its_last_heartbeat(
+    tmp_path: Path, slept: tuple[Clock, list[float]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, pauses = slept
+    lease, jobs = lease_of(tmp_path, clock)
+    write = jobs.write
+    tries: list[float] = []
+
+    def slow_then_broken(*values: Any, **changes: Any) -> bool:
+        tries.append(clock.now)
+        clock.now += 2
+        if len(tries) > 1:
+            raise sqlite3.OperationalError("disk I/O error")
+        return write(*values, **changes)
+
+    clock.now = 2
+    monkeypatch.setattr(jobs, "write", slow_then_broken)
+    with pytest.raises(Superseded, match="no heartbeat for 9 s"):
+        asyncio.run(lease.keep())
+    assert tries[:2] == [2, 7]
+    assert pauses == [3, 2], "the last pause is as long as the lease still lasts"
+    assert {(vars(record)["video_id"], vars(record)["attempt"]) for record in caplog.records} == {("a", 3)}
+
+
+def test_a_node_that_is_drained_is_asked_no_more(tmp_path: Path, slept: tuple[Clock, list[float]]) -> None:
+    answers = [False, True]
+
+    def is_draining() -> bool:
+        if len(answers) == 1:
+            jobs.delete("a")
+        return answers.pop(0)
+
+    lease, jobs = lease_of(tmp_path, slept[0], is_draining=is_draining)
+    assert not lease.draining
+    with pytest.raises(Superseded):
+        asyncio.run(lease.keep())
+    assert lease.draining
+    assert not answers
+
+
+def test_a_change_is_retried_until_the_store_accepts_it(
+    tmp_path: Path, slept: tuple[Clock, list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, pauses = slept
+    lease, jobs = lease_of(tmp_path, clock)
+    tries = failing(jobs, monkeypatch, 3)
+    asyncio.run(lease.write_with_retry(lease.write, frames_done=7))
+    assert tries == [{"frames_done": 7}] * 4
+    assert pauses == [0.2] * 3
+    assert jobs.get("a").frames_done == 7
+
+
+def test_a_change_is_given_up_after_a_lease(
+    tmp_path: Path, slept: tuple[Clock, list[float]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, pauses = slept
+    lease, jobs = lease_of(tmp_path, clock, lease_s=1.125)
+    clock.now = 100
+    failing(jobs, monkeypatch, 99)
+    with pytest.raises(Superseded, match=r"accepted no change for 1\.125 s"):
+        asyncio.run(lease.write_with_retry(lease.release))
+    assert pauses == pytest.approx([0.2] * 5 + [0.125])
+    assert jobs.get("a").heartbeat == 1.0
+    assert {vars(record)["video_id"] for record in caplog.records} == {"a"}
+
+
+def test_a_change_is_given_up_if_the_store_does_not_answer_for_a_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([0.0, 0.0, 8.99, 9.0])
+    lease, jobs = lease_of(tmp_path, lambda: next(times, 9.0))
+    answer = threading.Event()
+    monkeypatch.setattr(jobs, "write", lambda *_, **__: answer.wait(60))
+
+    async def run() -> None:
+        try:
+            with pytest.raises(Superseded, match="accepted no change for 9 s"):
+                await asyncio.wait_for(lease.write_with_retry(lease.write, frames_done=1), 30)
+        finally:
+            answer.set()
+
+    asyncio.run(run())
+
+
 # --- the result file --------------------------------------------------------------------------------------------------
 
 
