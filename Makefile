@@ -1,6 +1,7 @@
 # The developer's manual: `make demo`, `make check`, `make test`, `make test-all`, `make lint`, `make bench`; each sets up what
 # it needs. `make check` is for each change, `make test` before it is pushed, `make test-all` takes an hour.
 # `make corpus` and `make fuzz SECONDS=600` try the reader of videos on files of every kind, whole and damaged.
+# `make mutate` changes the core in thousands of small ways and lists the changes that no test notices, for an hour or more.
 # `make kubernetes` writes what clusters serve after serve_config.yaml or configs/environments changed; see docs/deploy.md.
 # `make wheel`, `make check-wheel`, `make licences`, `make sbom` are for releases; see docs/releasing.md.
 # `make bundled DATA=FOLDER` trains the weights that the package ships, for hours; see docs/training.md.
@@ -11,13 +12,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 SECONDS ?= 600
+MUTATE_JOBS ?= 1
 DATA ?= $(MOTSERVE_DATA)
 QUICK := $(addprefix tests/,config files people pipeline postprocessing reid results test_types.py tracking video)
 PICTURES := data/pictures
 PICTURE_PACKAGES := gnome-backgrounds lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 mate-backgrounds \
 	plasma-workspace-wallpapers ukui-wallpapers openarena-081-textures tuxpaint-stamps-default
 
-.PHONY: setup demo check test test-workers test-all lint bench corpus fuzz kubernetes bundled pictures wheel check-wheel licences sbom
+.PHONY: setup demo check test test-workers test-all mutate lint bench corpus fuzz kubernetes bundled pictures wheel check-wheel licences sbom
 
 setup: $(INSTALLED)
 
@@ -43,6 +45,12 @@ test-workers: setup
 
 test-all: setup
 	$(BIN)/python -m pytest -m "not gpu"
+
+# `make mutate MODULE="motserve.reid.gallery*"` tries one module; `mutmut show NAME` prints a change that survived.
+# One thread a process: a fork with a pool of threads may never end.
+mutate: setup
+	OMP_NUM_THREADS=1 nice $(BIN)/mutmut run --max-children $(MUTATE_JOBS) $(MODULE)
+	$(BIN)/mutmut results
 
 lint: setup
 	$(BIN)/ruff check

@@ -101,7 +101,7 @@ def test_no_batch_is_larger_than_the_maximum() -> None:
     run(test)
 
 
-def test_an_invalid_request_does_not_fail_the_others_of_its_batch() -> None:
+def test_an_invalid_request_does_not_fail_the_others_of_its_batch(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         model = Model()
         batcher = GreedyBatcher(model, 8, ignore)
@@ -111,6 +111,8 @@ def test_an_invalid_request_does_not_fail_the_others_of_its_batch() -> None:
         assert (first, good, other) == ([0], [2], [6])
         assert isinstance(bad, ValueError)
         assert str(bad) == "cannot double -1"
+        (record,) = caplog.records
+        assert record.getMessage().endswith("a request of 2 items: cannot double -1")
         assert await batcher.submit([5]) == [10]
 
     run(test)

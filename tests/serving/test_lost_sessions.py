@@ -8,7 +8,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -355,17 +355,34 @@ def test_a_lease_detects_that_its_node_is_drained(tmp_path: Path) -> None:
     assert jobs.get("a").heartbeat == 0
 
 
+class FakeTime(Clock):
+    """A clock that pauses advance at once.
+
+    Attributes:
+        pauses: Length of each `asyncio.sleep` in seconds.
+        timeouts: Timeout of each `asyncio.wait_for` in seconds, which never runs out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[float] = []
+        self.timeouts: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+
+    async def wait_for(self, work: Awaitable[None], timeout: float) -> None:
+        self.timeouts.append(timeout)
+        await work
+
+
 @pytest.fixture
-def slept(monkeypatch: pytest.MonkeyPatch) -> tuple[Clock, list[float]]:
-    """A clock that `asyncio.sleep` advances at once, and the lengths of these pauses."""
-    clock, pauses = Clock(), []
-
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-        clock.now += seconds
-
-    monkeypatch.setattr(asyncio, "sleep", sleep)
-    return clock, pauses
+def fake_time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    made = FakeTime()
+    monkeypatch.setattr(asyncio, "sleep", made.sleep)
+    monkeypatch.setattr(asyncio, "wait_for", made.wait_for)
+    return made
 
 
 def lease_of(folder: Path, clock: Callable[[], float], lease_s: float = 9, **changes: Any) -> tuple[Lease, JobStore]:
@@ -406,49 +423,46 @@ def test_a_lease_ends_with_its_video(tmp_path: Path) -> None:
     asyncio.run(asyncio.wait_for(lease.keep(), 30))
 
 
-def test_heartbeats_are_three_times_as_frequent_as_the_lease_is_long(
-    tmp_path: Path, slept: tuple[Clock, list[float]]
-) -> None:
-    clock, pauses = slept
-    lease, jobs = lease_of(tmp_path, clock, is_draining=lambda: len(pauses) == 4 and jobs.delete("a"))
+def test_heartbeats_are_three_times_as_frequent_as_the_lease_is_long(tmp_path: Path, fake_time: FakeTime) -> None:
+    lease, jobs = lease_of(
+        tmp_path, fake_time, is_draining=lambda: len(fake_time.pauses) == 4 and bool(jobs.delete("a"))
+    )
     with pytest.raises(Superseded, match="video a was deleted or taken over from attempt 3"):
         asyncio.run(lease.keep())
-    assert pauses == [3.0] * 5
+    assert fake_time.pauses == [3] * 5
 
 
 def test_a_lease_counts_from_the_start_of_its_last_heartbeat(
-    tmp_path: Path, slept: tuple[Clock, list[float]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, fake_time: FakeTime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock, pauses = slept
-    lease, jobs = lease_of(tmp_path, clock)
+    lease, jobs = lease_of(tmp_path, fake_time)
     write = jobs.write
     tries: list[float] = []
 
     def slow_then_broken(*values: Any, **changes: Any) -> bool:
-        tries.append(clock.now)
-        clock.now += 2
+        tries.append(fake_time.now)
+        fake_time.now += 2
         if len(tries) > 1:
             raise sqlite3.OperationalError("disk I/O error")
         return write(*values, **changes)
 
-    clock.now = 2
+    fake_time.now = 2
     monkeypatch.setattr(jobs, "write", slow_then_broken)
     with pytest.raises(Superseded, match="no heartbeat for 9 s"):
         asyncio.run(lease.keep())
-    assert tries[:2] == [2, 7]
-    assert pauses == [3, 2], "the last pause is as long as the lease still lasts"
+    assert tries == [2, 7, 11]
+    assert fake_time.pauses == [3, 2], "the last pause is as long as the lease still lasts"
+    assert fake_time.timeouts == [7, 4, 0]
     assert {(vars(record)["video_id"], vars(record)["attempt"]) for record in caplog.records} == {("a", 3)}
+    assert "disk I/O error" in caplog.text
 
 
-def test_a_node_that_is_drained_is_asked_no_more(tmp_path: Path, slept: tuple[Clock, list[float]]) -> None:
+def test_a_node_that_is_drained_is_asked_no_more(
+    tmp_path: Path, fake_time: FakeTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answers = [False, True]
-
-    def is_draining() -> bool:
-        if len(answers) == 1:
-            jobs.delete("a")
-        return answers.pop(0)
-
-    lease, jobs = lease_of(tmp_path, slept[0], is_draining=is_draining)
+    lease, jobs = lease_of(tmp_path, fake_time, is_draining=lambda: answers.pop(0))
+    monkeypatch.setattr(jobs, "write", lambda *_, **__: len(fake_time.pauses) < 4)
     assert not lease.draining
     with pytest.raises(Superseded):
         asyncio.run(lease.keep())
@@ -457,33 +471,32 @@ def test_a_node_that_is_drained_is_asked_no_more(tmp_path: Path, slept: tuple[Cl
 
 
 def test_a_change_is_retried_until_the_store_accepts_it(
-    tmp_path: Path, slept: tuple[Clock, list[float]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, fake_time: FakeTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, pauses = slept
-    lease, jobs = lease_of(tmp_path, clock)
+    lease, jobs = lease_of(tmp_path, fake_time)
     tries = failing(jobs, monkeypatch, 3)
     asyncio.run(lease.write_with_retry(lease.write, frames_done=7))
     assert tries == [{"frames_done": 7}] * 4
-    assert pauses == [0.2] * 3
+    assert fake_time.pauses == [0.2] * 3
     assert jobs.get("a").frames_done == 7
 
 
 def test_a_change_is_given_up_after_a_lease(
-    tmp_path: Path, slept: tuple[Clock, list[float]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, fake_time: FakeTime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock, pauses = slept
-    lease, jobs = lease_of(tmp_path, clock, lease_s=1.125)
-    clock.now = 100
+    lease, jobs = lease_of(tmp_path, fake_time, lease_s=1.125)
     failing(jobs, monkeypatch, 99)
     with pytest.raises(Superseded, match=r"accepted no change for 1\.125 s"):
         asyncio.run(lease.write_with_retry(lease.release))
-    assert pauses == pytest.approx([0.2] * 5 + [0.125])
+    assert fake_time.pauses == pytest.approx([0.2] * 5 + [0.125])
+    assert fake_time.timeouts == pytest.approx([1.125, 0.925, 0.725, 0.525, 0.325, 0.125, 0])
     assert jobs.get("a").heartbeat == 1.0
     assert {vars(record)["video_id"] for record in caplog.records} == {"a"}
+    assert "disk I/O error" in caplog.text
 
 
 def test_a_change_is_given_up_if_the_store_does_not_answer_for_a_lease(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     times = iter([0.0, 0.0, 8.99, 9.0])
     lease, jobs = lease_of(tmp_path, lambda: next(times, 9.0))
@@ -496,6 +509,7 @@ def test_a_change_is_given_up_if_the_store_does_not_answer_for_a_lease(
                 await asyncio.wait_for(lease.write_with_retry(lease.write, frames_done=1), 30)
         finally:
             answer.set()
+        assert "no answer" in caplog.text
 
     asyncio.run(run())
 
