@@ -247,8 +247,8 @@ def test_a_person_without_an_embedding_gets_a_new_identity() -> None:
     assert scene.show(0.2, {2: ((0, 0), RED)}) == {2: 2}
 
 
-def random_stream(seed: int, **changes: Any) -> list[dict[int, int]]:
-    """Run a random crowd with tracks that are lost and found again."""
+def random_stream(seed: int, restore_at: int = -1, **changes: Any) -> list[dict[int, int]]:
+    """Run a random crowd with tracks that are lost and found again; another linker may take over the state."""
     random = np.random.default_rng(seed)
     scene = Scene(**changes)
     embeddings = random.normal(size=(40, 16)).astype(np.float32)
@@ -257,6 +257,10 @@ def random_stream(seed: int, **changes: Any) -> list[dict[int, int]]:
     lost: dict[int, tuple[int, np.ndarray]] = {}
     next_track, answers = 1, []
     for frame in range(200):
+        if frame == restore_at:
+            state, scene.linker = scene.linker.state_dict(), IdentityLinker(configure(**changes))
+            scene.linker.link(tracks_of({1: ((0, 0), RED)}), 0.0, np.empty(0, np.int64), np.empty((0, 0), np.float32))
+            scene.linker.load_state_dict(state)
         for track in [t for t in present if random.random() < 0.08]:
             lost[track] = present.pop(track)
         for track in [t for t in lost if random.random() < 0.05]:
@@ -279,6 +283,26 @@ def test_identities_are_unique_in_every_frame_and_the_same_every_time(policy: st
     answers = random_stream(3, policy=policy, gallery={"size": 3, **memory})
     assert all(len(set(answer.values())) == len(answer) for answer in answers)
     assert answers == random_stream(3, policy=policy, gallery={"size": 3, **memory})
+
+
+@pytest.mark.parametrize("cut", [0, 1, 70])
+def test_a_restored_linker_has_the_same_future(cut: int) -> None:
+    changes = {"decision": WAITING, "max_distance": 0.8, "policy": "interval"}
+    answers = random_stream(3, **changes)
+    assert min(min(answer.values(), default=0) for answer in answers) < 0 < len(answers)
+    assert random_stream(3, restore_at=cut, **changes) == answers
+
+
+def test_a_state_that_is_not_of_a_linker_is_refused() -> None:
+    scene = Scene()
+    show_and_leave(scene, ((0, 0), RED), ((300, 0), GREEN))
+    state = scene.linker.state_dict()
+    for name in state:
+        with pytest.raises(ValueError, match=name.rpartition("/")[2]):
+            IdentityLinker(configure()).load_state_dict({key: values for key, values in state.items() if key != name})
+    longer = {name: values[:1] if name.startswith("table/") else values for name, values in state.items()}
+    with pytest.raises(ValueError, match="gallery rows of 2 of 1 identities"):
+        IdentityLinker(configure()).load_state_dict(longer)
 
 
 @pytest.mark.parametrize("policy", ["on_demand", "always"])
