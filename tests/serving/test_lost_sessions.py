@@ -305,7 +305,7 @@ def test_a_session_that_cannot_write_heartbeats_stops_when_it_may_have_been_repl
 
 
 def test_a_session_whose_store_does_not_answer_stops_when_it_may_have_been_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease, jobs = lease_on(tmp_path, time.monotonic, lambda: False)
     answer = threading.Event()
@@ -320,6 +320,7 @@ def test_a_session_whose_store_does_not_answer_stops_when_it_may_have_been_repla
             answer.set()
 
     asyncio.run(run())
+    assert "no answer" in caplog.text
 
 
 def test_no_heartbeat_undoes_the_release_of_a_video(tmp_path: Path) -> None:
@@ -438,10 +439,11 @@ def test_a_lease_counts_from_the_start_of_its_last_heartbeat(
     lease, jobs = lease_of(tmp_path, fake_time)
     write = jobs.write
     tries: list[float] = []
+    durations = iter([2, 3.5, 0])
 
     def slow_then_broken(*values: Any, **changes: Any) -> bool:
         tries.append(fake_time.now)
-        fake_time.now += 2
+        fake_time.now += next(durations)
         if len(tries) > 1:
             raise sqlite3.OperationalError("disk I/O error")
         return write(*values, **changes)
@@ -451,7 +453,7 @@ def test_a_lease_counts_from_the_start_of_its_last_heartbeat(
     with pytest.raises(Superseded, match="no heartbeat for 9 s"):
         asyncio.run(lease.keep())
     assert tries == [2, 7, 11]
-    assert fake_time.pauses == [3, 2], "the last pause is as long as the lease still lasts"
+    assert fake_time.pauses == [3, 0.5], "the last pause is as long as the lease still lasts"
     assert fake_time.timeouts == [7, 4, 0]
     assert {(vars(record)["video_id"], vars(record)["attempt"]) for record in caplog.records} == {("a", 3)}
     assert "disk I/O error" in caplog.text
