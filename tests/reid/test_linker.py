@@ -523,6 +523,42 @@ def test_after_an_id_switch_to_a_known_person_only_embeddings_of_that_person_rem
     assert scene.show(4, {5: ((0, 0), RED)}) == {5: 3}
 
 
+def test_an_occlusion_before_the_decision_is_remembered_after_it() -> None:
+    decision = {"wait_s": 1, "num_embeddings": 3, "interval_s": 2, "margin": 0}
+    scene = Scene(policy="interval", decision=decision, refresh_interval_s=10, refresh_max_s=10)
+    show_and_leave(scene, ((0, 0), RED))
+    alone, behind = {5: ((0.0, 0.0), RED)}, {5: ((0.0, 0.0), RED), 6: ((10.0, 0.0), GREEN)}
+    for timestamp, people in ((3.0, alone), (3.1, behind), (3.2, alone)):
+        assert scene.show(timestamp, people)[5] == -2
+    assert scene.show(4.0, alone) == {5: 1}
+    scene.show(4.1, alone)
+    assert scene.planned[-5:] == [1, 0, 0, 0, 1]
+
+
+def test_another_view_of_a_person_contradicts_nothing_unless_another_person_is_nearer() -> None:
+    view = mixed(RED, GREEN, 0.35)  # beyond the distance of a link
+    assert swapped(Scene(), [view, RED, BLUE, RED]).show(6, {5: ((0, 0), view)}) == {5: 1}
+
+
+def test_a_person_who_is_nearer_by_less_than_the_margin_contradicts_nothing() -> None:
+    view = mixed(RED, GREEN, 0.4)
+    other = {2: ((300.0, 0.0), mixed(view, BLUE, 0.35))}
+    for margin, identity in ((0.1, 1), (0.0, 3)):
+        scene = Scene(decision=AT_ONCE | {"margin": margin})
+        for timestamp in (0.0, 0.5, 1.0):
+            scene.show(timestamp, {1: ((0, 0), RED)} | other)
+        for timestamp in (1.5, 2.0):
+            scene.show(timestamp, {1: ((0, 0), view)})
+        scene.show(2.1, {})
+        assert scene.show(4, {5: ((0, 0), RED)}) == {5: identity}
+
+
+def test_an_embedding_at_the_distance_of_a_contradiction_is_none() -> None:
+    for embedding in (RED, BLUE):  # at a distance of 1
+        scene = swapped(Scene(gallery={"contradiction": 1.0}), [BLUE, BLUE])
+        assert scene.show(4, {5: ((0, 0), embedding)}) == {5: 1}
+
+
 def test_policy_always_trusts_the_same_crops_as_on_demand() -> None:
     scene = Scene(policy="always")
     crowd = {1: ((0.0, 0.0), RED), 2: ((10.0, 0.0), GREEN)}
