@@ -139,12 +139,28 @@ def test_two_people_who_return_at_once_get_the_optimal_assignment() -> None:
     cost = 1 - np.stack([nearer, farther]) @ np.stack([first, second]).T
     assert cost[0].argmin() == cost[1].argmin() == 0
     assert scene.show(2, {8: ((0, 0), nearer), 9: ((60, 0), farther)}) == {8: 2, 9: 1}
+    assert scene.linker.links == 2
 
 
 def test_a_forbidden_pair_never_displaces_a_good_match() -> None:
-    scene = Scene()
-    show_and_leave(scene, ((0, 0), RED), ((60, 0), GREEN))
-    assert scene.show(2, {8: ((0, 0), RED), 9: ((60, 0), BLUE)}) == {8: 1, 9: 3}
+    for newcomers in ({8: ((0, 0), RED), 9: ((60, 0), BLUE)}, {9: ((60, 0), BLUE), 8: ((0, 0), RED)}):
+        scene = Scene()
+        show_and_leave(scene, ((0, 0), RED), ((60, 0), GREEN))
+        assert scene.show(2, newcomers) == {8: 1, 9: 3}
+
+
+def test_pairs_outside_the_motion_gate_never_displace_distant_matches() -> None:
+    scene = Scene(max_distance=2)
+    show_and_leave(scene, ((0, 0), RED), ((5000, 0), GREEN))
+    unlike_red, unlike_green = mixed(RED, BLUE, 1.9), mixed(GREEN, BLUE, 1.9)
+    newcomers = {7: ((0, 0), unlike_red), 8: ((5000, 0), unlike_green), 9: ((9999, 0), BLUE)}
+    assert scene.show(2, newcomers) == {7: 1, 8: 2, 9: 3}
+
+
+def test_a_distance_of_exactly_the_maximum_is_linked() -> None:
+    scene = Scene(max_distance=1)
+    show_and_leave(scene, ((0, 0), RED))
+    assert scene.show(2, {5: ((0, 0), BLUE)}) == {5: 1}
 
 
 def test_motion_wins_when_the_tracker_finds_the_old_track_again() -> None:
@@ -168,6 +184,15 @@ def test_a_refuted_link_leaves_no_embeddings_of_the_other_person() -> None:
     assert scene.show(1.8, {3: ((0, 0), stranger)}) == {3: 3}
 
 
+def test_the_person_of_a_refuted_link_is_embedded_again_as_soon_as_a_new_one() -> None:
+    scene = Scene(refresh_interval_s=0.5, refresh_growth=2)
+    show_and_leave(scene, ((0, 0), RED))
+    scene.show(1.5, {2: ((30, 0), RED)})
+    for timestamp in (1.6, 1.9, 2.0):
+        scene.show(timestamp, {1: ((0, 0), RED), 2: ((60, 0), RED)})
+    assert scene.planned[-4:] == [1, 0, 0, 1]
+
+
 def test_the_track_that_was_linked_may_be_gone_when_the_old_one_is_found() -> None:
     scene = Scene()
     show_and_leave(scene, ((0, 0), RED))
@@ -177,11 +202,11 @@ def test_the_track_that_was_linked_may_be_gone_when_the_old_one_is_found() -> No
 
 
 def test_an_identity_is_forgotten_after_memory_s() -> None:
-    for timestamp, identity in ((5.9, 1), (6.1, 2)):
+    for latest, identity in ((6.0, 1), (6.05, 2)):
         scene = Scene(gallery={"memory_s": 5})
         show_and_leave(scene, ((0, 0), RED))
-        scene.show(timestamp - 0.05, {})
-        assert scene.show(timestamp, {5: ((0, 0), RED)}) == {5: identity}
+        scene.show(latest, {})
+        assert scene.show(6.1, {5: ((0, 0), RED)}) == {5: identity}
 
 
 def test_the_longest_absent_are_forgotten_where_there_are_too_many() -> None:
@@ -228,6 +253,16 @@ def test_on_demand_embeds_at_each_refresh_and_at_births_that_could_be_returns() 
     assert scene.planned == [0, 0, 2, 0, 0, 0, 1]
 
 
+@pytest.mark.parametrize("reentry", [True, False])
+def test_a_new_track_beside_a_person_who_is_present_is_not_embedded(reentry: bool) -> None:
+    scene = Scene(size=(640, 480), refresh_interval_s=1, gate={"reentry": reentry})
+    alone = {1: ((200.0, 100.0), RED)}
+    for timestamp in (0.0, 1.0):
+        scene.show(timestamp, alone)
+    scene.show(1.1, alone | {2: ((260.0, 100.0), RED)})
+    assert scene.planned == [0, 1, 0]
+
+
 def test_crops_that_show_another_person_or_are_too_small_are_not_trusted() -> None:
     scene = Scene()
     crowded = {1: ((0.0, 0.0), RED), 2: ((20.0, 0.0), GREEN), 3: ((300.0, 0.0), BLUE)}
@@ -245,6 +280,14 @@ def test_a_person_without_an_embedding_gets_a_new_identity() -> None:
     scene.show(0, {1: ((0, 0), RED)})
     scene.show(0.1, {})
     assert scene.show(0.2, {2: ((0, 0), RED)}) == {2: 2}
+
+
+def test_a_person_who_left_without_an_embedding_delays_no_decision() -> None:
+    scene = Scene(decision=WAITING)
+    scene.show(0, {1: ((0, 0), RED)})
+    scene.show(0.1, {})
+    assert scene.show(0.2, {2: ((0, 0), RED)}) == {2: 2}
+    assert scene.planned == [0, 0, 0]
 
 
 def random_stream(seed: int, restore_at: int = -1, **changes: Any) -> list[dict[int, int]]:
@@ -431,6 +474,15 @@ def test_a_similar_person_in_the_picture_prevents_a_link() -> None:
         assert scene.show(1.5, {2: people[2], 5: ((0, 0), newcomer)})[5] == identity
 
 
+def test_without_a_margin_an_equally_similar_person_in_the_picture_prevents_no_link() -> None:
+    scene = Scene()
+    people = {1: ((0.0, 0.0), RED), 2: ((300.0, 0.0), RED)}
+    for timestamp in (0.0, 0.5, 1.0):
+        scene.show(timestamp, people)
+    scene.show(1.1, {2: people[2]})
+    assert scene.show(1.5, {2: people[2], 5: ((0, 0), RED)}) == {2: 2, 5: 1}
+
+
 def test_an_ambiguous_return_between_two_different_people_is_not_linked() -> None:
     other = mixed(RED, GREEN, 0.35)
     between = mixed(RED, GREEN, 0.085)  # at 0.09 from the other
@@ -438,6 +490,15 @@ def test_an_ambiguous_return_between_two_different_people_is_not_linked() -> Non
         scene = Scene(decision=AT_ONCE | {"margin": margin})
         show_and_leave(scene, ((0, 0), RED), ((300, 0), other))
         assert scene.show(2, {5: ((0, 0), between)}) == {5: identity}
+
+
+def test_an_ambiguous_return_is_embedded_no_more_often_than_a_clear_one() -> None:
+    decision = {"wait_s": 1, "num_embeddings": 2, "interval_s": 0.2, "margin": 0.05}
+    scene = Scene(decision=decision)
+    show_and_leave(scene, ((0, 0), RED), ((300, 0), mixed(RED, GREEN, 0.35)))
+    answers = [scene.show(2 + step / 10, {5: ((0, 0), mixed(RED, GREEN, 0.085))})[5] for step in range(11)]
+    assert answers == [-3] * 10 + [3]
+    assert scene.planned[-11:] == [1, 0, 1] + [0] * 8
 
 
 def test_a_person_with_two_identities_is_no_rival_of_themselves() -> None:
@@ -509,6 +570,16 @@ def test_after_an_id_switch_only_embeddings_of_the_present_person_remain() -> No
 def test_a_single_contradicting_embedding_is_ignored() -> None:
     for embedding, identity in ((BLUE, 2), (RED, 1)):
         assert swapped(Scene(), [BLUE, RED]).show(4, {5: ((0, 0), embedding)}) == {5: identity}
+
+
+def test_a_single_contradicting_embedding_after_a_link_is_ignored() -> None:
+    scene = Scene()
+    show_and_leave(scene, ((0, 0), RED))
+    for timestamp, embedding in ((1.5, RED), (2.0, BLUE), (2.1, RED)):
+        assert scene.show(timestamp, {2: ((30, 0), embedding)}) == {2: 1}
+    assert scene.planned[-3:] == [1, 1, 1]
+    scene.show(2.2, {})
+    assert scene.show(3, {5: ((0, 0), BLUE)}) == {5: 2}
 
 
 def test_after_an_id_switch_to_a_known_person_only_embeddings_of_that_person_remain() -> None:
