@@ -120,6 +120,19 @@ def test_a_pair_at_exactly_the_limit_matches_and_beyond_it_does_not() -> None:
     assert assign(zero, zero, np.array([np.nextafter(0.5, 1)]) + 1e-9, 0.5)[0].size == 0
 
 
+def test_of_two_equal_pairs_of_a_track_one_matches() -> None:
+    rows, columns = assign(np.array([0, 0]), np.array([0, 1]), np.array([0.5, 0.5]), 1.0)
+    assert (rows.tolist(), len(columns)) == ([0], 1)
+
+
+def test_the_only_candidate_does_not_match_beyond_the_limit() -> None:
+    track, detection = np.array([[0], [0], [10], [10]], np.float32), np.array([[5], [0], [15], [10]], np.float32)
+    candidates = find_candidates(track, detection, 0.9)
+    assert candidates.cost == pytest.approx(2 / 3)
+    assert match(candidates, 0.6)[0].size == 0
+    assert match(candidates, 0.7)[0].size == 1
+
+
 def test_nothing_to_match() -> None:
     none = np.empty((4, 0), np.float32)
     rows, columns = match(find_candidates(none, none, 0.8), 0.8)
