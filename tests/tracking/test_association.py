@@ -36,10 +36,12 @@ def test_overlapping_pairs_equal_the_dense_iou_of_the_reference(shape: tuple[int
     assert (expected[dense == 0] <= max(least, 0)).all()
 
 
-def test_boxes_that_only_touch_do_not_overlap() -> None:
+@pytest.mark.parametrize("shift", [(10, 0), (-10, 0), (0, 10), (0, -10)])
+def test_boxes_that_only_touch_do_not_overlap(shift: tuple[int, int]) -> None:
     a = np.array([[0], [0], [10], [10]], np.float32)
-    rows, _, _ = overlapping_pairs(a, a + np.array([[10], [0], [10], [0]], np.float32))
-    assert rows.size == 0
+    rows, columns, iou = overlapping_pairs(a, a + np.array([shift * 2], np.float32).T)
+    assert rows.size == columns.size == iou.size == 0
+    assert iou.dtype == np.float32
 
 
 def test_tiny_boxes_have_the_iou_of_the_reference() -> None:
