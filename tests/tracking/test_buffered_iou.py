@@ -39,7 +39,7 @@ def test_boxes_of_two_sizes_are_enlarged_by_their_own() -> None:
 
 def test_enlarged_boxes_that_only_touch_do_not_match() -> None:
     assert not matches(person(0), person(80), match_distance=1)
-    assert matches(person(0), person(79), match_distance=1)
+    assert matches(person(0), person(79.75), match_distance=1)
     assert not matches(person(0), person(0, 210), match_distance=1)
 
 
@@ -61,3 +61,5 @@ def test_only_allowed_pairs_are_matched() -> None:
     for allowed, expected in (([[True, True], [True, True]], [0, 1]), ([[False, True], [True, False]], [1, 0])):
         rows, columns = match_buffered(tracks, since, tracks, RecoveryConfig(match_distance=1), np.array(allowed))
         assert columns[np.argsort(rows)].tolist() == expected
+    rows, _ = match_buffered(person(0), since[:1], person(0, height=300), RecoveryConfig(), np.array([[True]]))
+    assert rows.size == 0, "an allowed pair needs similar heights too"
