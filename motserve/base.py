@@ -70,7 +70,7 @@ class ReIDBase(ABC):
 class TrackerBase(ABC):
     """Tracks objects through the frames of one video. Each video needs its own tracker object."""
 
-    def wants(self, detections: Detections) -> NDArray[np.int64]:
+    def rows_to_embed(self, detections: Detections) -> NDArray[np.int64]:
         """Return the rows of a frame's detections whose embeddings `update` will use.
 
         Args:
@@ -152,13 +152,13 @@ def load_array(state: Mapping[str, NDArray[Any]], name: str, dtype: type[np.gene
     return np.array(values)
 
 
-def stacked(arrays: Sequence[NDArray[Any]], empty: NDArray[Any]) -> NDArray[Any]:
-    """Concatenate arrays; `empty` if there are none."""
+def concatenate_rows(arrays: Sequence[NDArray[Any]], empty: NDArray[Any]) -> NDArray[Any]:
+    """Concatenate arrays along their rows; return `empty` if there are none."""
     return np.concatenate(arrays) if arrays else empty
 
 
-def cut(values: NDArray[Any], counts: NDArray[np.int64]) -> list[NDArray[Any]]:
-    """Split the rows that `stacked` has concatenated.
+def split_rows(values: NDArray[Any], counts: NDArray[np.int64]) -> list[NDArray[Any]]:
+    """Split the rows that `concatenate_rows` returned into arrays again.
 
     Args:
         values: The rows of all arrays.
@@ -167,7 +167,7 @@ def cut(values: NDArray[Any], counts: NDArray[np.int64]) -> list[NDArray[Any]]:
     Raises:
         ValueError: The counts do not add up to the number of rows.
 
-    >>> [rows.tolist() for rows in cut(np.array([5, 6, 7]), np.array([1, 0, 2]))]
+    >>> [rows.tolist() for rows in split_rows(np.array([5, 6, 7]), np.array([1, 0, 2]))]
     [[5], [], [6, 7]]
     """
     if (counts < 0).any() or counts.sum() != len(values):

@@ -119,7 +119,7 @@ class Tracks:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def part(self, rows: IntArray) -> Tracks:
+    def select(self, rows: IntArray) -> Tracks:
         """Return some of the rows."""
         return Tracks(self.ids[rows], self.boxes[rows], self.scores[rows], self.classes[rows], self.detections[rows])
 

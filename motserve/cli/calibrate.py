@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from motserve.cli.labelled import MaybeGroundTruth, Videos
+from motserve.cli.labelled import MaybeGroundTruth, PeopleFile, Videos
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config
 from motserve.cli.progress import sequence_progress
 from motserve.cli.tables import number_table
@@ -34,9 +34,7 @@ def calibrate() -> None:
 @app.command("reid")
 def reid(
     root: Annotated[Path | None, typer.Option(help="Folder of crops, named as in Market-1501.")] = None,
-    people: Annotated[
-        Path | None, typer.Option(help="With --root: file of the IDs of the people to use, one per line.")
-    ] = None,
+    people: PeopleFile = None,
     gt: MaybeGroundTruth = None,
     videos: Videos = None,
     sequences: SequenceNames = None,
@@ -57,7 +55,7 @@ def reid(
             labelled = embeddings_in_videos(
                 find_truth(gt, names_of(sequences)), videos, settings, cache, notify_progress
             )
-    rates = settings.evaluation.calibration.rates
+    rates = settings.evaluation.calibration.false_link_rates
     returns = simulate_returns(
         labelled.embeddings, labelled.identities, labelled.cameras, settings.reid, settings.evaluation.calibration
     )
@@ -75,10 +73,10 @@ def reid(
     ]
     headings = ["false links allowed, %", "reid.max_distance", "false links, %", "returns found, %"]
     console.print(number_table(headings, rows, models.reid_weights.describe()["name"]))
-    strange = settings.evaluation.calibration.strange
-    contradiction = returns.contradiction(strange)
+    false_reject_rate = settings.evaluation.calibration.false_reject_rate
+    contradiction = returns.contradiction(false_reject_rate)
     console.print(
-        f"reid.gallery.contradiction {contradiction:.3f}: {100 * strange:g} % of a person's embeddings are "
+        f"reid.gallery.contradiction {contradiction:.3f}: {100 * false_reject_rate:g} % of a person's embeddings are "
         "farther from all earlier ones",
         highlight=False,
     )

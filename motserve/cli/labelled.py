@@ -15,6 +15,7 @@ from motserve.config import Config, DetectorConfig, change_config
 from motserve.config.evaluation import ScoreScale
 from motserve.errors import NotFound
 from motserve.lab.evaluation import Benchmark
+from motserve.lab.evaluation.reid_data import Protocol
 from motserve.lab.evaluation.score_scales import READINGS
 from motserve.lab.evaluation.sequences import find_truth
 from motserve.lab.experiments.cache import Cache
@@ -32,13 +33,12 @@ def _existing_folder(path: Path | None) -> Path | None:
     return path
 
 
-GroundTruth = Annotated[
-    Path, typer.Option("--gt", help="Ground truth: one file, or a folder of <sequence>/gt/gt.txt or <sequence>.txt.")
-]
-MaybeGroundTruth = Annotated[
-    Path | None,
-    typer.Option("--gt", help="Ground truth: one file, or a folder of <sequence>/gt/gt.txt or <sequence>.txt."),
-]
+_GROUND_TRUTH = typer.Option(
+    "--gt", help="Ground truth: one file, or a folder of <sequence>/gt/gt.txt or <sequence>.txt."
+)
+
+GroundTruth = Annotated[Path, _GROUND_TRUTH]
+MaybeGroundTruth = Annotated[Path | None, _GROUND_TRUTH]
 DetectionFiles = Annotated[
     Path | None,
     typer.Option(
@@ -63,6 +63,16 @@ Rules = Annotated[
 ]
 YoloFile = Annotated[Path | None, typer.Option("--data", help="The data.yaml of a YOLO data set, instead of --gt.")]
 Split = Annotated[str, typer.Option("--split", help="With --data: split of the data set.")]
+CropDataset = Annotated[Path, typer.Option("--root", help="Folder of a data set of crops.")]
+MaybeCropDataset = Annotated[
+    Path | None, typer.Option("--root", help="For an embedder: folder of a data set of crops.")
+]
+CropProtocol = Annotated[
+    Protocol, typer.Option("--protocol", help="Layout of the data set of crops and its query/gallery protocol.")
+]
+PeopleFile = Annotated[
+    Path | None, typer.Option("--people", help="With crops: file of the IDs of the people to use, one per line.")
+]
 
 
 def note(text: str) -> None:

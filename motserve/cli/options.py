@@ -71,6 +71,13 @@ JsonFile = Annotated[
 ]
 UseMlflow = Annotated[bool, typer.Option("--mlflow", help="Log the run to MLflow, as configured in section mlflow.")]
 
+Policies = Annotated[
+    str,
+    typer.Option(
+        "--policies", help="Re-identification policies, separated by commas: off, on_demand, interval, always."
+    ),
+]
+Rerank = Annotated[bool, typer.Option("--rerank", help="Score k-reciprocal re-ranking as well.")]
 CandidateWeights = Annotated[
     list[str] | None, typer.Option("--weights", help="Weights of a candidate; may be given several times.")
 ]

@@ -19,7 +19,7 @@ from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.config import Config
 from motserve.errors import InvalidConfig, InvalidVideo, NotFound
 from motserve.files.atomic import replacing
-from motserve.files.disk import annotated_size, naming_full, require_room
+from motserve.files.disk import annotated_size, require_room, translate_disk_full
 from motserve.files.names import readable
 from motserve.models.provenance import describe_files, stamp, write_stamp
 from motserve.pipeline import PipelineStats, track_frames
@@ -77,7 +77,7 @@ def track(
     _check_places(video, output, save_video, settings)
     with (
         _progress() as progress,
-        naming_full(output or _RUNS),
+        translate_disk_full(output or _RUNS),
         open_run_folder(output, _RUNS, run_name(video), overwrite) as run,
     ):
         target = run.staging / f"{TRACKS}{SUFFIXES[format]}"

@@ -29,10 +29,10 @@ from motserve.config.tracker import (
 )
 from motserve.config.tracker_parts import (
     AppearanceConfig,
+    BufferedIouConfig,
     CameraConfig,
+    ConfidenceScalingConfig,
     KalmanConfig,
-    LevelConfig,
-    RecoveryConfig,
     TimedKalmanConfig,
 )
 from motserve.config.tree import Config, change_config, load_config, parse_overrides
@@ -44,10 +44,12 @@ __all__ = [
     "TRACKERS",
     "AppearanceConfig",
     "BotSortConfig",
+    "BufferedIouConfig",
     "ByteTrackConfig",
     "CalibrationConfig",
     "CameraConfig",
     "CascadeConfig",
+    "ConfidenceScalingConfig",
     "Config",
     "DeepSortConfig",
     "DetectorConfig",
@@ -57,7 +59,6 @@ __all__ = [
     "IdentitiesConfig",
     "InterpolationConfig",
     "KalmanConfig",
-    "LevelConfig",
     "LinkingConfig",
     "LoggingConfig",
     "MetricsConfig",
@@ -67,7 +68,6 @@ __all__ = [
     "ParameterSpace",
     "PipelineConfig",
     "ReIDConfig",
-    "RecoveryConfig",
     "RegroupingConfig",
     "ReplicaConfig",
     "RerankConfig",

@@ -24,27 +24,31 @@ class RerankConfig(Section):
 
 
 class CalibrationConfig(Section):
-    """How the largest distance that links is measured for an embedder."""
+    """How the largest link distance of an embedder is measured: open-set re-identification of simulated arrivals."""
 
     seed: int = Field(0, ge=0, le=2**31, description="Seed of all random numbers.")
     trials: int = Field(20_000, ge=1, le=10_000_000, description="Number of simulated arrivals.")
-    remembered: int = Field(
+    gallery_identities: int = Field(
         10,
         ge=1,
         le=100_000,
-        description="Identities in the gallery at each arrival; with more of them, false links are more likely.",
+        description="Identities in the gallery at each arrival. Raised, false links are more likely.",
     )
-    strangers: float = Field(0.5, gt=0, lt=1, description="Share of arrivals by people who are not in the gallery.")
+    impostor_share: float = Field(
+        0.5, gt=0, lt=1, description="Share of arrivals by impostors: people who are not in the gallery."
+    )
     every_s: float = Field(0.5, gt=0, le=600, description="In videos: seconds between two embeddings of a person.")
-    strange: float = Field(
+    false_reject_rate: float = Field(
         0.01,
         gt=0,
         lt=1,
-        description="Accepted share of a person's embeddings that are mistaken for another person's; only two in a row "
-        "count.",
+        description="Share of a person's own embeddings that are farther from the person's gallery than the reported "
+        "`reid.gallery.contradiction`; only two in a row count as another person.",
     )
-    rates: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        (0.005, 0.01, 0.02, 0.05), min_length=1, description="Rates of false links for which a distance is reported."
+    false_link_rates: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.005, 0.01, 0.02, 0.05),
+        min_length=1,
+        description="Shares of wrong links, for each of which the largest link distance is reported.",
     )
 
 
@@ -78,7 +82,7 @@ class EvaluationConfig(Section):
     )
     rerank: RerankConfig = Field(RerankConfig(), description="Re-ranking, if requested.")
     calibration: CalibrationConfig = Field(
-        CalibrationConfig(), description="Measurement of the largest distance that links."
+        CalibrationConfig(), description="Measurement of the largest link distance of an embedder."
     )
     detect_batch: int = Field(8, ge=1, le=1024, description="Images in one pass of the measured detector.")
     timed_images: int = Field(

@@ -207,7 +207,7 @@ class ReloadConfig(Section):
         description="Detector of a running video: `finish` keeps the one that it began with, `switch` changes to the "
         "new one at its next chunk of frames. Its embedder stays: embeddings of two networks cannot be compared.",
     )
-    kept_models: int = Field(
+    max_cached_models: int = Field(
         2,
         ge=1,
         le=100,

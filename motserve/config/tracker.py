@@ -10,18 +10,19 @@ from pydantic import BeforeValidator, Field, model_validator
 from motserve.config.base import Section
 from motserve.config.tracker_parts import (
     AppearanceConfig,
+    BufferedIouConfig,
     CameraConfig,
+    ConfidenceScalingConfig,
     KalmanConfig,
-    LevelConfig,
-    RecoveryConfig,
     TimedKalmanConfig,
 )
 
-_LEVEL = "Scaling of the thresholds to the detector's level of confidence; null for unscaled thresholds."
-_RECOVERY = "Last association of unmatched tracks and detections, with enlarged boxes; null for none."
+_CONFIDENCE_SCALING = "Scaling of the thresholds to the detector's level of confidence; null for unscaled thresholds."
+_BUFFERED_IOU = "Last association of unmatched tracks and detections, by the IoU of enlarged boxes; null for none."
 _DETECTION_WEIGHT = "Weight of the detection in a returned box; the rest is the motion model's estimate."
 _NEW_TRACK = (
-    "Lowest confidence that starts a track; scaled by `level`. Raised, fewer false tracks start, and all start later."
+    "Lowest confidence that starts a track; scaled by `confidence_scaling`. Raised, fewer false tracks start, and all "
+    "start later."
 )
 _NAME = "Tracking algorithm."
 
@@ -55,7 +56,10 @@ class CascadeConfig(TrackerSection):
     )
 
     high_confidence: float = Field(
-        0.6, ge=0, le=1, description="Lowest confidence of the detections in the first association; scaled by `level`."
+        0.6,
+        ge=0,
+        le=1,
+        description="Lowest confidence of the detections in the first association; scaled by `confidence_scaling`.",
     )
     low_confidence: float = Field(
         0.1,
@@ -91,8 +95,8 @@ class CascadeConfig(TrackerSection):
         description="Seconds for which a lost track can be matched again by motion. Raised, longer occlusions are "
         "bridged, and more people are confused.",
     )
-    level: LevelConfig | None = Field(None, description=_LEVEL)
-    recovery: RecoveryConfig | None = Field(None, description=_RECOVERY)
+    confidence_scaling: ConfidenceScalingConfig | None = Field(None, description=_CONFIDENCE_SCALING)
+    buffered_iou: BufferedIouConfig | None = Field(None, description=_BUFFERED_IOU)
     detection_weight: float = Field(0.0, ge=0, le=1, description=_DETECTION_WEIGHT)
     predict_unconfirmed: bool = Field(False, description=_PREDICT_UNCONFIRMED)
     kalman: KalmanConfig = Field(KalmanConfig(), description="Motion model.")
@@ -104,11 +108,11 @@ class CascadeConfig(TrackerSection):
                 "low_confidence <= high_confidence <= new_track_confidence must hold, got "
                 f"{self.low_confidence}, {self.high_confidence}, {self.new_track_confidence}"
             )
-        if self.level is not None and self.new_track_confidence >= self.level.reference:
+        if self.confidence_scaling is not None and self.new_track_confidence >= self.confidence_scaling.reference:
             raise ValueError(
-                f"new_track_confidence {self.new_track_confidence} must be below level.reference "
-                f"{self.level.reference}, the level that it is set for, or no detection could start a track; set "
-                "level to null for unscaled thresholds"
+                f"new_track_confidence {self.new_track_confidence} must be below confidence_scaling.reference "
+                f"{self.confidence_scaling.reference}, the level that it is set for, or no detection could start a "
+                "track; set confidence_scaling to null for unscaled thresholds"
             )
         return self
 
@@ -116,13 +120,15 @@ class CascadeConfig(TrackerSection):
 class ByteTrackConfig(CascadeConfig):
     """ByteTrack (Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box", ECCV 2022).
 
-    Motion and IoU only, two association stages. With `level`, `recovery` and `kalman.reference_rate_hz` null,
-    `detection_weight` 0 and `predict_unconfirmed` false it is the published algorithm.
+    Motion and IoU only, two association stages. With `confidence_scaling`, `buffered_iou` and
+    `kalman.reference_rate_hz` null, `detection_weight` 0 and `predict_unconfirmed` false it is the published algorithm.
     """
 
     name: Literal["bytetrack"] = Field("bytetrack", description=_NAME)
-    level: LevelConfig | None = Field(LevelConfig(), description=_LEVEL)
-    recovery: RecoveryConfig | None = Field(RecoveryConfig(), description=_RECOVERY)
+    confidence_scaling: ConfidenceScalingConfig | None = Field(
+        ConfidenceScalingConfig(), description=_CONFIDENCE_SCALING
+    )
+    buffered_iou: BufferedIouConfig | None = Field(BufferedIouConfig(), description=_BUFFERED_IOU)
     detection_weight: float = Field(0.4, ge=0, le=1, description=_DETECTION_WEIGHT)
     predict_unconfirmed: bool = Field(True, description=_PREDICT_UNCONFIRMED)
     kalman: TimedKalmanConfig = Field(TimedKalmanConfig(), description="Motion model.")
@@ -238,8 +244,8 @@ TRACKERS: Final = ("bytetrack", "botsort", "ocsort", "sort", "deepsort", "strong
 
 PUBLISHED: Final = MappingProxyType(
     {
-        "level": None,
-        "recovery": None,
+        "confidence_scaling": None,
+        "buffered_iou": None,
         "detection_weight": 0.0,
         "predict_unconfirmed": False,
         "kalman": {"reference_rate_hz": None},

@@ -54,7 +54,7 @@ class TimedKalmanConfig(KalmanConfig):
     )
 
 
-class LevelConfig(Section):
+class ConfidenceScalingConfig(Section):
     """Scaling of thresholds to the confidences of the detector.
 
     Detectors differ in their confidence for a person in plain view: YOLO gives 0.8, Faster R-CNN 0.95. A threshold
@@ -89,8 +89,8 @@ class LevelConfig(Section):
     )
 
 
-class RecoveryConfig(Section):
-    """A last association with enlarged boxes, for low frame rates and sudden turns.
+class BufferedIouConfig(Section):
+    """A last association by buffered IoU (BIoU), the IoU of enlarged boxes, for low frame rates and sudden turns.
 
     Reference: Yang et al., "Hard to Track Objects with Irregular Motions and Similar Appearances? Make It Easier by
     Buffering the Matching Space", WACV 2023.

@@ -41,8 +41,8 @@ def replacing(target: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def left_over(folder: Path, pattern: str) -> Iterator[Path]:
-    """Return the temporary files of `replacing` that killed writers have left.
+def stale_temporary_files(folder: Path, pattern: str) -> Iterator[Path]:
+    """Return the temporary files of `replacing` whose writers were killed.
 
     Args:
         folder: Folder of the target.

@@ -54,7 +54,7 @@ def require_room(place: Path, least: int, setting: str) -> None:
 
 
 @contextmanager
-def naming_full(place: Path) -> Iterator[None]:
+def translate_disk_full(place: Path) -> Iterator[None]:
     """Raise `DiskFull` with the path if the block fails because a disk is full.
 
     Raises:

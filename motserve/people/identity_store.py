@@ -123,12 +123,12 @@ class IdentityStore:
         Raises:
             NotFound: There is none with this number.
         """
-        identities = self.several([identity_id])
+        identities = self.get_many([identity_id])
         if not identities:
             raise NotFound(f"there is no identity {identity_id} in the index; it may have been deleted with its video")
         return identities[identity_id]
 
-    def several(self, identity_ids: Collection[int]) -> dict[int, Identity]:
+    def get_many(self, identity_ids: Collection[int]) -> dict[int, Identity]:
         """Return identities by number; removed ones are missing."""
         with transaction(self._path) as database:
             rows = select_by_id(database, f"SELECT {_COLUMNS} FROM identities", identity_ids)

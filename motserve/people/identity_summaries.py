@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.base import State, cut, load_array, stacked
+from motserve.base import State, concatenate_rows, load_array, split_rows
 from motserve.config import IdentitiesConfig
 from motserve.types import FloatArray, Image, IntArray
 
@@ -109,7 +109,7 @@ class IdentitySummaries:
             "identities": np.array(list(self._entries), np.int64),
             "times": times.reshape(-1, 3),
             "counts": np.array(counts, np.int64).reshape(-1, 3),
-            "embeddings": stacked([entry.embeddings for entry in entries], np.empty((0, 0), np.float32)),
+            "embeddings": concatenate_rows([entry.embeddings for entry in entries], np.empty((0, 0), np.float32)),
             "thumbnails": np.frombuffer(b"".join(entry.thumbnail for entry in entries), np.uint8),
             "dropped": np.array(self.dropped, np.int64),
         }
@@ -123,8 +123,8 @@ class IdentitySummaries:
         identities = load_array(state, "identities", np.int64, -1).tolist()
         times = load_array(state, "times", np.float64, len(identities), 3)
         counts = load_array(state, "counts", np.int64, len(identities), 3)
-        embeddings = cut(load_array(state, "embeddings", np.float32, -1, -1), counts[:, 0])
-        thumbnails = cut(load_array(state, "thumbnails", np.uint8, -1), counts[:, 1])
+        embeddings = split_rows(load_array(state, "embeddings", np.float32, -1, -1), counts[:, 0])
+        thumbnails = split_rows(load_array(state, "thumbnails", np.uint8, -1), counts[:, 1])
         self.dropped = int(load_array(state, "dropped", np.int64))
         self._entries = {
             identity: _Entry(first, last, embeddings[row], int(counts[row, 2]), quality, thumbnails[row].tobytes())

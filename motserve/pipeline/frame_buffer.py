@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.base import State, cut, load_array, merge_states, stacked, substate
+from motserve.base import State, concatenate_rows, load_array, merge_states, split_rows, substate
 from motserve.reid.linker import Decision
 from motserve.types import EmbeddedCrops, IntArray, Link, TrackedFrame, Tracks
 
@@ -79,7 +79,7 @@ class FrameBuffer:
             "timestamp": np.array([frame.timestamp for frame in frames], np.float64),
             "has_embedded": np.array([held.embedded is not None for held in self._held], np.bool_),
             "count": np.array([len(of_frame) for of_frame in tracks], np.int64),
-            "identities": stacked([frame.identities for frame in frames], np.empty(0, np.int64)),
+            "identities": concatenate_rows([frame.identities for frame in frames], np.empty(0, np.int64)),
             "links": np.array(links, np.float64).reshape(-1, 1 + len(fields(Link))),
             **merge_states(tracks=_columns(tracks, Tracks.empty()), embedded=_embedded_columns(embedded_crops)),
         }
@@ -94,7 +94,7 @@ class FrameBuffer:
         n = len(index)
         timestamp = load_array(state, "timestamp", np.float64, n).tolist()
         count, has_embedded = load_array(state, "count", np.int64, n), load_array(state, "has_embedded", np.bool_, n)
-        identities = cut(load_array(state, "identities", np.int64, -1), count)
+        identities = split_rows(load_array(state, "identities", np.int64, -1), count)
         tracks = _tracks(substate(state, "tracks"), count)
         links = load_array(state, "links", np.float64, -1, 1 + len(fields(Link)))
         embedded_crops = iter(_embedded_from(substate(state, "embedded"), int(np.count_nonzero(has_embedded))))
@@ -130,7 +130,7 @@ def _without(frame: TrackedFrame, identity: int) -> TrackedFrame:
     if identity not in frame.identities:
         return frame
     rows = np.flatnonzero(frame.identities != identity)
-    return replace(frame, tracks=frame.tracks.part(rows), identities=frame.identities[rows])
+    return replace(frame, tracks=frame.tracks.select(rows), identities=frame.identities[rows])
 
 
 def _decided(identities: IntArray, decision: Decision) -> IntArray:
@@ -143,7 +143,7 @@ def _held(frame: TrackedFrame, embedded: EmbeddedCrops | None) -> _Held:
 
 def _columns(tracks: Sequence[Tracks], empty: Tracks) -> State:
     return {
-        field.name: stacked([getattr(item, field.name) for item in tracks], getattr(empty, field.name))
+        field.name: concatenate_rows([getattr(item, field.name) for item in tracks], getattr(empty, field.name))
         for field in fields(Tracks)
     }
 
@@ -152,7 +152,7 @@ def _tracks(state: Mapping[str, NDArray[Any]], count: IntArray) -> list[Tracks]:
     model = Tracks.empty()
     columns = {field.name: getattr(model, field.name) for field in fields(Tracks)}
     parts = {
-        name: cut(load_array(state, name, like.dtype.type, -1, *like.shape[1:]), count)
+        name: split_rows(load_array(state, name, like.dtype.type, -1, *like.shape[1:]), count)
         for name, like in columns.items()
     }
     return [Tracks(**{name: parts[name][row] for name in parts}) for row in range(len(count))]
@@ -167,11 +167,11 @@ def _embedded_columns(embedded_crops: Sequence[EmbeddedCrops]) -> State:
     return {
         "timestamp": np.array([item.timestamp for item in embedded_crops], np.float64),
         "count": np.array([len(item.identities) for item in embedded_crops], np.int64),
-        "identities": stacked([item.identities for item in embedded_crops], np.empty(0, np.int64)),
-        "boxes": stacked([item.boxes for item in embedded_crops], np.empty((0, 4), np.float32)),
-        "scores": stacked([item.scores for item in embedded_crops], np.empty(0, np.float32)),
-        "embeddings": stacked([item.embeddings for item in embedded_crops], np.empty((0, 0), np.float32)),
-        "crops": stacked([item.crops for item in embedded_crops], np.empty((0, 0, 0, 3), np.uint8)),
+        "identities": concatenate_rows([item.identities for item in embedded_crops], np.empty(0, np.int64)),
+        "boxes": concatenate_rows([item.boxes for item in embedded_crops], np.empty((0, 4), np.float32)),
+        "scores": concatenate_rows([item.scores for item in embedded_crops], np.empty(0, np.float32)),
+        "embeddings": concatenate_rows([item.embeddings for item in embedded_crops], np.empty((0, 0), np.float32)),
+        "crops": concatenate_rows([item.crops for item in embedded_crops], np.empty((0, 0, 0, 3), np.uint8)),
     }
 
 
@@ -184,4 +184,5 @@ def _embedded_from(state: Mapping[str, NDArray[Any]], n: int) -> list[EmbeddedCr
         load_array(state, "embeddings", np.float32, -1, -1),
         load_array(state, "crops", np.uint8, -1, -1, -1, 3),
     ]
-    return [EmbeddedCrops(*row) for row in zip(timestamp, *(cut(column, count) for column in columns), strict=True)]
+    rows_by_column = (split_rows(column, count) for column in columns)
+    return [EmbeddedCrops(*row) for row in zip(timestamp, *rows_by_column, strict=True)]

@@ -37,14 +37,14 @@ class PipelineStats:
         identities: Identities given.
         embeddings: Embeddings computed.
         links: Returning people who were given their previous identity.
-        spared: Further embeddings that `reid.policy: always` would have computed.
+        embeddings_skipped: Embeddings not computed that `reid.policy: always` would have computed.
     """
 
     frames: int = 0
     identities: int = 0
     embeddings: int = 0
     links: int = 0
-    spared: int = 0
+    embeddings_skipped: int = 0
 
 
 class VideoTracker:
@@ -96,7 +96,7 @@ class VideoTracker:
             it is undecided, several when a decision releases them. `finish` returns the rest.
         """
         self.is_idle = False
-        to_embed = self._tracker.wants(detections)
+        to_embed = self._tracker.rows_to_embed(detections)
         detection_embeddings = (
             await embed(detections.boxes[to_embed]) if len(to_embed) else np.empty((0, 0), np.float32)
         )
@@ -106,7 +106,7 @@ class VideoTracker:
         embeddings = await embed(tracks.boxes[rows]) if len(rows) else np.empty((0, 0), np.float32)
         computed = len(rows) + len(to_embed)
         if self._config.policy != "off":
-            self._stats.spared += int(np.count_nonzero(tracks.measured)) - len(rows)
+            self._stats.embeddings_skipped += int(np.count_nonzero(tracks.measured)) - len(rows)
         finite = np.isfinite(embeddings).all(axis=1)  # half precision may overflow, and NaN matches no one
         rows, embeddings = rows[finite], embeddings[finite]
         identities = self._linker.link(tracks, timestamp, rows, embeddings)
@@ -116,7 +116,7 @@ class VideoTracker:
         embedded = None
         if self._on_embedded and len(rows):
             measured_rows = np.flatnonzero(tracks.measured)  # the linker uses detected rows only
-            trusted_rows = measured_rows[trusted(tracks.part(measured_rows), self._config.trust, self._size)]
+            trusted_rows = measured_rows[trusted(tracks.select(measured_rows), self._config.trust, self._size)]
             trusted_rows = rows[np.isin(rows, trusted_rows)]
             crops = cut_crops(
                 get_image(), tracks.boxes[trusted_rows], self._config.crop_height, self._config.crop_width
@@ -132,7 +132,7 @@ class VideoTracker:
             )
         if not identities.all():  # predicted boxes whose identity a detected track has
             with_identity = np.flatnonzero(identities)
-            tracks, identities = tracks.part(with_identity), identities[with_identity]
+            tracks, identities = tracks.select(with_identity), identities[with_identity]
         frame = TrackedFrame(index, timestamp, tracks, identities)
         resolved = self._notify(self._buffer.add(frame, self._linker.decisions(), embedded))
         self.is_idle = True

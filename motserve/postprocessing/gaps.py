@@ -37,13 +37,13 @@ def fill_gaps(frames: Sequence[TrackedFrame], config: InterpolationConfig) -> li
         return []
     rows = Rows.of(frames)
     times = np.array([frame.timestamp for frame in frames])
-    predicted = rows.take(np.flatnonzero(rows.detections == NO_DETECTION))
-    rows = rows.take(np.flatnonzero(rows.detections != NO_DETECTION))
+    predicted = rows.select(np.flatnonzero(rows.detections == NO_DETECTION))
+    rows = rows.select(np.flatnonzero(rows.detections != NO_DETECTION))
     rows = rows.concatenated(_missing(rows, times, config.max_gap_s)).sorted()
     if config.smoothing_s:
         rows = replace(rows, boxes=_smoothed(rows, times, config.smoothing_s))
     predicted_keys, filled_keys = (item.identities * len(frames) + item.frames for item in (predicted, rows))
-    rows = rows.concatenated(predicted.take(np.flatnonzero(~np.isin(predicted_keys, filled_keys))))
+    rows = rows.concatenated(predicted.select(np.flatnonzero(~np.isin(predicted_keys, filled_keys))))
     return rows.split(frames)
 
 

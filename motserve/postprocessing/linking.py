@@ -60,7 +60,7 @@ def find_candidate_links(frames: Sequence[TrackedFrame], config: LinkingConfig) 
         config: Largest gaps in time and space.
     """
     rows, times = Rows.of(frames), np.array([frame.timestamp for frame in frames])
-    detected = rows.take(np.flatnonzero(rows.detections != NO_DETECTION))
+    detected = rows.select(np.flatnonzero(rows.detections != NO_DETECTION))
     identities, starts = np.unique(detected.identities, return_index=True)
     ends = np.append(starts[1:], len(detected.identities))[: len(starts)] - 1
     began, ended = times[detected.frames[starts]], times[detected.frames[ends]]
@@ -120,4 +120,4 @@ def _with_new_identities(rows: Rows, identities: IntArray, new_identities: IntAr
     order = np.lexsort((-rows.ids, predicted, renumbered * span + rows.frames))
     where = (renumbered * span + rows.frames)[order]
     keep_rows = np.sort(order[np.append(True, where[1:] != where[:-1])[: len(order)]])
-    return replace(rows, identities=renumbered).take(keep_rows)
+    return replace(rows, identities=renumbered).select(keep_rows)

@@ -113,7 +113,7 @@ def regroup(
 
 def _groups(frames: Sequence[TrackedFrame], embeddings: Mapping[int, FloatArray]) -> list[_Group]:
     rows, times = Rows.of(frames), np.array([frame.timestamp for frame in frames])
-    detected = rows.take(np.flatnonzero(rows.detections != NO_DETECTION))
+    detected = rows.select(np.flatnonzero(rows.detections != NO_DETECTION))
     identities, starts = np.unique(detected.identities, return_index=True)
     ends = np.append(starts[1:], len(detected.identities))
     return [
@@ -186,5 +186,5 @@ def _with_new_identities(frames: Sequence[TrackedFrame], new_identities: Mapping
         first = np.isin(np.arange(len(identities)), np.unique(identities, return_index=True)[1])
         rows = np.flatnonzero(measured | (first & ~np.isin(identities, identities[measured])))
         links = tuple(replace(link, identity=new_identities.get(link.identity, link.identity)) for link in frame.links)
-        renamed.append(replace(frame, tracks=frame.tracks.part(rows), identities=identities[rows], links=links))
+        renamed.append(replace(frame, tracks=frame.tracks.select(rows), identities=identities[rows], links=links))
     return renamed

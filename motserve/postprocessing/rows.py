@@ -45,9 +45,9 @@ class Rows:
 
     def sorted(self) -> Rows:
         """Return the rows by identity and frame."""
-        return self.take(np.lexsort((self.frames, self.identities)))
+        return self.select(np.lexsort((self.frames, self.identities)))
 
-    def take(self, chosen: IntArray) -> Rows:
+    def select(self, chosen: IntArray) -> Rows:
         """Return some of the rows."""
         return Rows(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
@@ -67,7 +67,7 @@ class Rows:
         ]
 
     def _frame(self, frame: TrackedFrame, rows_of_frame: IntArray) -> TrackedFrame:
-        rows = self.take(rows_of_frame)
+        rows = self.select(rows_of_frame)
         tracks = Tracks(rows.ids, rows.boxes, rows.scores, rows.classes, rows.detections)
         identities = dict(zip(rows.ids.tolist(), rows.identities.tolist(), strict=True))
         links = tuple(

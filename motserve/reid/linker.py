@@ -1,8 +1,7 @@
 """Maps a tracker's track IDs to lasting identities: a returning person gets the previous identity.
 
-A track is linked to an identity where appearance and motion agree: its embeddings are near to those stored of the
-identity, and nearer than to those of any person in the picture; its first box is within the motion gate of the
-identity's last box; and no other track has the identity. In doubt, motion wins and a new identity is given.
+A track is linked to an identity where appearance and motion agree (see `motserve.reid.matching`) and no other track has
+the identity. In doubt, motion wins and a new identity is given.
 
 People enter cut off by the border of the picture or partly occluded, so the first embedding is the least reliable. A
 track that may be a return stays undecided until a few good embeddings agree, or a time is over.
@@ -16,13 +15,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from motserve.base import State, load_array, merge_states, substate
 from motserve.config import ReIDConfig
-from motserve.reid.crops import at_border, trusted
+from motserve.reid.crops import trusted
 from motserve.reid.gallery import Gallery
-from motserve.reid.identity_table import NO_TRACK, UNDECIDED, IdentityTable, distance_in_heights, within_gate
+from motserve.reid.identity_table import NO_TRACK, UNDECIDED, IdentityTable, distance_in_heights
+from motserve.reid.matching import IdentityMatcher
 from motserve.tracking.time import TOLERANCE_S
 from motserve.types import BoolArray, FloatArray, IntArray, Link, Tracks
 
@@ -55,6 +54,7 @@ class IdentityLinker:
     def __init__(self, config: ReIDConfig, size: tuple[int, int] | None = None) -> None:
         self._config = config
         self._size = size
+        self._matcher = IdentityMatcher(config, size)
         self._table = IdentityTable.empty()
         self._gallery = Gallery(config.gallery.size)
         self._next_key = self._next_identity = 1
@@ -85,7 +85,7 @@ class IdentityLinker:
             return np.empty(0, np.int64)
         if not tracks.measured.all():
             measured = np.flatnonzero(tracks.measured)
-            return measured[self.plan(tracks.part(measured), timestamp)]
+            return measured[self.plan(tracks.select(measured), timestamp)]
         if config.policy == "always":
             return np.arange(len(tracks))
         rows = self._table.rows_of(tracks.ids)
@@ -97,7 +97,8 @@ class IdentityLinker:
             to_embed[births] = True
         elif births.any():
             now = np.full(np.count_nonzero(births), timestamp)
-            to_embed[births] = self._within_gate(tracks.boxes[births], now, self._absent(timestamp, rows)).any(axis=1)
+            absent = self._matcher.absent(self._table, self._gallery, timestamp, rows)
+            to_embed[births] = self._matcher.in_gate(self._table, tracks.boxes[births], now, absent).any(axis=1)
         if not to_embed.any():  # `trusted` compares every pair of boxes
             return np.empty(0, np.int64)
         return np.flatnonzero(to_embed & trusted(tracks, config.trust, self._size))
@@ -121,7 +122,7 @@ class IdentityLinker:
         # a predicted box is no evidence: it neither keeps its identity from others nor takes part in linking
         rows = np.flatnonzero(measured)
         identities = np.zeros(len(tracks), np.int64)
-        measured_tracks = tracks.part(rows)
+        measured_tracks = tracks.select(rows)
         identities[rows] = self._link(measured_tracks, timestamp, np.searchsorted(rows, embedded), embeddings)
         identities[~measured] = self._identities_of(tracks.ids[~measured])
         return identities
@@ -187,7 +188,9 @@ class IdentityLinker:
         table.num_embeddings[rows] += 1
         contradicting = self._gallery.filled[rows]
         if contradicting.any():
-            contradicting[contradicting] = self._contradicts(rows[contradicting], embeddings[contradicting])
+            contradicting[contradicting] = self._matcher.contradicts(
+                table, self._gallery, rows[contradicting], embeddings[contradicting]
+            )
         # one such embedding may be a bad crop; after a second one the track has switched to another person. Motion
         # wins: from now on the identity is this person
         has_switched = contradicting & table.suspect[rows]
@@ -197,14 +200,6 @@ class IdentityLinker:
         known = ~contradicting | has_switched
         self._gallery.add(rows[known], embeddings[known])
         table.suspect[rows] = table.occluded[rows] = ~known
-
-    def _contradicts(self, rows: IntArray, embeddings: FloatArray) -> BoolArray:
-        """Tell which embeddings are too far from all stored ones of the person, or nearer to another person."""
-        config, known = self._config, np.flatnonzero(self._recognisable())
-        own = self._gallery.nearest(rows, embeddings)
-        others = np.where(known[None] == rows[:, None], np.inf, self._gallery.nearest_of(known, embeddings))
-        nearer = others.min(axis=1, initial=np.inf) + config.decision.margin < own
-        return np.asarray((own > config.gallery.contradiction) | ((own > config.max_distance) & nearer))
 
     def _identities_of(self, tracks: IntArray) -> IntArray:
         """Return identities, below 0 for undecided people, 0 for tracks without one."""
@@ -229,26 +224,6 @@ class IdentityLinker:
             undecided, is_interval_over & (table.num_embeddings[rows] < config.decision.num_embeddings), due
         )
 
-    def _recognisable(self) -> BoolArray:
-        """Return `(n,)` which rows have an identity and an embedding."""
-        return np.asarray(self._gallery.filled & (self._table.identity != UNDECIDED))
-
-    def _absent(self, timestamp: float, present: IntArray) -> IntArray:
-        """Return the rows with an identity and an embedding that are not present."""
-        absent = self._recognisable() & (self._table.seen_at < timestamp)
-        absent[present[present >= 0]] = False
-        if not self._config.gate.reentry:
-            absent &= ~at_border(self._table.box, self._size, self._config.gate.exit_border)
-        return np.flatnonzero(absent)
-
-    def _within_gate(
-        self, boxes: FloatArray, at: np.ndarray[tuple[int], np.dtype[np.float64]], absent: IntArray
-    ) -> BoolArray:
-        """Return `(n, a)` whether each box is within the motion gate of each absent row."""
-        table, config = self._table, self._config
-        last, seen_at = table.box[None, absent], table.seen_at[None, absent]
-        return within_gate(last, seen_at, boxes[:, None], at[:, None], config.gate.slack, config.gate.max_speed)
-
     def _return_to_previous(self, tracks: IntArray) -> None:
         """Undo links that motion refutes: the tracker found the track again that had the identity before.
 
@@ -268,57 +243,25 @@ class IdentityLinker:
         undecided = np.flatnonzero(table.identity == UNDECIDED)
         if not len(undecided):
             return
-        absent = self._absent(timestamp, np.empty(0, np.int64))
-        possible = self._within_gate(table.born_box[undecided], table.born_at[undecided], absent)
-        has_embedding = self._gallery.filled[undecided]
-        cost = np.full(possible.shape, np.inf, np.float32)
-        if has_embedding.any() and len(absent):
-            cost[has_embedding] = self._gallery.distances(undecided[has_embedding], absent)
-            nearest = self._nearest_present(undecided[has_embedding], timestamp)
-            cost[has_embedding] = np.where(
-                cost[has_embedding] + config.decision.margin <= nearest[:, None], cost[has_embedding], np.inf
-            )
-        allowed = possible & (cost <= config.max_distance)
-        # a pair that is not allowed costs more than all allowed pairs together, so it never displaces one
-        forbidden = np.float32(config.max_distance * len(undecided) + 1)
-        matched_rows, matched_columns = linear_sum_assignment(np.where(allowed, cost, forbidden))
+        candidates = self._matcher.candidates(table, self._gallery, undecided, timestamp)
         enough = table.num_embeddings[undecided] >= config.decision.num_embeddings
         overdue = (timestamp - table.born_at[undecided] >= config.decision.wait_s - TOLERANCE_S) | final
         linked = np.zeros(len(undecided), np.bool_)
-        unclaimed = absent[~np.isin(np.arange(len(absent)), matched_columns[allowed[matched_rows, matched_columns]])]
-        for row_index, column_index in zip(matched_rows.tolist(), matched_columns.tolist(), strict=True):
-            if not allowed[row_index, column_index] or not (enough[row_index] or overdue[row_index]):
-                continue
-            row, old, distance = (
-                int(undecided[row_index]),
-                int(absent[column_index]),
-                float(cost[row_index, column_index]),
-            )
-            if not self._has_rival(row, old, distance, unclaimed):
+        pairs, unclaimed = candidates.assign()
+        for index, old, distance in pairs:
+            row = int(undecided[index])
+            if (enough[index] or overdue[index]) and not self._matcher.has_rival(
+                self._gallery, row, old, distance, unclaimed
+            ):
                 self._link_rows(row, old, distance)
-                linked[row_index] = True
-        impossible = ~possible.any(axis=1) | (enough & ~allowed.any(axis=1))
+                linked[index] = True
+        impossible = ~candidates.in_gate.any(axis=1) | (enough & ~candidates.allowed.any(axis=1))
         for row in undecided[~linked & (impossible | overdue)].tolist():
             table.identity[row] = self._next_identity
             self._decisions.append(Decision(-int(table.key[row]), self._next_identity, None))
             self._next_identity += 1
         if linked.any():
             self._keep(~np.isin(np.arange(len(table)), undecided[linked]))
-
-    def _has_rival(self, row: int, old: int, distance: float, rivals: IntArray) -> bool:
-        """Tell whether another absent identity is about as near, and is not the same person under two identities."""
-        if not len(rivals):
-            return False
-        other_person = self._gallery.distances(np.array([old]), rivals)[0] > self._config.max_distance
-        to_rivals = self._gallery.distances(np.array([row]), rivals)[0][other_person]
-        return bool((to_rivals < distance + self._config.decision.margin).any())
-
-    def _nearest_present(self, rows: IntArray, timestamp: float) -> FloatArray:
-        """Return `(n,)` the distance of each row to the nearest identity in the picture, inf without any."""
-        present = self._recognisable() & (self._table.seen_at == timestamp)
-        if not present.any():
-            return np.full(len(rows), np.inf, np.float32)
-        return np.asarray(self._gallery.distances(rows, np.flatnonzero(present)).min(axis=1))
 
     def _link_rows(self, row: int, old: int, distance: float) -> None:
         """Give the identity of the absent row `old` to the track of `row`."""

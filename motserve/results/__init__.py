@@ -4,7 +4,7 @@ from motserve.results.export import export
 from motserve.results.formats import FORMATS, MEDIA_TYPES, SUFFIXES, Format
 from motserve.results.mot import MotTable, read_mot
 from motserve.results.records import decode_frame, encode_frame
-from motserve.results.store import ResultWriter, keep_beginning, read_lines, read_results
+from motserve.results.store import ResultWriter, read_lines, read_results, truncate_results
 from motserve.results.tracks import PERSON_CLASSES, read_tracks, to_table
 
 __all__ = [
@@ -18,10 +18,10 @@ __all__ = [
     "decode_frame",
     "encode_frame",
     "export",
-    "keep_beginning",
     "read_lines",
     "read_mot",
     "read_results",
     "read_tracks",
     "to_table",
+    "truncate_results",
 ]

@@ -73,7 +73,7 @@ class MotTable:
         corners[:, 2:] += corners[:, :2]
         return np.asarray(corners, np.float32)
 
-    def part(self, rows: NDArray[np.bool_]) -> MotTable:
+    def select(self, rows: NDArray[np.bool_]) -> MotTable:
         """Return the rows of a mask, `(n,)` bool."""
         columns = ("frames", "ids", "ltwh", "scores", "classes", "visibility", "lines")
         return replace(self, **{name: getattr(self, name)[rows] for name in columns})

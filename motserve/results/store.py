@@ -115,8 +115,8 @@ class ResultWriter:
         return end
 
 
-def keep_beginning(path: Path, length: int) -> None:
-    """Replace a result file by a new file with its first bytes.
+def truncate_results(path: Path, length: int) -> None:
+    """Truncate a result file by replacing it with a copy of its first bytes.
 
     A process that still has the old file open writes to the old one, which has no readers any more.
 

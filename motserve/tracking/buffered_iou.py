@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.config import RecoveryConfig
+from motserve.config import BufferedIouConfig
 from motserve.tracking.association import assign
 from motserve.types import BoolArray, FloatArray, IntArray
 
@@ -18,7 +18,7 @@ def match_buffered(
     tracks: FloatArray,
     since: NDArray[np.float64],
     detections: FloatArray,
-    config: RecoveryConfig,
+    config: BufferedIouConfig,
     allowed: BoolArray | None = None,
 ) -> tuple[IntArray, IntArray]:
     """Match unmatched tracks and detections by enlarged boxes; boxes grow with the time since the last match.

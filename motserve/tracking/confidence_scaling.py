@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 
-from motserve.config import LevelConfig
+from motserve.config import ConfidenceScalingConfig
 from motserve.types import FloatArray
 
 _PRIOR_CONFIDENCE = 0.8
 
 
 class ConfidenceScaling:
-    """A running mean of the confidences, weighted by their third power; see `LevelConfig`.
+    """A running mean of the confidences, weighted by their third power; see `ConfidenceScalingConfig`.
 
     At that power the many low-confidence detections of a crowd have almost no weight.
 
@@ -24,7 +24,7 @@ class ConfidenceScaling:
         sums: Weighted sums of the confidences and of the weights.
     """
 
-    def __init__(self, config: LevelConfig) -> None:
+    def __init__(self, config: ConfidenceScalingConfig) -> None:
         self._config = config
         self.sums = (config.prior * _PRIOR_CONFIDENCE**4, config.prior * _PRIOR_CONFIDENCE**3)
 

@@ -99,16 +99,18 @@ def test_the_shipped_postprocessing_equals_empty_sections() -> None:
 
 
 def test_another_tracker_inherits_no_keys(tmp_path: Path) -> None:
-    below = yaml_file(tmp_path, "tracker: {name: bytetrack, match_distance: 0.9, level: null}", "below.yaml")
+    below = yaml_file(
+        tmp_path, "tracker: {name: bytetrack, match_distance: 0.9, confidence_scaling: null}", "below.yaml"
+    )
     config = load_config([below, {"tracker": {"name": "sort"}}])
     assert config.tracker == SortConfig()
     config = change_config(config, {"tracker": {"name": "bytetrack", "lost_buffer_s": 3}})
     assert config.tracker == ByteTrackConfig(lost_buffer_s=3)
     assert load_config([below, {"tracker": {"lost_buffer_s": 3}}]).tracker == ByteTrackConfig(
-        match_distance=0.9, level=None, lost_buffer_s=3
+        match_distance=0.9, confidence_scaling=None, lost_buffer_s=3
     )
     assert load_config([below, {"tracker": {"name": "bytetrack"}}]).tracker == ByteTrackConfig(
-        match_distance=0.9, level=None
+        match_distance=0.9, confidence_scaling=None
     )
 
 
@@ -125,9 +127,9 @@ def test_keys_without_a_name_belong_to_the_tracker_that_is_named(first: int, mon
 
 def test_a_threshold_above_the_reference_level_is_refused() -> None:
     strict = {"tracker": {"new_track_confidence": 0.8}}
-    with pytest.raises(InvalidConfig, match=r"tracker of bytetrack: .*0\.8 must be below level\.reference 0\.775"):
+    with pytest.raises(InvalidConfig, match=r"tracker of bytetrack: .*0\.8 must be below .*scaling\.reference 0\.775"):
         load_config([strict])
-    assert load_config([strict, {"tracker": {"level": None}}]).tracker.name == "bytetrack"
+    assert load_config([strict, {"tracker": {"confidence_scaling": None}}]).tracker.name == "bytetrack"
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,10 @@ def test_a_threshold_above_the_reference_level_is_refused() -> None:
         ({"name": "nope"}, "tracker: .*'bytetrack', 'botsort', 'ocsort', 'sort', 'deepsort', 'strongsort'"),
         ({"name": "sort", "high_confidence": 0.5}, r"tracker\.high_confidence of sort: Extra inputs"),
         ({"match_distance": 5}, r"tracker\.match_distance of bytetrack: Input should be less"),
-        ({"level": {"least": 0}}, r"tracker\.level\.least of bytetrack: Input should be greater"),
+        (
+            {"confidence_scaling": {"least": 0}},
+            r"tracker\.confidence_scaling\.least of bytetrack: .*greater",
+        ),
         ("bytetrack", "tracker: "),
     ],
 )

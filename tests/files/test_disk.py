@@ -9,7 +9,7 @@ import av
 import pytest
 
 from motserve.errors import DiskFull
-from motserve.files.disk import annotated_size, free_bytes, is_full, naming_full, require_room
+from motserve.files.disk import annotated_size, free_bytes, is_full, require_room, translate_disk_full
 
 
 @pytest.mark.parametrize(
@@ -39,14 +39,17 @@ def test_free_bytes_of_a_missing_path_are_those_of_its_disk(tmp_path: Path) -> N
 
 
 def test_a_full_disk_in_a_block_is_reported_with_the_path() -> None:
-    with pytest.raises(DiskFull, match=r"^out: No space left on device; free disk space"), naming_full(Path("out")):
+    with (
+        pytest.raises(DiskFull, match=r"^out: No space left on device; free disk space"),
+        translate_disk_full(Path("out")),
+    ):
         raise OSError(errno.ENOSPC, "No space left on device")
     for file, named in (("out/.run/x.part", "out"), ("/tmp/x", "/tmp/x")):
-        with pytest.raises(DiskFull, match=rf"^{named}: No space"), naming_full(Path("out")):
+        with pytest.raises(DiskFull, match=rf"^{named}: No space"), translate_disk_full(Path("out")):
             raise OSError(errno.ENOSPC, "No space left on device", file)
-    with pytest.raises(DiskFull, match=r"^out: database or disk is full"), naming_full(Path("out")):
+    with pytest.raises(DiskFull, match=r"^out: database or disk is full"), translate_disk_full(Path("out")):
         raise sqlite3.OperationalError("database or disk is full")
-    with pytest.raises(PermissionError), naming_full(Path("out")):
+    with pytest.raises(PermissionError), translate_disk_full(Path("out")):
         raise OSError(errno.EACCES, "Permission denied")
 
 

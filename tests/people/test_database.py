@@ -16,7 +16,8 @@ from motserve.serving.stores import JOBS_FILE, JOBS_STEPS, Job, JobStore
 
 FIRST: tuple[Migration, ...] = (("CREATE TABLE IF NOT EXISTS t (a TEXT)", "CREATE INDEX IF NOT EXISTS i ON t (a)"),)
 SECOND: tuple[Migration, ...] = (*FIRST, ("ALTER TABLE t ADD COLUMN b INTEGER NOT NULL DEFAULT 7",))
-STORES = pytest.mark.parametrize("name", [JOBS_FILE, IDENTITIES_FILE, ACTIVE_MODELS_FILE])
+STEPS = {JOBS_FILE: JOBS_STEPS, IDENTITIES_FILE: IDENTITIES_STEPS, ACTIVE_MODELS_FILE: ACTIVE_MODELS_STEPS}
+STORES = pytest.mark.parametrize("name", list(STEPS))
 
 
 def open_store(root: Path, name: str) -> None:
@@ -63,6 +64,26 @@ def test_a_file_from_before_versions_were_counted_keeps_its_rows(tmp_path: Path)
     assert version(tmp_path / JOBS_FILE) == len(JOBS_STEPS)
 
 
+def test_active_models_of_the_first_table_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / ACTIVE_MODELS_FILE
+    migrate(path, ACTIVE_MODELS_STEPS[:1])
+    with transaction(path) as database:
+        database.execute("INSERT INTO served VALUES ('a', 'detector', '[\"models:/people/3\"]', 1.0)")
+    for file_version in (1, 0):  # 0: written before versions were counted
+        set_version(path, file_version)
+        active_models = ActiveModels(tmp_path, "a")
+        assert active_models.current("detector") == ("models:/people/3",)
+        assert version(path) == len(ACTIVE_MODELS_STEPS)
+        with transaction(path) as database:
+            database.execute("ALTER TABLE active_models RENAME TO served")
+
+
+def test_the_documentation_states_the_versions_of_the_stores() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    for name, steps in STEPS.items():
+        assert f"| `{name}` | {len(steps)} |" in page
+
+
 def test_a_failing_step_does_not_change_the_file(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     migrate(path, FIRST)
@@ -84,8 +105,7 @@ def test_concurrent_processes_apply_each_step_once(tmp_path: Path) -> None:
 @STORES
 def test_stores_count_their_versions(tmp_path: Path, name: str) -> None:
     open_store(tmp_path, name)
-    steps = {JOBS_FILE: JOBS_STEPS, IDENTITIES_FILE: IDENTITIES_STEPS, ACTIVE_MODELS_FILE: ACTIVE_MODELS_STEPS}[name]
-    assert version(tmp_path / name) == len(steps)
+    assert version(tmp_path / name) == len(STEPS[name])
 
 
 @STORES

@@ -54,7 +54,7 @@ def storage(tmp_path: Path) -> Path:
 def test_a_backup_can_be_restored_into_another_folder(storage: Path, tmp_path: Path) -> None:
     made = back_up(storage, tmp_path / "backup", "9.9.9")
     assert (made.videos, made.version, made.stores) == (
-        2, "9.9.9", {JOBS_FILE: len(JOBS_STEPS), IDENTITIES_FILE: 1, ACTIVE_MODELS_FILE: 1},
+        2, "9.9.9", {JOBS_FILE: len(JOBS_STEPS), IDENTITIES_FILE: 1, ACTIVE_MODELS_FILE: 2},
     )  # fmt: skip
     shutil.rmtree(storage)
     new = tmp_path / "elsewhere" / "data"

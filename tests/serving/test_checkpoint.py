@@ -53,7 +53,7 @@ def store(folder: Path, config: Config | None = None) -> CheckpointStore:
 
 
 class Video:
-    """A crowd before a shaking backdrop, with its tracks and embeddings. For some frames nobody is visible."""
+    """A crowd in front of a shaking backdrop, with its tracks and embeddings. Some frames show no person."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -158,7 +158,7 @@ def identities(seed: int, every: int | None) -> tuple[list[ResolvedFrame], Ident
         embeddings = crowd.embeddings(tracks.ids[rows].tolist()) if len(rows) else np.empty((0, 0), np.float32)
         named = linker.link(tracks, timestamp, rows, embeddings)
         shown = np.flatnonzero(named)
-        frame = TrackedFrame(index, timestamp, tracks.part(shown), named[shown])
+        frame = TrackedFrame(index, timestamp, tracks.select(shown), named[shown])
         embedded = None
         if index % 3:
             crops = np.full((len(shown), 4, 2, 3), index, np.uint8)

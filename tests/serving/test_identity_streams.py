@@ -23,7 +23,7 @@ def run(seed: int) -> tuple[list[ResolvedFrame], IdentityLinker]:
         embeddings = crowd.embeddings(tracks.ids[rows].tolist()) if len(rows) else np.empty((0, 0), np.float32)
         identities = linker.link(tracks, timestamp, rows, embeddings)
         shown = np.flatnonzero(identities)
-        frame = TrackedFrame(index, timestamp, tracks.part(shown), identities[shown])
+        frame = TrackedFrame(index, timestamp, tracks.select(shown), identities[shown])
         resolved += buffer.add(frame, linker.decisions())
         held = index - (resolved[-1].frame.index if resolved else -1)
         assert held <= round(config.decision.wait_s * RATE_HZ), "a frame is held back for longer than allowed"

@@ -19,7 +19,7 @@ from motserve.config import Config, load_config
 from motserve.config.serving import SessionConfig
 from motserve.errors import InvalidData
 from motserve.people.identity_store import IdentityStore
-from motserve.results import keep_beginning
+from motserve.results import truncate_results
 from motserve.serving.api.result_tail import ResultTail
 from motserve.serving.observability.request_context import RequestContext
 from motserve.serving.periodic import repeating
@@ -523,10 +523,10 @@ def test_a_process_with_the_old_file_open_does_not_write_to_the_new_one(tmp_path
     path = tmp_path / "tracks.ndjson"
     with path.open("wb", buffering=0) as old:
         old.write(b"first\nsecond\nthi")
-        keep_beginning(path, 6)
+        truncate_results(path, 6)
         old.write(b"rd\n")
         assert path.read_bytes() == b"first\n"
-        keep_beginning(path, 0)
+        truncate_results(path, 0)
         assert path.read_bytes() == b""
     assert list(tmp_path.iterdir()) == [path]
 
@@ -536,15 +536,15 @@ def test_only_whole_existing_lines_can_be_kept(tmp_path: Path, length: int) -> N
     path = tmp_path / "tracks.ndjson"
     path.write_bytes(b"first\nsecond")
     with pytest.raises(InvalidData, match=rf"tracks.ndjson does not hold whole lines of {length} bytes"):
-        keep_beginning(path, length)
+        truncate_results(path, length)
     assert path.read_bytes() == b"first\nsecond"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_missing_file_can_be_started(tmp_path: Path) -> None:
-    keep_beginning(tmp_path / "tracks.ndjson", 0)
+    truncate_results(tmp_path / "tracks.ndjson", 0)
     with pytest.raises(InvalidData):
-        keep_beginning(tmp_path / "other.ndjson", 3)
+        truncate_results(tmp_path / "other.ndjson", 3)
     assert [path.name for path in tmp_path.iterdir()] == ["tracks.ndjson"]
 
 
@@ -559,7 +559,7 @@ def test_a_reader_gets_each_line_once_across_a_restart(tmp_path: Path, again: by
     assert tail.read() == b"".join(lines[:3])
     assert (tail.read(), tail.frames) == (b"", 3)
     for cut in (2, 1, 0):
-        keep_beginning(path, len(b"".join(lines[:cut])))
+        truncate_results(path, len(b"".join(lines[:cut])))
         assert (tail.read(), tail.frames) == (b"", 3)
     for line in (lines[0], lines[1], again):
         with path.open("ab") as file:
@@ -578,7 +578,7 @@ def test_a_reader_continues_in_a_restarted_file_that_is_shorter(tmp_path: Path) 
     path.write_bytes(b'{"frame":0,"tracks":"many of them"}\n' * 9)
     tail = ResultTail(path)
     tail.read()
-    keep_beginning(path, 0)
+    truncate_results(path, 0)
     path.write_bytes(b"{}\n" * 8)
     assert tail.read() == b""
     path.write_bytes(b"{}\n" * 9 + b'{"frame":9}\n')

@@ -47,11 +47,11 @@ def test_a_write_changes_only_the_named_columns(tmp_path: Path) -> None:
     assert store.get("b") == job("b")
 
 
-def test_several_returns_the_jobs_that_exist(tmp_path: Path) -> None:
+def test_get_many_returns_the_jobs_that_exist(tmp_path: Path) -> None:
     store = filled(tmp_path, *(job(str(number)) for number in range(700)))
     video_ids = [str(number) for number in range(100, 800)]
-    assert store.several(video_ids) == {name: job(name) for name in video_ids[:600]}
-    assert store.several([]) == {}
+    assert store.get_many(video_ids) == {name: job(name) for name in video_ids[:600]}
+    assert store.get_many([]) == {}
 
 
 def test_a_deleted_job_stays_deleted(tmp_path: Path) -> None:
@@ -264,10 +264,10 @@ def test_the_folder_of_a_video_is_created_once(tmp_path: Path) -> None:
 
 def test_names_of_weights_come_back_as_they_were(tmp_path: Path) -> None:
     names = ("models:/a/1", os.fsdecode(b"/srv/caf\xe9.pt"), "café.pt")
-    served = ActiveModels(tmp_path, "deployment")
-    assert served.names("detector", Config(), lambda *_: names) == names
-    served.change("detector", names, names[:1])
-    assert served.current("detector") == names[:1]
+    active_models = ActiveModels(tmp_path, "deployment")
+    assert active_models.names("detector", Config(), lambda *_: names) == names
+    active_models.change("detector", names, names[:1])
+    assert active_models.current("detector") == names[:1]
 
 
 def test_a_path_comes_back_as_it_was(tmp_path: Path) -> None:

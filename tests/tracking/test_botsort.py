@@ -85,8 +85,8 @@ def test_appearance_counts_only_for_near_and_similar_pairs(change: dict[str, flo
 
 def test_only_confident_detections_are_embedded_and_only_where_configured() -> None:
     detections = make([[0, 0, 9, 9]] * 4, [0.9, 0.3, 0.6, 0.59])
-    assert BotSort(WITH_APPEARANCE).wants(detections).tolist() == [0, 2]
-    assert BotSort(BotSortConfig()).wants(detections).tolist() == []
+    assert BotSort(WITH_APPEARANCE).rows_to_embed(detections).tolist() == [0, 2]
+    assert BotSort(BotSortConfig()).rows_to_embed(detections).tolist() == []
 
 
 @pytest.mark.parametrize("cut", [0, 1, 37])

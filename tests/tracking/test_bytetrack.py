@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tracker_streams import HARD, PUBLISHED, RATE, assert_same, make, person, track_stream
 
-from motserve.config import ByteTrackConfig, LevelConfig, RecoveryConfig, TimedKalmanConfig, load_config
+from motserve.config import BufferedIouConfig, ByteTrackConfig, ConfidenceScalingConfig, TimedKalmanConfig, load_config
 from motserve.lab.benchmark.streams import crowd_stream
 from motserve.tracking import ByteTrack, build_tracker
 from motserve.types import Detections, Tracks
@@ -75,7 +75,7 @@ def with_only(**changes: object) -> ByteTrackConfig:
 
 
 def births(level: float, score: float, config: ByteTrackConfig) -> int:
-    """Whether a person of confidence `score` is tracked, among nine people whose confidence is `level`."""
+    """Return the number of tracks of a person with confidence `score` among nine people with confidence `level`."""
     tracker = ByteTrack(config)
     people = [[100 * place, 100, 100 * place + 40, 200] for place in range(10)]
     track_stream(tracker, [make(people[:9], [level] * 9)] * 1200)
@@ -85,22 +85,22 @@ def births(level: float, score: float, config: ByteTrackConfig) -> int:
 
 @pytest.mark.parametrize(("level", "least"), [(0.775, 0.7), (0.95, 0.86), (0.55, 0.5)])
 def test_thresholds_scale_with_the_confidence_of_the_detector(level: float, least: float) -> None:
-    config = with_only(level=LevelConfig())
+    config = with_only(confidence_scaling=ConfidenceScalingConfig())
     assert births(level, least + 0.02, config) == 1
     assert births(level, least - 0.02, config) == 0
     assert births(level, 0.72, PUBLISHED) == 1 or level < 0.7
 
 
 def test_false_alarms_alone_lower_the_thresholds_no_further_than_configured() -> None:
-    tracker = ByteTrack(with_only(level=LevelConfig(memory_s=1.0, least=0.5)))
+    tracker = ByteTrack(with_only(confidence_scaling=ConfidenceScalingConfig(memory_s=1.0, least=0.5)))
     answers = track_stream(tracker, [person(100, 0.4)] * 600)
     assert not any(len(tracks) for tracks in answers)
-    eager = ByteTrack(with_only(level=LevelConfig(memory_s=1.0, least=0.3)))
+    eager = ByteTrack(with_only(confidence_scaling=ConfidenceScalingConfig(memory_s=1.0, least=0.3)))
     assert any(len(tracks) for tracks in track_stream(eager, [person(100, 0.4)] * 600))
 
 
-def test_confidence_scaling_forgets_by_time_and_not_by_frames() -> None:
-    config = with_only(level=LevelConfig())
+def test_confidence_scaling_decays_by_time_and_not_by_frames() -> None:
+    config = with_only(confidence_scaling=ConfidenceScalingConfig())
     states = []
     for rate in (10, 30):
         tracker = ByteTrack(config)
@@ -109,11 +109,11 @@ def test_confidence_scaling_forgets_by_time_and_not_by_frames() -> None:
     np.testing.assert_allclose(states[0], states[1], rtol=1e-9)
 
 
-# --- recovery with enlarged boxes -------------------------------------------------------------------------------------
+# --- association by buffered IoU --------------------------------------------------------------------------------------
 
 
 def ids_after_a_jump(jump: float, config: ByteTrackConfig, height: float = 100, pause: int = 6) -> list[int]:
-    """Return the track IDs after a person stood still, was missed for some frames and then stands elsewhere."""
+    """Return the track IDs after a person stood still, was missed for some frames and then jumped."""
     tracker = ByteTrack(config)
     track_stream(tracker, [person(100)] * 10)
     track_stream(tracker, [Detections.empty()] * pause, start=10)
@@ -122,28 +122,28 @@ def ids_after_a_jump(jump: float, config: ByteTrackConfig, height: float = 100, 
 
 
 def test_a_jump_beyond_overlap_is_matched_by_buffered_iou() -> None:
-    recovering = with_only(recovery=RecoveryConfig())
+    buffered = with_only(buffered_iou=BufferedIouConfig())
     assert ids_after_a_jump(42, PUBLISHED) == [2]
-    assert ids_after_a_jump(42, recovering) == [1]
-    assert ids_after_a_jump(90, recovering) == [2]
+    assert ids_after_a_jump(42, buffered) == [1]
+    assert ids_after_a_jump(90, buffered) == [2]
 
 
 def test_the_heights_must_agree() -> None:
     assert ids_after_a_jump(30, PUBLISHED, height=130) == [2]
-    assert ids_after_a_jump(30, with_only(recovery=RecoveryConfig()), height=130) == [2]
-    assert ids_after_a_jump(30, with_only(recovery=RecoveryConfig(height_ratio=1.4)), height=130) == [1]
+    assert ids_after_a_jump(30, with_only(buffered_iou=BufferedIouConfig()), height=130) == [2]
+    assert ids_after_a_jump(30, with_only(buffered_iou=BufferedIouConfig(height_ratio=1.4)), height=130) == [1]
 
 
 def test_boxes_grow_with_the_time_since_the_last_match() -> None:
-    slow = with_only(recovery=RecoveryConfig(speed=1.0))
+    slow = with_only(buffered_iou=BufferedIouConfig(speed=1.0))
     assert ids_after_a_jump(42, slow, pause=1) == [2]
     assert ids_after_a_jump(42, slow, pause=20) == [1]
 
 
-def test_recovery_does_not_change_matches_of_the_first_association() -> None:
-    """Nearer to the other's detection once boxes are enlarged, but matched already."""
+def test_buffered_iou_does_not_change_matches_of_the_first_association() -> None:
+    """With enlarged boxes the track is nearer to the other detection, but it is matched already."""
     stream = [make([[100, 100, 140, 200], [150, 100, 190, 200]], [0.9, 0.9])] * 20
-    for config in (PUBLISHED, with_only(recovery=RecoveryConfig(expansion=3, speed=100))):
+    for config in (PUBLISHED, with_only(buffered_iou=BufferedIouConfig(expansion=3, speed=100))):
         assert {tuple(tracks.ids.tolist()) for tracks in track_stream(ByteTrack(config), stream)} == {(1, 2)}
 
 

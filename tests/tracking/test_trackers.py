@@ -311,7 +311,7 @@ def update_with_embeddings(
     tracker: TrackerBase, detections: Detections, index: int, order: NDArray[np.int64]
 ) -> Tracks:
     """Advance by a frame in which embeddings depend on the position, given in some order."""
-    rows = order[np.isin(order, tracker.wants(detections))]
+    rows = order[np.isin(order, tracker.rows_to_embed(detections))]
     angle = detections.boxes[rows, 0] / 100
     embeddings = np.stack([np.cos(angle), np.sin(angle), np.ones(len(rows))], axis=1)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)

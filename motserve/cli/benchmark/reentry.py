@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from motserve.cli.compare.output import OutputFolder, conclude
-from motserve.cli.options import ConfigFiles, Overrides, read_config
+from motserve.cli.labelled import PeopleFile
+from motserve.cli.options import ConfigFiles, Overrides, Policies, read_config
 from motserve.cli.progress import sequence_progress
 from motserve.config import Config
 from motserve.config.yaml_files import read_settings
@@ -31,11 +32,9 @@ def reentry(
             help="Crops named as in Market-1501, at least eight per person and camera; by default people are drawn."
         ),
     ] = None,
-    people: Annotated[
-        Path | None, typer.Option(help="With --crops: file of the IDs of the people to use, one per line.")
-    ] = None,
+    people: PeopleFile = None,
     scenes: Annotated[Path | None, typer.Option(help="YAML file with the settings of the scenes.")] = None,
-    policies: Annotated[str, typer.Option(help="Re-identification policies, separated by commas.")] = "off,on_demand",
+    policies: Policies = "off,on_demand",
     detector: Annotated[
         bool, typer.Option("--detector", help="Run the configured detector instead of a simulated one.")
     ] = False,

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from motserve.cli.compare.output import OutputFolder, conclude
-from motserve.cli.compare.trackers import COMPARED_SECTIONS, NO_PEERS, contenders_of
+from motserve.cli.compare.trackers import COMPARED_SECTIONS, NO_PEERS, PeerNames, contenders_of
 from motserve.cli.labelled import DetectionFiles, Rules, Scores, Videos, labelled_sequences, note, with_scores
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config, sizes_of
 from motserve.cli.progress import sequence_progress
@@ -52,9 +52,7 @@ def tracker(
     trackers: Annotated[
         str | None, typer.Option(help="With --gt: motserve's trackers, separated by commas; all of them by default.")
     ] = None,
-    peers: Annotated[
-        str, typer.Option(help="Trackers of other packages, separated by commas; `all` or `none`.")
-    ] = NO_PEERS,
+    peers: PeerNames = NO_PEERS,
     every: Annotated[
         int, typer.Option(min=1, help="With --gt: use only every n-th frame, as at a lower frame rate.")
     ] = 1,

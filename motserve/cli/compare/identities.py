@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from motserve.cli.compare.output import OutputFolder, conclude
 from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Scores, Videos, labelled_sequences, with_scores
-from motserve.cli.options import ConfigFiles, Overrides, SequenceNames, UseMlflow, names_of, read_config
+from motserve.cli.options import ConfigFiles, Overrides, Policies, SequenceNames, UseMlflow, names_of, read_config
 from motserve.cli.progress import sequence_progress
 from motserve.lab.compare.identities import compare_identities, policies_of
 from motserve.lab.experiments.cache import open_cache
@@ -20,9 +19,7 @@ from motserve.models.provenance import stamp
 
 def identities(
     gt: GroundTruth,
-    policies: Annotated[
-        str, typer.Option(help="Re-identification policies, separated by commas: off, on_demand, interval, always.")
-    ] = "off,on_demand,always",
+    policies: Policies = "off,on_demand,always",
     detections: DetectionFiles = None,
     scores: Scores = None,
     videos: Videos = None,

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from motserve.cli.compare.output import OutputFolder, conclude
+from motserve.cli.labelled import CropDataset, CropProtocol
 from motserve.cli.options import (
     CandidatesFile,
     CandidateWeights,
     ConfigFiles,
     Overrides,
+    Rerank,
     UseMlflow,
     choose_candidates,
     read_config,
 )
 from motserve.cli.progress import sequence_progress
 from motserve.lab.compare.embedders import compare_embedders
-from motserve.lab.evaluation.reid_data import Protocol
 from motserve.lab.experiments.cache import open_cache
 from motserve.lab.experiments.crops import load_crops
 from motserve.models.provenance import stamp
 
 
 def reid(
-    root: Annotated[Path, typer.Option(help="Folder of the data set.")],
-    protocol: Annotated[Protocol, typer.Option(help="Layout of the data set and its query/gallery protocol.")],
+    root: CropDataset,
+    protocol: CropProtocol,
     weights: CandidateWeights = None,
     candidates: CandidatesFile = None,
-    rerank: Annotated[bool, typer.Option("--rerank", help="Score k-reciprocal re-ranking as well.")] = False,
+    rerank: Rerank = False,
     output: OutputFolder = Path("runs/compare/reid"),
     mlflow: UseMlflow = False,
     config: ConfigFiles = None,

@@ -46,6 +46,9 @@ from motserve.lab.experiments.scoring import MOT_LIBRARIES
 from motserve.models.provenance import stamp
 from motserve.postprocessing import PostProcessor
 
+PeerNames = Annotated[
+    str, typer.Option("--peers", help="Trackers of other packages, separated by commas; `all` or `none`.")
+]
 NO_PEERS = "none"
 COMPARED_SECTIONS = ("tracker", "reid", "regrouping", "linking", "interpolation")
 
@@ -55,9 +58,7 @@ def trackers(
     detections: DetectionFiles = None,
     scores: Scores = None,
     videos: Videos = None,
-    peers: Annotated[
-        str, typer.Option(help="Trackers of other packages, separated by commas; `all` or `none`.")
-    ] = "all",
+    peers: PeerNames = "all",
     candidates: CandidatesFile = None,
     benchmark: Rules = None,
     sequences: SequenceNames = None,

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
 from rich.console import Console
 from rich.markup import escape
 
-from motserve.cli.options import ConfigFiles, JsonFile, Overrides, UseMlflow, read_config
+from motserve.cli.labelled import CropDataset, CropProtocol
+from motserve.cli.options import ConfigFiles, JsonFile, Overrides, Rerank, UseMlflow, read_config
 from motserve.cli.progress import sequence_progress
 from motserve.cli.tables import number_table
 from motserve.files.atomic import write_json
-from motserve.lab.evaluation.reid_data import Protocol
 from motserve.lab.evaluation.retrieval import RETRIEVAL_RATIOS, RetrievalScores
 from motserve.lab.experiments.cache import open_cache
 from motserve.lab.experiments.crops import load_crops, score_embedder
@@ -25,9 +21,9 @@ console = Console()
 
 
 def reid(
-    root: Annotated[Path, typer.Option(help="Folder of the data set.")],
-    protocol: Annotated[Protocol, typer.Option(help="Layout of the data set and its query/gallery protocol.")],
-    rerank: Annotated[bool, typer.Option("--rerank", help="Score k-reciprocal re-ranking as well.")] = False,
+    root: CropDataset,
+    protocol: CropProtocol,
+    rerank: Rerank = False,
     json: JsonFile = None,
     mlflow: UseMlflow = False,
     config: ConfigFiles = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -12,13 +12,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from motserve.cli.labelled import MaybeGroundTruth, Rules, Split, Videos, YoloFile
+from motserve.cli.labelled import (
+    CropProtocol,
+    MaybeCropDataset,
+    MaybeGroundTruth,
+    Rules,
+    Split,
+    Videos,
+    YoloFile,
+)
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config
 from motserve.cli.progress import sequence_progress
 from motserve.config import Config, change_config
 from motserve.config.registry import Alias
 from motserve.errors import InvalidConfig
 from motserve.files.atomic import write_json
+from motserve.lab.evaluation import Benchmark
 from motserve.lab.evaluation.reid_data import Protocol
 from motserve.lab.evaluation.sequences import find_truth
 from motserve.lab.experiments.measure import measure_detector, measure_embedder, measure_tracking
@@ -34,10 +43,47 @@ _PREFERRED = ("mAP50", "mAP50-95", "MOTA", "IDF1", "HOTA", "Rank-1", "mAP")
 ModelName = Annotated[str, typer.Argument(help="Name of the model in the registry.", metavar="NAME")]
 VersionNumber = Annotated[int, typer.Argument(help="Number of the version.", metavar="VERSION", min=1)]
 Reason = Annotated[str, typer.Option("--reason", help="Reason to record in the history.")]
-CropFolder = Annotated[Path | None, typer.Option("--root", help="For an embedder: folder of a data set of crops.")]
-CropProtocol = Annotated[
-    Protocol, typer.Option("--protocol", help="With --root: layout of the data set and its query/gallery protocol.")
-]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringData:
+    """The data that a version is scored on, as given by the options of a command; see `motserve.cli.labelled`."""
+
+    data: Path | None
+    split: str
+    gt: Path | None
+    videos: Path | None
+    sequences: str | None
+    benchmark: Benchmark | None
+    root: Path | None
+    protocol: Protocol
+
+    @property
+    def given(self) -> list[str]:
+        """The options that are given, of which only one may be."""
+        options = (("--data", self.data), ("--gt", self.gt), ("--root", self.root))
+        return [option for option, value in options if value is not None]
+
+    def score(self, settings: Config, version: Version) -> Scores:
+        """Score a version on the data.
+
+        Raises:
+            InvalidConfig: No data are given, more than one, or data for the other role.
+        """
+        fitting = ("--root",) if version.role == "reid" else ("--data", "--gt")
+        if len(self.given) != 1 or self.given[0] not in fitting:
+            raise InvalidConfig(
+                f"{version.uri} is a {version.role}: it is measured with one of {' and '.join(fitting)}"
+            )
+        chosen = change_config(settings, {version.role: {"weights": [version.uri]}})
+        with sequence_progress(f"measuring {version.model}/{version.number} on") as notify_progress:
+            if self.root is not None:
+                return measure_embedder(chosen, self.root, self.protocol, notify_progress)
+            if self.data is not None:
+                return measure_detector(chosen, self.data, self.split, notify_progress)
+            assert self.gt is not None
+            truths = find_truth(self.gt, names_of(self.sequences))
+            return measure_tracking(chosen, truths, self.videos, self.benchmark, notify_progress)
 
 
 def show(
@@ -71,7 +117,7 @@ def measure(
     videos: Videos = None,
     sequences: SequenceNames = None,
     benchmark: Rules = None,
-    root: CropFolder = None,
+    root: MaybeCropDataset = None,
     protocol: CropProtocol = "market1501",
     config: ConfigFiles = None,
     overrides: Overrides = None,
@@ -80,7 +126,8 @@ def measure(
     settings = read_config(config, overrides)
     registry = Registry(settings.mlflow, settings.registry)
     found = registry.version(name, version)
-    scores = _measure(settings, found, data, split, gt, videos, sequences, benchmark, root, protocol)
+    scoring = ScoringData(data, split, gt, videos, sequences, benchmark, root, protocol)
+    scores = scoring.score(settings, found)
     registry.add_scores(found, [scores])
     console.print(f"{found.uri} on {escape(scores.data)}: {_metrics(scores)}", highlight=False)
 
@@ -99,7 +146,7 @@ def promote(
     videos: Videos = None,
     sequences: SequenceNames = None,
     benchmark: Rules = None,
-    root: CropFolder = None,
+    root: MaybeCropDataset = None,
     protocol: CropProtocol = "market1501",
     config: ConfigFiles = None,
     overrides: Overrides = None,
@@ -111,16 +158,16 @@ def promote(
     settings = read_config(config, overrides)
     registry = Registry(settings.mlflow, settings.registry)
     candidate = registry.version(name, version)
-    if data is not None or gt is not None or root is not None:
+    scoring = ScoringData(data, split, gt, videos, sequences, benchmark, root, protocol)
+    if scoring.given:
         present = [one for one in registry.versions(name) if "production" in one.aliases]
         for one in {one.number: one for one in (candidate, *present)}.values():
-            scores = _measure(settings, one, data, split, gt, videos, sequences, benchmark, root, protocol)
-            registry.add_scores(one, [scores])
+            registry.add_scores(one, [scoring.score(settings, one)])
     verdict = registry.promote(name, version, to, force=force, reason=reason)
     for line in verdict.reasons:
         console.print(f"  {escape(line)}", highlight=False)
     if verdict.passed or force:
-        past = "" if verdict.passed else " past the gate"
+        past = "" if verdict.passed else ", although the gate refused it"
         console.print(f"{candidate.uri} is in {to} now{past}", highlight=False)
         return
     Console(stderr=True, soft_wrap=True).print(
@@ -198,33 +245,6 @@ def _show_history(registry: Registry, name: str) -> None:
         at = datetime.fromisoformat(move.at).astimezone().strftime("%Y-%m-%d %H:%M")
         table.add_row(at, move.alias, before, str(move.after), move.way, escape(move.by), escape(move.reason))
     console.print(table)
-
-
-def _measure(
-    settings: Config,
-    version: Version,
-    data: Path | None,
-    split: str,
-    gt: Path | None,
-    videos: Path | None,
-    sequences: str | None,
-    benchmark: Rules,
-    root: Path | None,
-    protocol: Protocol,
-) -> Scores:
-    """Score a version on the given data."""
-    given = [option for option, value in (("--data", data), ("--gt", gt), ("--root", root)) if value is not None]
-    fitting = ("--root",) if version.role == "reid" else ("--data", "--gt")
-    if len(given) != 1 or given[0] not in fitting:
-        raise InvalidConfig(f"{version.uri} is a {version.role}: it is measured with one of {' and '.join(fitting)}")
-    chosen = change_config(settings, {version.role: {"weights": [version.uri]}})
-    with sequence_progress(f"measuring {version.model}/{version.number} on") as notify_progress:
-        if root is not None:
-            return measure_embedder(chosen, root, protocol, notify_progress)
-        if data is not None:
-            return measure_detector(chosen, data, split, notify_progress)
-        assert gt is not None
-        return measure_tracking(chosen, find_truth(gt, names_of(sequences)), videos, benchmark, notify_progress)
 
 
 def _metrics(scores: Scores) -> str:

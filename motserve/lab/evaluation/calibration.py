@@ -1,7 +1,7 @@
 """Finds the largest cosine distance at which a new track may be linked to an earlier identity.
 
-The scale of cosine distances differs between models. So returns of people are simulated with labelled crops, also of
-people who were not seen before, and the distance is chosen by the share of links that would be wrong.
+The scale of cosine distances differs between models. So open-set re-identification is simulated with labelled crops:
+people of the gallery return and impostors arrive. The distance is chosen by the share of links that would be wrong.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ class Returns:
     """Simulated returns.
 
     Attributes:
-        distances: `(n,)` float64, rising, distance to the nearest known person, computed as by the linker.
+        distances: `(n,)` float64, rising, distance to the nearest person of the gallery, computed as by the linker.
         is_right: `(n,)` bool, whether that is the right person.
-        returning: Number of returns of known people; the others are strangers.
+        genuine: Number of returns of people in the gallery; the others are impostors.
         own: `(m,)` float64, distance of single embeddings to the nearest in the gallery of the same person.
     """
 
     distances: NDArray[np.float64]
     is_right: NDArray[np.bool_]
-    returning: int
+    genuine: int
     own: NDArray[np.float64]
 
-    def contradiction(self, share: float) -> float:
-        """Return the distance that only this share of embeddings exceed to the person's own gallery."""
-        return float(np.quantile(self.own, 1 - share))
+    def contradiction(self, false_reject_rate: float) -> float:
+        """Return the distance to the person's own gallery that only this share of embeddings exceeds."""
+        return float(np.quantile(self.own, 1 - false_reject_rate))
 
     def threshold(self, false_share: float) -> Threshold | None:
         """Return the largest distance with at most this share of false links; None if there is none."""
@@ -47,7 +47,7 @@ class Returns:
             return None
         last = good[-1]
         return Threshold(
-            float(self.distances[last]), float(1 - right[last] / links[last]), float(right[last] / self.returning)
+            float(self.distances[last]), float(1 - right[last] / links[last]), float(right[last] / self.genuine)
         )
 
 
@@ -71,16 +71,16 @@ def simulate_returns(
 ) -> Returns:
     """Simulate returns, each at one camera.
 
-    A person appears, with `reid.decision.num_embeddings` crops, at a camera that knows `remembered` people, each with a
-    gallery of `reid.gallery.size` earlier crops. Distances are those of the linker: the mean, over the embeddings, of
-    the distance to the nearest in the gallery.
+    A person appears, with `reid.decision.num_embeddings` crops, at a camera whose gallery has `gallery_identities`
+    people with `reid.gallery.size` earlier crops each. Distances are those of the linker: the mean, over the
+    embeddings, of the distance to the nearest in the gallery.
 
     Args:
         embeddings: `(n, d)` float32, unit vectors, in order of time if there is one.
         identities: `(n,)` int64, person on each crop.
         cameras: `(n,)` int64, camera or video of each crop.
         reid: Size of the gallery and number of embeddings.
-        config: Number of returns and of known people.
+        config: Number of arrivals, of people in the gallery, and so on.
 
     Raises:
         InvalidData: No camera has enough people.
@@ -91,12 +91,12 @@ def simulate_returns(
         rows = np.flatnonzero(cameras == camera)
         people = [rows[identities[rows] == identity] for identity in np.unique(identities[rows]).tolist()]
         people = [crops for crops in people if len(crops) >= _LEAST_CROPS]
-        if len(people) > config.remembered:
+        if len(people) > config.gallery_identities:
             crops_by_camera.append(people)
     if not crops_by_camera:
         raise InvalidData(
-            f"no camera or video has more than {config.remembered} people with {_LEAST_CROPS} crops or more; lower "
-            "evaluation.calibration.remembered or give more data"
+            f"no camera or video has more than {config.gallery_identities} people with {_LEAST_CROPS} crops or more; "
+            "lower evaluation.calibration.gallery_identities or give more data"
         )
     outcomes = [
         _simulate_return(embeddings, crops_by_camera[trial % len(crops_by_camera)], reid, config, rng)
@@ -107,7 +107,7 @@ def simulate_returns(
     order = np.argsort(distances, kind="stable")
     own = [outcome.own for outcome in outcomes if len(outcome.own)]
     if not own:
-        raise InvalidData("no known person returned in any trial; raise evaluation.calibration.trials")
+        raise InvalidData("no person of the gallery returned in any trial; raise evaluation.calibration.trials")
     return Returns(distances[order], is_right[order], len(own), np.concatenate(own))
 
 
@@ -116,7 +116,7 @@ class _Outcome:
     distance: float
     is_right: bool
     own: FloatArray
-    """Distance of each embedding to the person's own gallery; empty for a stranger."""
+    """Distance of each embedding to the person's own gallery; empty for an impostor."""
 
 
 def _simulate_return(
@@ -127,9 +127,9 @@ def _simulate_return(
     rng: np.random.Generator,
 ) -> _Outcome:
     """Simulate one return."""
-    chosen = rng.choice(len(people), config.remembered + 1, replace=False)
-    is_stranger = bool(rng.random() < config.strangers)
-    person = int(chosen[-1] if is_stranger else chosen[0])
+    chosen = rng.choice(len(people), config.gallery_identities + 1, replace=False)
+    is_impostor = bool(rng.random() < config.impostor_share)
+    person = int(chosen[-1] if is_impostor else chosen[0])
     returned = _later(people[person], reid.decision.num_embeddings)
     distances = []
     own = np.empty(0, np.float32)
@@ -141,7 +141,7 @@ def _simulate_return(
         if known == person:
             own = nearest_of_each
     nearest = int(np.argmin(distances))
-    return _Outcome(distances[nearest], not is_stranger and nearest == 0, own)
+    return _Outcome(distances[nearest], not is_impostor and nearest == 0, own)
 
 
 def _later(crops: NDArray[np.intp], count: int) -> NDArray[np.intp]:

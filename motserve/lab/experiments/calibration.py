@@ -98,15 +98,15 @@ def embeddings_in_videos(
     for camera, (name, truth) in enumerate(truths.items()):
         footage = Footage(find_video(truth, videos), config.video, truth)
         table = read_mot(truth.path)
-        people = table.part(_counted(table, rules_for(name, table)))
+        people = table.select(_counted(table, rules_for(name, table)))
         with footage.open() as source:
             rate_hz = truth.rate_hz or source.info.rate_hz or _FALLBACK_RATE_HZ
         step = max(1, round(rate_hz * config.evaluation.calibration.every_s))
         sampled = range(0, int(people.frames.max(initial=-1)) + 1, step)
         with Appearance(footage, Models(config), cache) as appearance:
             for frame in sampled:
-                present = _tracks(people.part(people.frames == frame))
-                visible = present.part(np.flatnonzero(trusted(present, config.reid.trust, footage.size)))
+                present = _tracks(people.select(people.frames == frame))
+                visible = present.select(np.flatnonzero(trusted(present, config.reid.trust, footage.size)))
                 if len(visible):
                     embeddings.append(asyncio.run(_embed(appearance.at(frame), visible.boxes)))
                     identities.append(visible.ids)

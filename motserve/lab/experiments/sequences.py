@@ -46,18 +46,18 @@ class LabelledSequence:
         """Name of the sequence."""
         return self.truth.name
 
-    def part(self, start: int, stop: int) -> LabelledSequence:
+    def clip(self, start: int, stop: int) -> LabelledSequence:
         """Return the frames from `start` to before `stop` as a sequence, numbered from 0."""
         return self._slice(slice(start, stop, 1))
 
     def subsampled(self, every: int) -> LabelledSequence:
-        """Return every n-th frame, as of a camera with a lower frame rate, numbered from 0."""
+        """Return every n-th frame as a sequence of a lower frame rate, numbered from 0."""
         return self if every == 1 else self._slice(slice(0, len(self.detected), every))
 
     def _slice(self, frames: slice) -> LabelledSequence:
         video, (start, stop, every) = self.detected, frames.indices(len(self.detected))
         rows = (self.table.frames >= start) & (self.table.frames < stop) & ((self.table.frames - start) % every == 0)
-        table = self.table.part(rows)
+        table = self.table.select(rows)
         table = replace(table, frames=(table.frames - start) // every)
         detected = replace(
             video,

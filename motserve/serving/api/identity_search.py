@@ -86,9 +86,9 @@ def _matches(
     index = service.indexes.of(model)
     while True:
         matches = index.search(embeddings, limit, excluded, search.max_distance)
-        identities = service.identities.several([match.id for match in matches])
+        identities = service.identities.get_many([match.id for match in matches])
         videos = {identity.video_id for identity in identities.values()}
-        jobs = service.jobs.several(videos)
+        jobs = service.jobs.get_many(videos)
         lost = {video for video in videos if video not in jobs or jobs[video].status == "failed"}
         if not lost:
             break
@@ -114,10 +114,10 @@ async def _embed(service: Service, picture: Image) -> tuple[str, FloatArray]:
     crops = cut_crops(picture, whole, reid.crop_height, reid.crop_width)
     try:
         names = await asyncio.to_thread(service.reloader.names, "reid")
-        info = await asyncio.wait_for(service.embedder.info.remote(names), limits.embed_timeout_s)
+        info = await asyncio.wait_for(service.backends.embedder.info.remote(names), limits.embed_timeout_s)
         with service.tracing.span("embed", "client"):
             context = RequestContext.current(service.tracing.headers())
-            answer = service.embedder.embed.remote(crops, names, context)
+            answer = service.backends.embedder.infer.remote(crops, names, context)
             embeddings = await asyncio.wait_for(answer, limits.embed_timeout_s)
     except asyncio.TimeoutError as error:
         raise NotReady(f"the embedder did not answer within {limits.embed_timeout_s:g} s") from error

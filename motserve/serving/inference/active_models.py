@@ -12,7 +12,7 @@ from motserve.config import Config
 from motserve.config.base import Role
 from motserve.models.weights import pin_weights
 from motserve.people.database import Migration, migrate, transaction
-from motserve.serving.inference.model_cache import Names
+from motserve.serving.inference.backends import Names
 
 _MAX_DEPLOYMENTS: Final = 100  # rows of older ones are deleted; their sessions may still run while the next one starts
 
@@ -22,8 +22,9 @@ ACTIVE_MODELS_STEPS: Final[tuple[Migration, ...]] = (
         "CREATE TABLE IF NOT EXISTS served (deployment TEXT NOT NULL, role TEXT NOT NULL, names TEXT NOT NULL, "
         "since REAL NOT NULL, PRIMARY KEY (deployment, role))",
     ),
+    ("ALTER TABLE served RENAME TO active_models",),
 )
-"""Versions of the table; a new column is a new step at the end, see `migrate`."""
+"""Migrations of the table; a change is a new step at the end, see `migrate`."""
 
 
 class ActiveModels:
@@ -56,7 +57,7 @@ class ActiveModels:
         """Return the active weights; None before the first call of `names`."""
         with transaction(self._path) as database:
             row = database.execute(
-                "SELECT names FROM served WHERE deployment = ? AND role = ?", [self._deployment, role]
+                "SELECT names FROM active_models WHERE deployment = ? AND role = ?", [self._deployment, role]
             ).fetchone()
         return None if row is None else tuple(json.loads(row["names"]))
 
@@ -64,7 +65,7 @@ class ActiveModels:
         """Replace the active weights `before` by `names`; do nothing if another replica has replaced them already."""
         with transaction(self._path) as database:
             database.execute(
-                "UPDATE served SET names = ?, since = ? WHERE deployment = ? AND role = ? AND names = ?",
+                "UPDATE active_models SET names = ?, since = ? WHERE deployment = ? AND role = ? AND names = ?",
                 [_to_json(names), time.time(), self._deployment, role, _to_json(before)],
             )
 
@@ -72,10 +73,10 @@ class ActiveModels:
         row = [self._deployment, role, _to_json(names), time.time()]
         with transaction(self._path) as database:
             # ignored if another replica has inserted its row first
-            database.execute("INSERT OR IGNORE INTO served VALUES (?, ?, ?, ?)", row)
+            database.execute("INSERT OR IGNORE INTO active_models VALUES (?, ?, ?, ?)", row)
             database.execute(
-                "DELETE FROM served WHERE deployment NOT IN "
-                "(SELECT deployment FROM served GROUP BY deployment ORDER BY max(since) DESC LIMIT ?)",
+                "DELETE FROM active_models WHERE deployment NOT IN "
+                "(SELECT deployment FROM active_models GROUP BY deployment ORDER BY max(since) DESC LIMIT ?)",
                 [_MAX_DEPLOYMENTS],
             )
         return self.current(role) or names

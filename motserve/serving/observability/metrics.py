@@ -42,7 +42,10 @@ COUNTS: Final = {
     "decoded": ("motserve_frames_decoded_total", "Frames decoded."),
     "tracked": ("motserve_frames_tracked_total", "Frames that went through the tracker."),
     "embeddings": ("motserve_embeddings_total", "Embeddings computed for tracking."),
-    "spared": ("motserve_embeddings_spared_total", "Embeddings that reid.policy always would have computed as well."),
+    "embeddings_skipped": (
+        "motserve_embeddings_skipped_total",
+        "Embeddings not computed that reid.policy always would have computed.",
+    ),
     "links": ("motserve_links_total", "Returning people who got their previous identity."),
     "repeated": ("motserve_requests_repeated_total", "Requests sent again because the replica died."),
 }
@@ -162,7 +165,10 @@ _VIDEO_GAUGES: Final = {
     "expected": ("motserve_video_frames_expected", "Frames of the video, according to its container."),
     "identities": ("motserve_video_identities", "Different people so far."),
     "embeddings": ("motserve_video_embeddings", "Embeddings computed so far."),
-    "spared": ("motserve_video_embeddings_spared", "Embeddings that reid.policy always would have computed as well."),
+    "embeddings_skipped": (
+        "motserve_video_embeddings_skipped",
+        "Embeddings not computed that reid.policy always would have computed.",
+    ),
     "links": ("motserve_video_links", "Returning people who got their previous identity so far."),
 }
 

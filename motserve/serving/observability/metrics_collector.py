@@ -118,7 +118,7 @@ class ReportAggregator:
                     self._end(video_id, ending)
 
     def _read(self, video_ids: list[str]) -> tuple[list[Job], dict[str, Job | None]]:
-        jobs = self._jobs.several(video_ids)
+        jobs = self._jobs.get_many(video_ids)
         return self._jobs.active(), {video_id: jobs.get(video_id) for video_id in video_ids}
 
     def _end(self, video_id: str, ending: Ending) -> None:

@@ -133,7 +133,7 @@ class JobStore:
             raise NotFound(f"there is no video {video_id}")
         return _from_row(row)
 
-    def several(self, video_ids: Collection[str]) -> dict[str, Job]:
+    def get_many(self, video_ids: Collection[str]) -> dict[str, Job]:
         """Return jobs by ID; IDs without a job are left out."""
         with transaction(self._path) as database:
             rows = select_by_id(database, "SELECT * FROM jobs", video_ids)

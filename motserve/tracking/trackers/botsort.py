@@ -41,10 +41,10 @@ class BotSort(ByteTrack):
         super().__init__(config, rate_hz)
         self._appearance = config.appearance
 
-    def wants(self, detections: Detections) -> IntArray:
-        """Return the rows of confident detections, where appearance is configured; see `TrackerBase.wants`."""
+    def rows_to_embed(self, detections: Detections) -> IntArray:
+        """Return the rows of confident detections, where appearance is configured; see `TrackerBase.rows_to_embed`."""
         if self._appearance is None:
-            return super().wants(detections)
+            return super().rows_to_embed(detections)
         scale = self._confidence_scaling.scale if self._confidence_scaling else 1.0
         return np.flatnonzero(detections.scores >= self._config.high_confidence * scale)
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from motserve.base import NO_CUES, TrackerBase
 from motserve.config import CascadeConfig, KalmanConfig
 from motserve.tracking.association import Candidates, find_candidates, match
-from motserve.tracking.boxes import overlapping_pairs
 from motserve.tracking.buffered_iou import match_buffered
 from motserve.tracking.confidence_scaling import ConfidenceScaling
+from motserve.tracking.duplicates import find_duplicates
 from motserve.tracking.kalman import KalmanFilter
 from motserve.tracking.motion import AspectFilter
 from motserve.tracking.observations import Observations, observe
@@ -37,7 +37,7 @@ class ByteTrack(TrackerBase):
     confirmed at once; later it must be matched by a confident detection in the very next frame, or it is removed.
     A confirmed track that is not matched is lost; it is still predicted and can be matched again by a confident
     detection until it has been lost for longer than `lost_buffer_s`. Detections with a score of `low_confidence` or
-    less are ignored. Remaining tracks and confident detections are finally matched with enlarged boxes (`recovery`).
+    less are ignored. Remaining tracks and confident detections are finally matched by `buffered_iou`.
 
     IDs start at 1 in each tracker and are never reused. The result does not depend on the order of the detections.
 
@@ -61,7 +61,7 @@ class ByteTrack(TrackerBase):
         self._steps_per_s = config.kalman.reference_rate_hz or usable_rate_hz(rate_hz)
         self._kalman = self._motion_model(config.kalman)
         self._table = TrackTable.empty(self._kalman.rows, self._extra_columns())
-        self._confidence_scaling = ConfidenceScaling(config.level) if config.level else None
+        self._confidence_scaling = ConfidenceScaling(config.confidence_scaling) if config.confidence_scaling else None
         self._timestamp: float | None = None
         self._next_id = 1
 
@@ -73,7 +73,7 @@ class ByteTrack(TrackerBase):
         Args:
             detections: Detections of the frame, low scores included.
             timestamp: Presentation time in seconds, greater than that of the previous frame.
-            cues: The camera's motion, where it is known, and embeddings of the rows that `wants` returned.
+            cues: The camera's motion, where it is known, and embeddings of the rows that `rows_to_embed` returned.
 
         Returns:
             The confirmed tracks that were matched in this frame, and those that `report_lost_s` and
@@ -105,7 +105,7 @@ class ByteTrack(TrackerBase):
         if born.size:
             assigned = np.concatenate([assigned, born])
         boxes = self._kalman.boxes(table.motion)
-        duplicate = self._duplicates(boxes, timestamp)
+        duplicate = find_duplicates(table, boxes, timestamp, config.duplicate_iou, config.class_aware)
         if duplicate is not None:
             table.keep(~duplicate)
             assigned, boxes = assigned[~duplicate], boxes[:, ~duplicate]
@@ -226,7 +226,7 @@ class ByteTrack(TrackerBase):
             assigned[rows] = columns
             free[columns] = False
         remaining = free[:high].nonzero()[0]
-        if config.recovery and remaining.size:
+        if config.buffered_iou and remaining.size:
             unmatched_tracks = (assigned < 0).nonzero()[0]
             if unmatched_tracks.size:
                 since = timestamp - table.matched_at[1].take(unmatched_tracks)
@@ -239,7 +239,7 @@ class ByteTrack(TrackerBase):
                     boxes.take(unmatched_tracks, axis=1),
                     since,
                     observations.boxes.take(remaining, axis=1),
-                    config.recovery,
+                    config.buffered_iou,
                     same_class,
                 )
                 assigned[unmatched_tracks.take(rows)] = remaining.take(columns)
@@ -325,29 +325,3 @@ class ByteTrack(TrackerBase):
             self._next_id += born.size
         if self._timestamp is None:
             table.confirmed = len(table)
-
-    def _duplicates(self, boxes: FloatArray, timestamp: float) -> BoolArray | None:
-        """Mark the younger of each overlapping pair of a tracked and a lost track; at equal age the tracked one.
-
-        Returns:
-            True for the tracks to remove, or None where there are none.
-        """
-        table, least = self._table, self._config.duplicate_iou
-        lost = table.lost.nonzero()[0]
-        if lost.size == 0 or lost.size == len(table):
-            return None
-        tracked = (~table.lost).nonzero()[0]
-        rows, columns, iou = overlapping_pairs(boxes.take(tracked, axis=1), boxes.take(lost, axis=1), least)
-        is_same = 1 - iou < 1 - least
-        if self._config.class_aware:
-            is_same &= table.labels.take(tracked.take(rows)) == table.labels.take(lost.take(columns))
-        same = is_same.nonzero()[0]
-        if same.size == 0:
-            return None
-        tracked, lost = tracked[rows[same]], lost[columns[same]]
-        first, last = table.matched_at
-        older = timestamp - first[tracked] > last[lost] - first[lost] + TOLERANCE_S
-        duplicate = np.zeros(len(table), np.bool_)
-        duplicate[lost[older]] = True
-        duplicate[tracked[~older]] = True
-        return duplicate

@@ -53,8 +53,8 @@ class DeepSort(TrackerBase):
         self._timestamp: float | None = None
         self._next_id = 1
 
-    def wants(self, detections: Detections) -> IntArray:
-        """Return the rows of the detections above `confidence`; see `TrackerBase.wants`."""
+    def rows_to_embed(self, detections: Detections) -> IntArray:
+        """Return the rows of the detections above `confidence`; see `TrackerBase.rows_to_embed`."""
         return np.flatnonzero(detections.scores > self._config.confidence)
 
     def update(self, detections: Detections, timestamp: float, cues: Cues = NO_CUES) -> Tracks:
@@ -63,7 +63,7 @@ class DeepSort(TrackerBase):
         Args:
             detections: Detections of the frame.
             timestamp: Presentation time in seconds, greater than that of the previous frame.
-            cues: Embeddings of the rows that `wants` returned, and the camera's motion.
+            cues: Embeddings of the rows that `rows_to_embed` returned, and the camera's motion.
         """
         table, kalman = self._table, self._kalman
         steps = steps_between(self._timestamp, timestamp, self._steps_per_s)
