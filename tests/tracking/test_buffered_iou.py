@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from motserve.config import RecoveryConfig
+from motserve.config import BufferedIouConfig
 from motserve.tracking.buffered_iou import match_buffered
 from motserve.types import FloatArray
 
@@ -17,7 +17,7 @@ def person(left: float, top: float = 10, width: float = 40, height: float = 100)
 
 
 def matches(track: FloatArray, detection: FloatArray, since: float = LONG_AGO, **changes: Any) -> bool:
-    rows, columns = match_buffered(track, np.array([since]), detection, RecoveryConfig(**changes))
+    rows, columns = match_buffered(track, np.array([since]), detection, BufferedIouConfig(**changes))
     return bool(rows.size and columns.size)
 
 
@@ -59,7 +59,7 @@ def test_only_allowed_pairs_are_matched() -> None:
     tracks = np.concatenate([person(0), person(50)], axis=1)
     since = np.array([LONG_AGO, LONG_AGO])
     for allowed, expected in (([[True, True], [True, True]], [0, 1]), ([[False, True], [True, False]], [1, 0])):
-        rows, columns = match_buffered(tracks, since, tracks, RecoveryConfig(match_distance=1), np.array(allowed))
+        rows, columns = match_buffered(tracks, since, tracks, BufferedIouConfig(match_distance=1), np.array(allowed))
         assert columns[np.argsort(rows)].tolist() == expected
-    rows, _ = match_buffered(person(0), since[:1], person(0, height=300), RecoveryConfig(), np.array([[True]]))
+    rows, _ = match_buffered(person(0), since[:1], person(0, height=300), BufferedIouConfig(), np.array([[True]]))
     assert rows.size == 0, "an allowed pair needs similar heights too"
