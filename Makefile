@@ -2,6 +2,7 @@
 # it needs. `make check` is for each change, `make test` before it is pushed, `make test-all` takes an hour.
 # `make coverage` is `make test` that measures; `make programs` installs what tests run besides Python packages.
 # `make corpus` and `make fuzz SECONDS=600` try the reader of videos on files of every kind, whole and damaged.
+# `make mutate` changes the core in thousands of small ways and lists the changes that no test notices, for an hour or more.
 # `make kubernetes` writes what clusters serve after serve_config.yaml or configs/environments changed; see docs/deploy.md.
 # `make wheel`, `make check-wheel`, `make licences`, `make sbom` are for releases; see docs/releasing.md.
 # `make bundled DATA=FOLDER` trains the weights that the package ships, for hours; see docs/training.md.
@@ -12,6 +13,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 SECONDS ?= 600
+MUTATE_JOBS ?= 1
 # files run in parallel, one process for each core up to 4; each loads PyTorch
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 DATA ?= $(MOTSERVE_DATA)
@@ -21,7 +23,7 @@ PICTURES := data/pictures
 PICTURE_PACKAGES := gnome-backgrounds lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 mate-backgrounds \
 	plasma-workspace-wallpapers ukui-wallpapers openarena-081-textures tuxpaint-stamps-default
 
-.PHONY: setup programs demo check test coverage test-workers test-all lint bench corpus fuzz kubernetes bundled pictures wheel check-wheel licences sbom
+.PHONY: setup programs demo check test coverage test-workers test-all mutate lint bench corpus fuzz kubernetes bundled pictures wheel check-wheel licences sbom
 
 setup: $(INSTALLED)
 
@@ -56,6 +58,12 @@ test-workers: setup
 
 test-all: setup
 	$(BIN)/python -m pytest -m "not gpu"
+
+# `make mutate MODULE="motserve.reid.gallery*"` tries one module; `mutmut show NAME` prints a change that survived.
+# One thread a process: a fork with a pool of threads may never end.
+mutate: setup
+	OMP_NUM_THREADS=1 nice $(BIN)/mutmut run --max-children $(MUTATE_JOBS) $(MODULE)
+	$(BIN)/mutmut results
 
 lint: setup
 	$(BIN)/ruff check

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cli_checks import Motserve
 from filelock import FileLock
+from hypothesis import Phase, settings
 from real_data import NO_DATA, real_data
 from typer.testing import CliRunner
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from motserve.config import MlflowConfig
 
 pytest_plugins = ["known_skips", "pytester"]
+
+# For `make mutate`: the same examples for every mutant, and no search for a smaller one that fails too.
+settings.register_profile("mutation", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -70,7 +70,7 @@ class Gallery:
 
     def merge(self, into: int, row: int) -> None:
         """Move the embeddings of one row to another."""
-        order = np.argsort(self._added_at[row], kind="stable")
+        order = np.argsort(self._added_at[row])
         for slot in order[self._added_at[row, order] != _EMPTY]:
             self.add(np.array([into]), self._embeddings[row, slot][None].copy())
         self._added_at[row] = _EMPTY

@@ -101,8 +101,6 @@ def assign(rows: IntArray, columns: IntArray, cost: NDArray[np.float64], limit: 
     has_gain = (gain > 0).nonzero()[0]
     if has_gain.size < rows.size:
         rows, columns, gain = rows.take(has_gain), columns.take(has_gain), gain.take(has_gain)
-    if rows.size == 0:
-        return rows, columns
     # The pair itself is in both sums, hence 3 instead of 1.
     row_gain, column_gain = np.bincount(rows, gain), np.bincount(columns, gain)
     certain = 3 * gain > row_gain.take(rows) + column_gain.take(columns)

@@ -53,7 +53,7 @@ def _test_all(low: FloatArray, high: FloatArray, b: FloatArray) -> tuple[IntArra
 
 def _sweep(low: FloatArray, high: FloatArray, b: FloatArray) -> tuple[IntArray, IntArray]:
     """Find the same pairs by sorting along x and testing only those that are near enough along it."""
-    order = np.argsort(b[0], kind="stable")
+    order = np.argsort(b[0])
     left = b[0].take(order)
     widest = (b[2] - b[0]).max() * (1 + _ROUNDING)
     start, stop = left.searchsorted(low[0] - widest), left.searchsorted(high[0])

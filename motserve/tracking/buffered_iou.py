@@ -40,7 +40,7 @@ def match_buffered(
     extent = (size[:, :, None] + other_size[:, None]) * growth[:, None]
     extent -= np.abs((tracks[:2] + tracks[2:])[:, :, None] - (detections[:2] + detections[2:])[:, None])
     height, other_height = size[1][:, None], other_size[1]
-    is_close = (other_height < config.height_ratio * height) & (height < config.height_ratio * other_height)
+    is_close = (other_height <= config.height_ratio * height) & (height <= config.height_ratio * other_height)
     is_close &= (extent > 0).all(axis=0)
     if allowed is not None:
         is_close &= allowed

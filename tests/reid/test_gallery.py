@@ -48,6 +48,7 @@ def test_distances_of_several_embeddings_are_averaged() -> None:
     people.add(rows([1]), unit(1))
     np.testing.assert_allclose(people.distances(rows([1]), rows([0])), [[0.5]])
     np.testing.assert_allclose(people.distances(rows([0]), rows([1])), [[0]])
+    assert people.distances(rows([0]), rows([1])).dtype == np.float32
 
 
 def test_the_nearest_of_its_own_row() -> None:
@@ -68,6 +69,8 @@ def test_an_empty_slot_is_far_from_everything() -> None:
     people = gallery(1)
     people.add(rows([0]), unit(0))
     np.testing.assert_allclose(distances(people, rows([0]), -unit(0)), [[2]])
+    np.testing.assert_allclose(people.nearest_of(rows([0]), -unit(0)), [[2]])
+    np.testing.assert_allclose(people.nearest(rows([0]), -unit(0)), [2])
 
 
 def test_the_older_of_the_two_most_similar_embeddings_is_replaced() -> None:
@@ -191,3 +194,59 @@ def test_embeddings_of_another_length_clear_the_gallery() -> None:
     people.add(rows([0]), unit(2, dimension=16))
     assert people.filled.tolist() == [True, False]
     np.testing.assert_allclose(people.nearest(rows([0]), unit(2, dimension=16)), [0])
+
+
+def crowded_gallery() -> Gallery:
+    """Two full rows, one half full, and two without storage."""
+    people = gallery(3, size=2)
+    for axis in range(3):
+        people.add(rows([0, 1]), unit(axis, axis + 3))
+    people.add(rows([2]), unit(7))
+    people.append_rows(60)
+    return people
+
+
+def test_a_restored_gallery_has_the_same_future() -> None:
+    people, restored = crowded_gallery(), gallery(1, size=2)
+    restored.add(rows([0]), unit(1, dimension=4))
+    restored.load_state_dict(people.state_dict())
+    assert counts(restored) == counts(people) == [2, 2, 1, *[0] * 60]
+    for step in range(6):
+        for one in (people, restored):
+            one.add(rows([0, 2, 62]), unit(step, (3 * step) % 8, 7 - step))
+    for row in (0, 1, 2, 62):
+        np.testing.assert_array_equal(restored.embeddings_of(row), people.embeddings_of(row))
+
+
+@pytest.mark.parametrize("people", [0, 2])
+def test_a_gallery_without_spare_rows_is_restored_too(people: int) -> None:
+    saved, restored = gallery(people), gallery(5)
+    if people:
+        saved.add(np.arange(people), unit(*range(people)))
+    restored.load_state_dict(saved.state_dict())
+    assert counts(restored) == [1] * people
+
+
+def test_a_saved_gallery_shares_no_memory() -> None:
+    people = crowded_gallery()
+    state = people.state_dict()
+    before = {name: values.copy() for name, values in state.items()}
+    people.add(rows([0, 1]), unit(5, 6))
+    restored = gallery(0, size=2)
+    restored.load_state_dict(state)
+    restored.add(rows([0, 1]), unit(5, 6))
+    for name, values in before.items():
+        np.testing.assert_array_equal(state[name], values)
+
+
+def test_a_state_that_is_not_of_this_gallery_is_refused() -> None:
+    state = crowded_gallery().state_dict()
+    for name in state:
+        with pytest.raises(ValueError, match=name):
+            gallery(0, size=2).load_state_dict({key: values for key, values in state.items() if key != name})
+    with pytest.raises(ValueError, match="embeddings"):
+        gallery(0, size=3).load_state_dict(state)
+    for embeddings in (state["embeddings"][:2], np.zeros((64, 2, 8), np.float32)):
+        with pytest.raises(ValueError, match=f"embeddings of {len(embeddings)} of 63 people"):
+            gallery(0, size=2).load_state_dict({**state, "embeddings": embeddings})
+    gallery(0, size=2).load_state_dict({**state, "embeddings": state["embeddings"][:3]})

@@ -139,12 +139,28 @@ def test_two_people_who_return_at_once_get_the_optimal_assignment() -> None:
     cost = 1 - np.stack([nearer, farther]) @ np.stack([first, second]).T
     assert cost[0].argmin() == cost[1].argmin() == 0
     assert scene.show(2, {8: ((0, 0), nearer), 9: ((60, 0), farther)}) == {8: 2, 9: 1}
+    assert scene.linker.links == 2
 
 
 def test_a_forbidden_pair_never_displaces_a_good_match() -> None:
-    scene = Scene()
-    show_and_leave(scene, ((0, 0), RED), ((60, 0), GREEN))
-    assert scene.show(2, {8: ((0, 0), RED), 9: ((60, 0), BLUE)}) == {8: 1, 9: 3}
+    for newcomers in ({8: ((0, 0), RED), 9: ((60, 0), BLUE)}, {9: ((60, 0), BLUE), 8: ((0, 0), RED)}):
+        scene = Scene()
+        show_and_leave(scene, ((0, 0), RED), ((60, 0), GREEN))
+        assert scene.show(2, newcomers) == {8: 1, 9: 3}
+
+
+def test_pairs_outside_the_motion_gate_never_displace_distant_matches() -> None:
+    scene = Scene(max_distance=2)
+    show_and_leave(scene, ((0, 0), RED), ((5000, 0), GREEN))
+    unlike_red, unlike_green = mixed(RED, BLUE, 1.9), mixed(GREEN, BLUE, 1.9)
+    newcomers = {7: ((0, 0), unlike_red), 8: ((5000, 0), unlike_green), 9: ((9999, 0), BLUE)}
+    assert scene.show(2, newcomers) == {7: 1, 8: 2, 9: 3}
+
+
+def test_a_distance_of_exactly_the_maximum_is_linked() -> None:
+    scene = Scene(max_distance=1)
+    show_and_leave(scene, ((0, 0), RED))
+    assert scene.show(2, {5: ((0, 0), BLUE)}) == {5: 1}
 
 
 def test_motion_wins_when_the_tracker_finds_the_old_track_again() -> None:
@@ -168,6 +184,15 @@ def test_a_refuted_link_leaves_no_embeddings_of_the_other_person() -> None:
     assert scene.show(1.8, {3: ((0, 0), stranger)}) == {3: 3}
 
 
+def test_the_person_of_a_refuted_link_is_embedded_again_as_soon_as_a_new_one() -> None:
+    scene = Scene(refresh_interval_s=0.5, refresh_growth=2)
+    show_and_leave(scene, ((0, 0), RED))
+    scene.show(1.5, {2: ((30, 0), RED)})
+    for timestamp in (1.6, 1.9, 2.0):
+        scene.show(timestamp, {1: ((0, 0), RED), 2: ((60, 0), RED)})
+    assert scene.planned[-4:] == [1, 0, 0, 1]
+
+
 def test_the_track_that_was_linked_may_be_gone_when_the_old_one_is_found() -> None:
     scene = Scene()
     show_and_leave(scene, ((0, 0), RED))
@@ -177,11 +202,11 @@ def test_the_track_that_was_linked_may_be_gone_when_the_old_one_is_found() -> No
 
 
 def test_an_identity_is_forgotten_after_memory_s() -> None:
-    for timestamp, identity in ((5.9, 1), (6.1, 2)):
+    for latest, identity in ((6.0, 1), (6.05, 2)):
         scene = Scene(gallery={"memory_s": 5})
         show_and_leave(scene, ((0, 0), RED))
-        scene.show(timestamp - 0.05, {})
-        assert scene.show(timestamp, {5: ((0, 0), RED)}) == {5: identity}
+        scene.show(latest, {})
+        assert scene.show(6.1, {5: ((0, 0), RED)}) == {5: identity}
 
 
 def test_the_longest_absent_are_forgotten_where_there_are_too_many() -> None:
@@ -228,6 +253,16 @@ def test_on_demand_embeds_at_each_refresh_and_at_births_that_could_be_returns() 
     assert scene.planned == [0, 0, 2, 0, 0, 0, 1]
 
 
+@pytest.mark.parametrize("reentry", [True, False])
+def test_a_new_track_beside_a_person_who_is_present_is_not_embedded(reentry: bool) -> None:
+    scene = Scene(size=(640, 480), refresh_interval_s=1, gate={"reentry": reentry})
+    alone = {1: ((200.0, 100.0), RED)}
+    for timestamp in (0.0, 1.0):
+        scene.show(timestamp, alone)
+    scene.show(1.1, alone | {2: ((260.0, 100.0), RED)})
+    assert scene.planned == [0, 1, 0]
+
+
 def test_crops_that_show_another_person_or_are_too_small_are_not_trusted() -> None:
     scene = Scene()
     crowded = {1: ((0.0, 0.0), RED), 2: ((20.0, 0.0), GREEN), 3: ((300.0, 0.0), BLUE)}
@@ -247,8 +282,16 @@ def test_a_person_without_an_embedding_gets_a_new_identity() -> None:
     assert scene.show(0.2, {2: ((0, 0), RED)}) == {2: 2}
 
 
-def random_stream(seed: int, **changes: Any) -> list[dict[int, int]]:
-    """Run a random crowd with tracks that are lost and found again."""
+def test_a_person_who_left_without_an_embedding_delays_no_decision() -> None:
+    scene = Scene(decision=WAITING)
+    scene.show(0, {1: ((0, 0), RED)})
+    scene.show(0.1, {})
+    assert scene.show(0.2, {2: ((0, 0), RED)}) == {2: 2}
+    assert scene.planned == [0, 0, 0]
+
+
+def random_stream(seed: int, restore_at: int = -1, **changes: Any) -> list[dict[int, int]]:
+    """Run a random crowd with tracks that are lost and found again; another linker may take over the state."""
     random = np.random.default_rng(seed)
     scene = Scene(**changes)
     embeddings = random.normal(size=(40, 16)).astype(np.float32)
@@ -257,6 +300,10 @@ def random_stream(seed: int, **changes: Any) -> list[dict[int, int]]:
     lost: dict[int, tuple[int, np.ndarray]] = {}
     next_track, answers = 1, []
     for frame in range(200):
+        if frame == restore_at:
+            state, scene.linker = scene.linker.state_dict(), IdentityLinker(configure(**changes))
+            scene.linker.link(tracks_of({1: ((0, 0), RED)}), 0.0, np.empty(0, np.int64), np.empty((0, 0), np.float32))
+            scene.linker.load_state_dict(state)
         for track in [t for t in present if random.random() < 0.08]:
             lost[track] = present.pop(track)
         for track in [t for t in lost if random.random() < 0.05]:
@@ -279,6 +326,26 @@ def test_identities_are_unique_in_every_frame_and_the_same_every_time(policy: st
     answers = random_stream(3, policy=policy, gallery={"size": 3, **memory})
     assert all(len(set(answer.values())) == len(answer) for answer in answers)
     assert answers == random_stream(3, policy=policy, gallery={"size": 3, **memory})
+
+
+@pytest.mark.parametrize("cut", [0, 1, 70])
+def test_a_restored_linker_has_the_same_future(cut: int) -> None:
+    changes = {"decision": WAITING, "max_distance": 0.8, "policy": "interval"}
+    answers = random_stream(3, **changes)
+    assert min(min(answer.values(), default=0) for answer in answers) < 0 < len(answers)
+    assert random_stream(3, restore_at=cut, **changes) == answers
+
+
+def test_a_state_that_is_not_of_a_linker_is_refused() -> None:
+    scene = Scene()
+    show_and_leave(scene, ((0, 0), RED), ((300, 0), GREEN))
+    state = scene.linker.state_dict()
+    for name in state:
+        with pytest.raises(ValueError, match=name.rpartition("/")[2]):
+            IdentityLinker(configure()).load_state_dict({key: values for key, values in state.items() if key != name})
+    longer = {name: values[:1] if name.startswith("table/") else values for name, values in state.items()}
+    with pytest.raises(ValueError, match="gallery rows of 2 of 1 identities"):
+        IdentityLinker(configure()).load_state_dict(longer)
 
 
 @pytest.mark.parametrize("policy", ["on_demand", "always"])
@@ -407,6 +474,15 @@ def test_a_similar_person_in_the_picture_prevents_a_link() -> None:
         assert scene.show(1.5, {2: people[2], 5: ((0, 0), newcomer)})[5] == identity
 
 
+def test_without_a_margin_an_equally_similar_person_in_the_picture_prevents_no_link() -> None:
+    scene = Scene()
+    people = {1: ((0.0, 0.0), RED), 2: ((300.0, 0.0), RED)}
+    for timestamp in (0.0, 0.5, 1.0):
+        scene.show(timestamp, people)
+    scene.show(1.1, {2: people[2]})
+    assert scene.show(1.5, {2: people[2], 5: ((0, 0), RED)}) == {2: 2, 5: 1}
+
+
 def test_an_ambiguous_return_between_two_different_people_is_not_linked() -> None:
     other = mixed(RED, GREEN, 0.35)
     between = mixed(RED, GREEN, 0.085)  # at 0.09 from the other
@@ -414,6 +490,15 @@ def test_an_ambiguous_return_between_two_different_people_is_not_linked() -> Non
         scene = Scene(decision=AT_ONCE | {"margin": margin})
         show_and_leave(scene, ((0, 0), RED), ((300, 0), other))
         assert scene.show(2, {5: ((0, 0), between)}) == {5: identity}
+
+
+def test_an_ambiguous_return_is_embedded_no_more_often_than_a_clear_one() -> None:
+    decision = {"wait_s": 1, "num_embeddings": 2, "interval_s": 0.2, "margin": 0.05}
+    scene = Scene(decision=decision)
+    show_and_leave(scene, ((0, 0), RED), ((300, 0), mixed(RED, GREEN, 0.35)))
+    answers = [scene.show(2 + step / 10, {5: ((0, 0), mixed(RED, GREEN, 0.085))})[5] for step in range(11)]
+    assert answers == [-3] * 10 + [3]
+    assert scene.planned[-11:] == [1, 0, 1] + [0] * 8
 
 
 def test_a_person_with_two_identities_is_no_rival_of_themselves() -> None:
@@ -487,6 +572,16 @@ def test_a_single_contradicting_embedding_is_ignored() -> None:
         assert swapped(Scene(), [BLUE, RED]).show(4, {5: ((0, 0), embedding)}) == {5: identity}
 
 
+def test_a_single_contradicting_embedding_after_a_link_is_ignored() -> None:
+    scene = Scene()
+    show_and_leave(scene, ((0, 0), RED))
+    for timestamp, embedding in ((1.5, RED), (2.0, BLUE), (2.1, RED)):
+        assert scene.show(timestamp, {2: ((30, 0), embedding)}) == {2: 1}
+    assert scene.planned[-3:] == [1, 1, 1]
+    scene.show(2.2, {})
+    assert scene.show(3, {5: ((0, 0), BLUE)}) == {5: 2}
+
+
 def test_after_an_id_switch_to_a_known_person_only_embeddings_of_that_person_remain() -> None:
     """Far from its own embeddings, but below the contradiction distance: another person is nearer."""
     other = mixed(RED, GREEN, 0.4)
@@ -497,6 +592,42 @@ def test_after_an_id_switch_to_a_known_person_only_embeddings_of_that_person_rem
         scene.show(timestamp, {1: ((0, 0), other)})
     scene.show(2.1, {})
     assert scene.show(4, {5: ((0, 0), RED)}) == {5: 3}
+
+
+def test_an_occlusion_before_the_decision_is_remembered_after_it() -> None:
+    decision = {"wait_s": 1, "num_embeddings": 3, "interval_s": 2, "margin": 0}
+    scene = Scene(policy="interval", decision=decision, refresh_interval_s=10, refresh_max_s=10)
+    show_and_leave(scene, ((0, 0), RED))
+    alone, behind = {5: ((0.0, 0.0), RED)}, {5: ((0.0, 0.0), RED), 6: ((10.0, 0.0), GREEN)}
+    for timestamp, people in ((3.0, alone), (3.1, behind), (3.2, alone)):
+        assert scene.show(timestamp, people)[5] == -2
+    assert scene.show(4.0, alone) == {5: 1}
+    scene.show(4.1, alone)
+    assert scene.planned[-5:] == [1, 0, 0, 0, 1]
+
+
+def test_another_view_of_a_person_contradicts_nothing_unless_another_person_is_nearer() -> None:
+    view = mixed(RED, GREEN, 0.35)  # beyond the distance of a link
+    assert swapped(Scene(), [view, RED, BLUE, RED]).show(6, {5: ((0, 0), view)}) == {5: 1}
+
+
+def test_a_person_who_is_nearer_by_less_than_the_margin_contradicts_nothing() -> None:
+    view = mixed(RED, GREEN, 0.4)
+    other = {2: ((300.0, 0.0), mixed(view, BLUE, 0.35))}
+    for margin, identity in ((0.1, 1), (0.0, 3)):
+        scene = Scene(decision=AT_ONCE | {"margin": margin})
+        for timestamp in (0.0, 0.5, 1.0):
+            scene.show(timestamp, {1: ((0, 0), RED)} | other)
+        for timestamp in (1.5, 2.0):
+            scene.show(timestamp, {1: ((0, 0), view)})
+        scene.show(2.1, {})
+        assert scene.show(4, {5: ((0, 0), RED)}) == {5: identity}
+
+
+def test_an_embedding_at_the_distance_of_a_contradiction_is_none() -> None:
+    for embedding in (RED, BLUE):  # at a distance of 1
+        scene = swapped(Scene(gallery={"contradiction": 1.0}), [BLUE, BLUE])
+        assert scene.show(4, {5: ((0, 0), embedding)}) == {5: 1}
 
 
 def test_policy_always_trusts_the_same_crops_as_on_demand() -> None:

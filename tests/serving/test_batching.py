@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 
 import pytest
 
@@ -99,7 +101,7 @@ def test_no_batch_is_larger_than_the_maximum() -> None:
     run(test)
 
 
-def test_an_invalid_request_does_not_fail_the_others_of_its_batch() -> None:
+def test_an_invalid_request_does_not_fail_the_others_of_its_batch(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         model = Model()
         batcher = GreedyBatcher(model, 8, ignore)
@@ -109,6 +111,8 @@ def test_an_invalid_request_does_not_fail_the_others_of_its_batch() -> None:
         assert (first, good, other) == ([0], [2], [6])
         assert isinstance(bad, ValueError)
         assert str(bad) == "cannot double -1"
+        (record,) = caplog.records
+        assert record.getMessage().endswith("a request of 2 items: cannot double -1")
         assert await batcher.submit([5]) == [10]
 
     run(test)
@@ -121,6 +125,67 @@ def test_an_invalid_request_that_is_a_batch_by_itself_is_run_once() -> None:
         with pytest.raises(ValueError, match="cannot double"):
             await batcher.submit([-1])
         assert model.batches == [[-1]]
+
+    run(test)
+
+
+def test_requests_behind_a_failed_batch_are_answered() -> None:
+    async def test() -> None:
+        model = Model()
+        batcher = GreedyBatcher(model, 1, ignore)
+        tasks = await while_busy(batcher, model, [[-1], [2]])
+        model.gate.set()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(answers[1], ValueError)
+        assert answers[2] == [4]
+
+    run(test)
+
+
+def test_each_run_is_observed_with_its_time_and_its_requests() -> None:
+    video: ContextVar[str] = ContextVar("video")
+
+    async def test() -> None:
+        start = time.perf_counter()
+        model = Model()
+        passes: list[Pass] = []
+        batcher = GreedyBatcher(model, 4, passes.append)
+        tasks = []
+        for name, items in (("a", [0]), ("b", [1]), ("c", [2, 3]), ("d", [4, 5, 6, 7, 8, 9]), ("e", [1]), ("f", [-1])):
+            video.set(name)
+            tasks += [asyncio.create_task(batcher.submit(items))]
+            await asyncio.to_thread(model.busy.wait, 60)
+        model.gate.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        elapsed = time.perf_counter() - start
+        assert [done.items for done in passes] == [1, 3, 4, 2, 1]
+        assert [[context[video] for context in done.contexts] for done in passes] == [
+            ["a"],
+            ["b", "c"],
+            ["d"],
+            ["d"],
+            ["e"],
+        ]
+        # The second part of a split request, and a request of a batch that failed, did not wait for this run.
+        assert [len(done.waited_s) for done in passes] == [1, 2, 1, 0, 0]
+        assert all(0 <= waited <= elapsed for done in passes for waited in done.waited_s)
+        assert all(0 < done.seconds <= elapsed for done in passes)
+
+    run(test)
+
+
+def test_the_model_runs_in_one_thread_of_its_own() -> None:
+    async def test() -> None:
+        threads: list[str] = []
+
+        def model(items: list[int]) -> list[int]:
+            threads.append(threading.current_thread().name)
+            return items
+
+        batcher = GreedyBatcher(model, 8, ignore)
+        for number in range(5):
+            await batcher.submit([number])
+        assert threads == ["model_0"] * 5
 
     run(test)
 

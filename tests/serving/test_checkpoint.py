@@ -254,12 +254,12 @@ def test_a_checkpoint_of_another_configuration_or_release_is_refused(
 ) -> None:
     store(tmp_path).save(0, FULL)
     for change in ({"tracker": {"name": "ocsort"}}, {"reid": {"max_distance": 0.2}}, {"detector": {"image_size": 320}}):
-        with pytest.raises(UnfitCheckpoint, match="config"):
+        with pytest.raises(UnfitCheckpoint, match=r"checkpoint-0\.npz was written by .*'config': '"):
             store(tmp_path, load_config([change])).load()
     elsewhere = load_config([{"serving": {"session": {"checkpoint_s": 1}, "detector": {"max_batch": 3}}}])
     assert store(tmp_path, elsewhere).load() is not None, "the tracks do not depend on that"
     monkeypatch.setattr(motserve, "__version__", "0.0.1")
-    with pytest.raises(UnfitCheckpoint, match=r"0\.0\.1"):
+    with pytest.raises(UnfitCheckpoint, match=r"not by {'format': \d+, 'motserve': '0\.0\.1', 'config': '"):
         store(tmp_path).load()
 
 
@@ -331,3 +331,17 @@ def test_partial_files_of_a_killed_save_are_removed_with_the_checkpoints(tmp_pat
     checkpoints.remove(10)
     left = {".checkpoint-10.npz.1a2b3c4d.part", "checkpoint-10.npz"}
     assert {path.name for path in (tmp_path / "videos" / "a").iterdir()} == left
+
+
+def test_two_sessions_may_remove_checkpoints_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints, unlink = store(tmp_path), Path.unlink
+    checkpoints.save(0, FULL)
+    (tmp_path / "videos" / "a" / ".checkpoint-0.npz.1a2b3c4d.part").write_bytes(b"half of it")
+
+    def second(path: Path, missing_ok: bool = False) -> None:
+        unlink(path)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", second)
+    checkpoints.remove(1)
+    assert list((tmp_path / "videos" / "a").iterdir()) == []

@@ -36,10 +36,47 @@ def test_overlapping_pairs_equal_the_dense_iou_of_the_reference(shape: tuple[int
     assert (expected[dense == 0] <= max(least, 0)).all()
 
 
-def test_boxes_that_only_touch_do_not_overlap() -> None:
+@pytest.mark.parametrize("shift", [(10, 0), (-10, 0), (0, 10), (0, -10)])
+def test_boxes_that_only_touch_do_not_overlap(shift: tuple[int, int]) -> None:
     a = np.array([[0], [0], [10], [10]], np.float32)
-    rows, _, _ = overlapping_pairs(a, a + np.array([[10], [0], [10], [0]], np.float32))
-    assert rows.size == 0
+    rows, columns, iou = overlapping_pairs(a, a + np.array([shift * 2], np.float32).T)
+    assert rows.size == columns.size == iou.size == 0
+    assert iou.dtype == np.float32
+
+
+def test_tiny_boxes_have_the_iou_of_the_reference() -> None:
+    a = random_boxes(np.random.default_rng(0), 8) * np.float32(1e-5)
+    rows, columns, iou = overlapping_pairs(a, a)
+    np.testing.assert_allclose(iou, bbox_ioa(a.T, a.T, iou=True)[rows, columns], rtol=1e-5)
+
+
+def test_no_iou_is_negative() -> None:
+    """A width that is rounded up reaches beyond the box, to another box that ends just before it."""
+    left = np.linspace(-0.2, -0.1, 50)
+    a = np.stack([left, 0 * left, 0 * left + 1100, 0 * left + 10]).astype(np.float32)
+    b = np.stack([left - 9, 0 * left, left - 1e-5, 0 * left + 10]).astype(np.float32)
+    for column in range(50):
+        _, _, iou = overlapping_pairs(a[:, [column]], b[:, [column]])
+        assert (iou >= 0).all()
+
+
+def test_of_many_boxes_each_touches_its_neighbours_and_overlaps_itself() -> None:
+    corner = np.mgrid[:25, :20].reshape(2, -1) * 10
+    boxes = np.concatenate([corner, corner + 10]).astype(np.float32)
+    rows, columns, iou = overlapping_pairs(boxes, boxes)
+    assert rows.tolist() == columns.tolist() == list(range(500))
+    np.testing.assert_allclose(iou, 1)
+
+
+def test_of_many_boxes_the_widest_is_found_where_only_its_right_edge_overlaps() -> None:
+    """In float32 its width is rounded down by more than the overlap."""
+    ulp = 2.0**-17
+    a, b = (np.array([[0], [1000], [1], [1001]], np.float32).repeat(500, axis=1) for _ in range(2))
+    a[:, 0], b[:, 0] = [100 + 6 * ulp, 0, 116 + 6 * ulp, 10], [-1000, 0, 100 + 7 * ulp, 10]
+    b[:, 1:] += 500
+    rows, columns, iou = overlapping_pairs(a, b)
+    assert (rows.tolist(), columns.tolist()) == ([0], [0])
+    assert iou[0] > 0
 
 
 @settings(deadline=None, max_examples=300)
@@ -83,6 +120,19 @@ def test_a_pair_at_exactly_the_limit_matches_and_beyond_it_does_not() -> None:
     zero = np.zeros(1, np.int64)
     assert assign(zero, zero, np.array([0.5]), 0.5)[0].size == 1
     assert assign(zero, zero, np.array([np.nextafter(0.5, 1)]) + 1e-9, 0.5)[0].size == 0
+
+
+def test_of_two_equal_pairs_of_a_track_one_matches() -> None:
+    rows, columns = assign(np.array([0, 0]), np.array([0, 1]), np.array([0.5, 0.5]), 1.0)
+    assert (rows.tolist(), len(columns)) == ([0], 1)
+
+
+def test_the_only_candidate_does_not_match_beyond_the_limit() -> None:
+    track, detection = np.array([[0], [0], [10], [10]], np.float32), np.array([[5], [0], [15], [10]], np.float32)
+    candidates = find_candidates(track, detection, 0.9)
+    assert candidates.cost == pytest.approx(2 / 3)
+    assert match(candidates, 0.6)[0].size == 0
+    assert match(candidates, 0.7)[0].size == 1
 
 
 def test_nothing_to_match() -> None:

@@ -76,11 +76,14 @@ class DenseAreaFilter(DenseFilter):
         return np.sqrt([1, 1, 10, 10])
 
 
-MODELS: dict[str, tuple[KalmanFilter, DenseFilter]] = {
-    "aspect": (AspectFilter(CONFIG), DenseFilter()),
-    "size": (SizeFilter(CONFIG), DenseSizeFilter()),
-    "area": (AreaFilter(), DenseAreaFilter()),
-}
+MODELS = ["aspect", "size", "area"]
+
+
+def build(model: str) -> tuple[KalmanFilter, DenseFilter]:
+    """Return a motion model and its oracle."""
+    if model == "aspect":
+        return AspectFilter(CONFIG), DenseFilter()
+    return (SizeFilter(CONFIG), DenseSizeFilter()) if model == "size" else (AreaFilter(), DenseAreaFilter())
 
 
 def dense_covariance(kalman: KalmanFilter, motion: Motion, track: int) -> Vector:
@@ -88,7 +91,8 @@ def dense_covariance(kalman: KalmanFilter, motion: Motion, track: int) -> Vector
     return np.block([[np.diag(position), np.diag(cross)], [np.diag(cross), np.diag(velocity)]])
 
 
-def measurements(seed: int, kalman: KalmanFilter = MODELS["aspect"][0]) -> Vector:
+def measurements(seed: int, kalman: KalmanFilter | None = None) -> Vector:
+    kalman = kalman or AspectFilter(CONFIG)
     random = np.random.default_rng(seed)
     centre = np.stack([random.uniform(0, 1920, TRACKS), random.uniform(0, 1080, TRACKS)])
     height = random.uniform(40, 400, TRACKS)
@@ -96,7 +100,8 @@ def measurements(seed: int, kalman: KalmanFilter = MODELS["aspect"][0]) -> Vecto
     return kalman.measure(centre.astype(np.float32), size.astype(np.float32)).astype(np.float64)
 
 
-def moving_tracks(seed: int = 0, kalman: KalmanFilter = MODELS["aspect"][0]) -> Motion:
+def moving_tracks(seed: int = 0, kalman: KalmanFilter | None = None) -> Motion:
+    kalman = kalman or AspectFilter(CONFIG)
     random = np.random.default_rng(seed)
     z = measurements(seed, kalman)
     motion = kalman.initiate(z)
@@ -109,7 +114,7 @@ def moving_tracks(seed: int = 0, kalman: KalmanFilter = MODELS["aspect"][0]) -> 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_equals_the_dense_filter(model: str) -> None:
-    kalman, dense = MODELS[model]
+    kalman, dense = build(model)
     random = np.random.default_rng(1)
     z = measurements(1, kalman)
     motion = kalman.initiate(z)
@@ -128,7 +133,7 @@ def test_equals_the_dense_filter(model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_measurements_and_boxes_are_there_and_back(model: str) -> None:
-    kalman, _ = MODELS[model]
+    kalman, _ = build(model)
     centre, size = np.array([[100, 5], [50, 7]], np.float32), np.array([[20, 4], [40, 2]], np.float32)
     motion = kalman.initiate(kalman.measure(centre, size))
     np.testing.assert_allclose(kalman.boxes(motion).T, [[90, 30, 110, 70], [3, 6, 7, 8]], rtol=1e-6)
@@ -137,7 +142,7 @@ def test_measurements_and_boxes_are_there_and_back(model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_warp_moves_boxes_as_it_moves_their_corners(model: str) -> None:
-    kalman, _ = MODELS[model]
+    kalman, _ = build(model)
     motion = moving_tracks(3, kalman)
     before = kalman.boxes(motion).astype(np.float64)
     ahead = motion.copy()
@@ -156,7 +161,7 @@ def test_a_warp_moves_boxes_as_it_moves_their_corners(model: str) -> None:
 
 @pytest.mark.parametrize(("model", "powers"), [("aspect", [2, 0]), ("size", [2, 2]), ("area", [2, 4, 0])])
 def test_variances_grow_with_the_picture(model: str, powers: list[int]) -> None:
-    kalman, _ = MODELS[model]
+    kalman, _ = build(model)
     motion = moving_tracks(3, kalman)
     before = motion[8:].reshape(3, len(powers), -1).copy()
     kalman.warp(motion, np.array([[1.1, 0, 30], [0, 1.1, -20]]))
@@ -165,7 +170,7 @@ def test_variances_grow_with_the_picture(model: str, powers: list[int]) -> None:
 
 
 def test_a_turn_of_the_camera_turns_velocities() -> None:
-    kalman, _ = MODELS["aspect"]
+    kalman, _ = build("aspect")
     motion = moving_tracks(4)
     motion[4:6] = [[3.0], [0.0]]
     kalman.warp(motion, np.array([[0.0, -1, 500], [1, 0, 0]]))
@@ -174,7 +179,7 @@ def test_a_turn_of_the_camera_turns_velocities() -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_measurement_with_less_noise_has_more_weight(model: str) -> None:
-    kalman, _ = MODELS[model]
+    kalman, _ = build(model)
     z = measurements(5, kalman)
     matched = np.ones(TRACKS, np.bool_)
     errors = []
@@ -188,7 +193,7 @@ def test_a_measurement_with_less_noise_has_more_weight(model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_distances_are_those_of_mahalanobis(model: str) -> None:
-    kalman, dense = MODELS[model]
+    kalman, dense = build(model)
     motion, z = moving_tracks(7, kalman), measurements(8, kalman)
     rows, columns = np.array([0, 3, 3]), np.array([1, 1, 6])
     found = kalman.distance(motion, z, rows, columns)
@@ -199,14 +204,23 @@ def test_distances_are_those_of_mahalanobis(model: str) -> None:
         assert distance == pytest.approx(innovation @ np.linalg.inv(covariance) @ innovation)
 
 
-def test_an_area_stays_positive() -> None:
-    kalman, _ = MODELS["area"]
+@pytest.mark.parametrize("steps", [1.0, 2.0])
+def test_an_area_stays_positive(steps: float) -> None:
+    kalman, _ = build("area")
     motion = moving_tracks(6, kalman)
     motion[6] = -motion[2]
     before = motion[2].copy()
-    kalman.predict(motion, 2.0)
+    kalman.predict(motion, steps)
     np.testing.assert_array_equal(motion[2], before)
     assert np.isfinite(kalman.boxes(motion)).all()
+
+
+def test_an_area_may_shrink_to_less_than_a_pixel() -> None:
+    kalman, _ = build("area")
+    motion = moving_tracks(6, kalman)
+    motion[2], motion[6] = 100, -99.5
+    kalman.predict(motion, 1.0)
+    np.testing.assert_array_equal(motion[2], 0.5)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 30])
