@@ -26,7 +26,7 @@ def accept_any_text() -> None:
 
 
 def clean_up_when_ended() -> None:
-    """Let a command that is told to end, by `kill` or by closing its terminal, first remove what it has not finished.
+    """Let a command that receives a signal to end, by `kill` or a closed terminal, first remove its incomplete files.
 
     Without this, the system ends the process at once. A signal that is ignored, as with `nohup`, stays ignored.
     """
@@ -38,7 +38,7 @@ def clean_up_when_ended() -> None:
 
 
 def _end(number: int, _: object) -> None:
-    signal.signal(number, signal.SIG_DFL)  # a second one ends the process whatever it is doing
+    signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
     raise SystemExit(128 + number)
 
 

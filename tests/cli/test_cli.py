@@ -108,7 +108,7 @@ def test_models_pull_fails_when_the_preferred_weights_are_not_available(
 
 
 def test_gaps_are_filled_where_that_is_configured(motserve: Motserve, clip: Path, untrained: Sequence[str]) -> None:
-    """The untrained detector sees somebody here and there."""
+    """The untrained detector detects a few people."""
     states = {}
     for name, settings in (("plain", ()), ("filled", ("--set", "interpolation={max_gap_s: 5, smoothing_s: 0.2}"))):
         assert motserve("track", clip, *untrained, *settings, "--output", name).exit_code == 0

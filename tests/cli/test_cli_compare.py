@@ -67,7 +67,7 @@ def detector(untrained_detector: Path) -> list[str]:
 
 @pytest.fixture
 def embedder(untrained_embedder: Path) -> list[str]:
-    """Settings for a small network that everybody looks alike to."""
+    """Settings for a small network that maps all people to similar embeddings."""
     options = (f"weights={untrained_embedder}", "device=cpu", "trust.min_height=1", "trust.max_overlap=1")
     return [part for option in options for part in ("--set", f"reid.{option}")]
 
@@ -524,7 +524,7 @@ def test_runs_are_found_by_their_scores(motserve: Motserve, monkeypatch: pytest.
 def test_comparisons_and_searches_are_logged_by_candidate(motserve: Motserve, store: Path) -> None:
     logged = in_experiment(store, "candidates")
     put("c.yaml", "one: {}\n'[two]': {tracker: {match_distance: 0.7}}\n")
-    put("runs/compare/trackers/diary.txt", "of somebody else")
+    put("runs/compare/trackers/diary.txt", "of another program")
     result = motserve(*TRACKERS, *NO_REID, "--peers", "none", "--candidates", "c.yaml", "--mlflow", *logged)
     assert result.exit_code == 0, result.output
     assert result.stdout.count("MLflow run ") == 2

@@ -188,7 +188,7 @@ def test_some_sequences_only(motserve: Motserve) -> None:
     sequences("A", "B", "C")
     put("results/A.txt", CHANGED)
     put("results/C.txt", CHANGED)
-    put("results/Z.txt", "no tracks, and nobody's ground truth")
+    put("results/Z.txt", "no tracks, and no sequence's ground truth")
     call = ("evaluate", "mot", "--gt", "gt", "--results", "results", "--json", "s.json", "--sequences")
     assert motserve(*call, " C, A,").exit_code == 0
     assert list(document("s.json")["sequences"]) == ["A", "C"]
@@ -467,7 +467,7 @@ def test_a_folder_that_may_not_be_written_to_is_refused_before_the_work(
     motserve: Motserve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sequences("A")
-    put("results/A.txt", "not even looked at")
+    put("results/A.txt", "not even read")
     Path("locked").mkdir()
     monkeypatch.setattr("os.access", lambda path, _: Path(path).name != "locked")  # root may write everywhere
     for target in ("locked/s.json", "locked/new/s.json"):

@@ -1,4 +1,4 @@
-"""People across videos: portraits, the store on disk, and the index against a comparison with everybody."""
+"""People across videos: summaries, the store on disk, and the index against a comparison with all people."""
 
 from __future__ import annotations
 

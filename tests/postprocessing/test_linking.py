@@ -140,8 +140,8 @@ def test_a_tracklet_of_one_box_can_be_encoded() -> None:
 def test_the_bundled_weights_score_a_continued_walk_highest() -> None:
     scorer = bundled()
     before, times = walker(0, 60, np.arange(0, 2, 1 / 30)), np.arange(2.4, 4, 1 / 30)
-    goes_on, turns_back, stranger = walker(0, 60, times), walker(288, -60, times), walker(350, -200, times)
-    scores = scorer([(before, goes_on), (before, turns_back), (before, stranger)])
+    goes_on, turns_back, other_person = walker(0, 60, times), walker(288, -60, times), walker(350, -200, times)
+    scores = scorer([(before, goes_on), (before, turns_back), (before, other_person)])
     assert scores[0] > 0.5
     assert (scores[1:] < scores[0] - 0.2).all()
     assert ((scores >= 0) & (scores <= 1)).all()

@@ -1,4 +1,4 @@
-"""The alerts and dashboards in `deploy/observability`, and the metrics that they ask for."""
+"""The alerts and dashboards in `deploy/observability`, and the metrics that they query."""
 
 from __future__ import annotations
 

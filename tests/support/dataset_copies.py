@@ -22,7 +22,7 @@ WIDTH, HEIGHT = 64, 48
 LENGTHS = {"MOT17-02": 5, "MOT17-09": 4}
 
 # Of the first sequence: a person who walks out of the picture to the left, one who ends below it, one wholly outside,
-# a person who does not count, a static person, a car and a reflection; not sorted by frame, nobody in frame 3.
+# a person who does not count, a static person, a car and a reflection; not sorted by frame, no person in frame 3.
 ROWS = """\
 1,1,-9,11,20,30,1,1,0.51234
 2,1,-18,11,20,30,1,1,0.1

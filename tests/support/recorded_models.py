@@ -76,7 +76,9 @@ class Detector(_Recorded):
         self._busy = asyncio.Lock()
         self._counter = chunks_in(config.serving.storage_dir)
 
-    async def detect(self, images: list[Image], names: tuple[str, ...], origin: RequestContext) -> list[Detections]:
+    async def detect(
+        self, images: list[Image], names: tuple[str, ...], request_context: RequestContext
+    ) -> list[Detections]:
         async with self._busy:
             await asyncio.sleep(SECONDS_PER_CHUNK)
             with self._counter.open("ab") as file:
@@ -85,5 +87,5 @@ class Detector(_Recorded):
 
 
 class Embedder(_Recorded):
-    async def embed(self, crops: np.ndarray, names: tuple[str, ...], origin: RequestContext) -> FloatArray:
+    async def embed(self, crops: np.ndarray, names: tuple[str, ...], request_context: RequestContext) -> FloatArray:
         return np.stack(self._answers(crops))

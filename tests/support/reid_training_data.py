@@ -13,7 +13,7 @@ from training.reid.config import ReidTrainingConfig
 
 
 def draw_crop(person: int, camera: int, view: int) -> np.ndarray:
-    """Draw somebody by the colours of shirt and trousers, in the light of a camera."""
+    """Draw a person by the colours of shirt and trousers, in the light of a camera."""
     colours = np.random.default_rng(person).integers(0, 256, (2, 3))
     rng = np.random.default_rng([person, camera, view])
     crop = np.full((40, 20, 3), 60 * camera, np.float32)

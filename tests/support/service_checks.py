@@ -1,4 +1,4 @@
-"""What tests that start a program of their own have in common: a port, a clip to post, and patience."""
+"""What tests that start a program of their own have in common: a port, a clip to post, and waiting."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def service_without_cluster(storage: Path, monkeypatch: pytest.MonkeyPatch, **se
         settings: Other sections of the configuration; of `serving` what stands beside `storage_dir`.
     """
     serving = {"storage_dir": str(storage), **settings.pop("serving", {})}
-    nobody: Any = None
-    service = Service(load_config([{"serving": serving, **settings}]), "d", nobody, nobody, nobody)
+    unused: Any = None
+    service = Service(load_config([{"serving": serving, **settings}]), "d", unused, unused, unused)
     monkeypatch.setattr(service.sessions, "_launch", lambda *_: None)
     monkeypatch.setattr(service.sessions, "find", lambda *_: None)
     return service

@@ -54,10 +54,10 @@ def test_people_who_walk_are_not_taken_for_the_camera() -> None:
         picture[30:330, left : left + 280] = person
         return picture, np.array([[left, 30, left + 280, 330]], np.float32)
 
-    told, blind = CameraMotion(CameraConfig()), CameraMotion(CameraConfig())
+    informed, blind = CameraMotion(CameraConfig()), CameraMotion(CameraConfig())
     for left in (60, 72):
         picture, people = frame(left)
-        found, mistaken = told.advance(picture, people), blind.advance(picture, NO_BOXES)
+        found, mistaken = informed.advance(picture, people), blind.advance(picture, NO_BOXES)
     assert found is not None
     np.testing.assert_allclose(found, [[1, 0, 0], [0, 1, 0]], atol=1.5)
     assert mistaken is not None

@@ -141,7 +141,7 @@ def test_a_mean_embedding_outweighs_one_outlier() -> None:
 
 
 def test_motion_is_part_of_the_cost_of_strongsort() -> None:
-    """Two people look the same: without motion in the cost, their IDs could be swapped."""
+    """Two people have the same embedding: without motion in the cost, their IDs could be swapped."""
     tracker = build_tracker(StrongSortConfig(), RATE)
     both = make([[100, 100, 140, 200], [112, 100, 152, 200]], [0.9, 0.9])
     swapped = make([[112, 100, 152, 200], [100, 100, 140, 200]], [0.9, 0.8])

@@ -32,10 +32,10 @@ SECTIONS: dict[str, type[ByteTrackConfig] | type[BotSortConfig] | type[OcSortCon
 
 
 class PublishedOcSort(OCSORT):  # type: ignore[misc]
-    """Ultralytics' OC-SORT, in which a lost track that the first association finds again is not updated anew.
+    """Ultralytics' OC-SORT, in which a lost track that the first association finds again is not updated again.
 
     The paper (section 4.1, "observation-centric re-update") does so "once a track is re-associated with an observation
-    after a period of being untracked", whatever association found it. Another difference is kept out of the streams:
+    after a period of being untracked", in any association. Another difference is kept out of the streams:
     it takes an observation that reaches beyond the left border for none at all.
     """
 

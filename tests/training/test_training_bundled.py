@@ -97,7 +97,7 @@ def test_a_scene_is_taken_apart_into_frames_labels_place_and_people(
     assert len(material.labels) == len(material.frames) > 5
     assert material.background().shape == (PLACE.height, PLACE.width, 3)
     empty = next(render(PLACE.model_copy(update={"people": 0}))).frame.image
-    assert np.abs(material.background().astype(int) - empty).mean() < 4, "nobody is in the empty place"
+    assert np.abs(material.background().astype(int) - empty).mean() < 4, "the empty background has no person"
     views = [view for person in material.views() for view in person]
     assert len(views) > 5
     for view in views:
@@ -168,7 +168,7 @@ def test_a_person_is_cut_out_where_they_differ_from_the_place_and_given_up_where
     box = np.array([56, 40, 104, 160], np.float32)
     cut = cut_person(image, background, box, 80)
     assert cut is not None
-    assert cut.shape[0] == 80, "no higher than asked for"
+    assert cut.shape[0] == 80, "no higher than requested"
     assert (cut[..., 3] > 127).mean() == pytest.approx(np.pi / 4, abs=0.08)
     assert cut_person(background, background, box, 80) is None
 

@@ -108,7 +108,7 @@ def test_what_a_job_leaves_behind(data: Path, mlflow_store: MlflowConfig, tmp_pa
 
 
 def test_the_run_contains_no_password(data: Path, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
-    at_a_server = mlflow_store.model_copy(update={"experiment": "http://somebody:secret@host/experiment"})
+    at_a_server = mlflow_store.model_copy(update={"experiment": "http://user:secret@host/experiment"})
     outcome = run(tiny(data, at_a_server, epochs=1))
     client = MlflowClient(mlflow_store.tracking_uri)
     assert "secret" not in str(client.get_run(outcome.run_id).data.params)

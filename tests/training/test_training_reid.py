@@ -91,7 +91,7 @@ def test_the_result_is_registered_with_what_it_scores(
     card = read_card(model)
     assert card.scores == outcome.scores
     assert card.training["epochs"] == 3
-    # whoever asks for it by its name gets the same numbers
+    # a request by its name gets the same numbers
     changes = {
         "reid": {"weights": [outcome.version], "crop_height": 32, "crop_width": 16},
         "cache_dir": runs / "cache",
@@ -119,7 +119,7 @@ def test_pictures_show_what_was_found(finished: tuple[ReidTrainingConfig, Outcom
     assert {path.name for path in (kept / "pictures").iterdir()} == {"matches.png", "cmc.png", "distances.png"}
     matches = cv2.imread(str(kept / "pictures" / "matches.png"))
     assert matches is not None
-    assert (np.abs(matches.astype(int) - [0x3A, 0x9D, 0x2A]).sum(2) < 9).any()  # somebody was found
+    assert (np.abs(matches.astype(int) - [0x3A, 0x9D, 0x2A]).sum(2) < 9).any()  # one person was found
     assert (np.abs(matches.astype(int) - [0x2F, 0x2F, 0xD0]).sum(2) < 9).any()
     assert "backbone: mobilenet_v3_small" in (kept / "settings.yaml").read_text(encoding="utf-8")
 

@@ -103,7 +103,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
         ("schedule.epoch=3", "epoch"),
         ("data.root=/nowhere", "/nowhere has no bounding_box_train"),
         ("batch.identities=12", "8 training people"),
-        ("network.init=nobody.pth", "nobody.pth"),
+        ("network.init=missing.pth", "missing.pth"),
         ("network.init=bundled", "network.dimension 16"),
         ("cross=[{root: /nowhere}]", "/nowhere"),
     ):
@@ -135,8 +135,8 @@ def test_people_are_for_training_or_held_out_and_never_both(tmp_path: Path) -> N
     (tmp_path / "ids.txt").write_text("3\n5\n", encoding="utf-8")
     chosen = settings.data.model_copy(update={"validation_ids": tmp_path / "ids.txt"})
     assert set(read_training_data(chosen).validation.identities.tolist()) == {3, 5}
-    nobody = settings.data.model_copy(update={"validation_share": 0.0})
-    assert len(read_training_data(nobody).validation) == 0
+    without_validation = settings.data.model_copy(update={"validation_share": 0.0})
+    assert len(read_training_data(without_validation).validation) == 0
 
 
 def test_a_prepared_data_set_defines_the_held_out_people(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def start_service(store: MlflowConfig, folder: Path) -> str:
 
 
 class Visitor(threading.Thread):
-    """Posts one video after the other and looks at each until it is done."""
+    """Posts one video after the other and polls each until it is done."""
 
     def __init__(self, url: str, clip: Path) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ def test_the_way_to_production_and_back(
             assert promoted.exit_code == 0, promoted.output
             assert "not below" in promoted.stdout
 
-            assert track(client, clip)["models"]["detector"]["name"] == f"{NAME}/1", "nobody has asked for it yet"
+            assert track(client, clip)["models"]["detector"]["name"] == f"{NAME}/1", "no video has requested it yet"
             reloaded = client.post("/v1/admin/reload")
             assert reloaded.status_code == 200, reloaded.text
             assert reloaded.json()["detector"]["changed"]

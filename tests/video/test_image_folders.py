@@ -123,7 +123,7 @@ async def detect(images: list[Image]) -> list[Detections]:
 
 
 async def embed(_: np.ndarray) -> np.ndarray:
-    raise AssertionError("nobody is embedded")
+    raise AssertionError("no person is embedded")
 
 
 def walk(folder: Path, numbers: Iterable[int]) -> Path:
@@ -290,7 +290,7 @@ PNG, JPEG = encoded("png"), encoded("jpeg")
 
 
 def size_of(data: bytes, tmp_path: Path) -> tuple[int, int] | None:
-    """Return the size that both ways of asking give."""
+    """Return the size that both calls return."""
     path = tmp_path / "picture"
     path.write_bytes(data)
     with path.open("rb") as file:

@@ -30,7 +30,7 @@ RED, GREEN, BLUE, GREY = (0, 0, 255), (0, 255, 0), (255, 0, 0), (128, 128, 128)
 
 
 def quadrants(width: int = 64, height: int = 48) -> np.ndarray:
-    """Red, green / blue, grey, so that every turn and mirroring can be told apart."""
+    """Red, green / blue, grey, so that every turn and mirroring can be distinguished."""
     image = np.empty((height, width, 3), np.uint8)
     image[: height // 2, : width // 2] = RED
     image[: height // 2, width // 2 :] = GREEN

@@ -1,4 +1,4 @@
-"""Files that end too early, or are not where their index says: told from whole ones in every container that can."""
+"""Truncated files, and data that are not where the index says: recognised in every container that allows it."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _AROUND: Final = 0.15
 
 _ROUNDS: Final = 3
 _LEAST_DIFFERENCE: Final = 14  # of 255; noise and compression stay below
-_SURE: Final = 2.5  # times the threshold; such pixels are people whatever their colour
+_SURE: Final = 2.5  # times the threshold; such pixels are people in any colour
 _WHOLE: Final = 0.85
 """Minimum share of the foreground in one component; a person in the colours of the background falls apart."""
 

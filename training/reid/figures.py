@@ -50,8 +50,8 @@ def draw_pictures(
 def _draw_cmc(first: IntArray, ranks: int, file: Path) -> None:
     """Draw the share of queries that have a right crop among the nearest k (cumulative matching characteristic)."""
     figure, axes = _figure(6, 4)
-    places = np.arange(1, ranks + 1)
-    axes.plot(places, [100 * np.mean(first <= place) for place in places], marker=".", color=_QUERY)
+    ranks_shown = np.arange(1, ranks + 1)
+    axes.plot(ranks_shown, [100 * np.mean(first <= place) for place in ranks_shown], marker=".", color=_QUERY)
     axes.set(xlabel="rank k", ylabel="queries found within k, %", ylim=(0, 102), xlim=(0, ranks + 1))
     axes.set_title(f"CMC of {len(first)} queries, Rank-1 {100 * np.mean(first <= 1):.1f} %")
     axes.grid(alpha=0.3)
@@ -80,7 +80,7 @@ def _draw_matches(
         in_ranking = ~((table.identities[ranked] == person) & (table.cameras[ranked] == camera))
         for axes, found in zip(line[1:], ranked[in_ranking], strict=False):
             right = table.identities[found] == person
-            name = table.identities[found] if table.identities[found] > DISTRACTOR else "nobody"
+            name = table.identities[found] if table.identities[found] > DISTRACTOR else "distractor"
             _show(axes, table.paths[found], _RIGHT if right else _WRONG, f"{name}\n{distances[found]:.2f}")
     _save(figure, file)
 

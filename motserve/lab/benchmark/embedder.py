@@ -22,7 +22,7 @@ class EmbedderRow:
 
     Attributes:
         embedder: Its name.
-        parameters: Trained values in the network; None where an exported format does not tell.
+        parameters: Trained values in the network; None where an exported format does not state it.
         dimension: Length of an embedding.
         crop_height: Height of its crops in pixels.
         crop_width: Width of its crops in pixels.

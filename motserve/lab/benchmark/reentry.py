@@ -50,7 +50,7 @@ class SightConfig(Section):
 class ReentryConfig(Section):
     """The scenes: in turn drawn people and, where crops are given, real ones."""
 
-    seed: int = Field(0, ge=0, description="Everything random follows from this number.")
+    seed: int = Field(0, ge=0, description="Seed of all random numbers.")
     drawn: int = Field(2, ge=0, le=100, description="Scenes with drawn people.")
     real: int = Field(4, ge=0, le=100, description="Scenes with people cut out of crops.")
     scene: SceneConfig = Field(
@@ -141,7 +141,7 @@ def write_reentry(
         cast = _cast(cameras[camera], config.scene.people, f"{crops}, camera {camera}", rng)
         scenes[f"real-{number + 1:02}"] = _scene(config, config.drawn + number), cast
     if not scenes:
-        raise InvalidData("no scene is asked for; set drawn, or give crops")
+        raise InvalidData("no scene is requested; set drawn, or give crops")
     if folder.exists() and not (folder / _KEY).is_file():
         raise InvalidData(f"{folder} is there and holds no scenes of this benchmark; choose another --output")
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ class _Box:
     Attributes:
         full: The whole person; may reach beyond the picture.
         visible: Box of the visible part; None if it is not annotated.
-        ignored: Whether it is a crowd, a reflection or too hard to tell, and no person to learn from.
+        ignored: Whether it is a crowd, a reflection or not recognisable, and not used for training.
     """
 
     full: list[float]
@@ -83,8 +83,8 @@ def survey(source: Path, contents: CrowdHumanContents) -> Survey:
 
 def _find_pictures(source: Path) -> dict[str, Picture]:
     """Return every picture by its name without suffix."""
-    places = [source, *sorted(path for path in source.iterdir() if path.is_dir() and not is_hidden(path.name))]
-    folders = [place / name for place in places for name in _FOLDERS if (place / name).is_dir()]
+    parents = [source, *sorted(path for path in source.iterdir() if path.is_dir() and not is_hidden(path.name))]
+    folders = [parent / name for parent in parents for name in _FOLDERS if (parent / name).is_dir()]
     pictures = (picture for folder in folders for picture in list_pictures(folder))
     # a download that broke off leaves empty files
     return {picture.path.stem: picture for picture in pictures if picture.bytes}

@@ -14,7 +14,7 @@ from motserve.errors import InvalidData, NotFound
 
 MANIFEST = "manifest.json"
 
-# It names places on this machine. Nothing that a checksum should cover stands in it alone.
+# It names paths on this machine. Nothing that a checksum should cover stands in it alone.
 _LOCAL_FILES = frozenset({"dataset.yaml"})
 
 
@@ -39,7 +39,7 @@ class Manifest:
         kind: Which data set.
         version: The version of motserve that wrote it.
         root: Folder of the source.
-        options: What was asked for.
+        options: The requested options.
         left_out: What the source lacks.
         counts: How much of what each split holds.
         source: What it was made from: checksums over the files of annotations and over the list of pictures, and the

@@ -59,15 +59,15 @@ def find_root(source: Path, contents: MotContents) -> Path:
     Raises:
         InvalidData: None of the sequences is there.
     """
-    places = [source / "train", source]
-    found = [sum(bool(_copies(place, name, contents)) for name in contents.lengths) for place in places]
+    parents = [source / "train", source]
+    found = [sum(bool(_copies(parent, name, contents)) for name in contents.lengths) for parent in parents]
     if not any(found):
         wanted = [f"{name}{contents.copies[0]}" for name in contents.lengths]
         raise InvalidData(
             f"{source} is not {contents.title}: neither it nor its folder train has one of the training sequences "
             f"{', '.join(wanted)}; {what_is_in(source)}"
         )
-    return places[found.index(max(found))]
+    return parents[found.index(max(found))]
 
 
 def choose_sequences(contents: MotContents, wanted: Sequence[str]) -> tuple[str, ...]:
@@ -147,20 +147,20 @@ def _find_pictures(folder: Path, length: int) -> tuple[list[Picture | None], lis
     pictures: list[Picture | None] = [None] * length
     if not folder.is_dir():
         return pictures, [f"img1 with its {length} pictures is missing"]
-    strangers = []
+    unexpected = []
     for picture in list_pictures(folder):
         stem = picture.path.stem
         frame = int(stem) if stem.isdecimal() else 0
         if not 1 <= frame <= length or pictures[frame - 1] is not None:
-            strangers.append(picture.path.name)
+            unexpected.append(picture.path.name)
         elif picture.bytes:  # a download that broke off leaves empty files
             pictures[frame - 1] = picture
     complaints = []
     missing = [f"{frame:06d}" for frame, picture in enumerate(pictures, 1) if picture is None]
     if missing:
         complaints.append(f"img1 lacks {len(missing)} of {length} pictures: {some(missing)}")
-    if strangers:
-        complaints.append(f"img1 holds {len(strangers)} that do not belong to its {length}: {some(strangers)}")
+    if unexpected:
+        complaints.append(f"img1 holds {len(unexpected)} that do not belong to its {length}: {some(unexpected)}")
     return pictures, complaints
 
 

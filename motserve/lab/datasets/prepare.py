@@ -61,7 +61,7 @@ def prepare(
         The manifest, which the output holds as `manifest.json`.
 
     Raises:
-        NotFound: There is no such source, or no sequence of a name that was asked for.
+        NotFound: There is no such source, or no sequence of a requested name.
         InvalidData: The source is something else, incomplete or malformed, or the output cannot be written.
     """
     options = options or PrepareOptions()

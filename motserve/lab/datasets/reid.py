@@ -76,7 +76,7 @@ def held_out(identities: Iterable[int], seed: int, share: float) -> set[int]:
 
     Args:
         identities: All identities.
-        seed: Another number gives another choice.
+        seed: Another number selects other people.
         share: Of the people, in [0, 1). At least one is taken if there is a share at all, and at least one is left.
     """
     people = set(identities)
@@ -86,14 +86,14 @@ def held_out(identities: Iterable[int], seed: int, share: float) -> set[int]:
 
 
 def _find_root(source: Path, contents: ReidContents) -> Path:
-    places = [source, *sorted(path for path in source.iterdir() if path.is_dir() and not is_hidden(path.name))]
-    found = [sum((place / folder).is_dir() for folder in contents.folders) for place in places]
+    parents = [source, *sorted(path for path in source.iterdir() if path.is_dir() and not is_hidden(path.name))]
+    found = [sum((parent / folder).is_dir() for folder in contents.folders) for parent in parents]
     if not any(found):
         raise InvalidData(
             f"{source} is not {contents.title}: there is no {', '.join(contents.folders)} in it or one level down; "
             f"{what_is_in(source)}"
         )
-    return places[found.index(max(found))]
+    return parents[found.index(max(found))]
 
 
 def _read_folder(folder: Path) -> list[_Crop]:

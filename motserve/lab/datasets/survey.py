@@ -16,7 +16,7 @@ class Survey:
 
     Attributes:
         root: The folder that the names of the source are relative to.
-        left_out: A sentence for everything that a complete copy holds and this one does not. Without places on this
+        left_out: A sentence for everything that a complete copy holds and this one does not. Without paths on this
             machine, as it goes into the manifest.
         pictures: How many pictures can be used.
         pictures_in: Whether they are linked into the output or stay in the source.

@@ -39,7 +39,7 @@ def verify(folder: str | Path, progress: Callable[[int, int], None] | None = Non
             changes.append(f"{name} {change}")
         if progress is not None:
             progress(done, len(expected))
-    return changes + [f"{name} was added" for name in _strangers(folder, {name for _, name, _ in expected})]
+    return changes + [f"{name} was added" for name in _unexpected(folder, {name for _, name, _ in expected})]
 
 
 def _compare(path: Path, entry: Entry) -> str | None:
@@ -54,7 +54,7 @@ def _compare(path: Path, entry: Entry) -> str | None:
         return f"cannot be read: {error.strerror}"
 
 
-def _strangers(folder: Path, known: set[str]) -> Iterator[str]:
+def _unexpected(folder: Path, known: set[str]) -> Iterator[str]:
     """Find files that are not part of the data set, which readers of whole folders would use."""
     parents = {parent for name in known if (parent := PurePosixPath(name).parent.as_posix()) != "."}
     for parent in sorted(parents):

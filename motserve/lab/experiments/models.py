@@ -112,10 +112,10 @@ def _environment(code: tuple[str, ...], libraries: tuple[str, ...]) -> dict[str,
 
 
 @cache
-def _code_checksum(places: tuple[str, ...]) -> str:
+def _code_checksum(paths: tuple[str, ...]) -> str:
     """Return the checksum of some of motserve's own modules and packages."""
     package = Path(motserve.__file__).parent
-    modules = [package / place for place in places if place.endswith(".py")]
-    packages = [package / place for place in places if not place.endswith(".py")]
+    modules = [package / path for path in paths if path.endswith(".py")]
+    packages = [package / path for path in paths if not path.endswith(".py")]
     files = [*modules, *(file for folder in packages for file in folder.rglob("*.py"))]
     return str(describe_files(files, package)["sha256"])

@@ -85,12 +85,12 @@ def log_run(
                 Metric(plain_name(key), float(value), now, 0) for key, value in metrics.items() if isfinite(value)
             ]
             params = [Param(*item) for item in flat(provenance["config"])]
-            origin = {
+            details = {
                 "kind": kind,
                 "candidate": candidate,
                 **{name: value for name, value in provenance.items() if name != "config"},
             }
-            tags = [RunTag(*item) for item in flat(origin)]
+            tags = [RunTag(*item) for item in flat(details)]
             for start in range(0, max(len(finite), len(params), len(tags)), BATCH):
                 part = slice(start, start + BATCH)
                 client.log_batch(run_id, metrics=finite[part], params=params[part], tags=tags[part])

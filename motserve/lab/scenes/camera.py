@@ -45,7 +45,7 @@ class Camera:
 
     @classmethod
     def of(cls, config: SceneConfig) -> Camera:
-        """Build the camera that shows the nearest and farthest people at the heights asked for."""
+        """Build the camera that shows the nearest and farthest people at the given heights."""
         height = config.height
         ratio = config.near_height / config.far_height
         near_row = NEAR_FEET * height

@@ -13,14 +13,14 @@ class SceneConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    seed: int = Field(17, ge=0, description="Everything random in the scene follows from this number.")
+    seed: int = Field(17, ge=0, description="Seed of all random numbers of the scene.")
     width: int = Field(640, ge=64, le=7680, description="Width of the picture in pixels.")
     height: int = Field(360, ge=64, le=4320, description="Height of the picture in pixels.")
     duration_s: float = Field(12.0, gt=0, le=86400, description="Length of the clip in seconds.")
     rate_hz: float = Field(25.0, gt=0, le=240, description="Frames per second.")
     people: int = Field(5, ge=0, le=200, description="Identities that take part.")
     returning: float = Field(
-        0.5, ge=0, le=1, description="Share of the people who leave the picture and come back, again and again."
+        0.5, ge=0, le=1, description="Share of the people who leave the picture and return, repeatedly."
     )
     stopping: float = Field(0.4, ge=0, le=1, description="Share of visits in which a person stands still for a while.")
     turning: float = Field(

@@ -26,7 +26,7 @@ _BOB: Final = 0.012  # rise of the body between two steps, as a fraction of its 
 # where a person stands in a crop, as centre and half axes in fractions of its size
 _PERHAPS: Final = ((0.5, 0.5, 0.46, 0.52),)
 _SURELY: Final = ((0.5, 0.35, 0.16, 0.22), (0.5, 0.12, 0.1, 0.06), (0.5, 0.78, 0.08, 0.18))
-_SIDE: Final = 0.03  # left and right edge that show nobody, as a fraction of the width
+_SIDE: Final = 0.03  # left and right edge without a person, as a fraction of the width
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def separate(image: Image, labels: NDArray[np.uint8], rounds: int) -> NDArray[np
 def largest_part(mask: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
     """Return the largest connected part of a `(h, w)` mask, 1 where it is, and what share of all it is.
 
-    An empty mask comes back as it is, with a share of 0.
+    An empty mask is returned unchanged, with a share of 0.
     """
     _, parts, stats, _ = cv2.connectedComponentsWithStats(mask)
     sizes = stats[1:, cv2.CC_STAT_AREA]

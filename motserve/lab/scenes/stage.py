@@ -40,7 +40,7 @@ class Shot:
 
     Attributes:
         image: `(height, width, 3)` uint8 BGR.
-        boxes: `(n, 4)` float32 xyxy in pixels, the whole body, whether hidden or out of the picture.
+        boxes: `(n, 4)` float32 xyxy in pixels, the whole body, also where occluded or outside the picture.
         visibility: `(n,)` float32 in [0, 1], share of the body's pixels that can be seen.
     """
 

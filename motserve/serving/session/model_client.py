@@ -1,4 +1,4 @@
-"""Calls the detector and the embedder on behalf of one video's session."""
+"""Calls the detector and the embedder for the session of one video."""
 
 from __future__ import annotations
 

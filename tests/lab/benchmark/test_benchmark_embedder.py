@@ -17,7 +17,7 @@ from motserve.types import FloatArray
 
 
 class Slow(CropEmbedder):
-    """Takes as long for a crop as it is told, ten milliseconds more in its first two passes; keeps a common diary."""
+    """Takes a given time for a crop, ten milliseconds more in its first two passes; all record in one diary."""
 
     dimension, crop_size, device = 4, (0, 0), "cpu"
 

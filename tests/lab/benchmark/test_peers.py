@@ -26,7 +26,7 @@ Make = Callable[[float | None], Contender]
 
 
 def crowd(seed: int, frames: int = 60) -> list[Detections]:
-    """People who are missed now and then, and nobody at all in two frames."""
+    """People who are missed now and then, and no person in two frames."""
     stream = crowd_stream(8, frames, seed, StreamSettings(missed=0.1))
     stream[0] = stream[20] = Detections.empty()
     return stream
@@ -227,7 +227,7 @@ def _equal(seen: DetectedVideo, config: ByteTrackConfig) -> Ultralytics:
 
 @pytest.mark.skipif(find_spec("trackers") is None, reason="the extra `bench` is not installed")
 def test_roboflow_estimates_no_camera_motion(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would ask for pictures, which no other contender gets."""
+    """It would require pictures, which no other contender gets."""
     import trackers
 
     given: list[dict[str, Any]] = []

@@ -152,7 +152,7 @@ def test_what_cannot_be_rendered_is_said(tmp_path: Path) -> None:
     scene = SceneConfig(**{**SMALL, "people": 4})
     with pytest.raises(InvalidData, match="camera 1: 8 views of 3 people, where a scene takes 4"):
         write(tmp_path / "s", ReentryConfig(drawn=0, real=1, scene=scene), crops)
-    with pytest.raises(InvalidData, match="no scene is asked for"):
+    with pytest.raises(InvalidData, match="no scene is requested"):
         write(tmp_path / "s", ReentryConfig(drawn=0, real=1))
     with pytest.raises(NotFound, match="no folder"):
         read_people(tmp_path / "nowhere")

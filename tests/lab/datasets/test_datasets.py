@@ -76,7 +76,7 @@ def test_the_checksum_follows_from_the_data_alone(kind: Kind, tmp_path: Path) ->
     assert first.sha256 == second.sha256
     assert len(first.sha256) == 64
     pictures = sorted((tmp_path / "a/source").rglob("*.jpg"))
-    write_picture(pictures[-1], 32, 32, seed=99)  # another size in bytes is enough to tell
+    write_picture(pictures[-1], 32, 32, seed=99)  # another size in bytes is enough to notice
     changed = prepare(kind, tmp_path / "a/source", tmp_path / "a/again", PrepareOptions(allow_missing=True))
     assert changed.sha256 != first.sha256
 
@@ -210,8 +210,8 @@ def test_verify_names_what_differs(prepared: Path, source: Path) -> None:
     before = other.stat().st_size
     write_picture(other, 32, 32)
     sizes = f"has {other.stat().st_size} bytes where it had {before}"
-    for stranger in ("images/train/more.jpg", "images/train/cached.npy", "labels/train.cache", "notes.txt"):
-        (prepared / stranger).write_text("added")
+    for added in ("images/train/more.jpg", "images/train/cached.npy", "labels/train.cache", "notes.txt"):
+        (prepared / added).write_text("added")
     assert sorted(verify(prepared)) == [
         "images/train/MOT17-02_000002.jpg is missing",
         f"images/train/MOT17-02_000003.jpg leads to {gone}, which is gone",

@@ -8,7 +8,7 @@ from motserve.errors import InvalidData
 from motserve.lab.evaluation.calibration import Returns, simulate_returns
 
 
-def looks(people: int, crops: int, spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def random_embeddings(people: int, crops: int, spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings of people, the crops of each around a direction of their own, and who is on each."""
     random = np.random.default_rng(seed)
     centres = random.normal(size=(people, 1, 64))
@@ -19,7 +19,7 @@ def looks(people: int, crops: int, spread: float, seed: int = 0) -> tuple[np.nda
 
 
 def play(people: int = 30, crops: int = 8, spread: float = 0.5, **changes: object) -> Returns:
-    embeddings, identities = looks(people, crops, spread)
+    embeddings, identities = random_embeddings(people, crops, spread)
     config = CalibrationConfig(**{"trials": 3000, **changes})  # type: ignore[arg-type]
     return simulate_returns(embeddings, identities, np.ones(len(identities), np.int64), ReIDConfig(), config)
 
@@ -54,7 +54,7 @@ def test_the_threshold_is_the_largest_that_keeps_the_share() -> None:
 
 
 def test_a_threshold_holds_for_other_people_of_the_same_kind() -> None:
-    embeddings, identities = looks(40, 8, 1.2)
+    embeddings, identities = random_embeddings(40, 8, 1.2)
     first, config = identities <= 20, CalibrationConfig(trials=5000)
     places = np.ones(len(identities), np.int64)
     parts = [
@@ -78,7 +78,7 @@ def test_own_embeddings_are_nearer_than_the_contradiction() -> None:
 
 def test_people_come_only_to_their_own_place() -> None:
     """Two cameras shift all that they see another way; a return that crossed them would be far."""
-    embeddings, identities = looks(24, 8, 0.2)
+    embeddings, identities = random_embeddings(24, 8, 0.2)
     places = np.tile([1, 1, 1, 1, 2, 2, 2, 2], 24)
     embeddings[places == 2] = embeddings[places == 2][:, ::-1]
     config = CalibrationConfig(trials=500)

@@ -227,10 +227,10 @@ def test_the_small_intel_embedder_scores_on_real_people_as_published_here(data_d
 def test_others_than_the_people_asked_for_do_not_count(
     market: Path, config: Config, embedder: Colours, cache: Cache
 ) -> None:
-    everybody = load_crops(market, "market1501")
-    person = int(everybody.query.identities[0])
+    all_people = load_crops(market, "market1501")
+    person = int(all_people.query.identities[0])
     crops = load_crops(market, "market1501", {person})
     assert set(crops.query.identities.tolist()) | set(crops.gallery.identities.tolist()) == {person}
-    assert crops.data["gallery"]["sha256"] != everybody.data["gallery"]["sha256"]
+    assert crops.data["gallery"]["sha256"] != all_people.data["gallery"]["sha256"]
     with pytest.raises(InvalidData, match="none of the 1 selected people"):
         load_crops(market, "market1501", {999})

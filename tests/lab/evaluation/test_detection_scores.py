@@ -145,7 +145,7 @@ def test_recall_at_false_positives_per_image_by_hand(limit: float, recall: float
 
 
 def test_boxes_of_one_confidence_are_taken_together() -> None:
-    # whoever takes the hit takes the two false ones with it, whatever order they are in
+    # the detector with the match also has the two false detections, in any order
     for found in (sees((LEFT, 0.5), (NOWHERE, 0.5), (RIGHT, 0.5)), sees((NOWHERE, 0.5), (RIGHT, 0.5), (LEFT, 0.5))):
         assert score([shows(LEFT)], [found], (1, 2)).recalls == {1: 0, 2: 1}
 

@@ -78,9 +78,9 @@ CRAFTED: dict[str, tuple[list[Row], list[Row]]] = {
         track(1, range(2, 6), 100) + track(2, range(9, 11), 100),
     ),
     "nothing at either end": (person(1, range(5, 9), 100), track(1, range(6, 8), 100)),
-    "tracks before and after everybody": (person(1, range(5, 9), 100), track(1, range(1, 13), 100)),
-    "nobody tracked": (person(1, range(1, 9), 100), []),
-    "nobody to be found": (person(1, range(1, 9), 100, flag=0), track(1, range(1, 9), 100)),
+    "tracks before and after all people": (person(1, range(5, 9), 100), track(1, range(1, 13), 100)),
+    "no person tracked": (person(1, range(1, 9), 100), []),
+    "no person to find": (person(1, range(1, 9), 100, flag=0), track(1, range(1, 9), 100)),
     "overlap of one half": ([(1, 1, 1, 1, 90, 10, 1, 1, 1)], [(1, 1, 31, 1, 90, 10, 1, -1, -1, -1)]),
     "boxes without area": (
         [(1, 1, 1, 1, 0, 10, 1, 1, 1), (1, 2, 50, 1, 9, 10, 1, 1, 1)],

@@ -114,7 +114,7 @@ def test_across_cameras_the_first_camera_asks_and_all_others_answer(tmp_path: Pa
     fill(tmp_path / "query", ["0001_c2s1_1_1.jpg", "0002_c4s1_1_1.jpg", "0000_c1s1_1_1.jpg", "-1_c2s1_1_1.jpg"])
     fill(tmp_path / "bounding_box_test", ["0001_c3s1_1_1.jpg", "0003_c2s1_1_1.jpg", "-1_c3s1_1_1.jpg"])
     query, gallery = read_protocol(tmp_path, "cross-camera")
-    # no person was seen by camera 1, so camera 2 is the first; its junk is not looked for
+    # no person was seen by camera 1, so camera 2 is the first; its junk is not searched
     assert rows(query) == [("0001_c2s1_1_1.jpg", 1, 2), ("0003_c2s1_1_1.jpg", 3, 2)]
     assert rows(gallery) == [
         ("0000_c1s1_1_1.jpg", 0, 1),

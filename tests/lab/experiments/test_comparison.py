@@ -306,10 +306,10 @@ def test_identities_are_a_variant_only_if_all_sequences_have_a_video(sequences: 
 
 def test_peers_are_chosen_by_name_and_an_unknown_one_is_named() -> None:
     config = load_config([PUBLISHED])
-    everybody = peer_candidates(["all"], config)
-    assert list(everybody)[:3] == [EQUAL, "ultralytics-bytetrack", "ultralytics-botsort"]
+    all_peers = peer_candidates(["all"], config)
+    assert list(all_peers)[:3] == [EQUAL, "ultralytics-bytetrack", "ultralytics-botsort"]
     assert list(peer_candidates(["ultralytics-ocsort", EQUAL], config)) == ["ultralytics-ocsort", EQUAL]
-    assert list(peer_candidates([EQUAL, "all"], config)) == list(everybody)
+    assert list(peer_candidates([EQUAL, "all"], config)) == list(all_peers)
     with pytest.raises(InvalidConfig, match=r"unknown tracker deepsort, x; installed here are .*ultralytics-botsort"):
         peer_candidates(["deepsort", EQUAL, "x"], config)
 

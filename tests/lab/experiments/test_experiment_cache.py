@@ -79,7 +79,7 @@ def networks(untrained_detector: Path, untrained_embedder: Path) -> Config:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Config:
-    """Weights that are files with anything in them: enough to tell what they are."""
+    """Weights that are files with anything in them: enough to identify them."""
     for name in ("detector.pt", "reid.onnx"):
         (tmp_path / name).write_bytes(name.encode())
     return load_config(
@@ -471,7 +471,7 @@ def test_an_interrupt_while_a_file_is_written_leaves_what_was_there(
 def test_what_cannot_be_kept_is_still_answered_with_a_warning(
     folder: Path, files: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Hours of detection are not lost because a disk is full or the folder belongs to somebody else."""
+    """Hours of detection are not lost because a disk is full or the folder belongs to another user."""
     (tmp_path / "in the way").write_text("a file")
     seen_by(GreyDetector(), monkeypatch)
     with caplog.at_level(logging.WARNING, "motserve"):
@@ -543,11 +543,11 @@ def test_what_was_never_kept_is_not_there(tmp_path: Path) -> None:
 # --- appearance -------------------------------------------------------------------------------------------------------
 
 
-def looks(appearance: Appearance, wanted: Sequence[tuple[int, FloatArray]]) -> list[FloatArray]:
-    async def look() -> list[FloatArray]:
+def embed_with(appearance: Appearance, wanted: Sequence[tuple[int, FloatArray]]) -> list[FloatArray]:
+    async def embed_all() -> list[FloatArray]:
         return [await appearance.at(frame)(boxes) for frame, boxes in wanted]
 
-    return asyncio.run(look())
+    return asyncio.run(embed_all())
 
 
 WANTED = [(0, BOXES), (3, BOXES[1:]), (4, BOXES[:1] + np.float32(0.5)), (3, BOXES[:1])]
@@ -558,7 +558,7 @@ def test_embeddings_are_those_of_the_crops_and_then_come_from_the_cache(
 ) -> None:
     cache = Cache(tmp_path)
     with Appearance(Footage(clip, networks.video), Models(networks), cache) as appearance:
-        made = looks(appearance, WANTED)
+        made = embed_with(appearance, WANTED)
     embedder = build_embedder(networks.reid, Weights("", Path(networks.reid.weights[0]), "", ""))
     with open_video(clip, networks.video) as video:
         images = [frame.image for frame in video.frames()]
@@ -567,7 +567,7 @@ def test_embeddings_are_those_of_the_crops_and_then_come_from_the_cache(
 
     forbid(monkeypatch, "models.build_embedder", "footage.open_video")
     with Appearance(Footage(clip, networks.video), Models(networks), cache) as appearance:
-        for found, expected in zip(looks(appearance, WANTED), made, strict=True):
+        for found, expected in zip(embed_with(appearance, WANTED), made, strict=True):
             assert (found.shape, found.dtype, found.tobytes()) == (expected.shape, expected.dtype, expected.tobytes())
 
 
@@ -603,10 +603,10 @@ def test_only_boxes_not_seen_before_are_embedded(
         ([(5, BOXES), (2, BOXES)], 9),
     ):
         with Appearance(Footage(clip, files.video), Models(files), cache) as appearance:
-            looks(appearance, wanted)
+            embed_with(appearance, wanted)
         assert embedder.crops == total
     with Appearance(Footage(clip, files.video), Models(files), cache) as appearance:
-        forward, backward = looks(appearance, [(2, BOXES), (2, BOXES[::-1])])
+        forward, backward = embed_with(appearance, [(2, BOXES), (2, BOXES[::-1])])
     np.testing.assert_array_equal(forward, backward[::-1])
     assert len(content(tmp_path / "kept")) == 1
 
@@ -616,7 +616,7 @@ def test_embeddings_of_a_run_that_failed_are_not_kept(
 ) -> None:
     def fail() -> None:
         with Appearance(Footage(clip, files.video), Models(files), Cache(tmp_path / "kept")) as appearance:
-            looks(appearance, [(0, BOXES)])
+            embed_with(appearance, [(0, BOXES)])
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -641,6 +641,6 @@ def test_the_same_box_in_another_video_is_another_crop(
     found = []
     for path in (clip, folder):
         with Appearance(Footage(path, files.video), Models(files), cache) as appearance:
-            found += looks(appearance, [(1, box)])
+            found += embed_with(appearance, [(1, box)])
     assert embedder.crops == 2
     assert found[0].tolist() != found[1].tolist() == [[10, 10, 10]]

@@ -471,17 +471,17 @@ def test_a_part_of_a_part_is_a_part(tmp_path: Path) -> None:
 
 
 class Greys:
-    """Appearance that notes what it was asked for."""
+    """Appearance that records the requested boxes."""
 
     def __init__(self) -> None:
         self.frames: list[int] = []
 
     def at(self, frame: int) -> EmbedFrameBoxes:
-        async def look(boxes: FloatArray) -> FloatArray:
+        async def embed(boxes: FloatArray) -> FloatArray:
             self.frames.append(frame)
             return np.tile(np.array([[0.6, 0.8]], np.float32), (len(boxes), 1))
 
-        return look
+        return embed
 
 
 def test_people_in_a_part_are_embedded_from_the_frames_of_the_whole_video(tmp_path: Path) -> None:
@@ -553,7 +553,7 @@ def through_the_pipeline(
 
 @pytest.mark.parametrize("policy", ["on_demand", "always", "off"])
 def test_tracks_and_identities_are_those_of_the_pipeline(policy: str) -> None:
-    # everybody looks the same here
+    # all people have the same embedding here
     config = load_config([{"tracker": {"lost_buffer_s": 1}, "reid": {"policy": policy, "decision": {"margin": 0}}}])
     video = two_people()
 
@@ -624,11 +624,11 @@ def test_embedding_is_not_counted_as_the_trackers_time(monkeypatch: pytest.Monke
         def at(self, frame: int) -> EmbedFrameBoxes:
             quick = super().at(frame)
 
-            async def look(boxes: FloatArray) -> FloatArray:
+            async def embed(boxes: FloatArray) -> FloatArray:
                 clock.now += 50
                 return await quick(boxes)
 
-            return look
+            return embed
 
     from motserve.tracking import ByteTrack
 

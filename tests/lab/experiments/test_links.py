@@ -15,7 +15,7 @@ def place(person: int) -> list[float]:
 
 
 def frame(index: int, rows: dict[int, Row], links: tuple[Link, ...] = ()) -> TrackedFrame:
-    """A frame in which people, by number, are shown by tracks; 0 stands where nobody is."""
+    """A frame in which people, by number, are shown by tracks; 0 is a track without a person."""
     n = len(rows)
     boxes = np.array([place(person) for person in rows], np.float32).reshape(n, 4)
     ids = np.array([track for track, _ in rows.values()], np.int64)

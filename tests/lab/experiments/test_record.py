@@ -63,7 +63,7 @@ def test_a_run_is_found_again_with_all_that_was_logged(store: MlflowConfig, tmp_
     (tmp_path / "table.md").write_text("| a |")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "plot.png").write_bytes(b"png")
-    (tmp_path / "out" / "holiday.png").write_bytes(b"of somebody else")
+    (tmp_path / "out" / "holiday.png").write_bytes(b"of another program")
     before = datetime.now(timezone.utc) - timedelta(seconds=1)
     run_id = log_run(
         store,

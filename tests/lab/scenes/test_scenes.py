@@ -145,7 +145,7 @@ def test_people_leave_and_come_back_with_the_same_identity() -> None:
         for gap in np.diff(np.flatnonzero(column)) / config.rate_hz
         if gap >= config.absence_min_s
     ]
-    assert seen[:, 1:].any(axis=0).all(), "everybody takes part"
+    assert seen[:, 1:].any(axis=0).all(), "every person is visible"
     assert len(gaps) >= 2
 
 

@@ -21,7 +21,7 @@ NAMES: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
 """Class and changed arguments of each."""
 
 _ANY_PICTURE: Final[Image] = np.zeros((1080, 1920, 3), np.uint8)
-"""Some ask for a picture and take its size alone."""
+"""Some trackers require a picture and use only its size."""
 
 
 class BoxMot(Contender):

@@ -73,7 +73,7 @@ def equal_thresholds(config: CascadeConfig, rate_hz: float) -> dict[str, Any]:
 
 
 def without_equal(config: TrackerConfig) -> list[str]:
-    """Return the keys of a configuration by which it is not Ultralytics' ByteTrack, whatever its thresholds."""
+    """Return the keys of a configuration by which it is not Ultralytics' ByteTrack; thresholds are not among them."""
     if not isinstance(config, ByteTrackConfig):
         return ["name"]
     return [key for key in _FIXED if getattr(config, key) != getattr(_PUBLISHED, key)]
