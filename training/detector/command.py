@@ -61,8 +61,8 @@ def _check_architecture(name: str) -> None:
 
 def make_job(settings: DetectorTraining) -> Job[DetectorTraining]:
     """Return the job for its settings; see `place`."""
-    found, described = place(settings)
-    return Job("detector", found, train_detector, described)
+    placed, described = place(settings)
+    return Job("detector", placed, train_detector, described)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -78,10 +78,10 @@ def _draw_matches(
         _show(line[0], asked.paths[row], _QUERY, f"person {person}\ncamera {camera}")
         ranked = key_columns(np.sort(order_keys(distances[None])[0]))
         in_ranking = ~((table.identities[ranked] == person) & (table.cameras[ranked] == camera))
-        for axes, found in zip(line[1:], ranked[in_ranking], strict=False):
-            right = table.identities[found] == person
-            name = table.identities[found] if table.identities[found] > DISTRACTOR else "distractor"
-            _show(axes, table.paths[found], _RIGHT if right else _WRONG, f"{name}\n{distances[found]:.2f}")
+        for axes, match in zip(line[1:], ranked[in_ranking], strict=False):
+            right = table.identities[match] == person
+            name = table.identities[match] if table.identities[match] > DISTRACTOR else "distractor"
+            _show(axes, table.paths[match], _RIGHT if right else _WRONG, f"{name}\n{distances[match]:.2f}")
     _save(figure, file)
 
 

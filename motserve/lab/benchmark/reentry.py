@@ -198,10 +198,10 @@ def see(truth: Truth, size: tuple[int, int], config: SightConfig, rng: np.random
     height = (truth.boxes[:, 3] - truth.boxes[:, 1])[:, None]
     boxes = truth.boxes + rng.normal(0, config.jitter, truth.boxes.shape) * height
     boxes = np.clip(boxes, 0, [*size, *size])
-    seen = (truth.visibility >= config.seen_from) & (rng.random(len(truth)) >= config.missed)
-    seen &= (boxes[:, 2:] - boxes[:, :2] >= 2).all(axis=1)
+    is_detected = (truth.visibility >= config.seen_from) & (rng.random(len(truth)) >= config.missed)
+    is_detected &= (boxes[:, 2:] - boxes[:, :2] >= 2).all(axis=1)
     scores = config.least_score + (config.best_score - config.least_score) * truth.visibility
-    return np.column_stack([boxes, scores])[seen].astype(np.float32)
+    return np.column_stack([boxes, scores])[is_detected].astype(np.float32)
 
 
 def _scene(config: ReentryConfig, number: int) -> SceneConfig:
@@ -238,12 +238,12 @@ def _write_scene(
     (home / "gt").mkdir(parents=True, exist_ok=True)
     size = (scene.width, scene.height)
     truth: list[str] = []
-    seen: list[str] = []
+    detections: list[str] = []
     with VideoWriter(home / f"{name}.mp4", *size, video, scene.rate_hz) as writer:
         for rendered in render(scene, cast):
             writer.write(rendered.frame.image, rendered.frame.timestamp)
             truth.extend(ground_truth_rows([rendered]))
-            seen.extend(_rows(rendered, size, sight, rng))
+            detections.extend(_rows(rendered, size, sight, rng))
             progress(name, rendered.frame.index + 1, scene.frames)
     info = (
         f"[Sequence]\nname={name}\nframeRate={scene.rate_hz:g}\nseqLength={scene.frames}\n"
@@ -252,7 +252,7 @@ def _write_scene(
     for target, text in (
         (home / "gt" / "gt.txt", "\n".join(chain(truth, [""]))),
         (home / "seqinfo.ini", info),
-        (folder / _DETECTIONS / f"{name}.txt", "\n".join(chain(seen, [""]))),
+        (folder / _DETECTIONS / f"{name}.txt", "\n".join(chain(detections, [""]))),
     ):
         with replacing(target) as partial:
             partial.write_text(text)

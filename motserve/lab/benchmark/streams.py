@@ -52,7 +52,7 @@ def crowd_stream(people: int, frames: int, seed: int, settings: StreamSettings =
         The detections of each frame, best score first.
 
     Example:
-        >>> [len(seen) > 0 for seen in crowd_stream(people=5, frames=2, seed=0)]
+        >>> [len(detections) > 0 for detections in crowd_stream(people=5, frames=2, seed=0)]
         [True, True]
     """
     random = np.random.default_rng(seed)

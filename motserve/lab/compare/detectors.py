@@ -14,7 +14,7 @@ from motserve.lab.evaluation.sequences import COMBINED
 from motserve.lab.experiments.models import Models
 from motserve.lab.experiments.pictures import LabelledPictures, for_scoring, score_pictures
 
-LookThrough: TypeAlias = Callable[[Models], Sequence[LabelledPictures]]
+DetectAll: TypeAlias = Callable[[Models], Sequence[LabelledPictures]]
 """Detects in the pictures of the comparison, or takes what the cache holds."""
 
 _DETECTOR: Final = Column("detector", "detector", "text")
@@ -22,12 +22,12 @@ _MAP50: Final = Column("mAP50", "mAP50", "percent")
 _MEDIAN: Final = Column("median_ms", "ms", "count")
 
 
-def compare_detectors(candidates: Mapping[str, Config], look_through: LookThrough) -> tuple[Comparison, dict[str, Any]]:
+def compare_detectors(candidates: Mapping[str, Config], detect: DetectAll) -> tuple[Comparison, dict[str, Any]]:
     """Score and time every candidate.
 
     Args:
         candidates: Configurations by the name of the candidate; their section `detector` is used.
-        look_through: Gets the pictures with what a candidate finds in them.
+        detect: Gets the pictures with what a candidate finds in them.
 
     Returns:
         A row for each candidate, over all pictures; and for the stamp the weights of each.
@@ -41,11 +41,10 @@ def compare_detectors(candidates: Mapping[str, Config], look_through: LookThroug
     limits: tuple[float, ...] = ()
     for name, config in candidates.items():
         models = Models(for_scoring(config))
-        parts = look_through(models)
+        parts = detect(models)
         scores = score_pictures(parts, config)[COMBINED]
         limits = tuple(scores.recalls)
-        wanted = config.evaluation.timed_images
-        images = parts[0].sample(wanted)
+        images = parts[0].sample(config.evaluation.timed_images)
         if not images:
             raise InvalidData("there is no picture to time the detectors on")
         # timed as it is used, not with the many unsure boxes that average precision is measured on

@@ -55,8 +55,8 @@ def compare_embedders(
         models = Models(config)
         plain, reranked = score_embedder(crops, models, cache, rerank, progress)
         reid = config.reid
-        wanted = crops.gallery.paths[: config.evaluation.timed_images]
-        pixels = read_crops(wanted, reid.crop_height, reid.crop_width)
+        timed = crops.gallery.paths[: config.evaluation.timed_images]
+        pixels = read_crops(timed, reid.crop_height, reid.crop_width)
         speed = measure_speed(models.embedder.embed, pixels, reid.batch_size)
         again = {f"reranked {key}": value for key, value in reranked.as_dict().items()} if reranked else {}
         rows.append(

@@ -54,11 +54,11 @@ def survey(source: Path, contents: CrowdHumanContents) -> Survey:
     """
     files = {split: source / f"annotation_{split}.odgt" for split in contents.pictures}
     if not any(file.is_file() for file in files.values()):
-        wanted = " or ".join(file.name for file in files.values())
-        raise InvalidData(f"{source} is not {contents.title}: there is no {wanted}; {what_is_in(source)}")
+        expected = " or ".join(file.name for file in files.values())
+        raise InvalidData(f"{source} is not {contents.title}: there is no {expected}; {what_is_in(source)}")
     pictures = _find_pictures(source)
     left_out: list[str] = []
-    found: dict[str, dict[str, Picture]] = {}
+    by_split: dict[str, dict[str, Picture]] = {}
     for split, file in files.items():
         if not file.is_file():
             left_out.append(f"{file.name} is missing")
@@ -69,15 +69,20 @@ def survey(source: Path, contents: CrowdHumanContents) -> Survey:
         missing = [f"{name}.jpg" for name in names if name not in pictures]
         if missing:
             left_out.append(f"{split}: {len(missing)} of {len(names)} pictures are missing: {some(missing)}")
-        found[split] = {name: pictures[name] for name in names if name in pictures}
+        by_split[split] = {name: pictures[name] for name in names if name in pictures}
     return Survey(
         source,
         tuple(left_out),
-        sum(map(len, found.values())),
+        sum(map(len, by_split.values())),
         "output",
         {},
         {},
-        partial(_write, contents, files, {split: some_found for split, some_found in found.items() if some_found}),
+        partial(
+            _write,
+            contents,
+            files,
+            {split: some_pictures for split, some_pictures in by_split.items() if some_pictures},
+        ),
     )
 
 
@@ -91,16 +96,16 @@ def _find_pictures(source: Path) -> dict[str, Picture]:
 
 
 def _write(
-    contents: CrowdHumanContents, files: Mapping[str, Path], found: Mapping[str, Mapping[str, Picture]], out: Output
+    contents: CrowdHumanContents, files: Mapping[str, Path], by_split: Mapping[str, Mapping[str, Picture]], out: Output
 ) -> dict[str, Any]:
     counts = {}
-    for split, pictures in found.items():
+    for split, pictures in by_split.items():
         out.read(files[split])
         with out.open(f"annotations/{split}.json") as file:
             coco = CocoWriter(file, f"{contents.title}, {split}")
             counts[split] = _write_split(split, files[split], pictures, coco, out)
             coco.finish()
-    out.write("data.yaml", data_yaml(tuple(found)))
+    out.write("data.yaml", data_yaml(tuple(by_split)))
     return counts
 
 

@@ -71,19 +71,19 @@ class _Truth:
     lines: Sequence[str]
 
 
-def survey(source: Path, contents: MotContents, wanted: Sequence[str]) -> Survey:
+def survey(source: Path, contents: MotContents, requested: Sequence[str]) -> Survey:
     """Survey a downloaded MOT17 or MOT20.
 
     Args:
         source: The folder with `train`, that folder itself, or one with the folders of sequences.
         contents: The data set.
-        wanted: The only sequences to take; empty for all.
+        requested: The only sequences to take; empty for all.
 
     Raises:
-        NotFound: The data set has no sequence of a wanted name.
+        NotFound: The data set has no sequence of a requested name.
         InvalidData: The folder is something else.
     """
-    chosen = choose_sequences(contents, wanted)
+    chosen = choose_sequences(contents, requested)
     root = find_root(source, contents)
     sequences: list[MotSequence] = []
     left_out: list[str] = []

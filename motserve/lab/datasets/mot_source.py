@@ -60,33 +60,33 @@ def find_root(source: Path, contents: MotContents) -> Path:
         InvalidData: None of the sequences is there.
     """
     parents = [source / "train", source]
-    found = [sum(bool(_copies(parent, name, contents)) for name in contents.lengths) for parent in parents]
-    if not any(found):
-        wanted = [f"{name}{contents.copies[0]}" for name in contents.lengths]
+    matches = [sum(bool(_copies(parent, name, contents)) for name in contents.lengths) for parent in parents]
+    if not any(matches):
+        expected = [f"{name}{contents.copies[0]}" for name in contents.lengths]
         raise InvalidData(
             f"{source} is not {contents.title}: neither it nor its folder train has one of the training sequences "
-            f"{', '.join(wanted)}; {what_is_in(source)}"
+            f"{', '.join(expected)}; {what_is_in(source)}"
         )
-    return parents[found.index(max(found))]
+    return parents[matches.index(max(matches))]
 
 
-def choose_sequences(contents: MotContents, wanted: Sequence[str]) -> tuple[str, ...]:
+def choose_sequences(contents: MotContents, requested: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the sequences to take, in the order of the catalogue.
 
     Args:
         contents: The data set.
-        wanted: Names, with or without the public detector; empty for all.
+        requested: Names, with or without the public detector; empty for all.
 
     Raises:
         NotFound: The data set has no sequence of such a name.
     """
     names = {f"{name}{copy}": name for name in contents.lengths for copy in (*contents.copies, "")}
-    unknown = [name for name in wanted if name not in names]
+    unknown = [name for name in requested if name not in names]
     if unknown:
         raise NotFound(
             f"{contents.title} has no training sequence {', '.join(unknown)}; it has {', '.join(contents.lengths)}"
         )
-    chosen = {names[name] for name in wanted or names}
+    chosen = {names[name] for name in requested or names}
     return tuple(name for name in contents.lengths if name in chosen)
 
 
@@ -138,8 +138,8 @@ def _check_copy(folder: Path, name: str, length: int) -> tuple[MotSequence | Non
             )
     if info is None or complaints:
         return None, [f"{folder.name}: {complaint}" for complaint in complaints]
-    found = tuple(picture for picture in pictures if picture is not None)
-    return MotSequence(name, folder, info.rate_hz, info.width, info.height, found), []
+    complete = tuple(picture for picture in pictures if picture is not None)
+    return MotSequence(name, folder, info.rate_hz, info.width, info.height, complete), []
 
 
 def _find_pictures(folder: Path, length: int) -> tuple[list[Picture | None], list[str]]:

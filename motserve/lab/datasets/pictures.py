@@ -33,15 +33,15 @@ def list_pictures(folder: Path) -> list[Picture]:
         InvalidData: A name is not UTF-8: lists of pictures, which are JSON and text, could not hold it.
     """
     with os.scandir(folder) as entries:
-        found = [
+        pictures = [
             Picture(folder / entry.name, entry.stat().st_size)
             for entry in entries
             if not is_hidden(entry.name) and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and entry.is_file()
         ]
-    for picture in found:
+    for picture in pictures:
         if encodable(picture.path.name) != picture.path.name:
             raise InvalidData(f"{readable(picture.path)}: the name is not UTF-8; rename the file")
-    return sorted(found, key=lambda picture: picture.path.name)
+    return sorted(pictures, key=lambda picture: picture.path.name)
 
 
 def picture_size(picture: Picture) -> tuple[int, int] | None:

@@ -53,10 +53,10 @@ def survey(source: Path, contents: ReidContents, kind: str, seed: int, held_out_
     crops: dict[str, list[_Crop]] = {}
     left_out: list[str] = []
     for folder in contents.folders:
-        found = _read_folder(root / folder)
-        left_out += _compare(folder, found, contents)
-        if found:
-            crops[folder] = found
+        crops_in_folder = _read_folder(root / folder)
+        left_out += _compare(folder, crops_in_folder, contents)
+        if crops_in_folder:
+            crops[folder] = crops_in_folder
     return Survey(
         root,
         tuple(left_out),
@@ -87,13 +87,13 @@ def held_out(identities: Iterable[int], seed: int, share: float) -> set[int]:
 
 def _find_root(source: Path, contents: ReidContents) -> Path:
     parents = [source, *sorted(path for path in source.iterdir() if path.is_dir() and not is_hidden(path.name))]
-    found = [sum((parent / folder).is_dir() for folder in contents.folders) for parent in parents]
-    if not any(found):
+    matches = [sum((parent / folder).is_dir() for folder in contents.folders) for parent in parents]
+    if not any(matches):
         raise InvalidData(
             f"{source} is not {contents.title}: there is no {', '.join(contents.folders)} in it or one level down; "
             f"{what_is_in(source)}"
         )
-    return parents[found.index(max(found))]
+    return parents[matches.index(max(matches))]
 
 
 def _read_folder(folder: Path) -> list[_Crop]:

@@ -125,7 +125,7 @@ def find_runs(config: MlflowConfig, query: str, order: Sequence[str], most: int)
         experiment = client.get_experiment_by_name(config.experiment)
         if experiment is None:
             return []
-        found = client.search_runs(
+        runs = client.search_runs(
             [experiment.experiment_id], query, max_results=most, order_by=list(order) or ["attributes.start_time DESC"]
         )
     except failures() as error:
@@ -141,7 +141,7 @@ def find_runs(config: MlflowConfig, query: str, order: Sequence[str], most: int)
             dict(run.data.metrics),
             {name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")},
         )
-        for run in found
+        for run in runs
     ]
 
 

@@ -102,9 +102,9 @@ class Stage:
         visibility = np.zeros(len(placements), np.float32)
         covered = np.zeros(image.shape[:2], np.uint8)
         for _, index, sprite in layers:
-            seen = _cover(covered, sprite)
+            visible_share = _cover(covered, sprite)
             if index >= 0:
-                visibility[index] = seen
+                visibility[index] = visible_share
         image = np.asarray(cv2.LUT(image, self._table), np.uint8)
         if self._noise:
             self._noise.add(image, np.random.default_rng([self._seed, 5, key]))
