@@ -244,7 +244,7 @@ def test_training_writes_weights_with_metadata_that_can_be_loaded(tmp_path: Path
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_network_learns_from_the_pairs_that_trackers_leave(tmp_path: Path) -> None:
+def test_a_network_learns_from_pairs_of_trackers(tmp_path: Path) -> None:
     write_truth(tmp_path / "gt", "one")
     write_truth(tmp_path / "gt", "two")
     more = {"runs": 12, "epochs": 20, "channels": (8, 16), "batch_size": 16, "learning_rate": 0.01}
@@ -281,7 +281,7 @@ def test_the_shipped_settings_are_valid_and_wrong_ones_are_refused(tmp_path: Pat
         load_linker_config(file)
 
 
-def test_pairs_are_those_left_over(tmp_path: Path) -> None:
+def test_pairs_are_those_that_trackers_did_not_join(tmp_path: Path) -> None:
     from motserve.lab.evaluation.sequences import find_truth
 
     write_truth(tmp_path / "gt", "one")

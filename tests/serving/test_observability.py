@@ -230,7 +230,7 @@ def test_prometheus_reads_a_service_and_an_alert_fires(tmp_path: Path) -> None:
         dropped = 12
         (alert,) = eventually(lambda: firing(client), "an alert")
         assert alert["labels"] == {"alertname": "MotserveFramesDropped", "severity": "warning", "status": "failed"}
-        assert alert["annotations"]["description"] == "Their videos ended before: failed."
+        assert alert["annotations"]["description"] == "Their videos ended first, with status failed."
         eventually(lambda: healthy(client), "that all rules can be evaluated")
 
 

@@ -200,7 +200,7 @@ def test_so_is_a_broken_order(store: MlflowConfig, order: str) -> None:
 @pytest.mark.parametrize(
     "uri", ["sqlite:///runs/mlflow.db", "sqlite:///~/none/mlflow.db", "sqlite:///mlflow.db?timeout=5"]
 )
-def test_looking_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+def test_a_search_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert find_runs(MlflowConfig(tracking_uri=uri), "", [], 5) == []
