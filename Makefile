@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 SECONDS ?= 600
+# files run in parallel, one process for each core up to 4; each loads PyTorch
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 DATA ?= $(MOTSERVE_DATA)
 QUICK := $(addprefix tests/,config files people pipeline postprocessing reid results test_types.py tracking video)
 PICTURES := data/pictures
@@ -32,10 +34,10 @@ demo: setup
 
 # what a change breaks first: lint, types, and the tests that start no cluster and train nothing
 check: lint
-	$(BIN)/python -m pytest $(QUICK)
+	$(BIN)/python -m pytest $(PARALLEL) $(QUICK)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 # the tests that start several Ray Train workers, for minutes each
 test-workers: setup

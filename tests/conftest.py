@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from motserve.config import MlflowConfig
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Where files run in parallel, the processes share the cores."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if processes > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that take longest, so that no process waits for another one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("early") is None)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Real videos, pictures and models."""
@@ -43,7 +55,7 @@ def motserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Motserve:
 
 @pytest.fixture(autouse=True)
 def _logger_as_before() -> Iterator[None]:
-    """Whoever sets up the logs in a test must not hide those of the next from `caplog`."""
+    """Restore the logger, so that a test that sets up logging does not hide the logs of the next from `caplog`."""
     logger = logging.getLogger("motserve")
     before = logger.handlers[:], logger.level, logger.propagate
     yield
@@ -52,7 +64,7 @@ def _logger_as_before() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def untrained_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A YOLOv8n of one class that never learned, but is sure of the boxes it makes up."""
+    """An untrained YOLOv8n of one class that returns random boxes with high confidence."""
     import torch
     from safetensors.torch import save_file
 
@@ -74,7 +86,7 @@ def untrained_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def untrained_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small embedder of 32 dimensions that never learned."""
+    """A small untrained embedder of 32 dimensions."""
     import torch
     from safetensors.torch import save_file
 
@@ -89,7 +101,7 @@ def untrained_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The database of an MLflow store with nothing in it; making one takes seconds."""
+    """The database of an empty MLflow store; creating one takes seconds."""
     from motserve.config import MlflowConfig
     from motserve.models.mlflow_store import connect
 
@@ -100,7 +112,7 @@ def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mlflow_store(mlflow_database: Path, tmp_path: Path) -> MlflowConfig:
-    """An MLflow store of the test's own."""
+    """An empty MLflow store."""
     from motserve.config import MlflowConfig
 
     path = tmp_path / "mlflow.db"
@@ -110,7 +122,7 @@ def mlflow_store(mlflow_database: Path, tmp_path: Path) -> MlflowConfig:
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve frames of people walking; its name looks like markup."""
+    """Twelve frames of walking people; the file name contains Rich markup."""
     from motserve.config import VideoConfig
     from motserve.lab.scenes import SceneConfig, render
     from motserve.video import VideoWriter
@@ -133,7 +145,7 @@ def build_once(*arguments: Any) -> Any:
 
 @pytest.fixture
 def untrained(untrained_detector: Path, untrained_embedder: Path, monkeypatch: pytest.MonkeyPatch) -> Sequence[str]:
-    """Settings for small networks that see people everywhere, few of them kept."""
+    """Settings for small untrained networks; the detector returns people everywhere, limited to a few."""
     monkeypatch.setattr("motserve.pipeline.local_models.build_detector", build_once)
     settings = {
         "detector.weights": untrained_detector,

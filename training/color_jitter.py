@@ -1,4 +1,4 @@
-"""Colour jitter: exposure, contrast, tint, saturation and shadows as of other cameras and other light."""
+"""Colour jitter: random exposure, contrast, tint, saturation and shadows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photographic overlays for rendered pictures: people, things and backdrops from photographs."""
+"""Photographic material for rendered pictures: people, objects and backdrops from photographs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Cut: TypeAlias = NDArray[np.uint8]
 """A cutout of a photograph: `(h, w, 4)` uint8, BGR premultiplied by alpha, and alpha."""
 
 _STRETCH: Final = 0.08
-"""Standard deviation of a person's width against the height, as a share."""
+"""Standard deviation of the logarithm of the random stretch of a person's width."""
 
 _LEAST_METRES, _MOST_METRES = 1.5, 1.95
 _LEAST_THING, _MOST_THING = 0.2, 2.2
@@ -31,7 +31,7 @@ class Overlays:
 
     Attributes:
         people: Views of each person.
-        things: Cutouts without people, in groups that are drawn equally often.
+        things: Cutouts of objects, in groups that are drawn equally often.
         backdrops: Pictures without people, in groups that are drawn equally often.
     """
 
@@ -66,12 +66,12 @@ def dress_person(overlays: Overlays, rng: np.random.Generator) -> Cutout:
         dyes = draw_dye(rng)
     mirrored = rng.random() < 0.5
     dressed = (dye_clothes(view, dyes) for view in views)
-    turned = tuple(np.ascontiguousarray(view[:, ::-1]) if mirrored else view for view in dressed)
-    return Cutout(rng.uniform(_LEAST_METRES, _MOST_METRES), turned)
+    recoloured = tuple(np.ascontiguousarray(view[:, ::-1]) if mirrored else view for view in dressed)
+    return Cutout(rng.uniform(_LEAST_METRES, _MOST_METRES), recoloured)
 
 
 def draw_thing(overlays: Overlays, rng: np.random.Generator) -> Cutout:
-    """Draw a thing, rotated and mirrored at random."""
+    """Draw an object, rotated and mirrored at random."""
     thing = np.rot90(_one_of(overlays.things, rng), rng.choice(4, p=(0.7, 0.1, 0.1, 0.1)))
     if rng.random() < 0.5:
         thing = thing[:, ::-1]
@@ -171,9 +171,9 @@ def _dyed(person: Cut, dye: Dye) -> NDArray[np.float32]:
 def _jittered(cut: Cut, rng: np.random.Generator) -> Cut:
     """Change exposure and tint at random."""
     gain = np.exp(rng.normal(0, 0.22)) * np.exp(rng.normal(0, 0.05, 3))
-    lit = cut.astype(np.float32)
-    lit[..., :3] = lit[..., :3] * gain + rng.normal(0, 8) * (lit[..., 3:] / 255)
-    return np.asarray(np.clip(lit, 0, lit[..., 3:]).round(), np.uint8)
+    jittered = cut.astype(np.float32)
+    jittered[..., :3] = jittered[..., :3] * gain + rng.normal(0, 8) * (jittered[..., 3:] / 255)
+    return np.asarray(np.clip(jittered, 0, jittered[..., 3:]).round(), np.uint8)
 
 
 def _ramp(at: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:

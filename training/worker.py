@@ -25,7 +25,7 @@ class Exchange(Protocol):
         """Return a folder with the last reported checkpoint; None before the first."""
 
     def report(self, metrics: Mapping[str, float], write: Write | None) -> None:
-        """Report a checkpoint; `write` is None on all workers but the first."""
+        """Report a checkpoint; `write` is None on all workers except rank 0."""
 
 
 class RayExchange:
@@ -91,7 +91,7 @@ class Worker:
         device: Device of its network.
         folder: Temporary folder of this worker.
         exchange: Storage of checkpoints.
-        log: The MLflow run; None for all but rank 0.
+        log: The MLflow run; None on all workers except rank 0.
     """
 
     rank: int
@@ -102,7 +102,7 @@ class Worker:
     log: RunLog | None
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this worker writes checkpoints and logs for all workers."""
         return self.rank == 0
 
@@ -113,7 +113,7 @@ class Worker:
             metrics: Metrics of the checkpoint.
             write: Function that writes it; called on rank 0 only.
         """
-        self.exchange.report(metrics, write if self.leads else None)
+        self.exchange.report(metrics, write if self.is_leader else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,9 @@ class _Commands(TyperGroup):
             say_error(str(error))
             raise typer.Exit(_EXIT_CODES.get(type(error), 1)) from error
         except OSError as error:
-            if error.strerror is None or error.errno == errno.EPIPE:  # the reader closed the pipe, which is no error
+            if (
+                error.strerror is None or error.errno == errno.EPIPE
+            ):  # the reader closed the pipe, which is not an error
                 raise
             place = error.filename2 or error.filename
             say_error(

@@ -23,7 +23,7 @@ def read_path(text: str | Path) -> Path:
     """Return the path that a command-line argument names, with `~` replaced by the home folder.
 
     Raises:
-        typer.BadParameter: It is empty, or begins with `~` and the name of an unknown user.
+        typer.BadParameter: It is empty, or begins with `~` and an unknown user name.
         InvalidConfig: It is a URL.
     """
     address = _ADDRESS.match(str(text))
@@ -44,7 +44,7 @@ def read_paths(app: typer.Typer) -> None:
         function: Any = command.callback
         hints = inspect.get_annotations(function, eval_str=True)
         for hint in hints.values():
-            kind, *metadata = get_args(hint) if hasattr(hint, "__metadata__") else (None,)  # what is Annotated
+            kind, *metadata = get_args(hint) if hasattr(hint, "__metadata__") else (None,)  # an Annotated type
             for info in metadata:
                 if isinstance(info, ParameterInfo) and _is_path(kind):
                     info.parser = read_path

@@ -1,4 +1,4 @@
-"""What passes between a command and the terminal: any text, errors on one line, and signals to end."""
+"""Terminal handling of a command: characters the encoding lacks, errors on one line, and termination signals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ESCAPES: Final = "motserve.escapes"
 
 
 def accept_any_text() -> None:
-    """Make standard output and standard error write characters that their encoding lacks as escapes, not fail."""
+    """Write characters that the encoding of standard output or standard error lacks as escapes, instead of failing."""
     codecs.register_error(_ESCAPES, _escaped)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a host program may have replaced the stream
@@ -26,11 +26,11 @@ def accept_any_text() -> None:
 
 
 def clean_up_when_ended() -> None:
-    """Let a command that receives a signal to end, by `kill` or a closed terminal, first remove its incomplete files.
+    """Let a command remove its unfinished output before `kill` or a closed terminal ends it.
 
     Without this, the system ends the process at once. A signal that is ignored, as with `nohup`, stays ignored.
     """
-    if threading.current_thread() is not threading.main_thread():  # of a host program, whose signals these are
+    if threading.current_thread() is not threading.main_thread():  # a host program runs it and owns the signals
         return
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:

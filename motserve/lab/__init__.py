@@ -1,1 +1,1 @@
-"""How good and how fast: data sets, evaluation, experiments, comparison, benchmarks and rendered scenes."""
+"""Measures accuracy and speed: data sets, evaluation, experiments, comparisons, benchmarks and rendered scenes."""

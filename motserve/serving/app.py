@@ -13,8 +13,8 @@ from motserve.config.serving import IngressConfig, ReplicaConfig
 from motserve.models.mlflow_store import placed
 from motserve.serving.api import Ingress
 from motserve.serving.arguments import ServeArgs
-from motserve.serving.inference.detector import Detector
-from motserve.serving.inference.embedder import Embedder
+from motserve.serving.inference.backends import Backends
+from motserve.serving.inference.replica import ModelReplica
 from motserve.serving.observability.metrics_collector import MetricsCollector
 from motserve.serving.observability.tracing import otlp_exporter
 
@@ -50,27 +50,28 @@ def compose(config: Config) -> Application:
         max_ongoing_requests=_MAX_CONCURRENT_REPORTS,
         ray_actor_options={"num_cpus": serving.metrics.cpus},
     )
-    return _deployment(serve.ingress()(Ingress), serving.ingress, {"num_cpus": serving.ingress.cpus}).bind(
-        config,
-        deployment,
-        _deployment(Detector, serving.detector, _resources(serving.detector, gpu)).bind(models, deployment),
-        _deployment(Embedder, serving.embedder, _resources(serving.embedder, gpu)).bind(models, deployment),
-        collector(MetricsCollector).bind(config),
-    )
+    # typed as Any, because Ray Serve passes handles to the ingress in place of these applications
+    detector: Any = _model("Detector", serving.detector, gpu).bind("detector", models, deployment)
+    embedder: Any = _model("Embedder", serving.embedder, gpu).bind("reid", models, deployment)
+    metrics: Any = collector(MetricsCollector).bind(config)
+    ingress = _deployment(serve.ingress()(Ingress), "Ingress", serving.ingress, {"num_cpus": serving.ingress.cpus})
+    return ingress.bind(config, deployment, Backends(detector, embedder, metrics))
 
 
-def _deployment(body: type[Any], config: ReplicaConfig | IngressConfig, resources: dict[str, float]) -> Deployment:
+def _model(name: str, config: ReplicaConfig, gpu: bool) -> Deployment:
+    return _deployment(ModelReplica, name, config, {"num_cpus": config.cpus, "num_gpus": config.gpus if gpu else 0})
+
+
+def _deployment(
+    body: type[Any], name: str, config: ReplicaConfig | IngressConfig, resources: dict[str, float]
+) -> Deployment:
     decorate = serve.deployment(
-        name=body.__name__,
+        name=name,
         ray_actor_options=resources,
         max_ongoing_requests=config.max_ongoing_requests,
         autoscaling_config=config.autoscaling.model_dump(),
     )
     return decorate(body)
-
-
-def _resources(config: ReplicaConfig, gpu: bool) -> dict[str, float]:
-    return {"num_cpus": config.cpus, "num_gpus": config.gpus if gpu else 0}
 
 
 def _cluster_has_gpus() -> bool:

@@ -26,13 +26,13 @@ def test_version(motserve: Motserve) -> None:
 @pytest.mark.parametrize(
     "command", [[], ["track"], ["models"], ["config"], ["benchmark"], ["benchmark", "tracker"], ["benchmark", "reid"]]
 )
-def test_every_command_explains_itself(motserve: Motserve, command: list[str]) -> None:
+def test_every_command_has_help(motserve: Motserve, command: list[str]) -> None:
     result = motserve(*command, "--help")
     assert result.exit_code == 0
     assert "Usage" in result.stdout
 
 
-def test_config_show_prints_what_can_be_loaded(motserve: Motserve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_output_of_config_show_can_be_loaded(motserve: Motserve, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("a.yaml").write_text("detector: {confidence: 0.2, nms_iou: 0.5}")
     monkeypatch.setenv("MOTSERVE_PIPELINE__WINDOW", "3")
     result = motserve("config", "show", "-c", "a.yaml", "--set", "detector.nms_iou=0.6", "-s", "reid.policy=off")
@@ -78,7 +78,7 @@ def test_wrong_usage_is_exit_code_2(motserve: Motserve, clip: Path) -> None:
         assert "Traceback" not in result.output
 
 
-def test_models_list_says_what_is_here_and_what_is_used(motserve: Motserve, untrained_detector: Path) -> None:
+def test_models_list_shows_available_and_used_weights(motserve: Motserve, untrained_detector: Path) -> None:
     Path("models").mkdir()
     Path("models/mine[1].onnx").write_bytes(b"weights")
     chosen = f"detector.weights=[none.pt, {untrained_detector}]"
@@ -107,8 +107,8 @@ def test_models_pull_fails_when_the_preferred_weights_are_not_available(
     assert "reid.onnx" in result.stdout
 
 
-def test_gaps_are_filled_where_that_is_configured(motserve: Motserve, clip: Path, untrained: Sequence[str]) -> None:
-    """The untrained detector detects a few people."""
+def test_gaps_are_interpolated_if_configured(motserve: Motserve, clip: Path, untrained: Sequence[str]) -> None:
+    """The untrained detector returns a person in some frames."""
     states = {}
     for name, settings in (("plain", ()), ("filled", ("--set", "interpolation={max_gap_s: 5, smoothing_s: 0.2}"))):
         assert motserve("track", clip, *untrained, *settings, "--output", name).exit_code == 0
@@ -179,7 +179,7 @@ def test_track_writes_an_annotated_video_and_chooses_a_folder(
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 12
 
 
-def test_a_video_that_is_none_is_exit_code_3(motserve: Motserve, untrained: Sequence[str]) -> None:
+def test_a_file_that_is_not_a_video_is_exit_code_3(motserve: Motserve, untrained: Sequence[str]) -> None:
     Path("text[b].mp4").write_text("not a video")
     assert_error(motserve("track", "text[b].mp4", *untrained), 3, "text[b].mp4")
     assert_error(motserve("track", "none.mp4", *untrained), 3, "none.mp4")
@@ -207,9 +207,7 @@ def test_an_unknown_class_is_exit_code_2(motserve: Motserve, clip: Path, untrain
     assert_error(motserve("track", clip, *untrained, "--set", "detector.classes=unicorn"), 2, "unicorn", "person")
 
 
-def test_a_folder_that_breaks_half_way_keeps_its_beginning_and_says_so(
-    motserve: Motserve, untrained: Sequence[str]
-) -> None:
+def test_tracks_before_a_broken_picture_are_kept_and_marked(motserve: Motserve, untrained: Sequence[str]) -> None:
     Path("frames").mkdir()
     for number in range(20):
         cv2.imwrite(f"frames/{number:06}.png", np.full((64, 96, 3), 10 * number, np.uint8))
@@ -224,7 +222,7 @@ def test_a_folder_that_breaks_half_way_keeps_its_beginning_and_says_so(
     assert files_in("out") == ["tracks.json"]
 
 
-def test_a_failure_leaves_older_results_alone(motserve: Motserve, clip: Path, untrained: Sequence[str]) -> None:
+def test_a_failure_keeps_older_results(motserve: Motserve, clip: Path, untrained: Sequence[str]) -> None:
     Path("out").mkdir()
     Path("out/tracks.json").write_text("older")
     into = ("--output", "out", "--overwrite")

@@ -27,18 +27,18 @@ TUNE = ("tune", "tracker", *OF_DATA)
 
 @pytest.fixture
 def data(motserve: Motserve) -> None:
-    """Ground truth `gt` and detections `det` of two sequences: two people who pass each other, seen with gaps."""
+    """Ground truth `gt` and detections `det` of two sequences: two people who pass each other, detected with gaps."""
     for name, gap in (("A", 7), ("B[1]", 5)):
-        truth, seen = [], []
+        truth, detections = [], []
         for frame in range(1, 31):
             for person, left in ((1, 100 + 6 * frame), (2, 280 - 6 * frame)):
                 box = (left, 20 + 8 * person, 40, 100)
                 truth.append((frame, person, *box, 1, -1, -1, -1))
                 if (frame + person) % gap:
-                    seen.append((frame, -1, *box, 0.8 if frame % 3 else 0.4))
+                    detections.append((frame, -1, *box, 0.8 if frame % 3 else 0.4))
         put(f"gt/{name}/gt/gt.txt", truth)
         put(f"gt/{name}/seqinfo.ini", "[Sequence]\nseqLength=30\nframeRate=10\n")
-        put(f"det/{name}.txt", seen)
+        put(f"det/{name}.txt", detections)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def detector(untrained_detector: Path) -> list[str]:
-    """Settings for a small network that sees people everywhere."""
+    """Settings for a small untrained detector, which returns people everywhere."""
     settings = ("image_size=96", "max_detections=6", "nms_iou=0.1", "device=cpu")
     options = [f"weights={untrained_detector}", *settings]
     return [part for option in options for part in ("--set", f"detector.{option}")]
@@ -67,7 +67,7 @@ def detector(untrained_detector: Path) -> list[str]:
 
 @pytest.fixture
 def embedder(untrained_embedder: Path) -> list[str]:
-    """Settings for a small network that maps all people to similar embeddings."""
+    """Settings for a small untrained embedder, to which all people are similar."""
     options = (f"weights={untrained_embedder}", "device=cpu", "trust.min_height=1", "trust.max_overlap=1")
     return [part for option in options for part in ("--set", f"reid.{option}")]
 
@@ -136,7 +136,7 @@ def test_candidates_from_a_file(motserve: Motserve) -> None:
 
 
 @pytest.mark.usefixtures("data")
-def test_a_candidate_does_not_take_the_place_of_a_peer(motserve: Motserve) -> None:
+def test_a_candidate_with_the_name_of_a_peer_is_refused(motserve: Motserve) -> None:
     put("c.yaml", "ultralytics-bytetrack: {}\n")
     result = motserve(*TRACKERS, *NO_REID, "--candidates", "c.yaml", "--output", "out")
     assert_error(result, 2, "a candidate has the name of another package's tracker, ultralytics-bytetrack")
@@ -144,7 +144,7 @@ def test_a_candidate_does_not_take_the_place_of_a_peer(motserve: Motserve) -> No
 
 
 @pytest.mark.usefixtures("data")
-def test_without_a_video_identities_are_left_out_with_a_word_and_without_weights(motserve: Motserve) -> None:
+def test_without_a_video_identities_are_left_out_with_a_note(motserve: Motserve) -> None:
     result = motserve(*TRACKERS, "--peers", "none", "--output", "out", "--set", "reid.weights=/none.pt")
     assert result.exit_code == 0, result.output
     assert result.stderr == "without identities: there is no video of A, B[1]; give --videos\n"
@@ -156,7 +156,7 @@ def test_without_a_video_identities_are_left_out_with_a_word_and_without_weights
     assert_error(result, 2, "A: reid.policy is on_demand", "give --videos or set reid.policy=off")
 
 
-def test_identities_are_compared_where_there_is_a_video(motserve: Motserve, scene: Path, embedder: list[str]) -> None:
+def test_identities_are_compared_if_there_is_a_video(motserve: Motserve, scene: Path, embedder: list[str]) -> None:
     call = ("compare", "trackers", "--gt", scene / "gt", "--detections", scene / "det", "--peers", "none", *embedder)
     result = motserve(*call, "--output", "out")
     assert result.exit_code == 0, result.output
@@ -193,13 +193,13 @@ def test_candidates_that_are_not_valid_are_exit_code_2(motserve: Motserve, text:
 
 
 @pytest.mark.usefixtures("data")
-def test_unknown_trackers_are_exit_code_2_and_those_known_are_named(motserve: Motserve) -> None:
+def test_unknown_trackers_are_exit_code_2_and_known_ones_are_named(motserve: Motserve) -> None:
     result = motserve(*TRACKERS, "--peers", "deepsort[1],ultralytics-bytetrack-equal", *NO_REID, "-c", PUBLISHED)
     assert_error(result, 2, "unknown tracker deepsort[1]; installed here are ultralytics-bytetrack-equal")
     assert not Path("runs").exists()
 
 
-# --- what all of them refuse
+# --- what all commands refuse
 
 
 @pytest.mark.usefixtures("data")
@@ -252,7 +252,7 @@ def test_wrong_usage_is_exit_code_2_and_changes_nothing(motserve: Motserve, argu
         (["--gt", "gt", "--detections", "det", "--set", "tracker.nope=1"], 2, "tracker.nope"),
     ],
 )
-def test_data_that_cannot_be_used_is_one_line_and_leaves_nothing(
+def test_unusable_data_is_one_line_and_leaves_no_files(
     motserve: Motserve, command: tuple[str, ...], arguments: list[str], code: int, said: str
 ) -> None:
     before = files_in()
@@ -262,7 +262,7 @@ def test_data_that_cannot_be_used_is_one_line_and_leaves_nothing(
 
 
 @pytest.mark.usefixtures("data")
-def test_a_full_disk_is_one_line_and_leaves_the_older_results(
+def test_a_full_disk_is_one_line_and_keeps_the_older_results(
     motserve: Motserve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put("out/results.json", "older")
@@ -280,7 +280,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_older_results(
 @pytest.mark.parametrize(
     "command", [["compare", "detectors"], ["compare", "trackers"], ["compare", "reid"], ["tune", "tracker"], ["runs"]]
 )
-def test_every_command_explains_itself(motserve: Motserve, command: list[str]) -> None:
+def test_every_command_has_help(motserve: Motserve, command: list[str]) -> None:
     result = motserve(*command, "--help")
     assert result.exit_code == 0
     assert "Usage" in result.stdout
@@ -288,7 +288,9 @@ def test_every_command_explains_itself(motserve: Motserve, command: list[str]) -
 
 @pytest.mark.usefixtures("data")
 @pytest.mark.parametrize("width", [30, 60, 200])
-def test_no_number_of_a_comparison_is_cut(motserve: Motserve, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+def test_no_number_of_a_comparison_is_truncated(
+    motserve: Motserve, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
     monkeypatch.setattr("motserve.cli.compare.output._console", Console(width=width))
     put("c.yaml", "a candidate with a long name: {}\n'[red]': {}\n")
     result = motserve(*TRACKERS, "--peers", "none", *NO_REID, "--candidates", "c.yaml", "--output", "out")
@@ -400,7 +402,7 @@ def test_parameters_are_searched_on_one_half_and_reported_on_the_other(motserve:
         hota, switches = f"{100 * scores['held_out']['HOTA']:.1f}", str(scores["held_out"]["IDSW"])
         assert any(row[:4] == [name, "held", "out", hota] and row[-1] == switches for row in rows)
     assert found["provenance"]["held_out"] == "second half of each sequence"
-    # the file is a part of the configuration that others can be given
+    # the file is a configuration layer that other commands accept
     loaded = load_config([Path("new/out[1]/best.yaml")])
     assert loaded.tracker.match_distance == found["best"]["tracker.match_distance"]
     other = ("--set", "tracker.name=sort", "--set", "tuning.space={tracker.match_distance: {low: 0.5, high: 0.9}}")
@@ -422,7 +424,7 @@ def test_whole_sequences_are_held_out(motserve: Motserve) -> None:
     assert found["scores"]["start"]["train"]["FN"] > 0
     assert motserve(*call, ",").exit_code == 0
     assert document("out/results.json")["provenance"]["held_out"] == "second half of each sequence"
-    assert_error(motserve(*call, "A,B[1]"), 3, "cannot hold out A, B[1] of A, B[1] and have some left to search on")
+    assert_error(motserve(*call, "A,B[1]"), 3, "cannot hold out A, B[1] of A, B[1]; name some of them, not all")
     assert_error(motserve(*call, "Z[2]"), 3, "cannot hold out Z[2] of A, B[1]")
     assert_error(motserve(*call, "B[1]", "--sequences", "A"), 3, "cannot hold out B[1] of A")
 
@@ -445,7 +447,7 @@ def test_a_space_that_cannot_be_searched_is_exit_code_2(motserve: Motserve, spac
 
 
 @pytest.mark.usefixtures("data")
-def test_an_interrupted_search_leaves_nothing(motserve: Motserve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_search_leaves_no_files(motserve: Motserve, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -524,7 +526,7 @@ def test_runs_are_found_by_their_scores(motserve: Motserve, monkeypatch: pytest.
 def test_comparisons_and_searches_are_logged_by_candidate(motserve: Motserve, store: Path) -> None:
     logged = in_experiment(store, "candidates")
     put("c.yaml", "one: {}\n'[two]': {tracker: {match_distance: 0.7}}\n")
-    put("runs/compare/trackers/diary.txt", "of another program")
+    put("runs/compare/trackers/diary.txt", "another file")
     result = motserve(*TRACKERS, *NO_REID, "--peers", "none", "--candidates", "c.yaml", "--mlflow", *logged)
     assert result.exit_code == 0, result.output
     assert result.stdout.count("MLflow run ") == 2
@@ -623,7 +625,7 @@ def test_camera_motion_is_estimated_if_there_is_a_video(motserve: Motserve, scen
 
 
 @pytest.mark.usefixtures("data")
-def test_a_tracker_that_needs_pictures_says_so(motserve: Motserve) -> None:
+def test_a_tracker_that_needs_pictures_is_refused_without_them(motserve: Motserve) -> None:
     call = ("evaluate", "mot", *OF_DATA, "--run", "--set", "tracker.name=botsort", *NO_REID)
     assert_error(motserve(*call), 2, "A: tracker.camera is set, but there is no video", "set tracker.camera=null")
     assert motserve(*call, "--set", "tracker.camera=null").exit_code == 0

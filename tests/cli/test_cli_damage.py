@@ -1,4 +1,4 @@
-"""What `motserve track` leaves of a video that is damaged or cut off."""
+"""Output of `motserve track` for a video that is damaged or cut off."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def damaged(clip: Path, samples: Sequence[int]) -> Path:
     return invalidate(path, samples)
 
 
-def test_damage_is_counted_and_tracking_goes_on(motserve: Motserve, clip: Path, plain: Sequence[str]) -> None:
+def test_damage_is_counted_and_tracking_continues(motserve: Motserve, clip: Path, plain: Sequence[str]) -> None:
     result = motserve("track", damaged(clip, [5]), *plain)
     assert result.exit_code == 0, result.output
     tracks = document("runs/damaged/tracks.json")
@@ -34,7 +34,7 @@ def test_damage_is_counted_and_tracking_goes_on(motserve: Motserve, clip: Path, 
 
 
 @pytest.mark.parametrize("format_", ["json", "mot"])
-def test_too_much_damage_keeps_and_marks_what_was_tracked(
+def test_with_too_much_damage_the_tracks_are_kept_and_marked(
     motserve: Motserve, clip: Path, plain: Sequence[str], format_: str
 ) -> None:
     result = motserve("track", damaged(clip, [5, 6, 7]), *plain, "--format", format_, "--save-video")
@@ -51,7 +51,7 @@ def test_too_much_damage_keeps_and_marks_what_was_tracked(
         assert "is damaged" in document("runs/damaged/tracks.provenance.json")["incomplete"]
 
 
-def test_a_video_that_is_cut_off_keeps_its_beginning(motserve: Motserve, clip: Path, plain: Sequence[str]) -> None:
+def test_the_tracks_of_a_video_that_is_cut_off_are_kept(motserve: Motserve, clip: Path, plain: Sequence[str]) -> None:
     data = clip.read_bytes()
     Path("half.mp4").write_bytes(data[: len(data) * 3 // 4])
     result = motserve("track", "half.mp4", *plain, "--save-video")
@@ -63,7 +63,7 @@ def test_a_video_that_is_cut_off_keeps_its_beginning(motserve: Motserve, clip: P
     assert files_in("runs/half") == ["annotated.mp4", "tracks.json"]
 
 
-def test_a_video_without_a_frame_leaves_nothing(motserve: Motserve, clip: Path, plain: Sequence[str]) -> None:
+def test_a_video_without_frames_leaves_no_files(motserve: Motserve, clip: Path, plain: Sequence[str]) -> None:
     result = motserve("track", damaged(clip, range(12)), *plain)
     assert_error(result, 3, "damaged.mp4 has no frame that can be decoded")
     assert not Path("runs").exists()

@@ -44,7 +44,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def networks(untrained_detector: Path, untrained_embedder: Path) -> list[str]:
-    """Settings for small networks that see people everywhere, few of them kept."""
+    """Settings for small untrained networks; the detector returns people everywhere, limited to a few."""
     settings = {
         "detector.weights": untrained_detector,
         "detector.image_size": 96,
@@ -65,7 +65,7 @@ def walk(person: int, frames: range, identity: int | None = None) -> list[Row]:
 
 TRUTH = walk(1, range(1, 21)) + walk(2, range(1, 21))
 CHANGED = walk(1, range(1, 11)) + walk(1, range(11, 21), 9) + walk(2, range(1, 21))
-"""The first of two people changes identity half-way."""
+"""The first of two people changes identity in the middle."""
 
 
 def text_of(rows: list[Row]) -> str:
@@ -117,10 +117,10 @@ def test_the_document_holds_every_score_of_every_sequence_and_of_all(motserve: M
     assert result.stderr == ""
     scores = document("new/folder/scores.json")
     assert list(scores["sequences"]) == ["A", "B"]
-    for found in (*scores["sequences"].values(), scores["combined"]):
-        assert list(found) == list(SCORE_NAMES)
-        assert all(isinstance(found[name], int) for name in COUNT_NAMES)
-        assert all(isinstance(found[name], float) and found[name] <= 1 for name in RATIO_NAMES)
+    for results in (*scores["sequences"].values(), scores["combined"]):
+        assert list(results) == list(SCORE_NAMES)
+        assert all(isinstance(results[name], int) for name in COUNT_NAMES)
+        assert all(isinstance(results[name], float) and results[name] <= 1 for name in RATIO_NAMES)
     assert scores["sequences"]["A"] == pytest.approx(
         {"HOTA": 0.75**0.5, "DetA": 1, "AssA": 0.75, "LocA": 1, "MOTA": 39 / 40, "MOTP": 1, "IDF1": 0.75, "IDP": 0.75,
          "IDR": 0.75, "IDSW": 1, "Frag": 0, "FP": 0, "FN": 0, "MT": 2, "ML": 0}
@@ -148,18 +148,18 @@ def test_every_document_is_stamped(motserve: Motserve) -> None:
 
 def test_tracks_of_every_format_have_the_same_scores(motserve: Motserve) -> None:
     sequences("A")
-    found = []
+    results = []
     for format_ in FORMATS:
         put(f"{format_}/A{SUFFIXES[format_]}", b"".join(export(lines_of(CHANGED), format_)))
         for place in (format_, f"{format_}/A{SUFFIXES[format_]}"):
             result = motserve("evaluate", "mot", "--gt", "gt", "--results", place, "--json", "s.json")
             assert result.exit_code == 0, result.output
-            found.append({key: document("s.json")[key] for key in ("sequences", "combined", "curves")})
-    assert found == [found[0]] * 8
-    assert found[0]["sequences"]["A"]["IDSW"] == 1
+            results.append({key: document("s.json")[key] for key in ("sequences", "combined", "curves")})
+    assert results == [results[0]] * 8
+    assert results[0]["sequences"]["A"]["IDSW"] == 1
 
 
-def test_what_motserve_track_wrote_is_scored_where_it_lies(motserve: Motserve) -> None:
+def test_the_output_folder_of_motserve_track_is_scored(motserve: Motserve) -> None:
     sequences("A", "B")
     for name in ("A", "B"):
         put(f"runs/{name}/tracks.json", b"".join(export(lines_of(CHANGED), "json")))
@@ -174,21 +174,21 @@ def test_ground_truth_of_any_layout(motserve: Motserve) -> None:
         put(f"flat/{name}.txt", TRUTH)
         put(f"results/{name}.txt", CHANGED)
     Path("linked").symlink_to("gt")
-    found = []
+    results = []
     for gt in ("gt", "MOT", "MOT/train", "flat", "linked", Path.cwd() / "gt"):
         result = motserve("evaluate", "mot", "--gt", gt, "--results", "results", "--json", "s.json")
         assert result.exit_code == 0, result.output
-        found.append(document("s.json")["sequences"])
-    assert found == [found[0]] * 6
+        results.append(document("s.json")["sequences"])
+    assert results == [results[0]] * 6
     for gt in ("gt/A", "gt/A/gt/gt.txt", "flat/A.txt"):
         assert motserve("evaluate", "mot", "--gt", gt, "--results", "results/A.txt").exit_code == 0
 
 
-def test_some_sequences_only(motserve: Motserve) -> None:
+def test_selected_sequences_only(motserve: Motserve) -> None:
     sequences("A", "B", "C")
     put("results/A.txt", CHANGED)
     put("results/C.txt", CHANGED)
-    put("results/Z.txt", "no tracks, and no sequence's ground truth")
+    put("results/Z.txt", "not a track file, without ground truth")
     call = ("evaluate", "mot", "--gt", "gt", "--results", "results", "--json", "s.json", "--sequences")
     assert motserve(*call, " C, A,").exit_code == 0
     assert list(document("s.json")["sequences"]) == ["A", "C"]
@@ -196,7 +196,7 @@ def test_some_sequences_only(motserve: Motserve) -> None:
     assert_error(motserve(*call, "A,B"), 3, "results has no file of B", "found A.txt, C.txt, Z.txt")
 
 
-def test_a_second_opinion_is_asked_for(motserve: Motserve) -> None:
+def test_a_second_opinion_is_shown_on_request(motserve: Motserve) -> None:
     sequences("A")
     put("results/A.txt", CHANGED)
     call = ("evaluate", "mot", "--gt", "gt", "--results", "results", "--json", "s.json")
@@ -219,7 +219,7 @@ def test_a_second_opinion_without_people_is_a_dash(motserve: Motserve) -> None:
     assert document("s.json")["second_opinion"]["A"]["motmetrics"]["MOTA"] is None
 
 
-def test_files_as_editors_of_other_systems_leave_them(motserve: Motserve) -> None:
+def test_files_with_byte_order_marks_and_other_line_ends(motserve: Motserve) -> None:
     sequences("A")
     plain = put("results/A.txt", CHANGED)
     call = ("evaluate", "mot", "--gt", "gt", "--results", "results", "--json", "s.json")
@@ -239,7 +239,7 @@ def test_files_as_editors_of_other_systems_leave_them(motserve: Motserve) -> Non
 
 @pytest.mark.parametrize("width", [25, 40, 60, 80, 200])
 @pytest.mark.parametrize("rows", [TRUTH, CHANGED])
-def test_no_number_is_cut_however_narrow_the_terminal(
+def test_no_number_is_truncated_at_any_terminal_width(
     motserve: Motserve, monkeypatch: pytest.MonkeyPatch, width: int, rows: list[Row]
 ) -> None:
     monkeypatch.setattr(sys.modules["motserve.cli.evaluate.mot"], "console", Console(width=width))
@@ -262,7 +262,7 @@ def test_no_number_is_cut_however_narrow_the_terminal(
 
 
 @pytest.mark.parametrize("name", ["S[1]", "[bold]", "[red]x", "Straße 東京 🙂", "a|b c"])
-def test_names_are_shown_as_they_are(motserve: Motserve, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_names_are_shown_unchanged(motserve: Motserve, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(sys.modules["motserve.cli.evaluate.mot"], "console", Console(width=120))
     sequences(name, folder="g[x]")
     put(f"r[y]/{name}.txt", CHANGED)
@@ -364,7 +364,7 @@ def test_errors_name_the_sequence_that_a_file_belongs_to(motserve: Motserve) -> 
 
 
 @pytest.mark.parametrize("benchmark", ["mot16", "mot17", "mot20"])
-def test_rules_that_do_not_fit_the_file_say_so(motserve: Motserve, benchmark: str) -> None:
+def test_rules_that_do_not_fit_the_file_are_refused(motserve: Motserve, benchmark: str) -> None:
     sequences("A")
     put("results/A.txt", TRUTH)
     result = motserve("evaluate", "mot", "--gt", "gt", "--results", "results", "--benchmark", benchmark)
@@ -372,7 +372,7 @@ def test_rules_that_do_not_fit_the_file_say_so(motserve: Motserve, benchmark: st
     assert motserve("evaluate", "mot", "--gt", "gt", "--results", "results", "--benchmark", "mot15").exit_code == 0
 
 
-def test_eight_columns_do_not_tell_whose_rules_they_follow(motserve: Motserve) -> None:
+def test_eight_columns_need_an_explicit_benchmark(motserve: Motserve) -> None:
     put("gt/A/gt/gt.txt", [(*row[:7], 1) for row in TRUTH])
     put("results/A.txt", TRUTH)
     call = ("evaluate", "mot", "--gt", "gt", "--results", "results")
@@ -383,7 +383,7 @@ def test_eight_columns_do_not_tell_whose_rules_they_follow(motserve: Motserve) -
 @pytest.mark.parametrize(
     ("reading", "denied"), [("read_text", "gt/A/gt/gt.txt"), ("read_bytes", "results/A.json")]
 )  # fmt: skip
-def test_files_that_may_not_be_read_are_exit_code_3(
+def test_unreadable_files_are_exit_code_3(
     motserve: Motserve, monkeypatch: pytest.MonkeyPatch, reading: str, denied: str
 ) -> None:
     sequences("A", ini=None)
@@ -447,7 +447,7 @@ def test_wrong_usage_is_exit_code_2_and_changes_nothing(motserve: Motserve, argu
 
 
 @pytest.mark.parametrize("command", [["mot"], ["reid"], ["detection"]])
-def test_every_command_explains_itself(motserve: Motserve, command: list[str]) -> None:
+def test_every_command_has_help(motserve: Motserve, command: list[str]) -> None:
     result = motserve("evaluate", *command, "--help")
     assert result.exit_code == 0
     assert "Usage" in result.stdout
@@ -463,11 +463,11 @@ def test_a_link_to_a_document_stays_a_link(motserve: Motserve) -> None:
     assert "combined" in document("real/older.json")
 
 
-def test_a_folder_that_may_not_be_written_to_is_refused_before_the_work(
+def test_a_folder_without_write_permission_is_refused_first(
     motserve: Motserve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sequences("A")
-    put("results/A.txt", "not even read")
+    put("results/A.txt", "not read")
     Path("locked").mkdir()
     monkeypatch.setattr("os.access", lambda path, _: Path(path).name != "locked")  # root may write everywhere
     for target in ("locked/s.json", "locked/new/s.json"):
@@ -475,7 +475,7 @@ def test_a_folder_that_may_not_be_written_to_is_refused_before_the_work(
     assert files_in("locked") == []
 
 
-def test_a_full_disk_leaves_the_older_document_and_no_traceback(
+def test_a_full_disk_keeps_the_older_document_without_a_traceback(
     motserve: Motserve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sequences("A")
@@ -495,7 +495,7 @@ def test_a_full_disk_leaves_the_older_document_and_no_traceback(
 # --- evaluate mot --run
 
 
-def test_tracks_are_made_from_detections_written_and_scored_the_same_again(motserve: Motserve) -> None:
+def test_written_tracks_of_detections_have_the_same_scores(motserve: Motserve) -> None:
     sequences("A", "B")
     detections("A", "B")
     result = motserve(*MOT, "--run", "--detections", "det", *NO_REID, "--results", "out", "--json", "s.json")
@@ -514,7 +514,7 @@ def test_tracks_are_made_from_detections_written_and_scored_the_same_again(motse
     assert document("again.json")["provenance"]["tracks"]["B"]["config"] == made["provenance"]["config"]
 
 
-def test_public_detections_are_tracked_by_the_rank_of_their_scores_or_as_it_is_said(motserve: Motserve) -> None:
+def test_scores_of_public_detections_are_ranked_or_converted_as_requested(motserve: Motserve) -> None:
     sequences("A", "B")
     put("det/A.txt", [(row[0], -1, *row[2:6], 60 + row[0]) for row in TRUTH])
     put("det/B.txt", [(row[0], -1, *row[2:6], 0.9) for row in TRUTH])
@@ -555,7 +555,7 @@ def test_boxes_at_the_limit_are_tracked_written_and_scored(motserve: Motserve) -
         assert document("again.json")["combined"] == document("s.json")["combined"]
 
 
-def test_scores_of_tracks_made_earlier_carry_the_stamp_on_the_tracks_and_no_other_configuration(
+def test_scores_of_earlier_tracks_have_the_stamp_of_the_tracks_only(
     motserve: Motserve,
 ) -> None:
     sequences("A", "B")
@@ -572,7 +572,7 @@ def test_scores_of_tracks_made_earlier_carry_the_stamp_on_the_tracks_and_no_othe
     assert stamp["config"] == {}
 
 
-def test_gaps_are_filled_where_that_is_configured(motserve: Motserve) -> None:
+def test_gaps_are_interpolated_if_configured(motserve: Motserve) -> None:
     sequences("A")
     put("det/A.txt", [(row[0], -1, *row[2:6], 0.9) for row in TRUTH if not 8 <= row[0] <= 10])
     call = (*MOT, "--run", "--detections", "det", *NO_REID, "--results", "out", "--json", "s.json")
@@ -591,7 +591,7 @@ def test_without_a_folder_nothing_is_written(motserve: Motserve) -> None:
     assert files_in() == before
 
 
-def test_a_sequence_without_a_length_lasts_as_long_as_its_ground_truth(motserve: Motserve) -> None:
+def test_a_sequence_without_a_length_has_that_of_its_ground_truth(motserve: Motserve) -> None:
     sequences("A", ini=None)
     put("det/A.txt", [(row[0], -1, *row[2:6], 0.9) for row in TRUTH if row[0] <= 18])
     assert motserve(*MOT, "--run", "--detections", "det", *NO_REID, "--json", "s.json").exit_code == 0
@@ -600,7 +600,7 @@ def test_a_sequence_without_a_length_lasts_as_long_as_its_ground_truth(motserve:
     assert (document("d.json")["combined"]["images"], document("d.json")["combined"]["objects"]) == (20, 40)
 
 
-def test_without_a_video_there_is_a_way_out(motserve: Motserve) -> None:
+def test_without_a_video_the_error_names_the_options(motserve: Motserve) -> None:
     sequences("A")
     detections("A")
     assert_error(motserve(*MOT, "--run"), 3, "no video of A", "--videos", "--detections")
@@ -609,13 +609,13 @@ def test_without_a_video_there_is_a_way_out(motserve: Motserve) -> None:
     assert not Path("out").exists()
 
 
-def test_a_mistyped_folder_of_videos_is_not_passed_over(motserve: Motserve, scene: Path, networks: list[str]) -> None:
+def test_a_missing_folder_of_videos_is_an_error(motserve: Motserve, scene: Path, networks: list[str]) -> None:
     call = ("evaluate", "mot", "--gt", scene, "--run", *networks)
     assert_error(motserve(*call, "--videos", "none[1]"), 3, "there is no folder none[1]")
     assert_error(motserve(*call, "--videos", scene / "hall/hall.mp4"), 3, "there is no folder", "hall.mp4")
 
 
-def test_a_video_is_detected_in_tracked_and_kept_for_the_next_time(
+def test_detections_of_a_tracked_video_are_cached(
     motserve: Motserve, scene: Path, networks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call = ("evaluate", "mot", "--gt", scene, "--run", *networks, "--json", "s.json")
@@ -636,7 +636,7 @@ def test_a_video_is_detected_in_tracked_and_kept_for_the_next_time(
     assert document("s.json")["sequences"] == first["sequences"]
 
 
-def test_a_video_that_cannot_be_used_leaves_nothing(motserve: Motserve, scene: Path, networks: list[str]) -> None:
+def test_an_unusable_video_leaves_no_files(motserve: Motserve, scene: Path, networks: list[str]) -> None:
     call = (
         "evaluate",
         "mot",
@@ -662,7 +662,7 @@ def test_a_video_that_cannot_be_used_leaves_nothing(motserve: Motserve, scene: P
     assert files_in() == ["v/hall.mp4"]
 
 
-def test_an_interrupted_run_leaves_nothing(motserve: Motserve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_leaves_no_files(motserve: Motserve, monkeypatch: pytest.MonkeyPatch) -> None:
     sequences("A", "B")
     detections("A", "B")
     before = files_in()
@@ -707,7 +707,7 @@ def test_detections_are_scored_by_sequence_and_together(motserve: Motserve) -> N
     assert "combined" in result.stdout
 
 
-def test_a_confidence_that_was_set_has_no_part_in_average_precision(motserve: Motserve) -> None:
+def test_the_configured_confidence_does_not_affect_average_precision(motserve: Motserve) -> None:
     sequences("A")
     put("det/A.txt", [(row[0], -1, *row[2:6], 0.3) for row in TRUTH])
     call = ("evaluate", "detection", "--gt", "gt", "--detections", "det", "--json", "d.json")
@@ -751,7 +751,7 @@ def test_detection_needs_rules_and_length_that_fit(motserve: Motserve) -> None:
     assert_error(motserve(*call), 3, "gt/A/gt/gt.txt, line 41: frame 21 of a sequence of 20 frames")
 
 
-def test_a_yolo_data_set_is_detected_in(motserve: Motserve, networks: list[str]) -> None:
+def test_the_detector_is_scored_on_a_yolo_data_set(motserve: Motserve, networks: list[str]) -> None:
     random = np.random.default_rng(0)
     for name in ("a", "b"):
         put(f"set[1]/labels/val/{name}.txt", "0 0.5 0.5 0.4 0.8\n")
@@ -834,28 +834,30 @@ def real_tracks(data_dir: Path) -> dict[str, list[bytes]]:
     config = load_config(overrides={"reid": {"policy": "off"}})
     tracks = {}
     for name, truth in find_truth(data_dir / "mot").items():
-        seen = read_detections(data_dir / "dets/yolov8n_640" / f"{name}.txt", truth, config)
-        tracks[name] = [encode_frame(frame, seen.class_names) for frame in track_detections(seen, config).frames]
+        detected = read_detections(data_dir / "dets/yolov8n_640" / f"{name}.txt", truth, config)
+        tracks[name] = [
+            encode_frame(frame, detected.class_names) for frame in track_detections(detected, config).frames
+        ]
     return tracks
 
 
 def test_real_tracks_of_every_format_have_the_same_scores(
     motserve: Motserve, data_dir: Path, real_tracks: dict[str, list[bytes]]
 ) -> None:
-    found = []
+    results = []
     for format_ in FORMATS:
         for name, lines in real_tracks.items():
             put(f"{format_}/{name}{SUFFIXES[format_]}", b"".join(export(lines, format_)))
         result = motserve("evaluate", "mot", "--gt", data_dir / "mot", "--results", format_, "--json", "s.json")
         assert result.exit_code == 0, result.output
-        found.append({key: document("s.json")[key] for key in ("sequences", "combined", "curves")})
-    assert found == [found[0]] * 4
-    assert list(found[0]["sequences"]) == ["MOT17-09", "PETS09-S2L1", "TUD-Campus"]
-    assert 0.3 < found[0]["combined"]["HOTA"] < 0.8
+        results.append({key: document("s.json")[key] for key in ("sequences", "combined", "curves")})
+    assert results == [results[0]] * 4
+    assert list(results[0]["sequences"]) == ["MOT17-09", "PETS09-S2L1", "TUD-Campus"]
+    assert 0.3 < results[0]["combined"]["HOTA"] < 0.8
     assert "rules: MOT17-09 mot17, PETS09-S2L1 mot15, TUD-Campus mot15" in result.stdout
     call = ("evaluate", "mot", "--gt", data_dir / "mot", "--run", "--detections", data_dir / "dets/yolov8n_640")
     assert motserve(*call, *NO_REID, "--json", "run.json").exit_code == 0
-    assert document("run.json")["sequences"] == found[0]["sequences"]
+    assert document("run.json")["sequences"] == results[0]["sequences"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The commands that measure and calibrate re-identification, as a user calls them."""
+"""The commands that measure and calibrate re-identification, called from the command line."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ scene: {people: 2, duration_s: 2, rate_hz: 5, width: 192, height: 112, far_heigh
 
 @pytest.fixture
 def embedder(untrained_embedder: Path) -> list[str]:
-    """Settings for a small network that maps all people to similar embeddings."""
+    """Settings for a small untrained embedder, to which all people are similar."""
     options = (f"weights={untrained_embedder}", "device=cpu", "trust.min_height=1", "trust.max_overlap=1")
     return [part for option in options for part in ("--set", f"reid.{option}")]
 
 
 @pytest.fixture
 def crops(motserve: Motserve) -> None:
-    """Folder `crops`: eight views of five people by two cameras, in colours of their own; file `ids.txt` of three."""
+    """Folder `crops`: five people in distinct colours, eight views from each of two cameras; `ids.txt` lists three."""
     Path("crops/query").mkdir(parents=True)
     random = np.random.default_rng(0)
     for person in range(1, 6):
@@ -61,7 +61,7 @@ def test_reentry_is_measured_on_scenes_that_are_rendered_once(motserve: Motserve
 
 
 @pytest.mark.usefixtures("crops")
-def test_scenes_may_be_seen_by_a_real_detector(
+def test_a_real_detector_can_run_on_the_scenes(
     motserve: Motserve, embedder: list[str], untrained_detector: Path
 ) -> None:
     settings = (f"weights={untrained_detector}", "image_size=96", "max_detections=6", "device=cpu")
@@ -75,7 +75,7 @@ def test_scenes_may_be_seen_by_a_real_detector(
 
 
 @pytest.mark.usefixtures("crops")
-def test_what_reentry_cannot_do_is_said(motserve: Motserve) -> None:
+def test_invalid_options_of_reentry_are_refused(motserve: Motserve) -> None:
     reentry = ("benchmark", "reentry", "--output", "out")
     assert_error(motserve(*reentry, "--policies", "sometimes"), 2, "reid.policy")
     assert_usage(motserve(*reentry, "--policies", ","), "name at least one policy")
@@ -85,7 +85,7 @@ def test_what_reentry_cannot_do_is_said(motserve: Motserve) -> None:
     assert_error(motserve(*reentry, "--scenes", "none.yaml"), 2, "none.yaml")
     few = "drawn: 0\nscene: {people: 9}\n"
     Path("few.yaml").write_text(few)
-    said = ("8 views of 5 people", "takes 9")
+    said = ("5 people have 8 views", "needs 9")
     assert_error(motserve(*reentry, "--crops", "crops", "--scenes", "few.yaml"), 3, *said)
     assert not Path("out").exists() or not files_in("out")
 
@@ -119,7 +119,7 @@ def test_an_embedder_is_calibrated_on_videos(motserve: Motserve, embedder: list[
 
 
 @pytest.mark.usefixtures("crops")
-def test_what_calibration_cannot_do_is_said(motserve: Motserve, embedder: list[str]) -> None:
+def test_invalid_options_of_calibration_are_refused(motserve: Motserve, embedder: list[str]) -> None:
     calibrate = ("calibrate", "reid", *embedder)
     assert_usage(motserve(*calibrate), "give a folder of crops, or ground truth")
     assert_usage(motserve(*calibrate, "--root", "crops", "--gt", "crops"), "give a folder of crops, or ground truth")

@@ -1,4 +1,4 @@
-"""What `motserve track` does with names, places and disks that are not as one would like them."""
+"""`motserve track` with unusual names, paths and disks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from motserve.cli import track as track_command
 from motserve.files import disk
 
 LATIN = os.fsdecode(b"caf\xe9")
-"""A name in Latin-1, as old cameras and archives write it."""
+"""A name in Latin-1, as old cameras and archives use it."""
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ ANY_ROOM = ("--set", "disk.min_free_bytes=0")
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_name_that_is_not_utf8_goes_all_the_way(motserve: Motserve, clip: Path, plain: Sequence[str]) -> None:
+def test_a_video_name_that_is_not_utf8_is_tracked(motserve: Motserve, clip: Path, plain: Sequence[str]) -> None:
     video = put(clip, f"{LATIN}.mp4")
     result = motserve("track", video, *plain, "--format", "mot", "--save-video")
     assert result.exit_code == 0, result.output
@@ -75,7 +75,7 @@ def test_a_name_that_is_not_utf8_goes_all_the_way(motserve: Motserve, clip: Path
     assert json.loads(Path(f"out-{LATIN}/tracks.json").read_bytes())["video"]["name"] == r"caf\xe9.mp4"
 
 
-def test_it_may_be_anywhere_on_the_command_line(motserve: Motserve, plain: Sequence[str]) -> None:
+def test_such_a_name_may_be_anywhere_on_the_command_line(motserve: Motserve, plain: Sequence[str]) -> None:
     Path(f"{LATIN}.yaml").write_text("detector: {confidence: 0.2}")
     folder = pictures(f"{LATIN}/{LATIN}")
     given = ["-c", f"{LATIN}.yaml", "--set", f"models_dir={LATIN}"]
@@ -94,7 +94,7 @@ def test_weights_of_such_a_name_are_refused_where_their_library_cannot_open_them
     assert_error(result, 4, r"caf\xe9.safetensors: the library for these weights cannot open a path that is not UTF-8")
 
 
-def test_it_can_be_scored_and_compared(motserve: Motserve, clip: Path, plain: Sequence[str]) -> None:
+def test_tracks_of_such_a_name_can_be_scored_and_compared(motserve: Motserve, clip: Path, plain: Sequence[str]) -> None:
     put(clip, f"gt/{LATIN}.mp4")
     Path(f"gt/{LATIN}.txt").write_text("1,1,10,10,20,40,1,1,1\n2,1,10,10,20,40,1,1,1\n")
     assert motserve("track", f"gt/{LATIN}.mp4", *plain).exit_code == 0
@@ -120,14 +120,14 @@ def test_it_can_be_scored_and_compared(motserve: Motserve, clip: Path, plain: Se
         ["evaluate", "reid", "--root", LATIN, "--protocol", "market1501"],
     ],
 )
-def test_it_is_shown_in_errors(motserve: Motserve, arguments: list[str]) -> None:
+def test_such_a_name_is_shown_in_errors(motserve: Motserve, arguments: list[str]) -> None:
     result = motserve(*arguments)
     assert result.exit_code in (2, 3, 4)
     if LATIN in str(arguments[1:2]) + str(arguments[3:4]):
         assert_error(result, result.exit_code, r"caf\xe9")
 
 
-def test_a_name_of_several_lines_stays_on_one(motserve: Motserve, clip: Path, plain: Sequence[str]) -> None:
+def test_a_name_with_line_breaks_is_shown_on_one_line(motserve: Motserve, clip: Path, plain: Sequence[str]) -> None:
     result = motserve("track", put(clip, "two\nlines\x1b[31m.mp4"), *plain)
     assert result.exit_code == 0, result.output
     assert r"two\nlines\x1b[31m.mp4" in result.stderr
@@ -135,7 +135,7 @@ def test_a_name_of_several_lines_stays_on_one(motserve: Motserve, clip: Path, pl
     assert_error(motserve("track", "none\nat all.mp4"), 3, r"none")
 
 
-# --- places -----------------------------------------------------------------------------------------------------------
+# --- paths ------------------------------------------------------------------------------------------------------------
 
 
 def test_folders_with_dots_do_not_share_an_output(motserve: Motserve, plain: Sequence[str]) -> None:
@@ -160,7 +160,7 @@ def test_an_output_with_results_is_refused_or_replaced_as_a_whole(
     assert motserve("track", clip, *plain, "--output", "out", "--save-video").exit_code == 0
     Path("out/notes.txt").write_text("mine")
     with monkeypatch.context() as patch:
-        patch.setattr(track_command, "open_video", None)  # nothing is begun
+        patch.setattr(track_command, "open_video", None)  # must not be called
         refused = motserve("track", clip, *plain, "--output", "out", "--format", "csv")
     assert_error(refused, 2, "out holds tracks.json and annotated.mp4 of an earlier run", "--overwrite")
     assert motserve("track", clip, *plain, "--output", "out", "--format", "csv", "--overwrite").exit_code == 0
@@ -174,7 +174,7 @@ def test_a_result_is_not_replaced_by_its_own_tracks(motserve: Motserve, clip: Pa
     assert files_in() == ["out/annotated.mp4"]
 
 
-def test_tracks_are_kept_where_the_drawing_fails(
+def test_tracks_are_kept_if_the_drawing_fails(
     motserve: Motserve, clip: Path, plain: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -211,7 +211,7 @@ def test_too_little_disk_space_is_reported_before_work_begins(
     assert files_in() == []
 
 
-def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(
+def test_a_disk_that_fills_up_is_one_line_and_leaves_no_files(
     motserve: Motserve, clip: Path, plain: Sequence[str], small_disk: Path
 ) -> None:
     assert_error(motserve("track", clip, *plain, "--output", small_disk / "out"), 1, "disk.min_free_bytes")
@@ -221,7 +221,7 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_writers_that_name_no_file_do_not_end_in_a_traceback(
+def test_errors_without_a_file_name_have_no_traceback(
     motserve: Motserve, clip: Path, plain: Sequence[str], monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
     def fail(*_: Any) -> None:
@@ -248,7 +248,7 @@ def test_scores_and_rows_on_a_full_disk_are_one_line(
     assert not [name for name in files_in(small_disk) if name.endswith(".part")]
 
 
-def test_what_is_no_file_is_called_what_it_is(motserve: Motserve, clip: Path) -> None:
+def test_pipes_and_devices_are_refused_by_name(motserve: Motserve, clip: Path) -> None:
     os.mkfifo("pipe.mp4")
     Path("broken.mp4").symlink_to("none.mp4")
     Path("circle.mp4").symlink_to("circle.mp4")
@@ -261,7 +261,7 @@ def test_what_is_no_file_is_called_what_it_is(motserve: Motserve, clip: Path) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_run_that_is_told_to_end_leaves_nothing(
+def test_a_terminated_run_leaves_no_files(
     motserve: Motserve, clip: Path, plain: Sequence[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     def end(video: Path, lines: Path, *rest: Any) -> None:

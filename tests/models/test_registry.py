@@ -388,7 +388,7 @@ def test_commands(command: Motserve, mlflow_store: MlflowConfig, tmp_path: Path)
     assert "refused: models:/people/2 is not promoted to production" in refused.stderr
     forced = command("models", "promote", NAME, 2, "--to", "production", "--force", "--reason", "to see")
     assert forced.exit_code == 0
-    assert "past the gate" in forced.stdout
+    assert "although the gate refused" in forced.stdout
     shown = command("models", "show", NAME, "--json", "versions.json")
     assert "production" in shown.stdout
     assert "to see" in shown.stdout

@@ -1,4 +1,4 @@
-"""People across videos: summaries, the store on disk, and the index against a comparison with all people."""
+"""People across videos: summaries, the store on disk, and the index against an exhaustive comparison."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_the_thumbnail_is_of_the_largest_sharp_crop() -> None:
     np.testing.assert_allclose(thumbnail, crops_of(200)[0], atol=12)
 
 
-def test_beyond_the_bound_the_least_seen_person_is_dropped() -> None:
+def test_beyond_the_limit_the_least_embedded_person_is_dropped() -> None:
     summaries = IdentitySummaries(IdentitiesConfig(max_per_video=3, embeddings_per_identity=2))
     generator = np.random.default_rng(0)
     for second in range(5):
@@ -168,7 +168,7 @@ def test_storing_a_video_again_replaces_its_people(tmp_path: Path) -> None:
     assert len(store.of_video("a")) == 1
 
 
-def test_beyond_the_bound_the_oldest_videos_are_removed(tmp_path: Path) -> None:
+def test_beyond_the_limit_the_oldest_videos_are_removed(tmp_path: Path) -> None:
     store = IdentityStore(tmp_path, 7)
     for video in "abc":
         store.remember(video, MODEL, people(np.random.default_rng(0), 3))

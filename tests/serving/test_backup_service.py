@@ -21,7 +21,7 @@ from motserve.serving.arguments import ServeArgs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-PATIENCE_S = 600.0
+MAX_WAIT_S = 600.0
 
 
 def command(*arguments: str | Path) -> str:
@@ -44,7 +44,7 @@ def deploy(storage: Path) -> None:
 
 
 def wait_for(client: httpx.Client, video: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + MAX_WAIT_S
     while True:
         state: dict[str, Any] = client.get(f"/v1/videos/{video}").raise_for_status().json()
         if reached(state):

@@ -39,7 +39,7 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
 async def while_busy(
     batcher: GreedyBatcher[int, int], model: Model, requests: Sequence[list[int]]
 ) -> list[asyncio.Task[list[int]]]:
-    """Submit requests while the model runs a first one; return the tasks, that of the first one first."""
+    """Submit requests while the model runs a first one; return all tasks in order."""
     tasks = [asyncio.create_task(batcher.submit([0]))]
     await asyncio.to_thread(model.busy.wait, 60)
     tasks += [asyncio.create_task(batcher.submit(items)) for items in requests]

@@ -53,7 +53,7 @@ def store(folder: Path, config: Config | None = None) -> CheckpointStore:
 
 
 class Video:
-    """A crowd before a shaking backdrop, with its tracks and embeddings. In some frames no person is visible."""
+    """A crowd in front of a shaking backdrop, with its tracks and embeddings. Some frames show no person."""
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -1,7 +1,7 @@
-"""The service on a cluster of several nodes on one machine: it scales, nodes go, and no frame is lost.
+"""The service on a cluster of several nodes on one machine: it scales, nodes are lost, and no frame is missing.
 
-The networks are stand-ins that replay the recorded answers of the bundled ones, and take a fixed time for each.
-The oracle is what one process makes of the same videos without Ray, byte by byte.
+The networks are fakes that replay the recorded answers of the bundled ones, and take a fixed time for each.
+The oracle is the result of one process without Ray for the same videos, byte by byte.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Service:
         return self.jobs.get(video_id)
 
     def finish(self, *videos: tuple[str, int]) -> None:
-        """Wait for videos and compare them with what one process makes of their clips."""
+        """Wait for videos and compare them with the results of one process."""
         for video_id, clip in videos:
             eventually(lambda: self.job(video_id).status in ("done", "failed"), f"the end of {video_id}")  # noqa: B023
             assert self.job(video_id).error is None
@@ -108,7 +108,7 @@ class Service:
         return str(found["Address"]["NodeID"])
 
     def workers(self, count: int) -> None:
-        """Make sure that there are so many nodes besides the head."""
+        """Add nodes until there are this many besides the head."""
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         there = [node for node in self.cluster.worker_nodes if node.node_id in alive]
         for _ in range(count - len(there)):
@@ -133,8 +133,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     config = load_config([SETTINGS, {"serving": {"storage_dir": str(storage), "allowed_roots": [str(folder)]}}])
     expected = tracked_alone(clips, config, storage)
     patched = pytest.MonkeyPatch()
-    patched.setattr(app, "Detector", recorded_models.Detector)
-    patched.setattr(app, "Embedder", recorded_models.Embedder)
+    patched.setattr(app, "ModelReplica", recorded_models.RecordedModel)
     cloudpickle.register_pickle_by_value(recorded_models)
     service = Service(config, clips, expected)
     try:
@@ -172,7 +171,7 @@ def drain(node_id: str, seconds: int) -> None:
     accepted, why = ray._private.worker.global_worker.gcs_client.drain_node(
         node_id,
         autoscaler_pb2.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION,
-        "a test takes it away",
+        "a test drains it",
         int((time.time() + seconds) * 1000),
     )
     assert accepted, why

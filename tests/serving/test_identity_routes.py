@@ -21,7 +21,7 @@ from motserve.config import Config, load_config
 from motserve.people.identity_summaries import IdentitySummary
 from motserve.people.model_key import model_key
 from motserve.serving.api import Service, build_http
-from motserve.serving.inference.replica import ModelInfo
+from motserve.serving.inference.backends import Backends, ModelInfo
 from motserve.serving.stores import Job
 from motserve.types import FloatArray
 
@@ -49,7 +49,7 @@ class EmbedderHandle:
 
     def __init__(self) -> None:
         self.info = Call(lambda _: ModelInfo({"name": "fake", "sha256": SHA, "fallback": ""}))
-        self.embed = Call(lambda crops, *_: embeddings_of(crops))
+        self.infer = Call(lambda crops, *_: embeddings_of(crops))
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def service(tmp_path: Path) -> Service:
     limits = {"max_picture_bytes": 200_000, "max_picture_pixels": 500_000, "embed_timeout_s": 0.2, "max_results": 3}
     config = load_config([{"serving": {"storage_dir": str(tmp_path), "identities": limits}}])
     handle: Any = EmbedderHandle()
-    return Service(config, "deployment", handle, handle, handle)
+    return Service(config, "deployment", Backends(handle, handle, handle))
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_a_service_that_starts_deletes_identities_of_deleted_and_failed_videos(s
     service.jobs.delete("a")
     service.jobs.delete("b")
     service.jobs.add(Job("b", "b.mp4", "", 0.0, status="failed"), 100, 5)
-    again = Service(service.config, service.deployment, service.detector, service.embedder, service.metrics_collector)
+    again = Service(service.config, service.deployment, service.backends)
     assert again.identities.videos() == {"c"}
 
 
@@ -274,15 +274,15 @@ def test_an_embedder_that_does_not_answer_is_a_503(service: Service, client: htt
     def dies(*_: Any) -> None:
         raise RayActorError
 
-    embedder: Any = service.embedder
+    embedder: Any = service.backends.embedder
     for call, message in ((lambda *_: asyncio.sleep(60), "within 0.2 s"), (dies, "died")):
-        embedder.embed = Call(call)
+        embedder.infer = Call(call)
         assert_problem(search(client, encoded(crop("red"))), 503, message)
 
 
 def test_a_disabled_identity_index_is_a_409(tmp_path: Path) -> None:
     config = load_config([{"serving": {"storage_dir": str(tmp_path), "identities": {"enabled": False}}}])
     handle: Any = EmbedderHandle()
-    with TestClient(build_http(Service(config, "deployment", handle, handle, handle))) as client:
+    with TestClient(build_http(Service(config, "deployment", Backends(handle, handle, handle)))) as client:
         for answer in (search(client, encoded(crop("red"))), client.get("/v1/identities/1")):
             assert_problem(answer, 409, "serving.identities.enabled")

@@ -19,6 +19,7 @@ from motserve.pipeline import PipelineStats, track_frames
 from motserve.serving.inference.batching import GreedyBatcher, Pass
 from motserve.serving.observability.metrics import ModelMetrics, ServiceMetrics, VideoGauges, gpu_memory
 from motserve.serving.observability.metrics_collector import Report, ReportAggregator
+from motserve.serving.observability.progress import Progress
 from motserve.serving.observability.telemetry import Telemetry
 from motserve.serving.observability.tracing import Tracing
 from motserve.serving.stores import Job, JobStore
@@ -130,9 +131,12 @@ def configured(policy: str) -> Config:
     return load_config([{"pipeline": {"chunk_size": 4, "window": 2}, "reid": {"policy": policy}}])
 
 
-async def track(telemetry: Telemetry, config: Config, count: int, detect: Any = detect_one) -> PipelineStats:
-    stats = PipelineStats()
-    telemetry.start(stats, count)
+async def track(
+    telemetry: Telemetry, progress: Progress, config: Config, count: int, detect: Any = detect_one
+) -> PipelineStats:
+    stats = progress.stats
+    progress.frames_expected = count
+    telemetry.start()
     tracked = track_frames(iter(frames(count)), detect, embed, config, stats, 25.0, (80, 80), observer=telemetry)
     async with aclosing(tracked) as chunks:
         async for _ in chunks:
@@ -149,18 +153,19 @@ def reported(telemetry: Telemetry, reports: list[Report], ending: Any = "done") 
     return Report("v", counts, stages, reports[-1].ended)
 
 
-def recording() -> tuple[Telemetry, list[Report]]:
+def recording() -> tuple[Telemetry, Progress, list[Report]]:
+    progress = Progress()
     reports: list[Report] = []
 
     async def send(report: Report) -> None:
         reports.append(report)
 
-    return Telemetry("v", send, None, untraced()), reports
+    return Telemetry("v", progress, send, None, untraced()), progress, reports
 
 
 def test_a_session_counts_frames_and_measures_each_stage_of_each_chunk() -> None:
-    telemetry, reports = recording()
-    asyncio.run(track(telemetry, configured("always"), 10))
+    telemetry, progress, reports = recording()
+    asyncio.run(track(telemetry, progress, configured("always"), 10))
     whole = reported(telemetry, reports)
     assert (whole.counts["decoded"], whole.counts["tracked"], whole.ended) == (10, 10, "done")
     assert {stage: len(times) for stage, times in whole.stages.items() if stage != "write"} == {
@@ -175,11 +180,11 @@ def test_time_of_embedding_is_not_counted_as_tracking() -> None:
         await asyncio.sleep(0.05)
         return await embed(crops)
 
-    telemetry, reports = recording()
+    telemetry, progress, reports = recording()
 
     async def run() -> None:
-        stats = PipelineStats()
-        telemetry.start(stats, 4)
+        stats = progress.stats
+        telemetry.start()
         tracked = track_frames(
             iter(frames(4)), detect_one, slowly, configured("always"), stats, 25.0, (80, 80), observer=telemetry
         )
@@ -193,8 +198,8 @@ def test_time_of_embedding_is_not_counted_as_tracking() -> None:
 
 @pytest.mark.parametrize(("policy", "all_embedded"), [("always", True), ("on_demand", False)])
 def test_skipped_embeddings_are_those_that_policy_always_would_compute(policy: str, all_embedded: bool) -> None:
-    telemetry, reports = recording()
-    stats = asyncio.run(track(telemetry, configured(policy), 50))
+    telemetry, progress, reports = recording()
+    stats = asyncio.run(track(telemetry, progress, configured(policy), 50))
     counts = reported(telemetry, reports).counts
     people = 50  # one in each frame
     assert counts["embeddings"] + counts["embeddings_skipped"] == people
@@ -203,15 +208,16 @@ def test_skipped_embeddings_are_those_that_policy_always_would_compute(policy: s
 
 
 def test_no_embedding_is_skipped_if_reid_is_off() -> None:
-    telemetry, reports = recording()
-    asyncio.run(track(telemetry, configured("off"), 10))
+    telemetry, progress, reports = recording()
+    asyncio.run(track(telemetry, progress, configured("off"), 10))
     counts = reported(telemetry, reports).counts
     assert (counts["embeddings"], counts["embeddings_skipped"]) == (0, 0)
 
 
 def test_counts_of_an_earlier_session_are_not_counted_again() -> None:
-    telemetry, reports = recording()
-    telemetry.start(PipelineStats(frames=100, embeddings=7), None)
+    telemetry, progress, reports = recording()
+    progress.stats = PipelineStats(frames=100, embeddings=7)
+    telemetry.start()
     assert not any(reported(telemetry, reports).counts.values())
 
 
@@ -225,7 +231,7 @@ def test_only_one_report_is_in_flight_and_none_is_missing_at_the_end() -> None:
             await go.wait()
             reports.append(report)
 
-        telemetry = Telemetry("v", send, None, untraced())
+        telemetry = Telemetry("v", Progress(), send, None, untraced())
         for _ in range(10):
             telemetry.decoded(1)
             telemetry.report()
@@ -250,7 +256,7 @@ def test_a_collector_that_fails_or_hangs_does_not_hold_up_a_video(
         await asyncio.Event().wait()
 
     for send, message in ((refuse, "gone"), (hang, "does not answer")):
-        asyncio.run(asyncio.wait_for(Telemetry("v", send, None, untraced()).end("done"), 60))
+        asyncio.run(asyncio.wait_for(Telemetry("v", Progress(), send, None, untraced()).end("done"), 60))
         assert message in caplog.text
 
 
@@ -258,8 +264,9 @@ def test_gauges_of_a_video_have_its_id(board: Board) -> None:
     async def send(report: Report) -> None:
         pass
 
-    telemetry = Telemetry("v7", send, VideoGauges("v7"), untraced())
-    asyncio.run(track(telemetry, configured("always"), 10))
+    progress = Progress()
+    telemetry = Telemetry("v7", progress, send, VideoGauges("v7"), untraced())
+    asyncio.run(track(telemetry, progress, configured("always"), 10))
     telemetry.export_gauges()
     for name, value in (("decoded", 10), ("tracked", 10), ("expected", 10)):
         assert board.latest(f"motserve_video_frames_{name}", video_id="v7") == value

@@ -23,7 +23,7 @@ from motserve.serving.arguments import ServeArgs
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 FRAMES = 75
-PATIENCE_S = 900
+MAX_WAIT_S = 900
 """Longest time that a video may take; the machine may be busy."""
 
 ONLY_WITH_A_GPU = {"ray_motserve_gpu_memory_used_bytes", "ray_motserve_gpu_memory_total_bytes"}
@@ -88,7 +88,7 @@ def finished(client: httpx.Client, video_id: str) -> str:
         state = client.get(f"/v1/videos/{video_id}").json()
         return state["status"] if state["status"] in ("done", "failed") else None
 
-    found: str = eventually(status, f"the end of video {video_id}", PATIENCE_S)
+    found: str = eventually(status, f"the end of video {video_id}", MAX_WAIT_S)
     return found
 
 
@@ -110,7 +110,7 @@ def ids_of_videos() -> set[str]:
 
 
 def becomes(expected: float, of: Callable[[], float], what: str) -> None:
-    eventually(lambda: of() == expected, f"{what} of {expected} (now {of()})", PATIENCE_S)
+    eventually(lambda: of() == expected, f"{what} of {expected} (now {of()})", MAX_WAIT_S)
 
 
 def test_no_count_of_a_short_video_is_lost(client: httpx.Client, clip: Path) -> None:
@@ -142,8 +142,8 @@ def test_all_metrics_that_dashboards_and_alerts_query_are_exported(client: httpx
         return queried - exported_names
 
     video_id = post(client, clip).json()["id"]
-    eventually(lambda: video_id in ids_of_videos(), "gauges of the running video", PATIENCE_S)
-    eventually(lambda: not missing() & per_video, "every gauge of a video", PATIENCE_S)
+    eventually(lambda: video_id in ids_of_videos(), "gauges of the running video", MAX_WAIT_S)
+    eventually(lambda: not missing() & per_video, "every gauge of a video", MAX_WAIT_S)
     finished(client, video_id)
     assert client.get("/v1/videos/none").status_code == 404
     eventually(lambda: not missing(), "every metric", 60)
@@ -154,7 +154,7 @@ def test_a_deleted_video_and_one_whose_session_is_lost_are_counted(client: httpx
     def running() -> str:
         video_id: str = post(client, clip).json()["id"]
         state = f"/v1/videos/{video_id}"
-        eventually(lambda: client.get(state).json()["status"] == "running", "the start", PATIENCE_S)
+        eventually(lambda: client.get(state).json()["status"] == "running", "the start", MAX_WAIT_S)
         return video_id
 
     client.delete(f"/v1/videos/{running()}")

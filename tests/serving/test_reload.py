@@ -20,9 +20,9 @@ from motserve.errors import Conflict, InvalidConfig, MotserveError, NotReady
 from motserve.serving.api.deployment import build_http
 from motserve.serving.api.service import Service
 from motserve.serving.inference.active_models import ActiveModels
-from motserve.serving.inference.model_cache import ModelCache, Names
+from motserve.serving.inference.backends import Backends, ModelInfo, Names
+from motserve.serving.inference.model_cache import ModelCache
 from motserve.serving.inference.reload import Reloader
-from motserve.serving.inference.replica import ModelInfo
 from motserve.serving.session.detector_switch import DetectorSwitch
 
 OLD: Names = ("models:/people/1", "bundled")
@@ -195,13 +195,14 @@ class Pins:
         return self.names[role]
 
 
+def backends_of(handle: Any) -> Backends:
+    return Backends(handle, handle, handle)
+
+
 def reloader_of(folder: Path, pins: Pins, answers: dict[Names, Any], **reload: Any) -> tuple[Reloader, ActiveModels]:
     active_models = ActiveModels(folder, "a")
     known = {OLD: info_of(OLD), NEW: info_of(NEW), ("bundled",): info_of(("bundled",)), **answers}
-    handle = Handle(known)
-    return Reloader(
-        config_in(folder, **reload), active_models, {"detector": handle, "reid": handle}, pins
-    ), active_models
+    return Reloader(config_in(folder, **reload), active_models, backends_of(Handle(known)), pins), active_models
 
 
 def test_a_reload_activates_only_the_promoted_model(tmp_path: Path) -> None:
@@ -299,9 +300,8 @@ def test_polling_reloads_and_survives_errors(tmp_path: Path, caplog: pytest.LogC
 def test_the_admin_routes_show_and_reload_the_active_models(tmp_path: Path) -> None:
     pins = Pins(detector=OLD, reid=("bundled",))
     handle: Any = Handle({OLD: info_of(OLD), NEW: info_of(NEW), ("bundled",): info_of(("bundled",))})
-    service = Service(config_in(tmp_path), "a", handle, handle, handle)
-    handles: dict[Role, Any] = {"detector": handle, "reid": handle}
-    service.reloader = Reloader(service.config, ActiveModels(tmp_path, "a"), handles, pins)
+    service = Service(config_in(tmp_path), "a", backends_of(handle))
+    service.reloader = Reloader(service.config, ActiveModels(tmp_path, "a"), service.backends, pins)
     with TestClient(build_http(service)) as client:
         assert client.get("/v1/admin/models").json()["detector"]["name"] == "people/1"
         pins.names["detector"] = NEW
@@ -335,9 +335,9 @@ TOKEN = "0123456789abcdef"
 def test_the_admin_routes_require_the_token(tmp_path: Path, header: str | None, status: int) -> None:
     config = change_config(config_in(tmp_path), {"serving": {"admin_token": TOKEN}})
     handle: Any = Handle({OLD: info_of(OLD), ("bundled",): info_of(("bundled",))})
-    service = Service(config, "a", handle, handle, handle)
+    service = Service(config, "a", backends_of(handle))
     service.reloader = Reloader(
-        config, ActiveModels(tmp_path, "a"), {"detector": handle, "reid": handle}, Pins(detector=OLD, reid=("bundled",))
+        config, ActiveModels(tmp_path, "a"), service.backends, Pins(detector=OLD, reid=("bundled",))
     )
     with TestClient(build_http(service)) as client:
         headers = {"Authorization": header.encode()} if header else {}

@@ -32,6 +32,8 @@ from motserve.serving.arguments import ServeArgs
 from motserve.serving.stores import JobStore
 from motserve.video import open_video
 
+pytestmark = pytest.mark.early
+
 MAX_UPLOAD = 4_000_000
 SETTINGS: dict[str, Any] = {
     "detector": {"weights": "bundled", "image_size": 320},
@@ -92,6 +94,13 @@ def client(service: str) -> Iterator[httpx.Client]:
         yield client
         for video in client.get("/v1/videos", params={"limit": 100}).json()["videos"]:
             client.delete(f"/v1/videos/{video['id']}")
+
+
+@pytest.fixture
+def reader(service: str) -> Iterator[httpx.Client]:
+    """A client that deletes nothing."""
+    with httpx.Client(base_url=service, timeout=120) as client:
+        yield client
 
 
 def post(client: httpx.Client, path: Path, **params: Any) -> httpx.Response:
@@ -163,11 +172,75 @@ def local(clips: list[Path]) -> list[list[dict[str, Any]]]:
     return tracked_locally(clips, SETTINGS)
 
 
-def test_served_tracks_equal_local_tracks(
-    client: httpx.Client, clips: list[Path], local: list[list[dict[str, Any]]]
-) -> None:
-    assert any(frame["tracks"] for frame in local[0]), "no person was tracked, so nothing is compared"
-    assert_same(track(client, clips[0]), local[0])
+@pytest.fixture(scope="class")
+def links(service: str, clips: list[Path]) -> Iterator[dict[str, str]]:
+    """The links of the video, a copy of the first clip."""
+    with httpx.Client(base_url=service, timeout=120) as client:
+        answer = post(client, clips[0])
+        assert answer.status_code == 202
+        links: dict[str, str] = answer.json()["links"]
+        assert answer.headers["location"] == links["self"]
+        assert client.get(links["annotated"]).status_code in (200, 409)  # tracked already, or not yet
+        assert finished(client, answer.json()["id"])["status"] == "done"
+        yield links
+        client.delete(links["self"])
+
+
+class TestTrackedVideo:
+    """What the service tells of one video that it has tracked."""
+
+    def test_served_tracks_equal_local_tracks(
+        self, reader: httpx.Client, links: dict[str, str], local: list[list[dict[str, Any]]]
+    ) -> None:
+        assert any(frame["tracks"] for frame in local[0]), "no person was tracked, so nothing is compared"
+        assert_same(reader.get(links["tracks"]).json()["frames"], local[0])
+
+    def test_state_names_models_progress_and_errors(self, reader: httpx.Client, links: dict[str, str]) -> None:
+        state = reader.get(links["self"]).json()
+        assert state["frames_done"] == state["frames_total"] == 75
+        assert state["progress"] == 1
+        assert state["fps"] > 0
+        assert state["error"] is None
+        assert (state["video"]["width"], state["video"]["height"]) == (480, 272)
+        for role in ("detector", "reid"):
+            assert state["models"][role]["name"] == "bundled"
+            assert len(state["models"][role]["sha256"]) == 64
+        assert reader.get(links["tracks"]).json()["models"] == state["models"]
+
+    def test_formats_agree(self, reader: httpx.Client, links: dict[str, str]) -> None:
+        fetched = {f: reader.get(links["tracks"], params={"format": f}) for f in ("json", "ndjson", "mot", "csv")}
+        frames = fetched["json"].json()["frames"]
+        rows = sum(len(frame["tracks"]) for frame in frames)
+        assert rows > 0
+        assert [json.loads(line) for line in fetched["ndjson"].text.splitlines()] == frames
+        assert len(fetched["mot"].text.splitlines()) == rows
+        assert len(fetched["csv"].text.splitlines()) == rows + 1
+        assert fetched["csv"].headers["content-type"].startswith("text/csv")
+
+    def test_readers_of_its_annotated_video_get_the_same(self, reader: httpx.Client, links: dict[str, str]) -> None:
+        sizes: list[int] = []
+        threads = [
+            threading.Thread(target=lambda: sizes.append(len(reader.get(links["annotated"]).content))) for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert len(sizes) == 3
+        assert len(set(sizes)) == 1
+
+    def test_its_annotated_video_plays_and_has_ranges(
+        self, reader: httpx.Client, links: dict[str, str], folder: Path
+    ) -> None:
+        answer = reader.get(links["annotated"])
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4")
+        path = folder / "annotated.mp4"
+        path.write_bytes(answer.content)
+        with av.open(str(path)) as container:
+            assert container.streams.video[0].codec_context.name == "h264"
+            assert sum(1 for _ in container.decode(video=0)) == 75
+        part = reader.get(links["annotated"], headers={"Range": "bytes=0-99"})
+        assert (part.status_code, len(part.content)) == (206, 100)
 
 
 def test_two_videos_at_once_equal_each_alone_and_share_batches(
@@ -193,54 +266,6 @@ def batches_above(size: int) -> float:
         (bound,) = re.findall(r'\ble="([^"]+)"', labels)
         counts[bound] = counts.get(bound, 0) + float(count)
     return counts.get("+Inf", 0) - counts.get(f"{size}.0", 0) if counts else 0
-
-
-def test_state_names_models_progress_and_links(client: httpx.Client, clips: list[Path]) -> None:
-    answer = post(client, clips[0])
-    assert answer.status_code == 202
-    links = answer.json()["links"]
-    assert answer.headers["location"] == links["self"]
-    state = finished(client, answer.json()["id"])
-    assert state["frames_done"] == state["frames_total"] == 75
-    assert state["progress"] == 1
-    assert state["fps"] > 0
-    assert state["error"] is None
-    assert state["video"]["width"], state["video"]["height"] == (480, 272)
-    for role in ("detector", "reid"):
-        assert state["models"][role]["name"] == "bundled"
-        assert len(state["models"][role]["sha256"]) == 64
-    assert client.get(links["tracks"]).json()["models"] == state["models"]
-
-
-def test_formats_agree(client: httpx.Client, clips: list[Path]) -> None:
-    video_id = post(client, clips[0]).json()["id"]
-    finished(client, video_id)
-    fetched = {
-        f: client.get(f"/v1/videos/{video_id}/tracks", params={"format": f}) for f in ("json", "ndjson", "mot", "csv")
-    }
-    frames = fetched["json"].json()["frames"]
-    rows = sum(len(frame["tracks"]) for frame in frames)
-    assert rows > 0
-    assert [json.loads(line) for line in fetched["ndjson"].text.splitlines()] == frames
-    assert len(fetched["mot"].text.splitlines()) == rows
-    assert len(fetched["csv"].text.splitlines()) == rows + 1
-    assert fetched["csv"].headers["content-type"].startswith("text/csv")
-
-
-def test_annotated_video_plays_and_has_ranges(client: httpx.Client, clips: list[Path], folder: Path) -> None:
-    video_id = post(client, clips[0]).json()["id"]
-    early = client.get(f"/v1/videos/{video_id}/annotated.mp4")
-    assert early.status_code in (200, 409)  # done already, or not yet
-    finished(client, video_id)
-    answer = client.get(f"/v1/videos/{video_id}/annotated.mp4")
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4")
-    path = folder / "annotated.mp4"
-    path.write_bytes(answer.content)
-    with av.open(str(path)) as container:
-        assert container.streams.video[0].codec_context.name == "h264"
-        assert sum(1 for _ in container.decode(video=0)) == 75
-    part = client.get(f"/v1/videos/{video_id}/annotated.mp4", headers={"Range": "bytes=0-99"})
-    assert (part.status_code, len(part.content)) == (206, 100)
 
 
 def test_wait_streams_a_line_for_each_frame(
@@ -525,33 +550,18 @@ def test_detector_death_is_survived(client: httpx.Client, clips: list[Path], loc
     assert_same(client.get(f"/v1/videos/{video_id}/tracks").json()["frames"], local[0])
 
 
-def test_concurrent_readers_of_one_annotated_video_get_the_same(client: httpx.Client, clips: list[Path]) -> None:
-    video_id = post(client, clips[0]).json()["id"]
-    finished(client, video_id)
-    sizes: list[int] = []
-    threads = [
-        threading.Thread(target=lambda: sizes.append(len(client.get(f"/v1/videos/{video_id}/annotated.mp4").content)))
-        for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert len(sizes) == 3
-    assert len(set(sizes)) == 1
-
-
 @pytest.mark.parametrize("library", ["torch", "faiss"])
 def test_sessions_are_small(library: str) -> None:
     code = f"import sys, motserve.serving.session.actor; sys.exit({library!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_another_tracker_is_served_as_it_runs_locally(service: str, clips: list[Path], folder: Path) -> None:
+def test_another_tracker_is_served_as_it_runs_locally(service: str, folder: Path) -> None:
     """A tracker that embeds every person and compensates camera motion. It redeploys the service, so it comes last."""
     settings = {**SETTINGS, "tracker": {"name": "strongsort"}}
-    (expected,) = tracked_locally(clips[:1], settings)
+    clip = write_clip(folder / "short.mp4", 1)
+    (expected,) = tracked_locally([clip], settings)
     assert any(frame["tracks"] for frame in expected)
     deploy({**settings, "serving": serving_settings(folder)})
     with httpx.Client(base_url=service, timeout=120) as client:
-        assert_same(track(client, clips[0]), expected)
+        assert_same(track(client, clip), expected)

@@ -23,8 +23,10 @@ from motserve.pipeline import PipelineStats, track_frames
 from motserve.serving.api.deployment import build_http
 from motserve.serving.api.service import Service
 from motserve.serving.app import compose
+from motserve.serving.inference.backends import Backends
 from motserve.serving.inference.batching import GreedyBatcher, Pass
 from motserve.serving.observability.metrics_collector import Report
+from motserve.serving.observability.progress import Progress
 from motserve.serving.observability.request_context import RequestContext, request_id_of
 from motserve.serving.observability.telemetry import Telemetry
 from motserve.serving.observability.tracing import Tracing
@@ -144,7 +146,9 @@ class Nothing:
 
 def service_in(folder: Path, tracing: Tracing) -> Service:
     nothing: Any = Nothing()
-    service = Service(load_config([{"serving": {"storage_dir": str(folder)}}]), "d", nothing, nothing, nothing)
+    service = Service(
+        load_config([{"serving": {"storage_dir": str(folder)}}]), "d", Backends(nothing, nothing, nothing)
+    )
     service.tracing = tracing
     return service
 
@@ -234,7 +238,7 @@ def test_spans_of_a_video_are_a_tree_down_to_the_runs_of_the_model() -> None:
         pass
 
     async def run() -> None:
-        telemetry = Telemetry("v", send, None, session.tracing)
+        telemetry = Telemetry("v", Progress(), send, None, session.tracing)
         config = load_config([{"pipeline": {"chunk_size": 4, "window": 2}, "reid": {"policy": "always"}}])
         with session.tracing.span("session"):
             tracked = track_frames(

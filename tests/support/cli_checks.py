@@ -1,4 +1,4 @@
-"""What a command left behind, and how it said that it could not do its work."""
+"""Runs the command line in tests and checks its output and errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from click.testing import Result
 
 Motserve = Callable[..., Result]
-"""Runs the command line with the words given."""
+"""Runs the command line with these arguments."""
 
 
 def files_in(folder: str | Path = ".") -> list[str]:
@@ -22,7 +22,7 @@ def document(path: str | Path) -> Any:
 
 
 def assert_error(result: Result, code: int, *said: str) -> None:
-    """One line on standard error, nothing else."""
+    """Check the exit code, and that standard error has one line with these texts."""
     assert result.exit_code == code, result.output
     assert not result.stdout
     (line,) = result.stderr.splitlines()
@@ -32,7 +32,7 @@ def assert_error(result: Result, code: int, *said: str) -> None:
 
 
 def assert_usage(result: Result, *said: str) -> None:
-    """Wrong usage, explained, without a traceback."""
+    """Check that a usage error is explained without a traceback."""
     assert result.exit_code == 2, result.output
     assert not result.stdout
     assert "Traceback" not in result.stderr

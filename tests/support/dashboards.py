@@ -35,5 +35,5 @@ def variables(path: Path) -> list[dict[str, Any]]:
 
 
 def asked_for() -> set[str]:
-    """Names of all metrics in dashboards and alerts."""
+    """Return the names of all metrics in dashboards and alerts."""
     return {name for expression in expressions() for name in re.findall(r"\bray_[a-z0-9_]+", expression)}

@@ -1,4 +1,4 @@
-"""Small stand-ins for downloaded data sets, and a catalogue by which they are complete."""
+"""Small copies of downloaded data sets, and a catalogue in which they are complete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WIDTH, HEIGHT = 64, 48
 LENGTHS = {"MOT17-02": 5, "MOT17-09": 4}
 
 # Of the first sequence: a person who walks out of the picture to the left, one who ends below it, one wholly outside,
-# a person who does not count, a static person, a car and a reflection; not sorted by frame, no person in frame 3.
+# a person with flag 0, a static person, a car and a reflection; not sorted by frame, no person in frame 3.
 ROWS = """\
 1,1,-9,11,20,30,1,1,0.51234
 2,1,-18,11,20,30,1,1,0.1
@@ -71,7 +71,8 @@ def write_mot17(source: Path) -> None:
 
 
 def write_market(source: Path) -> None:
-    names = [f"bounding_box_train/{who:04d}_c{camera}s1_000451_01.jpg" for who in (2, 7, 9, 11) for camera in (1, 2, 3)]
+    people, cameras = (2, 7, 9, 11), (1, 2, 3)
+    names = [f"bounding_box_train/{person:04d}_c{camera}s1_000451_01.jpg" for person in people for camera in cameras]
     names += ["query/0001_c1s1_000451_03.jpg", "query/0005_c2_f0046985.jpg"]
     gallery = (
         "-1_c1s1_000401_03",
@@ -83,7 +84,7 @@ def write_market(source: Path) -> None:
     names += [f"bounding_box_test/{name}.jpg" for name in gallery]
     for seed, name in enumerate(names):
         write_picture(source / name, 8, 16, seed)
-    (source / "bounding_box_test/Thumbs.db").write_bytes(b"made up by another system")
+    (source / "bounding_box_test/Thumbs.db").write_bytes(b"file of another system")
 
 
 def crowdhuman_line(name: str, *boxes: dict[str, Any]) -> str:

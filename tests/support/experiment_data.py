@@ -1,4 +1,4 @@
-"""Small sequences on disk, and time that a test moves by hand."""
+"""Small sequences on disk, and a clock that tests advance."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PUBLISHED = Path(__file__).parents[2] / "configs" / "tracker" / "bytetrack-publi
 def write_sequence(
     root: Path, name: str = "walk", frames: int = 30, people: int = 4, seed: int = 0, rate_hz: float = 10
 ) -> Path:
-    """Write ground truth of people who walk straight on, below `gt`, and what a poor detector sees, below `det`."""
+    """Write ground truth of people who walk in straight lines into `gt`, and imperfect detections into `det`."""
     random = np.random.default_rng(seed)
     start, speed = random.uniform(0, 300, (people, 2)), random.uniform(-6, 6, (people, 2))
     truth, seen = [], []
@@ -54,7 +54,7 @@ def load_written(root: Path, config: Config) -> list[LabelledSequence]:
 
 
 class Clock:
-    """Stands still but for those who take their time."""
+    """A clock that advances only when a test sets it."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -64,7 +64,7 @@ class Clock:
 
 
 class Stepper(Contender):
-    """Takes its time in each of the three steps, and gives every detection an ID of its own."""
+    """A contender that advances the clock in each of its three steps and gives every detection a new ID."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -37,7 +37,7 @@ def settings(seed: int) -> tuple[ReIDConfig, tuple[int, int] | None]:
 
 
 class Crowd:
-    """Tracks that begin, are lost, found again and reported with predicted boxes; each is of one person."""
+    """Tracks that begin, are lost, are matched again and reported with predicted boxes; each is of one person."""
 
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng([seed, 1])

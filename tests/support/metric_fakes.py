@@ -1,4 +1,4 @@
-"""Stand-ins for Ray's metrics that record their values, and refuse what Ray refuses."""
+"""Fakes of Ray's metrics that record their values and refuse what Ray refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small videos of noise, whole and with damaged samples."""
+"""Small videos of noise, complete and with damaged samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A collector of traces that speaks OTLP over HTTP, in a thread of the test."""
+"""A collector of traces with OTLP over HTTP, in a thread of the test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 
 class Collector:
-    """Takes spans that are posted to it, as pairs of the service that they are of and the span."""
+    """Collects posted spans, as pairs of service name and span."""
 
     def __init__(self) -> None:
         pytest.importorskip("opentelemetry.exporter.otlp.proto.http")

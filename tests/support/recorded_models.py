@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from motserve.config import Config
+from motserve.config.base import Role
 from motserve.errors import InvalidData
 from motserve.pipeline.local_models import LocalModels
-from motserve.serving.inference.replica import ModelInfo
+from motserve.serving.inference.backends import ModelInfo
 from motserve.serving.observability.request_context import RequestContext
 from motserve.types import Detections, FloatArray, Image
 
@@ -55,8 +56,13 @@ class Recorder:
         path.write_bytes(pickle.dumps((dict(self.class_names), self._recorded)))
 
 
-class _Recorded:
-    def __init__(self, config: Config, deployment: str) -> None:
+class RecordedModel:
+    """Stands in for `ModelReplica`."""
+
+    def __init__(self, role: Role, config: Config, deployment: str) -> None:
+        self._role = role
+        self._busy = asyncio.Lock()
+        self._counter = chunks_in(config.serving.storage_dir)
         self.class_names, self._recorded = pickle.loads((config.serving.storage_dir / "recorded").read_bytes())
 
     def _answers(self, pictures: Any) -> list[Any]:
@@ -69,23 +75,12 @@ class _Recorded:
         weights = {"name": names[0], "sha256": hashlib.sha256(repr(names).encode()).hexdigest(), "fallback": ""}
         return ModelInfo(weights, self.class_names)
 
-
-class Detector(_Recorded):
-    def __init__(self, config: Config, deployment: str) -> None:
-        super().__init__(config, deployment)
-        self._busy = asyncio.Lock()
-        self._counter = chunks_in(config.serving.storage_dir)
-
-    async def detect(
-        self, images: list[Image], names: tuple[str, ...], request_context: RequestContext
-    ) -> list[Detections]:
+    async def infer(self, pictures: Any, names: tuple[str, ...], request_context: RequestContext) -> Any:
+        answers = self._answers(pictures)
+        if self._role == "reid":
+            return np.stack(answers)
         async with self._busy:
             await asyncio.sleep(SECONDS_PER_CHUNK)
             with self._counter.open("ab") as file:
                 file.write(b".")
-            return self._answers(images)
-
-
-class Embedder(_Recorded):
-    async def embed(self, crops: np.ndarray, names: tuple[str, ...], request_context: RequestContext) -> FloatArray:
-        return np.stack(self._answers(crops))
+        return answers

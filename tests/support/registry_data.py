@@ -1,4 +1,4 @@
-"""A registry of models that are a few numbers each."""
+"""A registry of tiny models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from motserve.models.registry import Card, Registry, Scores, Version, write_card
 from training.run_log import RunLog
 
 VAL = "v" * 64
-"""Key of the data that models are measured on."""
+"""Key of the data set on which models are scored."""
 
 
 def make_model(
@@ -40,7 +40,7 @@ def add_version(
     role: Role = "detector",
     key: str = VAL,
 ) -> Version:
-    """Make a model, log it in a run of its own and register it."""
+    """Write a model, log it in a new run and register it."""
     model = make_model(folder / f"{name}-{value}-{key[0]}", value, metrics, role, key)
     log = RunLog.create(store, f"{name}-{value}", {}, {}, "")
     with log.ending():

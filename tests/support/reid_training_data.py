@@ -1,4 +1,4 @@
-"""Tiny data sets of drawn people, and settings under which an embedder learns from them in seconds."""
+"""Tiny data sets of drawn people, and settings with which an embedder is trained on them in seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.reid.config import ReidTrainingConfig
 
 
 def draw_crop(person: int, camera: int, view: int) -> np.ndarray:
-    """Draw a person by the colours of shirt and trousers, in the light of a camera."""
+    """Draw a person with the colours of shirt and trousers, in the light of a camera."""
     colours = np.random.default_rng(person).integers(0, 256, (2, 3))
     rng = np.random.default_rng([person, camera, view])
     crop = np.full((40, 20, 3), 60 * camera, np.float32)
@@ -35,7 +35,7 @@ def write_crops(folder: Path, people: Iterable[int], cameras: Iterable[int] = (1
 
 
 def write_market(root: Path, people: int = 10) -> Path:
-    """A data set in the folders of Market-1501; others are in its test than in its training part."""
+    """Write a data set in the layout of Market-1501; its test people are not in the training split."""
     write_crops(root / "bounding_box_train", range(1, people + 1))
     write_crops(root / "query", range(101, 107), [1], 1)
     write_crops(root / "bounding_box_test", range(101, 107), [2], 2)
@@ -53,7 +53,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def tiny_settings(root: Path, runs: Path, name: str = "tiny", **changes: Any) -> ReidTrainingConfig:
-    """A small network on small crops; everything is written below `runs`."""
+    """Return settings of a small network on small crops, with all output below `runs`."""
     tree = {
         "name": name,
         "data": {"root": root, "validation_share": 0.2},

@@ -1,4 +1,4 @@
-"""What tests that start a program of their own have in common: a port, a clip to post, and waiting."""
+"""Shared by tests that start a service: a free port, a clip to post, and polling with a timeout."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from motserve.config import Config, load_config
 from motserve.lab.scenes import SceneConfig, render
 from motserve.serving.api import Service
+from motserve.serving.inference.backends import Backends
 from motserve.video import VideoWriter
 
 
@@ -23,7 +24,7 @@ def free_port() -> int:
 
 
 def write_clip(path: Path, seconds: float, seed: int = 3) -> Path:
-    """Five people at 480x272."""
+    """Render a clip of five people at 480x272."""
     scene = SceneConfig(seed=seed, width=480, height=272, duration_s=seconds, people=5)
     with VideoWriter(path, scene.width, scene.height, Config().video, scene.rate_hz) as writer:
         for rendered in render(scene):
@@ -32,7 +33,7 @@ def write_clip(path: Path, seconds: float, seed: int = 3) -> Path:
 
 
 def eventually(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
-    """Wait until something holds, and return what it says then."""
+    """Poll a function until its result is true, and return the result."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := condition():
@@ -42,7 +43,7 @@ def eventually(condition: Callable[[], Any], what: str, seconds: float = 120) ->
 
 
 def service_without_cluster(storage: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Service:
-    """The service over real stores; sessions are started in name only.
+    """A service with real stores; its sessions are not really started.
 
     Args:
         storage: Folder of the stores.
@@ -50,8 +51,8 @@ def service_without_cluster(storage: Path, monkeypatch: pytest.MonkeyPatch, **se
         settings: Other sections of the configuration; of `serving` what stands beside `storage_dir`.
     """
     serving = {"storage_dir": str(storage), **settings.pop("serving", {})}
-    unused: Any = None
-    service = Service(load_config([{"serving": serving, **settings}]), "d", unused, unused, unused)
+    no_handle: Any = None
+    service = Service(load_config([{"serving": serving, **settings}]), "d", Backends(no_handle, no_handle, no_handle))
     monkeypatch.setattr(service.sessions, "_launch", lambda *_: None)
     monkeypatch.setattr(service.sessions, "find", lambda *_: None)
     return service

@@ -1,4 +1,4 @@
-"""Tracked frames written by hand, a tuple for each box."""
+"""Tracked frames from a tuple per box."""
 
 from __future__ import annotations
 

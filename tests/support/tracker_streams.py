@@ -1,4 +1,4 @@
-"""Streams of detections for tests of trackers, and how to run them."""
+"""Streams of detections for tests of trackers, and functions that run them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RATE = 30
 # Frequent misses and dips of the score, so that tracks are lost, found again, expire and run into each other.
 HARD = StreamSettings(width=800, height=600, speed=8, missed=0.3, unsure=0.3, false_alarms=0.3)
 PUBLISHED = ByteTrackConfig(**config.PUBLISHED)
-"""ByteTrack as it was published."""
+"""The published ByteTrack."""
 
 EVERY: dict[str, TrackerConfig] = {
     "bytetrack": ByteTrackConfig(),
@@ -37,7 +37,7 @@ EVERY: dict[str, TrackerConfig] = {
     "deepsort": DeepSortConfig(),
     "strongsort": StrongSortConfig(),
 }
-"""Every tracker, as it is configured by default."""
+"""Every tracker with its default configuration."""
 
 
 def real_files() -> list[Path]:
@@ -69,7 +69,7 @@ def track_stream(
 
 
 def track_with_embeddings(tracker: TrackerBase, stream: Sequence[Detections], start: int = 0) -> list[Tracks]:
-    """Embeddings depend on the position: left, middle or right."""
+    """Return embeddings that depend on the position: left, middle or right."""
     answers = []
     for index, detections in enumerate(stream, start):
         rows = tracker.rows_to_embed(detections)

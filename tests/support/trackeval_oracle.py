@@ -1,4 +1,4 @@
-"""TrackEval as its users run it: folders, a list of sequences, its own reading of files and its own benchmark rules."""
+"""TrackEval run from its folder layout, with its own file reading and benchmark rules."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_assignment_is_optimal(seed: int, rows: int, columns: int, limit: float,
     assert len(set(found_columns.tolist())) == found_columns.size
     assert listed[found_rows, found_columns].all()
     assert (cost[found_rows, found_columns] <= limit).all()
-    # The oracle: a dense solver over what each pair saves; not to match saves nothing.
+    # The oracle: a dense solver that maximises the gain of the pairs; an unmatched row gains nothing.
     saved = np.where(listed, np.maximum(limit - cost, 0), 0)
     best = saved[linear_sum_assignment(saved, maximize=True)].sum()
     assert total_gain(cost, limit, found_rows, found_columns) == pytest.approx(best, abs=1e-9)
@@ -74,9 +74,9 @@ def test_assignment_equals_lapjv_with_a_cost_limit(seed: int) -> None:
     _, expected, _ = lap.lapjv(cost, extend_cost=True, cost_limit=0.3)
     i, j = np.nonzero(np.ones_like(cost))
     rows, columns = assign(i, j, cost.ravel(), 0.3)
-    found = np.full(30, -1)
-    found[rows] = columns
-    np.testing.assert_array_equal(found, expected)
+    assigned = np.full(30, -1)
+    assigned[rows] = columns
+    np.testing.assert_array_equal(assigned, expected)
 
 
 def test_a_pair_at_exactly_the_limit_matches_and_beyond_it_does_not() -> None:

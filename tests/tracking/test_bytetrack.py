@@ -75,7 +75,7 @@ def with_only(**changes: object) -> ByteTrackConfig:
 
 
 def births(level: float, score: float, config: ByteTrackConfig) -> int:
-    """Whether a person of confidence `score` is tracked, among nine people whose confidence is `level`."""
+    """Return the number of tracks of a person with confidence `score` among nine people with confidence `level`."""
     tracker = ByteTrack(config)
     people = [[100 * place, 100, 100 * place + 40, 200] for place in range(10)]
     track_stream(tracker, [make(people[:9], [level] * 9)] * 1200)
@@ -99,7 +99,7 @@ def test_false_alarms_alone_lower_the_thresholds_no_further_than_configured() ->
     assert any(len(tracks) for tracks in track_stream(eager, [person(100, 0.4)] * 600))
 
 
-def test_confidence_scaling_forgets_by_time_and_not_by_frames() -> None:
+def test_confidence_scaling_decays_by_time_and_not_by_frames() -> None:
     config = with_only(confidence_scaling=ConfidenceScalingConfig())
     states = []
     for rate in (10, 30):
@@ -113,7 +113,7 @@ def test_confidence_scaling_forgets_by_time_and_not_by_frames() -> None:
 
 
 def ids_after_a_jump(jump: float, config: ByteTrackConfig, height: float = 100, pause: int = 6) -> list[int]:
-    """Return the track IDs after a person stood still, was missed for some frames and then stands elsewhere."""
+    """Return the track IDs after a person stood still, was missed for some frames and then jumped."""
     tracker = ByteTrack(config)
     track_stream(tracker, [person(100)] * 10)
     track_stream(tracker, [Detections.empty()] * pause, start=10)
@@ -141,7 +141,7 @@ def test_boxes_grow_with_the_time_since_the_last_match() -> None:
 
 
 def test_buffered_iou_does_not_change_matches_of_the_first_association() -> None:
-    """Nearer to the other's detection once boxes are enlarged, but matched already."""
+    """With enlarged boxes the track is nearer to the other detection, but it is matched already."""
     stream = [make([[100, 100, 140, 200], [150, 100, 190, 200]], [0.9, 0.9])] * 20
     for config in (PUBLISHED, with_only(buffered_iou=BufferedIouConfig(expansion=3, speed=100))):
         assert {tuple(tracks.ids.tolist()) for tracks in track_stream(ByteTrack(config), stream)} == {(1, 2)}

@@ -24,8 +24,8 @@ def stand(tracker: TrackerBase, detections: Detections, cues: Cues, frames: rang
 
 
 def ids_by_detection(tracks: Tracks) -> list[int]:
-    found: list[int] = tracks.ids[np.argsort(tracks.detections)].tolist()
-    return found
+    ids: list[int] = tracks.ids[np.argsort(tracks.detections)].tolist()
+    return ids
 
 
 PAIR = make([[100, 100, 140, 200], [112, 100, 152, 200]], [0.9, 0.9])
@@ -72,14 +72,14 @@ def test_the_motion_gate_overrules_appearance(name: str) -> None:
 
 def test_the_gallery_keeps_an_earlier_appearance_and_a_mean_does_not() -> None:
     """A person turns for a second and turns back, having moved too far for overlap."""
-    found = {}
+    ids = {}
     for name, config in BOTH.items():
         tracker = build_tracker(config, RATE)
         stand(tracker, person(100), with_embeddings(RED), range(10))
         stand(tracker, person(100), with_embeddings(BLUE), range(10, 60))
         stand(tracker, Detections.empty(), Cues(), range(60, 75))
-        found[name] = stand(tracker, person(145), with_embeddings(RED), range(75, 79))[-1].ids.tolist()
-    assert found == {"deepsort": [1], "strongsort": [2]}
+        ids[name] = stand(tracker, person(145), with_embeddings(RED), range(75, 79))[-1].ids.tolist()
+    assert ids == {"deepsort": [1], "strongsort": [2]}
 
 
 def test_recently_matched_tracks_come_first() -> None:
@@ -129,19 +129,19 @@ def test_a_restored_state_has_the_embeddings(name: str, cut: int) -> None:
 
 
 def test_a_mean_embedding_outweighs_one_outlier() -> None:
-    """Seen from the back for one frame, then lost and found too far away for overlap."""
-    found = {}
+    """A person is embedded from the back for one frame, then lost, and returns too far away for overlap."""
+    ids = {}
     for smoothing in (0.9, 0.0):
         tracker = build_tracker(StrongSortConfig(smoothing=smoothing), RATE)
         stand(tracker, person(100), with_embeddings(RED), range(20))
         stand(tracker, person(100), with_embeddings(BLUE), range(20, 21))
         stand(tracker, Detections.empty(), Cues(), range(21, 36))
-        found[smoothing] = stand(tracker, person(145), with_embeddings(RED), range(36, 40))[-1].ids.tolist()
-    assert found == {0.9: [1], 0.0: [2]}
+        ids[smoothing] = stand(tracker, person(145), with_embeddings(RED), range(36, 40))[-1].ids.tolist()
+    assert ids == {0.9: [1], 0.0: [2]}
 
 
 def test_motion_is_part_of_the_cost_of_strongsort() -> None:
-    """Two people have the same embedding: without motion in the cost, their IDs could be swapped."""
+    """Two people have equal embeddings: without motion in the cost, their IDs could be swapped."""
     tracker = build_tracker(StrongSortConfig(), RATE)
     both = make([[100, 100, 140, 200], [112, 100, 152, 200]], [0.9, 0.9])
     swapped = make([[112, 100, 152, 200], [100, 100, 140, 200]], [0.9, 0.8])

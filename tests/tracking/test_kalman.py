@@ -173,7 +173,7 @@ def test_a_turn_of_the_camera_turns_velocities() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_measurement_that_is_trusted_more_counts_for_more(model: str) -> None:
+def test_a_measurement_with_less_noise_has_more_weight(model: str) -> None:
     kalman, _ = MODELS[model]
     z = measurements(5, kalman)
     matched = np.ones(TRACKS, np.bool_)
@@ -199,7 +199,7 @@ def test_distances_are_those_of_mahalanobis(model: str) -> None:
         assert distance == pytest.approx(innovation @ np.linalg.inv(covariance) @ innovation)
 
 
-def test_an_area_that_would_vanish_stays() -> None:
+def test_an_area_stays_positive() -> None:
     kalman, _ = MODELS["area"]
     motion = moving_tracks(6, kalman)
     motion[6] = -motion[2]
@@ -213,7 +213,7 @@ def test_an_area_that_would_vanish_stays() -> None:
 def test_a_step_of_n_equals_n_unit_steps(steps: int) -> None:
     kalman = AspectFilter(CONFIG)
     motion = moving_tracks()
-    motion[6] = 0  # the noise follows the height, so the height must rest for the two to be equal
+    motion[6] = 0  # the noise depends on the height, so the height must be constant for the two to be equal
     at_once, one_by_one = motion.copy(), motion.copy()
     kalman.predict(at_once, steps)
     for _ in range(steps):
@@ -246,7 +246,7 @@ def test_the_covariance_stays_positive_definite_after_any_step(steps: float) -> 
     assert (position * velocity - cross**2 > 0).all()
 
 
-def test_noises_that_do_not_go_together_are_refused() -> None:
+def test_inconsistent_noise_settings_are_refused() -> None:
     with pytest.raises(ValueError, match=r"position_noise 0\.001"):
         KalmanConfig(position_noise=0.001, velocity_noise=0.1)
 
@@ -267,7 +267,7 @@ def test_heights_stay_positive_however_far_they_are_extrapolated() -> None:
     assert np.isfinite(boxes).all()
 
 
-def test_no_tracks_are_fine() -> None:
+def test_no_tracks_are_accepted() -> None:
     kalman = AspectFilter(CONFIG)
     motion = kalman.initiate(np.empty((4, 0)))
     kalman.predict(motion, 1.0)

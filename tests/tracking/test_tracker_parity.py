@@ -32,11 +32,11 @@ SECTIONS: dict[str, type[ByteTrackConfig] | type[BotSortConfig] | type[OcSortCon
 
 
 class PublishedOcSort(OCSORT):  # type: ignore[misc]
-    """Ultralytics' OC-SORT, in which a lost track that the first association finds again is not updated again.
+    """Ultralytics' OC-SORT with the re-update of lost tracks after the first association too, which it omits.
 
     The paper (section 4.1, "observation-centric re-update") does so "once a track is re-associated with an observation
-    after a period of being untracked", in any association. Another difference is kept out of the streams:
-    it takes an observation that reaches beyond the left border for none at all.
+    after a period of being untracked", after any association. The streams avoid another difference: Ultralytics
+    ignores an observation that extends beyond the left border.
     """
 
     def _apply_match(self, track: Any, det: Any, activated: Any, refind: Any) -> None:

@@ -27,7 +27,7 @@ from training.bundled.crops import write_crops
 from training.bundled.cutting import cut_person
 from training.bundled.detector_set import read_overlays, write_set
 from training.bundled.footage import Labels, occluded_by, open_scene
-from training.bundled.make import Workshop, make_detector, make_embedder
+from training.bundled.make import Workspace, make_detector, make_embedder
 from training.bundled.material import Material, prepare_scene, read_cut
 from training.bundled.ship import ship
 from training.bundled.windows import cut_window
@@ -47,7 +47,7 @@ SIZE = (PLACE.width, PLACE.height)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with one fixed camera: once with ground truth, once as a video alone."""
+    """A data folder with one static camera: a sequence with ground truth, and a video without."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "mot" / "plaza" / "img1").mkdir(parents=True)
     (folder / "mot" / "plaza" / "gt").mkdir()
@@ -90,14 +90,12 @@ def material(data: Path, settings: MaterialConfig, tmp_path_factory: pytest.Temp
 # --- footage ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_scene_is_taken_apart_into_frames_labels_place_and_people(
-    material: Material, settings: MaterialConfig
-) -> None:
+def test_a_scene_gives_frames_labels_background_and_cutouts(material: Material, settings: MaterialConfig) -> None:
     assert [int(file.stem) % 2 for file in material.frames] == [0] * len(material.frames)
     assert len(material.labels) == len(material.frames) > 5
     assert material.background().shape == (PLACE.height, PLACE.width, 3)
     empty = next(render(PLACE.model_copy(update={"people": 0}))).frame.image
-    assert np.abs(material.background().astype(int) - empty).mean() < 4, "the empty background has no person"
+    assert np.abs(material.background().astype(int) - empty).mean() < 4, "people are in the background"
     views = [view for person in material.views() for view in person]
     assert len(views) > 5
     for view in views:
@@ -105,7 +103,7 @@ def test_a_scene_is_taken_apart_into_frames_labels_place_and_people(
         assert (view[..., :3] <= view[..., 3:]).all(), "colours are multiplied by the coverage"
 
 
-def test_what_was_taken_apart_is_kept_until_settings_change(
+def test_prepared_material_is_reused_until_settings_change(
     material: Material, data: Path, settings: MaterialConfig
 ) -> None:
     before = (material.folder / "place.png").stat().st_mtime_ns
@@ -134,19 +132,19 @@ def test_a_video_without_confident_tracks_is_refused_by_name(data: Path) -> None
         open_scene(source, data, TEACHER, LabelConfig(least_frames=10_000))
 
 
-def test_footage_that_is_not_there_is_named(settings: MaterialConfig, tmp_path: Path) -> None:
+def test_missing_footage_is_named(settings: MaterialConfig, tmp_path: Path) -> None:
     with pytest.raises((NotFound, InvalidData), match="plaza"):
         prepare_scene(settings.scenes[0], tmp_path, settings, tmp_path / "out")
     assert not (tmp_path / "out" / "settings.json").exists(), "what was not finished is done again"
 
 
-def test_who_stands_lower_in_the_picture_hides_the_others() -> None:
+def test_the_person_lower_in_the_picture_occludes_the_others() -> None:
     boxes = np.array([[0, 0, 10, 20], [5, 0, 15, 30], [100, 0, 110, 20]], np.float32)
     np.testing.assert_allclose(occluded_by(boxes), [0.5, 0, 0])
     assert occluded_by(np.empty((0, 4), np.float32)).shape == (0,)
 
 
-def test_the_empty_place_is_seen_through_people_who_move_on() -> None:
+def test_the_background_is_estimated_behind_moving_people() -> None:
     place = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
     images, boxes = [], []
     for x in range(0, 60, 10):
@@ -160,7 +158,7 @@ def test_the_empty_place_is_seen_through_people_who_move_on() -> None:
     assert unlabelled_share(images[0], background, np.empty((0, 4), np.float32), 30) > 0.03
 
 
-def test_a_person_is_cut_out_where_they_differ_from_the_place_and_given_up_where_not() -> None:
+def test_a_person_is_cut_out_only_if_they_differ_from_the_background() -> None:
     rng = np.random.default_rng(0)
     background = np.asarray(cv2.GaussianBlur(rng.integers(60, 120, (200, 160, 3), dtype=np.uint8), (0, 0), 3))
     image = background.copy()
@@ -168,7 +166,7 @@ def test_a_person_is_cut_out_where_they_differ_from_the_place_and_given_up_where
     box = np.array([56, 40, 104, 160], np.float32)
     cut = cut_person(image, background, box, 80)
     assert cut is not None
-    assert cut.shape[0] == 80, "no higher than requested"
+    assert cut.shape[0] == 80, "no higher than asked for"
     assert (cut[..., 3] > 127).mean() == pytest.approx(np.pi / 4, abs=0.08)
     assert cut_person(background, background, box, 80) is None
 
@@ -176,7 +174,7 @@ def test_a_person_is_cut_out_where_they_differ_from_the_place_and_given_up_where
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
-def test_windows_keep_people_in_their_boxes() -> None:
+def test_boxes_in_windows_enclose_the_people() -> None:
     image = np.full((200, 300, 3), 60, np.uint8)
     box = np.array([[120, 50, 160, 150]], np.float32)
     image[50:150, 120:160] = 255
@@ -196,7 +194,7 @@ def test_windows_keep_people_in_their_boxes() -> None:
     assert bright == checked
 
 
-def test_a_set_of_pictures_has_windows_and_people_on_other_backdrops(
+def test_a_data_set_has_windows_and_people_on_other_backdrops(
     material: Material, settings: MaterialConfig, tmp_path: Path
 ) -> None:
     data = write_set(settings, {"plaza": material}, Pictures([], []), tmp_path / "set")
@@ -212,9 +210,7 @@ def test_a_set_of_pictures_has_windows_and_people_on_other_backdrops(
     assert write_set(settings, {"plaza": material}, Pictures([], []), tmp_path / "set").stat().st_mtime_ns == before
 
 
-def test_pictures_of_packages_become_backdrops_and_things_without_duplicates(
-    tmp_path: Path, settings: MaterialConfig
-) -> None:
+def test_picture_folders_give_backdrops_and_things_without_duplicates(tmp_path: Path, settings: MaterialConfig) -> None:
     source, rng = tmp_path / "source", np.random.default_rng(0)
     source.mkdir()
     coarse = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
@@ -257,7 +253,7 @@ def test_rendered_pictures_use_photographed_people_and_backdrops_and_label_only_
         assert green > 0.2, "the place is the photograph"
 
 
-def test_clothes_get_other_colours_and_heads_keep_theirs() -> None:
+def test_clothes_are_recoloured_and_heads_are_not() -> None:
     person = np.full((100, 40, 4), 255, np.uint8)
     person[..., :3] = (90, 90, 90)
     dyed = dye_clothes(person, Dyes(0.5, Dye(0, True, (0, 200), (1, 0)), Dye(60, True, (0, 200), (1, 0))))
@@ -279,7 +275,7 @@ def test_a_recoloured_person_is_another_identity() -> None:
         assert not np.array_equal(view, person)
 
 
-def test_backdrops_fill_the_picture_whatever_their_shape() -> None:
+def test_backdrops_of_any_shape_fill_the_picture() -> None:
     rng = np.random.default_rng(0)
     overlays = Overlays(backdrops=[[np.zeros((100, 400, 3), np.uint8)], [np.zeros((64, 64, 3), np.uint8)]])
     for _ in range(30):
@@ -287,7 +283,7 @@ def test_backdrops_fill_the_picture_whatever_their_shape() -> None:
         assert place.shape[1] / place.shape[0] == pytest.approx(320 / 180, rel=0.15)
 
 
-def test_color_jitter_changes_colours_not_sizes() -> None:
+def test_color_jitter_changes_colours_and_not_sizes() -> None:
     image = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
     lit = [jitter_colors(image, np.random.default_rng(seed)) for seed in range(8)]
     assert all(one.shape == image.shape and one.dtype == np.uint8 for one in lit)
@@ -297,7 +293,7 @@ def test_color_jitter_changes_colours_not_sizes() -> None:
 # --- crops ------------------------------------------------------------------------------------------------------------
 
 
-def test_crops_show_people_of_footage_the_same_in_other_clothes_and_rendered_ones(
+def test_crops_are_of_filmed_recoloured_and_rendered_people(
     material: Material, settings: MaterialConfig, tmp_path: Path
 ) -> None:
     overlays = read_overlays(settings, [material], Pictures([], []))
@@ -316,9 +312,7 @@ def test_crops_show_people_of_footage_the_same_in_other_clothes_and_rendered_one
     assert not others & set(people)
 
 
-def test_ids_that_stand_for_one_person_are_one_person(
-    material: Material, settings: MaterialConfig, tmp_path: Path
-) -> None:
+def test_grouped_ids_are_one_person(material: Material, settings: MaterialConfig, tmp_path: Path) -> None:
     ids = sorted({int(one) for labels in material.labels for one in labels.ids})
     few = settings.embedder.model_copy(update={"recoloured": 0, "rendered": 0, "least_views": 2})
 
@@ -336,9 +330,9 @@ def test_ids_that_stand_for_one_person_are_one_person(
 
 
 @pytest.fixture
-def workshop(settings: MaterialConfig, data: Path, tmp_path: Path) -> Workshop:
-    """Finished models of one scene that was left out; they hold a single value."""
-    shop = Workshop(data, CONFIGS, tmp_path / "work", settings)
+def workspace(settings: MaterialConfig, data: Path, tmp_path: Path) -> Workspace:
+    """Finished models with one held-out scene; their weights have a single value."""
+    shop = Workspace(data, CONFIGS, tmp_path / "work", settings)
     found = Scores("PKU-Reid-74, cross-camera, 3 queries", "key", {"Rank-1": 45.0, "mAP": 30.0, "mINP": 10.0})
     for name, role, scores in (
         ("all", "detector", ()),
@@ -356,10 +350,8 @@ def workshop(settings: MaterialConfig, data: Path, tmp_path: Path) -> Workshop:
     return shop
 
 
-def test_weights_are_shipped_in_half_precision_with_what_they_score_on_what_they_have_not_seen(
-    workshop: Workshop, tmp_path: Path
-) -> None:
-    detector, embedder = ship(workshop, tmp_path)
+def test_weights_are_shipped_in_half_precision_with_held_out_scores(workspace: Workspace, tmp_path: Path) -> None:
+    detector, embedder = ship(workspace, tmp_path)
     with safe_open(detector, framework="pt") as weights:
         metadata = weights.metadata()
         assert weights.get_tensor("weight").dtype == torch.float16
@@ -371,24 +363,24 @@ def test_weights_are_shipped_in_half_precision_with_what_they_score_on_what_they
         assert json.loads(weights.metadata()["metrics"]) == {"PKU-Reid-74/Rank-1": 0.45, "PKU-Reid-74/mAP": 0.3}
 
 
-def test_nothing_is_shipped_before_every_scene_was_left_out(workshop: Workshop, tmp_path: Path) -> None:
-    shutil.rmtree(workshop.model("without-plaza"))
+def test_nothing_is_shipped_before_every_held_out_score_exists(workspace: Workspace, tmp_path: Path) -> None:
+    shutil.rmtree(workspace.model("without-plaza"))
     with pytest.raises(NotFound, match="without-plaza"):
-        ship(workshop, tmp_path)
+        ship(workspace, tmp_path)
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_values_that_half_precision_cannot_hold_are_named(workshop: Workshop, tmp_path: Path) -> None:
-    folder = workshop.model("all")
+def test_values_beyond_half_precision_are_named(workspace: Workspace, tmp_path: Path) -> None:
+    folder = workspace.model("all")
     save_file({"norm.running_var": torch.tensor([1e6])}, folder / "weights.safetensors", {})
     sha256 = checksum(folder / "weights.safetensors")
     write_card(folder, Card("detector", "weights.safetensors", sha256, "net"))
     with pytest.raises(InvalidData, match=r"norm\.running_var"):
-        ship(workshop, tmp_path)
+        ship(workspace, tmp_path)
 
 
 @pytest.mark.slow
-def test_everything_is_trained_and_shipped_and_nothing_is_done_twice(
+def test_all_models_are_trained_and_shipped_and_finished_steps_are_reused(
     settings: MaterialConfig, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -410,7 +402,7 @@ def test_everything_is_trained_and_shipped_and_nothing_is_done_twice(
         file = configs / "bundled" / f"{name}.yaml"
         tree = merge(yaml.safe_load(file.read_text(encoding="utf-8")), changes)
         file.write_text(yaml.safe_dump(tree), encoding="utf-8")
-    shop = Workshop(data, configs, tmp_path / "work", settings)
+    shop = Workspace(data, configs, tmp_path / "work", settings)
     make_detector(shop)
     make_embedder(shop)
     detector, embedder = ship(shop, tmp_path)
@@ -456,7 +448,7 @@ def test_wrong_settings_are_refused_with_the_file_named(
     assert command.main(["detector", "--data", str(tmp_path), "--configs", str(tmp_path)]) == 2
 
 
-def test_pictures_follow_from_the_seed() -> None:
+def test_pictures_depend_on_the_seed_only() -> None:
     first, again, other = ([shot for shot, _ in pictures(TINY, seed, 3)] for seed in (1, 1, 2))
     for one, two in zip(first, again, strict=True):
         np.testing.assert_array_equal(one.image, two.image)
@@ -467,7 +459,7 @@ def test_pictures_follow_from_the_seed() -> None:
     )
 
 
-def test_labels_are_fractions_of_the_picture_and_leave_out_the_hidden(tmp_path: Path) -> None:
+def test_labels_are_fractions_of_the_picture_and_omit_occluded_people(tmp_path: Path) -> None:
     settings = RenderedPictures(pictures=TINY, train_pictures=6, validation_pictures=2, least_visibility=0.5)
     data = write_dataset(settings, 3, tmp_path / "set")
     labels = sorted((tmp_path / "set" / "labels" / "train").glob("*.txt"))

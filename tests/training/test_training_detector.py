@@ -36,20 +36,22 @@ from training.rendered.config import PictureConfig, RenderedConfig, RenderedPict
 from training.run_log import RunLog
 from training.worker import FolderExchange, Worker
 
+pytestmark = pytest.mark.early
+
 CONFIGS = Path(__file__).parents[2] / "configs" / "training"
 NAME = "tiny_detector"
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve rendered pictures to learn from and six to measure on."""
+    """Twelve rendered training pictures and six for validation."""
     pictures = PictureConfig(longer_side=128, most_people=3, empty=0.0, least_height=0.3)
     settings = RenderedPictures(pictures=pictures, train_pictures=12, validation_pictures=6)
     return write_dataset(settings, 5, tmp_path_factory.mktemp("rendered") / "set")
 
 
 def tiny(data: Path, store: MlflowConfig, **changes: Any) -> DetectorTraining:
-    """Three epochs of a small network on small pictures."""
+    """Return settings for three epochs of a small network on small pictures."""
     where = Path(store.tracking_uri.removeprefix("sqlite:///")).parent
     tree = {
         "name": "tiny",
@@ -81,7 +83,7 @@ def history(store: MlflowConfig, run_id: str, metric: str) -> list[int]:
 # --- in one process ---------------------------------------------------------------------------------------------------
 
 
-def test_what_a_job_leaves_behind(data: Path, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
+def test_a_job_writes_model_run_and_pictures(data: Path, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
     outcome = run(tiny(data, mlflow_store, evaluate_every=2))
     client = MlflowClient(mlflow_store.tracking_uri)
     logged = client.get_run(outcome.run_id)
@@ -117,7 +119,7 @@ def test_the_run_contains_no_password(data: Path, mlflow_store: MlflowConfig, tm
     assert "secret" not in kept.read_text()
 
 
-def test_the_result_serves(data: Path, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
+def test_a_service_can_load_the_result(data: Path, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
     outcome = run(tiny(data, mlflow_store, epochs=1))
     served = {"weights": [outcome.version], "confidence": 0.0}
     config = load_config([{"detector": served, "mlflow": mlflow_store.model_dump(), "cache_dir": str(tmp_path)}])
@@ -127,7 +129,9 @@ def test_the_result_serves(data: Path, mlflow_store: MlflowConfig, tmp_path: Pat
     assert np.isfinite(found.boxes).all()
 
 
-def test_one_process_learns_what_ultralytics_learns(data: Path, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
+def test_one_process_trains_the_same_weights_as_ultralytics(
+    data: Path, mlflow_store: MlflowConfig, tmp_path: Path
+) -> None:
     settings = make_job(tiny(data, mlflow_store)).settings
     log = RunLog.create(mlflow_store, "parity", {}, {}, "")
     worker = Worker(0, 1, torch.device("cpu"), tmp_path / "own", FolderExchange(tmp_path / "last"), log)
@@ -147,7 +151,7 @@ def test_one_process_learns_what_ultralytics_learns(data: Path, mlflow_store: Ml
 
 
 class Interruption(Exception):
-    """Somebody pulls the plug."""
+    """A simulated loss of power."""
 
 
 def interrupt(step: Step, at: int, count: list[int]) -> None:
@@ -156,7 +160,7 @@ def interrupt(step: Step, at: int, count: list[int]) -> None:
         raise Interruption
 
 
-def test_an_interrupted_job_goes_on(data: Path, mlflow_store: MlflowConfig) -> None:
+def test_an_interrupted_job_is_resumed(data: Path, mlflow_store: MlflowConfig) -> None:
     settings = tiny(data, mlflow_store)
     with pytest.raises(Interruption):
         run(settings, partial(interrupt, at=5, count=[0]))  # in the second epoch, of three steps each
@@ -192,7 +196,7 @@ def test_a_job_without_its_checkpoints_starts_again(data: Path, mlflow_store: Ml
     assert sorted(one.info.status for one in runs) == ["FINISHED", "KILLED"]
 
 
-def test_a_job_that_is_done_but_for_its_result(
+def test_a_job_without_its_result_only_writes_the_result(
     data: Path, mlflow_store: MlflowConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = tiny(data, mlflow_store, epochs=1)
@@ -209,19 +213,19 @@ def test_a_job_that_is_done_but_for_its_result(
     assert steps == [0], "nothing is learned again"
 
 
-def test_training_goes_on_from_other_weights(data: Path, mlflow_store: MlflowConfig, untrained_detector: Path) -> None:
-    seen: list[torch.Tensor] = []
+def test_training_starts_from_given_weights(data: Path, mlflow_store: MlflowConfig, untrained_detector: Path) -> None:
+    states: list[torch.Tensor] = []
 
     def remember(step: Step) -> None:
-        seen.append(step.network.state_dict()["model.0.conv.weight"].clone())
+        states.append(step.network.state_dict()["model.0.conv.weight"].clone())
 
     run(tiny(data, mlflow_store, init=str(untrained_detector), epochs=1, learning_rate=1e-9, warmup_epochs=0), remember)
-    torch.testing.assert_close(seen[-1], load_file(untrained_detector)["model.0.conv.weight"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(states[-1], load_file(untrained_detector)["model.0.conv.weight"], atol=1e-5, rtol=0)
 
 
 @pytest.fixture(scope="module")
 def of_many_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A YOLOv8n of eighty classes as Ultralytics publishes them, whose classes have a wider branch."""
+    """A YOLOv8n of eighty classes as published by Ultralytics; its class branch is wider."""
     ultralytics = import_ultralytics()
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("many") / "many.pt"
@@ -231,7 +235,7 @@ def of_many_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_network_of_many_classes_becomes_one_of_people(
+def test_a_network_of_many_classes_is_reduced_to_people(
     data: Path, mlflow_store: MlflowConfig, of_many_classes: Path, tmp_path: Path
 ) -> None:
     outcome = run(tiny(data, mlflow_store, init=str(of_many_classes), epochs=1, learning_rate=1e-9, warmup_epochs=0))
@@ -247,10 +251,10 @@ def test_a_network_of_many_classes_becomes_one_of_people(
     torch.testing.assert_close(learned["model.22.cv3.0.2.weight"].float(), row, atol=1e-3, rtol=1e-2)
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- invalid input --------------------------------------------------------------------------------------------------
 
 
-def test_wrong_input_is_found_before_training(data: Path, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
+def test_wrong_input_is_refused_before_training(data: Path, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no data set"):
         make_job(tiny(tmp_path / "data.yaml", mlflow_store))
     with pytest.raises(InvalidData, match="`test`"):
@@ -259,7 +263,7 @@ def test_wrong_input_is_found_before_training(data: Path, mlflow_store: MlflowCo
         make_job(tiny(data, mlflow_store, init="nowhere/yolo.pt"))
     with pytest.raises(WeightsUnavailable, match="no known publisher"):
         make_job(tiny(data, mlflow_store, init="nothing.safetensors"))
-    with pytest.raises(InvalidConfig, match="knows no network yolov8q"):
+    with pytest.raises(InvalidConfig, match="has no network yolov8q"):
         make_job(tiny(data, mlflow_store, architecture="yolov8q"))
     broken = shutil.copytree(data.parent, tmp_path / "broken")
     (broken / "data.yaml").write_text("train: images/train\nval: images/val\nnames: {0: person}\n")
@@ -281,7 +285,7 @@ def test_wrong_input_is_found_before_training(data: Path, mlflow_store: MlflowCo
         {"epoch": 3},
     ],
 )
-def test_settings_that_do_not_go_together(data: Path, mlflow_store: MlflowConfig, changes: dict[str, Any]) -> None:
+def test_inconsistent_settings_are_refused(data: Path, mlflow_store: MlflowConfig, changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         tiny(data, mlflow_store, **changes)
 
@@ -297,12 +301,12 @@ def test_pictures_are_rendered_by_a_command(tmp_path: Path) -> None:
     assert read_settings(CONFIGS / "rendered.yaml", RenderedConfig).train_pictures > 0
 
 
-def test_a_bucket_that_is_none(data: Path, mlflow_store: MlflowConfig) -> None:
+def test_an_unreachable_bucket_is_an_error(data: Path, mlflow_store: MlflowConfig) -> None:
     with pytest.raises(MotserveError, match=r"compute\.storage cannot be accessed"):
         run(tiny(data, mlflow_store, compute={"workers": 1, "storage": "nothing://bucket"}))
 
 
-def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text("name: a\ndata: nowhere/data.yaml\nunknown: 1\n")
     assert detector.main(["--config", str(file)]) == 2
@@ -321,21 +325,21 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def note(step: Step, folder: Path, marker: Path) -> None:
-    """Write down what a worker holds after a step; the second one may die in the middle of the second epoch, once."""
+def record_step(step: Step, folder: Path, marker: Path) -> None:
+    """Record the state of a worker after a step; the second worker dies once in the middle of the second epoch."""
     if (step.worker.rank, step.epoch, step.number) == (1, 2, 2) and marker.exists():
         marker.unlink()
         os._exit(1)
     digest = hashlib.sha256()
     for parameter in step.network.parameters():
         digest.update(parameter.detach().numpy().tobytes())
-    seen = {"parameters": digest.hexdigest(), "loss": step.loss, "process": os.getpid()}
-    (folder / f"{step.epoch}.{step.number}-{step.worker.rank}.json").write_bytes(orjson.dumps(seen))
+    state = {"parameters": digest.hexdigest(), "loss": step.loss, "process": os.getpid()}
+    (folder / f"{step.epoch}.{step.number}-{step.worker.rank}.json").write_bytes(orjson.dumps(state))
 
 
 @pytest.mark.workers
 @pytest.mark.parametrize(("precision", "deadly"), [("fp32", True), ("bf16", False)])
-def test_two_workers_hold_one_network_and_one_may_die(
+def test_two_workers_have_equal_networks_and_one_may_die(
     cluster: None, data: Path, mlflow_store: MlflowConfig, tmp_path: Path, precision: str, deadly: bool
 ) -> None:
     folder = tmp_path / "steps"
@@ -345,7 +349,7 @@ def test_two_workers_hold_one_network_and_one_may_die(
     marker = tmp_path / "die"
     if deadly:
         marker.touch()
-    outcome = run(settings, partial(note, folder=folder, marker=marker))
+    outcome = run(settings, partial(record_step, folder=folder, marker=marker))
     assert not marker.exists()
     steps: dict[str, list[dict[str, Any]]] = {}
     for file in sorted(folder.iterdir()):
@@ -364,7 +368,7 @@ def test_two_workers_hold_one_network_and_one_may_die(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_gpus_learn_in_every_precision(
+def test_gpus_train_in_every_precision(
     data: Path, mlflow_store: MlflowConfig, tmp_path: Path, precision: str
 ) -> None:  # fmt: skip
     compute = {"workers": 1, "gpus_per_worker": 1}

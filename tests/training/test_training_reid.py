@@ -29,12 +29,12 @@ from training.worker import FolderExchange, Worker
 
 
 class Interrupted(Exception):
-    """The machine goes down."""
+    """A simulated crash of the machine."""
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Path:
-    """Folder of checkpoints, with a store of MLflow."""
+    """Folder of checkpoints, with an MLflow store."""
     folder = tmp_path_factory.mktemp("runs")
     shutil.copy(mlflow_database, folder / "mlflow.db")
     return folder
@@ -61,7 +61,7 @@ def artifacts(runs: Path, run_id: str) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(runs: Path, market: Path) -> tuple[ReidTrainingConfig, Outcome, list[float]]:
-    """A job that ran undisturbed: its settings, what came of it, and the losses of its steps."""
+    """An uninterrupted job: its settings, its outcome, and the losses of its steps."""
     losses: list[float] = []
     other = write_crops(runs / "other", range(201, 205), [1, 2], 2)
     settings = tiny_settings(
@@ -76,7 +76,7 @@ def finished(runs: Path, market: Path) -> tuple[ReidTrainingConfig, Outcome, lis
     return settings, outcome, losses
 
 
-def test_the_result_is_registered_with_what_it_scores(
+def test_the_result_is_registered_with_its_scores(
     finished: tuple[ReidTrainingConfig, Outcome, list[float]], runs: Path, market: Path
 ) -> None:
     settings, outcome, _ = finished
@@ -91,7 +91,7 @@ def test_the_result_is_registered_with_what_it_scores(
     card = read_card(model)
     assert card.scores == outcome.scores
     assert card.training["epochs"] == 3
-    # a request by its name gets the same numbers
+    # the registered model has the same scores
     changes = {
         "reid": {"weights": [outcome.version], "crop_height": 32, "crop_width": 16},
         "cache_dir": runs / "cache",
@@ -113,13 +113,15 @@ def test_epochs_are_logged(finished: tuple[ReidTrainingConfig, Outcome, list[flo
     assert tags["registered"] == outcome.version
 
 
-def test_pictures_show_what_was_found(finished: tuple[ReidTrainingConfig, Outcome, list[float]], runs: Path) -> None:
+def test_pictures_of_the_result_are_logged(
+    finished: tuple[ReidTrainingConfig, Outcome, list[float]], runs: Path
+) -> None:
     _, outcome, _ = finished
     kept = artifacts(runs, outcome.run_id)
     assert {path.name for path in (kept / "pictures").iterdir()} == {"matches.png", "cmc.png", "distances.png"}
     matches = cv2.imread(str(kept / "pictures" / "matches.png"))
     assert matches is not None
-    assert (np.abs(matches.astype(int) - [0x3A, 0x9D, 0x2A]).sum(2) < 9).any()  # one person was found
+    assert (np.abs(matches.astype(int) - [0x3A, 0x9D, 0x2A]).sum(2) < 9).any()  # a right match is framed in green
     assert (np.abs(matches.astype(int) - [0x2F, 0x2F, 0xD0]).sum(2) < 9).any()
     assert "backbone: mobilenet_v3_small" in (kept / "settings.yaml").read_text(encoding="utf-8")
 
@@ -129,7 +131,7 @@ def test_a_finished_job_is_not_run_again(finished: tuple[ReidTrainingConfig, Out
         run(finished[0])
 
 
-def test_an_interrupted_job_learns_what_it_would_have_learned(
+def test_an_interrupted_job_gives_the_same_result(
     finished: tuple[ReidTrainingConfig, Outcome, list[float]], runs: Path
 ) -> None:
     settings, outcome, undisturbed = finished
@@ -158,7 +160,7 @@ def test_an_interrupted_job_learns_what_it_would_have_learned(
     assert names.count("interrupted") == 1
 
 
-def test_a_job_that_measured_nothing_yet_goes_on_with_measuring(
+def test_a_job_without_test_scores_is_resumed_with_the_test(
     market: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = tiny_settings(market, runs, "unmeasured", schedule={"epochs": 1})
@@ -176,7 +178,7 @@ def scored(mean_ap: float) -> RetrievalScores:
     return RetrievalScores(mean_ap, mean_ap, mean_ap, mean_ap, mean_ap, 1, 0)
 
 
-def test_the_best_at_validation_is_kept_and_patience_ends(
+def test_the_best_epoch_is_kept_and_patience_stops_training(
     market: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter([0.1, 0.4, 0.3, 0.4, 0.9])
@@ -196,7 +198,7 @@ def test_the_best_at_validation_is_kept_and_patience_ends(
         ("none-held-out", {"data": {"validation_share": 0.0}, "compute": {"loaders": 1}}),
     ],
 )
-def test_other_ways_to_learn(market: Path, runs: Path, name: str, changes: dict[str, Any]) -> None:
+def test_other_training_settings_work(market: Path, runs: Path, name: str, changes: dict[str, Any]) -> None:
     moved: list[np.ndarray] = []
 
     def observe(step: Step) -> None:
@@ -212,7 +214,7 @@ def test_other_ways_to_learn(market: Path, runs: Path, name: str, changes: dict[
         assert [value > 0 for _, value in history(settings, outcome.run_id, "loss/centre")] == [True]
 
 
-def test_losses_that_explode_end_the_job(market: Path, runs: Path) -> None:
+def test_losses_that_are_not_finite_fail_the_job(market: Path, runs: Path) -> None:
     settings = tiny_settings(market, runs, "exploded", schedule={"epochs": 9, "learning_rate": 1.0, "warmup_epochs": 0})
 
     def observe(step: Step) -> None:
@@ -224,7 +226,7 @@ def test_losses_that_explode_end_the_job(market: Path, runs: Path) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_gpus_learn_in_every_precision(
+def test_gpus_train_in_every_precision(
     market: Path, tmp_path: Path, mlflow_store: MlflowConfig, precision: str
 ) -> None:
     settings = tiny_settings(market, tmp_path, precision=precision, compute={"workers": 1, "gpus_per_worker": 1})
@@ -238,7 +240,7 @@ def test_gpus_learn_in_every_precision(
 
 
 @pytest.mark.slow
-def test_real_people_are_found_better_after_a_few_epochs(data_dir: Path, tmp_path: Path) -> None:
+def test_retrieval_of_real_people_improves_in_a_few_epochs(data_dir: Path, tmp_path: Path) -> None:
     settings = tiny_settings(
         data_dir / "reid_images" / "PKU-Reid-74",
         tmp_path,

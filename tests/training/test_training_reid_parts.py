@@ -50,12 +50,12 @@ CROPS = CropConfig(height=32, width=16)
         ["reid", "reid-multi-gpu", "reid-multi-node"],
     ],
 )
-def test_the_shipped_settings_are_valid_together(names: list[str]) -> None:
+def test_the_shipped_settings_can_be_combined(names: list[str]) -> None:
     settings = layer_settings([CONFIGS / f"{name}.yaml" for name in names], {}, ReidTrainingConfig)
     assert settings.batch.identities % settings.compute.workers == 0
 
 
-def test_the_shipped_baseline_is_the_papers() -> None:
+def test_the_shipped_baseline_is_that_of_the_paper() -> None:
     settings = layer_settings([CONFIGS / "reid.yaml"], {}, ReidTrainingConfig)
     defaults = ReidTrainingConfig(name="a", data={"root": "b"})
     for part in ("crops", "batch", "losses", "schedule", "validation", "network"):
@@ -74,12 +74,12 @@ def test_the_shipped_baseline_is_the_papers() -> None:
         ({"losses": {"marign": 1}}, "marign"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_inconsistent_settings_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         tiny_settings(tmp_path, tmp_path, **changes)
 
 
-def test_the_rate_warms_up_and_falls() -> None:
+def test_the_learning_rate_warms_up_and_decays() -> None:
     steps = ScheduleConfig(epochs=8, learning_rate=1, warmup_epochs=2, warmup_factor=0.1, milestones=(4, 6))
     assert [learning_rate(steps, epoch) for epoch in range(1, 9)] == pytest.approx(
         [0.1, 0.55, 1, 1, 0.1, 0.1, 0.01, 0.01]
@@ -94,7 +94,7 @@ def test_the_rate_warms_up_and_falls() -> None:
 # command
 
 
-def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_market(tmp_path / "market")
     file = tmp_path / "settings.yaml"
     settings = tiny_settings(tmp_path / "market", tmp_path)
@@ -112,7 +112,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
     assert not (tmp_path / "mlflow.db").exists()  # all of it before the job
 
 
-def test_later_files_and_the_command_line_win(tmp_path: Path) -> None:
+def test_later_files_and_the_command_line_override(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("name: a\ndata: {root: x}\nbatch: {identities: 8, views: 2}\n", encoding="utf-8")
     (tmp_path / "b.yaml").write_text("batch: {views: 3}\n", encoding="utf-8")
     found = layer_settings([tmp_path / "a.yaml", tmp_path / "b.yaml"], {"name": "c"}, ReidTrainingConfig)
@@ -125,7 +125,7 @@ def test_later_files_and_the_command_line_win(tmp_path: Path) -> None:
 # data
 
 
-def test_people_are_for_training_or_held_out_and_never_both(tmp_path: Path) -> None:
+def test_training_people_and_held_out_people_are_disjoint(tmp_path: Path) -> None:
     settings = tiny_settings(write_market(tmp_path / "market"), tmp_path)
     data = read_training_data(settings.data)
     train, held_out = set(data.train.identities.tolist()), set(data.validation.identities.tolist())
@@ -166,7 +166,7 @@ def test_lists_of_people_split_a_folder(tmp_path: Path) -> None:
     assert (test.protocol, test.people) == ("cross-camera", {9, 10})
 
 
-def test_msmt17_is_learned_from_by_its_list(tmp_path: Path) -> None:
+def test_training_crops_of_msmt17_are_those_of_its_list(tmp_path: Path) -> None:
     (tmp_path / "mask_train_v2" / "0000").mkdir(parents=True)
     names = ["0000/0000_000_01_a_0001_0.jpg", "0000/0000_001_15_a_0002_0.jpg"]
     for name in names:
@@ -176,7 +176,7 @@ def test_msmt17_is_learned_from_by_its_list(tmp_path: Path) -> None:
     assert (table.identities.tolist(), table.cameras.tolist()) == ([1, 1], [1, 15])
 
 
-def test_what_a_job_starts_from_stands_in_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_initial_weights_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save_small(tmp_path / "a.safetensors", build_network(SMALL, CROPS))
     monkeypatch.chdir(write_market(tmp_path / "market"))
     settings = tiny_settings(Path(), tmp_path, network={"init": "../a.safetensors"})
@@ -187,7 +187,7 @@ def test_what_a_job_starts_from_stands_in_the_record(tmp_path: Path, monkeypatch
     assert job.settings.data.root.is_absolute()
 
 
-def test_data_of_which_nothing_can_be_learned_are_refused(tmp_path: Path) -> None:
+def test_unusable_training_data_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no bounding_box_train to train on; there is no such folder"):
         read_training_data(tiny_settings(tmp_path / "nothing", tmp_path).data)
     root = tmp_path / "one-camera"
@@ -245,7 +245,7 @@ def test_every_batch_has_p_people_with_k_crops_and_all_people_are_drawn(epoch: i
     assert set(labels[sorted(drawn)].tolist()) == set(range(11))
 
 
-def test_workers_share_the_batches_of_one() -> None:
+def test_workers_divide_the_batches_of_one_worker() -> None:
     (alone,), (first, second) = epoch_of(1, 3), epoch_of(2, 3)
     assert len(first) == len(second) == len(alone)
     assert [one + two for one, two in zip(first, second, strict=True)] == alone
@@ -254,7 +254,7 @@ def test_workers_share_the_batches_of_one() -> None:
         assert not set(labels[[draw.row for draw in one]]) & set(labels[[draw.row for draw in two]])
 
 
-def test_batches_follow_from_seed_and_epoch() -> None:
+def test_batches_depend_on_seed_and_epoch_only() -> None:
     assert epoch_of(1, 2) == epoch_of(1, 2)
     assert epoch_of(1, 2) != epoch_of(1, 3)
     assert epoch_of(1, 2) != epoch_of(1, 2, seed=1)
@@ -281,7 +281,7 @@ def test_a_draw_always_gives_the_same_crop(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_color_jitter_follows_from_the_draw_too(tmp_path: Path) -> None:
+def test_color_jitter_depends_on_the_seed_of_the_draw(tmp_path: Path) -> None:
     paths = sorted(write_crops(tmp_path, [1, 2]).iterdir())
     plain = CropConfig(height=32, width=16, flip=0, pad=0, erasing=0)
     lit, unlit = (
@@ -294,13 +294,13 @@ def test_color_jitter_follows_from_the_draw_too(tmp_path: Path) -> None:
     assert torch.equal(unlit[Draw(7, 5)][0], unlit[Draw(7, 6)][0])
 
 
-def test_what_is_not_asked_for_does_not_change_a_crop() -> None:
+def test_without_augmentation_a_crop_is_unchanged() -> None:
     vary = augmentation(CropConfig(height=32, width=16, flip=0, pad=0, erasing=0))
     crop = torch.randint(0, 256, (3, 32, 16), dtype=torch.uint8)
     assert torch.equal(vary(crop), crop)
 
 
-def test_erased_is_what_the_network_takes_for_nothing() -> None:
+def test_erased_pixels_are_zero_after_normalisation() -> None:
     vary = augmentation(CropConfig(height=32, width=16, flip=0, pad=0, erasing=1))
     crop = torch.full((3, 32, 16), 255, dtype=torch.uint8)
     torch.manual_seed(0)
@@ -313,7 +313,7 @@ def test_erased_is_what_the_network_takes_for_nothing() -> None:
 # losses
 
 
-def test_losses_are_those_of_the_papers() -> None:
+def test_losses_equal_those_of_the_papers() -> None:
     torch.manual_seed(0)
     labels = torch.arange(4).repeat_interleave(3)
     features, logits = torch.randn(12, 8), torch.randn(12, 4)
@@ -330,7 +330,7 @@ def test_losses_are_those_of_the_papers() -> None:
     torch.testing.assert_close(losses.total, identity + 2 * triplet)
 
 
-def test_the_contrastive_loss_is_that_of_the_paper() -> None:
+def test_the_contrastive_loss_equals_that_of_the_paper() -> None:
     torch.manual_seed(0)
     labels = torch.arange(4).repeat_interleave(3)
     embeddings = torch.randn(12, 8)
@@ -346,7 +346,7 @@ def test_the_contrastive_loss_is_that_of_the_paper() -> None:
     assert without.contrastive == 0
 
 
-def test_a_classifier_of_directions_knows_no_lengths() -> None:
+def test_a_cosine_classifier_is_invariant_to_length() -> None:
     learner = Learner(build_network(SMALL, CROPS), 3, centres=False, scale=16).eval()
     labels = torch.tensor([0, 1, 2])
     pictures = torch.randn(3, 3, CROPS.height, CROPS.width)
@@ -399,7 +399,7 @@ def save_small(path: Path, network: EmbedderNetwork) -> Path:
     return path
 
 
-def test_a_network_is_written_as_services_read_it(tmp_path: Path) -> None:
+def test_a_written_network_can_be_loaded_by_a_service(tmp_path: Path) -> None:
     network = build_network(SMALL, CROPS).eval()
     path = save_small(tmp_path / "a.safetensors", network)
     with safe_open(path, framework="pt") as file:
@@ -411,7 +411,7 @@ def test_a_network_is_written_as_services_read_it(tmp_path: Path) -> None:
     assert torch.equal(loaded(pictures), network(pictures))
 
 
-def test_training_goes_on_from_an_embedder(tmp_path: Path) -> None:
+def test_training_starts_from_an_embedder(tmp_path: Path) -> None:
     trained = build_network(SMALL, CROPS)
     path = save_small(tmp_path / "a.safetensors", trained)
     fresh = build_network(SMALL, CROPS)

@@ -43,20 +43,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Pat
     return folder
 
 
-def note(step: Step, folder: Path, marker: Path, checkpoints: Path) -> None:
-    """Write down what a worker holds after a step; the second one dies once, in the middle of an epoch."""
+def record_step(step: Step, folder: Path, marker: Path, checkpoints: Path) -> None:
+    """Record the state of a worker after a step; the second worker dies once in the middle of an epoch."""
     if (step.worker.rank, step.epoch, step.number) == (1, 3, 2) and marker.exists():
         end = time.monotonic() + 60
-        while not checkpoints.exists() and time.monotonic() < end:  # Ray may lose what was reported just now
+        while not checkpoints.exists() and time.monotonic() < end:  # Ray may lose the latest report
             time.sleep(0.1)
         marker.unlink()
         os._exit(1)
     digest = hashlib.sha256()
     for parameter in step.learner.parameters():
         digest.update(parameter.detach().numpy().tobytes())
-    seen = {"parameters": digest.hexdigest(), "loss": float(step.losses.total), "process": os.getpid()}
+    state = {"parameters": digest.hexdigest(), "loss": float(step.losses.total), "process": os.getpid()}
     file = folder / f"{step.epoch}-{step.number}-{step.worker.rank}.json"
-    file.write_bytes(orjson.dumps(seen))
+    file.write_bytes(orjson.dumps(state))
 
 
 def run(settings: ReidTrainingConfig, observe: Any) -> Outcome:
@@ -65,12 +65,12 @@ def run(settings: ReidTrainingConfig, observe: Any) -> Outcome:
 
 
 def steps_of(folder: Path) -> dict[tuple[int, int], list[dict[str, Any]]]:
-    """Return what the two workers held, rank 0 first, by epoch and step."""
-    found: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    """Return the states of the two workers, rank 0 first, by epoch and step."""
+    states: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for file in sorted(folder.iterdir()):
         epoch, number, _ = map(int, file.stem.split("-"))
-        found.setdefault((epoch, number), []).append(orjson.loads(file.read_bytes()))
-    return found
+        states.setdefault((epoch, number), []).append(orjson.loads(file.read_bytes()))
+    return states
 
 
 def epochs_of(settings: ReidTrainingConfig, run_id: str, metric: str) -> list[int]:
@@ -79,7 +79,7 @@ def epochs_of(settings: ReidTrainingConfig, run_id: str, metric: str) -> list[in
 
 
 @pytest.mark.workers
-def test_workers_hold_one_network_survive_one_another_and_end_together(
+def test_workers_have_equal_networks_survive_a_loss_and_end_together(
     cluster: None, market: Path, runs: Path, tmp_path: Path
 ) -> None:
     settings = tiny_settings(
@@ -89,13 +89,13 @@ def test_workers_hold_one_network_survive_one_another_and_end_together(
         compute={"workers": 2},
         losses={"centre_weight": 5e-4},
         schedule={"epochs": 1000},
-        validation={"patience": 2},  # two people are found as well as can be soon
+        validation={"patience": 2},  # with two people the score is perfect after a few epochs
     )
     marker, folder = tmp_path / "die", tmp_path / "steps"
     checkpoints = runs / "training" / "shared" / "checkpoint_manager_snapshot.json"
     marker.touch()
     folder.mkdir()
-    outcome = run(settings, partial(note, folder=folder, marker=marker, checkpoints=checkpoints))
+    outcome = run(settings, partial(record_step, folder=folder, marker=marker, checkpoints=checkpoints))
     assert not marker.exists()
     steps = steps_of(folder)
     last = max(epoch for epoch, _ in steps)

@@ -1,4 +1,4 @@
-"""The whole way of a model: trained, registered, promoted, served without a restart, replaced, rolled back."""
+"""The life cycle of a model: trained, registered, promoted, served without a restart, replaced, rolled back."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture
 def train(cluster: None, data: Path, store: MlflowConfig, folder: Path) -> Any:
-    """`python -m training.detector`, for an epoch."""
+    """Run `python -m training.detector` for one epoch."""
 
     def run(name: str, **changes: Any) -> None:
         tree = {
@@ -88,7 +88,7 @@ def train(cluster: None, data: Path, store: MlflowConfig, folder: Path) -> Any:
 
 @pytest.fixture
 def models(store: MlflowConfig, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`motserve models`."""
+    """Run `motserve models`."""
     monkeypatch.setenv("MOTSERVE_MLFLOW__TRACKING_URI", store.tracking_uri)
 
     def run(*arguments: str | int) -> Result:
@@ -111,7 +111,7 @@ def start_service(store: MlflowConfig, folder: Path) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-class Visitor(threading.Thread):
+class PollingClient(threading.Thread):
     """Posts one video after the other and polls each until it is done."""
 
     def __init__(self, url: str, clip: Path) -> None:
@@ -132,7 +132,7 @@ class Visitor(threading.Thread):
 
 
 def track(client: httpx.Client, clip: Path) -> dict[str, Any]:
-    """Post a video, wait for its end, and return its tracks with all that is said of them."""
+    """Post a video, wait for its end, and return its tracks and their metadata."""
     posted = client.post("/v1/videos", files={"file": (clip.name, clip.read_bytes())})
     assert posted.status_code == 202, posted.text
     link = f"/v1/videos/{posted.json()['id']}"
@@ -154,14 +154,14 @@ def people_in(answer: dict[str, Any]) -> int:
 
 
 @pytest.mark.workers
-def test_the_way_to_production_and_back(
+def test_a_model_is_promoted_served_and_rolled_back(
     train: Any, models: Any, store: MlflowConfig, data: Path, clip: Path, folder: Path
 ) -> None:  # fmt: skip
-    train("knows-nothing", init="scratch")
+    train("weak", init="scratch")
     assert models("promote", NAME, 1, "--to", "production").exit_code == 0
     url = start_service(store, folder)
-    visitor = Visitor(url, clip)
-    visitor.start()
+    poster = PollingClient(url, clip)
+    poster.start()
     try:
         with httpx.Client(base_url=url, timeout=120) as client:
             assert client.get("/readyz").json()["models"]["detector"]["name"] == f"{NAME}/1"
@@ -169,12 +169,14 @@ def test_the_way_to_production_and_back(
             assert first["models"]["detector"]["name"] == f"{NAME}/1"
 
             compute = {"workers": 2, "storage": str(folder / "storage")}
-            train("knows-people", init="bundled", learning_rate=1e-6, compute=compute)
+            train("good", init="bundled", learning_rate=1e-6, compute=compute)
             promoted = models("promote", NAME, 2, "--to", "production")
             assert promoted.exit_code == 0, promoted.output
             assert "not below" in promoted.stdout
 
-            assert track(client, clip)["models"]["detector"]["name"] == f"{NAME}/1", "no video has requested it yet"
+            assert track(client, clip)["models"]["detector"]["name"] == f"{NAME}/1", (
+                "the service switched without a reload"
+            )
             reloaded = client.post("/v1/admin/reload")
             assert reloaded.status_code == 200, reloaded.text
             assert reloaded.json()["detector"]["changed"]
@@ -184,7 +186,7 @@ def test_the_way_to_production_and_back(
             assert people_in(second) > max(20, 2 * people_in(first))
             assert client.get("/readyz").json()["models"]["detector"]["name"] == f"{NAME}/2"
 
-            train("knows-nothing-again", init="scratch")
+            train("weak-again", init="scratch")
             refused = models("promote", NAME, 3, "--to", "production")
             assert refused.exit_code == 5
             assert "below" in refused.stdout
@@ -194,13 +196,13 @@ def test_the_way_to_production_and_back(
             assert client.post("/v1/admin/reload").json()["detector"]["now"]["name"] == f"{NAME}/1"
             assert track(client, clip)["models"]["detector"]["name"] == f"{NAME}/1"
     finally:
-        visitor.leave.set()
-        visitor.join(180)
-    assert not visitor.failures
-    served = [answer["models"]["detector"]["name"] for answer in visitor.answers]
+        poster.leave.set()
+        poster.join(180)
+    assert not poster.failures
+    served = [answer["models"]["detector"]["name"] for answer in poster.answers]
     assert set(served) == {f"{NAME}/1", f"{NAME}/2"}
-    assert all(answer["models"]["switches"] == [] for answer in visitor.answers)
-    by_second = [answer for answer in visitor.answers if answer["models"]["detector"]["name"] == f"{NAME}/2"]
+    assert all(answer["models"]["switches"] == [] for answer in poster.answers)
+    by_second = [answer for answer in poster.answers if answer["models"]["detector"]["name"] == f"{NAME}/2"]
     assert {people_in(answer) for answer in by_second} == {people_in(second)}, (
         "one model from the first frame to the last"
     )

@@ -1,4 +1,4 @@
-"""Folders of pictures as people have them: numbers with gaps, hidden companions, odd files and descriptions."""
+"""Image folders with gaps in their numbers, hidden files, unusual images and descriptions."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def refusal(folder: Path, config: VideoConfig = CONFIG) -> str:
 
 
 @pytest.mark.parametrize(
-    ("place", "names", "found"),
+    ("folder", "names", "numbers"),
     [
         ("img1", "000001.jpg 000002.jpg 000004.jpg 000007.jpg 000008.jpg", [0, 1, 3, 6, 7]),
         ("img1", "000301.jpg 000302.jpg", [300, 301]),
@@ -74,9 +74,9 @@ def refusal(folder: Path, config: VideoConfig = CONFIG) -> str:
         (".", f"1.jpg {'9' * 200}.jpg", [0, 1]),
     ],
 )
-def test_image_names_give_the_frame_numbers(tmp_path: Path, place: str, names: str, found: list[int]) -> None:
-    pictures(tmp_path / "clip" / place, names.split())
-    assert indices(tmp_path / "clip") == found
+def test_image_names_give_the_frame_numbers(tmp_path: Path, folder: str, names: str, numbers: list[int]) -> None:
+    pictures(tmp_path / "clip" / folder, names.split())
+    assert indices(tmp_path / "clip") == numbers
 
 
 def test_times_and_duration_follow_the_numbers_and_the_count_is_that_of_the_images(
@@ -123,11 +123,11 @@ async def detect(images: list[Image]) -> list[Detections]:
 
 
 async def embed(_: np.ndarray) -> np.ndarray:
-    raise AssertionError("no person is embedded")
+    raise AssertionError("the configuration uses no embeddings")
 
 
 def walk(folder: Path, numbers: Iterable[int]) -> Path:
-    """Write the pictures that are there of a walk; picture n is 10 n grey."""
+    """Write the given pictures of a walk; the grey level of picture n is 10 n."""
     folder.mkdir(parents=True)
     for number in numbers:
         cv2.imwrite(str(folder / f"{number:06}.png"), np.full((150, 320, 3), 10 * number, np.uint8))
@@ -195,10 +195,10 @@ def test_a_folder_with_gaps_is_drawn_with_the_tracks_of_its_frames(tmp_path: Pat
         assert [frame.timestamp for frame in drawn.frames()] == pytest.approx([0, 1 / 30, 3 / 30, 6 / 30], abs=1e-4)
 
 
-# --- hidden companions
+# --- hidden files
 
 
-def test_what_systems_leave_beside_pictures_is_passed_over(tmp_path: Path) -> None:
+def test_hidden_files_of_operating_systems_are_skipped(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "clip", ["000001.jpg", "000002.jpg"])
     for name in ("._000001.jpg", ".DS_Store", "Thumbs.db", ".hidden.png", "desktop.ini"):
         (folder / name).write_bytes(b"\0\5\x16\7")
@@ -290,7 +290,7 @@ PNG, JPEG = encoded("png"), encoded("jpeg")
 
 
 def size_of(data: bytes, tmp_path: Path) -> tuple[int, int] | None:
-    """Return the size that both calls return."""
+    """Return the size of an image; reading it from bytes and from a file must agree."""
     path = tmp_path / "picture"
     path.write_bytes(data)
     with path.open("rb") as file:
@@ -314,7 +314,7 @@ def test_bytes_after_the_end_of_an_image_are_ignored(tmp_path: Path, picture: by
         *(JPEG[:length] for length in (3, 20, 500, len(JPEG) - 2, len(JPEG) - 1)),
         PNG[: len(PNG) // 2] + b"\0" * 5000,
         JPEG[: len(JPEG) // 2] + b"\0" * 5000,
-        PNG[:33] + b"\xff\xff\xff\xff" + PNG[37:],  # a chunk that claims more than there is
+        PNG[:33] + b"\xff\xff\xff\xff" + PNG[37:],  # a chunk whose length is beyond the end
         PNG[:33] + PNG[-12:],  # no pixels
         PNG[:8] + PNG[33:],  # no header
         PNG[:16] + bytes(8) + PNG[24:],  # no area

@@ -20,13 +20,13 @@ from motserve.video.decoder import PacketReader
 from motserve.video.mp4_boxes import refuse_false_samples
 
 
-def test_a_video_that_ends_takes_no_frames_from_another_that_is_read_at_the_same_time(tmp_path: Path) -> None:
+def test_two_videos_read_at_the_same_time_do_not_affect_each_other(tmp_path: Path) -> None:
     path = damage(encode(tmp_path / "clip.mp4"), -2)
     with open_video(path, CONFIG) as video:
         frames = video.frames()
         first = list(islice(frames, 26))
         assert count(path) == (FRAMES - 1, 1)
-        gc.collect()  # the packets of the other one
+        gc.collect()  # frees the packets of the other video
         assert len(first) + sum(1 for _ in frames) == FRAMES - 1
         assert video.frames_damaged == 1
 
@@ -66,7 +66,7 @@ def test_joined_recordings_of_two_senders_are_one_video(tmp_path: Path) -> None:
 
 
 class LateStreams:
-    """A container in which a stream comes up on the way, which PyAV does not know when it flushes all streams."""
+    """A container in which a stream appears late, so PyAV does not flush it at the end."""
 
     def __init__(self, container: Any) -> None:
         self._container = container
@@ -154,7 +154,7 @@ def test_concatenated_images_are_a_video_and_a_single_one_is_not(tmp_path: Path)
         open_video(encode(tmp_path / "one.mjpeg", "mjpeg", frames=1), CONFIG)
 
 
-def test_absurd_times_increase_and_stay_within_a_century() -> None:
+def test_extreme_timestamps_increase_and_are_bounded() -> None:
     rng = random.Random(0)
     clock = FrameClock(1e6)
     times = [clock.stamp(rng.choice([None, rng.uniform(-1e19, 1e19), 0.0, 9e18])) for _ in range(10_000)]

@@ -30,7 +30,7 @@ RED, GREEN, BLUE, GREY = (0, 0, 255), (0, 255, 0), (255, 0, 0), (128, 128, 128)
 
 
 def quadrants(width: int = 64, height: int = 48) -> np.ndarray:
-    """Red, green / blue, grey, so that every turn and mirroring can be distinguished."""
+    """Return red, green / blue, grey, so that all rotations and mirrorings differ."""
     image = np.empty((height, width, 3), np.uint8)
     image[: height // 2, : width // 2] = RED
     image[: height // 2, width // 2 :] = GREEN
@@ -40,7 +40,7 @@ def quadrants(width: int = 64, height: int = 48) -> np.ndarray:
 
 
 def corners(image: np.ndarray) -> list[tuple[int, int, int]]:
-    """Colour of each quarter, as the nearest of the four."""
+    """Return the colour of each quarter, as the nearest of the four."""
     height, width = image.shape[:2]
     points = [image[y, x].astype(int) for y in (height // 4, 3 * height // 4) for x in (width // 4, 3 * width // 4)]
     return [min((RED, GREEN, BLUE, GREY), key=lambda c: int(np.abs(p - c).sum())) for p in points]
@@ -80,7 +80,7 @@ def noise(count: int, width: int = 64, height: int = 48) -> list[np.ndarray]:
 
 
 def moving(count: int, width: int = 64, height: int = 48) -> list[np.ndarray]:
-    """A square on its way across noise, which an encoder with B-frames makes use of."""
+    """A square that moves across noise, for which encoders use B-frames."""
     images = [noise(1, width, height)[0].copy() for _ in range(count)]
     for i, image in enumerate(images):
         image[10:20, i % (width - 10) : i % (width - 10) + 10] = RED
@@ -280,7 +280,7 @@ def damaged(path: Path, images: Sequence[np.ndarray], samples: Sequence[int], **
 
 
 def decode_on(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
-    """Let videos be decoded on this many threads."""
+    """Set the number of decoding threads."""
 
     def pick(*arguments: Any) -> Any:
         stream = pick_stream(*arguments)
@@ -299,7 +299,7 @@ def test_frames_that_damage_costs_are_counted(tmp_path: Path, sample: int, bfram
         frames = list(video.frames())
         lost = video.frames_damaged
     assert len(frames) == 50 - lost
-    # without its key frame the decoder gives out no frame up to the next
+    # without its key frame the decoder returns no frame up to the next one
     assert 1 <= lost <= 10 if sample % 10 == 0 else lost == 1
     assert all(b.timestamp > a.timestamp for a, b in pairwise(frames))
 
@@ -352,7 +352,7 @@ def with_sound(path: Path, frames: int, bframes: int, video_first: bool, data_st
 
 
 def count_by_opencv(path: Path) -> int:
-    """Count frames by OpenCV, which decodes with an FFmpeg of its own."""
+    """Count frames with OpenCV, which has its own FFmpeg."""
     capture = cv2.VideoCapture(str(path))
     count = 0
     while capture.grab():
@@ -408,7 +408,7 @@ def test_empty_samples_are_neither_counted_nor_decoded(tmp_path: Path) -> None:
     assert times == pytest.approx([i / 10 for i in range(20) if i not in (7, 19)])
 
 
-def test_a_file_that_declares_too_much_is_complete_if_its_structure_is(
+def test_a_file_that_declares_too_many_frames_is_complete_if_its_structure_is(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = encode(tmp_path / "long.mkv", noise(30))
@@ -422,7 +422,7 @@ def test_a_file_that_declares_too_much_is_complete_if_its_structure_is(
         read(path)
 
 
-def test_flash_video_that_declares_too_much(tmp_path: Path) -> None:
+def test_a_flash_video_that_declares_too_many_frames_is_complete(tmp_path: Path) -> None:
     path = encode(tmp_path / "long.flv", noise(30))
     data = path.read_bytes()
     at = data.index(b"duration\x00") + 9

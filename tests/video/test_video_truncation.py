@@ -1,4 +1,4 @@
-"""Truncated files, and data that are not where the index says: recognised in every container that allows it."""
+"""Detection of files that are cut off or whose index is wrong, in each container that permits it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def fragmented(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "avi"])
-def test_the_last_frames_of_a_cut_off_file_are_missed_however_long_it_is(tmp_path: Path, suffix: str) -> None:
-    """A few frames of a long file are less than what headers of whole files are wrong by."""
+def test_a_file_of_any_length_that_lacks_its_last_frames_is_cut_off(tmp_path: Path, suffix: str) -> None:
+    """A few frames of a long file are less than the errors in headers of complete files."""
     path = encode(tmp_path / f"clip.{suffix}", "mpeg4", frames=300)
     with av.open(str(path)) as container:
         end = [packet.pos for packet in container.demux(video=0)][294]
@@ -43,13 +43,13 @@ def test_the_last_frames_of_a_cut_off_file_are_missed_however_long_it_is(tmp_pat
 def test_a_file_whose_end_was_never_written_is_cut_off(tmp_path: Path, suffix: str, codec: str) -> None:
     path = encode(tmp_path / f"clip.{suffix}", codec, frames=60)
     data = path.read_bytes()
-    kept = int(len(data) * 0.6)
-    path.write_bytes(data[:kept] + bytes(len(data) - kept))
+    kept_bytes = int(len(data) * 0.6)
+    path.write_bytes(data[:kept_bytes] + bytes(len(data) - kept_bytes))
     assert 20 < count_of_cut_off(path) < 50
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "avi", "mp4"])
-def test_zeros_behind_a_whole_file_do_no_harm(tmp_path: Path, suffix: str) -> None:
+def test_zeros_after_a_complete_file_are_ignored(tmp_path: Path, suffix: str) -> None:
     path = encode(tmp_path / f"clip.{suffix}", "mpeg4")
     path.write_bytes(path.read_bytes() + bytes(100_000))
     assert count(path) == (FRAMES, 0)
@@ -64,7 +64,7 @@ def test_other_containers_that_state_their_length(tmp_path: Path, suffix: str, c
     assert 0 < count_of_cut_off(path) < FRAMES
 
 
-def test_a_header_that_counts_too_many_frames_is_no_harm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_header_with_too_many_frames_is_accepted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = encode(tmp_path / "clip.ivf", "libvpx-vp9")
     data = bytearray(path.read_bytes())
     data[24:28] = (900).to_bytes(4, "little")
@@ -89,7 +89,7 @@ def test_a_recording_that_ends_between_fragments_is_read(tmp_path: Path) -> None
     assert 0 < count(path)[0] < FRAMES
 
 
-def test_what_an_avi_lists_and_does_not_hold_is_damage(tmp_path: Path) -> None:
+def test_samples_that_an_avi_lists_but_does_not_contain_are_damage(tmp_path: Path) -> None:
     path = encode(tmp_path / "clip.avi", "mjpeg", frames=60)
     data = bytearray(path.read_bytes())
     chunk = [at for at in range(len(data)) if data[at : at + 4] == b"00dc"][20]
@@ -99,7 +99,7 @@ def test_what_an_avi_lists_and_does_not_hold_is_damage(tmp_path: Path) -> None:
     assert (frames + damaged, damaged > 0) == (60, True)
 
 
-def test_an_index_that_points_elsewhere_is_not_followed(tmp_path: Path) -> None:
+def test_an_index_that_points_outside_is_not_followed(tmp_path: Path) -> None:
     path = encode(tmp_path / "clip.avi", "mpeg4")
     data = bytearray(path.read_bytes())
     index, rng = data.rindex(b"idx1"), random.Random(0)
@@ -109,7 +109,7 @@ def test_an_index_that_points_elsewhere_is_not_followed(tmp_path: Path) -> None:
     assert count(path) == (FRAMES, 0)
 
 
-def test_an_avi_whose_recorder_died_does_not_say_how_many_frames_it_has(tmp_path: Path) -> None:
+def test_an_unfinished_avi_has_an_unknown_number_of_frames(tmp_path: Path) -> None:
     path = encode(tmp_path / "clip.avi", "mpeg4")
     data = bytearray(path.read_bytes())
     data = data[: data.rindex(b"idx1")]

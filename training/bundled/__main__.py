@@ -14,17 +14,17 @@ import motserve.models.bundled
 from motserve.config import LoggingConfig
 from motserve.config.logs import setup_logging
 from motserve.config.paths import local_path
-from training.bundled.make import Workshop, make_detector, make_embedder, open_workshop
+from training.bundled.make import Workspace, make_detector, make_embedder, open_workspace
 from training.bundled.ship import ship
 from training.exit_code import exit_code
 
 logger = logging.getLogger("motserve.training")
 
 
-STEPS: Mapping[str, Callable[[Workshop], object]] = {
+STEPS: Mapping[str, Callable[[Workspace], object]] = {
     "detector": make_detector,
     "embedder": make_embedder,
-    "ship": lambda workshop: ship(workshop, Path(motserve.models.bundled.__file__).parent),
+    "ship": lambda workspace: ship(workspace, Path(motserve.models.bundled.__file__).parent),
 }
 
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=local_path, default=Path("runs/bundled"), help="folder for all results")
     chosen = parser.parse_args(arguments)
     setup_logging(LoggingConfig())
-    return exit_code(lambda: STEPS[chosen.step](open_workshop(chosen.data, chosen.configs, chosen.work)), logger)
+    return exit_code(lambda: STEPS[chosen.step](open_workspace(chosen.data, chosen.configs, chosen.work)), logger)
 
 
 if __name__ == "__main__":

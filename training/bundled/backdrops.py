@@ -1,4 +1,4 @@
-"""Backdrops and things from pictures of packages, without people and without duplicates."""
+"""Backdrops and objects from folders of pictures, without people and without duplicates."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ALIKE: Final = 4
 
 _MOST_SOLID: Final = 0.97
 _LEAST_SOLID: Final = 0.03
-"""Share of opaque pixels; pictures in between are things."""
+"""Share of opaque pixels above which a picture is a backdrop, and below which it is unusable; others are things."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Pictures:
 
     Attributes:
         backdrops: Pictures without people.
-        things: Pictures with alpha, colours premultiplied.
+        things: Pictures of objects with alpha, colours premultiplied.
     """
 
     backdrops: Sequence[Sequence[Path]]

@@ -32,7 +32,7 @@ logger = logging.getLogger("motserve.training")
 _TRAIN, _QUERY, _GALLERY = "bounding_box_train", "query", "bounding_box_test"
 _QUALITY: Final = [cv2.IMWRITE_JPEG_QUALITY, 92]
 _MANY: Final = 400
-"""Maximum number of rendered pictures per view, until everyone in a group has enough crops."""
+"""Maximum number of rendered pictures per view, if a person of a group never has enough crops."""
 
 
 def write_crops(settings: MaterialConfig, scenes: Mapping[str, Material], overlays: Overlays, folder: Path) -> Path:
@@ -62,16 +62,16 @@ def _write_all(settings: MaterialConfig, scenes: Mapping[str, Material], overlay
     for camera, source in enumerate((source for source in settings.scenes if source.name in scenes), 1):
         person = _write_filmed(crops, scenes[source.name], source.same, camera, person, folder / _TRAIN)
     filmed = person - 1
-    dyed = [dress_person(overlays, rng) for _ in range(crops.recoloured)] if overlays.people else []
-    cast: list[PersonAppearance | Cutout] = [*dyed, *(sample_appearance(rng) for _ in range(crops.rendered))]
+    recoloured = [dress_person(overlays, rng) for _ in range(crops.recoloured)] if overlays.people else []
+    cast: list[PersonAppearance | Cutout] = [*recoloured, *(sample_appearance(rng) for _ in range(crops.rendered))]
     mixed = [cast[row] for row in rng.permutation(len(cast))]
-    for row, view, crop in _appear(crops, mixed, overlays, settings.seed * 2):
+    for row, view, crop in _render_crops(crops, mixed, overlays, settings.seed * 2):
         _write(folder / _TRAIN, person + row, 1 + view % 6, view, crop)
     others = [sample_appearance(rng) for _ in range(crops.validation)]
-    for row, view, crop in _appear(crops, others, overlays, settings.seed * 2 + 1):
+    for row, view, crop in _render_crops(crops, others, overlays, settings.seed * 2 + 1):
         part = _QUERY if view < crops.views // 4 else _GALLERY
         _write(folder / part, person + len(cast) + row, 1 if part == _QUERY else 2, view, crop)
-    logger.info("crops written", extra={"folder": str(folder), "filmed": filmed, "recoloured": len(dyed),
+    logger.info("crops written", extra={"folder": str(folder), "filmed": filmed, "recoloured": len(recoloured),
                                         "rendered": crops.rendered})  # fmt: skip
 
 
@@ -84,9 +84,9 @@ def _write_filmed(
     observations: dict[int, list[tuple[int, FloatArray]]] = {}
     for frame, labels in enumerate(scene.labels):
         tall = labels.boxes[:, 3] - labels.boxes[:, 1] >= settings.least_height
-        for who in np.flatnonzero(tall & (labels.visibility >= settings.least_visibility)):
-            identity = int(labels.ids[who])
-            observations.setdefault(merged_id.get(identity, identity), []).append((frame, labels.boxes[who]))
+        for row in np.flatnonzero(tall & (labels.visibility >= settings.least_visibility)):
+            identity = int(labels.ids[row])
+            observations.setdefault(merged_id.get(identity, identity), []).append((frame, labels.boxes[row]))
     chosen: dict[int, list[tuple[int, int, FloatArray]]] = {}
     for identity in sorted(observations):
         if len(observations[identity]) < settings.least_views:
@@ -110,10 +110,10 @@ def _write_filmed(
     return person
 
 
-def _appear(
+def _render_crops(
     settings: CropSetConfig, cast: Sequence[PersonAppearance | Cutout], overlays: Overlays, seed: int
 ) -> Iterator[tuple[int, int, Image]]:
-    """Render people in groups until everyone has enough crops; yield row, number of the view, and crop."""
+    """Render people in groups until each has enough crops; yield row, number of the view, and crop."""
     group = settings.pictures.most_people
     for start in range(0, len(cast), group):
         rng = np.random.default_rng([seed, start])

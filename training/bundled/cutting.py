@@ -18,9 +18,9 @@ _AROUND: Final = 0.15
 
 _ROUNDS: Final = 3
 _LEAST_DIFFERENCE: Final = 14  # of 255; noise and compression stay below
-_SURE: Final = 2.5  # times the threshold; such pixels are people in any colour
-_WHOLE: Final = 0.85
-"""Minimum share of the foreground in one component; a person in the colours of the background falls apart."""
+_CERTAIN: Final = 2.5  # times the threshold; such pixels are foreground regardless of colour
+_LEAST_CONNECTED: Final = 0.85
+"""Minimum share of the foreground in its largest component; a person in background colours has several."""
 
 _SOFTNESS: Final = 0.7  # standard deviation of the edge, in pixels
 
@@ -50,7 +50,7 @@ def cut_person(image: Image, background: Image, box: FloatArray, height: int) ->
     otsu, _ = cv2.threshold(contrast, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     threshold = max(_LEAST_DIFFERENCE, min(otsu, 40))
     labels = np.where(contrast >= threshold, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    labels[contrast >= _SURE * threshold] = cv2.GC_FGD
+    labels[contrast >= _CERTAIN * threshold] = cv2.GC_FGD
     labels[contrast < _LEAST_DIFFERENCE / 2] = cv2.GC_BGD
     inner = whole_pixels(enlarged(box[None], 0.04), *image.shape[:2])[0] - (x1, y1, x1, y1)
     outside = np.ones(labels.shape, bool)
@@ -63,7 +63,7 @@ def cut_person(image: Image, background: Image, box: FloatArray, height: int) ->
     x, y, wide, tall = cv2.boundingRect(person)
     size = box[2:] - box[:2]
     fits = (
-        share >= _WHOLE
+        share >= _LEAST_CONNECTED
         and _LEAST_HEIGHT <= tall / size[1] <= _MOST_HEIGHT
         and _LEAST_WIDTH <= wide / size[0] <= _MOST_WIDTH
         and _LEAST_AREA <= float(person.sum()) / (wide * tall) <= _MOST_AREA

@@ -102,11 +102,11 @@ def _true_labels(truth: TruthFile) -> dict[int, Labels]:
     others = np.isin(table.classes, list(rules.distractors)) & rules.classes
     all_boxes = table.boxes
     labels = {}
-    for frame, now in enumerate(rows_by_frame(table, truth.frames or int(table.frames.max()) + 1)):
-        rows = now[people[now]]
+    for frame, frame_rows in enumerate(rows_by_frame(table, truth.frames or int(table.frames.max()) + 1)):
+        rows = frame_rows[people[frame_rows]]
         boxes = all_boxes[rows]
         visibility = table.visibility[rows] if rules.classes else 1 - occluded_by(boxes)
-        labels[frame] = Labels(table.ids[rows], boxes, visibility, all_boxes[now[others[now]]])
+        labels[frame] = Labels(table.ids[rows], boxes, visibility, all_boxes[frame_rows[others[frame_rows]]])
     return labels
 
 
@@ -128,14 +128,14 @@ def _teacher_labels(video: Path, teacher: Path, settings: LabelConfig) -> tuple[
     detected = detect_video(video.stem, footage, Models(config), open_cache(config))
     tracked = PostProcessor(config)(track_detections(detected, config, footage=footage).frames)
     ids, peaks = _lengths_and_peaks([(frame.identities, frame.tracks.scores) for frame in tracked])
-    sure = {one for one, count, peak in zip(ids, *peaks, strict=True) if count >= settings.least_frames
+    confident = {one for one, count, peak in zip(ids, *peaks, strict=True) if count >= settings.least_frames
             and peak >= settings.sure_confidence}  # fmt: skip
-    if not sure:
+    if not confident:
         raise InvalidData(f"{video}: no person is tracked for {settings.least_frames} frames with confidence "
                           f"{settings.sure_confidence}; the video cannot be used")  # fmt: skip
     labels = {}
     for frame in tracked:
-        rows = np.flatnonzero([identity in sure for identity in frame.identities.tolist()])
+        rows = np.flatnonzero([identity in confident for identity in frame.identities.tolist()])
         boxes = frame.tracks.boxes[rows].copy()
         sources = frame.tracks.detections[rows]
         # a detected box is more accurate than the filter's

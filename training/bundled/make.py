@@ -1,6 +1,6 @@
 """Trains the bundled weights from random weights, step by step.
 
-When it is called again, finished steps are reused and an interrupted training is resumed.
+A later call reuses finished steps and resumes an interrupted training.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ logger = logging.getLogger("motserve.training")
 Settings = TypeVar("Settings", bound=JobConfig)
 
 ALL: Final = "all"
-"""Name of the detector that is trained on all scenes; the others are trained without one."""
+"""Name of the detector trained on all scenes; each other detector is trained without one scene."""
 
 SCENES: Final = "scenes.json"
-"""File with the scores of a detector on whole scenes, beside its weights."""
+"""File with the scores of a detector on complete scenes, beside its weights."""
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class Workspace:
     """Paths and settings of the training of bundled weights.
 
     Attributes:
@@ -67,31 +67,31 @@ class Workshop:
         return self.work / "models" / name
 
 
-def open_workshop(data: Path, configs: Path, work: Path) -> Workshop:
+def open_workspace(data: Path, configs: Path, work: Path) -> Workspace:
     """Read the settings.
 
     Raises:
         InvalidConfig: They cannot be read or are not valid.
     """
     settings = read_settings(configs / "bundled" / "material.yaml", MaterialConfig)
-    return Workshop(data, configs, work, settings)
+    return Workspace(data, configs, work, settings)
 
 
-def make_detector(workshop: Workshop) -> None:
+def make_detector(workspace: Workspace) -> None:
     """Train on rendered pictures, then fine-tune once without each held-out scene and once with all; score each.
 
     Raises:
         MotserveError: Data are missing or a training failed.
     """
-    base_weights = _train_base(workshop)
-    for scene in [scene for scene in workshop.settings.scenes if scene.left_out]:
-        _train_detector(workshop, f"without-{scene.name}", base_weights, without=scene)
-        _score(workshop, f"without-{scene.name}", [scene])
-    _train_detector(workshop, ALL, base_weights)
-    _score(workshop, ALL, [scene for scene in workshop.settings.scenes if scene.left_out])
+    base_weights = _train_base(workspace)
+    for scene in [scene for scene in workspace.settings.scenes if scene.left_out]:
+        _train_detector(workspace, f"without-{scene.name}", base_weights, without=scene)
+        _score(workspace, f"without-{scene.name}", [scene])
+    _train_detector(workspace, ALL, base_weights)
+    _score(workspace, ALL, [scene for scene in workspace.settings.scenes if scene.left_out])
 
 
-def make_embedder(workshop: Workshop) -> None:
+def make_embedder(workspace: Workspace) -> None:
     """Train on crops.
 
     Raises:
@@ -99,41 +99,41 @@ def make_embedder(workshop: Workshop) -> None:
     """
 
     def prepare() -> Job[ReidTrainingConfig]:
-        scenes, pictures = _scenes(workshop), _pictures(workshop)
-        overlays = read_overlays(workshop.settings, list(scenes.values()), pictures)
-        crops = write_crops(workshop.settings, scenes, overlays, workshop.work / "crops")
-        files = [workshop.configs / "reid.yaml", workshop.configs / "bundled" / "embedder.yaml"]
-        test = {"root": str(workshop.data / "reid_images" / "PKU-Reid-74"), "protocol": "cross-camera"}
+        scenes, pictures = _scenes(workspace), _pictures(workspace)
+        overlays = read_overlays(workspace.settings, list(scenes.values()), pictures)
+        crops = write_crops(workspace.settings, scenes, overlays, workspace.work / "crops")
+        files = [workspace.configs / "reid.yaml", workspace.configs / "bundled" / "embedder.yaml"]
+        test = {"root": str(workspace.data / "reid_images" / "PKU-Reid-74"), "protocol": "cross-camera"}
         changes: dict[str, Any] = {"data": {"root": str(crops)}, "cross": [test]}
         return reid.make_job(layer_settings(files, changes, ReidTrainingConfig))
 
-    _run(workshop, "embedder", prepare)
+    _run(workspace, "embedder", prepare)
 
 
-def _train_base(workshop: Workshop) -> Path:
+def _train_base(workspace: Workspace) -> Path:
     def prepare() -> Job[DetectorTraining]:
-        settings = read_settings(workshop.configs / "bundled" / "rendered.yaml", RenderedConfig)
-        data = write_dataset(settings, settings.seed, workshop.work / "rendered")
-        files = [workshop.configs / "detector.yaml", workshop.configs / "bundled" / "detector-rendered.yaml"]
+        settings = read_settings(workspace.configs / "bundled" / "rendered.yaml", RenderedConfig)
+        data = write_dataset(settings, settings.seed, workspace.work / "rendered")
+        files = [workspace.configs / "detector.yaml", workspace.configs / "bundled" / "detector-rendered.yaml"]
         return detector.make_job(layer_settings(files, {"data": str(data)}, DetectorTraining))
 
-    return _run(workshop, "rendered", prepare) / "detector.safetensors"
+    return _run(workspace, "rendered", prepare) / "detector.safetensors"
 
 
-def _train_detector(workshop: Workshop, name: str, base_weights: Path, without: SceneSource | None = None) -> None:
+def _train_detector(workspace: Workspace, name: str, base_weights: Path, without: SceneSource | None = None) -> None:
     def prepare() -> Job[DetectorTraining]:
-        scenes = _scenes(workshop, without)
-        data = write_set(workshop.settings, scenes, _pictures(workshop), workshop.work / f"pictures-{name}")
-        files = [workshop.configs / "detector.yaml", workshop.configs / "bundled" / "detector.yaml"]
+        scenes = _scenes(workspace, without)
+        data = write_set(workspace.settings, scenes, _pictures(workspace), workspace.work / f"pictures-{name}")
+        files = [workspace.configs / "detector.yaml", workspace.configs / "bundled" / "detector.yaml"]
         changes = {"name": f"bundled-detector-{name}", "data": str(data), "init": str(base_weights)}
         return detector.make_job(layer_settings(files, changes, DetectorTraining))
 
-    _run(workshop, name, prepare)
+    _run(workspace, name, prepare)
 
 
-def _run(workshop: Workshop, name: str, prepare: Callable[[], Job[Settings]]) -> Path:
+def _run(workspace: Workspace, name: str, prepare: Callable[[], Job[Settings]]) -> Path:
     """Prepare and run a job unless it is finished; return the folder of its model."""
-    folder = workshop.model(name)
+    folder = workspace.model(name)
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
@@ -142,32 +142,32 @@ def _run(workshop: Workshop, name: str, prepare: Callable[[], Job[Settings]]) ->
     return folder
 
 
-def _scenes(workshop: Workshop, without: SceneSource | None = None) -> Mapping[str, Material]:
-    place = workshop.work / "material"
+def _scenes(workspace: Workspace, without: SceneSource | None = None) -> Mapping[str, Material]:
+    place = workspace.work / "material"
     return {
-        scene.name: prepare_scene(scene, workshop.data, workshop.settings, place / scene.name)
-        for scene in workshop.settings.scenes
+        scene.name: prepare_scene(scene, workspace.data, workspace.settings, place / scene.name)
+        for scene in workspace.settings.scenes
         if without is None or scene.name != without.name
     }
 
 
-def _pictures(workshop: Workshop) -> Pictures:
+def _pictures(workspace: Workspace) -> Pictures:
     return prepare_pictures(
-        workshop.settings, workshop.data / workshop.settings.teacher, workshop.work / "material" / "pictures"
+        workspace.settings, workspace.data / workspace.settings.teacher, workspace.work / "material" / "pictures"
     )
 
 
-def _score(workshop: Workshop, name: str, scenes: Sequence[SceneSource]) -> None:
-    """Score a detector on whole scenes, as `motserve evaluate detection` does; write the scores beside its weights."""
-    file = workshop.model(name) / SCENES
+def _score(workspace: Workspace, name: str, scenes: Sequence[SceneSource]) -> None:
+    """Score a detector on complete scenes like `motserve evaluate detection`; write the scores beside its weights."""
+    file = workspace.model(name) / SCENES
     if file.exists():
         return
-    weights = workshop.model(name) / read_card(workshop.model(name)).weights
+    weights = workspace.model(name) / read_card(workspace.model(name)).weights
     config = for_scoring(change_config(Config(), {"detector": {"weights": [str(weights)]}}))
     models, cache = Models(config), open_cache(config)
     scores: dict[str, Any] = {}
     for scene in scenes:
-        (sequence,) = load_sequences(find_truth(workshop.data / scene.path), models, cache)
+        (sequence,) = load_sequences(find_truth(workspace.data / scene.path), models, cache)
         scores[scene.name] = score_pictures([pictures_of(sequence)], config)[sequence.name].as_dict()
     write_json(file, scores)
     logger.info("scored", extra={"model": name, **{key: one["mAP50"] for key, one in scores.items()}})

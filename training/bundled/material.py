@@ -31,7 +31,7 @@ _BORDER: Final = 3
 """Minimum distance of a cutout from the border of the picture in pixels; people at the border may be truncated."""
 
 _EMPTY: Final = 12
-"""One frame without people is kept per this many frames with people."""
+"""Number of frames with people per selected frame without people."""
 
 _BACKGROUND_FRAMES: Final = 41
 """Maximum number of frames for the background's median; more cost memory and change little."""
@@ -132,8 +132,8 @@ def _cut(
     for row, one in enumerate(labels):
         inside = (one.boxes[:, :2] >= _BORDER).all(1) & (one.boxes[:, 2:] <= (width - _BORDER, height - _BORDER)).all(1)
         tall = one.boxes[:, 3] - one.boxes[:, 1] >= settings.least_height
-        for who in np.flatnonzero(inside & tall & (one.visibility >= settings.least_visibility)):
-            candidates[int(one.ids[who])].append((row, one.boxes[who]))
+        for person in np.flatnonzero(inside & tall & (one.visibility >= settings.least_visibility)):
+            candidates[int(one.ids[person])].append((row, one.boxes[person]))
     count = 0
     for identity, observations in sorted(candidates.items()):
         for row, box in (observations[at] for at in spread(len(observations), settings.views)):

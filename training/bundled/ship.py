@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from motserve.errors import InvalidData, NotFound
 from motserve.files.atomic import replacing
 from motserve.models.registry import Card, read_card
-from training.bundled.make import ALL, SCENES, Workshop
+from training.bundled.make import ALL, SCENES, Workspace
 from training.half_precision import half_precision
 
 logger = logging.getLogger("motserve.training")
@@ -27,11 +27,11 @@ _FOUND: Final = ("Rank-1", "mAP")
 _PERCENT: Final = 100.0
 
 
-def ship(workshop: Workshop, folder: Path) -> list[Path]:
+def ship(workspace: Workspace, folder: Path) -> list[Path]:
     """Write the weights of detector and embedder.
 
     Args:
-        workshop: Folders and settings of the training.
+        workspace: Folders and settings of the training.
         folder: The folder of the package.
 
     Returns:
@@ -41,21 +41,21 @@ def ship(workshop: Workshop, folder: Path) -> list[Path]:
         NotFound: A model is not trained yet.
         InvalidData: A value cannot be written in half precision.
     """
-    detector, embedder = workshop.model(ALL), workshop.model("embedder")
+    detector, embedder = workspace.model(ALL), workspace.model("embedder")
     return [
-        _write(detector, folder / "detector.safetensors", workshop, detector_metrics(workshop)),
-        _write(embedder, folder / "embedder.safetensors", workshop, _embedder_metrics(embedder)),
+        _write(detector, folder / "detector.safetensors", workspace, detector_metrics(workspace)),
+        _write(embedder, folder / "embedder.safetensors", workspace, _embedder_metrics(embedder)),
     ]
 
 
-def detector_metrics(workshop: Workshop) -> dict[str, float]:
+def detector_metrics(workspace: Workspace) -> dict[str, float]:
     """Return the scores of detectors on their held-out scenes, and the mean over these scenes.
 
     Raises:
         NotFound: The detector of a held-out scene is not trained yet.
     """
-    scenes = [scene.name for scene in workshop.settings.scenes if scene.left_out]
-    scores = {scene: _scores(workshop.model(f"without-{scene}"))[scene] for scene in scenes}
+    scenes = [scene.name for scene in workspace.settings.scenes if scene.left_out]
+    scores = {scene: _scores(workspace.model(f"without-{scene}"))[scene] for scene in scenes}
     metrics = {f"{scene}/{ratio}": round(scores[scene][ratio], 4) for scene in scenes for ratio in _RATIOS}
     return metrics | {f"mean/{ratio}": round(fmean(scores[scene][ratio] for scene in scenes), 4) for ratio in _RATIOS}
 
@@ -71,7 +71,7 @@ def _embedder_metrics(model: Path) -> dict[str, float]:
     }
 
 
-def _write(model: Path, file: Path, workshop: Workshop, metrics: Mapping[str, float]) -> Path:
+def _write(model: Path, file: Path, workspace: Workspace, metrics: Mapping[str, float]) -> Path:
     source = model / _card(model).weights
     with safe_open(source, framework="pt") as weights:
         metadata = dict(weights.metadata())
@@ -79,7 +79,7 @@ def _write(model: Path, file: Path, workshop: Workshop, metrics: Mapping[str, fl
     for name, values in state.items():
         if values.is_floating_point() and not values.isfinite().all():
             raise InvalidData(f"{name} of {source} has values beyond the range of half precision")
-    metadata |= {"command": COMMAND, "seed": str(workshop.settings.seed), "metrics": json.dumps(metrics)}
+    metadata |= {"command": COMMAND, "seed": str(workspace.settings.seed), "metrics": json.dumps(metrics)}
     with replacing(file) as partial:
         save_file(state, partial, metadata)
     logger.info("shipped", extra={"file": str(file), **metrics})

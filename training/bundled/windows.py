@@ -58,7 +58,7 @@ def _aim(
 ) -> tuple[float, np.ndarray]:
     """Draw scale and centre, so that a person has the drawn height and is in the window."""
     height, width = image.shape[:2]
-    smallest = max(size[0] / width, size[1] / height) * 0.8  # little of the window lies outside of the frame
+    smallest = max(size[0] / width, size[1] / height) * 0.8  # limits the part of the window outside the frame
     if not len(boxes) or rng.random() < 0.1:
         scale = smallest * math.exp(rng.uniform(0, 1.2))
         centre = rng.uniform((0, 0), (width, height))

@@ -17,8 +17,8 @@ from training.job import Job
 from training.job_config import SCRATCH
 
 
-def place(settings: DetectorTraining) -> tuple[DetectorTraining, dict[str, Any]]:
-    """Find and check all data and weights before workers start.
+def resolve_inputs(settings: DetectorTraining) -> tuple[DetectorTraining, dict[str, Any]]:
+    """Find and check data and weights before workers start.
 
     Returns:
         The settings for workers, with absolute paths and the exact version of a registered model; and a description of
@@ -26,7 +26,7 @@ def place(settings: DetectorTraining) -> tuple[DetectorTraining, dict[str, Any]]
 
     Raises:
         NotFound: A file is missing.
-        InvalidConfig: Ultralytics knows no network of that name.
+        InvalidConfig: Ultralytics has no network of that name.
         InvalidData: A label is malformed.
         WeightsUnavailable: The initial weights are not available.
     """
@@ -56,13 +56,15 @@ def _check_architecture(name: str) -> None:
     try:
         untyped.yaml_model_load(f"{name}.yaml")
     except FileNotFoundError as error:
-        raise InvalidConfig(f"architecture: Ultralytics knows no network {name}; yolov8s is one") from error
+        raise InvalidConfig(
+            f"architecture: Ultralytics has no network {name}; use another name, such as yolov8s"
+        ) from error
 
 
 def make_job(settings: DetectorTraining) -> Job[DetectorTraining]:
-    """Return the job for its settings; see `place`."""
-    placed, described = place(settings)
-    return Job("detector", placed, train_detector, described)
+    """Return the job for its settings; see `resolve_inputs`."""
+    resolved, described = resolve_inputs(settings)
+    return Job("detector", resolved, train_detector, described)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -134,7 +134,7 @@ class RayDetectionTrainer(DetectionTrainer):
     def begin_epoch(self) -> None:
         """Decide whether to evaluate this epoch. Otherwise its fitness is unknown, not that of the last evaluation."""
         self.evaluated, self.steps = False, 0
-        self.stopper.possible_stop = False  # only rank 0 would know it and evaluate, while the others would not
+        self.stopper.possible_stop = False  # only rank 0 would decide to evaluate, and the others would not
         self.args.val = (self.epoch + 1) % self._every == 0
         if not self.args.val:
             self.fitness = None

@@ -64,7 +64,7 @@ def train_detector(worker: Worker, settings: DetectorTraining, observe: Observe 
     Args:
         worker: This worker.
         settings: The settings.
-        observe: Callback after every step; None for none.
+        observe: Callback after every step; None for no callback.
 
     Raises:
         WeightsUnavailable: The initial weights are not available.
@@ -110,7 +110,7 @@ def ultralytics_settings(worker: Worker, settings: DetectorTraining, run: Path) 
         settings: The settings.
         run: Folder for what Ultralytics writes.
     """
-    varied = settings.augmentation
+    augmentation = settings.augmentation
     return {
         "model": f"{settings.architecture}.yaml",
         "data": str(settings.data),
@@ -131,22 +131,22 @@ def ultralytics_settings(worker: Worker, settings: DetectorTraining, run: Path) 
         "warmup_epochs": settings.warmup_epochs,
         "warmup_bias_lr": settings.warmup_bias_rate,
         "patience": settings.patience,
-        "hsv_h": varied.hue,
-        "hsv_s": varied.saturation,
-        "hsv_v": varied.brightness,
-        "translate": varied.translate,
-        "scale": varied.scale,
-        "fliplr": varied.flip,
-        "mosaic": varied.mosaic,
-        "mixup": varied.mixup,
-        "close_mosaic": varied.mosaic_free_epochs,
+        "hsv_h": augmentation.hue,
+        "hsv_s": augmentation.saturation,
+        "hsv_v": augmentation.brightness,
+        "translate": augmentation.translate,
+        "scale": augmentation.scale,
+        "fliplr": augmentation.flip,
+        "mosaic": augmentation.mosaic,
+        "mixup": augmentation.mixup,
+        "close_mosaic": augmentation.mosaic_free_epochs,
         "amp": _mixed_precision(worker, settings),
         "cache": "ram" if settings.cache_pictures else False,
         "workers": settings.compute.loaders,
         "device": str(worker.device),
         "seed": settings.seed,
         "deterministic": True,
-        "plots": True,  # on all workers, who add up the confusion matrix
+        "plots": True,  # on all workers, because the confusion matrix is summed over them
         "verbose": False,
     }
 
@@ -184,7 +184,7 @@ def _restore(checkpoint: Path, run: Path) -> None:
 def _report_epoch(worker: Worker, run: Path, trainer: Any) -> None:
     """Log an epoch, then report its checkpoint; an epoch without a checkpoint is repeated and not logged again."""
     metrics: dict[str, float] = {}
-    if worker.leads:
+    if worker.is_leader:
         metrics = _metrics(trainer)
         assert worker.log is not None
         worker.log.metrics(trainer.epoch + 1, metrics)

@@ -13,32 +13,36 @@ from motserve.config.yaml_files import read_settings
 Channels = Annotated[int, Field(ge=1, le=4096)]
 
 
-class SightConfig(Section):
+class SimulatedDetectorConfig(Section):
     """A simulated detector of the people of a ground truth, with errors and misses."""
 
-    jitter: float = Field(0.03, ge=0, le=1, description="Standard deviation of the error of an edge, in body heights.")
-    whim: float = Field(
+    jitter: float = Field(
+        0.03, ge=0, le=1, description="Standard deviation of the error of a box edge, in body heights."
+    )
+    visibility_noise: float = Field(
         0.25, ge=0, le=10, description="Standard deviation of the noise added to the visibility of a person."
     )
-    memory: float = Field(0.85, ge=0, lt=1, description="Correlation of both errors between consecutive frames.")
-    half_seen: float = Field(0.25, gt=0, le=10, description="Visibility at which the confidence is half of `sureness`.")
-    sureness: float = Field(1.1, gt=0, le=10, description="Upper limit of the confidence, before clipping to 1.")
-    least: float = Field(0.1, ge=0, lt=1, description="Minimum confidence of a detection.")
+    correlation: float = Field(0.85, ge=0, lt=1, description="Correlation of both errors between consecutive frames.")
+    half_visibility: float = Field(
+        0.25, gt=0, le=10, description="Visibility at which the confidence is half of `max_confidence`."
+    )
+    max_confidence: float = Field(1.1, gt=0, le=10, description="Upper limit of the confidence, before clipping to 1.")
+    min_confidence: float = Field(0.1, ge=0, lt=1, description="Minimum confidence of a detection.")
 
 
 class LinkerTraining(Section):
     """Pairs of tracklets that trackers did not link, and the network that classifies them."""
 
-    seed: int = Field(2024, ge=0, le=2**31, description="Seed of all randomness.")
+    seed: int = Field(2024, ge=0, le=2**31, description="Seed of all random numbers.")
     sequences: tuple[str, ...] = Field((), description="Training sequences; empty for all.")
     validation: tuple[str, ...] = Field((), description="Validation sequences, which are not trained on.")
-    sight: SightConfig = Field(SightConfig(), description="The simulated detector.")
+    detector: SimulatedDetectorConfig = Field(SimulatedDetectorConfig(), description="The simulated detector.")
     runs: int = Field(
         40, ge=1, le=10_000, description="Runs over each training sequence, each with another random detector."
     )
     validation_runs: int = Field(10, ge=1, le=10_000, description="Runs over each validation sequence.")
     span_s: float = Field(
-        2.0, gt=0, le=60, description="Length in seconds of the part of a tracklet that the network sees."
+        2.0, gt=0, le=60, description="Length in seconds of the part of a tracklet that is the network's input."
     )
     points: int = Field(16, ge=2, le=256, description="Number of sampled points of this part.")
     channels: tuple[Channels, ...] = Field(

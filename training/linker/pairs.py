@@ -24,7 +24,7 @@ from motserve.postprocessing.aflink import COORDINATES, Shape, encode
 from motserve.results import MotTable, read_mot
 from motserve.tracking import build_tracker
 from motserve.types import Detections, FloatArray, IntArray, TrackedFrame
-from training.linker.config import LinkerTraining, SightConfig
+from training.linker.config import LinkerTraining, SimulatedDetectorConfig
 
 _PEDESTRIAN = 1
 _CLASSED_COLUMNS = 9  # of ground truth with class and visibility
@@ -109,21 +109,25 @@ def _unlinked_pairs(
     tracked: list[TrackedFrame] = []
     first: dict[int, int] = {}
     last: dict[int, int] = {}
-    for index, (detections, persons) in enumerate(_detect(people, frames, settings.sight, rng)):
+    for index, (detections, persons) in enumerate(_detect(people, frames, settings.detector, rng)):
         tracks = tracker.update(detections, index / rate)
         tracked.append(TrackedFrame(index, index / rate, tracks, tracks.ids))
         for identity, row in zip(tracks.ids.tolist(), tracks.detections.tolist(), strict=True):
             last[identity] = int(persons[row])
             first.setdefault(identity, last[identity])
     limits = LinkingConfig(max_gap_s=settings.max_gap_s, max_distance=settings.max_distance)
-    joints = find_candidate_links(tracked, limits)
-    ended = np.array([last[identity] for identity in joints.identities[joints.before].tolist()], np.int64)
-    began = np.array([first[identity] for identity in joints.identities[joints.after].tolist()], np.int64)
-    return joints, (ended == began).astype(np.float32)
+    candidates = find_candidate_links(tracked, limits)
+    person_before = np.array(
+        [last[identity] for identity in candidates.identities[candidates.before].tolist()], np.int64
+    )
+    person_after = np.array(
+        [first[identity] for identity in candidates.identities[candidates.after].tolist()], np.int64
+    )
+    return candidates, (person_before == person_after).astype(np.float32)
 
 
 def _detect(
-    people: MotTable, frames: int | None, sight: SightConfig, rng: np.random.Generator
+    people: MotTable, frames: int | None, detector: SimulatedDetectorConfig, rng: np.random.Generator
 ) -> list[tuple[Detections, IntArray]]:
     """Return the simulated detections of each frame, and the person of each detection."""
     count = frames or int(people.frames.max(initial=-1)) + 1
@@ -132,14 +136,18 @@ def _detect(
     boxes[:, 2:] += boxes[:, :2]
     height = (boxes[:, 3] - boxes[:, 1])[:, None]
     boxes += (
-        height * sight.jitter * np.stack([_correlated_noise(len(order), sight.memory, rng) for _ in range(4)], axis=1)
+        height
+        * detector.jitter
+        * np.stack([_correlated_noise(len(order), detector.correlation, rng) for _ in range(4)], axis=1)
     )
-    clarity = people.visibility[order] + sight.whim * _correlated_noise(len(order), sight.memory, rng)
-    confidence = np.clip(sight.sureness * clarity / (clarity.clip(0) + sight.half_seen), 0, 1)
-    visible = np.flatnonzero((confidence > sight.least) & (boxes[:, 2:] > boxes[:, :2] + 1).all(axis=1))
-    when = people.frames[order][visible]
-    visible, when = visible[np.argsort(when, kind="stable")], np.sort(when, kind="stable")
-    parts = np.split(visible, np.searchsorted(when, np.arange(1, count)))
+    visibility = people.visibility[order] + detector.visibility_noise * _correlated_noise(
+        len(order), detector.correlation, rng
+    )
+    confidence = np.clip(detector.max_confidence * visibility / (visibility.clip(0) + detector.half_visibility), 0, 1)
+    visible = np.flatnonzero((confidence > detector.min_confidence) & (boxes[:, 2:] > boxes[:, :2] + 1).all(axis=1))
+    frame_of_row = people.frames[order][visible]
+    visible, frame_of_row = visible[np.argsort(frame_of_row, kind="stable")], np.sort(frame_of_row, kind="stable")
+    parts = np.split(visible, np.searchsorted(frame_of_row, np.arange(1, count)))
     return [
         (
             Detections(
@@ -151,8 +159,8 @@ def _detect(
     ]
 
 
-def _correlated_noise(count: int, memory: float, rng: np.random.Generator) -> NDArray[np.float64]:
+def _correlated_noise(count: int, correlation: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """Return noise of variance 1 that is correlated along the rows."""
-    noise = rng.normal(0, np.sqrt(1 - memory**2), count)
+    noise = rng.normal(0, np.sqrt(1 - correlation**2), count)
     noise[:1] = rng.normal(0, 1)
-    return np.asarray(lfilter([1.0], [1.0, -memory], noise))
+    return np.asarray(lfilter([1.0], [1.0, -correlation], noise))

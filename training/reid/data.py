@@ -97,7 +97,7 @@ def read_training_data(data: ReidDataConfig) -> TrainingData:
 def list_tests(settings: ReidTrainingConfig) -> list[MeasuredSet]:
     """Return the test sets: the test of the data set itself, then those of `cross`.
 
-    All of them are read now, so that no job fails at its end.
+    All of them are read now, so that an error does not occur only at the end of a job.
 
     Raises:
         NotFound: A folder or a file is missing.
@@ -136,9 +136,9 @@ def _read(data: ReidDataConfig) -> tuple[CropTable, Collection[int] | None]:
         return read_training(data.root, data.layout), None
     source = _source(data)
     rows = {name: _read_table(data.root / name) for name in _PREPARED}
-    everything = [row for part in rows.values() for row in part]
-    labels = np.array([(int(row["identity"]), int(row["camera"])) for row in everything], np.int64).reshape(-1, 2)
-    crops = CropTable(tuple(source / row["path"] for row in everything), labels[:, 0], labels[:, 1])
+    all_rows = [row for part in rows.values() for row in part]
+    labels = np.array([(int(row["identity"]), int(row["camera"])) for row in all_rows], np.int64).reshape(-1, 2)
+    crops = CropTable(tuple(source / row["path"] for row in all_rows), labels[:, 0], labels[:, 1])
     return crops, {int(row["identity"]) for row in rows["validation.csv"]}
 
 

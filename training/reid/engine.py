@@ -29,8 +29,8 @@ def learning_rate(schedule: ScheduleConfig, epoch: int) -> float:
     if done < schedule.warmup_epochs:
         share = schedule.warmup_factor + (1 - schedule.warmup_factor) * done / schedule.warmup_epochs
     elif schedule.decay == "cosine":
-        left = max(schedule.epochs - schedule.warmup_epochs, 1)
-        share = 0.5 * (1 + math.cos(math.pi * (done - schedule.warmup_epochs) / left))
+        remaining = max(schedule.epochs - schedule.warmup_epochs, 1)
+        share = 0.5 * (1 + math.cos(math.pi * (done - schedule.warmup_epochs) / remaining))
     else:
         share = schedule.gamma ** sum(done >= milestone for milestone in schedule.milestones)
     return schedule.learning_rate * share

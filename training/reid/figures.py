@@ -50,9 +50,9 @@ def draw_pictures(
 def _draw_cmc(first: IntArray, ranks: int, file: Path) -> None:
     """Draw the share of queries that have a right crop among the nearest k (cumulative matching characteristic)."""
     figure, axes = _figure(6, 4)
-    ranks_shown = np.arange(1, ranks + 1)
-    axes.plot(ranks_shown, [100 * np.mean(first <= place) for place in ranks_shown], marker=".", color=_QUERY)
-    axes.set(xlabel="rank k", ylabel="queries found within k, %", ylim=(0, 102), xlim=(0, ranks + 1))
+    rank_axis = np.arange(1, ranks + 1)
+    axes.plot(rank_axis, [100 * np.mean(first <= rank) for rank in rank_axis], marker=".", color=_QUERY)
+    axes.set(xlabel="rank k", ylabel="queries matched within k, %", ylim=(0, 102), xlim=(0, ranks + 1))
     axes.set_title(f"CMC of {len(first)} queries, Rank-1 {100 * np.mean(first <= 1):.1f} %")
     axes.grid(alpha=0.3)
     _save(figure, file)
@@ -61,7 +61,7 @@ def _draw_cmc(first: IntArray, ranks: int, file: Path) -> None:
 def _draw_matches(
     query: FloatArray,
     gallery: FloatArray,
-    asked: CropTable,
+    queries: CropTable,
     rows: IntArray,
     table: CropTable,
     matches: int,
@@ -74,8 +74,8 @@ def _draw_matches(
     for axes in grid.flat:
         axes.set_axis_off()
     for line, row, (distances,) in zip(grid, rows, cosine_rows(query, gallery, 1), strict=True):
-        person, camera = asked.identities[row], asked.cameras[row]
-        _show(line[0], asked.paths[row], _QUERY, f"person {person}\ncamera {camera}")
+        person, camera = queries.identities[row], queries.cameras[row]
+        _show(line[0], queries.paths[row], _QUERY, f"person {person}\ncamera {camera}")
         ranked = key_columns(np.sort(order_keys(distances[None])[0]))
         in_ranking = ~((table.identities[ranked] == person) & (table.cameras[ranked] == camera))
         for axes, match in zip(line[1:], ranked[in_ranking], strict=False):
@@ -120,9 +120,9 @@ def _pairs(
         rows = slice(done, done + len(block))
         done += len(block)
         people = crops.query.identities[rows, None]
-        alike = (people == crops.gallery.identities) & (people > DISTRACTOR)
-        near = crops.query.cameras[rows, None] == crops.gallery.cameras
-        yield block, alike & ~near, alike & near
+        same_person = (people == crops.gallery.identities) & (people > DISTRACTOR)
+        same_camera = crops.query.cameras[rows, None] == crops.gallery.cameras
+        yield block, same_person & ~same_camera, same_person & same_camera
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

@@ -66,7 +66,7 @@ def load_start(
         return None
     weights = _find(settings, mlflow)
     if weights.path.suffix == ".safetensors":
-        network.load_state_dict(_same(settings, crops, weights).state_dict())
+        network.load_state_dict(_load_embedder(settings, crops, weights).state_dict())
     else:
         _load_trunk(network, settings, weights)
     logger.info("starts from weights", extra={"weights": weights.name, "sha256": weights.sha256})
@@ -109,16 +109,15 @@ def _find(settings: NetworkConfig, mlflow: MlflowConfig) -> Weights:
     return resolve_weights("reid", change_config(Config(), changes))
 
 
-def _same(settings: NetworkConfig, crops: CropConfig, weights: Weights) -> EmbedderNetwork:
+def _load_embedder(settings: NetworkConfig, crops: CropConfig, weights: Weights) -> EmbedderNetwork:
     """Load an embedder of motserve, which must have the architecture of the trained network."""
     with safe_open(weights.path, framework="pt") as file:
         metadata = file.metadata() or {}
-    theirs = metadata.get("backbone"), metadata.get("dimension")
-    if theirs != (settings.backbone, str(settings.dimension)):
+    architecture = metadata.get("backbone"), metadata.get("dimension")
+    if architecture != (settings.backbone, str(settings.dimension)):
         raise InvalidConfig(
-            f"network.init {weights.name} is {theirs[0]} with {theirs[1]} dimensions, but network.backbone is "
-            f"{settings.backbone} and network.dimension {settings.dimension}; set them alike, or start from something "
-            "else"
+            f"network.init {weights.name} is {architecture[0]} with {architecture[1]} dimensions, but network.backbone "
+            f"is {settings.backbone} and network.dimension {settings.dimension}; set them alike, or choose another init"
         )
     network = load_network(ReIDConfig(crop_height=crops.height, crop_width=crops.width), weights)
     assert isinstance(network, EmbedderNetwork)
@@ -141,5 +140,5 @@ def _load_trunk(network: EmbedderNetwork, settings: NetworkConfig, weights: Weig
     if backbone != settings.backbone:
         raise InvalidConfig(
             f"network.init {weights.name} is {backbone or 'of an unknown network'}, but network.backbone is "
-            f"{settings.backbone}; set them alike, or start from something else"
+            f"{settings.backbone}; set them alike, or choose another init"
         )

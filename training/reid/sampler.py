@@ -40,7 +40,7 @@ class Share:
 class PKBatches(Sampler[list[Draw]]):
     """The batches of one worker, epoch by epoch; all workers have the same number per epoch.
 
-    The batches of all workers together depend on seed and epoch only: a resumed job and a job with more workers see
+    The batches of all workers together depend on seed and epoch only: a resumed job and a job with more workers use
     the same crops. In an epoch each person is in at least one batch; most crops are drawn once. People with fewer than
     K crops have some of them twice in a batch.
 

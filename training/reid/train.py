@@ -71,7 +71,7 @@ class Progress:
 
 
 def silent(_: Step) -> None:
-    """Observe nothing."""
+    """Ignore the step."""
 
 
 def train_reid(worker: Worker, settings: ReidTrainingConfig, observe: Observe = silent) -> None:
@@ -109,8 +109,8 @@ def train_reid(worker: Worker, settings: ReidTrainingConfig, observe: Observe = 
         epoch = batches.epoch = progress.epoch + 1
         metrics = _learn(worker, settings, engine, loader, epoch, observe)
         progress.epoch = epoch
-        if worker.leads:
-            metrics |= _judge(settings, engine, data, progress)
+        if worker.is_leader:
+            metrics |= _validate_if_due(settings, engine, data, progress)
         progress.ended = _broadcast_decision(worker, progress.ended)
         if worker.log is not None:
             worker.log.metrics(epoch, metrics)
@@ -122,7 +122,7 @@ def train_reid(worker: Worker, settings: ReidTrainingConfig, observe: Observe = 
 def _engine(worker: Worker, settings: ReidTrainingConfig, data: TrainingData, fresh: bool) -> Engine:
     torch.manual_seed(settings.seed)
     network = build_network(settings.network, settings.crops)
-    if fresh and worker.leads:  # the others get them from rank 0
+    if fresh and worker.is_leader:  # the other workers get them from rank 0
         load_start(network, settings.network, settings.crops, settings.mlflow)
     return Engine(worker, settings, network, data.classes)
 
@@ -144,7 +144,7 @@ def _learn(
         observe(Step(worker, epoch, number, losses, engine.learner))
     if worker.count > 1:
         torch.distributed.all_reduce(sums)
-    *totals, known = sums.tolist()
+    *totals, total_recognised = sums.tolist()
     # all workers have the same number of steps and crops
     means = {name: total / (steps * worker.count) for name, total in zip(Losses._fields, totals, strict=True)}
     if not np.isfinite(means["total"]):
@@ -155,12 +155,14 @@ def _learn(
     return {
         **{f"loss/{name}": value for name, value in means.items()},
         "learning_rate": rate,
-        "accuracy": 100 * known / (crops * worker.count),
+        "accuracy": 100 * total_recognised / (crops * worker.count),
         "images_per_s": crops * worker.count / (time.monotonic() - started),
     }
 
 
-def _judge(settings: ReidTrainingConfig, engine: Engine, data: TrainingData, progress: Progress) -> dict[str, float]:
+def _validate_if_due(
+    settings: ReidTrainingConfig, engine: Engine, data: TrainingData, progress: Progress
+) -> dict[str, float]:
     """Validate if due, keep the best network, and decide whether the training ends."""
     epoch, validation = progress.epoch, settings.validation
     network = engine.learner.network

@@ -23,7 +23,7 @@ def validate(
 
     Args:
         network: The network; its training mode is restored afterwards.
-        table: The crops, with at least one person seen by two cameras.
+        table: The crops, with at least one person in crops of two cameras.
         crops: Their size.
         batch: Crops per pass of the network, and queries compared at a time.
         normalise: Moves crops to the network's device and normalises them.

@@ -1,6 +1,6 @@
 """Renders pictures of people with labels, in the layout of YOLO: `python -m training.rendered --output FOLDER`.
 
-A data set to try training without data; a detector trained on it finds rendered people.
+The data set serves to try out training without other data; a detector trained on it detects rendered people.
 """
 
 from __future__ import annotations

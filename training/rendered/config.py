@@ -8,36 +8,42 @@ from motserve.config.base import Section
 
 
 class PictureConfig(Section):
-    """Single rendered pictures, as varied as the renderer allows."""
+    """Single rendered pictures with random content."""
 
     longer_side: int = Field(320, ge=128, le=4096, description="Longer side of a picture in pixels.")
     per_backdrop: int = Field(4, ge=1, le=100, description="Pictures per backdrop.")
-    most_people: int = Field(14, ge=1, le=200, description="Most people placed in one picture.")
+    most_people: int = Field(14, ge=1, le=200, description="Maximum number of people in a picture.")
     empty: float = Field(0.08, ge=0, le=1, description="Share of pictures without people.")
-    clutter: float = Field(0.25, ge=0, le=1, description="Share of backdrops of random shapes instead of a scene.")
-    least_height: float = Field(0.05, gt=0, le=1, description="Least body height as a fraction of the picture's.")
-    most_height: float = Field(1.1, gt=0, le=2, description="Largest body height as a fraction of the picture's.")
-    blurred: float = Field(0.3, ge=0, le=1, description="Share of pictures that are out of focus or smeared.")
+    clutter: float = Field(
+        0.25, ge=0, le=1, description="Share of backdrops that are random shapes instead of a scene."
+    )
+    least_height: float = Field(
+        0.05, gt=0, le=1, description="Minimum body height as a fraction of the picture's height."
+    )
+    most_height: float = Field(
+        1.1, gt=0, le=2, description="Maximum body height as a fraction of the picture's height."
+    )
+    blurred: float = Field(0.3, ge=0, le=1, description="Share of pictures with defocus or motion blur.")
     colourless: float = Field(0.04, ge=0, le=1, description="Share of pictures in black and white.")
     photographed: float = Field(
-        0.0, ge=0, le=1, description="Share of people cut out of photographs, if there are any."
+        0.0, ge=0, le=1, description="Share of people cut out of photographs, if photographs are given."
     )
-    recoloured: float = Field(0.5, ge=0, le=1, description="Share of those whose clothes are recoloured.")
+    recoloured: float = Field(0.5, ge=0, le=1, description="Share of photographed people with recoloured clothes.")
     photographed_backdrops: float = Field(
-        0.0, ge=0, le=1, description="Share of backdrops that are photographs, if there are any."
+        0.0, ge=0, le=1, description="Share of backdrops that are photographs, if photographs are given."
     )
     most_things: int = Field(
         0,
         ge=0,
         le=100,
-        description="Maximum number of things cut out of photographs in a picture, if there are any.",
+        description="Maximum number of objects cut out of photographs in a picture, if photographs are given.",
     )
 
 
 class RenderedPictures(Section):
     """A data set of rendered pictures with labels."""
 
-    pictures: PictureConfig = Field(PictureConfig(), description="What the pictures show.")
+    pictures: PictureConfig = Field(PictureConfig(), description="Content of the pictures.")
     train_pictures: int = Field(2000, ge=1, le=1_000_000, description="Training pictures.")
     validation_pictures: int = Field(200, ge=1, le=100_000, description="Validation pictures, of another seed.")
     least_visibility: float = Field(0.2, ge=0, le=1, description="Minimum visibility of a labelled person.")

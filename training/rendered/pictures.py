@@ -28,14 +28,14 @@ def pictures(
     cast: Sequence[PersonAppearance | Cutout] = (),
     overlays: Overlays = NOTHING,
 ) -> Iterator[tuple[Shot, list[int]]]:
-    """Render pictures of people standing and walking before random backdrops.
+    """Render pictures of people who stand or walk in front of random backdrops.
 
     Args:
-        config: What the pictures show.
+        config: Content of the pictures.
         seed: Seed of all random numbers.
         count: Number of pictures.
         cast: People to draw from; if empty, every picture has new people.
-        overlays: Photographic material, used as often as the settings say.
+        overlays: Photographic material, used with the shares in `config`.
 
     Yields:
         The picture, and for each person in it the row in the cast (for new people, a running number).
@@ -45,7 +45,7 @@ def pictures(
         rng = np.random.default_rng([seed, index])
         if stage is None or index % config.per_backdrop == 0:
             stage = _stage(config, overlays, rng)
-        people = 0 if rng.random() < config.empty else _crowd(config, rng)
+        people = 0 if rng.random() < config.empty else _people_count(config, rng)
         if cast:
             rows = rng.permutation(len(cast))[:people].tolist()
             figures: list[PersonAppearance | Cutout] = [cast[row] for row in rows]
@@ -54,7 +54,7 @@ def pictures(
             figures = [_random_person(config, overlays, rng) for _ in rows]
         if overlays.things and config.most_things:
             figures += [draw_thing(overlays, rng) for _ in range(int(rng.integers(config.most_things + 1)))]
-        shot = stage.shoot(_place(stage, figures, rng), stage.shake.at(rng.uniform(0, 1e4)), index)
+        shot = stage.shoot(_random_placements(stage, figures, rng), stage.shake.at(rng.uniform(0, 1e4)), index)
         yield Shot(lens(shot.image, config, rng), shot.boxes[:people], shot.visibility[:people]), rows
 
 
@@ -64,7 +64,7 @@ def _random_person(config: PictureConfig, overlays: Overlays, rng: np.random.Gen
     return sample_appearance(rng)
 
 
-def _crowd(config: PictureConfig, rng: np.random.Generator) -> int:
+def _people_count(config: PictureConfig, rng: np.random.Generator) -> int:
     """Draw a number of people; few are more common than many."""
     return 1 + int(config.most_people * rng.random() ** 1.6)
 
@@ -114,17 +114,19 @@ def _clutter(scene: SceneConfig, rng: np.random.Generator) -> Image:
     return picture
 
 
-def _place(stage: Stage, figures: Sequence[PersonAppearance | Cutout], rng: np.random.Generator) -> list[Placement]:
+def _random_placements(
+    stage: Stage, figures: Sequence[PersonAppearance | Cutout], rng: np.random.Generator
+) -> list[Placement]:
     camera = stage.camera
     placements: list[Placement] = []
     for figure in figures:
-        # Even in 1/z, which is even over the rows of the picture.
+        # Uniform in 1/z, which is uniform over the rows of the picture.
         z = 1 / rng.uniform(1 / camera.far, 1 / camera.near)
         x = rng.uniform(-1, 1) * (camera.half_width(z) + 0.3)
         if placements and rng.random() < 0.25:
-            beside = placements[rng.integers(len(placements))]
-            z = float(np.clip(beside.z + rng.uniform(-0.6, 0.6), camera.near, camera.far))
-            x = beside.x + rng.normal(0, 0.4)
+            neighbour = placements[rng.integers(len(placements))]
+            z = float(np.clip(neighbour.z + rng.uniform(-0.6, 0.6), camera.near, camera.far))
+            x = neighbour.x + rng.normal(0, 0.4)
         stride = 0.0 if rng.random() < 0.25 else rng.uniform(0.6, 1.15)
         placements.append(
             Placement(figure, x, z, Pose(rng.uniform(0, 2 * math.pi), rng.uniform(0, 2 * math.pi), stride))

@@ -167,7 +167,7 @@ def promote(
     for line in verdict.reasons:
         console.print(f"  {escape(line)}", highlight=False)
     if verdict.passed or force:
-        past = "" if verdict.passed else " past the gate"
+        past = "" if verdict.passed else ", although the gate refused it"
         console.print(f"{candidate.uri} is in {to} now{past}", highlight=False)
         return
     Console(stderr=True, soft_wrap=True).print(

@@ -1,1 +1,1 @@
-"""Measurements of speed on made-up input, reproducible from a seed."""
+"""Speed measurements on synthetic input, reproducible from a seed."""

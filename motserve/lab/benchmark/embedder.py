@@ -1,4 +1,4 @@
-"""How long embedders take for a crop, all of them on the same machine in the same run."""
+"""Time per crop of several embedders, measured on the same machine in the same run."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from motserve.errors import InvalidConfig
 from motserve.lab.benchmark.timing import no_garbage_collection
 from motserve.reid.embedder import CropEmbedder
 
-_WARM_UP_ROUNDS = 2  # the first chooses algorithms and takes memory, the second fills caches
+_WARM_UP_ROUNDS = 2  # the first selects algorithms and allocates memory, the second fills caches
 
 
 @dataclass(frozen=True, slots=True)
 class EmbedderRow:
-    """Time of one embedder at one size of batch.
+    """Time of one embedder at one batch size.
 
     Attributes:
         embedder: Its name.
-        parameters: Trained values in the network; None where an exported format does not state it.
+        parameters: Number of trained values in the network; None where an exported format does not store it.
         dimension: Length of an embedding.
         crop_height: Height of its crops in pixels.
         crop_width: Width of its crops in pixels.
-        device: Where it ran.
-        batch: Crops in a pass.
+        device: Device it ran on.
+        batch: Crops per pass.
         crop_ms: Median time of a pass divided by its crops, in milliseconds.
     """
 
@@ -48,20 +48,20 @@ def run(
     seed: int = 0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[EmbedderRow]:
-    """Time embedders from crops to embeddings: normalising, moving to the device and back, and the network.
+    """Time embedders from crops to embeddings: normalisation, transfer to the device and back, and the network.
 
-    In each round every embedder has one pass, so that what else the machine does hits all of them. Two rounds warm up
-    and do not count. The garbage collector rests.
+    In each round every embedder runs one pass, so that other load on the machine affects all of them alike. Two warm-up
+    rounds do not count. The garbage collector is off.
 
     Args:
-        embedders: The embedders by name, each taking the largest batch in one pass.
-        batches: Crops in a pass, each at least 1.
-        rounds: Passes measured of each, at least 1.
+        embedders: The embedders by name; each must accept the largest batch in one pass.
+        batches: Batch sizes to measure, each at least 1.
+        rounds: Measured passes of each, at least 1.
         seed: Seed of the crops, which are noise.
         clock: Monotonic clock in seconds.
 
     Returns:
-        A row for each embedder and batch, those of an embedder together.
+        A row for each embedder and batch size, grouped by embedder.
 
     Raises:
         ValueError: A batch or `rounds` is below 1.
@@ -94,14 +94,14 @@ def run(
 
 
 def untrained(names: Sequence[str] | None, config: ReIDConfig) -> dict[str, CropEmbedder]:
-    """Return embedders with random weights, which are as fast as any.
+    """Return embedders with random weights; their speed does not depend on the weights.
 
     Args:
         names: Backbones; None for all.
         config: Device, precision, crop size and batch size.
 
     Raises:
-        InvalidConfig: A name is not known, or a backbone cannot take the crops.
+        InvalidConfig: A name is unknown, or a backbone does not accept the crop size.
     """
     from motserve.reid.backbones import BACKBONES
     from motserve.reid.network import EmbedderNetwork

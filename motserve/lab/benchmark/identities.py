@@ -1,4 +1,4 @@
-"""How fast and how exact the search for people across videos is, with as many as one likes made up."""
+"""Speed and recall of the search for people across videos, with any number of synthetic people."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from motserve.types import FloatArray
 
 DIMENSION: Final = 256
 LIMIT: Final = 10
-"""Number of requested matches, which the recall counts."""
+"""Number of matches requested, and number that the recall counts."""
 
-_MODEL = "made up"
+_MODEL = "synthetic"
 _PER_VIDEO = 500
 _QUERIES = 50
-_THUMBNAIL_BYTES = 6_000  # as a crop of 256 x 128 takes in JPEG of quality 85
+_THUMBNAIL_BYTES = 6_000  # size of a 256 x 128 crop as JPEG of quality 85
 
-# Measured on 1,184 crops of 74 people and two cameras, with a network of that dimension: a direction that all
-# share, how far people are from it, how far pictures are from their person, in how many directions either spreads.
+# Measured on the embeddings, of that dimension, of 1,184 crops of 74 people from two cameras: the squared length of the
+# mean that all share, the variance between people and within a person, and the number of directions of each variance.
 _SHARED = 0.30
 _BETWEEN, _BETWEEN_DIRECTIONS = 0.43, 20.0
 _WITHIN, _WITHIN_DIRECTIONS = 0.48, 30.0
@@ -35,16 +35,16 @@ _WITHIN, _WITHIN_DIRECTIONS = 0.48, 30.0
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one size of the index measures.
+    """Measurements at one size of the index.
 
     Attributes:
         identities: People in the index.
         embeddings: Embeddings in the index.
-        load_s: Seconds from opening the store to the first answer.
-        search_ms: Median time of a search for a person with as many embeddings as each has, in milliseconds.
-        recall: Share of the true closest ten people that a search finds, in [0, 1].
-        memory_bytes: What the index takes in memory.
-        disk_bytes: What the store takes on disk.
+        load_s: Seconds from opening the store to the first search result.
+        search_ms: Median time of a search in milliseconds; the query has as many embeddings as a person in the index.
+        recall: Share of the ten people truly closest that a search finds, in [0, 1].
+        memory_bytes: Size of the index in memory.
+        disk_bytes: Size of the store on disk.
     """
 
     identities: int
@@ -59,12 +59,12 @@ class Row:
 def run(
     identities: int, config: IdentitiesConfig, seed: int = 0, clock: Callable[[], float] = time.perf_counter
 ) -> Row:
-    """Fill a store with made-up people, load an index of it and search.
+    """Fill a store with synthetic people, load an index of it and search.
 
     Args:
-        identities: How many people.
-        config: Embeddings of each.
-        seed: Seed of the people.
+        identities: Number of people.
+        config: Number of embeddings per person.
+        seed: Seed of the synthetic embeddings.
         clock: Monotonic clock in seconds.
     """
     generator = np.random.default_rng(seed)
@@ -79,12 +79,12 @@ def run(
             store.remember(str(video), _MODEL, summaries)
             similar = queries.reshape(-1, DIMENSION) @ people.reshape(-1, DIMENSION).T
             distances.append(1 - similar.reshape(_QUERIES, size, len(people), size).max(axis=(1, 3)))
-        # numbers of identities are given one after the other, from 1
+        # identities are numbered consecutively from 1
         closest = 1 + np.argsort(np.concatenate(distances, axis=1), axis=1)[:, :LIMIT]
         start = clock()
         index = IdentityIndex(store, _MODEL)
         index.search(queries[0], LIMIT)
-        loaded = clock() - start
+        load_s = clock() - start
         times, retrieved = [], 0
         for query, expected in zip(queries, closest, strict=True):
             start = clock()
@@ -94,11 +94,11 @@ def run(
         disk = sum(file.stat().st_size for file in Path(folder).iterdir())
     recall = retrieved / (_QUERIES * min(LIMIT, identities))
     milliseconds = float(np.median(times)) * 1e3
-    return Row(identities, identities * size, loaded, milliseconds, recall, index.memory_bytes, disk)
+    return Row(identities, identities * size, load_s, milliseconds, recall, index.memory_bytes, disk)
 
 
 def _people(generator: np.random.Generator, count: int, size: int) -> Iterator[FloatArray]:
-    """Yield `(n, size, DIMENSION)` embeddings of `count` people, those of a video at a time."""
+    """Yield `(n, size, DIMENSION)` embeddings of `count` people, one video at a time."""
     shared = np.random.default_rng(0).standard_normal(DIMENSION)
     shared *= _SHARED / np.linalg.norm(shared)
     between, within = _spread(_BETWEEN, _BETWEEN_DIRECTIONS), _spread(_WITHIN, _WITHIN_DIRECTIONS)
@@ -110,6 +110,6 @@ def _people(generator: np.random.Generator, count: int, size: int) -> Iterator[F
 
 
 def _spread(variance: float, directions: float) -> FloatArray:
-    """Return standard deviations by direction that fall off exponentially and have a total variance."""
+    """Return a standard deviation for each direction; the variances fall exponentially and add up to `variance`."""
     falling = np.exp(-np.arange(DIMENSION) / directions)
     return np.asarray(np.sqrt(variance * falling / falling.sum()), np.float32)

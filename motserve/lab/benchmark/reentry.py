@@ -1,7 +1,7 @@
 """Scenes in which people leave and return, with ground truth, to measure re-identification.
 
-Drawn people need no licence and can be any number; real people, cut out of the crops of a Re-ID data set, look like the
-data of an embedder. Both walk the same paths before the same painted backdrops.
+Drawn people need no licence and can be of any number. Real people are cut out of the crops of a Re-ID data set, so an
+embedder gets realistic images. Both walk the same paths before the same painted backdrops.
 """
 
 from __future__ import annotations
@@ -30,29 +30,33 @@ from motserve.video import VideoWriter
 from motserve.video.images.image_header import IMAGE_SUFFIXES
 
 VIEWS = 8
-"""Views of a person round the clock that a scene with real people needs."""
+"""Number of views of each person, evenly spaced around them, that a scene with real people needs."""
 
-_TOWARDS_CAMERA = 6  # of the eight views in order of their numbers, the one seen from the front; 0 walks to the right
+_FRONT_VIEW = 6  # index of the front view among the eight views by name; in view 0 the person walks to the right
 _SEQUENCES, _DETECTIONS, _KEY = "sequences", "detections", "scenes.json"
 _MEAN_HEIGHT_M, _HEIGHT_SPREAD_M = 1.7, 0.07
 
 
-class SightConfig(Section):
+class SimulatedDetectorConfig(Section):
     """The simulated detector, so that the benchmark does not measure a real one."""
 
-    seen_from: float = Field(0.3, ge=0, le=1, description="Share of a body that must be visible to be detected.")
-    missed: float = Field(0.03, ge=0, lt=1, description="Share of the others that are missed all the same.")
-    jitter: float = Field(0.01, ge=0, le=1, description="Standard deviation of an edge, in heights of the box.")
-    least_score: float = Field(0.35, ge=0, le=1, description="Score of a barely visible person.")
-    best_score: float = Field(0.95, ge=0, le=1, description="Score of a fully visible person.")
+    min_visibility: float = Field(
+        0.3, ge=0, le=1, description="Smallest visible share of a body that is detected; raising it adds misses."
+    )
+    miss_rate: float = Field(0.03, ge=0, lt=1, description="Share of the visible people that are missed at random.")
+    jitter: float = Field(
+        0.01, ge=0, le=1, description="Standard deviation of a box edge, as a fraction of the box height."
+    )
+    min_score: float = Field(0.35, ge=0, le=1, description="Score of a person of whom almost nothing is visible.")
+    max_score: float = Field(0.95, ge=0, le=1, description="Score of a fully visible person.")
 
 
 class ReentryConfig(Section):
-    """The scenes: in turn drawn people and, where crops are given, real ones."""
+    """The scenes: first those with drawn people, then, where crops are given, those with real people."""
 
-    seed: int = Field(0, ge=0, description="Seed of all random numbers.")
-    drawn: int = Field(2, ge=0, le=100, description="Scenes with drawn people.")
-    real: int = Field(4, ge=0, le=100, description="Scenes with people cut out of crops.")
+    seed: int = Field(0, ge=0, description="Everything random follows from this number.")
+    drawn: int = Field(2, ge=0, le=100, description="Number of scenes with drawn people.")
+    real: int = Field(4, ge=0, le=100, description="Number of scenes with people cut out of crops.")
     scene: SceneConfig = Field(
         SceneConfig(
             people=10,
@@ -66,19 +70,19 @@ class ReentryConfig(Section):
             far_height=0.3,
             near_height=0.5,
         ),
-        description="What each of them is like; its seed is not used.",
+        description="Settings of each scene; its seed is not used.",
     )
-    sight: SightConfig = Field(SightConfig(), description="The made-up detector.")
+    detector: SimulatedDetectorConfig = Field(SimulatedDetectorConfig(), description="The simulated detector.")
 
 
 @dataclass(frozen=True, slots=True)
 class Reentry:
-    """Where the scenes lie.
+    """Paths of the written scenes.
 
     Attributes:
         truth: Folder of `<scene>/gt/gt.txt`, `<scene>/seqinfo.ini` and `<scene>/<scene>.mp4`.
         detections: Folder of `<scene>.txt`.
-        names: The scenes.
+        names: Names of the scenes.
     """
 
     truth: Path
@@ -91,7 +95,7 @@ Progress: TypeAlias = Callable[[str, int, int | None], None]
 
 
 def find_reentry(folder: Path, key: bytes) -> Reentry | None:
-    """Return the scenes in a folder if they were written whole and for the same key, else None."""
+    """Return the scenes in a folder if they are complete and have the same key, else None."""
     try:
         if (folder / _KEY).read_bytes() != key:
             return None
@@ -110,47 +114,47 @@ def write_reentry(
     key: bytes,
     progress: Progress,
 ) -> Reentry:
-    """Render the scenes as MOTChallenge sequences, with what a made-up detector sees.
+    """Render the scenes as MOTChallenge sequences, with the detections of a simulated detector.
 
     Args:
         config: The scenes.
         video: Quality of the videos.
-        folder: Where they go; scenes that are there are removed first.
+        folder: Folder to write; scenes already there are replaced.
         crops: Folder of crops named as in Market-1501, eight views of each person by each camera; None for drawn
             people alone.
-        people: Whom to take; None for all.
-        key: What `find_reentry` will know the scenes by.
+        people: IDs of the people to use; None for all.
+        key: Identifies the settings; `find_reentry` compares it.
         progress: Called after each frame.
 
     Returns:
-        Where everything lies.
+        The paths.
 
     Raises:
         NotFound: There is no folder of crops.
-        InvalidData: There are not eight views of enough people.
+        InvalidData: Too few people have eight views, or the folder holds something else.
     """
     cameras = read_people(crops, people) if crops else {}
     scenes: dict[str, tuple[SceneConfig, Sequence[Cutout] | None]] = {}
     for number in range(config.drawn):
         scenes[f"drawn-{number + 1:02}"] = _scene(config, number), None
     if crops and config.real and not cameras:
-        raise InvalidData(f"{crops} holds no {VIEWS} views of any person by one camera")
+        raise InvalidData(f"{crops} holds no person with {VIEWS} views from one camera")
     for number in range(config.real if crops else 0):
         camera = sorted(cameras)[number % len(cameras)]
         rng = np.random.default_rng([config.seed, number])
         cast = _cast(cameras[camera], config.scene.people, f"{crops}, camera {camera}", rng)
         scenes[f"real-{number + 1:02}"] = _scene(config, config.drawn + number), cast
     if not scenes:
-        raise InvalidData("no scene is requested; set drawn, or give crops")
+        raise InvalidData("the configuration has no scenes; set drawn, or give crops")
     if folder.exists() and not (folder / _KEY).is_file():
-        raise InvalidData(f"{folder} is there and holds no scenes of this benchmark; choose another --output")
+        raise InvalidData(f"{folder} exists and holds no scenes of this benchmark; choose another --output")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
-        work = Path(made) / folder.name
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as parent:
+        work = Path(parent) / folder.name
         (work / _DETECTIONS).mkdir(parents=True)
         for index, (name, (scene, performers)) in enumerate(scenes.items()):
             rng = np.random.default_rng([config.seed, index, 1])
-            _write_scene(name, scene, performers, config.sight, video, work, rng, progress)
+            _write_scene(name, scene, performers, config.detector, video, work, rng, progress)
         (work / _KEY).write_bytes(key)
         shutil.rmtree(folder, ignore_errors=True)
         work.replace(folder)
@@ -162,10 +166,10 @@ def read_people(folder: Path, only: frozenset[int] | None = None) -> dict[int, d
 
     Args:
         folder: Crops named as in Market-1501, in it or in its subfolders.
-        only: Whom to take; None for all.
+        only: IDs of the people to use; None for all.
 
     Returns:
-        Camera, then person, then files; people whose views are not eight are left out.
+        Files by camera, then by person; people without exactly eight views are left out.
 
     Raises:
         NotFound: There is no such folder.
@@ -177,20 +181,23 @@ def read_people(folder: Path, only: frozenset[int] | None = None) -> dict[int, d
         named = parse_reid_name(file.name)
         if named is not None and named[0] > 0 and (only is None or named[0] in only):
             views.setdefault(named[1], {}).setdefault(named[0], []).append(file)
-    whole = {
-        camera: {who: files for who, files in people.items() if len(files) == VIEWS} for camera, people in views.items()
+    complete = {
+        camera: {person: files for person, files in people.items() if len(files) == VIEWS}
+        for camera, people in views.items()
     }
-    return {camera: people for camera, people in whole.items() if people}
+    return {camera: people for camera, people in complete.items() if people}
 
 
-def see(truth: Truth, size: tuple[int, int], config: SightConfig, rng: np.random.Generator) -> FloatArray:
-    """Return what the made-up detector sees of a frame.
+def simulate_detections(
+    truth: Truth, size: tuple[int, int], config: SimulatedDetectorConfig, rng: np.random.Generator
+) -> FloatArray:
+    """Return the detections of the simulated detector in a frame.
 
     Args:
-        truth: Who is there.
+        truth: Ground truth of the frame.
         size: Width and height of the frame in pixels.
-        config: What the detector is like.
-        rng: Randomness.
+        config: Settings of the detector.
+        rng: Source of randomness.
 
     Returns:
         `(n, 5)` float32: xyxy in pixels within the frame, and the score.
@@ -198,9 +205,9 @@ def see(truth: Truth, size: tuple[int, int], config: SightConfig, rng: np.random
     height = (truth.boxes[:, 3] - truth.boxes[:, 1])[:, None]
     boxes = truth.boxes + rng.normal(0, config.jitter, truth.boxes.shape) * height
     boxes = np.clip(boxes, 0, [*size, *size])
-    is_detected = (truth.visibility >= config.seen_from) & (rng.random(len(truth)) >= config.missed)
+    is_detected = (truth.visibility >= config.min_visibility) & (rng.random(len(truth)) >= config.miss_rate)
     is_detected &= (boxes[:, 2:] - boxes[:, :2] >= 2).all(axis=1)
-    scores = config.least_score + (config.best_score - config.least_score) * truth.visibility
+    scores = config.min_score + (config.max_score - config.min_score) * truth.visibility
     return np.column_stack([boxes, scores])[is_detected].astype(np.float32)
 
 
@@ -212,23 +219,23 @@ def _scene(config: ReentryConfig, number: int) -> SceneConfig:
 def _cast(people: Mapping[int, list[Path]], count: int, where: str, rng: np.random.Generator) -> list[Cutout]:
     if len(people) < count:
         raise InvalidData(
-            f"{where}: {VIEWS} views of {len(people)} people, where a scene takes {count}; set scene.people lower"
+            f"{where}: {len(people)} people have {VIEWS} views, a scene needs {count}; lower scene.people"
         )
     chosen = rng.choice(sorted(people), count, replace=False).tolist()
     heights = np.clip(rng.normal(_MEAN_HEIGHT_M, _HEIGHT_SPREAD_M, count), 1.5, 1.95).tolist()
-    return [cutout_of(_all_round(people[who]), height) for who, height in zip(chosen, heights, strict=True)]
+    return [cutout_of(_read_views(people[person]), height) for person, height in zip(chosen, heights, strict=True)]
 
 
-def _all_round(files: Sequence[Path]) -> list[Image]:
-    """Read the views in the order of `Cutout.views`: from the front on."""
-    return [read_image(files[(_TOWARDS_CAMERA + view) % VIEWS]) for view in range(VIEWS)]
+def _read_views(files: Sequence[Path]) -> list[Image]:
+    """Read the views in the order of `Cutout.views`, beginning with the front."""
+    return [read_image(files[(_FRONT_VIEW + view) % VIEWS]) for view in range(VIEWS)]
 
 
 def _write_scene(
     name: str,
     scene: SceneConfig,
     cast: Sequence[Cutout] | None,
-    sight: SightConfig,
+    detector: SimulatedDetectorConfig,
     video: VideoConfig,
     folder: Path,
     rng: np.random.Generator,
@@ -243,7 +250,7 @@ def _write_scene(
         for rendered in render(scene, cast):
             writer.write(rendered.frame.image, rendered.frame.timestamp)
             truth.extend(ground_truth_rows([rendered]))
-            detections.extend(_rows(rendered, size, sight, rng))
+            detections.extend(_rows(rendered, size, detector, rng))
             progress(name, rendered.frame.index + 1, scene.frames)
     info = (
         f"[Sequence]\nname={name}\nframeRate={scene.rate_hz:g}\nseqLength={scene.frames}\n"
@@ -258,8 +265,10 @@ def _write_scene(
             partial.write_text(text)
 
 
-def _rows(rendered: RenderedFrame, size: tuple[int, int], sight: SightConfig, rng: np.random.Generator) -> list[str]:
+def _rows(
+    rendered: RenderedFrame, size: tuple[int, int], detector: SimulatedDetectorConfig, rng: np.random.Generator
+) -> list[str]:
     return [
         f"{rendered.frame.index + 1},-1,{x1 + 1:.2f},{y1 + 1:.2f},{x2 - x1:.2f},{y2 - y1:.2f},{score:.4f}"
-        for x1, y1, x2, y2, score in see(rendered.truth, size, sight, rng).tolist()
+        for x1, y1, x2, y2, score in simulate_detections(rendered.truth, size, detector, rng).tolist()
     ]

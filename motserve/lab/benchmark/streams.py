@@ -1,4 +1,4 @@
-"""Made-up detections of a crowd, as a detector with misses, unsure scores and false alarms would see it."""
+"""Synthetic detections of a crowd, with misses, low scores and false alarms."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from motserve.types import Detections
 
-_ASPECT = 0.4  # width / height of a person on the move
-_WANDER = 0.02  # change of speed per frame, as a fraction of top speed
-_PIXEL_NOISE = 0.01  # scatter of a detected edge, as a fraction of height
+_ASPECT = 0.4  # width / height of a walking person
+_WANDER = 0.02  # change of velocity per frame, as a fraction of the top speed
+_PIXEL_NOISE = 0.01  # standard deviation of a detected edge, as a fraction of the height
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class StreamSettings:
 
 
 def crowd_stream(people: int, frames: int, seed: int, settings: StreamSettings = StreamSettings()) -> list[Detections]:
-    """Make up what a detector sees of people walking through each other.
+    """Generate the detections of people who walk across each other.
 
     Args:
         people: People in the picture, at least 0.

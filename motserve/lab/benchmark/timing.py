@@ -1,4 +1,4 @@
-"""What every measurement needs: that nothing of Python's own lands in it."""
+"""Keeps Python's garbage collector out of a measurement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a tracker takes for a frame, beside those of other packages on the same detections in the same run."""
+"""Time per frame of a tracker, beside those of other packages on the same detections in the same run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from motserve.lab.benchmark.timing import no_garbage_collection
 from motserve.tracking import build_tracker
 from motserve.types import Detections
 
-_RATE_HZ = 30.0  # of the made-up video; Ultralytics counts frames and knows no other
-_WARM_UP_FRAMES = 30  # a second: until then tracks are being born, and caches and allocator are cold
-_STRETCH_FRAMES = 30  # long enough to work from warm caches, as alone, and short enough to share the machine's moods
+_RATE_HZ = 30.0  # of the synthetic video; Ultralytics counts frames and assumes this rate
+_WARM_UP_FRAMES = 30  # one second, in which the first tracks are confirmed and caches fill
+_TURN_FRAMES = 30  # long enough to run from warm caches, short enough that load changes affect all trackers alike
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkRow:
-    """Times of one tracker at one size of crowd.
+    """Times of one tracker at one crowd size.
 
     Attributes:
         tracker: Name of the tracker.
@@ -47,23 +47,23 @@ def run(
 ) -> list[BenchmarkRow]:
     """Time the configured tracker, that of Ultralytics with the same thresholds, and other peers.
 
-    Each gets stretches of a second in turn, so that what else the machine does hits all of them, and none begins
-    every frame with caches that another has filled. Only the update is timed; making the input is not. The first
-    second of the stream warms up and does not count. The garbage collector rests.
+    The trackers take turns of one second each, so that other load on the machine affects all of them alike, and no
+    tracker starts every frame with caches that another has filled. Only the update is timed; preparing the input is
+    not. The first second of the stream is warm-up and does not count. The garbage collector is off.
 
     Args:
-        people: Sizes of crowd to measure, each at least 1.
+        people: Crowd sizes to measure, each at least 1.
         frames: Frames measured at each size, at least 1.
-        seed: Seed of the made-up streams.
-        config: Tracker to measure; None stands for the defaults.
-        peers: What makes each other tracker.
+        seed: Seed of the synthetic streams.
+        config: Tracker to measure; None for the default one.
+        peers: A function that builds each other tracker, by name.
         clock: Monotonic clock in seconds.
 
     Returns:
-        Rows for each size, the configured tracker first, Ultralytics' second.
+        Rows for each crowd size, the configured tracker first, Ultralytics' second.
 
     Raises:
-        ValueError: `frames` or a size of crowd is below 1.
+        ValueError: `frames` or a crowd size is below 1.
     """
     if frames < 1 or any(size < 1 for size in people):
         raise ValueError(f"a benchmark needs at least one frame and one person, got {frames} and {list(people)}")
@@ -101,9 +101,9 @@ def _time(
     """Return the seconds of each update by name."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     with no_garbage_collection():
-        for first in range(0, len(stream), _STRETCH_FRAMES):
+        for first in range(0, len(stream), _TURN_FRAMES):
             for name, contender in contenders.items():
-                for index, detections in enumerate(stream[first : first + _STRETCH_FRAMES], first):
+                for index, detections in enumerate(stream[first : first + _TURN_FRAMES], first):
                     step = contender.prepare(detections, index / _RATE_HZ)
                     start = clock()
                     step()

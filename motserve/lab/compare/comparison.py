@@ -16,7 +16,7 @@ Row = Mapping[str, Any]
 _DIGITS: Final[Mapping[Kind, int]] = {"percent": 1, "count": 0, "decimal": 2, "millions": 1}
 _PERCENT: Final = 100.0
 SCALE: Final[Mapping[Kind, float]] = {"percent": _PERCENT, "millions": 1e-6}
-"""What a value is multiplied by before it is shown."""
+"""Factor that a value is multiplied by before it is shown."""
 
 _UNKNOWN: Final = "-"
 
@@ -27,8 +27,8 @@ class Column:
 
     Attributes:
         key: Key of the value in a row; rows keep fractions, milliseconds and plain counts.
-        heading: What stands above it.
-        kind: How a value is written; `percent` shows a fraction times 100, `millions` a count by the million.
+        heading: Heading of the column.
+        kind: Format of a value; `percent` shows a fraction times 100, `millions` a count in millions.
     """
 
     key: str
@@ -36,7 +36,7 @@ class Column:
     kind: Kind
 
     def cell(self, row: Row) -> str:
-        """Write the value of a row; what is missing or not finite becomes a dash."""
+        """Format the value of a row; a missing or non-finite value becomes a dash."""
         value = row.get(self.key)
         if value is None or (isinstance(value, Real) and not is_finite(value)):
             return _UNKNOWN
@@ -47,7 +47,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """What the picture of a comparison shows.
+    """Axes of the plot of a comparison.
 
     Attributes:
         x: Column of the horizontal axis, logarithmic.
@@ -68,11 +68,11 @@ class Comparison:
 
     Attributes:
         title: What was compared.
-        columns: The columns that are shown; rows may hold more.
-        rows: The measurements, one row a candidate, or one for each candidate and sequence.
-        axes: What the picture shows.
+        columns: The columns shown; rows may hold more keys.
+        rows: The measurements, one row per candidate, or one per candidate and sequence.
+        axes: Axes of the plot.
         ratios: Keys of fractions that are in the rows but not shown.
-        overall: What stands for `sequence` in the rows over all data; None where each row is one.
+        overall: Value of `sequence` in the rows over all data; None where every row is over all data.
     """
 
     title: str
@@ -83,7 +83,7 @@ class Comparison:
     overall: str | None = None
 
     def overall_rows(self) -> list[Row]:
-        """Return the rows over all data, one a candidate."""
+        """Return the rows over all data, one per candidate."""
         return [row for row in self.rows if row.get("sequence") == self.overall]
 
     def cells(self) -> list[list[str]]:
@@ -98,17 +98,17 @@ class Comparison:
         return f"## {readable(self.title)}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Return what each candidate scored, for a record of runs.
+        """Return the scores of each candidate, to log them as runs.
 
-        Ratios are in per cent. The numbers of a single sequence have its name before them; those over all have none.
+        Ratios are in per cent. Scores of a single sequence have the prefix `<sequence>/`, those over all data none.
         """
         percent = {column.key for column in self.columns if column.kind == "percent"} | set(self.ratios)
         candidates: dict[str, dict[str, float]] = {}
         for row in self.rows:
-            before = "" if row.get("sequence") == self.overall else f"{row['sequence']}/"
+            prefix = "" if row.get("sequence") == self.overall else f"{row['sequence']}/"
             numbers = {key: value for key, value in row.items() if is_finite(value)}
             candidates.setdefault(self.columns[0].cell(row), {}).update(
-                {f"{before}{key}": float(value) * (_PERCENT if key in percent else 1) for key, value in numbers.items()}
+                {f"{prefix}{key}": float(value) * (_PERCENT if key in percent else 1) for key, value in numbers.items()}
             )
         return candidates
 

@@ -14,26 +14,26 @@ from motserve.lab.evaluation.sequences import COMBINED
 from motserve.lab.experiments.models import Models
 from motserve.lab.experiments.pictures import LabelledPictures, for_scoring, score_pictures
 
-DetectAll: TypeAlias = Callable[[Models], Sequence[LabelledPictures]]
-"""Detects in the pictures of the comparison, or takes what the cache holds."""
+DetectPictures: TypeAlias = Callable[[Models], Sequence[LabelledPictures]]
+"""Runs the detector on the pictures of the comparison, or reads its detections from the cache."""
 
 _DETECTOR: Final = Column("detector", "detector", "text")
 _MAP50: Final = Column("mAP50", "mAP50", "percent")
 _MEDIAN: Final = Column("median_ms", "ms", "count")
 
 
-def compare_detectors(candidates: Mapping[str, Config], detect: DetectAll) -> tuple[Comparison, dict[str, Any]]:
+def compare_detectors(candidates: Mapping[str, Config], detect: DetectPictures) -> tuple[Comparison, dict[str, Any]]:
     """Score and time every candidate.
 
     Args:
         candidates: Configurations by the name of the candidate; their section `detector` is used.
-        detect: Gets the pictures with what a candidate finds in them.
+        detect: Returns the pictures with the detections of a candidate.
 
     Returns:
-        A row for each candidate, over all pictures; and for the stamp the weights of each.
+        A row for each candidate, over all pictures; and the weights of each, for the provenance stamp.
 
     Raises:
-        InvalidData: There is no picture to time a detector on.
+        InvalidData: There is no picture to time the detectors on.
         WeightsUnavailable: The weights of a candidate are not available; nothing is run.
     """
     weights = {name: Models(config).detector_weights.describe() for name, config in candidates.items()}
@@ -47,7 +47,7 @@ def compare_detectors(candidates: Mapping[str, Config], detect: DetectAll) -> tu
         images = parts[0].sample(config.evaluation.timed_images)
         if not images:
             raise InvalidData("there is no picture to time the detectors on")
-        # timed as it is used, not with the many unsure boxes that average precision is measured on
+        # timed with the configured confidence, not with the low one that average precision is measured down to
         detector = Models(config).detector
         speed = measure_speed(detector.detect, images, config.evaluation.detect_batch)
         rows.append(

@@ -44,7 +44,7 @@ def compare_embedders(
         progress: Called with the progress of embedding.
 
     Returns:
-        A row for each candidate; and for the stamp the weights of each.
+        A row for each candidate; and the weights of each, for the provenance stamp.
 
     Raises:
         WeightsUnavailable: The weights of a candidate are not available; nothing is run.
@@ -55,15 +55,15 @@ def compare_embedders(
         models = Models(config)
         plain, reranked = score_embedder(crops, models, cache, rerank, progress)
         reid = config.reid
-        timed = crops.gallery.paths[: config.evaluation.timed_images]
-        pixels = read_crops(timed, reid.crop_height, reid.crop_width)
+        timed_paths = crops.gallery.paths[: config.evaluation.timed_images]
+        pixels = read_crops(timed_paths, reid.crop_height, reid.crop_width)
         speed = measure_speed(models.embedder.embed, pixels, reid.batch_size)
-        again = {f"reranked {key}": value for key, value in reranked.as_dict().items()} if reranked else {}
+        reranked_scores = {f"reranked {key}": value for key, value in reranked.as_dict().items()} if reranked else {}
         rows.append(
             {
                 "embedder": name,
                 **plain.as_dict(),
-                **again,
+                **reranked_scores,
                 "crop_ms": 1e3 / speed.per_second,
                 "median_ms": speed.median_ms,
                 "dimension": models.embedder.dimension,

@@ -1,4 +1,4 @@
-"""Policies of re-identification side by side: what each gains over motion alone, how often it errs, what it costs."""
+"""Policies of re-identification side by side: identity scores, false links, and number of embeddings."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _COUNTS: Final = ("links", "false_links", "embeddings")
 
 
 def policies_of(names: Sequence[str], config: Config) -> dict[str, Config]:
-    """Return the configuration with each of some policies.
+    """Return the configuration with each of the named policies.
 
     Raises:
-        InvalidConfig: There is no such policy.
+        InvalidConfig: A policy is unknown.
     """
     return {name: change_config(config, {"reid": {"policy": name}}) for name in names}
 
@@ -58,20 +58,20 @@ def compare_identities(
         progress: Called with the active candidate and its number of finished sequences.
 
     Returns:
-        A row for each candidate and sequence, and where there are several one with means of the ratios and sums of the
-        counts, and one for all of them together.
+        A row for each candidate and sequence. With several sequences, two more rows per candidate: one with means of
+        the ratios and sums of the counts, and one over all sequences together.
     """
     rows: list[dict[str, Any]] = []
     for name, config in candidates.items():
         scored: dict[str, Scored] = {}
-        own: list[dict[str, Any]] = []
+        candidate_rows: list[dict[str, Any]] = []
         for done, sequence in enumerate(sequences):
             progress(name, done, len(sequences))
             tracked = track_sequence(sequence, config, cache)
             table = to_table(tracked.frames, sequence.name, sequence.detected.class_names)
             scored[sequence.name] = score_sequence(sequence.table, table, sequence.rules, len(sequence.detected))
             judged = judge_links(tracked.frames, sequence.table)
-            own.append(
+            candidate_rows.append(
                 {
                     "policy": name,
                     "sequence": sequence.name,
@@ -82,13 +82,13 @@ def compare_identities(
                 }
             )
         progress(name, len(sequences), len(sequences))
-        rows += own
+        rows += candidate_rows
         if len(sequences) > 1:
-            sums = {count: sum(row[count] for row in own) for count in _COUNTS}
-            means = {ratio: float(np.mean([row[ratio] for row in own])) for ratio in RATIO_NAMES}
-            switches = sum(row["IDSW"] for row in own)
+            sums = {count: sum(row[count] for row in candidate_rows) for count in _COUNTS}
+            means = {ratio: float(np.mean([row[ratio] for row in candidate_rows])) for ratio in RATIO_NAMES}
+            switches = sum(row["IDSW"] for row in candidate_rows)
             rows.append({"policy": name, "sequence": MEAN, **means, "IDSW": switches, **sums})
             rows.append({"policy": name, "sequence": COMBINED, **combine(scored).scores.as_dict(), **sums})
-    whole = COMBINED if len(sequences) > 1 else sequences[0].name
+    overall = COMBINED if len(sequences) > 1 else sequences[0].name
     axes = Axes(_EMBEDDINGS, _IDF1, _POLICY, "embeddings")
-    return Comparison("Identities", _COLUMNS, rows, axes, RATIO_NAMES, whole)
+    return Comparison("Identities", _COLUMNS, rows, axes, RATIO_NAMES, overall)

@@ -1,4 +1,4 @@
-"""Writes a comparison to a folder: as Markdown, as JSON, and as a picture of speed and accuracy."""
+"""Writes a comparison to a folder: as Markdown, as JSON, and as a plot of accuracy against cost."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from motserve.files.names import readable
 from motserve.lab.compare.comparison import SCALE, Comparison, is_finite
 
 _FIGURE_INCHES: Final = (8.0, 5.0)
-_DECADES_LABELLED = 20.0  # ratio of the ends of an axis beyond which the labels between powers of ten touch
+_DECADES_LABELLED = 20.0  # ratio of the ends of an axis above which the labels between powers of ten overlap
 _DOTS_PER_INCH: Final = 120
-_MARKERS: Final = "osD^vP*X<>p"  # with ten colours, 110 candidates look different
+_MARKERS: Final = "osD^vP*X<>p"  # with ten colours, 110 candidates are distinct
 
 
 def write_comparison(comparison: Comparison, folder: Path, provenance: Mapping[str, Any]) -> list[Path]:
@@ -22,8 +22,8 @@ def write_comparison(comparison: Comparison, folder: Path, provenance: Mapping[s
 
     Args:
         comparison: The comparison.
-        folder: Where the files go.
-        provenance: The stamp.
+        folder: Folder for the files.
+        provenance: The provenance stamp.
 
     Returns:
         The three files.
@@ -46,7 +46,7 @@ def _draw(comparison: Comparison, path: Path) -> None:
     plot = figure.subplots()
     rows = comparison.overall_rows()
     points = [row for row in rows if all(is_finite(row.get(column.key)) for column in (axes.x, axes.y))]
-    points = [row for row in points if row[axes.x.key] > 0]  # others have no place on a logarithmic axis
+    points = [row for row in points if row[axes.x.key] > 0]  # a logarithmic axis has no zero
     scale_x, scale_y = (SCALE.get(column.kind, 1.0) for column in (axes.x, axes.y))
     marks = []
     for number, row in enumerate(points):
@@ -62,16 +62,16 @@ def _draw(comparison: Comparison, path: Path) -> None:
     plot.set_ylabel(f"{axes.y.heading}, %" if axes.y.kind == "percent" else axes.y.heading)
     plot.set_title(readable(comparison.title), parse_math=False)
     plot.grid(visible=True, alpha=0.3)
-    # a legend, because names beside points that lie close together cover each other
+    # a legend, because names beside points that lie close together would overlap
     if marks:
         legend = figure.legend(marks, [""] * len(marks), loc="outside right upper", fontsize=9)
         for text, row in zip(legend.get_texts(), points, strict=True):
-            text.set(text=axes.label.cell(row), parse_math=False)  # as it is, a $ or a _ at its beginning included
+            text.set(text=axes.label.cell(row), parse_math=False)  # literally, even with a $ or a leading _
     figure.savefig(path, format="png")
 
 
 def _footnote(provenance: Mapping[str, Any]) -> str:
-    """Say in a line what a reader of the table alone must know."""
+    """Return version, date, machine and command in one line, for readers of the table alone."""
     machine, code = provenance["machine"], provenance["motserve"]
     commit = f", commit {code['commit'][:12]}{'+' if code['dirty'] else ''}" if code["commit"] else ""
     gpus = ", ".join(machine["gpus"]) or "no GPU"

@@ -1,4 +1,4 @@
-"""How fast a network is on this machine, in the batches that it will be used with."""
+"""Measures the speed of a network on this machine, alone and in its configured batches."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Speed of a network, its own preparation of the pictures included, decoding and cropping not.
+    """Speed of a network, including its own preprocessing, without decoding and cropping.
 
     Attributes:
-        median_ms: Median time of a single item in milliseconds, alone in its batch.
-        per_second: Items per second in batches, the last of which may not be full.
+        median_ms: Median time of a batch of one item, in milliseconds.
+        per_second: Items per second in full batches; the last batch may be smaller.
     """
 
     median_ms: float
@@ -30,11 +30,11 @@ def measure_speed(
     batch: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Speed:
-    """Time a network over items, first one by one, then in batches; the first pass of each kind warms up.
+    """Time a network over items, first one by one, then in batches; an untimed pass of each kind warms up.
 
     Args:
         run: Processes a batch, a slice of the items.
-        items: What is processed, at least one.
+        items: Items to process, at least one.
         batch: Items in a full batch.
         clock: Monotonic clock in seconds.
     """

@@ -17,7 +17,7 @@ from motserve.config import (
     change_config,
 )
 from motserve.errors import InvalidConfig
-from motserve.lab.benchmark.peers import Ultralytics, available_peers, equal_thresholds, without_equal
+from motserve.lab.benchmark.peers import Ultralytics, available_peers, equal_thresholds, keys_without_equal
 from motserve.lab.compare.comparison import Axes, Column, Comparison
 from motserve.lab.evaluation import RATIO_NAMES, combine
 from motserve.lab.evaluation.mot import Scored, score_sequence
@@ -31,11 +31,11 @@ EQUAL: Final = "ultralytics-bytetrack-equal"
 """Ultralytics' ByteTrack with the thresholds of the configuration."""
 
 MEAN: Final = "mean"
-"""What stands for a sequence in a row of means."""
+"""Name used in place of a sequence's name in a row of means."""
 
 ALL: Final = "all"
-"""Stands for every tracker there is."""
-_FALLBACK_RATE_HZ = 30.0  # what Ultralytics takes a video to have
+"""Name that selects every tracker."""
+_FALLBACK_RATE_HZ = 30.0  # the frame rate that Ultralytics assumes
 
 RunTracker: TypeAlias = Callable[[LabelledSequence], TrackedVideo]
 
@@ -55,11 +55,11 @@ _COLUMNS: Final = (
 
 
 def own_variants(config: Config, sequences: Sequence[LabelledSequence]) -> dict[str, Config]:
-    """Return the configured tracker without identities and, if all sequences have a video, with identities.
+    """Return the configured tracker without re-identification and, if all sequences have a video, with it.
 
     Args:
-        config: The configuration; with `reid.policy` `off` there is the tracker alone.
-        sequences: What they will run on.
+        config: The configuration; with `reid.policy` `off` only the tracker alone is returned.
+        sequences: The sequences to track.
     """
     name: str = config.tracker.name
     variants = {name: change_config(config, {"reid": {"policy": "off"}})}
@@ -69,14 +69,14 @@ def own_variants(config: Config, sequences: Sequence[LabelledSequence]) -> dict[
 
 
 def own_by_name(names: Sequence[str], config: Config) -> dict[str, Config]:
-    """Return motserve's trackers by name, each with its defaults and without identities above it.
+    """Return motserve's trackers by name, each with its default parameters and without re-identification.
 
     Args:
-        names: Their names, or `all`. The one that is configured is taken as it is configured.
+        names: Names of trackers, or `all`. The configured tracker keeps its configured parameters.
         config: The configuration.
 
     Raises:
-        InvalidConfig: There is no such tracker.
+        InvalidConfig: A name is unknown.
     """
     plain = change_config(config, {"reid": {"policy": "off"}})
     known: dict[str, dict[str, Any]] = {}
@@ -95,35 +95,35 @@ def own_by_name(names: Sequence[str], config: Config) -> dict[str, Config]:
 
 
 def without_pictures(configs: Mapping[str, Config]) -> dict[str, Config]:
-    """Return configurations that need no pictures: the camera rests, and who goes by appearance is left out."""
-    blind = {"camera": None, "appearance": None}
+    """Return configurations that need no pictures: a static camera is assumed, and embedding trackers are dropped."""
+    no_pictures = {"camera": None, "appearance": None}
     return {
-        name: change_config(config, {"tracker": blind}) if isinstance(config.tracker, BotSortConfig) else config
+        name: change_config(config, {"tracker": no_pictures}) if isinstance(config.tracker, BotSortConfig) else config
         for name, config in configs.items()
         if isinstance(config.tracker, BotSortConfig) or not config.needs_embeddings
     }
 
 
 def own_candidates(configs: Mapping[str, Config], cache: Cache) -> dict[str, RunTracker]:
-    """Return what tracks as each configuration says, identities included unless `reid.policy` is `off`."""
+    """Return a function for each configuration that tracks a sequence, with re-identification unless it is off."""
     return {name: _own(config, cache) for name, config in configs.items()}
 
 
 def peer_candidates(names: Sequence[str], config: Config) -> dict[str, RunTracker]:
-    """Return what tracks with each peer.
+    """Return a function for each peer that tracks a sequence.
 
     Args:
-        names: Peers, or `all` for every one that is installed and can be set up as configured.
-        config: The configuration whose thresholds the equalised one takes.
+        names: Names of peers; `all` for every installed peer that the configuration permits.
+        config: The configuration; `EQUAL` gets its thresholds.
 
     Raises:
-        InvalidConfig: A name is not known here, or the equalised one cannot be made equal.
+        InvalidConfig: A name is unknown or not installed, or `EQUAL` cannot reproduce the configuration.
     """
-    fixed = without_equal(config.tracker)
+    fixed = keys_without_equal(config.tracker)
     if fixed and EQUAL in names:
         raise InvalidConfig(
-            f"{EQUAL} needs the published algorithm, which tracker.{', tracker.'.join(fixed)} change; "
-            "configs/tracker/bytetrack-published.yaml is it"
+            f"{EQUAL} needs the published algorithm, but tracker.{', tracker.'.join(fixed)} change it; use "
+            "configs/tracker/bytetrack-published.yaml"
         )
     known: dict[str, RunTracker] = {}
     if not fixed:
@@ -148,13 +148,13 @@ def compare_trackers(
 
     Args:
         sequences: Ground truth and detections.
-        candidates: What tracks a sequence, by the name of the tracker.
+        candidates: A function that tracks a sequence, by the name of the tracker.
         progress: Called with the active tracker and its number of finished sequences.
-        with_mean: Add a row for each tracker with the mean of the ratios over sequences, in which a short sequence
-            counts for as much as a long one.
+        with_mean: Add a row for each tracker with the mean of the ratios over sequences; each sequence has the same
+            weight, whatever its length.
 
     Returns:
-        A row for each tracker and sequence, and one for each tracker over all, where there are several.
+        A row for each tracker and sequence; with several sequences, also one for each tracker over all.
     """
     rows: list[dict[str, Any]] = []
     for tracker, track in candidates.items():
@@ -174,9 +174,9 @@ def compare_trackers(
             rows.append({"tracker": tracker, "sequence": MEAN, **means})
         if len(sequences) > 1:
             rows.append(_row(tracker, COMBINED, combine(scored), np.concatenate(times)))
-    whole = COMBINED if len(sequences) > 1 else sequences[0].name
+    overall = COMBINED if len(sequences) > 1 else sequences[0].name
     axes = Axes(_MEDIAN, _HOTA, _TRACKER, "median time of a frame, ms")
-    return Comparison("Trackers", _COLUMNS, rows, axes, RATIO_NAMES, whole)
+    return Comparison("Trackers", _COLUMNS, rows, axes, RATIO_NAMES, overall)
 
 
 def _own(config: Config, cache: Cache) -> RunTracker:
@@ -185,7 +185,7 @@ def _own(config: Config, cache: Cache) -> RunTracker:
 
 def _equal(sequence: LabelledSequence, config: Config) -> Ultralytics:
     rate = sequence.detected.rate_hz or _FALLBACK_RATE_HZ
-    assert isinstance(config.tracker, ByteTrackConfig)  # or it would not be offered
+    assert isinstance(config.tracker, ByteTrackConfig)  # other trackers do not get this peer
     return Ultralytics("bytetrack", **equal_thresholds(config.tracker, rate))
 
 

@@ -1,4 +1,4 @@
-"""Downloaded data sets: are they complete, and what training and evaluation read of them."""
+"""Checks downloaded data sets and writes them in the layout that training and evaluation read."""
 
 from motserve.lab.datasets.catalogue import Kind
 from motserve.lab.datasets.manifest import Manifest, read_manifest

@@ -1,4 +1,4 @@
-"""What a complete copy of each data set holds, as its publishers say."""
+"""Contents of a complete copy of each data set, as published."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class MotContents:
     Attributes:
         title: Name of the data set.
         lengths: Number of frames of every sequence.
-        copies: What the names of a sequence's folders end with, the preferred copy first. MOT17 comes once for every
-            public detector, each time with the same pictures and ground truth.
+        copies: Suffixes of the names of a sequence's folders, the preferred copy first. MOT17 contains each sequence
+            once per public detector, with the same pictures and ground truth.
         distractors: Classes of ground truth that look like people, or are people who need not be detected. A
             detection of one is not a false positive (TrackEval, `MotChallenge2DBox`).
     """
@@ -35,8 +35,8 @@ class ReidFolder:
     """One folder of a Re-ID data set.
 
     Attributes:
-        pictures: How many pictures it holds.
-        people: How many identities from 1 on; None where the publishers do not say.
+        pictures: Number of pictures.
+        people: Number of identities from 1 on; None where it is not published.
     """
 
     pictures: int
@@ -49,7 +49,7 @@ class ReidContents:
 
     Attributes:
         title: Name of the data set.
-        folders: What each folder holds.
+        folders: Contents of each folder.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Writes COCO annotations of people, box by box, so that a million of them need no memory."""
+"""Writes COCO annotations of people, box by box, so that memory does not grow with the boxes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ PERSON = 1
 
 
 class Sink(Protocol):
-    """Something that takes bytes."""
+    """A binary file to write to."""
 
     def write(self, data: bytes, /) -> object:
-        """Take the next bytes."""
+        """Write the next bytes."""
 
 
 class CocoWriter:
     """One file of annotations; pictures and annotations are numbered from 1.
 
-    pycocotools takes an annotation numbered 0 for one that nothing was matched to.
+    pycocotools reads the number 0 as "no match".
 
     Args:
-        sink: Where the text goes.
-        description: What the file is about.
+        sink: File to write to.
+        description: Description of the data set.
     """
 
     def __init__(self, sink: Sink, description: str) -> None:
@@ -54,8 +54,8 @@ class CocoWriter:
         Args:
             picture: Number of the picture.
             box: Left, top, width and height in pixels, origin 0; may reach beyond the picture.
-            ignored: Whether finding it is neither right nor wrong. `iscrowd` says so to pycocotools, which reads no
-                `ignore`; other tools read that.
+            ignored: Whether a detection of it counts neither as right nor as wrong. pycocotools reads this from
+                `iscrowd`, other tools from `ignore`.
             **more: Further keys of its entry.
         """
         self._annotations += 1
@@ -73,6 +73,6 @@ class CocoWriter:
         self._sink.write((b"," if self._annotations > 1 else b"") + orjson.dumps(entry))
 
     def finish(self) -> None:
-        """Write what follows the last annotation."""
+        """Write the rest of the file: pictures and categories."""
         categories = orjson.dumps([{"id": PERSON, "name": "person"}])
         self._sink.write(b'],"images":[' + b",".join(self._images) + b'],"categories":' + categories + b"}\n")

@@ -1,4 +1,4 @@
-"""The manifest of a prepared data set: what it holds, what it was made from, and one checksum that results quote."""
+"""The manifest of a prepared data set: its contents, its source, and one checksum that results refer to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from motserve.errors import InvalidData, NotFound
 
 MANIFEST = "manifest.json"
 
-# It names paths on this machine. Nothing that a checksum should cover stands in it alone.
+# It contains paths on this machine; everything else in it is also in other files, which the checksum covers.
 _LOCAL_FILES = frozenset({"dataset.yaml"})
 
 
@@ -33,18 +33,18 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What `manifest.json` says.
+    """Contents of `manifest.json`.
 
     Attributes:
         kind: Which data set.
         version: The version of motserve that wrote it.
         root: Folder of the source.
-        options: The requested options.
-        left_out: What the source lacks.
-        counts: How much of what each split holds.
-        source: What it was made from: checksums over the files of annotations and over the list of pictures, and the
-            folders that sequences come from.
-        pictures_in: Whether the pictures are found in this folder or in that of the source.
+        options: Options of the preparation.
+        left_out: A sentence for each part that the source lacks.
+        counts: Number of pictures, boxes, people and so on in each split.
+        source: Checksums over the annotation files and over the list of pictures, and the source folder of each
+            sequence.
+        pictures_in: Whether the pictures are in this folder or in the source folder.
         pictures: Every picture.
         files: Every file that was written.
     """
@@ -64,8 +64,8 @@ class Manifest:
     def sha256(self) -> str:
         """The checksum of the data: equal wherever the same source was prepared in the same way.
 
-        It covers what was read and what came out, so that options count by what they do. Places on this machine, the
-        version of motserve and the way pictures are linked are not in it.
+        It covers what was read and what was written, so that options matter only by their effect. Paths on this
+        machine, the version of motserve and the kind of links are not covered.
         """
         covered = {
             "kind": self.kind,
@@ -109,8 +109,8 @@ def read_manifest(folder: Path) -> Manifest:
         folder: The folder that holds it.
 
     Raises:
-        NotFound: There is none.
-        InvalidData: It is none, or was changed since it was written.
+        NotFound: The folder has no manifest.
+        InvalidData: The file is not a manifest, or was changed since it was written.
     """
     path = folder / MANIFEST
     try:
@@ -134,14 +134,16 @@ def read_manifest(folder: Path) -> Manifest:
         )
         stated = tree["sha256"]
     except (KeyError, TypeError, AttributeError) as error:
-        raise InvalidData(f"{path} is no manifest of a prepared data set: {error!r}") from error
+        raise InvalidData(f"{path} is not a manifest of a prepared data set: {error!r}") from error
     if stated != manifest.sha256:
-        raise InvalidData(f"{path} was changed since it was written: its own checksum does not fit; prepare it again")
+        raise InvalidData(
+            f"{path} was changed since it was written: its checksum does not match; prepare the data set again"
+        )
     return manifest
 
 
 def digest(entries: Mapping[str, Entry]) -> dict[str, Any]:
-    """Return number, size and one checksum of files; it follows from their names, sizes and checksums alone."""
+    """Return the number and size of files, and one checksum over their names, sizes and checksums."""
     text = "".join(f"{entry.sha256 or '-'}  {entry.bytes}  {name}\n" for name, entry in sorted(entries.items()))
     return {
         "files": len(entries),

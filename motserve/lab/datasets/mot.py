@@ -1,12 +1,12 @@
-"""Writes MOT17 and MOT20 as labels, COCO annotations and sequences, with one half to train on and one to measure.
+"""Converts MOT17 and MOT20 to labels, COCO annotations and sequences, one half for training and one for validation.
 
-The halves are those that CenterTrack (Zhou et al. 2020) published and ByteTrack (Zhang et al. 2022) measures on: of n
-frames of each sequence the first n // 2 + 1 are `train`, the others `val`. The output holds, for each half:
+The halves are those of CenterTrack (Zhou et al. 2020) and ByteTrack (Zhang et al. 2022): of n
+frames of each sequence, the first n // 2 + 1 are `train`, the others `val`. The output holds, for each half:
 
-- `images/`, `labels/` and, for both, `data.yaml`: for Ultralytics, one class, boxes cut at the border of the picture;
+- `images/`, `labels/` and, for both, `data.yaml`: for Ultralytics, one class, boxes clipped at the picture border;
 - `annotations/<half>.json`: COCO, boxes as in the ground truth. `frame_id` counts in the whole sequence from 1, as the
   names of pictures do; `track_id` is unique in its `video`. Distractors and people with flag 0 are `iscrowd` and
-  `ignore`; cars, occluders and the like are left out;
+  `ignore`; other classes, such as cars and occluders, are left out;
 - `sequences/<half>/<sequence>/`: a MOTChallenge sequence with frames from 1 and every row of the ground truth.
 """
 
@@ -29,7 +29,7 @@ from motserve.lab.datasets.coco import CocoWriter
 from motserve.lab.datasets.mot_source import MotSequence, choose_sequences, find_root, find_sequence
 from motserve.lab.datasets.output import Output
 from motserve.lab.datasets.survey import Survey
-from motserve.lab.datasets.yolo import cut_boxes, data_yaml, label_text
+from motserve.lab.datasets.yolo import clip_boxes, data_yaml, label_text
 from motserve.results import MotTable, read_mot
 from motserve.results.mot import split_row
 from motserve.types import BoolArray, IntArray
@@ -43,7 +43,7 @@ _COUNTED = ("sequences", "pictures", "identities", "boxes", "ignored", "labels")
 
 @dataclass(frozen=True, slots=True)
 class _Split:
-    """One half while it is written."""
+    """One half during writing."""
 
     name: str
     coco: CocoWriter
@@ -57,8 +57,8 @@ class _Truth:
     Attributes:
         table: All n rows, sorted by frame.
         boxes: `(n, 4)` float64, left, top, width and height in pixels, origin 0.
-        people: `(n,)` bool, rows that count.
-        ignored: `(n,)` bool, rows that are neither right nor wrong to find.
+        people: `(n,)` bool, people that count in the benchmark.
+        ignored: `(n,)` bool, rows whose detection counts neither as right nor as wrong.
         starts: `(frames + 1,)` int64, where the rows of each frame begin; the last is n.
         lines: The lines of the file.
     """
@@ -71,19 +71,19 @@ class _Truth:
     lines: Sequence[str]
 
 
-def survey(source: Path, contents: MotContents, requested: Sequence[str]) -> Survey:
+def survey(source: Path, contents: MotContents, names: Sequence[str]) -> Survey:
     """Survey a downloaded MOT17 or MOT20.
 
     Args:
         source: The folder with `train`, that folder itself, or one with the folders of sequences.
         contents: The data set.
-        requested: The only sequences to take; empty for all.
+        names: Names of the only sequences to use; empty for all.
 
     Raises:
-        NotFound: The data set has no sequence of a requested name.
-        InvalidData: The folder is something else.
+        NotFound: The data set has no sequence of such a name.
+        InvalidData: The folder does not hold the data set.
     """
-    chosen = choose_sequences(contents, requested)
+    chosen = choose_sequences(contents, names)
     root = find_root(source, contents)
     sequences: list[MotSequence] = []
     left_out: list[str] = []
@@ -145,7 +145,7 @@ def _write_sequence(sequence: MotSequence, contents: MotContents, splits: Mappin
 
 
 def _write_frame(sequence: MotSequence, truth: _Truth, frame: int, number: int, split: _Split, out: Output) -> None:
-    """Write one frame, counted from 0 in the source and from 1, as `number`, in its half."""
+    """Write one frame: index `frame` from 0 in the source, number `number` from 1 in its half."""
     picture = sequence.pictures[frame]
     stem = f"{sequence.name}_{frame + 1:06d}"
     suffix = picture.path.suffix.lower()
@@ -156,7 +156,7 @@ def _write_frame(sequence: MotSequence, truth: _Truth, frame: int, number: int, 
     )
     rows = np.arange(truth.starts[frame], truth.starts[frame + 1])
     people = rows[truth.people[rows]]
-    labels = cut_boxes(truth.boxes[people], sequence.width, sequence.height)
+    labels = clip_boxes(truth.boxes[people], sequence.width, sequence.height)
     out.write(f"labels/{split.name}/{stem}.txt", label_text(labels))
     image = split.coco.picture(
         f"{stem}{suffix}", sequence.width, sequence.height, frame_id=frame + 1, video=sequence.name
@@ -188,7 +188,7 @@ def _read_truth(sequence: MotSequence, contents: MotContents) -> _Truth:
     if table.columns != _COLUMNS:
         raise InvalidData(f"{name} has {table.columns} columns; ground truth of {contents.title} has {_COLUMNS}")
     pedestrians = table.classes == _PEDESTRIAN
-    people = pedestrians & (table.scores.astype(np.int64) != 0)  # whole, as the benchmark reads the flag
+    people = pedestrians & (table.scores.astype(np.int64) != 0)  # as an integer, as the benchmark reads the flag
     return _Truth(
         table,
         table.ltwh - _ORIGIN,
@@ -200,7 +200,7 @@ def _read_truth(sequence: MotSequence, contents: MotContents) -> _Truth:
 
 
 def _renumbered(truth: _Truth, rows: slice, start: int) -> bytes:
-    """Return rows in the order and the words of the file, the frame `start` as 1."""
+    """Return rows in the order and with the text of the file, but with frame `start` as 1."""
     lines = truth.table.lines[rows]
     frames = truth.table.frames[rows]
     order = np.argsort(lines)

@@ -1,4 +1,4 @@
-"""Finds the sequences of a downloaded MOTChallenge benchmark and says what each of them lacks."""
+"""Finds the sequences of a downloaded MOTChallenge benchmark and reports what each of them lacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from motserve.errors import InvalidData, NotFound
 from motserve.lab.datasets.catalogue import MotContents
-from motserve.lab.datasets.pictures import Picture, list_pictures, picture_size, some, what_is_in
+from motserve.lab.datasets.pictures import Picture, describe_contents, list_pictures, list_some, picture_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,11 @@ class MotSequence:
 
     Attributes:
         name: Its name without the public detector.
-        folder: Where it is.
-        rate_hz: Frames a second, as `seqinfo.ini` has it.
+        folder: Its folder.
+        rate_hz: Frame rate in Hz, as text from `seqinfo.ini`.
         width: Of its pictures, in pixels.
         height: Of its pictures, in pixels.
-        pictures: One for every frame, in their order.
+        pictures: One for each frame, in order.
     """
 
     name: str
@@ -36,7 +36,7 @@ class MotSequence:
 
     @property
     def ground_truth(self) -> Path:
-        """The file of ground truth."""
+        """The ground truth file."""
         return self.folder / "gt" / "gt.txt"
 
     @property
@@ -59,34 +59,34 @@ def find_root(source: Path, contents: MotContents) -> Path:
     Raises:
         InvalidData: None of the sequences is there.
     """
-    parents = [source / "train", source]
-    matches = [sum(bool(_copies(parent, name, contents)) for name in contents.lengths) for parent in parents]
-    if not any(matches):
+    folders = [source / "train", source]
+    counts = [sum(bool(_copies(folder, name, contents)) for name in contents.lengths) for folder in folders]
+    if not any(counts):
         expected = [f"{name}{contents.copies[0]}" for name in contents.lengths]
         raise InvalidData(
             f"{source} is not {contents.title}: neither it nor its folder train has one of the training sequences "
-            f"{', '.join(expected)}; {what_is_in(source)}"
+            f"{', '.join(expected)}; {describe_contents(source)}"
         )
-    return parents[matches.index(max(matches))]
+    return folders[counts.index(max(counts))]
 
 
-def choose_sequences(contents: MotContents, requested: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the sequences to take, in the order of the catalogue.
+def choose_sequences(contents: MotContents, selected: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the sequences to use, in the order of the catalogue.
 
     Args:
         contents: The data set.
-        requested: Names, with or without the public detector; empty for all.
+        selected: Names, with or without the public detector; empty for all.
 
     Raises:
         NotFound: The data set has no sequence of such a name.
     """
     names = {f"{name}{copy}": name for name in contents.lengths for copy in (*contents.copies, "")}
-    unknown = [name for name in requested if name not in names]
+    unknown = [name for name in selected if name not in names]
     if unknown:
         raise NotFound(
             f"{contents.title} has no training sequence {', '.join(unknown)}; it has {', '.join(contents.lengths)}"
         )
-    chosen = {names[name] for name in requested or names}
+    chosen = {names[name] for name in selected or names}
     return tuple(name for name in contents.lengths if name in chosen)
 
 
@@ -99,11 +99,11 @@ def find_sequence(root: Path, name: str, contents: MotContents) -> tuple[MotSequ
         contents: The data set.
 
     Returns:
-        The first complete copy in the order of preference; without one, None and what the most preferred copy lacks.
+        The first complete copy in order of preference; if there is none, None and what the most preferred copy lacks.
     """
     copies = _copies(root, name, contents)
     if not copies:
-        others = ", and so are its other copies" if len(contents.copies) > 1 else ""
+        others = ", and its other copies too" if len(contents.copies) > 1 else ""
         return None, [f"{name}: the folder {name}{contents.copies[0]} is missing{others}"]
     checked = (_check_copy(folder, name, contents.lengths[name]) for folder in copies)
     first: list[str] = []
@@ -126,12 +126,12 @@ def _check_copy(folder: Path, name: str, length: int) -> tuple[MotSequence | Non
         complaints.append("gt/gt.txt is missing")
     elif not truth.stat().st_size:
         complaints.append("gt/gt.txt is empty")
-    pictures, about_pictures = _find_pictures(folder / "img1", length)
-    complaints += about_pictures
+    pictures, picture_complaints = _find_pictures(folder / "img1", length)
+    complaints += picture_complaints
     if info is not None and pictures[0] is not None:
         size = picture_size(pictures[0])
         if size is None:
-            complaints.append(f"{pictures[0].path.name} is no whole JPEG or PNG picture")
+            complaints.append(f"{pictures[0].path.name} is not a complete JPEG or PNG image")
         elif size != (info.width, info.height):
             complaints.append(
                 f"{pictures[0].path.name} is {size[0]}x{size[1]} where seqinfo.ini says {info.width}x{info.height}"
@@ -143,7 +143,7 @@ def _check_copy(folder: Path, name: str, length: int) -> tuple[MotSequence | Non
 
 
 def _find_pictures(folder: Path, length: int) -> tuple[list[Picture | None], list[str]]:
-    """Return a picture or None for every frame, and what is wrong with the folder."""
+    """Return for each frame its picture or None, and a list of problems of the folder."""
     pictures: list[Picture | None] = [None] * length
     if not folder.is_dir():
         return pictures, [f"img1 with its {length} pictures is missing"]
@@ -153,14 +153,14 @@ def _find_pictures(folder: Path, length: int) -> tuple[list[Picture | None], lis
         frame = int(stem) if stem.isdecimal() else 0
         if not 1 <= frame <= length or pictures[frame - 1] is not None:
             unexpected.append(picture.path.name)
-        elif picture.bytes:  # a download that broke off leaves empty files
+        elif picture.bytes:  # an interrupted download leaves empty files
             pictures[frame - 1] = picture
     complaints = []
     missing = [f"{frame:06d}" for frame, picture in enumerate(pictures, 1) if picture is None]
     if missing:
-        complaints.append(f"img1 lacks {len(missing)} of {length} pictures: {some(missing)}")
+        complaints.append(f"img1 lacks {len(missing)} of {length} pictures: {list_some(missing)}")
     if unexpected:
-        complaints.append(f"img1 holds {len(unexpected)} that do not belong to its {length}: {some(unexpected)}")
+        complaints.append(f"img1 holds {len(unexpected)} pictures besides its {length} frames: {list_some(unexpected)}")
     return pictures, complaints
 
 

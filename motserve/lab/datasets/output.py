@@ -23,7 +23,7 @@ Links = Literal["symlink", "hardlink", "copy"]
 
 _WAYS: dict[Links, Callable[[Path, Path], object]] = {
     "symlink": lambda picture, link: link.symlink_to(picture),
-    # what is linked must be the file itself, not a link that leads to it
+    # a hard link must point to the file itself, not to a symbolic link
     "hardlink": lambda picture, link: os.link(os.path.realpath(picture), link),
     "copy": shutil.copyfile,
 }
@@ -32,22 +32,22 @@ Step: TypeAlias = Callable[[], None]
 
 
 class Output:
-    """What has been written so far, and what it was made from.
+    """Writes a data set into a folder and records each file written and read.
 
     Args:
-        folder: Where to write now.
-        target: Where the folder will be.
-        root: Folder of the source that its names are relative to.
-        links: How a picture gets into the folder.
+        folder: Temporary folder to write to.
+        target: Final path of the folder.
+        root: Source folder; recorded names are relative to it.
+        links: Whether pictures are linked or copied.
         checksum_pictures: Whether to read every picture for its checksum.
         step: Called after every picture.
 
     Attributes:
-        target: Where the folder will be.
+        target: Final path of the folder.
         files: Every file written, by its path in the folder.
-        pictures: Every picture of the data set, by its path in the folder, or below `root` where it stays there.
-        read_annotations: Every file of annotations that was read, by its path below `root`.
-        read_pictures: Every picture that was taken, by its path below `root`.
+        pictures: Every picture of the data set, by its path in the folder, or below `root` if it stays there.
+        read_annotations: Every annotation file that was read, by its path below `root`.
+        read_pictures: Every picture that was used, by its path below `root`.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Output:
     @contextmanager
     def open(self, name: str) -> Iterator[HashedFile]:
         """Open a new file for writing."""
-        with self._place(name).open("wb") as file:
+        with self._prepare_path(name).open("wb") as file:
             hashed = HashedFile(file)
             yield hashed
         self.files[name] = hashed.entry()
@@ -79,36 +79,36 @@ class Output:
             file.write(data)
 
     def link(self, picture: Picture, *names: str) -> None:
-        """Put a picture into the folder, under one name or several.
+        """Link or copy a picture into the folder, under one or more names.
 
         Raises:
-            InvalidData: The file system does not take such links.
+            InvalidData: The link or copy cannot be made.
         """
-        entry = self._take(picture)
+        entry = self._record(picture)
         for name in names:
-            link = self._place(name)
+            link = self._prepare_path(name)
             try:
                 _WAYS[self._links](picture.path, link)
             except OSError as error:
                 raise InvalidData(
-                    f"{picture.path} cannot be brought to {self.target / name} by {self._links}: {error.strerror}; "
-                    "free some space or choose another way (--links)"
+                    f"{picture.path} cannot be placed at {self.target / name} ({self._links}): {error.strerror}; "
+                    "free some space or choose another kind of --links"
                 ) from error
             self.pictures[name] = entry
         self._step()
 
     def refer(self, picture: Picture) -> str:
-        """Take a picture into account that stays where it is, and return its path below the root of the source."""
+        """Record a picture that stays in the source, and return its path below `root`."""
         name = self._relative(picture.path)
-        self.pictures[name] = self._take(picture)
+        self.pictures[name] = self._record(picture)
         self._step()
         return name
 
     def read(self, path: Path) -> None:
-        """Take a file of annotations into account that the output is made from."""
+        """Record an annotation file that the output is made from."""
         self.read_annotations[self._relative(path)] = Entry(path.stat().st_size, checksum(path))
 
-    def _take(self, picture: Picture) -> Entry:
+    def _record(self, picture: Picture) -> Entry:
         entry = Entry(picture.bytes, checksum(picture.path) if self._checksum_pictures else None)
         self.read_pictures[self._relative(picture.path)] = entry
         return entry
@@ -116,7 +116,7 @@ class Output:
     def _relative(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
 
-    def _place(self, name: str) -> Path:
+    def _prepare_path(self, name: str) -> Path:
         path = self._folder / name
         if path.parent not in self._made:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,10 +125,10 @@ class Output:
 
 
 class HashedFile:
-    """A file that is written from front to end and knows its checksum.
+    """A file that is written sequentially and computes its checksum.
 
     Args:
-        file: Where the bytes go.
+        file: File to write to.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -143,23 +143,23 @@ class HashedFile:
         self._bytes += len(data)
 
     def entry(self) -> Entry:
-        """Return size and checksum of what was written so far."""
+        """Return size and checksum of the bytes written so far."""
         return Entry(self._bytes, self._digest.hexdigest())
 
 
 def check_target(target: Path, source: Path, overwrite: bool) -> None:
-    """Refuse a place for the output where something would be lost.
+    """Refuse an output folder whose content would be lost.
 
     Args:
-        target: Folder to write.
+        target: Output folder.
         source: Folder of the download.
-        overwrite: Whether an earlier output may be replaced. Nothing else ever is.
+        overwrite: Whether an earlier output of this command may be replaced; anything else never is.
 
     Raises:
-        InvalidData: The place is taken, or holds the source.
+        InvalidData: The folder is not empty, or contains the source.
     """
     if target == source or target in source.parents:
-        raise InvalidData(f"the output folder {target} holds the source {source}; choose a folder outside of it")
+        raise InvalidData(f"the output folder {target} contains the source {source}; choose another folder")
     if target.exists() and not target.is_dir():
         raise InvalidData(f"{target} is a file; the output is a folder")
     if not target.is_dir() or not any(target.iterdir()):
@@ -167,12 +167,14 @@ def check_target(target: Path, source: Path, overwrite: bool) -> None:
     if not overwrite:
         raise InvalidData(f"{target} is not empty; choose another folder, or --overwrite to replace it")
     if not is_prepared(target):
-        raise InvalidData(f"{target} holds no data set that this command wrote; empty it yourself, or choose another")
+        raise InvalidData(
+            f"{target} holds something other than an output of this command; empty it yourself, or choose another"
+        )
 
 
 @contextmanager
 def building(target: Path) -> Iterator[Path]:
-    """Give a new folder beside the target; it takes the target's place at the end, or goes if anything failed."""
+    """Yield a new folder beside the target; it replaces the target at the end, or is deleted after a failure."""
     token = secrets.token_hex(4)
     partial, older = (target.with_name(f".{target.name}.{token}.{suffix}") for suffix in ("part", "old"))
     new_parents = [parent for parent in target.parents if not parent.exists()]

@@ -1,4 +1,4 @@
-"""Finds pictures on disk and reads their sizes without decoding one."""
+"""Finds pictures on disk and reads their sizes without decoding them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Picture:
     """A picture file.
 
     Attributes:
-        path: Where it is.
+        path: Its path.
         bytes: Its size on disk.
     """
 
@@ -27,10 +27,10 @@ class Picture:
 
 
 def list_pictures(folder: Path) -> list[Picture]:
-    """Return the pictures of a folder, sorted by name; hidden files are none.
+    """Return the pictures of a folder, sorted by name; hidden files are skipped.
 
     Raises:
-        InvalidData: A name is not UTF-8: lists of pictures, which are JSON and text, could not hold it.
+        InvalidData: A name is not UTF-8, so lists of pictures, which are JSON and text, cannot contain it.
     """
     with os.scandir(folder) as entries:
         pictures = [
@@ -45,23 +45,23 @@ def list_pictures(folder: Path) -> list[Picture]:
 
 
 def picture_size(picture: Picture) -> tuple[int, int] | None:
-    """Return width and height in pixels, mostly without reading the whole file; None if it is no whole JPEG or PNG."""
+    """Return width and height in pixels, or None for an incomplete JPEG or PNG; mostly reads only the header."""
     with picture.path.open("rb") as file:
         return image_file_size(file, picture.bytes)
 
 
-def some(names: Sequence[str], most: int = 5, separator: str = ", ") -> str:
-    """List names for a message, not more than a few.
+def list_some(names: Sequence[str], most: int = 5, separator: str = ", ") -> str:
+    """List the first few names for a message.
 
-    >>> some(["a", "b", "c"], most=2)
+    >>> list_some(["a", "b", "c"], most=2)
     'a, b and 1 more'
     """
     more = len(names) - most
     return separator.join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def what_is_in(folder: Path) -> str:
+def describe_contents(folder: Path) -> str:
     """Describe the content of a folder in a few names, for error messages."""
     entries = (entry for entry in folder.iterdir() if not is_hidden(entry.name))
     names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in entries)
-    return f"it holds {some(names, most=8)}" if names else "it is empty"
+    return f"it holds {list_some(names, most=8)}" if names else "it is empty"

@@ -1,4 +1,4 @@
-"""Turns a downloaded data set into what training and evaluation read."""
+"""Converts a downloaded data set to the layout that training and evaluation read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from motserve.lab.datasets import crowdhuman, mot, reid
 from motserve.lab.datasets.catalogue import CATALOGUE, CrowdHumanContents, Kind, MotContents
 from motserve.lab.datasets.manifest import MANIFEST, Manifest, digest
 from motserve.lab.datasets.output import Links, Output, building, check_target
-from motserve.lab.datasets.pictures import some
+from motserve.lab.datasets.pictures import list_some
 from motserve.lab.datasets.survey import Survey
 
 _MOST_COMPLAINTS = 20
@@ -23,12 +23,12 @@ class PrepareOptions:
     """How to prepare a data set.
 
     Attributes:
-        links: How pictures get into the output.
-        sequences: The only sequences to take, of MOT17 and MOT20; empty for all.
-        allow_missing: Go on with what is complete when the source lacks something.
-        seed: Chooses the people of the validation part of a Re-ID data set.
-        held_out_share: Share of the training people that go into the validation part, in [0, 1).
-        checksum_pictures: Read every picture for its checksum; otherwise their sizes must do.
+        links: Whether pictures are linked or copied into the output.
+        sequences: With MOT17 and MOT20, the only sequences to use; empty for all.
+        allow_missing: If the source is incomplete, prepare the complete parts.
+        seed: Seed that selects the people of the validation split of a Re-ID data set.
+        held_out_share: Share of the training people in the validation split, in [0, 1).
+        checksum_pictures: Read every picture for its checksum; otherwise only sizes are recorded.
         overwrite: Replace an earlier output.
     """
 
@@ -48,21 +48,21 @@ def prepare(
     options: PrepareOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
-    """Check a downloaded data set and write what training and evaluation read.
+    """Check a downloaded data set and write it in the layout that training and evaluation read.
 
     Args:
         kind: Which data set it is.
-        source: The folder that was downloaded and unpacked.
-        output: The folder to write; it appears when everything is written, or not at all.
-        options: How.
+        source: Folder of the unpacked download.
+        output: The folder to write; it appears only when it is complete.
+        options: Options; None for the defaults.
         progress: Called with the number of pictures done and their total.
 
     Returns:
-        The manifest, which the output holds as `manifest.json`.
+        The manifest, also written as `manifest.json`.
 
     Raises:
-        NotFound: There is no such source, or no sequence of a requested name.
-        InvalidData: The source is something else, incomplete or malformed, or the output cannot be written.
+        NotFound: The source does not exist, or the data set has no sequence of a given name.
+        InvalidData: The source is another data set, incomplete or malformed, or the output cannot be written.
     """
     options = options or PrepareOptions()
     source, target = Path(source).resolve(), Path(output).resolve()
@@ -120,11 +120,11 @@ def _survey(kind: Kind, source: Path, options: PrepareOptions) -> Survey:
 
 
 def _check_complete(survey: Survey, source: Path, title: str, allow_missing: bool) -> None:
-    missing = some(survey.left_out, _MOST_COMPLAINTS, "; ")
+    missing = list_some(survey.left_out, _MOST_COMPLAINTS, "; ")
     if not survey.pictures:
-        raise InvalidData(f"nothing of {source} can be used as {title}: {missing}. Download it again")
+        raise InvalidData(f"nothing in {source} can be used as {title}: {missing}. Download it again")
     if survey.left_out and not allow_missing:
         raise InvalidData(
-            f"{source} is no complete copy of {title}: {missing}. Download what is missing, or go on with what is "
-            "complete by --allow-missing"
+            f"{source} is not a complete copy of {title}: {missing}. Download what is missing, or prepare the complete "
+            "parts with --allow-missing"
         )

@@ -17,7 +17,7 @@ from motserve.errors import InvalidData
 from motserve.files.folders import is_hidden
 from motserve.lab.datasets.catalogue import GALLERY_FOLDER, QUERY_FOLDER, TRAIN_FOLDER, ReidContents
 from motserve.lab.datasets.output import Output
-from motserve.lab.datasets.pictures import Picture, list_pictures, what_is_in
+from motserve.lab.datasets.pictures import Picture, describe_contents, list_pictures
 from motserve.lab.datasets.survey import Survey
 from motserve.lab.evaluation.reid_names import DISTRACTOR, JUNK, parse_reid_name
 
@@ -40,12 +40,12 @@ def survey(source: Path, contents: ReidContents, kind: str, seed: int, held_out_
     Args:
         source: The folder with `bounding_box_train`, `query` and `bounding_box_test`, or one that holds such a folder.
         contents: The data set.
-        kind: What the index calls it.
-        seed: Chooses the people of the validation part.
-        held_out_share: Share of the training people that go there, in [0, 1).
+        kind: Name of the data set in the index.
+        seed: Seed that selects the people of the validation split.
+        held_out_share: Share of the training people in that split, in [0, 1).
 
     Raises:
-        InvalidData: The folder is something else, or a picture has a name of another form.
+        InvalidData: The folder does not hold the data set, or the name of a picture is malformed.
     """
     if not 0 <= held_out_share < 1:
         raise ValueError(f"held_out_share must be in [0, 1), got {held_out_share}")
@@ -53,10 +53,10 @@ def survey(source: Path, contents: ReidContents, kind: str, seed: int, held_out_
     crops: dict[str, list[_Crop]] = {}
     left_out: list[str] = []
     for folder in contents.folders:
-        crops_in_folder = _read_folder(root / folder)
-        left_out += _compare(folder, crops_in_folder, contents)
-        if crops_in_folder:
-            crops[folder] = crops_in_folder
+        folder_crops = _read_folder(root / folder)
+        left_out += _compare(folder, folder_crops, contents)
+        if folder_crops:
+            crops[folder] = folder_crops
     return Survey(
         root,
         tuple(left_out),
@@ -69,15 +69,15 @@ def survey(source: Path, contents: ReidContents, kind: str, seed: int, held_out_
 
 
 def held_out(identities: Iterable[int], seed: int, share: float) -> set[int]:
-    """Choose people for the validation part.
+    """Choose people for the validation split.
 
-    The order comes from a hash and not from a random generator, so that it is the same with every version of every
-    library, and a person who is held out stays held out when others leave the data set.
+    The order comes from a hash, not from a random generator. So it does not depend on library versions, and a held-out
+    person stays held out when other people leave the data set.
 
     Args:
         identities: All identities.
-        seed: Another number selects other people.
-        share: Of the people, in [0, 1). At least one is taken if there is a share at all, and at least one is left.
+        seed: Seed of the choice.
+        share: Share of the people, in [0, 1). Above 0 at least one person is held out; at least one always remains.
     """
     people = set(identities)
     count = min(max(round(share * len(people)), 1 if share else 0), max(len(people) - 1, 0))
@@ -86,14 +86,14 @@ def held_out(identities: Iterable[int], seed: int, share: float) -> set[int]:
 
 
 def _find_root(source: Path, contents: ReidContents) -> Path:
-    parents = [source, *sorted(path for path in source.iterdir() if path.is_dir() and not is_hidden(path.name))]
-    matches = [sum((parent / folder).is_dir() for folder in contents.folders) for parent in parents]
-    if not any(matches):
+    roots = [source, *sorted(path for path in source.iterdir() if path.is_dir() and not is_hidden(path.name))]
+    counts = [sum((root / folder).is_dir() for folder in contents.folders) for root in roots]
+    if not any(counts):
         raise InvalidData(
             f"{source} is not {contents.title}: there is no {', '.join(contents.folders)} in it or one level down; "
-            f"{what_is_in(source)}"
+            f"{describe_contents(source)}"
         )
-    return parents[matches.index(max(matches))]
+    return roots[counts.index(max(counts))]
 
 
 def _read_folder(folder: Path) -> list[_Crop]:
@@ -108,7 +108,7 @@ def _read_folder(folder: Path) -> list[_Crop]:
             raise InvalidData(f"{folder.name}/{picture.path.name} is empty; download it again")
         if folder.name == TRAIN_FOLDER and parsed[0] in (JUNK, DISTRACTOR):
             raise InvalidData(
-                f"{folder.name}/{picture.path.name} shows no training person; such pictures are for tests"
+                f"{folder.name}/{picture.path.name} is a distractor or junk; such pictures belong to the test set only"
             )
         crops.append(_Crop(picture, *parsed))
     return crops
@@ -138,10 +138,10 @@ def _write(
     labels: dict[int, int] = {}
     if TRAIN_FOLDER in crops:
         training_people = _people(crops[TRAIN_FOLDER])
-        away = held_out(training_people, seed, share)
-        labels = {identity: label for label, identity in enumerate(sorted(training_people - away))}
-        parts["train"] = [crop for crop in crops[TRAIN_FOLDER] if crop.identity not in away]
-        parts["validation"] = [crop for crop in crops[TRAIN_FOLDER] if crop.identity in away]
+        held_out_people = held_out(training_people, seed, share)
+        labels = {identity: label for label, identity in enumerate(sorted(training_people - held_out_people))}
+        parts["train"] = [crop for crop in crops[TRAIN_FOLDER] if crop.identity not in held_out_people]
+        parts["validation"] = [crop for crop in crops[TRAIN_FOLDER] if crop.identity in held_out_people]
     for part, folder in (("query", QUERY_FOLDER), ("gallery", GALLERY_FOLDER)):
         if folder in crops:
             parts[part] = crops[folder]

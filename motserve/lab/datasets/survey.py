@@ -1,4 +1,4 @@
-"""Result of checking a downloaded folder: what is missing, and how to write the rest."""
+"""Result of checking a downloaded data set: its missing parts, and a function that writes the rest."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ class Survey:
     """A checked source, before anything is written.
 
     Attributes:
-        root: The folder that the names of the source are relative to.
-        left_out: A sentence for everything that a complete copy holds and this one does not. Without paths on this
-            machine, as it goes into the manifest.
-        pictures: How many pictures can be used.
+        root: Source folder; names are relative to it.
+        left_out: A sentence for each missing part, without paths on this machine, because the manifest contains it.
+        pictures: Number of usable pictures.
         pictures_in: Whether they are linked into the output or stay in the source.
-        folders: The folder below the root that each sequence comes from.
-        options: The options that matter to this data set.
-        write: Writes the output and returns what it holds, by split.
+        folders: Folder below the root of each sequence.
+        options: The options that affect this data set.
+        write: Writes the output and returns its counts by split.
     """
 
     root: Path

@@ -21,11 +21,11 @@ def verify(folder: str | Path, progress: Callable[[int, int], None] | None = Non
         progress: Called with the number of checked files and their total.
 
     Returns:
-        A line for everything that was changed, is missing or was added; empty if all is as it was.
+        A line for each file that was changed, is missing or was added; empty if nothing changed.
 
     Raises:
         NotFound: The folder has no manifest.
-        InvalidData: The manifest is none, or was changed itself.
+        InvalidData: The manifest is malformed or was changed.
     """
     folder = Path(folder).resolve()
     manifest = read_manifest(folder)
@@ -39,23 +39,23 @@ def verify(folder: str | Path, progress: Callable[[int, int], None] | None = Non
             changes.append(f"{name} {change}")
         if progress is not None:
             progress(done, len(expected))
-    return changes + [f"{name} was added" for name in _unexpected(folder, {name for _, name, _ in expected})]
+    return changes + [f"{name} was added" for name in _added_files(folder, {name for _, name, _ in expected})]
 
 
 def _compare(path: Path, entry: Entry) -> str | None:
     try:
         size = path.stat().st_size
         if size != entry.bytes:
-            return f"has {size} bytes where it had {entry.bytes}"
+            return f"has {size} bytes, not {entry.bytes}"
         return "was changed" if entry.sha256 is not None and checksum(path) != entry.sha256 else None
     except FileNotFoundError:
-        return f"leads to {path.readlink()}, which is gone" if path.is_symlink() else "is missing"
+        return f"links to {path.readlink()}, which does not exist" if path.is_symlink() else "is missing"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
 
 
-def _unexpected(folder: Path, known: set[str]) -> Iterator[str]:
-    """Find files that are not part of the data set, which readers of whole folders would use."""
+def _added_files(folder: Path, known: set[str]) -> Iterator[str]:
+    """Find files that are not part of the data set but that readers of whole folders would use."""
     parents = {parent for name in known if (parent := PurePosixPath(name).parent.as_posix()) != "."}
     for parent in sorted(parents):
         place = folder / parent

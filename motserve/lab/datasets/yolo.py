@@ -1,4 +1,4 @@
-"""Labels and the description of a data set as Ultralytics reads them."""
+"""Writes labels and the description of a data set as Ultralytics reads them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 _LEAST_PIXELS = 1.0
 
 
-def cut_boxes(boxes: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
-    """Cut boxes at the border of the picture and drop those of which less than a pixel in width or height is left.
+def clip_boxes(boxes: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
+    """Clip boxes at the border of the picture; drop those narrower or lower than one pixel after that.
 
-    Ultralytics throws a whole picture away if one coordinate lies outside, and what it predicts ends at the border.
+    Ultralytics skips a whole picture if one coordinate lies outside, and its predictions end at the border.
 
     Args:
         boxes: `(n, 4)` float64, left, top, width and height in pixels, origin 0; may reach beyond the picture.

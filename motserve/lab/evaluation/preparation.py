@@ -206,7 +206,7 @@ def _on_distractors(overlap: NDArray[np.float64], classes: IntArray, rules: Rule
 
 
 def _renumber(ids: IntArray, rows: list[IntArray]) -> tuple[list[IntArray], int]:
-    """Renumber the remaining IDs from 0, in rising order."""
+    """Renumber the remaining IDs from 0, in ascending order."""
     if not rows:
         return [], 0
     names, numbers = np.unique(ids[np.concatenate(rows)], return_inverse=True)

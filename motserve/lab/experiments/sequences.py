@@ -51,7 +51,7 @@ class LabelledSequence:
         return self._slice(slice(start, stop, 1))
 
     def subsampled(self, every: int) -> LabelledSequence:
-        """Return every n-th frame, as of a camera with a lower frame rate, numbered from 0."""
+        """Return every n-th frame as a sequence of a lower frame rate, numbered from 0."""
         return self if every == 1 else self._slice(slice(0, len(self.detected), every))
 
     def _slice(self, frames: slice) -> LabelledSequence:

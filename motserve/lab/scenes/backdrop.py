@@ -1,4 +1,4 @@
-"""Paints the place: a floor in perspective and a wall with shop fronts, doors, windows and signs."""
+"""Paints the backdrop: a floor in perspective and a wall with shop fronts, doors, windows and signs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ WALL_GAP = 1.12
 """Distance of the wall as a multiple of the distance of the farthest people."""
 
 FINE = 2
-"""The place is painted this many times larger and reduced, which smooths its edges."""
+"""The backdrop is painted this many times larger and then reduced, which smooths its edges."""
 
 
 def paint(camera: Camera, margin: int, rng: np.random.Generator) -> Picture:
-    """Paint the place without people.
+    """Paint the backdrop without people.
 
     Args:
-        camera: Where it is seen from.
+        camera: The camera.
         margin: Pixels painted beyond the picture on each side.
-        rng: Source of randomness; decides floor, wall and light.
+        rng: Source of randomness for floor, wall and light.
 
     Returns:
         `(height + 2 margin, width + 2 margin, 3)` uint8 BGR.
@@ -59,9 +59,9 @@ class _Wall:
         picture[:] = base
         if rng.random() < 0.4:
             self._bricks(picture, base)
-        reach = self._axis / self._scale
-        x = -reach - rng.uniform(0, 2)
-        while x < reach:
+        half_width = self._axis / self._scale
+        x = -half_width - rng.uniform(0, 2)
+        while x < half_width:
             span = rng.uniform(1.2, 3.6)
             feature = rng.choice(5, p=(0.36, 0.16, 0.18, 0.12, 0.18))
             if feature == 0:
@@ -76,9 +76,9 @@ class _Wall:
             elif feature == 3:
                 self._poster(picture, x + 0.2, min(span, 1.4))
             x += span + rng.uniform(0.05, 0.9)
-        self._box(picture, -2 * reach, 0.0, 2 * reach, 0.12, shade(base, 0.55))
+        self._box(picture, -2 * half_width, 0.0, 2 * half_width, 0.12, shade(base, 0.55))
         if rng.random() < 0.6:
-            self._box(picture, -2 * reach, 2.9, 2 * reach, 3.2, shade(base, 0.75))
+            self._box(picture, -2 * half_width, 2.9, 2 * half_width, 3.2, shade(base, 0.75))
         return picture
 
     def _box(self, picture: Picture, left: float, bottom: float, right: float, top: float, colour: Colour) -> None:
@@ -196,7 +196,7 @@ def _floor(picture: Picture, foot: float, camera: Camera, margin: int, rng: np.r
 
 
 def _light(picture: Picture, rng: np.random.Generator) -> None:
-    """Uneven light: large soft patches and darker corners."""
+    """Apply uneven light in place: large soft patches and darker corners."""
     height, width = picture.shape[:2]
     patches = rng.uniform(0.82, 1.14, (4, 5)).astype(np.float32)
     light = cv2.resize(patches, (width, height), interpolation=cv2.INTER_CUBIC)

@@ -1,6 +1,6 @@
 """The shape of a walking body: limbs as tapered capsules, trunk and head as stacks of ellipses.
 
-Body coordinates are metres: `(l, u, f)` is to the person's left, up from the floor, forward. A view turns them into
+Body coordinates `(left, up, forward)` are in metres from the feet, as the person sees them. A view projects them onto
 the picture plane: column to the right, row down, both in metres, and the depth toward the camera.
 """
 
@@ -23,7 +23,7 @@ QUARTER = math.pi / 2
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """How a person stands at one moment.
+    """Posture of a person at one moment.
 
     Attributes:
         heading: Direction in radians: 0 toward the camera, positive to the right of the picture.
@@ -57,7 +57,7 @@ class View:
         return cls(toward, np.array([[cosine, -sine * down], [0.0, -math.cos(tilt)], [sine, cosine * down]]))
 
     def depth(self, points: Array) -> Array:
-        """Return how far points `(..., 3)` are toward the camera, in metres."""
+        """Return the depth of points `(..., 3)` toward the camera, in metres."""
         return np.asarray(points @ self.toward)
 
     def project(self, points: Array) -> Array:
@@ -104,14 +104,14 @@ class Surface:
         """Return the outline of the visible part of a patch, `(n, 2)` in the picture plane.
 
         Args:
-            view: Where it is seen from.
+            view: Direction from which the camera sees it.
             start: First angle in radians.
             end: Last angle; a patch of a full turn or more is the whole surface.
             bottom: Lower edge as a fraction of the rows.
             top: Upper edge.
 
         Returns:
-            The polygon, or None where nothing of the patch is visible.
+            The polygon, or None if the patch is not visible.
         """
         count = len(self.up)
         first, last = round(bottom * (count - 1)), round(top * (count - 1))
@@ -143,13 +143,13 @@ class Limbs:
 
 
 def walk(height: float, build: float, pose: Pose, freedom: float = 1.0) -> Limbs:
-    """Place the joints of a person in mid-stride.
+    """Compute the joints of a walking person.
 
     Args:
         height: Body height in metres.
-        build: Width of the body, 1 is average.
-        pose: Moment of the gait.
-        freedom: How far the clothes let the legs swing, in [0, 1].
+        build: Width of the body; 1 is average.
+        pose: Heading and phase of the gait.
+        freedom: Share of a free leg swing that the clothes permit, in [0, 1].
     """
     side = np.array([1.0, -1.0])
     phase = pose.phase + np.array([0.0, math.pi])
@@ -172,18 +172,18 @@ def walk(height: float, build: float, pose: Pose, freedom: float = 1.0) -> Limbs
     hand = wrist + 0.045 * _down(arm + bend)
     rise = np.array([0.0, bob, 0.0])
 
-    def risen(joint: Array) -> Array:
+    def to_metres(joint: Array) -> Array:
         return np.asarray(height * (joint + rise))
 
     return Limbs(
-        risen(hip),
-        risen(knee),
-        risen(ankle),
-        risen(toe),
-        risen(shoulder),
-        risen(elbow),
-        risen(wrist),
-        risen(hand),
+        to_metres(hip),
+        to_metres(knee),
+        to_metres(ankle),
+        to_metres(toe),
+        to_metres(shoulder),
+        to_metres(elbow),
+        to_metres(wrist),
+        to_metres(hand),
         height * bob,
     )
 
@@ -208,5 +208,5 @@ def _at(left: Array, up: float, forward: Array) -> Array:
 
 
 def _down(angle: Array) -> Array:
-    """Unit vectors that hang down, swung forward by an angle."""
+    """Return unit vectors that point down, rotated forward by an angle in radians."""
     return np.stack([np.zeros(2), -np.cos(angle), np.sin(angle)], axis=1)

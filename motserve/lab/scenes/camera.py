@@ -1,4 +1,4 @@
-"""The camera: where a point of the floor falls in the picture, and how the camera shakes."""
+"""The camera: projection of floor points to the picture, and camera shake."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from motserve.lab.scenes.config import SceneConfig
 Array = NDArray[np.float64]
 
 REFERENCE_HEIGHT_M = 1.7
-"""Body height behind `far_height` and `near_height`."""
+"""Body height to which `far_height` and `near_height` refer."""
 
 NEAR_FEET = 0.96
-"""Where the feet of the nearest people stand, as a fraction of the picture's height: just inside it."""
+"""Row of the feet of the nearest people, as a fraction of the picture's height: just inside the picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Camera:
 
     @classmethod
     def of(cls, config: SceneConfig) -> Camera:
-        """Build the camera that shows the nearest and farthest people at the given heights."""
+        """Build the camera that shows the nearest and farthest people at the configured heights."""
         height = config.height
         ratio = config.near_height / config.far_height
         near_row = NEAR_FEET * height
@@ -78,7 +78,7 @@ class Camera:
         return math.atan2(self.elevation, z)
 
     def half_width(self, z: float) -> float:
-        """Return how many metres to either side are in the picture at distance `z`."""
+        """Return half the width of the visible floor at distance `z`, in metres."""
         return z * self.width / 2 / self.focal
 
 
@@ -100,7 +100,7 @@ class Shake:
 
     @classmethod
     def of(cls, config: SceneConfig, rng: np.random.Generator) -> Shake:
-        """Draw the waves; together they never exceed the largest displacement and rotation."""
+        """Draw random waves; their sum never exceeds the configured displacement and rotation."""
         weights = rng.uniform(0.5, 1.0, (3, 3)) * (1.0, 0.6, 0.3)
         weights /= weights.sum(axis=1, keepdims=True)
         largest = np.array([config.shake * config.height] * 2 + [math.radians(config.shake_degrees)])
@@ -110,7 +110,7 @@ class Shake:
 
     @property
     def margin(self) -> int:
-        """Pixels that the background must reach beyond the picture on each side."""
+        """Pixels by which the backdrop must be larger than the picture on each side."""
         column, row, angle = self.amplitudes.sum(axis=1).tolist()
         return int(max(column, row) + angle * math.hypot(*self.centre)) + 2
 

@@ -47,7 +47,7 @@ NEUTRALS: tuple[Colour, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class PersonAppearance:
-    """The lasting appearance of one person. Colours are BGR in [0, 255], lengths in metres."""
+    """The constant appearance of one person. Colours are BGR in [0, 255], lengths in metres."""
 
     height: float
     build: float
@@ -111,8 +111,8 @@ def sample_cast(rng: np.random.Generator, people: int, candidates: int = 6) -> l
 
     Args:
         rng: Source of randomness.
-        people: How many.
-        candidates: Draws that each person is chosen from; 1 leaves likeness to chance.
+        people: Number of people.
+        candidates: Random candidates per person; more candidates make the people more distinct.
     """
     cast: list[PersonAppearance] = []
     for _ in range(people):

@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class SceneConfig(BaseModel):
-    """One rendered scene of walking people. The defaults are the demo clip, but for its seed.
+    """One rendered scene of walking people. The defaults are those of the demo clip, except for its seed.
 
-    Two equal configurations give the same pictures, byte for byte, on the same OpenCV and NumPy.
+    Equal configurations give the same pictures, byte for byte, with the same versions of OpenCV and NumPy.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
@@ -18,13 +18,13 @@ class SceneConfig(BaseModel):
     height: int = Field(360, ge=64, le=4320, description="Height of the picture in pixels.")
     duration_s: float = Field(12.0, gt=0, le=86400, description="Length of the clip in seconds.")
     rate_hz: float = Field(25.0, gt=0, le=240, description="Frames per second.")
-    people: int = Field(5, ge=0, le=200, description="Identities that take part.")
+    people: int = Field(5, ge=0, le=200, description="Number of identities.")
     returning: float = Field(
-        0.5, ge=0, le=1, description="Share of the people who leave the picture and return, repeatedly."
+        0.5, ge=0, le=1, description="Share of the people who leave the picture and return repeatedly."
     )
     stopping: float = Field(0.4, ge=0, le=1, description="Share of visits in which a person stands still for a while.")
     turning: float = Field(
-        0.25, ge=0, le=1, description="Share of visits in which a person turns round and leaves where they came in."
+        0.25, ge=0, le=1, description="Share of visits in which a person turns round and leaves on the side of entry."
     )
     absence_min_s: float = Field(2.0, ge=0, le=3600, description="Shortest absence of a returning person in seconds.")
     absence_max_s: float = Field(5.0, ge=0, le=3600, description="Longest absence of a returning person in seconds.")
@@ -41,7 +41,7 @@ class SceneConfig(BaseModel):
     )
     shake_degrees: float = Field(0.15, ge=0, le=5, description="Largest rotation of the camera in degrees.")
     noise: float = Field(2.0, ge=0, le=40, description="Standard deviation of the sensor noise in grey levels.")
-    exposure: float = Field(1.0, ge=0.2, le=2, description="Brightness; 1 is a well exposed picture.")
+    exposure: float = Field(1.0, ge=0.2, le=2, description="Brightness; 1 is a correctly exposed picture.")
 
     @model_validator(mode="after")
     def _ordered(self) -> SceneConfig:

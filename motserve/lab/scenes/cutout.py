@@ -1,4 +1,4 @@
-"""Real people in rendered scenes: a person is cut out of crops and walks as a flat picture."""
+"""Real people in rendered scenes: a person is cut out of crops and moves as a flat picture."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from motserve.lab.scenes.figure import SOLID, Sprite
 from motserve.types import Image
 
 _WORK_HEIGHT: Final = 384
-"""Rows on which a person is cut out: edges found on the small crops themselves would be ragged."""
+"""Height in pixels to which a crop is enlarged first: edges found on small crops would be ragged."""
 
 _ROUNDS: Final = 4
 _SOFTNESS: Final = 2.0  # standard deviation of the edge, in pixels of the work size
 _BOB: Final = 0.012  # rise of the body between two steps, as a fraction of its height
 
-# where a person stands in a crop, as centre and half axes in fractions of its size
-_PERHAPS: Final = ((0.5, 0.5, 0.46, 0.52),)
-_SURELY: Final = ((0.5, 0.35, 0.16, 0.22), (0.5, 0.12, 0.1, 0.06), (0.5, 0.78, 0.08, 0.18))
-_SIDE: Final = 0.03  # left and right edge without a person, as a fraction of the width
+# ellipses in a crop that are probably and certainly the person: centre and half axes as fractions of its size
+_PROBABLE: Final = ((0.5, 0.5, 0.46, 0.52),)
+_CERTAIN: Final = ((0.5, 0.35, 0.16, 0.22), (0.5, 0.12, 0.1, 0.06), (0.5, 0.78, 0.08, 0.18))
+_SIDE: Final = 0.03  # margin left and right that is background, as a fraction of the width
 
 
 @dataclass(frozen=True, slots=True)
 class Cutout:
-    """The lasting appearance of one real person.
+    """The constant appearance of one real person.
 
     Attributes:
         height: Height of the body in metres.
-        views: `(h, w, 4)` uint8 each, BGR multiplied by the coverage, and the coverage; the first seen from the front,
-            walking towards the camera, the following evenly spaced round the person, by way of walking to the right.
+        views: `(h, w, 4)` uint8 each, BGR multiplied by the coverage, and the coverage; evenly spaced headings. In the
+            first the person walks towards the camera, a quarter of the views later to the right.
     """
 
     height: float
@@ -46,18 +46,18 @@ class Cutout:
 def cut_out(crop: Image) -> NDArray[np.uint8]:
     """Separate a person from the background of a crop.
 
-    Reference: Rother et al., "GrabCut", SIGGRAPH 2004, begun from where people stand in crops.
+    Reference: Rother et al., "GrabCut", SIGGRAPH 2004, initialised with the usual position of people in crops.
 
     Args:
         crop: `(h, w, 3)` uint8 BGR, one person, upright and as high as the crop.
 
     Returns:
-        `(384, w', 4)` uint8, BGR multiplied by the coverage, and the coverage; of the proportions of the crop.
+        `(384, w', 4)` uint8, BGR multiplied by the coverage, and the coverage; same aspect ratio as the crop.
     """
     width = max(8, round(crop.shape[1] * _WORK_HEIGHT / crop.shape[0]))
     large = np.asarray(cv2.resize(crop, (width, _WORK_HEIGHT), interpolation=cv2.INTER_CUBIC), np.uint8)
     labels = np.full(large.shape[:2], cv2.GC_PR_BGD, np.uint8)
-    for ellipses, label in ((_PERHAPS, cv2.GC_PR_FGD), (_SURELY, cv2.GC_FGD)):
+    for ellipses, label in ((_PROBABLE, cv2.GC_PR_FGD), (_CERTAIN, cv2.GC_FGD)):
         for x, y, half_width, half_height in ellipses:
             centre, axes = (round(x * width), round(y * _WORK_HEIGHT)), (half_width * width, half_height * _WORK_HEIGHT)
             cv2.ellipse(labels, centre, (round(axes[0]), round(axes[1])), 0, 0, 360, label, cv2.FILLED)
@@ -68,23 +68,23 @@ def cut_out(crop: Image) -> NDArray[np.uint8]:
 
 
 def separate(image: Image, labels: NDArray[np.uint8], rounds: int) -> NDArray[np.uint8]:
-    """Separate what is in front from the background by colours (GrabCut).
+    """Separate the foreground from the background by colours (GrabCut).
 
     Args:
         image: `(h, w, 3)` uint8 BGR.
-        labels: `(h, w)` uint8, OpenCV's `GC_…`: what is sure and what is likely; changed in place.
+        labels: `(h, w)` uint8, OpenCV's `GC_…` labels, certain or probable; changed in place.
         rounds: Iterations.
 
     Returns:
-        `(h, w)` uint8, 1 in front.
+        `(h, w)` uint8, 1 in the foreground.
     """
-    cv2.setRNGSeed(0)  # the clustering inside draws at random
+    cv2.setRNGSeed(0)  # GrabCut clusters with random numbers
     cv2.grabCut(image, labels, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), rounds, cv2.GC_INIT_WITH_MASK)
     return np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
 
 
 def largest_part(mask: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
-    """Return the largest connected part of a `(h, w)` mask, 1 where it is, and what share of all it is.
+    """Return a mask of the largest connected part of a `(h, w)` mask, and its share of the mask's area.
 
     An empty mask is returned unchanged, with a share of 0.
     """
@@ -109,7 +109,7 @@ def draw_cutout(person: Cutout, pose: Pose, placement: Array) -> Sprite:
         placement: `(2, 3)` affine map from metres at the feet (right, down) to pixels of the picture.
 
     Returns:
-        The sprite; its box is the extent of what is covered.
+        The sprite; its box encloses the covered pixels.
     """
     pixels = person.views[round(pose.heading / (2 * math.pi) * len(person.views)) % len(person.views)]
     rows, columns = pixels.shape[:2]
@@ -122,7 +122,7 @@ def draw_cutout(person: Cutout, pose: Pose, placement: Array) -> Sprite:
     right, bottom = np.ceil(corners.max(axis=0)).astype(int)
     size = (max(1, int(right - left)), max(1, int(bottom - top)))
     scale = math.hypot(matrix[0, 0], matrix[1, 0])
-    if scale < 1:  # linear interpolation alone would step over pixels
+    if scale < 1:  # linear interpolation alone would skip pixels
         smaller = (max(1, round(columns * scale)), max(1, round(rows * scale)))
         pixels = np.asarray(cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA), np.uint8)
         matrix = matrix @ np.diag([columns / smaller[0], rows / smaller[1], 1])
@@ -135,5 +135,5 @@ def draw_cutout(person: Cutout, pose: Pose, placement: Array) -> Sprite:
 
 
 def cutout_of(crops: Sequence[Image], height: float) -> Cutout:
-    """Return a person from crops all round, in the order of `Cutout.views`."""
+    """Cut a person out of one crop per view, in the order of `Cutout.views`."""
     return Cutout(height, tuple(cut_out(crop) for crop in crops))

@@ -20,21 +20,21 @@ SOLID = 128
 FULL = 2 * math.pi
 FRONT = math.pi / 2
 LONG_SKIRT_STRIDE = 0.55
-"""How far a long skirt lets the legs swing, as a share of a free stride."""
+"""Leg swing that a long skirt permits, as a share of a free stride."""
 
 REACH_M = 0.85
-"""No part of a person is farther from the feet to the side."""
+"""Largest sideways distance of any part of a person from the feet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sprite:
-    """A drawn person or thing.
+    """A drawn person or occluder.
 
     Attributes:
         left: Column of the sprite's first pixel in the picture; may be negative.
         top: Row of the sprite's first pixel.
         pixels: `(h, w, 4)` uint8, BGR already multiplied by the coverage, and the coverage in [0, 255].
-        box: xyxy in pixels of the picture, the extent of what is covered.
+        box: xyxy in pixels of the picture; it encloses the covered pixels.
     """
 
     left: int
@@ -56,7 +56,7 @@ def draw_person(appearance: PersonAppearance, pose: Pose, tilt: float, placement
         placement: `(2, 3)` affine map from metres at the feet (right, down) to pixels of the picture.
 
     Returns:
-        The sprite, cut to its extent. The box is exact to half a pixel of the drawing, which is finer than the
+        The sprite, cropped to its extent. The box is exact to half a pixel of the drawing, which is finer than the
         picture's.
     """
     scale = math.hypot(placement[0, 0], placement[1, 0])
@@ -82,11 +82,11 @@ def draw_person(appearance: PersonAppearance, pose: Pose, tilt: float, placement
     x1, y1 = -(-(x + w) // detail), -(-(y + h) // detail)
     fine = canvas[y0 * detail : y1 * detail, x0 * detail : x1 * detail]
     pixels = cv2.resize(fine, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
-    return Sprite(left + x0, top + y0, _round(np.asarray(pixels, np.uint8)), box)
+    return Sprite(left + x0, top + y0, _shade_edges(np.asarray(pixels, np.uint8)), box)
 
 
-def _round(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Darken the edges, more on the right: a cheap light from the upper left."""
+def _shade_edges(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Darken the edges, more on the right, to imitate light from the left."""
     height, width = pixels.shape[:2]
     kernel = max(3, int(height * 0.07) | 1)
     coverage = pixels[:, :, 3]
@@ -245,7 +245,7 @@ Parts = list[tuple[Array, Array, float, float, Colour]]
 
 
 def _arms(appearance: PersonAppearance, limbs: Limbs, view: View) -> list[tuple[float, Parts]]:
-    """Both arms with their depth toward the camera in metres, each as (start, end, radii, colour)."""
+    """Return both arms, the farther one first: depth toward the camera in metres, and (start, end, radii, colour)."""
     size = appearance.height * (0.75 + 0.25 * appearance.build)
     covered = appearance.long_sleeves or appearance.outer != "none"
     thick = 1.16 if appearance.outer != "none" else 1.0
@@ -270,7 +270,7 @@ def _arms(appearance: PersonAppearance, limbs: Limbs, view: View) -> list[tuple[
 
 
 def _legs(appearance: PersonAppearance, limbs: Limbs, view: View) -> list[tuple[float, Parts]]:
-    """Both legs, the farther one first."""
+    """Return both legs, the farther one first, as `_arms` does."""
     size = appearance.height * (0.6 + 0.4 * appearance.build)
     bare = appearance.bottom in ("shorts", "skirt", "long_skirt")
     legs: list[tuple[float, Parts]] = []

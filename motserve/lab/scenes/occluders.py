@@ -1,4 +1,4 @@
-"""Things that stand among the people and hide them: pillars, benches, planters."""
+"""Occluders among the people: pillars, benches and planters."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ FINE = 2
 
 @dataclass(frozen=True, slots=True)
 class Occluder:
-    """A thing with its place in depth, drawn in the still picture.
+    """A drawn occluder and its depth in the scene.
 
     Attributes:
         depth: Distance from the camera in metres.
-        left: Column of the first pixel in the still picture; may be negative.
+        left: Column of the first pixel in the picture of a still camera; may be negative.
         top: Row of the first pixel.
         pixels: `(h, w, 4)` uint8, BGR multiplied by the coverage, and the coverage.
     """
@@ -33,7 +33,7 @@ class Occluder:
 
 
 def pillar(camera: Camera, margin: int, rng: np.random.Generator) -> Occluder:
-    """Draw a pillar from floor to ceiling, nearer than most people and off the edges of the picture."""
+    """Draw a pillar from floor to ceiling, nearer than most people and away from the sides of the picture."""
     depth = camera.near + (camera.far - camera.near) * rng.uniform(0.02, 0.35)
     column, row, scale = camera.project(0.0, depth)
     column += rng.choice([-1, 1]) * rng.uniform(0.06, 0.32) * camera.width

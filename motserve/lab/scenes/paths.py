@@ -1,4 +1,4 @@
-"""Walking paths of all people, as a plan that can be evaluated at any time without stepping through the video."""
+"""Plans the walking paths of all people; a path can be evaluated at any time without the frames before."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from motserve.lab.scenes.cutout import Cutout
 from motserve.lab.scenes.stage import Placement
 
 OUTSIDE_M = 0.95
-"""How far beyond the edge of the picture a visit begins and ends: arms, bags and a shaking camera included."""
+"""Distance beyond the picture edge at which a visit begins and ends; enough for arms, bags and camera shake."""
 
 SMOOTHING_S = 0.32
-"""People do not turn or stop on the spot: positions are averaged over this time to either side."""
+"""Positions are averaged over this time before and after, so that people do not turn or stop abruptly."""
 
 NORMAL_SPEED = 1.25
-"""Metres per second at which a stride has its full length."""
+"""Walking speed in metres per second at which a stride has its full length."""
 
 OFFSETS = np.linspace(-SMOOTHING_S, SMOOTHING_S, 7)
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One stay in the picture: straight legs between points, some of them in no hurry.
+    """One stay in the picture: straight segments between points, some with a pause.
 
     Attributes:
         times: `(k,)` seconds, ascending.
-        points: `(k, 2)` place on the floor in metres, `(x, z)`.
+        points: `(k, 2)` position on the floor in metres, `(x, z)`.
         walked: `(k,)` metres walked since the start.
     """
 
@@ -42,7 +42,7 @@ class Visit:
     walked: Array
 
     def place(self, appearance: PersonAppearance | Cutout, time: float) -> Placement:
-        """Return where the person is at a time within the visit, and in which pose."""
+        """Return position and pose of the person at a time within the visit."""
         around = time + OFFSETS
         x, z = (np.interp(around, self.times, self.points[:, axis]) for axis in (0, 1))
         walked = np.interp(around, self.times, self.walked)
@@ -55,25 +55,25 @@ class Visit:
         """Return the smoothed direction of walking; a standing person keeps the last direction."""
         moving = np.diff(self.walked) > 0
         steps = np.diff(self.points, axis=0)
-        legs = np.clip(np.searchsorted(self.times, time + OFFSETS, side="right") - 1, 0, len(steps) - 1)
-        while not moving[legs].all():
-            legs = np.where(moving[legs], legs, legs - 1)
-        mean = (steps[legs] / np.linalg.norm(steps[legs], axis=1, keepdims=True)).mean(axis=0)
+        segments = np.clip(np.searchsorted(self.times, time + OFFSETS, side="right") - 1, 0, len(steps) - 1)
+        while not moving[segments].all():
+            segments = np.where(moving[segments], segments, segments - 1)
+        mean = (steps[segments] / np.linalg.norm(steps[segments], axis=1, keepdims=True)).mean(axis=0)
         if np.hypot(*mean) < 1e-3:
-            mean = steps[legs[-1]]
+            mean = steps[segments[-1]]
         return math.atan2(mean[0], -mean[1])
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """One identity: an appearance and its visits, in order and without overlap."""
+    """One identity: its appearance and its visits, in order of time and without overlap."""
 
     id: int
     appearance: PersonAppearance | Cutout
     visits: tuple[Visit, ...]
 
     def at(self, time: float) -> Placement | None:
-        """Return where the person is, or None while they are away."""
+        """Return position and pose of the person, or None while they are outside the picture."""
         for visit in self.visits:
             if visit.times[0] <= time <= visit.times[-1]:
                 return visit.place(self.appearance, time)
@@ -86,8 +86,8 @@ def plan(
     """Plan the visits of all people.
 
     Args:
-        config: Length of the clip and habits of the people.
-        camera: What is in the picture.
+        config: Length of the clip and behaviour of the people.
+        camera: The camera; it decides which part of the floor is in the picture.
         appearances: Appearance of each identity.
         rng: Source of randomness.
 

@@ -25,7 +25,7 @@ class Truth:
     Attributes:
         ids: `(n,)` int64, identity from 1, ascending.
         boxes: `(n, 4)` float32, xyxy in pixels, whole body; may reach beyond the frame.
-        visibility: `(n,)` float32 in [0, 1], share of the body that can be seen.
+        visibility: `(n,)` float32 in [0, 1], visible share of the body.
     """
 
     ids: IntArray
@@ -64,15 +64,15 @@ def render(config: SceneConfig, cast: Sequence[PersonAppearance | Cutout] | None
         motion = stage.shake.at(time) if moves else STILL
         shot = stage.shoot([place for _, place in present], motion, index)
         ids = np.array([identity for identity, _ in present], np.int64)
-        reaches = _reach_into(shot.boxes, config.width, config.height)
-        truth = Truth(ids[reaches], shot.boxes[reaches], shot.visibility[reaches])
+        in_frame = _overlaps_frame(shot.boxes, config.width, config.height)
+        truth = Truth(ids[in_frame], shot.boxes[in_frame], shot.visibility[in_frame])
         yield RenderedFrame(Frame(index, time, shot.image), truth)
 
 
 def ground_truth_rows(frames: Iterable[RenderedFrame], min_visibility: float = 0.0) -> Iterator[str]:
-    """Write ground truth in MOTChallenge form: `frame,id,left,top,width,height,flag,class,visibility`.
+    """Format ground truth as MOTChallenge rows: `frame,id,left,top,width,height,flag,class,visibility`.
 
-    Frames and pixels count from 1. A person outside the frame has no row; a person in it who is fully covered has the
+    Frames and pixels count from 1. A person outside the frame has no row. A fully occluded person in the frame has the
     flag 0 and does not count.
 
     Args:
@@ -93,6 +93,6 @@ def ground_truth_rows(frames: Iterable[RenderedFrame], min_visibility: float = 0
             )
 
 
-def _reach_into(boxes: FloatArray, width: int, height: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _overlaps_frame(boxes: FloatArray, width: int, height: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     left, top, right, bottom = boxes.T
     return np.asarray((right > 0) & (bottom > 0) & (left < width) & (top < height))

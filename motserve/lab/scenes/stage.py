@@ -26,7 +26,7 @@ STILL = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """One person at one moment: who, where on the floor in metres, and how they stand."""
+    """One person at one moment: appearance, position on the floor in metres, and pose."""
 
     appearance: PersonAppearance | Cutout
     x: float
@@ -36,12 +36,12 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A picture and what is in it; rows are in the order of the placements.
+    """A picture and its labels; rows are in the order of the placements.
 
     Attributes:
         image: `(height, width, 3)` uint8 BGR.
-        boxes: `(n, 4)` float32 xyxy in pixels, the whole body, also where occluded or outside the picture.
-        visibility: `(n,)` float32 in [0, 1], share of the body's pixels that can be seen.
+        boxes: `(n, 4)` float32 xyxy in pixels, the whole body, also where it is occluded or outside the picture.
+        visibility: `(n,)` float32 in [0, 1], visible share of the body's pixels.
     """
 
     image: Image
@@ -50,15 +50,15 @@ class Shot:
 
 
 class Stage:
-    """A place with its light and its camera. Holds no state that changes.
+    """Backdrop, occluders, light and camera of a scene. It has no changing state.
 
     Args:
-        config: The scene; what concerns the people is not used here.
-        place: Picture of the empty place instead of a painted one, resized to what is needed, uint8 BGR.
+        config: The scene; its settings of people are not used here.
+        place: Photo to use as backdrop instead of a painted one, uint8 BGR; resized as needed.
     """
 
     def __init__(self, config: SceneConfig, place: Image | None = None) -> None:
-        # One generator per concern: a pillar more does not change the floor.
+        # One generator per part: one more pillar does not change the floor.
         paint, things, waves, grade, grain = (np.random.default_rng([config.seed, concern]) for concern in range(5))
         self.camera = Camera.of(config)
         self.shake = Shake.of(config, waves)
@@ -81,8 +81,8 @@ class Stage:
 
         Args:
             placements: The people.
-            motion: `(2, 3)` affine map from the still picture to this one, for a moving camera.
-            key: Decides the sensor noise; give every frame its own.
+            motion: `(2, 3)` affine map from the picture of a still camera to this one.
+            key: Seed of the sensor noise; use another one for each frame.
         """
         camera = self.camera
         image = self._background(motion)
@@ -120,12 +120,12 @@ class Stage:
 
 
 class _Noise:
-    """Sensor noise from a bank: drawing millions of normal numbers per frame would cost more than the scene."""
+    """Sensor noise from a precomputed pattern, shifted at random: drawing new normal numbers per frame is too slow."""
 
-    SLACK = 61
+    MAX_SHIFT = 61
 
     def __init__(self, config: SceneConfig, rng: np.random.Generator) -> None:
-        shape = (config.height + self.SLACK, config.width + self.SLACK, 3)
+        shape = (config.height + self.MAX_SHIFT, config.width + self.MAX_SHIFT, 3)
         grain = np.rint(rng.normal(0, config.noise, shape))
         self._up = np.clip(grain, 0, 255).astype(np.uint8)
         self._down = np.clip(-grain, 0, 255).astype(np.uint8)
@@ -133,12 +133,12 @@ class _Noise:
     def add(self, image: Image, rng: np.random.Generator) -> None:
         height, width = image.shape[:2]
         for bank, apply in ((self._up, cv2.add), (self._down, cv2.subtract)):
-            y, x = rng.integers(0, self.SLACK, 2)
+            y, x = rng.integers(0, self.MAX_SHIFT, 2)
             apply(image, bank[y : y + height, x : x + width], dst=image)
 
 
 def _grade(exposure: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return the `(1, 256, 3)` table that gives the picture its brightness, contrast and tint."""
+    """Return a `(1, 256, 3)` lookup table for brightness, contrast and tint of the picture."""
     levels = np.arange(256) / 255
     gamma, tint = rng.uniform(0.88, 1.14), rng.uniform(0.95, 1.05, 3)
     table = np.stack([np.clip(exposure * channel * levels**gamma, 0, 1) for channel in tint], axis=-1)
@@ -194,9 +194,9 @@ def _warp(
     size: tuple[int, int],
     border: int,
 ) -> NDArray[np.uint8]:
-    """Move pixels that begin at (left, top) of the still picture into a window of the moved one.
+    """Warp pixels that begin at (left, top) of the still camera's picture into a window of the moved camera's picture.
 
-    Positions are those of pixel edges, so half a pixel goes off before the map, which OpenCV applies to centres.
+    Positions are those of pixel edges, but OpenCV maps pixel centres, hence the shifts by half a pixel.
     """
     matrix = np.empty((2, 3))
     matrix[:, :2] = motion[:, :2]
@@ -226,7 +226,7 @@ def _paste(image: Image, sprite: Sprite) -> None:
 
 
 def _cover(covered: NDArray[np.uint8], sprite: Sprite) -> float:
-    """Mark the sprite's pixels as covered; return the share of them that was still free and in the picture."""
+    """Mark the sprite's pixels as covered; return the share of them that was uncovered before and in the picture."""
     clipped = _clip(sprite, covered.shape)
     if clipped is None:
         return 0.0

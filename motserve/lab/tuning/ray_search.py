@@ -1,4 +1,4 @@
-"""The search for parameters on Ray Tune: several trials at a time, on as many cores as the cluster has."""
+"""The search for parameters on Ray Tune: several trials at a time, on all cores of the cluster."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from motserve.config import TuningConfig
 from motserve.lab.tuning.trials import Objective, Trial, TrialProgress, Values, distributions, inside
 
 _SCORE: Final = "score"
-_CONTRADICTION: Final = float("-inf")  # Ray Tune wants a number from every trial
+_CONTRADICTION: Final = float("-inf")  # Ray Tune requires a number from every trial
 
 
 def search_on_ray(objective: Objective, settings: TuningConfig, start: Values, progress: TrialProgress) -> list[Trial]:
-    """Search with `settings.workers` trials at a time; which of them ends first is not fixed, so neither is the search.
+    """Search with `settings.workers` trials at a time; the order of completion varies, so the result does too.
 
     Args:
-        objective: Scores a set of parameters; sent to the workers once.
-        settings: How the search goes.
-        start: The parameters tried first, if they lie in their ranges.
+        objective: Scores a set of parameters; it is sent to each worker once.
+        settings: Settings of the search.
+        start: The parameters of the first trial, if they are in their ranges.
         progress: Called after each trial.
 
     Returns:
-        Every set tried.
+        All trials.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # of the logs that Ray Tune writes by itself it reads only the JSON, and the one for TensorBoard dislikes infinity
+    # of its own log files Ray Tune reads only the JSON one, and the TensorBoard one does not accept infinity
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     logging.getLogger("ray.tune").setLevel(logging.WARNING)
@@ -65,7 +65,7 @@ def search_on_ray(objective: Objective, settings: TuningConfig, start: Values, p
 
 
 class _ProgressRelay(tune.Callback):
-    """Counts the trials that ended."""
+    """Reports the number of completed trials and the best score."""
 
     def __init__(self, progress: TrialProgress) -> None:
         self._progress = progress
@@ -79,7 +79,7 @@ class _ProgressRelay(tune.Callback):
         self._progress(self._ended, self._best if self._best > _CONTRADICTION else None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Leave a progress bar behind: Ray Tune pickles callbacks to restore an experiment, which is not done here."""
+        """Drop the progress bar: Ray Tune pickles callbacks to restore an experiment, which is not used here."""
         return _ProgressRelay, (_ignore_progress,)
 
 

@@ -1,4 +1,4 @@
-"""Searches parameters of the tracker on one part of the data and reports on another that the search never saw.
+"""Searches parameters of the tracker on one part of the data and scores them on another, held-out part.
 
 The search is Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), in this process or, with several
 workers, on Ray Tune.
@@ -25,16 +25,16 @@ from motserve.results import to_table
 logger = logging.getLogger("motserve.lab.experiments")
 
 _SEARCHED: Final = ("tracker", "reid")
-"""Sections that are used after detection, which is done before a search begins."""
+"""Sections that take effect after detection; detections are computed before a search begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Sequences to search on and to report on, none of them in both.
+    """Sequences to search on and to report on, without overlap.
 
     Attributes:
-        train: What the search sees.
-        held_out: What it does not see.
+        train: Sequences that the search uses.
+        held_out: Sequences that it does not use.
     """
 
     train: Sequence[LabelledSequence]
@@ -46,7 +46,7 @@ class Tuned:
     """The outcome of a search.
 
     Attributes:
-        trials: Every set tried, in the order in which they ended.
+        trials: All trials, in order of completion.
         best: The parameters with the best score on the training split.
         scores: Scores by parameters (`start`, `best`), then by split (`train`, `held_out`).
     """
@@ -57,7 +57,7 @@ class Tuned:
 
 
 def halves(sequences: Sequence[LabelledSequence]) -> Split:
-    """Search on the first half of every sequence and hold out the second, as the MOTChallenge's users do.
+    """Search on the first half of every sequence and hold out the second, as is usual with the MOTChallenge.
 
     Of n frames the first n // 2 + 1 are for training (Zhou et al., ECCV 2020).
 
@@ -78,13 +78,13 @@ def by_name(sequences: Sequence[LabelledSequence], held_out: Collection[str]) ->
     """Hold out whole sequences.
 
     Raises:
-        InvalidData: A name is not there, there is no name, or nothing is left to search on.
+        InvalidData: A name is unknown, there is no name, or no sequence is left to search on.
     """
     names = [sequence.name for sequence in sequences]
     unknown = [name for name in held_out if name not in names]
     if unknown or not held_out or len(set(held_out)) == len(names):
         raise InvalidData(
-            f"cannot hold out {', '.join(held_out) or 'nothing'} of {', '.join(names)} and have some left to search on"
+            f"cannot hold out {', '.join(held_out) or 'nothing'} of {', '.join(names)}; name some of them, not all"
         )
     return Split(
         [sequence for sequence in sequences if sequence.name not in held_out],
@@ -93,16 +93,16 @@ def by_name(sequences: Sequence[LabelledSequence], held_out: Collection[str]) ->
 
 
 def tune(split: Split, config: Config, cache: Cache, progress: TrialProgress) -> Tuned:
-    """Search.
+    """Search the parameters with the best score.
 
     Args:
-        split: What is searched on and what is held out.
-        config: Where the search starts; its section `tuning` says how it goes.
+        split: Sequences to search on and held-out sequences.
+        config: The start of the search, and in section `tuning` its settings.
         cache: Cache of embeddings.
         progress: Called after each trial.
 
     Returns:
-        The best parameters and what they score, beside those of the start.
+        The best parameters, and the scores of the start and of the best on both splits.
 
     Raises:
         InvalidConfig: A key of the search space is not in the configuration or cannot be searched.
@@ -135,7 +135,7 @@ def score_tracking(sequences: Sequence[LabelledSequence], config: Config, cache:
 
 
 def nested(values: Values) -> dict[str, Any]:
-    """Turn dotted keys into a part of the configuration tree.
+    """Convert dotted keys to nested sections of the configuration.
 
     >>> nested({"tracker.kalman.position_noise": 0.1, "tracker.match_distance": 0.9})
     {'tracker': {'kalman': {'position_noise': 0.1}, 'match_distance': 0.9}}
@@ -143,10 +143,10 @@ def nested(values: Values) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for key, value in values.items():
         *sections, name = key.split(".")
-        place = tree
+        node = tree
         for section in sections:
-            place = place.setdefault(section, {})
-        place[name] = value
+            node = node.setdefault(section, {})
+        node[name] = value
     return tree
 
 
@@ -185,24 +185,24 @@ def _search(objective: Objective, settings: TuningConfig, start: Values, progres
 
 
 def _start(config: Config, key: str, part: ParameterSpace) -> float:
-    """Return the value that a search of a key starts with; refuse keys that no search can make sense of."""
-    place: Any = config
+    """Return the value that a search of a key starts with; refuse keys that cannot be searched."""
+    node: Any = config
     for name in key.split("."):
-        if not isinstance(place, BaseModel) or name not in type(place).model_fields:
+        if not isinstance(node, BaseModel) or name not in type(node).model_fields:
             raise InvalidConfig(
                 f"tuning.space: {key} is not a key of the configuration, whose tracker is {config.tracker.name}"
             )
-        place = getattr(place, name)
-    if isinstance(place, bool) or not isinstance(place, int | float):
-        what = "a section" if isinstance(place, BaseModel) else repr(place)
+        node = getattr(node, name)
+    if isinstance(node, bool) or not isinstance(node, int | float):
+        what = "a section" if isinstance(node, BaseModel) else repr(node)
         raise InvalidConfig(f"tuning.space: {key} is {what}; only numbers can be searched")
     if key.partition(".")[0] not in _SEARCHED:
         raise InvalidConfig(
             f"tuning.space: {key} cannot change the tracks of given detections; {' and '.join(_SEARCHED)} can"
         )
-    if isinstance(place, int) and (part.step is None or part.step % 1 or part.low % 1):
+    if isinstance(node, int) and (part.step is None or part.step % 1 or part.low % 1):
         raise InvalidConfig(f"tuning.space: {key} is a whole number; its range needs a whole step and a whole low")
-    return float(place)
+    return float(node)
 
 
 def _score_of(trial: Trial) -> float:

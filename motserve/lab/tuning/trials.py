@@ -1,4 +1,4 @@
-"""What a search for parameters tries: values in ranges, and what each set of them scores."""
+"""Trials of a parameter search: values in ranges, and their scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from motserve.config import ParameterSpace
 
 Values: TypeAlias = Mapping[str, float]
-"""A value for each key that is searched."""
+"""A value for each searched key."""
 
 Objective: TypeAlias = Callable[[Values], float | None]
 """Scores a set of parameters; None where its values contradict each other."""

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 import motserve
@@ -18,6 +17,7 @@ from motserve.serving.api.head_routes import head_routes
 from motserve.serving.api.request_ids import RequestObserver
 from motserve.serving.api.routes import admin, health, identities, videos
 from motserve.serving.api.service import Service
+from motserve.serving.inference.backends import Backends
 
 
 class _Http(FastAPI):
@@ -67,21 +67,12 @@ class Ingress:
     Args:
         config: The configuration, with absolute paths.
         deployment: ID of the deployment of the application.
-        detector: Handle of the detector deployment.
-        embedder: Handle of the embedder deployment.
-        metrics_collector: Handle of the `MetricsCollector` deployment.
+        backends: The deployments behind it.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        deployment: str,
-        detector: DeploymentHandle[Any],
-        embedder: DeploymentHandle[Any],
-        metrics_collector: DeploymentHandle[Any],
-    ) -> None:
+    def __init__(self, config: Config, deployment: str, backends: Backends) -> None:
         setup_logging(config.logging)
-        self._service = Service(config, deployment, detector, embedder, metrics_collector)
+        self._service = Service(config, deployment, backends)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the application that this replica serves; Ray Serve calls it by this name."""

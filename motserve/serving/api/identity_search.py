@@ -114,10 +114,10 @@ async def _embed(service: Service, picture: Image) -> tuple[str, FloatArray]:
     crops = cut_crops(picture, whole, reid.crop_height, reid.crop_width)
     try:
         names = await asyncio.to_thread(service.reloader.names, "reid")
-        info = await asyncio.wait_for(service.embedder.info.remote(names), limits.embed_timeout_s)
+        info = await asyncio.wait_for(service.backends.embedder.info.remote(names), limits.embed_timeout_s)
         with service.tracing.span("embed", "client"):
             context = RequestContext.current(service.tracing.headers())
-            answer = service.embedder.embed.remote(crops, names, context)
+            answer = service.backends.embedder.infer.remote(crops, names, context)
             embeddings = await asyncio.wait_for(answer, limits.embed_timeout_s)
     except asyncio.TimeoutError as error:
         raise NotReady(f"the embedder did not answer within {limits.embed_timeout_s:g} s") from error

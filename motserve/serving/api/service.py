@@ -6,10 +6,9 @@ import asyncio
 import logging
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Request
-from ray.serve.handle import DeploymentHandle
 
 from motserve.config import Config
 from motserve.errors import NotReady
@@ -17,6 +16,7 @@ from motserve.people.identity_index import IdentityIndexes
 from motserve.people.identity_store import IdentityStore
 from motserve.serving.api.schemas import ModelDetails, Models
 from motserve.serving.inference.active_models import ActiveModels
+from motserve.serving.inference.backends import Backends
 from motserve.serving.inference.reload import Reloader
 from motserve.serving.observability.tracing import Tracing
 from motserve.serving.periodic import repeating
@@ -35,9 +35,7 @@ class Service:
     config: Config
     deployment: str
     """ID of the deployment of the application."""
-    detector: DeploymentHandle[Any]
-    embedder: DeploymentHandle[Any]
-    metrics_collector: DeploymentHandle[Any]
+    backends: Backends
     jobs: JobStore = field(init=False)
     artifacts: ArtifactStore = field(init=False)
     identities: IdentityStore = field(init=False)
@@ -57,18 +55,11 @@ class Service:
         self.identities = IdentityStore(serving.storage_dir, serving.identities.max_identities)
         self.indexes = IdentityIndexes(self.identities)
         self.sessions = SessionLauncher(
-            self.config,
-            self.deployment,
-            self.jobs,
-            self.artifacts,
-            self.identities,
-            self.detector,
-            self.embedder,
-            self.metrics_collector,
+            self.config, self.deployment, self.backends, self.jobs, self.artifacts, self.identities
         )
         self.tracing = Tracing(serving.tracing, "motserve-ingress")
         active_models = ActiveModels(serving.storage_dir, self.deployment)
-        self.reloader = Reloader(self.config, active_models, {"detector": self.detector, "reid": self.embedder})
+        self.reloader = Reloader(self.config, active_models, self.backends)
         self.sessions.reconcile()
 
     def restarting_lost_sessions(self) -> AbstractAsyncContextManager[None]:

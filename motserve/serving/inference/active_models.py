@@ -12,7 +12,7 @@ from motserve.config import Config
 from motserve.config.base import Role
 from motserve.models.weights import pin_weights
 from motserve.people.database import Migration, migrate, transaction
-from motserve.serving.inference.model_cache import Names
+from motserve.serving.inference.backends import Names
 
 _MAX_DEPLOYMENTS: Final = 100  # rows of older ones are deleted; their sessions may still run while the next one starts
 

@@ -7,13 +7,12 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
+
+from motserve.serving.inference.backends import Names
 
 Model = TypeVar("Model")
 logger = logging.getLogger("motserve.models")
-
-Names: TypeAlias = tuple[str, ...]
-"""Names of weights in order of preference; those from the registry name an exact version."""
 
 
 class ModelCache(Generic[Model]):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from ray.exceptions import RayActorError, RayTaskError
 
@@ -16,8 +16,7 @@ from motserve.config.base import Role
 from motserve.errors import Conflict, MotserveError, NotReady
 from motserve.models.weights import is_alias, pin_weights, shown_name
 from motserve.serving.inference.active_models import ActiveModels
-from motserve.serving.inference.model_cache import Names
-from motserve.serving.inference.replica import ModelInfo
+from motserve.serving.inference.backends import Backends, ModelInfo, Names
 from motserve.serving.periodic import repeating
 
 logger = logging.getLogger("motserve.models")
@@ -46,7 +45,7 @@ class Reloader:
     Args:
         config: The configuration.
         active_models: The models that new videos get.
-        handles: Handle of the model deployment of each role.
+        backends: The deployments.
         pin: Resolves the weights of the configuration to exact versions.
     """
 
@@ -54,12 +53,12 @@ class Reloader:
         self,
         config: Config,
         active_models: ActiveModels,
-        handles: Mapping[Role, Any],
+        backends: Backends,
         pin: Callable[[Role, Config], Names] = pin_weights,
     ) -> None:
         self._config = config
         self._active_models = active_models
-        self._handles = handles
+        self._backends = backends
         self._pin = pin
         self._one_at_a_time = asyncio.Lock()
         self.roles: tuple[Role, ...] = ("detector", "reid") if config.needs_embeddings else ("detector",)
@@ -127,7 +126,7 @@ class Reloader:
             raise NotReady(f"the {role} replica died while it loaded {names[0]} ({type(error).__name__})") from error
 
     async def _ask(self, role: Role, names: Names, timeout_s: float) -> ModelInfo:
-        info: ModelInfo = await asyncio.wait_for(self._handles[role].info.remote(names), timeout_s)
+        info: ModelInfo = await asyncio.wait_for(self._backends.model(role).info.remote(names), timeout_s)
         return info
 
 

@@ -1,91 +1,80 @@
-"""What detector and embedder replicas share: thread setup, metrics, spans, and the description of their weights."""
+"""The deployment of a model, detector or embedder: it answers requests of many videos in shared batches."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
-from motserve.config import Config, ReplicaConfig
+from motserve.config import Config
 from motserve.config.base import Role
 from motserve.config.logs import setup_logging
 from motserve.serving.inference.active_models import ActiveModels
-from motserve.serving.inference.batching import Pass
-from motserve.serving.inference.model_cache import Names
-from motserve.serving.observability.metrics import STALE, ModelMetrics, gpu_memory
+from motserve.serving.inference.backends import ModelInfo, Names
+from motserve.serving.inference.batching import GreedyBatcher
+from motserve.serving.inference.loading import LoadedModel, load_model
+from motserve.serving.inference.model_cache import ModelCache
+from motserve.serving.inference.replica_observer import ReplicaObserver
 from motserve.serving.observability.request_context import RequestContext
-from motserve.serving.observability.tracing import Tracing
-from motserve.serving.periodic import repeat
-
-logger = logging.getLogger("motserve.models")
 
 
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """Description of a loaded model.
-
-    Attributes:
-        weights: Name and checksum of the weights, and why preferred ones were not available.
-        class_names: Name of each class index; empty for an embedder.
-    """
-
-    weights: dict[str, str]
-    class_names: dict[int, str] = field(default_factory=dict)
+class _BatchedModel(NamedTuple):
+    model: LoadedModel
+    batcher: GreedyBatcher[Any, Any]
 
 
-def prepare_replica(config: Config, replica: ReplicaConfig) -> None:
-    """Set up logging and PyTorch's threads: Ray would limit them to the CPUs reserved for the replica."""
-    import torch
-
-    setup_logging(config.logging)
-    torch.set_num_threads(replica.threads or os.cpu_count() or 1)
-
-
-class ReplicaObserver:
-    """Records the work of a replica in metrics, spans and the log.
+class ModelReplica:
+    """Runs a model on the items of requests, frames or crops; requests of different videos share a run of the network.
 
     Args:
-        role: The role of its model.
-        config: The configuration.
-        replica: The section of the configuration for this deployment.
+        role: Which model.
+        config: The configuration, with the device resolved.
+        deployment: ID of the deployment of the application.
     """
 
-    def __init__(self, role: Role, config: Config, replica: ReplicaConfig) -> None:
+    def __init__(self, role: Role, config: Config, deployment: str) -> None:
+        setup_logging(config.logging)
         self._role = role
-        self._refresh_s = config.serving.metrics.refresh_s
-        self._metrics = ModelMetrics(role, replica.max_batch)
-        self._tracing = Tracing(config.serving.tracing, f"motserve-{role}")
-        self._refreshing: asyncio.Task[None] | None = None
+        self._config = config
+        self._limits = config.serving.detector if role == "detector" else config.serving.embedder
+        _set_threads(self._limits.threads)
+        self._observer = ReplicaObserver(role, config, self._limits)
+        self._model_cache = ModelCache(role, self._load, config.serving.reload.max_cached_models)
+        active_models = ActiveModels(config.serving.storage_dir, deployment)
+        names = active_models.names(role, config)
+        self._model_cache.put(names, self._load(names))
+        self._observer.start_gauges(active_models, self._loaded_info)
 
-    def record_pass(self, done: Pass) -> None:
-        """Record one run of the model."""
-        self._metrics.record_pass(done)
-        self._tracing.record_pass("model", done)
-
-    @contextmanager
-    def request(self, context: RequestContext) -> Iterator[None]:
-        """Handle a request: log lines name the request and its video, and its trace continues."""
-        with context.logged(), self._tracing.span(self._role, "server", context.trace, context.span_attributes):
-            yield
-
-    def start_gauges(self, active_models: ActiveModels, loaded_info: Callable[[Names], ModelInfo | None]) -> None:
-        """Start a task that updates the gauges every `serving.metrics.refresh_s` seconds.
+    async def infer(self, items: Iterable[Any], names: Names, request_context: RequestContext) -> Any:
+        """Run the named weights on the items of a request.
 
         Args:
-            active_models: The models that new videos get.
-            loaded_info: Describes a model; None if it is not loaded.
+            items: Frames of the detector, or `(k, height, width, 3)` crops of the embedder, k at least 1.
+            names: Names of the weights; they are loaded if they are not in memory.
+            request_context: The request, for logs and traces.
+
+        Returns:
+            The detections in each frame, or `(k, d)` unit vectors of the crops.
         """
+        with self._observer.request(request_context):
+            loaded = await self._model_cache.get(names)
+            return loaded.model.join(await loaded.batcher.submit(list(items)))
 
-        async def refresh() -> None:
-            import torch
+    async def info(self, names: Names) -> ModelInfo:
+        """Return checksum and classes of the named weights; they are loaded if they are not in memory."""
+        return (await self._model_cache.get(names)).model.info
 
-            self._metrics.gpu(gpu_memory(torch.cuda))
-            names = await asyncio.to_thread(active_models.current, self._role)
-            info = None if names is None else loaded_info(names)
-            if info is not None:
-                self._metrics.model(info.weights)
+    def _loaded_info(self, names: Names) -> ModelInfo | None:
+        loaded = self._model_cache.peek(names)
+        return None if loaded is None else loaded.model.info
 
-        self._refreshing = asyncio.create_task(repeat(refresh, self._refresh_s, logger, STALE))
+    def _load(self, names: Names) -> _BatchedModel:
+        model = load_model(self._role, self._config, names)
+        return _BatchedModel(model, GreedyBatcher(model.run, self._limits.max_batch, self._observer.record_pass))
+
+
+def _set_threads(threads: int) -> None:
+    """Set the threads of PyTorch: Ray would limit them to the CPUs reserved for the replica."""
+    import torch
+
+    torch.set_num_threads(threads or os.cpu_count() or 1)

@@ -18,10 +18,10 @@ from typing import Final
 
 from opentelemetry import trace
 
-from motserve.pipeline import PipelineStats
 from motserve.pipeline.observer import Stage
 from motserve.serving.observability.metrics import Ending, VideoGauges
 from motserve.serving.observability.metrics_collector import Report
+from motserve.serving.observability.progress import Progress
 from motserve.serving.observability.tracing import Tracing
 
 logger = logging.getLogger("motserve.session")
@@ -37,42 +37,32 @@ class Telemetry:
 
     Args:
         video_id: The video.
+        progress: The progress of the video.
         send: Sends a report to the `MetricsCollector`.
         gauges: Gauges of this video's progress; None for no gauges.
         tracing: Makes spans of chunks and stages.
     """
 
-    def __init__(self, video_id: str, send: Send, gauges: VideoGauges | None, tracing: Tracing) -> None:
-        self._stats = PipelineStats()
-        self._expected: int | None = None
+    def __init__(
+        self, video_id: str, progress: Progress, send: Send, gauges: VideoGauges | None, tracing: Tracing
+    ) -> None:
         self._video_id = video_id
+        self._progress = progress
         self._send = send
         self._gauges = gauges
         self._tracing = tracing
-        self._decoded = 0
-        self._retried = 0
         self._reported: dict[str, int] = {}
         self._stages: dict[Stage, deque[float]] = {}
         self._stage_totals: dict[Stage, float] = {}
         self._sending: asyncio.Task[None] | None = None
 
-    def start(self, stats: PipelineStats, expected: int | None) -> None:
-        """Begin to count.
-
-        Args:
-            stats: Counters that the pipeline updates. Their present values were reported by an earlier session.
-            expected: Frames of the video; None if unknown.
-        """
-        self._stats, self._expected = stats, expected
-        self._reported = self._counts()
+    def start(self) -> None:
+        """Begin to count; an earlier session has reported the present counts."""
+        self._reported = self._progress.counts()
 
     def decoded(self, frames: int) -> None:
         """Count decoded frames."""
-        self._decoded += frames
-
-    def count_retry(self) -> None:
-        """Count a request that is sent again."""
-        self._retried += 1
+        self._progress.frames_decoded += frames
 
     def chunk(self) -> ChunkTelemetry:
         """Return the telemetry of the next chunk."""
@@ -89,8 +79,12 @@ class Telemetry:
     def export_gauges(self) -> None:
         """Set the gauges of this video."""
         if self._gauges is not None:
-            identities: dict[str, float | None] = {"identities": self._stats.identities, "expected": self._expected}
-            counts = {key: value for key, value in self._counts().items() if key != "repeated"}
+            progress = self._progress
+            identities: dict[str, float | None] = {
+                "identities": progress.stats.identities,
+                "expected": progress.frames_expected,
+            }
+            counts = {key: value for key, value in progress.counts().items() if key != "repeated"}
             self._gauges.set(identities | counts, self._stage_totals)
 
     def report(self) -> None:
@@ -125,19 +119,8 @@ class Telemetry:
         self._stages.setdefault(stage, deque(maxlen=_MAX_STAGE_TIMES)).append(seconds)
         self._stage_totals[stage] = self._stage_totals.get(stage, 0.0) + seconds
 
-    def _counts(self) -> dict[str, int]:
-        stats = self._stats
-        return {
-            "decoded": self._decoded,
-            "tracked": stats.frames,
-            "embeddings": stats.embeddings,
-            "embeddings_skipped": stats.embeddings_skipped,
-            "links": stats.links,
-            "repeated": self._retried,
-        }
-
     def _next_report(self, ended: Ending | None = None) -> Report:
-        counts = self._counts()
+        counts = self._progress.counts()
         new = {key: value - self._reported.get(key, 0) for key, value in counts.items()}
         self._reported = counts
         stages, self._stages = self._stages, {}

@@ -26,10 +26,11 @@ import orjson
 import motserve
 from motserve.base import State, merge_states, substate
 from motserve.config import Config
+from motserve.config.base import Role
 from motserve.errors import UnfitCheckpoint
 from motserve.files.atomic import replacing, stale_temporary_files
 from motserve.files.names import to_json
-from motserve.serving.inference.model_cache import Names
+from motserve.serving.inference.backends import Names
 from motserve.serving.stores import ArtifactStore, attempt_of
 
 _FORMAT: Final = 2
@@ -54,8 +55,8 @@ class Checkpoint:
     frames_written: int = 0
     bytes_written: int = 0
     seconds: float = 0.0
-    names: dict[str, Names] = field(default_factory=dict)
-    weights: dict[str, dict[str, str]] = field(default_factory=dict)
+    names: dict[Role, Names] = field(default_factory=dict)
+    weights: dict[Role, dict[str, str]] = field(default_factory=dict)
     models: dict[str, Any] = field(default_factory=dict)
     state: State = field(default_factory=dict)
 

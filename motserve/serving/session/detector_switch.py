@@ -11,8 +11,7 @@ from typing import Any, Final
 
 from motserve.errors import NotReady
 from motserve.serving.inference.active_models import ActiveModels
-from motserve.serving.inference.model_cache import Names
-from motserve.serving.inference.replica import ModelInfo
+from motserve.serving.inference.backends import ModelInfo, Names
 
 logger = logging.getLogger("motserve.session")
 

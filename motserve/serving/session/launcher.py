@@ -9,15 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 import ray
-from ray.serve.handle import DeploymentHandle
 
 from motserve.config import Config
 from motserve.people.identity_store import IdentityStore
+from motserve.serving.inference.backends import Backends
 from motserve.serving.observability.request_context import RequestContext
-from motserve.serving.session.actor import VideoSession
+from motserve.serving.session.actor import SessionActor
 from motserve.serving.session.checkpoint import CheckpointStore
 from motserve.serving.session.nodes import all_draining
-from motserve.serving.session.remember import forget
+from motserve.serving.session.video_identities import remove_identities
 from motserve.serving.stores import ArtifactStore, Job, JobStore
 
 logger = logging.getLogger("motserve.ingress")
@@ -33,12 +33,10 @@ class SessionLauncher:
     Args:
         config: The configuration, paths absolute.
         deployment: ID of the deployment of the application.
+        backends: The deployments that sessions call.
         jobs: The job store.
         artifacts: The artifact store.
         identities: The index of people of finished videos.
-        detector: Handle of the detector deployment.
-        embedder: Handle of the embedder deployment.
-        metrics_collector: Handle of the deployment that collects the metrics of all videos.
         clock: Seconds since the epoch.
         all_draining: Returns whether all nodes of the cluster are being drained.
     """
@@ -47,26 +45,22 @@ class SessionLauncher:
         self,
         config: Config,
         deployment: str,
+        backends: Backends,
         jobs: JobStore,
         artifacts: ArtifactStore,
         identities: IdentityStore,
-        detector: DeploymentHandle[Any],
-        embedder: DeploymentHandle[Any],
-        metrics_collector: DeploymentHandle[Any],
         clock: Callable[[], float] = time.time,
         all_draining: Callable[[], bool] = all_draining,
     ) -> None:
         self._config = config
         self._deployment = deployment
+        self._backends = backends
         self._jobs = jobs
         self._artifacts = artifacts
         self._identities = identities
-        self._detector = detector
-        self._embedder = embedder
-        self._metrics_collector = metrics_collector
         self._clock = clock
         self._all_draining = all_draining
-        self._actor: Any = ray.remote(VideoSession)
+        self._actor: Any = ray.remote(SessionActor)
 
     def start(self, job: Job, context: RequestContext) -> None:
         """Admit a video and start its session.
@@ -160,11 +154,11 @@ class SessionLauncher:
             return
         logger.error(message, extra={"video_id": job.id, "frame": job.frames_done})
         CheckpointStore(self._artifacts, job.id, self._config).remove(job.attempt + 1)
-        forget(self._identities, job.id, logger)
+        remove_identities(self._identities, job.id, logger)
 
     def _launch(self, job: Job, context: RequestContext) -> None:
         # Detached, because the ingress replica that starts a session may end before the video is done.
         actor = self._actor.options(
             name=job.id, namespace=_NAMESPACE, lifetime="detached", num_cpus=self._config.serving.session.cpus
-        ).remote(job, self._config, self._deployment, self._detector, self._embedder, self._metrics_collector, context)
+        ).remote(job, self._config, self._deployment, self._backends, context)
         actor.run.remote()

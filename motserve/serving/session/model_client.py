@@ -2,62 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import ray
-from ray.serve.handle import DeploymentHandle
+from numpy.typing import NDArray
 
-from motserve.serving.inference.model_cache import Names
-from motserve.serving.inference.replica import ModelInfo
+from motserve.config.base import Role
+from motserve.serving.inference.backends import Backends, ModelInfo, Names
 from motserve.serving.observability.request_context import RequestContext
-from motserve.serving.session.detector_switch import DetectorSwitch
 from motserve.serving.session.retry import Retry
+from motserve.types import Detections, FloatArray, Image
 
 
 class ModelClient:
-    """The models of one video.
+    """Sends requests to the model deployments, and sends them again if a replica dies.
 
     Args:
-        detector: Handle of the detector deployment.
-        embedder: Handle of the embedder deployment.
+        backends: The deployments.
         retry: Sends the requests.
         context: Returns the context of the current request.
-
-    Attributes:
-        embedder_names: Names of the embedder, which `embed` uses; empty if the video needs no embeddings.
+        share: Puts frames into shared memory, so that a retry does not copy them again; returns a reference to them.
     """
 
     def __init__(
         self,
-        detector: DeploymentHandle[Any],
-        embedder: DeploymentHandle[Any],
+        backends: Backends,
         retry: Retry,
         context: Callable[[], RequestContext],
+        share: Callable[[Any], Any] = ray.put,
     ) -> None:
-        self.embedder_names: Names = ()
-        self._detector = detector
-        self._embedder = embedder
+        self._backends = backends
         self._retry = retry
         self._context = context
+        self._share = share
 
-    async def detector_info(self, names: Names) -> ModelInfo:
-        """Have a replica load a detector; return its weights and class names."""
-        return await self._retry.call(lambda: self._detector.info.remote(names))
+    async def info(self, role: Role, names: Names) -> ModelInfo:
+        """Have a replica load a model; return its weights and class names.
 
-    async def embedder_info(self, names: Names) -> ModelInfo:
-        """Have a replica load an embedder; return its weights."""
-        return await self._retry.call(lambda: self._embedder.info.remote(names))
+        Raises:
+            NotReady: No replica answers.
+            Exception: The error of the replica.
+        """
+        return await self._retry.call(lambda: self._backends.model(role).info.remote(names))
 
-    async def detect(self, detector_switch: DetectorSwitch, images: list[Any]) -> list[Any]:
-        """Return the detections in each image of the next chunk."""
-        names = await detector_switch.next_chunk(len(images))
-        # one object in shared memory, which a retry uses again
-        chunk = ray.put(images)
+    async def detect(self, images: Sequence[Image], names: Names) -> list[Detections]:
+        """Return the detections in each image. For errors see `info`."""
+        chunk, context = self._share(images), self._context()
+        return await self._retry.call(lambda: self._backends.detector.infer.remote(chunk, names, context))
+
+    async def embed(self, crops: NDArray[np.uint8], names: Names) -> FloatArray:
+        """Return `(k, d)` unit vectors of `(k, height, width, 3)` crops. For errors see `info`."""
         context = self._context()
-        return await self._retry.call(lambda: self._detector.detect.remote(chunk, names, context))
-
-    async def embed(self, crops: Any) -> Any:
-        """Return the embeddings of crops."""
-        context = self._context()
-        return await self._retry.call(lambda: self._embedder.embed.remote(crops, self.embedder_names, context))
+        return await self._retry.call(lambda: self._backends.embedder.infer.remote(crops, names, context))

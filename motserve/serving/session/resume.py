@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from motserve.config import Config
 from motserve.errors import UnfitCheckpoint, WeightsUnavailable
 from motserve.results import ResultWriter, truncate_results
-from motserve.serving.inference.model_cache import Names
-from motserve.serving.inference.replica import ModelInfo
 from motserve.serving.session.checkpoint import Checkpoint, CheckpointStore
 from motserve.serving.stores import ArtifactStore, Job
 
@@ -25,23 +23,18 @@ class Continuation:
         job: The video and the attempt.
         artifacts: The files of the videos.
         config: The configuration.
-        model_info: For each role, has its deployment load a model, and returns its weights and class names.
     """
 
-    def __init__(
-        self,
-        job: Job,
-        artifacts: ArtifactStore,
-        config: Config,
-        model_info: Mapping[str, Callable[[Names], Awaitable[ModelInfo]]],
-    ) -> None:
+    def __init__(self, job: Job, artifacts: ArtifactStore, config: Config) -> None:
         self._job = job
         self._path = artifacts.results(job.id)
         self._store = CheckpointStore(artifacts, job.id, config)
-        self._model_info = model_info
 
-    async def load(self) -> Checkpoint | None:
+    async def load(self, check: Callable[[Checkpoint], Awaitable[None]]) -> Checkpoint | None:
         """Return the checkpoint of an earlier attempt; None if the video starts at its first frame.
+
+        Args:
+            check: Raises if the models of a checkpoint are not available, or have changed.
 
         Raises:
             Exception: An error of the deployments, except that a model is not available any more.
@@ -51,7 +44,7 @@ class Continuation:
         try:
             checkpoint = await asyncio.to_thread(self._store.load)
             if checkpoint is not None:
-                await self._check_weights(checkpoint)
+                await check(checkpoint)
         except (UnfitCheckpoint, WeightsUnavailable) as error:
             self.log_unusable(error)
             return None
@@ -88,16 +81,15 @@ class Continuation:
             await confirm()
         return await asyncio.to_thread(ResultWriter, self._path, class_names, start.frames_written)
 
-    async def save(self, checkpoint: Checkpoint, results: ResultWriter, frame: int) -> bool:
+    async def save(self, checkpoint: Checkpoint, results: ResultWriter) -> bool:
         """Save a checkpoint and return whether it was written; if not, more work is repeated after a loss.
 
         Args:
             checkpoint: The checkpoint.
             results: The result file, whose length is that in the checkpoint.
-            frame: Frames tracked, for the log.
         """
         started = time.monotonic()
-        extra = {"video_id": self._job.id, "frame": frame}
+        extra = {"video_id": self._job.id, "frame": checkpoint.frames_written}
         try:
             await asyncio.to_thread(results.sync)
             size = await asyncio.to_thread(self._store.save, self._job.attempt, checkpoint)
@@ -114,15 +106,3 @@ class Continuation:
             self._store.remove(self._job.attempt + 1)
         except OSError as error:
             logger.warning("the checkpoints could not be removed: %s", error, extra={"video_id": self._job.id})
-
-    async def _check_weights(self, checkpoint: Checkpoint) -> None:
-        """Check that the models of a checkpoint are available and unchanged.
-
-        Raises:
-            UnfitCheckpoint: A name stands for other weights now.
-            WeightsUnavailable: A model is not available.
-        """
-        for role, saved in checkpoint.weights.items():
-            current = (await self._model_info[role](checkpoint.names[role])).weights
-            if current["sha256"] != saved["sha256"]:
-                raise UnfitCheckpoint(f"it was made with {role} {saved['name']}, which is {current['name']} now")

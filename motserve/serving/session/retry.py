@@ -11,6 +11,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from motserve.config.serving import SessionConfig
 from motserve.errors import NotReady
+from motserve.serving.observability.progress import Progress
 
 Result = TypeVar("Result")
 logger = logging.getLogger("motserve.session")
@@ -21,14 +22,12 @@ class Retry:
 
     Args:
         limits: Has `attempts`, the tries per request, and `request_timeout_s`, the seconds per try.
-        on_retry: Called before each retry.
-        frames: Returns the number of frames done, for the log.
+        progress: The progress of the video; each retry is counted in it.
     """
 
-    def __init__(self, limits: SessionConfig, on_retry: Callable[[], None], frames: Callable[[], int]) -> None:
+    def __init__(self, limits: SessionConfig, progress: Progress) -> None:
         self._limits = limits
-        self._on_retry = on_retry
-        self._frames = frames
+        self._progress = progress
 
     async def call(self, request: Callable[[], Awaitable[Result]]) -> Result:
         """Send a request, and retry if the replica dies.
@@ -42,10 +41,10 @@ class Retry:
             try:
                 return await asyncio.wait_for(request(), limits.request_timeout_s)
             except RayActorError as error:
-                extra = {"frame": self._frames(), "error": str(error)}
+                extra = {"frame": self._progress.frames_written, "error": str(error)}
                 logger.warning("a replica died, attempt %d of %d", attempt, limits.attempts, extra=extra)
                 if attempt < limits.attempts:
-                    self._on_retry()
+                    self._progress.retries += 1
             except RayTaskError as error:
                 raise error.cause from error  # the error of the video names the cause, not the traceback
             except asyncio.TimeoutError as error:

@@ -2,6 +2,7 @@
 
 from motserve.serving.stores.artifacts import VIDEOS_FOLDER, ArtifactStore, attempt_of
 from motserve.serving.stores.jobs import ACTIVE, JOBS_FILE, JOBS_STEPS, Job, JobStore, Status
+from motserve.serving.stores.room import as_disk_full, require_reserve, require_room_for
 
 __all__ = [
     "ACTIVE",
@@ -12,5 +13,8 @@ __all__ = [
     "Job",
     "JobStore",
     "Status",
+    "as_disk_full",
     "attempt_of",
+    "require_reserve",
+    "require_room_for",
 ]

@@ -16,32 +16,35 @@ from motserve.reid.embedder import CropEmbedder
 from motserve.types import FloatArray
 
 
-class Slow(CropEmbedder):
-    """Takes a given time for a crop, ten milliseconds more in its first two passes; all record in one diary."""
+class FakeEmbedder(CropEmbedder):
+    """Advances the clock by a given time per crop, 10 ms more in its first two passes, and logs all passes."""
 
     dimension, crop_size, device = 4, (0, 0), "cpu"
 
-    def __init__(self, name: str, crop_size: tuple[int, int], crop_ms: float, diary: list[tuple[str, int]]) -> None:
+    def __init__(self, name: str, crop_size: tuple[int, int], crop_ms: float, passes: list[tuple[str, int]]) -> None:
         self.crop_size = crop_size
-        self._name, self._crop_ms, self._diary = name, crop_ms, diary
+        self._name, self._crop_ms, self._passes = name, crop_ms, passes
 
     def embed(self, crops: np.ndarray) -> FloatArray:
         assert crops.shape[1:] == (*self.crop_size, 3)
         assert crops.dtype == np.uint8
-        cold = sum(name == self._name for name, _ in self._diary) < 2
-        self._diary.append((self._name, len(crops)))
-        CLOCK.now += (len(crops) * self._crop_ms + 10 * cold) / 1e3
+        cold = sum(name == self._name for name, _ in self._passes) < 2
+        self._passes.append((self._name, len(crops)))
+        Clock.now += (len(crops) * self._crop_ms + 10 * cold) / 1e3
         return np.tile(np.array([[1, 0, 0, 0]], np.float32), (len(crops), 1))
 
 
-class CLOCK:
+class Clock:
     now = 0.0
 
 
-def test_times_are_medians_of_a_crop_without_the_warm_up() -> None:
-    diary: list[tuple[str, int]] = []
-    embedders = {"small": Slow("small", (64, 32), 2, diary), "large": Slow("large", (32, 32), 5, diary)}
-    rows = run(embedders, [1, 4], rounds=3, clock=lambda: CLOCK.now)
+def test_the_time_per_crop_is_a_median_without_the_warm_up() -> None:
+    passes: list[tuple[str, int]] = []
+    embedders = {
+        "small": FakeEmbedder("small", (64, 32), 2, passes),
+        "large": FakeEmbedder("large", (32, 32), 5, passes),
+    }
+    rows = run(embedders, [1, 4], rounds=3, clock=lambda: Clock.now)
     assert [(row.embedder, row.batch, row.crop_height, row.crop_width) for row in rows] == [
         ("small", 1, 64, 32),
         ("small", 4, 64, 32),
@@ -50,22 +53,22 @@ def test_times_are_medians_of_a_crop_without_the_warm_up() -> None:
     ]
     assert [row.crop_ms for row in rows] == pytest.approx([2, 2, 5, 5])
     assert {(row.dimension, row.device, row.parameters) for row in rows} == {(4, "cpu", None)}
-    # in turns, so that a disturbance hits both
-    assert diary == [("small", 1), ("large", 1)] * 5 + [("small", 4), ("large", 4)] * 5
+    # in turns, so that other load on the machine affects both
+    assert passes == [("small", 1), ("large", 1)] * 5 + [("small", 4), ("large", 4)] * 5
 
 
 @pytest.mark.parametrize(("batches", "rounds"), [([0], 1), ([1], 0)])
-def test_nothing_to_measure_is_refused(batches: list[int], rounds: int) -> None:
+def test_an_empty_benchmark_is_refused(batches: list[int], rounds: int) -> None:
     with pytest.raises(ValueError, match="at least one crop and one round"):
         run({}, batches, rounds)
 
 
-def test_networks_that_never_learned_have_the_size_of_those_that_did() -> None:
+def test_untrained_networks_have_the_configured_crop_size() -> None:
     config = ReIDConfig(device="cpu", crop_height=64, crop_width=32)
-    found = untrained(["osnet_x0_25", "mobilenet_v3_large"], config)
-    assert list(found) == ["osnet_x0_25", "mobilenet_v3_large"]
-    assert [embedder.crop_size for embedder in found.values()] == [(64, 32)] * 2
-    assert found["mobilenet_v3_large"].embed(np.zeros((1, 64, 32, 3), np.uint8)).shape == (1, 512)
+    embedders = untrained(["osnet_x0_25", "mobilenet_v3_large"], config)
+    assert list(embedders) == ["osnet_x0_25", "mobilenet_v3_large"]
+    assert [embedder.crop_size for embedder in embedders.values()] == [(64, 32)] * 2
+    assert embedders["mobilenet_v3_large"].embed(np.zeros((1, 64, 32, 3), np.uint8)).shape == (1, 512)
     with pytest.raises(InvalidConfig, match=f"unknown embedder vgg; known are {', '.join(BACKBONES)}"):
         untrained(["vgg"], config)
 
@@ -75,7 +78,7 @@ def bench(motserve: Motserve, *arguments: object) -> Result:
     return motserve("benchmark", "reid", "--rounds", 1, *small, *arguments)
 
 
-def test_backbones_and_files_stand_in_one_table(motserve: Motserve, untrained_embedder: Path) -> None:
+def test_backbones_and_files_are_timed_in_one_table(motserve: Motserve, untrained_embedder: Path) -> None:
     result = bench(
         motserve, "--embedders", "osnet_x0_25", "--weights", untrained_embedder, "--batches", "3,1", "--json", "a.json"
     )
@@ -97,7 +100,7 @@ def test_backbones_and_files_stand_in_one_table(motserve: Motserve, untrained_em
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--batches", "1,many"], "list of numbers"),
         (["--batches", "0"], "at least one crop"),
@@ -107,7 +110,7 @@ def test_backbones_and_files_stand_in_one_table(motserve: Motserve, untrained_em
         (["--embedders", "vit_b_16", "--set", "reid.crop_width=40"], "multiples of 16"),
     ],
 )
-def test_what_cannot_be_timed_is_said(motserve: Motserve, arguments: list[str], said: str) -> None:
+def test_invalid_requests_are_refused_with_a_message(motserve: Motserve, arguments: list[str], message: str) -> None:
     result = bench(motserve, *arguments)
     assert result.exit_code == 2
-    assert said in result.output
+    assert message in result.output

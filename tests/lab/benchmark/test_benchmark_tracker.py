@@ -31,7 +31,7 @@ def test_the_garbage_collector_runs_again_afterwards() -> None:
 
 
 @pytest.mark.parametrize(("people", "frames"), [([0], 1), ([1], 0)])
-def test_nothing_to_measure_is_refused(people: list[int], frames: int) -> None:
+def test_an_empty_benchmark_is_refused(people: list[int], frames: int) -> None:
     with pytest.raises(ValueError, match="at least one frame and one person"):
         run(people, frames)
 
@@ -44,11 +44,11 @@ def test_a_stream_depends_on_its_seed_alone() -> None:
     assert not np.array_equal(one[0].boxes, other[0].boxes)
 
 
-def test_a_stream_is_valid_and_as_crowded_as_asked() -> None:
+def test_a_stream_is_valid_and_has_the_requested_density() -> None:
     stream = crowd_stream(100, 50, seed=0, settings=StreamSettings(missed=0.1, false_alarms=0))
-    assert np.mean([len(seen) for seen in stream]) == pytest.approx(90, abs=3)
-    for seen in stream:
-        assert seen.boxes.dtype == seen.scores.dtype == np.float32
-        assert (seen.boxes[:, 2:] > seen.boxes[:, :2]).all()
-        assert (np.diff(seen.scores) <= 0).all()
-        assert ((seen.scores >= 0.1) & (seen.scores <= 1)).all()
+    assert np.mean([len(detections) for detections in stream]) == pytest.approx(90, abs=3)
+    for detections in stream:
+        assert detections.boxes.dtype == detections.scores.dtype == np.float32
+        assert (detections.boxes[:, 2:] > detections.boxes[:, :2]).all()
+        assert (np.diff(detections.scores) <= 0).all()
+        assert ((detections.scores >= 0.1) & (detections.scores <= 1)).all()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from dataset_copies import files_in, small_catalogue, write_crowdhuman, write_market, write_mot17, write_picture
+from dataset_copies import files_in, write_crowdhuman, write_market, write_mot17, write_picture
 from typer.testing import CliRunner
 
 from motserve import __version__
@@ -25,24 +25,6 @@ SOURCES: dict[Kind, Callable[[Path], None]] = {
     "crowdhuman": write_crowdhuman,
 }
 ALL = pytest.mark.parametrize("kind", SOURCES)
-
-
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    small_catalogue(monkeypatch)
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """A complete small MOT17."""
-    write_mot17(tmp_path / "MOT17")
-    return tmp_path / "MOT17"
-
-
-@pytest.fixture
-def prepared(source: Path, tmp_path: Path) -> Path:
-    prepare("mot17", source, tmp_path / "out")
-    return tmp_path / "out"
 
 
 def motserve_datasets(*arguments: object) -> Result:
@@ -76,26 +58,25 @@ def test_the_checksum_follows_from_the_data_alone(kind: Kind, tmp_path: Path) ->
     assert first.sha256 == second.sha256
     assert len(first.sha256) == 64
     pictures = sorted((tmp_path / "a/source").rglob("*.jpg"))
-    write_picture(pictures[-1], 32, 32, seed=99)  # another size in bytes is enough to notice
+    write_picture(pictures[-1], 32, 32, seed=99)  # its size in bytes changes too
     changed = prepare(kind, tmp_path / "a/source", tmp_path / "a/again", PrepareOptions(allow_missing=True))
     assert changed.sha256 != first.sha256
 
 
-def test_the_checksum_covers_annotations_and_choices(source: Path, tmp_path: Path) -> None:
-    first = prepare("mot17", source, tmp_path / "1")
-    with (source / "train/MOT17-09-SDP/gt/gt.txt").open("a") as file:
+def test_the_checksum_covers_annotations_and_options(mot17: Path, market: Path, tmp_path: Path) -> None:
+    first = prepare("mot17", mot17, tmp_path / "1")
+    with (mot17 / "train/MOT17-09-SDP/gt/gt.txt").open("a") as file:
         file.write("2,2,1,1,5,5,0,3,1\n")
-    second = prepare("mot17", source, tmp_path / "2")
-    third = prepare("mot17", source, tmp_path / "3", PrepareOptions(sequences=("MOT17-02",)))
+    second = prepare("mot17", mot17, tmp_path / "2")
+    third = prepare("mot17", mot17, tmp_path / "3", PrepareOptions(sequences=("MOT17-02",)))
     assert len({first.sha256, second.sha256, third.sha256}) == 3
 
-    write_market(tmp_path / "market")
-    seeds = [prepare("market1501", tmp_path / "market", tmp_path / f"m{s}", PrepareOptions(seed=s)) for s in (0, 1, 2)]
+    seeds = [prepare("market1501", market, tmp_path / f"m{s}", PrepareOptions(seed=s)) for s in (0, 1, 2)]
     assert len({manifest.sha256 for manifest in seeds}) > 1
 
 
 @ALL
-def test_pictures_are_read_unless_it_is_declined(kind: Kind, tmp_path: Path) -> None:
+def test_checksums_of_pictures_are_optional(kind: Kind, tmp_path: Path) -> None:
     SOURCES[kind](tmp_path / "source")
     out = tmp_path / "out"
     plain = prepare(kind, tmp_path / "source", out, PrepareOptions(checksum_pictures=False))
@@ -112,9 +93,9 @@ def test_pictures_are_read_unless_it_is_declined(kind: Kind, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("links", ["symlink", "hardlink", "copy"])
-def test_three_ways_to_link(source: Path, tmp_path: Path, links: Links) -> None:
-    prepare("mot17", source, tmp_path / "out", PrepareOptions(links=links))
-    original = source / "train/MOT17-02-FRCNN/img1/000001.jpg"
+def test_pictures_are_linked_or_copied(mot17: Path, tmp_path: Path, links: Links) -> None:
+    prepare("mot17", mot17, tmp_path / "out", PrepareOptions(links=links))
+    original = mot17 / "train/MOT17-02-FRCNN/img1/000001.jpg"
     for name in ("images/train/MOT17-02_000001.jpg", "sequences/train/MOT17-02/img1/000001.jpg"):
         picture = tmp_path / "out" / name
         assert picture.read_bytes() == original.read_bytes()
@@ -122,40 +103,40 @@ def test_three_ways_to_link(source: Path, tmp_path: Path, links: Links) -> None:
         assert picture.samefile(original) == (links != "copy")
 
 
-def test_a_hard_link_is_to_the_file_itself(source: Path, tmp_path: Path) -> None:
+def test_a_hard_link_points_to_the_target_of_a_symbolic_link(mot17: Path, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
-    for picture in (source / "train/MOT17-02-FRCNN/img1").iterdir():
+    for picture in (mot17 / "train/MOT17-02-FRCNN/img1").iterdir():
         picture.rename(tmp_path / "disk" / picture.name)
         picture.symlink_to(tmp_path / "disk" / picture.name)
-    prepare("mot17", source, tmp_path / "out", PrepareOptions(links="hardlink"))
+    prepare("mot17", mot17, tmp_path / "out", PrepareOptions(links="hardlink"))
     assert not (tmp_path / "out/images/train/MOT17-02_000001.jpg").is_symlink()
 
 
-def test_links_that_the_file_system_refuses(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_link_is_an_error(mot17: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
     monkeypatch.setattr(os, "link", refuse)
-    with pytest.raises(InvalidData, match=r"000001.jpg cannot be brought to .*by hardlink: .*--links"):
-        prepare("mot17", source, tmp_path / "out", PrepareOptions(links="hardlink"))
+    with pytest.raises(InvalidData, match=r"000001.jpg cannot be placed at .*\(hardlink\): .*--links"):
+        prepare("mot17", mot17, tmp_path / "out", PrepareOptions(links="hardlink"))
     assert [path.name for path in tmp_path.iterdir()] == ["MOT17"]
 
 
-def test_a_full_disk_leaves_nothing_behind(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing_behind(mot17: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("motserve.lab.datasets.output.HashedFile.write", full)
     with pytest.raises(InvalidData, match=r"out: No space left"):
-        prepare("mot17", source, tmp_path / "out")
+        prepare("mot17", mot17, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["MOT17"]
 
 
 @pytest.mark.parametrize("earlier", [False, True])
-def test_ctrl_c_leaves_everything_as_it_was(source: Path, tmp_path: Path, earlier: bool) -> None:
+def test_an_interrupt_changes_no_files(mot17: Path, tmp_path: Path, earlier: bool) -> None:
     out = tmp_path / "new/folder/out"
     if earlier:
-        prepare("mot17", source, out)
+        prepare("mot17", mot17, out)
     before = files_in(tmp_path)
 
     def interrupt(done: int, total: int) -> None:
@@ -164,98 +145,97 @@ def test_ctrl_c_leaves_everything_as_it_was(source: Path, tmp_path: Path, earlie
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare("mot17", source, out, PrepareOptions(overwrite=True), interrupt)
+        prepare("mot17", mot17, out, PrepareOptions(overwrite=True), interrupt)
     assert files_in(tmp_path) == before
     assert (tmp_path / "new").exists() == earlier
 
 
-def test_what_is_there_is_never_lost(source: Path, tmp_path: Path) -> None:
+def test_existing_files_are_not_replaced_without_overwrite(mot17: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    prepare("mot17", source, out)
+    prepare("mot17", mot17, out)
     (out / "mine.txt").write_text("a note")
     before = files_in(tmp_path)
     with pytest.raises(InvalidData, match=r"out is not empty; .*--overwrite"):
-        prepare("mot17", source, out)
-    for name, folder in (("holds the source", source), ("holds the source", tmp_path)):
+        prepare("mot17", mot17, out)
+    for name, folder in (("contains the source", mot17), ("contains the source", tmp_path)):
         with pytest.raises(InvalidData, match=name):
-            prepare("mot17", source, folder, PrepareOptions(overwrite=True))
+            prepare("mot17", mot17, folder, PrepareOptions(overwrite=True))
     (tmp_path / "web").mkdir()
-    (tmp_path / "web/manifest.json").write_text('{"name": "of something else"}')
-    with pytest.raises(InvalidData, match="web holds no data set that this command wrote"):
-        prepare("mot17", source, tmp_path / "web", PrepareOptions(overwrite=True))
+    (tmp_path / "web/manifest.json").write_text('{"name": "another program"}')
+    with pytest.raises(InvalidData, match="web holds something other than an output of this command"):
+        prepare("mot17", mot17, tmp_path / "web", PrepareOptions(overwrite=True))
     with pytest.raises(InvalidData, match=r"manifest.json is a file; the output is a folder"):
-        prepare("mot17", source, tmp_path / "web/manifest.json", PrepareOptions(overwrite=True))
+        prepare("mot17", mot17, tmp_path / "web/manifest.json", PrepareOptions(overwrite=True))
     shutil.rmtree(tmp_path / "web")
     assert files_in(tmp_path) == before
-    prepare("mot17", source, out, PrepareOptions(overwrite=True))
+    prepare("mot17", mot17, out, PrepareOptions(overwrite=True))
     assert not (out / "mine.txt").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["MOT17", "out"]
 
 
-def test_a_folder_that_is_none(tmp_path: Path) -> None:
+def test_a_missing_source_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"there is no folder .*none"):
         prepare("mot17", tmp_path / "none", tmp_path / "out")
 
 
-def test_verify_names_what_differs(prepared: Path, source: Path) -> None:
-    (prepared / "labels/train/MOT17-02_000001.txt").write_text("")
-    label = prepared / "labels/train/MOT17-02_000002.txt"
+def test_verify_lists_all_differences(prepared_mot17: Path, mot17: Path) -> None:
+    (prepared_mot17 / "labels/train/MOT17-02_000001.txt").write_text("")
+    label = prepared_mot17 / "labels/train/MOT17-02_000002.txt"
     label.write_text(label.read_text().replace("0 0", "1 0", 1))
-    (prepared / "labels/val/MOT17-02_000004.txt").unlink()
-    (prepared / "images/train/MOT17-02_000002.jpg").unlink()
-    gone = source / "train/MOT17-02-FRCNN/img1/000003.jpg"
-    gone.unlink()
-    other = source / "train/MOT17-02-FRCNN/img1/000005.jpg"
+    (prepared_mot17 / "labels/val/MOT17-02_000004.txt").unlink()
+    (prepared_mot17 / "images/train/MOT17-02_000002.jpg").unlink()
+    removed = mot17 / "train/MOT17-02-FRCNN/img1/000003.jpg"
+    removed.unlink()
+    other = mot17 / "train/MOT17-02-FRCNN/img1/000005.jpg"
     before = other.stat().st_size
     write_picture(other, 32, 32)
-    sizes = f"has {other.stat().st_size} bytes where it had {before}"
+    sizes = f"has {other.stat().st_size} bytes, not {before}"
     for added in ("images/train/more.jpg", "images/train/cached.npy", "labels/train.cache", "notes.txt"):
-        (prepared / added).write_text("added")
-    assert sorted(verify(prepared)) == [
+        (prepared_mot17 / added).write_text("added")
+    assert sorted(verify(prepared_mot17)) == [
         "images/train/MOT17-02_000002.jpg is missing",
-        f"images/train/MOT17-02_000003.jpg leads to {gone}, which is gone",
+        f"images/train/MOT17-02_000003.jpg links to {removed}, which does not exist",
         "images/train/more.jpg was added",
         f"images/val/MOT17-02_000005.jpg {sizes}",
-        "labels/train/MOT17-02_000001.txt has 0 bytes where it had 76",
+        "labels/train/MOT17-02_000001.txt has 0 bytes, not 76",
         "labels/train/MOT17-02_000002.txt was changed",
         "labels/val/MOT17-02_000004.txt is missing",
-        f"sequences/train/MOT17-02/img1/000003.jpg leads to {gone}, which is gone",
+        f"sequences/train/MOT17-02/img1/000003.jpg links to {removed}, which does not exist",
         f"sequences/val/MOT17-02/img1/000002.jpg {sizes}",
     ]
 
 
-def test_verify_of_an_index_checks_the_source(tmp_path: Path) -> None:
-    write_market(tmp_path / "market")
-    prepare("market1501", tmp_path / "market", tmp_path / "out")
-    (tmp_path / "market/query/0001_c1s1_000451_03.jpg").unlink()
+def test_verify_of_an_index_checks_the_source(market: Path, tmp_path: Path) -> None:
+    prepare("market1501", market, tmp_path / "out")
+    (market / "query/0001_c1s1_000451_03.jpg").unlink()
     assert verify(tmp_path / "out") == ["query/0001_c1s1_000451_03.jpg is missing"]
 
 
-def test_manifests_that_are_none(prepared: Path, tmp_path: Path) -> None:
+def test_missing_and_malformed_manifests_are_refused(prepared_mot17: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"no manifest.json in"):
         verify(tmp_path)
-    path = prepared / "manifest.json"
+    path = prepared_mot17 / "manifest.json"
     tree = json.loads(path.read_bytes())
-    for text, said in (
+    for text, message in (
         ("{", "is not JSON"),
-        ("[]", "is no manifest of a prepared data set"),
-        ("{}", "is no manifest of a prepared data set"),
-        (json.dumps({**tree, "files": {"a": 3}}), "is no manifest of a prepared data set"),
+        ("[]", "is not a manifest of a prepared data set"),
+        ("{}", "is not a manifest of a prepared data set"),
+        (json.dumps({**tree, "files": {"a": 3}}), "is not a manifest of a prepared data set"),
         (json.dumps({**tree, "files": {}}), "was changed since it was written"),
     ):
         path.write_text(text)
-        with pytest.raises(InvalidData, match=rf"manifest.json {said}"):
-            verify(prepared)
+        with pytest.raises(InvalidData, match=rf"manifest.json {message}"):
+            verify(prepared_mot17)
 
 
-def test_the_command_says_what_it_did(source: Path, tmp_path: Path) -> None:
-    shutil.rmtree(source / "train/MOT17-09-SDP")
+def test_the_command_prints_missing_parts_and_the_checksum(mot17: Path, tmp_path: Path) -> None:
+    shutil.rmtree(mot17 / "train/MOT17-09-SDP")
     out = tmp_path / "out[1]"
-    refused = motserve_datasets("prepare", "mot17", source, "--output", out)
+    refused = motserve_datasets("prepare", "mot17", mot17, "--output", out)
     assert isinstance(refused.exception, InvalidData)
     assert not out.exists()
-    result = motserve_datasets("prepare", "mot17", source, "--output", out, "--allow-missing", "--links", "copy")
+    result = motserve_datasets("prepare", "mot17", mot17, "--output", out, "--allow-missing", "--links", "copy")
     assert result.exit_code == 0, result.output
     assert "left out: MOT17-09: the folder MOT17-09-FRCNN is missing" in result.stderr
     assert f"{out} is ready, sha256 {read_manifest(out).sha256}" in result.stdout
@@ -266,14 +246,13 @@ def test_the_command_says_what_it_did(source: Path, tmp_path: Path) -> None:
         "allow_missing": True,
         "checksum_pictures": True,
     }
-    chosen = motserve_datasets("prepare", "mot17", source, "--output", out, "--overwrite", "--sequences", "MOT17-02")
+    chosen = motserve_datasets("prepare", "mot17", mot17, "--output", out, "--overwrite", "--sequences", "MOT17-02")
     assert (chosen.exit_code, chosen.stderr) == (0, "")
 
 
-def test_the_command_prepares_an_index(tmp_path: Path) -> None:
-    write_market(tmp_path / "market")
+def test_the_command_prepares_an_index(market: Path, tmp_path: Path) -> None:
     result = motserve_datasets(
-        "prepare", "market1501", tmp_path / "market", "--output", tmp_path / "out", "--seed", 3, "--held-out-share", 0.5
+        "prepare", "market1501", market, "--output", tmp_path / "out", "--seed", 3, "--held-out-share", 0.5
     )
     assert result.exit_code == 0, result.output
     manifest = read_manifest(tmp_path / "out")
@@ -281,20 +260,20 @@ def test_the_command_prepares_an_index(tmp_path: Path) -> None:
     assert manifest.counts["validation"]["identities"] == 2
 
 
-def test_the_command_verifies(prepared: Path) -> None:
-    fine = motserve_datasets("verify", prepared)
-    assert (fine.exit_code, fine.stdout) == (0, f"{prepared} is unchanged since it was prepared\n")
-    for label in (prepared / "labels").rglob("*.txt"):
+def test_the_command_verifies(prepared_mot17: Path) -> None:
+    fine = motserve_datasets("verify", prepared_mot17)
+    assert (fine.exit_code, fine.stdout) == (0, f"{prepared_mot17} is unchanged since it was prepared\n")
+    for label in (prepared_mot17 / "labels").rglob("*.txt"):
         label.write_text("0 0.5 0.5 0.1 0.1\n0 0.4 0.4 0.1 0.1\n0 0.5 0.5 0.2 0.2\n")
-    for picture in (prepared / "sequences").rglob("*.jpg"):
+    for picture in (prepared_mot17 / "sequences").rglob("*.jpg"):
         picture.unlink()
-    for picture in (prepared / "images").rglob("*.jpg"):
+    for picture in (prepared_mot17 / "images").rglob("*.jpg"):
         picture.unlink()
-    result = motserve_datasets("verify", prepared)
+    result = motserve_datasets("verify", prepared_mot17)
     assert result.exit_code == 3
     assert len(result.stdout.splitlines()) == 21
     assert result.stdout.splitlines()[-1] == "and 7 more"
-    assert result.stderr == f"error: {prepared} has changed since it was prepared: 27 differences; prepare it again\n"
+    assert result.stderr.startswith(f"error: {prepared_mot17} has changed since it was prepared: 27 differences; ")
 
 
 @pytest.mark.parametrize(
@@ -312,7 +291,7 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert motserve_datasets(*arguments).exit_code == 2
 
 
-def test_a_picture_whose_name_no_list_can_hold_is_named(tmp_path: Path) -> None:
+def test_a_picture_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"x")
     with pytest.raises(InvalidData, match=r"caf\\xe9\.jpg: the name is not UTF-8; rename the file"):
         list_pictures(tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from dataset_copies import files_in, small_catalogue, write_market
+from dataset_copies import files_in
 
 from motserve.errors import InvalidData
 from motserve.lab.datasets import PrepareOptions, prepare
@@ -15,25 +15,13 @@ from motserve.lab.datasets.reid import held_out
 from motserve.lab.evaluation.reid_names import parse_reid_name
 
 
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    small_catalogue(monkeypatch)
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """A complete small Market-1501, with a name of DukeMTMC-reID among the others."""
-    write_market(tmp_path / "Market-1501-v15.09.15")
-    return tmp_path / "Market-1501-v15.09.15"
-
-
 def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def test_the_published_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
+@pytest.mark.usefixtures("published_catalogue")
+def test_the_published_numbers_of_pictures() -> None:
     pictures = {
         kind: [folder.pictures for folder in contents.folders.values()]
         for kind, contents in CATALOGUE.items()
@@ -59,20 +47,20 @@ def test_the_published_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
         ("person.jpg", None),
     ],
 )
-def test_names(name: str, parsed: tuple[int, int] | None) -> None:
+def test_identity_and_camera_are_parsed_from_names(name: str, parsed: tuple[int, int] | None) -> None:
     assert parse_reid_name(name) == parsed
 
 
-def test_the_folder_that_macos_adds_to_archives_is_not_taken_for_the_data_set(source: Path, tmp_path: Path) -> None:
+def test_the_folder_that_macos_adds_to_archives_is_ignored(market: Path, tmp_path: Path) -> None:
     for folder in ("bounding_box_train", "query", "bounding_box_test"):
-        (source.parent / "__MACOSX" / folder).mkdir(parents=True)
-        (source / folder / "._0002_c1s1_000451_03.jpg").write_bytes(b"no picture")
-    manifest = prepare("market1501", source.parent, tmp_path / "index/out", PrepareOptions(held_out_share=0.25))
-    assert Path(manifest.root) == source
+        (market.parent / "__MACOSX" / folder).mkdir(parents=True)
+        (market / folder / "._0002_c1s1_000451_03.jpg").write_bytes(b"no picture")
+    manifest = prepare("market1501", market.parent, tmp_path / "index/out", PrepareOptions(held_out_share=0.25))
+    assert Path(manifest.root) == market
 
 
 @pytest.mark.parametrize("level", ["Market-1501-v15.09.15", "."])
-def test_the_index_names_every_crop(source: Path, tmp_path: Path, level: str) -> None:
+def test_the_index_names_every_crop(market: Path, tmp_path: Path, level: str) -> None:
     out = tmp_path / "index/out"
     manifest = prepare("market1501", tmp_path / level, out, PrepareOptions(held_out_share=0.25))
     assert files_in(out) == [
@@ -81,15 +69,15 @@ def test_the_index_names_every_crop(source: Path, tmp_path: Path, level: str) ->
     tables = {name: rows_of(out / f"{name}.csv") for name in ("train", "validation", "query", "gallery")}
     for name, folder in (("query", "query"), ("gallery", "bounding_box_test")):
         assert [row["path"] for row in tables[name]] == [
-            f"{folder}/{file}" for file in files_in(source / folder) if file.endswith(".jpg")
+            f"{folder}/{file}" for file in files_in(market / folder) if file.endswith(".jpg")
         ]
-    learnt = tables["train"] + tables["validation"]
-    assert sorted(row["path"] for row in learnt) == [
-        f"bounding_box_train/{file}" for file in files_in(source / "bounding_box_train")
+    training = tables["train"] + tables["validation"]
+    assert sorted(row["path"] for row in training) == [
+        f"bounding_box_train/{file}" for file in files_in(market / "bounding_box_train")
     ]
-    for row in learnt + tables["query"] + tables["gallery"]:
+    for row in training + tables["query"] + tables["gallery"]:
         assert list(row) == ["path", "identity", "camera", "label"]
-        assert (source / row["path"]).is_file()
+        assert (market / row["path"]).is_file()
         assert parse_reid_name(Path(row["path"]).name) == (int(row["identity"]), int(row["camera"]))
     people = {row["identity"] for row in tables["train"]}
     assert len(people) == 3
@@ -103,12 +91,12 @@ def test_the_index_names_every_crop(source: Path, tmp_path: Path, level: str) ->
     }  # fmt: skip
     assert yaml.safe_load((out / "dataset.yaml").read_text()) == {
         "kind": "market1501",
-        "root": str(source),
+        "root": str(market),
         "counts": manifest.counts,
     }
 
 
-def test_seed_and_share_choose_who_is_held_out() -> None:
+def test_seed_and_share_select_the_held_out_people() -> None:
     people = range(1, 752)
     first = held_out(people, 0, 0.1)
     assert len(first) == 75
@@ -122,64 +110,64 @@ def test_seed_and_share_choose_who_is_held_out() -> None:
     assert held_out([4], 0, 0.5) == set()
 
 
-def test_without_a_share_all_people_are_for_training(source: Path, tmp_path: Path) -> None:
-    prepare("market1501", source, tmp_path / "out", PrepareOptions(held_out_share=0))
+def test_without_a_share_all_people_are_for_training(market: Path, tmp_path: Path) -> None:
+    prepare("market1501", market, tmp_path / "out", PrepareOptions(held_out_share=0))
     assert len(rows_of(tmp_path / "out/train.csv")) == 12
     assert rows_of(tmp_path / "out/validation.csv") == []
     with pytest.raises(ValueError, match="held_out_share"):
-        prepare("market1501", source, tmp_path / "none", PrepareOptions(held_out_share=1))
+        prepare("market1501", market, tmp_path / "none", PrepareOptions(held_out_share=1))
 
 
-def test_what_is_missing_is_named(source: Path, tmp_path: Path) -> None:
-    shutil.rmtree(source / "query")
-    (source / "bounding_box_test/0005_c4_f0046999.jpg").unlink()
-    for crop in (source / "bounding_box_train").glob("0011_*"):
+def test_missing_files_are_named(market: Path, tmp_path: Path) -> None:
+    shutil.rmtree(market / "query")
+    (market / "bounding_box_test/0005_c4_f0046999.jpg").unlink()
+    for crop in (market / "bounding_box_train").glob("0011_*"):
         crop.unlink()
-    said = [
+    messages = [
         "bounding_box_train has 9 pictures where 12 were published",
         "bounding_box_train has 3 people where 4 were published",
         "query is missing",
         "bounding_box_test has 4 pictures where 5 were published",
     ]
-    with pytest.raises(InvalidData, match="; ".join(said)):
-        prepare("market1501", source, tmp_path / "out")
+    with pytest.raises(InvalidData, match="; ".join(messages)):
+        prepare("market1501", market, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    manifest = prepare("market1501", source, tmp_path / "out", PrepareOptions(allow_missing=True))
-    assert list(manifest.left_out) == said
+    manifest = prepare("market1501", market, tmp_path / "out", PrepareOptions(allow_missing=True))
+    assert list(manifest.left_out) == messages
     assert not (tmp_path / "out/query.csv").exists()
     assert len(rows_of(tmp_path / "out/gallery.csv")) == 4
 
 
-def test_a_name_of_another_form_is_named(source: Path, tmp_path: Path) -> None:
-    shutil.copy(source / "query/0001_c1s1_000451_03.jpg", source / "query/me.jpg")
+def test_a_malformed_name_is_refused(market: Path, tmp_path: Path) -> None:
+    shutil.copy(market / "query/0001_c1s1_000451_03.jpg", market / "query/me.jpg")
     with pytest.raises(InvalidData, match=r"query/me.jpg: the name is not of the form 0002_c1s1"):
-        prepare("market1501", source, tmp_path / "out")
+        prepare("market1501", market, tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["-1_c1s1_000401_03.jpg", "0000_c1s1_000401_03.jpg"])
-def test_a_picture_without_a_training_person_is_refused(source: Path, tmp_path: Path, name: str) -> None:
-    shutil.copy(source / "query/0001_c1s1_000451_03.jpg", source / "bounding_box_train" / name)
-    with pytest.raises(InvalidData, match=rf"bounding_box_train/{name} shows no training person"):
-        prepare("market1501", source, tmp_path / "out")
+def test_distractors_and_junk_in_the_training_set_are_refused(market: Path, tmp_path: Path, name: str) -> None:
+    shutil.copy(market / "query/0001_c1s1_000451_03.jpg", market / "bounding_box_train" / name)
+    with pytest.raises(InvalidData, match=rf"bounding_box_train/{name} is a distractor or junk"):
+        prepare("market1501", market, tmp_path / "out")
 
 
-def test_an_empty_picture_is_named(source: Path, tmp_path: Path) -> None:
-    (source / "query/0001_c1s1_000451_03.jpg").write_bytes(b"")
+def test_an_empty_picture_is_named(market: Path, tmp_path: Path) -> None:
+    (market / "query/0001_c1s1_000451_03.jpg").write_bytes(b"")
     with pytest.raises(InvalidData, match=r"query/0001_c1s1_000451_03.jpg is empty"):
-        prepare("market1501", source, tmp_path / "out", PrepareOptions(allow_missing=True))
+        prepare("market1501", market, tmp_path / "out", PrepareOptions(allow_missing=True))
 
 
-def test_another_folder_is_described(tmp_path: Path) -> None:
+def test_the_content_of_a_wrong_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(InvalidData, match=r"no bounding_box_train, query, bounding_box_test .*it holds notes.txt"):
         prepare("market1501", tmp_path, tmp_path.parent / "out")
     (tmp_path / "query").mkdir()
-    with pytest.raises(InvalidData, match=r"nothing of .* can be used as Market-1501: .*query is missing"):
+    with pytest.raises(InvalidData, match=r"nothing in .* can be used as Market-1501: .*query is missing"):
         prepare("market1501", tmp_path, tmp_path / "out", PrepareOptions(allow_missing=True))
 
 
-def test_real_crops(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
+@pytest.mark.usefixtures("published_catalogue")
+def test_real_crops(data_dir: Path, tmp_path: Path) -> None:
     source = data_dir / "reid_images/PKU-Reid-74"
     with pytest.raises(InvalidData, match="bounding_box_train is missing"):
         prepare("market1501", source, tmp_path / "out")

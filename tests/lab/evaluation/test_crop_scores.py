@@ -30,7 +30,7 @@ def write_crop(path: Path, colour: Sequence[int], seed: int) -> None:
 
 @pytest.fixture
 def market(tmp_path: Path) -> Path:
-    """Five people in clothes of one colour, seen by two cameras; a distractor and junk in the gallery."""
+    """Five people, each in one colour, from two cameras; a distractor and junk in the gallery."""
     root = tmp_path / "market"
     for person, colour in COLOURS.items():
         write_crop(root / "query" / f"{person:04}_c1s1_{person:06}_00.png", colour, person)
@@ -42,7 +42,7 @@ def market(tmp_path: Path) -> Path:
 
 
 class Colours(ReIDBase):
-    """Embeds the average colour of a crop and counts the crops."""
+    """Embeds the mean colour of a crop and counts the crops."""
 
     dimension = 3
 
@@ -60,7 +60,7 @@ class Colours(ReIDBase):
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    """An embedder whose weights are a file with anything in it."""
+    """A configuration whose weights are a file with arbitrary content."""
     (tmp_path / "reid.onnx").write_bytes(b"weights")
     return load_config([{"reid": {"weights": str(tmp_path / "reid.onnx"), "batch_size": 4, "crop_height": 64}}])
 
@@ -74,10 +74,10 @@ def embedder(monkeypatch: pytest.MonkeyPatch) -> Colours:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "kept")
+    return Cache(tmp_path / "cache")
 
 
-def test_scores_are_those_of_the_embeddings(market: Path, config: Config, embedder: Colours, cache: Cache) -> None:
+def test_scores_equal_those_of_the_embeddings(market: Path, config: Config, embedder: Colours, cache: Cache) -> None:
     crops = load_crops(market, "market1501")
     assert (len(crops.query), len(crops.gallery)) == (5, 11)
     plain, reranked = score_embedder(crops, Models(config), cache)
@@ -93,7 +93,7 @@ def test_scores_are_those_of_the_embeddings(market: Path, config: Config, embedd
     assert (again, reranked) == (plain, score_retrieval(rows, crops.query, crops.gallery))
 
 
-def test_junk_is_not_even_embedded_and_batches_are_as_configured(
+def test_junk_is_not_embedded_and_batches_have_the_configured_size(
     market: Path, config: Config, embedder: Colours, cache: Cache
 ) -> None:
     reports = []
@@ -102,21 +102,21 @@ def test_junk_is_not_even_embedded_and_batches_are_as_configured(
     assert reports == [("query", 4, 5), ("query", 5, 5), ("gallery", 4, 11), ("gallery", 8, 11), ("gallery", 11, 11)]
 
 
-def test_kept_embeddings_need_neither_embedder_nor_pictures(
+def test_cached_embeddings_need_neither_embedder_nor_pictures(
     market: Path, config: Config, embedder: Colours, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crops = load_crops(market, "market1501")
     first = embed_crops(crops.gallery, crops.data["gallery"]["sha256"], Models(config), cache, "gallery")
     scores = score_embedder(crops, Models(config), cache)
 
-    def unwanted(*arguments: object) -> None:
+    def fail(*arguments: object) -> None:
         raise AssertionError("the cache has the answer")
 
-    monkeypatch.setattr("motserve.lab.experiments.models.build_embedder", unwanted)
-    monkeypatch.setattr("motserve.lab.experiments.crops.read_crops", unwanted)
+    monkeypatch.setattr("motserve.lab.experiments.models.build_embedder", fail)
+    monkeypatch.setattr("motserve.lab.experiments.crops.read_crops", fail)
     crops = load_crops(market, "market1501")
-    kept = embed_crops(crops.gallery, crops.data["gallery"]["sha256"], Models(config), cache, "gallery", unwanted)
-    assert (kept.dtype, kept.shape, kept.tobytes()) == (np.float32, (11, 3), first.tobytes())
+    cached = embed_crops(crops.gallery, crops.data["gallery"]["sha256"], Models(config), cache, "gallery", fail)
+    assert (cached.dtype, cached.shape, cached.tobytes()) == (np.float32, (11, 3), first.tobytes())
     assert score_embedder(crops, Models(config), cache) == scores
     moved = market.rename(market.parent / "elsewhere")
     assert score_embedder(load_crops(moved, "market1501"), Models(config), cache) == scores
@@ -141,15 +141,15 @@ def test_a_change_of_inputs_embeds_again(market: Path, config: Config, embedder:
     assert embedded() == 15
 
 
-def test_crops_in_another_order_do_not_get_each_others_embeddings(
+def test_cached_embeddings_follow_the_order_of_the_crops(
     market: Path, config: Config, embedder: Colours, cache: Cache
 ) -> None:
     gallery = load_crops(market, "market1501").gallery
     sha256 = str(describe_files(gallery.paths, market)["sha256"])
-    turned = type(gallery)(gallery.paths[::-1], gallery.identities[::-1], gallery.cameras[::-1])
-    assert describe_files(turned.paths, market)["sha256"] == sha256
+    reversed_table = type(gallery)(gallery.paths[::-1], gallery.identities[::-1], gallery.cameras[::-1])
+    assert describe_files(reversed_table.paths, market)["sha256"] == sha256
     forward = embed_crops(gallery, sha256, Models(config), cache, "gallery")
-    backward = embed_crops(turned, sha256, Models(config), cache, "gallery")
+    backward = embed_crops(reversed_table, sha256, Models(config), cache, "gallery")
     np.testing.assert_array_equal(backward, forward[::-1])
 
 
@@ -163,7 +163,7 @@ def test_a_damaged_file_is_computed_again(
 ) -> None:
     crops = load_crops(market, "market1501")
     scores = score_embedder(crops, Models(config), cache)
-    for path in (tmp_path / "kept").rglob("*.parquet"):
+    for path in (tmp_path / "cache").rglob("*.parquet"):
         path.write_bytes(path.read_bytes()[:-100])
     with caplog.at_level(logging.WARNING, "motserve"):
         assert score_embedder(crops, Models(config), cache) == scores
@@ -171,14 +171,14 @@ def test_a_damaged_file_is_computed_again(
     assert sum(embedder.batches) == 32
 
 
-def test_an_interrupt_leaves_nothing_half_done(
+def test_an_interrupt_leaves_only_complete_files(
     market: Path, config: Config, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("motserve.lab.experiments.models.build_embedder", lambda *_: Colours(stops_after=10))
     with pytest.raises(KeyboardInterrupt):
         score_embedder(load_crops(market, "market1501"), Models(config), cache)
-    assert len(list((tmp_path / "kept").rglob("*"))) == 2  # the queries are whole
-    assert len(list((tmp_path / "kept").rglob("*.parquet"))) == 1
+    assert len(list((tmp_path / "cache").rglob("*"))) == 2  # the queries are complete
+    assert len(list((tmp_path / "cache").rglob("*.parquet"))) == 1
 
 
 def test_a_crop_that_cannot_be_read_is_named(market: Path, config: Config, embedder: Colours, cache: Cache) -> None:
@@ -189,9 +189,7 @@ def test_a_crop_that_cannot_be_read_is_named(market: Path, config: Config, embed
 
 
 @pytest.mark.parametrize("part", ["query", "bounding_box_test"])
-def test_nothing_but_junk_is_an_error_of_the_data(
-    market: Path, config: Config, embedder: Colours, cache: Cache, part: str
-) -> None:
+def test_only_junk_is_invalid_data(market: Path, config: Config, embedder: Colours, cache: Cache, part: str) -> None:
     for path in (market / part).iterdir():
         path.unlink()
     write_crop(market / part / "-1_c2s1_000009_00.png", COLOURS[1], 1)
@@ -208,12 +206,12 @@ def test_queries_without_right_crops_are_invalid_data(
         score_embedder(load_crops(market, "market1501"), Models(config), cache)
 
 
-def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="nowhere"):
         load_crops(tmp_path / "nowhere", "market1501")
 
 
-def test_the_small_intel_embedder_scores_on_real_people_as_published_here(data_dir: Path, cache: Cache) -> None:
+def test_the_small_intel_embedder_has_its_documented_scores_on_real_people(data_dir: Path, cache: Cache) -> None:
     """Rank-1 and mAP of data/README.md, across the cameras of PKU-Reid."""
     weights = data_dir / "models" / "reid" / "person-reidentification-retail-0288.onnx"
     config = load_config([{"reid": {"weights": str(weights), "onnx_input": "bgr255", "device": "cpu"}}])
@@ -224,9 +222,7 @@ def test_the_small_intel_embedder_scores_on_real_people_as_published_here(data_d
     assert score_embedder(crops, Models(config), cache) == (plain, None)
 
 
-def test_others_than_the_people_asked_for_do_not_count(
-    market: Path, config: Config, embedder: Colours, cache: Cache
-) -> None:
+def test_only_the_selected_people_count(market: Path, config: Config, embedder: Colours, cache: Cache) -> None:
     all_people = load_crops(market, "market1501")
     person = int(all_people.query.identities[0])
     crops = load_crops(market, "market1501", {person})

@@ -19,7 +19,7 @@ def put(path: Path, text: str = ROW) -> Path:
 
 
 def sequence(folder: Path, ini: str | None = "[Sequence]\nseqLength=20\nframeRate=12.5\n") -> Path:
-    """A folder as the MOTChallenge has it."""
+    """Write a sequence folder in the layout of the MOTChallenge."""
     if ini is not None:
         put(folder / "seqinfo.ini", ini)
     put(folder / "gt" / "gt.txt")
@@ -32,7 +32,7 @@ def refusal(call: Callable[..., object], *arguments: object) -> str:
     return str(caught.value)
 
 
-def test_what_systems_leave_beside_files_is_no_ground_truth(tmp_path: Path) -> None:
+def test_hidden_files_of_operating_systems_are_not_ground_truth(tmp_path: Path) -> None:
     sequence(tmp_path / "A")
     sequence(tmp_path / "__MACOSX")
     assert list(find_truth(tmp_path)) == ["A"]
@@ -51,13 +51,13 @@ def test_a_folder_of_sequences(tmp_path: Path) -> None:
     assert found["A"].folder == tmp_path / "A"
 
 
-def test_no_sequence_has_the_name_of_all_together(tmp_path: Path) -> None:
+def test_a_sequence_with_the_reserved_name_is_refused(tmp_path: Path) -> None:
     sequence(tmp_path / "combined")
     assert "combined/gt/gt.txt: combined is reserved" in refusal(find_truth, tmp_path)
 
 
 @pytest.mark.parametrize("place", ["", "A", "A/gt", "A/gt/gt.txt"])
-def test_one_sequence_by_whatever_belongs_to_it(tmp_path: Path, place: str) -> None:
+def test_one_sequence_is_found_by_each_of_its_paths(tmp_path: Path, place: str) -> None:
     sequence(tmp_path / "A")
     (truth,) = find_truth(tmp_path / place).values()
     assert (truth.name, truth.frames, truth.folder) == ("A", 20, tmp_path / "A")
@@ -124,14 +124,14 @@ def test_links_give_their_own_names_to_sequences(tmp_path: Path) -> None:
     assert find_results(tmp_path / "here", ["A"]) == {"A": tmp_path / "here/A.txt"}
 
 
-def test_the_wanted_sequences_are_chosen_by_name(tmp_path: Path) -> None:
+def test_sequences_are_selected_by_name(tmp_path: Path) -> None:
     for name in ("A", "B", "C"):
         sequence(tmp_path / name)
     assert list(find_truth(tmp_path, ["C", "A", "C"])) == ["A", "C"]
     assert refusal(find_truth, tmp_path, ["A", "Q"]) == f"no ground truth in {tmp_path} of Q; available: A, B, C"
 
 
-def test_a_wrong_folder_is_named_with_what_is_in_it(tmp_path: Path) -> None:
+def test_the_content_of_a_wrong_folder_is_named(tmp_path: Path) -> None:
     assert f"no ground truth at {tmp_path}/none" in refusal(find_truth, tmp_path / "none")
     put(tmp_path / "run/video.mp4")
     (tmp_path / "run/img1").mkdir()
@@ -148,7 +148,7 @@ def test_a_wrong_folder_is_named_with_what_is_in_it(tmp_path: Path) -> None:
     assert "holds no ground truth" in refusal(find_truth, tmp_path / "false")
 
 
-def test_ground_truth_that_is_there_twice(tmp_path: Path) -> None:
+def test_duplicate_ground_truth_is_refused(tmp_path: Path) -> None:
     sequence(tmp_path / "split/train/A")
     sequence(tmp_path / "split/test/A")
     assert refusal(find_truth, tmp_path / "split") == (
@@ -181,7 +181,7 @@ def test_length_and_rate_come_from_seqinfo(
     ("width", "height", "size"),
     [("640", "480", (640, 480)), ("0", "0", None), ("640.0", "480", None), ("", "480", None), (None, "480", None)],
 )
-def test_a_size_that_is_none_is_not_known(
+def test_an_invalid_size_is_unknown(
     tmp_path: Path, width: str | None, height: str, size: tuple[int, int] | None
 ) -> None:
     ini = "[Sequence]\n" + (f"imWidth={width}\n" if width is not None else "") + f"imHeight={height}\n"
@@ -201,7 +201,7 @@ def test_a_broken_seqinfo_is_named_in_one_line(tmp_path: Path, ini: str) -> None
     assert "\n" not in complaint
 
 
-def test_a_seqinfo_that_is_no_text(tmp_path: Path) -> None:
+def test_a_seqinfo_that_is_not_text_is_refused(tmp_path: Path) -> None:
     folder = sequence(tmp_path / "A")
     (folder / "seqinfo.ini").write_bytes(b"\xff\xfe\x00")
     assert refusal(find_truth, folder).startswith(f"{folder}/seqinfo.ini is not a valid seqinfo.ini")
@@ -229,7 +229,7 @@ def test_a_sequence_may_have_the_name_of_a_result(tmp_path: Path) -> None:
     assert find_results(tmp_path, ["tracks"]) == {"tracks": tracks}
 
 
-def test_what_belongs_to_no_wanted_sequence_is_left_alone(tmp_path: Path) -> None:
+def test_results_of_other_sequences_are_ignored(tmp_path: Path) -> None:
     put(tmp_path / "A.csv")
     put(tmp_path / "B.txt", "not read")
     put(tmp_path / "notes.md")
@@ -245,7 +245,7 @@ def test_two_results_of_a_sequence_are_refused(tmp_path: Path) -> None:
     )
 
 
-def test_missing_results_are_named_with_what_is_there(tmp_path: Path) -> None:
+def test_missing_results_are_named_with_the_content_of_the_folder(tmp_path: Path) -> None:
     put(tmp_path / "MOT17-02-FRCNN.txt")
     (tmp_path / "MOT17-02.txt").mkdir()
     complaint = refusal(find_results, tmp_path, ["MOT17-02", "MOT17-04"])
@@ -254,7 +254,7 @@ def test_missing_results_are_named_with_what_is_there(tmp_path: Path) -> None:
     assert str(tmp_path / "none") in refusal(find_results, tmp_path / "none", ["A"])
 
 
-def test_real_ground_truth_is_found_as_it_lies(data_dir: Path) -> None:
+def test_real_ground_truth_is_found(data_dir: Path) -> None:
     found = find_truth(data_dir / "mot_gt")
     assert len(found) == 15
     assert all(truth.frames and truth.rate_hz for truth in found.values())

@@ -1,4 +1,4 @@
-"""Scores equal those of TrackEval reading the same files from its own folders, with its own rules."""
+"""Scores equal those of TrackEval, which reads the same files from its own folder layout with its own rules."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ CRAFTED: dict[str, tuple[list[Row], list[Row]]] = {
     ),
     "nothing at either end": (person(1, range(5, 9), 100), track(1, range(6, 8), 100)),
     "tracks before and after all people": (person(1, range(5, 9), 100), track(1, range(1, 13), 100)),
-    "no person tracked": (person(1, range(1, 9), 100), []),
-    "no person to find": (person(1, range(1, 9), 100, flag=0), track(1, range(1, 9), 100)),
+    "no tracks": (person(1, range(1, 9), 100), []),
+    "no counted people": (person(1, range(1, 9), 100, flag=0), track(1, range(1, 9), 100)),
     "overlap of one half": ([(1, 1, 1, 1, 90, 10, 1, 1, 1)], [(1, 1, 31, 1, 90, 10, 1, -1, -1, -1)]),
     "boxes without area": (
         [(1, 1, 1, 1, 0, 10, 1, 1, 1), (1, 2, 50, 1, 9, 10, 1, 1, 1)],
@@ -136,7 +136,7 @@ def test_random_cases(
 
 
 def disturbed(truth: Path, seed: int) -> Iterator[Row]:
-    """Ground truth, distractors among it, as a poor tracker would report it."""
+    """Return ground truth, including distractors, with the errors of a poor tracker."""
     random = np.random.default_rng(seed)
     table = read_mot(truth)
     seen = set()
@@ -180,15 +180,15 @@ def test_real_tracks(data_dir: Path, tmp_path: Path, benchmark: Benchmark) -> No
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", [",", ";", "\t", " ", ", ", "; ", "   "])
 @pytest.mark.parametrize("trailing", [False, True])
-def test_fields_are_separated_as_trackeval_takes_them(tmp_path: Path, mark: str, trailing: bool, end: str) -> None:
+def test_separators_are_those_that_trackeval_accepts(tmp_path: Path, mark: str, trailing: bool, end: str) -> None:
     truth, tracks = CRAFTED["a distractor beside a person"]
     files = {}
     for name, rows in (("gt", truth), ("tracks", tracks)):
         plain, other = write(tmp_path / f"{name}.txt", rows), tmp_path / f"{name}-other.txt"
         lines = (row.replace(",", mark) + (mark if trailing else "") for row in plain.read_text().splitlines())
         other.write_bytes("".join(line + end for line in lines).encode())
-        ours, wanted = read_mot(other), read_mot(plain)
-        assert (ours.frames.tolist(), ours.ids.tolist()) == (wanted.frames.tolist(), wanted.ids.tolist())
-        assert (ours.ltwh.tolist(), ours.columns) == (wanted.ltwh.tolist(), wanted.columns)
+        ours, expected = read_mot(other), read_mot(plain)
+        assert (ours.frames.tolist(), ours.ids.tolist()) == (expected.frames.tolist(), expected.ids.tolist())
+        assert (ours.ltwh.tolist(), ours.columns) == (expected.ltwh.tolist(), expected.columns)
         files[name] = other
     assert_equal(tmp_path / "kit", {"A": (files["gt"], files["tracks"])}, {"A": 8}, "mot17")

@@ -37,46 +37,46 @@ TRUTH = walk(1, range(1, 21)) + walk(2, range(1, 21))
 
 def test_perfect_tracks_have_perfect_scores(tmp_path: Path) -> None:
     renamed = walk(1, range(1, 21), 7) + walk(2, range(1, 21), 3)
-    found = scores(tmp_path, TRUTH, renamed)
-    assert found == MotScores(*[1.0] * 9, *[0] * 4, 2, 0)
+    result = scores(tmp_path, TRUTH, renamed)
+    assert result == MotScores(*[1.0] * 9, *[0] * 4, 2, 0)
 
 
 def test_a_changed_identity_is_one_switch(tmp_path: Path) -> None:
-    found = scores(tmp_path, TRUTH, walk(1, range(1, 11)) + walk(1, range(11, 21), 9) + walk(2, range(1, 21)))
-    assert found.id_switches == 1
-    assert found.mota == pytest.approx(1 - 1 / 40)
-    assert found.idf1 == pytest.approx(30 / 40)
+    result = scores(tmp_path, TRUTH, walk(1, range(1, 11)) + walk(1, range(11, 21), 9) + walk(2, range(1, 21)))
+    assert result.id_switches == 1
+    assert result.mota == pytest.approx(1 - 1 / 40)
+    assert result.idf1 == pytest.approx(30 / 40)
     # of each detection: half of person 1 is in either track, all of person 2 in one
-    assert found.assa == pytest.approx((20 * 1 + 20 * 0.5) / 40)
-    assert found.hota == pytest.approx(np.sqrt(0.75))
+    assert result.assa == pytest.approx((20 * 1 + 20 * 0.5) / 40)
+    assert result.hota == pytest.approx(np.sqrt(0.75))
 
 
 def test_misses_and_false_positives_are_counted(tmp_path: Path) -> None:
     tracks = walk(1, range(1, 21)) + walk(2, range(1, 6)) + walk(2, range(10, 21)) + walk(8, range(1, 4))
-    found = scores(tmp_path, TRUTH, tracks)
-    assert (found.misses, found.false_positives, found.fragmentations, found.id_switches) == (4, 3, 1, 0)
-    assert found.mota == pytest.approx(1 - 7 / 40)
-    assert (found.mostly_tracked, found.mostly_lost) == (1, 0)
+    result = scores(tmp_path, TRUTH, tracks)
+    assert (result.misses, result.false_positives, result.fragmentations, result.id_switches) == (4, 3, 1, 0)
+    assert result.mota == pytest.approx(1 - 7 / 40)
+    assert (result.mostly_tracked, result.mostly_lost) == (1, 0)
 
 
-def test_half_an_overlap_is_a_match_and_less_is_none(tmp_path: Path) -> None:
+def test_an_iou_of_one_half_is_a_match_and_less_is_not(tmp_path: Path) -> None:
     assert scores(tmp_path, [(1, 1, 0, 0, 90, 10, 1)], [(1, 1, 30, 0, 90, 10, 1)]).mota == 1
-    found = scores(tmp_path, [(1, 1, 0, 0, 90, 10, 1)], [(1, 1, 31, 0, 90, 10, 1)])
-    assert (found.misses, found.false_positives) == (1, 1)
+    result = scores(tmp_path, [(1, 1, 0, 0, 90, 10, 1)], [(1, 1, 31, 0, 90, 10, 1)])
+    assert (result.misses, result.false_positives) == (1, 1)
 
 
-def test_rows_flagged_zero_are_not_to_be_found(tmp_path: Path) -> None:
+def test_rows_with_flag_zero_do_not_count(tmp_path: Path) -> None:
     assert scores(tmp_path, TRUTH + walk(3, range(1, 21), flag=0), TRUTH).mota == 1
 
 
 def test_empty_tracks_miss_all_people(tmp_path: Path) -> None:
-    found = scores(tmp_path, TRUTH, [])
-    assert (found.mota, found.hota, found.misses, found.mostly_lost) == (0, 0, 40, 2)
+    result = scores(tmp_path, TRUTH, [])
+    assert (result.mota, result.hota, result.misses, result.mostly_lost) == (0, 0, 40, 2)
 
 
 def test_without_ground_truth_all_tracks_are_false_positives(tmp_path: Path) -> None:
-    found = scores(tmp_path, [], TRUTH)
-    assert (found.false_positives, found.misses, found.mota) == (40, 0, 0)
+    result = scores(tmp_path, [], TRUTH)
+    assert (result.false_positives, result.misses, result.mota) == (40, 0, 0)
     assert scores(tmp_path, [], []).hota == 0
 
 
@@ -87,23 +87,23 @@ def test_without_ground_truth_all_tracks_are_false_positives(tmp_path: Path) -> 
         ("mot17", 3, 5), ("mot17", 6, 5), ("mot17", 9, 5), ("mot17", 13, 5), ("mot20", 6, 0), ("mot20", 8, 0),
     ],
 )  # fmt: skip
-def test_who_tracks_a_distractor_is_neither_right_nor_wrong(
+def test_a_track_of_a_distractor_does_not_count(
     tmp_path: Path, benchmark: Benchmark, row_class: int, false_positives: int
 ) -> None:
     people = [(f, 1, 10, 10, 40, 100, 1, 1, 1) for f in range(1, 6)]
     others = [(f, 2, 500, 10, 40, 100, 1, row_class, 1) for f in range(1, 6)]
     tracks = [(f, i, 10 + 490 * (i - 1), 10, 40, 100, 0.9, -1, -1, -1) for f in range(1, 6) for i in (1, 2)]
-    found = scores(tmp_path, people + others, tracks, benchmark)
-    assert (found.false_positives, found.misses) == (false_positives, 0)
+    result = scores(tmp_path, people + others, tracks, benchmark)
+    assert (result.false_positives, result.misses) == (false_positives, 0)
 
 
 def test_a_distractor_removes_the_track_matched_to_it_and_no_other(tmp_path: Path) -> None:
-    # a person in front of a distractor: the better match of the two decides which track is taken out
+    # a person in front of a distractor: the better match decides which track is removed
     truth = [(1, 1, 0, 0, 40, 100, 1, 1, 1), (1, 2, 10, 0, 40, 100, 1, 8, 1)]
     tracks = [(1, 1, 0, 0, 40, 100, 1, -1, -1, -1), (1, 2, 10, 0, 40, 100, 1, -1, -1, -1)]
     assert scores(tmp_path, truth, tracks, "mot17").mota == 1
-    found = scores(tmp_path, truth, [tracks[1]], "mot17")
-    assert (found.misses, found.false_positives) == (1, 0)
+    result = scores(tmp_path, truth, [tracks[1]], "mot17")
+    assert (result.misses, result.false_positives) == (1, 0)
 
 
 def test_the_benchmark_is_detected_from_the_columns(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_the_benchmark_is_detected_from_the_columns(tmp_path: Path) -> None:
     assert rules_for("street", with_classes, "mot15").benchmark == "mot15"
 
 
-def test_sequences_count_together_by_their_boxes(tmp_path: Path) -> None:
+def test_combined_scores_weight_sequences_by_their_boxes(tmp_path: Path) -> None:
     people = read_mot(mot_file(tmp_path, TRUTH, "gt"))
     rules = rules_for("a", people)
     perfect = score_sequence(people, people, rules)
@@ -127,7 +127,7 @@ def test_sequences_count_together_by_their_boxes(tmp_path: Path) -> None:
     assert both.mostly_tracked == 2
 
 
-def test_curves_run_over_the_limits_of_iou(tmp_path: Path) -> None:
+def test_curves_have_a_value_for_each_iou_threshold(tmp_path: Path) -> None:
     people = read_mot(mot_file(tmp_path, TRUTH, "gt"))
     scored = score_sequence(people, people, rules_for("a", people))
     assert scored.curves["alpha"] == pytest.approx(np.arange(5, 100, 5) / 100)
@@ -151,7 +151,7 @@ def box(frame: int, identity: int, *rest: float) -> Row:
         ([box(1, 1, 1, 0, 1)], [], None, r"gt\.txt, line 1: class 0"),
     ],
 )
-def test_what_cannot_be_scored_is_named_with_file_and_line(
+def test_invalid_rows_are_named_with_file_and_line(
     tmp_path: Path, truth: list[Row], tracks: list[Row], frames: int | None, said: str
 ) -> None:
     people = read_mot(mot_file(tmp_path, truth, "gt"))
@@ -159,10 +159,10 @@ def test_what_cannot_be_scored_is_named_with_file_and_line(
         prepare(people, read_mot(mot_file(tmp_path, tracks, "tracks")), rules_for("a", people), frames)
 
 
-def made_up(seed: int) -> tuple[list[Row], list[Row]]:
-    """People tracked with scatter, misses, false alarms and swapped or new identities, far apart from each other.
+def random_case(seed: int) -> tuple[list[Row], list[Row]]:
+    """People far apart from each other, tracked with noise, misses, false alarms and swapped or new identities.
 
-    Each is in every frame of the truth: the engines resolve ambiguous matches differently.
+    Each person is in every frame: the packages resolve ambiguous matches differently.
     """
     random = np.random.default_rng(seed)
     people, frames = 8, 60
@@ -191,9 +191,9 @@ def made_up(seed: int) -> tuple[list[Row], list[Row]]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_motmetrics_counts_the_same(tmp_path: Path, seed: int) -> None:
-    truth, tracks = (read_mot(mot_file(tmp_path, rows, str(i))) for i, rows in enumerate(made_up(seed)))
-    rules = rules_for("made up", truth)
+def test_scores_equal_those_of_motmetrics(tmp_path: Path, seed: int) -> None:
+    truth, tracks = (read_mot(mot_file(tmp_path, rows, str(i))) for i, rows in enumerate(random_case(seed)))
+    rules = rules_for("random", truth)
     ours = score_sequence(truth, tracks, rules).scores.as_dict()
     theirs = second_opinion(prepare(truth, tracks, rules))
     assert ours["IDSW"] > 5

@@ -31,8 +31,8 @@ from motserve.types import Detections, Image
 SIDE = 100  # of every picture, in pixels
 
 
-class Reader(DetectorBase):
-    """Finds a square of 20 pixels at the place that the first pixel says, of the class that the second says."""
+class PixelDetector(DetectorBase):
+    """Detects a square of 20 pixels; the first pixel encodes its position, the second its class."""
 
     def __init__(self, names: Mapping[int, str]) -> None:
         self._names = names
@@ -54,28 +54,28 @@ class Reader(DetectorBase):
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    """A detector whose weights are a file with anything in it."""
+    """A configuration whose weights are a file with arbitrary content."""
     (tmp_path / "detector.onnx").write_bytes(b"weights")
     return load_config([{"detector": {"weights": str(tmp_path / "detector.onnx")}}])
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "kept")
+    return Cache(tmp_path / "cache")
 
 
 @pytest.fixture
-def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
-    """A detector that knows people and dogs."""
-    made = Reader({0: "person", 16: "dog"})
-    monkeypatch.setattr("motserve.lab.experiments.models.build_detector", lambda *_: made)
-    return made
+def detector(monkeypatch: pytest.MonkeyPatch) -> PixelDetector:
+    """A detector of people and dogs."""
+    computed = PixelDetector({0: "person", 16: "dog"})
+    monkeypatch.setattr("motserve.lab.experiments.models.build_detector", lambda *_: computed)
+    return computed
 
 
-def write_picture(images: Path, name: str, place: int, label: int | None = 0, seen: int = 0) -> Path:
-    """Write a picture with a square and, beside it, its label; `seen` is the class that the detector will say."""
+def write_picture(images: Path, name: str, place: int, label: int | None = 0, detected: int = 0) -> Path:
+    """Write a picture with a square and, beside it, its label; `detected` is the class that the detector returns."""
     pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
-    pixels[0, 0], pixels[0, 1] = place, seen
+    pixels[0, 0], pixels[0, 1] = place, detected
     path = images / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), pixels)
@@ -91,14 +91,14 @@ def write_yaml(folder: Path, **keys: Any) -> Path:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Three pictures with a person in each, in another place."""
+    """Three pictures, each with a person at another position."""
     for name, place in (("a", 10), ("b", 40), ("c", 70)):
         write_picture(tmp_path / "set" / "images", name, place)
     return write_yaml(tmp_path / "set")
 
 
 def boxes(pictures: LabelledPictures) -> list[list[list[float]]]:
-    return [seen.boxes.tolist() for seen in pictures.detections]
+    return [detected.boxes.tolist() for detected in pictures.detections]
 
 
 def map50(pictures: LabelledPictures, config: Config) -> float:
@@ -108,7 +108,7 @@ def map50(pictures: LabelledPictures, config: Config) -> float:
 # --- a data set -------------------------------------------------------------------------------------------------------
 
 
-def test_pictures_are_detected_in_and_scored(data: Path, config: Config, cache: Cache, reader: Reader) -> None:
+def test_detections_in_pictures_are_scored(data: Path, config: Config, cache: Cache, detector: PixelDetector) -> None:
     reports = []
     models = Models(change_config(config, {"evaluation": {"detect_batch": 2}}))
     pictures = detect_yolo(data, "val", models, cache, lambda *what: reports.append(what))
@@ -121,29 +121,31 @@ def test_pictures_are_detected_in_and_scored(data: Path, config: Config, cache: 
     assert len(pictures.sample(50)) == 3
 
 
-def test_kept_detections_need_no_detector(
-    data: Path, config: Config, cache: Cache, reader: Reader, monkeypatch: pytest.MonkeyPatch
+def test_cached_detections_need_no_detector(
+    data: Path, config: Config, cache: Cache, detector: PixelDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = detect_yolo(data, "val", Models(config), cache)
+    computed = detect_yolo(data, "val", Models(config), cache)
 
-    def unwanted(*arguments: object) -> None:
+    def fail(*arguments: object) -> None:
         raise AssertionError("the cache has the answer")
 
-    monkeypatch.setattr("motserve.lab.experiments.models.build_detector", unwanted)
-    monkeypatch.setattr("motserve.lab.experiments.pictures.read_picture", unwanted)
-    kept = detect_yolo(data, "val", Models(config), cache, unwanted)
-    assert boxes(kept) == boxes(made)
-    assert kept.data == made.data
-    assert [seen.scores.tobytes() for seen in kept.detections] == [seen.scores.tobytes() for seen in made.detections]
+    monkeypatch.setattr("motserve.lab.experiments.models.build_detector", fail)
+    monkeypatch.setattr("motserve.lab.experiments.pictures.read_picture", fail)
+    cached = detect_yolo(data, "val", Models(config), cache, fail)
+    assert boxes(cached) == boxes(computed)
+    assert cached.data == computed.data
+    assert [detected.scores.tobytes() for detected in cached.detections] == [
+        detected.scores.tobytes() for detected in computed.detections
+    ]
     moved = data.parent.rename(data.parent.parent / "moved") / "data.yaml"
-    assert boxes(detect_yolo(moved, "val", Models(config), cache)) == boxes(made)
+    assert boxes(detect_yolo(moved, "val", Models(config), cache)) == boxes(computed)
 
 
-def test_a_change_of_inputs_detects_again(data: Path, config: Config, cache: Cache, reader: Reader) -> None:
+def test_a_change_of_inputs_detects_again(data: Path, config: Config, cache: Cache, detector: PixelDetector) -> None:
     def detected(settings: Config = config) -> int:
-        before = reader.pictures
+        before = detector.pictures
         detect_yolo(data, "val", Models(settings), cache)
-        return reader.pictures - before
+        return detector.pictures - before
 
     assert [detected(), detected()] == [3, 0]
     assert detected(change_config(config, {"detector": {"nms_iou": 0.3}})) == 3
@@ -156,8 +158,8 @@ def test_a_change_of_inputs_detects_again(data: Path, config: Config, cache: Cac
     assert detected() == 4
 
 
-def test_pictures_listed_in_another_order_do_not_get_each_others_detections(
-    data: Path, config: Config, cache: Cache, reader: Reader
+def test_cached_detections_follow_the_order_of_the_pictures(
+    data: Path, config: Config, cache: Cache, detector: PixelDetector
 ) -> None:
     write_yaml(data.parent, val="val.txt")
     for order in ("abc", "cab", "bca", "abc"):
@@ -167,8 +169,8 @@ def test_pictures_listed_in_another_order_do_not_get_each_others_detections(
         assert map50(pictures, config) == pytest.approx(1)
 
 
-def test_pictures_of_one_name_in_two_folders_are_two(
-    tmp_path: Path, config: Config, cache: Cache, reader: Reader
+def test_pictures_with_the_same_name_in_two_folders_are_distinct(
+    tmp_path: Path, config: Config, cache: Cache, detector: PixelDetector
 ) -> None:
     for folder, place in (("images/left", 10), ("images/right", 70)):
         write_picture(tmp_path / "set" / folder, "a", place)
@@ -180,8 +182,8 @@ def test_pictures_of_one_name_in_two_folders_are_two(
 
 
 @pytest.mark.parametrize("how", ["absolute", "upwards"])
-def test_pictures_may_lie_outside_the_folder_of_the_yaml(
-    data: Path, tmp_path: Path, config: Config, cache: Cache, reader: Reader, how: str
+def test_pictures_may_be_outside_the_folder_of_the_yaml(
+    data: Path, tmp_path: Path, config: Config, cache: Cache, detector: PixelDetector, how: str
 ) -> None:
     path = str(data.parent) if how == "absolute" else "../set"
     other = write_yaml(tmp_path / "yamls", path=path)
@@ -191,42 +193,44 @@ def test_pictures_may_lie_outside_the_folder_of_the_yaml(
 
 
 def test_a_picture_without_a_label_file_has_no_objects(
-    data: Path, config: Config, cache: Cache, reader: Reader
+    data: Path, config: Config, cache: Cache, detector: PixelDetector
 ) -> None:
     write_picture(data.parent / "images", "d", 90, label=None)
     pictures = detect_yolo(data, "val", Models(config), cache)
     assert [len(image.boxes) for image in pictures.truth] == [1, 1, 1, 0]
-    assert map50(pictures, config) < 1  # the false alarm of picture d is the surest
+    assert map50(pictures, config) < 1  # the false alarm in picture d has the highest score
 
 
 # --- classes ----------------------------------------------------------------------------------------------------------
 
 
-def test_classes_meet_by_their_names(tmp_path: Path, config: Config, cache: Cache, reader: Reader) -> None:
+def test_classes_are_matched_by_name(tmp_path: Path, config: Config, cache: Cache, detector: PixelDetector) -> None:
     images = tmp_path / "set" / "images"
-    write_picture(images, "a", 10, label=1, seen=0)
-    write_picture(images, "b", 40, label=0, seen=16)
+    write_picture(images, "a", 10, label=1, detected=0)
+    write_picture(images, "b", 40, label=0, detected=16)
     data = write_yaml(tmp_path / "set", names={0: "Dog", 1: "Pedestrian", 2: "car"})
     pictures = detect_yolo(data, "val", Models(config), cache)
     assert [image.classes.tolist() for image in pictures.truth] == [[1], [0]]
-    assert [seen.classes.tolist() for seen in pictures.detections] == [[1], [0]]
+    assert [detected.classes.tolist() for detected in pictures.detections] == [[1], [0]]
     assert map50(pictures, config) == pytest.approx(1)
 
 
-def test_classes_that_the_detector_was_not_asked_for_are_not_scored(
-    tmp_path: Path, config: Config, cache: Cache, reader: Reader
+def test_classes_that_are_not_configured_are_not_scored(
+    tmp_path: Path, config: Config, cache: Cache, detector: PixelDetector
 ) -> None:
     images = tmp_path / "set" / "images"
-    write_picture(images, "a", 10, label=1, seen=0)
-    write_picture(images, "b", 40, label=0, seen=16)
+    write_picture(images, "a", 10, label=1, detected=0)
+    write_picture(images, "b", 40, label=0, detected=16)
     data = write_yaml(tmp_path / "set", names=["car", "person"])
     pictures = detect_yolo(data, "val", Models(config), cache)
     assert [len(image.boxes) for image in pictures.truth] == [1, 0]
-    assert [len(seen) for seen in pictures.detections] == [1, 0]
+    assert [len(detected) for detected in pictures.detections] == [1, 0]
     assert map50(pictures, config) == pytest.approx(1)
 
 
-def test_people_under_two_names_are_people(tmp_path: Path, config: Config, cache: Cache, reader: Reader) -> None:
+def test_two_names_of_people_are_one_class(
+    tmp_path: Path, config: Config, cache: Cache, detector: PixelDetector
+) -> None:
     images = tmp_path / "set" / "images"
     write_picture(images, "a", 10, label=0)
     write_picture(images, "b", 40, label=1)
@@ -236,19 +240,19 @@ def test_people_under_two_names_are_people(tmp_path: Path, config: Config, cache
     assert map50(pictures, config) == pytest.approx(1)
 
 
-def test_a_detector_that_knows_people_under_two_names_is_heard_twice(
+def test_both_person_classes_of_a_detector_are_scored(
     data: Path, config: Config, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = Reader({3: "pedestrian", 7: "person"})
-    monkeypatch.setattr("motserve.lab.experiments.models.build_detector", lambda *_: reader)
-    write_picture(data.parent / "images", "a", 10, seen=3)
-    write_picture(data.parent / "images", "b", 40, seen=7)
-    write_picture(data.parent / "images", "c", 70, seen=3)
+    detector = PixelDetector({3: "pedestrian", 7: "person"})
+    monkeypatch.setattr("motserve.lab.experiments.models.build_detector", lambda *_: detector)
+    write_picture(data.parent / "images", "a", 10, detected=3)
+    write_picture(data.parent / "images", "b", 40, detected=7)
+    write_picture(data.parent / "images", "c", 70, detected=3)
     assert map50(detect_yolo(data, "val", Models(config), cache), config) == pytest.approx(1)
 
 
-def test_nothing_in_common_is_an_error_that_names_both(
-    tmp_path: Path, config: Config, cache: Cache, reader: Reader
+def test_no_common_class_is_an_error_that_names_both_sides(
+    tmp_path: Path, config: Config, cache: Cache, detector: PixelDetector
 ) -> None:
     write_picture(tmp_path / "set" / "images", "a", 10)
     data = write_yaml(tmp_path / "set", names=["car", "bus"])
@@ -256,30 +260,30 @@ def test_nothing_in_common_is_an_error_that_names_both(
         detect_yolo(data, "val", Models(config), cache)
 
 
-# --- what is broken ---------------------------------------------------------------------------------------------------
+# --- broken data ------------------------------------------------------------------------------------------------------
 
 
-def test_a_picture_that_cannot_be_decoded_is_named_and_nothing_is_kept(
-    data: Path, config: Config, cache: Cache, reader: Reader, tmp_path: Path
+def test_a_picture_that_cannot_be_decoded_is_named_and_nothing_is_cached(
+    data: Path, config: Config, cache: Cache, detector: PixelDetector, tmp_path: Path
 ) -> None:
     broken = data.parent / "images" / "b.png"
     whole = broken.read_bytes()
     broken.write_bytes(whole[:41] + b"\x00" * 40 + whole[-20:])
     with pytest.raises(InvalidData, match=r"b\.png"):
         detect_yolo(data, "val", Models(config), cache)
-    assert not (tmp_path / "kept").exists()
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture"])
-def test_what_is_no_picture_cannot_be_read(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_picture_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(content)
     with pytest.raises(InvalidData, match=r"a\.png cannot be decoded"):
         read_picture(path)
 
 
-def test_a_data_set_or_split_that_is_not_there_is_said(
-    data: Path, config: Config, cache: Cache, reader: Reader, tmp_path: Path
+def test_a_missing_data_set_or_split_is_an_error(
+    data: Path, config: Config, cache: Cache, detector: PixelDetector, tmp_path: Path
 ) -> None:
     with pytest.raises(NotFound, match="nowhere"):
         detect_yolo(tmp_path / "nowhere.yaml", "val", Models(config), cache)
@@ -290,7 +294,7 @@ def test_a_data_set_or_split_that_is_not_there_is_said(
 # --- a sequence -------------------------------------------------------------------------------------------------------
 
 
-def test_a_sequence_is_pictures_in_which_people_are_found(tmp_path: Path, config: Config) -> None:
+def test_the_frames_of_a_sequence_are_labelled_pictures(tmp_path: Path, config: Config) -> None:
     (sequence,) = load_written(write_sequence(tmp_path), load_config([OFF]))
     pictures = pictures_of(sequence)
     assert (pictures.name, len(pictures.truth), len(pictures.detections)) == ("walk", 30, 30)
@@ -300,17 +304,17 @@ def test_a_sequence_is_pictures_in_which_people_are_found(tmp_path: Path, config
     assert 0.2 < map50(pictures, config) < 1
 
 
-def test_of_a_sequence_only_people_are_scored(tmp_path: Path) -> None:
+def test_only_people_of_a_sequence_are_scored(tmp_path: Path) -> None:
     (sequence,) = load_written(write_sequence(tmp_path, frames=2), load_config([OFF]))
-    seen = Detections(np.ones((4, 4), np.float32), np.ones(4, np.float32), np.array([5, 0, 7, 2]))
-    sequence.detected.detections[:] = [seen, Detections.empty()]
+    detected = Detections(np.ones((4, 4), np.float32), np.ones(4, np.float32), np.array([5, 0, 7, 2]))
+    sequence.detected.detections[:] = [detected, Detections.empty()]
     names = {0: "Person", 2: "dog", 5: "pedestrian", 7: "person on a horse"}
     detected = type(sequence.detected)("walk", sequence.detected.detections, np.arange(2.0), 1, names)
     pictures = pictures_of(type(sequence)(sequence.truth, sequence.table, sequence.rules, detected, None))
-    assert [seen.classes.tolist() for seen in pictures.detections] == [[next(iter(PERSON))] * 2, []]
+    assert [detected.classes.tolist() for detected in pictures.detections] == [[next(iter(PERSON))] * 2, []]
 
 
-def test_a_sample_shows_the_frames_of_the_part_it_is_taken_from(tmp_path: Path, config: Config) -> None:
+def test_a_sample_has_the_frames_of_its_part(tmp_path: Path, config: Config) -> None:
     folder = tmp_path / "grey"
     for number in range(1, 6):
         (folder / "img1").mkdir(parents=True, exist_ok=True)
@@ -324,7 +328,7 @@ def test_a_sample_shows_the_frames_of_the_part_it_is_taken_from(tmp_path: Path, 
 
 
 def test_parts_are_scored_one_by_one_and_together(
-    data: Path, tmp_path: Path, config: Config, cache: Cache, reader: Reader
+    data: Path, tmp_path: Path, config: Config, cache: Cache, detector: PixelDetector
 ) -> None:
     good = detect_yolo(data, "val", Models(config), cache)
     blind = LabelledPictures("blind", good.truth, [Detections.empty()] * 3, good.sample)
@@ -335,7 +339,7 @@ def test_parts_are_scored_one_by_one_and_together(
     assert list(scores[COMBINED].recalls) == list(config.evaluation.false_positives_per_image)
 
 
-def test_average_precision_is_measured_down_to_its_own_confidence(config: Config) -> None:
+def test_average_precision_has_its_own_confidence_limit(config: Config) -> None:
     scoring = for_scoring(change_config(config, {"evaluation": {"detection_confidence": 0.03}}))
     assert scoring.detector.confidence == 0.03
     assert scoring.detector.weights == config.detector.weights

@@ -16,7 +16,7 @@ from motserve.reid import build_embedder
 
 
 def fill(folder: Path, names: Iterable[str]) -> None:
-    """Make files with nothing in them: labels are in the names."""
+    """Create empty files; their labels are in the names."""
     for name in names:
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def test_a_bad_line_of_a_list_is_refused_with_its_number(tmp_path: Path, line: s
         read_protocol(tmp_path, "msmt17")
 
 
-def test_a_list_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_list_that_is_not_text_is_refused(tmp_path: Path) -> None:
     fill_msmt17(tmp_path)
     (tmp_path / "list_gallery.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidData, match=r"list_gallery.txt is not a text file"):
@@ -110,11 +110,11 @@ def test_msmt17_without_its_pictures_is_refused(tmp_path: Path) -> None:
         read_protocol(tmp_path, "msmt17")
 
 
-def test_across_cameras_the_first_camera_asks_and_all_others_answer(tmp_path: Path) -> None:
+def test_across_cameras_the_first_camera_is_the_query_and_the_others_the_gallery(tmp_path: Path) -> None:
     fill(tmp_path / "query", ["0001_c2s1_1_1.jpg", "0002_c4s1_1_1.jpg", "0000_c1s1_1_1.jpg", "-1_c2s1_1_1.jpg"])
     fill(tmp_path / "bounding_box_test", ["0001_c3s1_1_1.jpg", "0003_c2s1_1_1.jpg", "-1_c3s1_1_1.jpg"])
     query, gallery = read_protocol(tmp_path, "cross-camera")
-    # no person was seen by camera 1, so camera 2 is the first; its junk is not searched
+    # camera 1 has no people, so camera 2 is the first; its junk is no query
     assert rows(query) == [("0001_c2s1_1_1.jpg", 1, 2), ("0003_c2s1_1_1.jpg", 3, 2)]
     assert rows(gallery) == [
         ("0000_c1s1_1_1.jpg", 0, 1),
@@ -124,7 +124,7 @@ def test_across_cameras_the_first_camera_asks_and_all_others_answer(tmp_path: Pa
     ]
 
 
-def test_across_cameras_crops_may_lie_in_the_folder_itself(tmp_path: Path) -> None:
+def test_across_cameras_crops_may_be_in_the_folder_itself(tmp_path: Path) -> None:
     fill(tmp_path, ["0001_c1s1_1_1.jpg", "0001_c2s1_1_1.jpg", "notes.txt", "more/readme.jpg"])
     query, gallery = read_protocol(tmp_path, "cross-camera")
     assert rows(query) == [("0001_c1s1_1_1.jpg", 1, 1)]
@@ -154,7 +154,7 @@ def test_across_cameras_needs_people_and_two_cameras(tmp_path: Path, names: list
         ("msmt17", r"not laid out as msmt17: it has no list_query.txt and no list_gallery.txt; it has Market-1501/"),
     ],
 )
-def test_a_folder_of_another_layout_is_refused_with_what_it_has(
+def test_a_folder_of_another_layout_is_refused_with_its_content(
     tmp_path: Path, protocol: Protocol, message: str
 ) -> None:
     fill(tmp_path, ["Market-1501/query/0001_c1s1_1_1.jpg", *(f"a{number:02}.txt" for number in range(11))])
@@ -185,7 +185,7 @@ def test_queries_and_gallery_may_not_be_empty(tmp_path: Path, empty: str) -> Non
         read_protocol(tmp_path, "msmt17")
 
 
-def test_columns_of_a_table_have_one_length() -> None:
+def test_columns_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match=r"2 crops need identities \(n,\)"):
         CropTable((Path("a"), Path("b")), np.zeros(2, np.int64), np.zeros(3, np.int64))
 
@@ -229,7 +229,7 @@ def test_a_broken_image_is_refused_by_name(tmp_path: Path, suffix: str, broken: 
         read_crops([good, bad], 64, 32)
 
 
-def test_an_image_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_missing_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"there is no file .*away.jpg"):
         read_crops([tmp_path / "away.jpg"], 64, 32)
     with pytest.raises(InvalidData, match=f"{tmp_path.name} cannot be read"):
@@ -237,7 +237,7 @@ def test_an_image_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def measured(data_dir: Path, model: str, protocol: Protocol) -> RetrievalScores:
-    """Scores of a real embedder on the crops of 74 people, eight views of each from either of two cameras."""
+    """Scores of a real embedder on crops of 74 people, eight views of each per camera."""
     path = data_dir / "models" / "reid" / f"{model}.onnx"
     config = ReIDConfig(device="cpu", onnx_input="bgr255")
     embedder = build_embedder(config, Weights(path.name, path, "", ""))

@@ -24,7 +24,7 @@ def rerank(query: np.ndarray, gallery: np.ndarray, config: RerankConfig, batch: 
 
 
 def dense(query: np.ndarray, gallery: np.ndarray, config: RerankConfig) -> np.ndarray:
-    """The algorithm of Zhong et al. as they describe and publish it: loops over matrices of all pairs."""
+    """The published algorithm of Zhong et al.: loops over matrices of all pairs."""
     crops = np.concatenate([query, gallery]).astype(np.float64)
     count = len(crops)
     squared = np.array([((crops - crop) ** 2).sum(axis=1) for crop in crops])
@@ -73,7 +73,7 @@ def dense(query: np.ndarray, gallery: np.ndarray, config: RerankConfig) -> np.nd
         (20, 400, 0.3),
     ],
 )
-def test_distances_are_those_of_the_dense_algorithm(seed: int, k1: int, k2: int, weight: float) -> None:
+def test_distances_equal_those_of_the_dense_algorithm(seed: int, k1: int, k2: int, weight: float) -> None:
     config = RerankConfig(k1=k1, k2=k2, original_weight=weight)
     crops = clusters(seed, people=9, crops=130)
     query, gallery = crops[:30], crops[30:]
@@ -81,7 +81,7 @@ def test_distances_are_those_of_the_dense_algorithm(seed: int, k1: int, k2: int,
 
 
 @pytest.mark.parametrize("scatter", [0.1, 2.0])
-def test_distances_are_those_of_the_dense_algorithm_however_clear_the_people_are(scatter: float) -> None:
+def test_distances_equal_those_of_the_dense_algorithm_at_any_scatter(scatter: float) -> None:
     crops = clusters(5, people=12, crops=200, scatter=scatter)
     query, gallery = crops[:40], crops[40:]
     config = RerankConfig()
@@ -102,9 +102,9 @@ def test_blocks_hold_a_batch_of_queries_each() -> None:
     assert {part.dtype for part in parts} == {np.dtype(np.float32)}
 
 
-def test_neighbours_bring_a_far_view_of_the_same_person_near() -> None:
-    # The views of one person are on an arc, and one is opposite. Somebody else is nearer to its first view than the
-    # end of the arc is, in another direction.
+def test_shared_neighbours_reduce_the_distance_of_a_distant_view() -> None:
+    # The views of one person are on an arc. Another person, in another direction, is nearer to the first view than the
+    # last view is.
     angles = np.radians([*np.linspace(0, 40, 9), 180])
     views = np.stack([np.cos(angles), np.sin(angles), np.zeros(10)], axis=1)
     tilts = np.radians(np.linspace(36, 37, 5))
@@ -138,7 +138,7 @@ def test_embeddings_that_are_not_finite_are_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scatter", [0.9, 50.0])
-def test_a_full_data_set_is_ranked_in_bounded_memory(scatter: float) -> None:
+def test_a_full_data_set_is_ranked_within_a_memory_limit(scatter: float) -> None:
     crops = clusters(0, people=750, crops=23_400, dimension=512, scatter=scatter)
     tracemalloc.start()
     try:

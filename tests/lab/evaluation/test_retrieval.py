@@ -35,8 +35,8 @@ def score(distances: Sequence[Sequence[float]] | np.ndarray, query: CropTable, g
 
 
 def by_definition(distances: np.ndarray, query: CropTable, gallery: CropTable) -> RetrievalScores:
-    """The scores by walking down the ranking of one query after another."""
-    found_by: dict[int, list[bool]] = {1: [], 5: [], 10: []}
+    """Return the scores by their definitions, one query at a time."""
+    matched_by: dict[int, list[bool]] = {1: [], 5: [], 10: []}
     precisions: list[float] = []
     penalties: list[float] = []
     skipped = 0
@@ -52,21 +52,21 @@ def by_definition(distances: np.ndarray, query: CropTable, gallery: CropTable) -
             skipped += 1
             continue
         precision_at_hits = []
-        for rank, hit in enumerate(right, 1):
-            if hit:
+        for rank, is_match in enumerate(right, 1):
+            if is_match:
                 precision_at_hits.append((len(precision_at_hits) + 1) / rank)
                 last = rank
         precisions.append(sum(precision_at_hits) / len(precision_at_hits))
         penalties.append(len(precision_at_hits) / last)
-        for depth, found in found_by.items():
-            found.append(any(right[:depth]))
-    shares = [sum(found) / len(found) for found in found_by.values()]
+        for depth, matched in matched_by.items():
+            matched.append(any(right[:depth]))
+    shares = [sum(matched) / len(matched) for matched in matched_by.values()]
     counted = len(precisions)
     return RetrievalScores(*shares, sum(precisions) / counted, sum(penalties) / counted, counted, skipped)
 
 
-def made_up(seed: int) -> tuple[np.ndarray, CropTable, CropTable]:
-    """A few people on a few cameras, with junk, distractors, and, for odd seeds, many ties."""
+def random_case(seed: int) -> tuple[np.ndarray, CropTable, CropTable]:
+    """Crops of a few people from a few cameras, with junk, distractors and, for odd seeds, many ties."""
     random = np.random.default_rng(seed)
     queries, gallery = int(random.integers(5, 40)), int(random.integers(20, 120))
     distances = random.normal(scale=0.7, size=(queries, gallery))
@@ -82,8 +82,8 @@ def made_up(seed: int) -> tuple[np.ndarray, CropTable, CropTable]:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_scores_are_those_of_the_definitions_however_the_queries_are_cut_into_blocks(seed: int) -> None:
-    distances, query, gallery = made_up(seed)
+def test_scores_equal_those_of_the_definitions_for_any_block_size(seed: int) -> None:
+    distances, query, gallery = random_case(seed)
     expected = by_definition(distances, query, gallery)
     scores = [score_retrieval(blocks(distances, batch), query, gallery) for batch in (1, 7, len(query))]
     assert scores[0] == scores[1] == scores[2]
@@ -123,7 +123,7 @@ def test_junk_is_in_no_ranking_and_a_distractor_in_all() -> None:
 
 
 def test_queries_without_a_right_crop_are_counted_and_not_scored() -> None:
-    # one that is found, one seen by its own camera only, one who is not there, a distractor and junk
+    # one with a match, one only in its own camera, one not in the gallery, a distractor and junk
     query = crops([1, 2, 3, 0, -1], [1, 2, 1, 1, 1])
     scores = score(np.zeros((5, 4)), query, crops([1, 2, 0, -1], [2, 2, 2, 2]))
     assert scores == RetrievalScores(1, 1, 1, 1, 1, 1, 4)
@@ -136,7 +136,7 @@ def test_of_equal_distances_the_earlier_in_the_gallery_ranks_first() -> None:
     assert score([[0.0, -0.0]], query, crops([2, 1], [2, 2])).mean_ap == 0.5
 
 
-def test_keys_sort_as_a_stable_sort_of_the_distances() -> None:
+def test_keys_are_ordered_like_a_stable_sort_of_the_distances() -> None:
     random = np.random.default_rng(0)
     distances = random.normal(size=(50, 300)).round(1).astype(np.float32)
     distances[:, ::7] = random.normal(scale=1e-30, size=(50, 43))
@@ -210,7 +210,7 @@ def test_embeddings_that_are_not_finite_are_refused_with_their_place() -> None:
 
 
 @pytest.mark.slow
-def test_a_full_data_set_is_scored_in_bounded_memory() -> None:
+def test_a_full_data_set_is_scored_within_a_memory_limit() -> None:
     random = np.random.default_rng(0)
     query, gallery = embeddings(3400, 1, 512), embeddings(20_000, 2, 512)
     labels = (crops(random.integers(1, 751, n), random.integers(1, 7, n)) for n in (3400, 20_000))
@@ -223,7 +223,7 @@ def test_a_full_data_set_is_scored_in_bounded_memory() -> None:
     assert peak < 200 * 2**20  # all distances at once are 260 MiB
 
 
-def test_ranks_of_what_is_right_are_those_that_are_scored() -> None:
+def test_right_ranks_are_those_of_the_scores() -> None:
     query = CropTable((Path("a"), Path("b")), np.array([1, 2]), np.array([1, 1]))
     gallery = CropTable(tuple(map(Path, "cdef")), np.array([1, 3, 1, 1]), np.array([2, 2, 1, 3]))
     distances = np.array([[0.3, 0.2, 0.0, 0.1], [0.1, 0.2, 0.3, 0.4]], np.float32)

@@ -44,7 +44,7 @@ def refusal(data: Path, split: str = "val") -> str:
 
 
 @pytest.mark.parametrize("name", ["c.webp", "c.BMP"])
-def test_a_picture_that_cannot_be_read_is_not_passed_over(dataset: Path, name: str) -> None:
+def test_a_picture_of_an_unsupported_format_is_refused(dataset: Path, name: str) -> None:
     put(dataset.parent / "images/val" / name, b"picture")
     assert refusal(dataset).endswith(f"{name}: pictures are read from .jpeg, .jpg, .png; convert it or remove it")
 
@@ -103,7 +103,7 @@ def test_names_may_be_a_mapping(dataset: Path) -> None:
     assert read_yolo(dataset, "val").names == {0: "person", 1: "bicycle"}
 
 
-def test_changes_by_editors_do_not_matter(dataset: Path) -> None:
+def test_byte_order_marks_and_line_ends_do_not_matter(dataset: Path) -> None:
     root = dataset.parent
     expected = read_yolo(dataset, "val").truth[0]
     put(dataset, f"\ufeffval: list.txt\r\n{NAMES}")
@@ -114,7 +114,7 @@ def test_changes_by_editors_do_not_matter(dataset: Path) -> None:
     assert read.classes.tolist() == expected.classes.tolist()
 
 
-def test_labels_lie_where_the_last_folder_images_is_called_labels(tmp_path: Path) -> None:
+def test_the_last_folder_images_of_the_path_becomes_labels(tmp_path: Path) -> None:
     root = tmp_path / "images" / "set"
     picture(root / "images/val/images.v2/a.b.png")
     put(root / "labels/val/images.v2/a.b.txt", "0 0.5 0.5 0.2 0.4\n")
@@ -122,26 +122,24 @@ def test_labels_lie_where_the_last_folder_images_is_called_labels(tmp_path: Path
     assert [len(truth.classes) for truth in read_yolo(data, "val").truth] == [1]
 
 
-def test_labels_may_lie_beside_their_pictures(tmp_path: Path) -> None:
+def test_labels_may_be_beside_their_pictures(tmp_path: Path) -> None:
     picture(tmp_path / "flat/a.png")
     put(tmp_path / "flat/a.txt", "1 0.5 0.5 1 1\n")
     (truth,) = read_yolo(put(tmp_path / "data.yaml", f"val: flat\n{NAMES}"), "val").truth
     np.testing.assert_allclose(truth.boxes, [[0, 0, 100, 50]])
 
 
-def turned(jpeg: bytes, orientation: int) -> bytes:
-    """A JPEG with Exif data that say how its picture is to be turned."""
+def with_orientation(jpeg: bytes, orientation: int) -> bytes:
+    """Return a JPEG with an Exif orientation."""
     tiff = b"II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 0x112, 3, 1, orientation, 0)
     segment = b"Exif\0\0" + tiff
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
 
 
 @pytest.mark.parametrize(("orientation", "box"), [(1, [40, 15, 60, 35]), (6, [20, 30, 30, 70]), (8, [20, 30, 30, 70])])
-def test_a_picture_that_its_camera_turned_is_labelled_as_it_is_seen(
-    dataset: Path, orientation: int, box: list[float]
-) -> None:
+def test_labels_refer_to_the_picture_rotated_by_exif(dataset: Path, orientation: int, box: list[float]) -> None:
     path = dataset.parent / "images/val/a.jpg"
-    path.write_bytes(turned(path.read_bytes(), orientation))
+    path.write_bytes(with_orientation(path.read_bytes(), orientation))
     decoded = cv2.imread(str(path))
     assert decoded is not None
     height, width = decoded.shape[:2]
@@ -207,7 +205,7 @@ def test_a_malformed_data_yaml_is_named(dataset: Path, text: str | bytes, said: 
     assert said in complaint
 
 
-def test_what_is_missing_is_named(dataset: Path) -> None:
+def test_missing_files_are_named(dataset: Path) -> None:
     root = dataset.parent
     assert str(root / "none.yaml") in refusal(root / "none.yaml")
     assert "is not a YAML file" in refusal(root)
@@ -221,7 +219,7 @@ def test_what_is_missing_is_named(dataset: Path) -> None:
     assert refusal(dataset) == f"{root}/list.txt is not a text file"
 
 
-def test_what_is_no_picture_or_no_text_is_named(dataset: Path) -> None:
+def test_files_that_are_not_pictures_or_text_are_named(dataset: Path) -> None:
     broken = dataset.parent / "images/val/b.png"
     for data in (b"", b"no picture", broken.read_bytes()[:60]):
         broken.write_bytes(data)

@@ -44,7 +44,7 @@ from motserve.lab.experiments.tracking import TrackedVideo, track_detections, tr
 from motserve.models.provenance import stamp
 from motserve.types import Detections, FloatArray, Image
 
-NAME = Column("name", "who", "text")
+NAME = Column("name", "candidate", "text")
 SHARE = Column("share", "share", "percent")
 TIME = Column("ms", "ms", "decimal")
 COLUMNS = (NAME, SHARE, TIME, Column("n", "n", "count"), Column("par", "M par.", "millions"))
@@ -75,13 +75,13 @@ def comparison(rows: Sequence[Mapping[str, Any]], title: str = "Things", overall
         ("count", np.int64(3), "3"),
     ],
 )
-def test_values_are_written_by_their_kind(kind: Kind, value: object, text: str) -> None:
+def test_values_are_formatted_by_their_kind(kind: Kind, value: object, text: str) -> None:
     assert Column("x", "X", kind).cell({"x": value}) == text
 
 
 @pytest.mark.parametrize("kind", ["percent", "decimal", "count", "millions", "text"])
 @pytest.mark.parametrize("row", [{}, {"x": None}, {"x": math.nan}, {"x": -math.inf}, {"x": np.float32("nan")}])
-def test_what_is_not_known_is_a_dash(kind: Kind, row: dict[str, object]) -> None:
+def test_an_unknown_value_is_a_dash(kind: Kind, row: dict[str, object]) -> None:
     assert Column("x", "X", kind).cell(row) == "-"
 
 
@@ -93,7 +93,7 @@ def test_the_table_in_markdown() -> None:
     assert comparison(rows).markdown().splitlines() == [
         "## Things",
         "",
-        "| who | share | ms | n | M par. |",
+        "| candidate | share | ms | n | M par. |",
         "| --- | ---: | ---: | ---: | ---: |",
         "| a\\|b | 50.0 | 1.25 | 3 | 2.5 |",
         "| two lines | - | - | 0 | - |",
@@ -112,14 +112,14 @@ def picture(folder: Path) -> np.ndarray:
 
 
 def points(folder: Path) -> int:
-    """Count the colours of Matplotlib's palette in the picture, but for the grey, which lines and text have too."""
+    """Count the colours of Matplotlib's palette in the picture, except grey, which lines and text have too."""
     palette = np.round(np.array(colormaps["tab10"].colors)[:, ::-1] * 255).astype(np.uint8)
     palette = palette[np.ptp(palette, axis=1) > 0]
     image = picture(folder)
     return sum(bool((image == colour).all(axis=2).sum() > 20) for colour in palette)
 
 
-def test_three_files_are_written_and_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_three_files_with_the_same_content_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["/bin/motserve", "compare", "--title", "two words"])
     write_comparison(comparison(ROWS), tmp_path / "new" / "folder", stamp(load_config()))
     folder = tmp_path / "new" / "folder"
@@ -134,7 +134,7 @@ def test_three_files_are_written_and_say_the_same(tmp_path: Path, monkeypatch: p
     assert points(folder) == 2
 
 
-def test_what_is_not_finite_is_null_in_json(tmp_path: Path) -> None:
+def test_a_value_that_is_not_finite_is_null_in_json(tmp_path: Path) -> None:
     write_comparison(comparison([{"name": "a", "share": math.nan, "ms": math.inf, "n": None}]), tmp_path, PROVENANCE)
     (row,) = json.loads((tmp_path / "results.json").read_text())["rows"]
     assert row == {"name": "a", "share": None, "ms": None, "n": None}
@@ -154,7 +154,7 @@ ODD: dict[str, tuple[list[dict[str, Any]], int]] = {
 
 
 @pytest.mark.parametrize("case", ODD)
-def test_a_picture_is_drawn_of_anything_without_a_word(tmp_path: Path, case: str) -> None:
+def test_any_comparison_is_drawn_without_warnings(tmp_path: Path, case: str) -> None:
     rows, drawn = ODD[case]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -164,16 +164,14 @@ def test_a_picture_is_drawn_of_anything_without_a_word(tmp_path: Path, case: str
 
 
 def test_every_candidate_is_in_the_legend(tmp_path: Path) -> None:
-    """A name that begins with an underscore is none that Matplotlib would show by itself."""
+    """By default Matplotlib omits names that begin with an underscore."""
     for name in ("x", "_x"):
         write_comparison(comparison([{"name": name, "share": 0.5, "ms": 1.0}]), tmp_path / name, PROVENANCE)
     legends = [(picture(tmp_path / name)[:, 700:] < 128).sum() for name in ("x", "_x")]
     assert legends[1] > legends[0] * 0.9
 
 
-def test_points_lie_where_the_axes_say_in_the_units_of_the_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_points_have_the_units_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[tuple[float, float]] = []
     scatter = MatplotlibAxes.scatter
 
@@ -194,7 +192,7 @@ def test_only_rows_over_all_sequences_are_drawn(tmp_path: Path) -> None:
     np.testing.assert_array_equal(picture(tmp_path / "some"), picture(tmp_path / "same"))
 
 
-# --- metrics for a record of runs -------------------------------------------------------------------------------------
+# --- metrics of runs --------------------------------------------------------------------------------------------------
 
 
 def test_metrics_are_in_per_cent_where_they_are_ratios() -> None:
@@ -205,13 +203,13 @@ def test_metrics_are_in_per_cent_where_they_are_ratios() -> None:
     }
 
 
-def test_metrics_of_a_single_sequence_have_its_name_before_them() -> None:
+def test_metrics_of_a_single_sequence_have_its_name_as_prefix() -> None:
     rows = [{"name": "a", "sequence": name, "share": share} for name, share in (("s1", 0.1), (COMBINED, 0.2))]
     assert comparison(rows, overall=COMBINED).metrics() == {"a": {"s1/share": 10, "share": 20}}
     assert comparison(rows[:1], overall="s1").metrics() == {"a": {"share": 10}}
 
 
-def test_numbers_of_numpy_are_numbers_too() -> None:
+def test_numpy_numbers_are_numbers() -> None:
     rows = [{"name": "a", "share": np.float32(0.5), "ms": np.float64(2), "n": np.int64(3), "par": np.float32("nan")}]
     assert comparison(rows).metrics() == {"a": {"share": 50.0, "ms": 2.0, "n": 3.0}}
 
@@ -221,7 +219,7 @@ def test_numbers_of_numpy_are_numbers_too() -> None:
 
 @pytest.fixture
 def sequences(tmp_path: Path) -> list[LabelledSequence]:
-    """Two sequences of people who walk straight on."""
+    """Two sequences of people who walk in straight lines."""
     write_sequence(tmp_path, "a", frames=20)
     write_sequence(tmp_path, "b", frames=30, seed=1)
     return load_written(tmp_path, load_config([OFF]))
@@ -320,10 +318,10 @@ def test_all_does_not_hide_an_unknown_peer(names: list[str]) -> None:
         peer_candidates(names, load_config())
 
 
-def test_what_cannot_be_equal_is_not_called_so() -> None:
+def test_a_configuration_without_an_equal_is_refused() -> None:
     changed = {"tracker": {"duplicate_iou": 0.9, "kalman": {"position_noise": 0.1}}}
     for layers, said in (
-        ([PUBLISHED, changed], r"tracker\.duplicate_iou, tracker\.kalman change; .*bytetrack-published\.yaml is it"),
+        ([PUBLISHED, changed], r"tracker\.duplicate_iou, tracker\.kalman change it; use .*bytetrack-published\.yaml"),
         (
             [],
             r"tracker\.confidence_scaling, tracker\.buffered_iou, tracker\.detection_weight, .*tracker\.kalman change",
@@ -336,7 +334,7 @@ def test_what_cannot_be_equal_is_not_called_so() -> None:
             peer_candidates([EQUAL], config)
 
 
-def test_each_peer_runs_as_itself(sequences: list[LabelledSequence]) -> None:
+def test_each_name_runs_its_own_peer(sequences: list[LabelledSequence]) -> None:
     names = ["ultralytics-bytetrack", "ultralytics-ocsort"]
     rows = compare_trackers(sequences[1:], peer_candidates(names, load_config()), silent).rows
     scores = [[row[name] for name in SCORE_NAMES] for row in rows]
@@ -347,7 +345,7 @@ def test_each_peer_runs_as_itself(sequences: list[LabelledSequence]) -> None:
 
 
 @pytest.mark.parametrize("kind", [list, np.array])
-def test_speed_is_that_of_single_items_and_of_full_batches_after_a_pass_each_to_warm_up(
+def test_single_items_and_batches_are_timed_after_a_warm_up_pass(
     kind: Callable[[Any], Any],
 ) -> None:
     clock = Clock()
@@ -363,7 +361,7 @@ def test_speed_is_that_of_single_items_and_of_full_batches_after_a_pass_each_to_
     assert speed == Speed(median_ms=250, per_second=7 / 1.25)
 
 
-def test_the_median_of_a_single_item_stands_an_outlier() -> None:
+def test_the_median_is_robust_to_an_outlier() -> None:
     clock = Clock()
     times = iter([9, 0.1, 0.1, 7, 0.1, 0.1, 1, 1, 1, 1])
 
@@ -384,8 +382,8 @@ def use(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"motserve.lab.compare.{module}.measure_speed", partial(measure_speed, clock=clock))
 
 
-class Seer(DetectorBase):
-    """Sees nothing, a picture in a quarter of a second and two in half that time."""
+class BlankDetector(DetectorBase):
+    """Detects nothing; one picture takes a quarter of a second, two take half of that."""
 
     class_names: Mapping[int, str] = {0: "person"}
 
@@ -410,7 +408,7 @@ HIT = Detections(BOX, np.array([0.9], np.float32), np.zeros(1, np.int64))
 
 @pytest.fixture
 def weights(tmp_path: Path) -> dict[str, Config]:
-    """Two candidates of each kind with files of weights."""
+    """Two candidates with weights files for detector and embedder."""
     configs = {}
     for name in ("good", "bad"):
         (tmp_path / f"{name}.onnx").write_text(name)
@@ -422,7 +420,7 @@ def weights(tmp_path: Path) -> dict[str, Config]:
 def test_detectors_are_compared_on_the_same_pictures(
     weights: dict[str, Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seers = {"good.onnx": Seer(3_000_000), "bad.onnx": Seer(None)}
+    seers = {"good.onnx": BlankDetector(3_000_000), "bad.onnx": BlankDetector(None)}
     use(CLOCK, monkeypatch)
     monkeypatch.setattr("motserve.lab.experiments.models.build_detector", lambda _, weights: seers[weights.path.name])
     limits = []
@@ -457,7 +455,7 @@ def test_detectors_are_compared_on_the_same_pictures(
 def test_a_detector_that_cannot_be_timed_is_an_error(
     weights: dict[str, Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("motserve.lab.experiments.models.build_detector", lambda *_: Seer(None))
+    monkeypatch.setattr("motserve.lab.experiments.models.build_detector", lambda *_: BlankDetector(None))
     with pytest.raises(InvalidData, match="no picture"):
         compare_detectors(weights, lambda _: [LabelledPictures("a", [TRUTH], [HIT], lambda _: [])])
 
@@ -466,12 +464,12 @@ def test_a_detector_that_cannot_be_timed_is_an_error(
 
 
 class Colours(ReIDBase):
-    """Embeds the colour of a crop, or what is the same of all."""
+    """Embeds the colour of a crop, or returns a constant."""
 
     dimension = 3
 
-    def __init__(self, blind: bool) -> None:
-        self._blind = blind
+    def __init__(self, constant: bool) -> None:
+        self._blind = constant
 
     def embed(self, crops: np.ndarray) -> FloatArray:
         CLOCK.now += {1: 0.5, 2: 0.25}[len(crops)]
@@ -482,7 +480,7 @@ class Colours(ReIDBase):
 
 @pytest.fixture
 def market(tmp_path: Path) -> Path:
-    """Two people in red and blue, seen by two cameras."""
+    """Two people in red and blue, from two cameras."""
     root = tmp_path / "market"
     for folder, camera in (("query", 1), ("bounding_box_test", 2)):
         (root / folder).mkdir(parents=True)
@@ -522,9 +520,7 @@ def test_embedders_are_compared_on_the_same_crops(
     assert points(tmp_path / "out") == 2
 
 
-def test_every_metric_of_a_comparison_is_one_that_mlflow_takes(
-    sequences: list[LabelledSequence], tmp_path: Path
-) -> None:
+def test_mlflow_accepts_every_metric_of_a_comparison(sequences: list[LabelledSequence], tmp_path: Path) -> None:
     result = compare_trackers(sequences, own_candidates({"x": load_config([OFF])}, Cache(tmp_path)), silent)
     config = load_config(
         [{"mlflow": {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "artifact_dir": str(tmp_path / "artifacts")}}]

@@ -48,7 +48,7 @@ CHANGES: Mapping[str, object] = {
     "device": "cuda",
     "half": False,
 }
-"""Another value of every setting of a detector but its weights."""
+"""Another value of every detector setting except the weights."""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def networks(untrained_detector: Path, untrained_embedder: Path) -> Config:
-    """Small networks that see people everywhere."""
+    """Small untrained networks; the detector returns people everywhere."""
     return load_config(
         [
             {
@@ -79,7 +79,7 @@ def networks(untrained_detector: Path, untrained_embedder: Path) -> Config:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Config:
-    """Weights that are files with anything in them: enough to identify them."""
+    """Weights files with arbitrary content, from which only checksums are computed."""
     for name in ("detector.pt", "reid.onnx"):
         (tmp_path / name).write_bytes(name.encode())
     return load_config(
@@ -95,7 +95,7 @@ def files(tmp_path: Path) -> Config:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Seven pictures of different grey, without a rate."""
+    """Folder of seven grey pictures without a frame rate."""
     path = tmp_path / "pictures"
     path.mkdir()
     for number in range(7):
@@ -104,7 +104,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 class GreyDetector(DetectorBase):
-    """Sees one person in each picture, as wide as the picture is bright."""
+    """Detects one person in each picture; the width of the box is the brightness."""
 
     class_names: Mapping[int, str] = {0: "person"}
 
@@ -121,16 +121,16 @@ class GreyDetector(DetectorBase):
         return [Detections(box, np.full(1, 0.5, np.float32), np.zeros(1, np.int64)) for box in boxes]
 
 
-def seen_by(detector: DetectorBase, monkeypatch: pytest.MonkeyPatch) -> None:
+def use_detector(detector: DetectorBase, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("motserve.lab.experiments.models.build_detector", lambda *_: detector)
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    def unwanted(*arguments: object) -> None:
+    def fail(*arguments: object) -> None:
         raise AssertionError("the cache has the answer")
 
     for name in names:
-        monkeypatch.setattr(f"motserve.lab.experiments.{name}", unwanted)
+        monkeypatch.setattr(f"motserve.lab.experiments.{name}", fail)
 
 
 def detect(path: Path, config: Config, cache: Cache) -> DetectedVideo:
@@ -138,7 +138,7 @@ def detect(path: Path, config: Config, cache: Cache) -> DetectedVideo:
 
 
 def assert_equal(found: DetectedVideo, expected: DetectedVideo) -> None:
-    """To the bit."""
+    """Compare detections bit by bit."""
     assert bits(found.detections) == bits(expected.detections)
     assert found.timestamps.tobytes() == expected.timestamps.tobytes()
     assert found.timestamps.dtype == np.float64
@@ -181,7 +181,7 @@ def test_a_cached_video_needs_neither_detector_nor_decoding(
 def test_progress_is_called_for_each_batch_and_not_for_cached_results(
     folder: Path, files: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen_by(GreyDetector(), monkeypatch)
+    use_detector(GreyDetector(), monkeypatch)
     config = change_config(files, {"evaluation": {"detect_batch": 3}})
     reports: list[tuple[str, int, int | None]] = []
     for expected in ([("walk", 3, 7), ("walk", 6, 7), ("walk", 7, 7)], []):
@@ -192,10 +192,10 @@ def test_progress_is_called_for_each_batch_and_not_for_cached_results(
         assert reports == expected
 
 
-def test_the_cache_lies_where_the_configuration_says(
+def test_the_cache_is_in_the_configured_folder(
     folder: Path, files: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen_by(GreyDetector(), monkeypatch)
+    use_detector(GreyDetector(), monkeypatch)
     detect(folder, files, open_cache(files))
     (name,) = content(tmp_path / "cache")
     assert name.startswith("experiments/detections/")
@@ -222,10 +222,10 @@ def test_another_version_of_a_library_is_another_key(files: Config, monkeypatch:
     real = metadata.version
     monkeypatch.setattr(metadata, "version", lambda other: "0.0.0" if other == name else real(other))
     changed = [a != b for a, b in zip(before, keys(), strict=True)]
-    assert changed == [True, name != "ultralytics"]  # which has no part in embedding
+    assert changed == [True, name != "ultralytics"]  # which is not used for embedding
 
 
-def test_other_weights_are_another_key_and_the_same_under_another_name_are_not(files: Config, tmp_path: Path) -> None:
+def test_the_key_depends_on_the_content_of_weights_and_not_on_their_name(files: Config, tmp_path: Path) -> None:
     before = Models(files).detection_key(), Models(files).embedding_key()
     moved = {}
     for section, name in (("detector", "other.pt"), ("reid", "other.onnx")):
@@ -282,7 +282,7 @@ def test_other_code_is_another_key(
 def test_another_machine_and_a_gpu_are_other_keys(
     files: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A device of `auto` is another one with a GPU."""
+    """With a GPU, device `auto` is another device."""
     keys = []
     for machine, driver in (("x86_64", tmp_path / "none"), ("arm64", tmp_path / "none"), ("x86_64", tmp_path)):
         monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
@@ -311,7 +311,7 @@ def test_settings_of_tracker_and_linking_are_in_no_key(files: Config) -> None:
 @pytest.mark.parametrize(
     "change", [{"crop_height": 128}, {"crop_width": 64}, {"onnx_input": "bgr255"}, {"device": "cuda"}, {"half": False}]
 )
-def test_what_the_embedder_sees_is_in_its_key(files: Config, change: dict[str, Any]) -> None:
+def test_settings_of_the_embedder_input_are_in_its_key(files: Config, change: dict[str, Any]) -> None:
     changed = change_config(files, {"reid": change})
     assert Models(changed).embedding_key() != Models(files).embedding_key()
     assert Models(changed).detection_key() == Models(files).detection_key()
@@ -321,8 +321,8 @@ def test_another_video_or_rate_is_detected_again(
     folder: Path, files: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detector = GreyDetector()
-    seen_by(detector, monkeypatch)
-    cache = Cache(tmp_path / "kept")
+    use_detector(detector, monkeypatch)
+    cache = Cache(tmp_path / "cache")
 
     def pictures(path: Path = folder, config: Config = files) -> int:
         before = detector.pictures
@@ -384,11 +384,11 @@ def test_a_damaged_file_is_computed_again_with_a_warning(
     damage: str,
 ) -> None:
     detector = GreyDetector()
-    seen_by(detector, monkeypatch)
-    cache = Cache(tmp_path / "kept")
+    use_detector(detector, monkeypatch)
+    cache = Cache(tmp_path / "cache")
     made = detect(folder, files, cache)
-    (name,) = content(tmp_path / "kept")
-    path = tmp_path / "kept" / name
+    (name,) = content(tmp_path / "cache")
+    path = tmp_path / "cache" / name
     whole = path.read_bytes()
     path.write_bytes(DAMAGE[damage](whole))
     assert path.read_bytes() != whole
@@ -399,7 +399,7 @@ def test_a_damaged_file_is_computed_again_with_a_warning(
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert name.rpartition("/")[2] in record.getMessage()
-    assert content(tmp_path / "kept") == [name]
+    assert content(tmp_path / "cache") == [name]
     assert_equal(detect(folder, files, cache), made)
     assert detector.pictures == 14
 
@@ -417,10 +417,10 @@ def test_a_file_with_any_bit_flipped_gives_no_wrong_numbers(tmp_path: Path, capl
     caplog.set_level(logging.CRITICAL, "motserve")
     for place in range(0, len(whole), 3):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
-        kept = cache.load_detections(key)
-        if kept is not None:
-            assert bits(kept[0]) == bits(detections), place
-            assert kept[1].tolist() == [0, 1 / 7, 2 / 7], place
+        cached = cache.load_detections(key)
+        if cached is not None:
+            assert bits(cached[0]) == bits(detections), place
+            assert cached[1].tolist() == [0, 1 / 7, 2 / 7], place
 
 
 def test_damaged_embeddings_are_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -435,23 +435,21 @@ def test_damaged_embeddings_are_computed_again(tmp_path: Path, caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_interrupted_detection_leaves_nothing(
+def test_an_interrupted_detection_stores_nothing(
     folder: Path, files: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     config = change_config(files, {"evaluation": {"detect_batch": 2}})
-    cache = Cache(tmp_path / "kept")
-    seen_by(GreyDetector(stops_after=4, error=error), monkeypatch)
+    cache = Cache(tmp_path / "cache")
+    use_detector(GreyDetector(stops_after=4, error=error), monkeypatch)
     with pytest.raises(error):
         detect(folder, config, cache)
-    assert not (tmp_path / "kept").exists()
+    assert not (tmp_path / "cache").exists()
     detector = GreyDetector()
-    seen_by(detector, monkeypatch)
+    use_detector(detector, monkeypatch)
     assert len(detect(folder, config, cache)) == detector.pictures == 7
 
 
-def test_an_interrupt_while_a_file_is_written_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_write_keeps_the_existing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Cache(tmp_path)
     cache.store_embeddings({"a": 1}, ["x"], np.ones((1, 3), np.float32))
 
@@ -463,35 +461,35 @@ def test_an_interrupt_while_a_file_is_written_leaves_what_was_there(
     for key, others in (({"a": 1}, ["x", "y"]), ({"a": 2}, ["z", "y"])):
         with pytest.raises(KeyboardInterrupt):
             cache.store_embeddings(key, others, np.zeros((2, 3), np.float32))
-    (kept,) = content(tmp_path)
-    assert tmp_path / kept == cache.path("embeddings", {"a": 1})
+    (cached,) = content(tmp_path)
+    assert tmp_path / cached == cache.path("embeddings", {"a": 1})
     assert cache.load_embeddings({"a": 1})[0] == ["x"]  # type: ignore[index]
 
 
-def test_what_cannot_be_kept_is_still_answered_with_a_warning(
+def test_a_result_that_cannot_be_cached_is_returned_with_a_warning(
     folder: Path, files: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Hours of detection are not lost because a disk is full or the folder belongs to another user."""
+    """A full disk or missing permissions do not lose hours of detection."""
     (tmp_path / "in the way").write_text("a file")
-    seen_by(GreyDetector(), monkeypatch)
+    use_detector(GreyDetector(), monkeypatch)
     with caplog.at_level(logging.WARNING, "motserve"):
         assert len(detect(folder, files, Cache(tmp_path / "in the way"))) == 7
     (record,) = caplog.records
     assert "cannot be written" in record.getMessage()
 
 
-def test_a_video_that_breaks_half_way_is_not_kept(
+def test_a_broken_video_is_not_cached(
     folder: Path, files: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = folder / "5.png"
     broken.write_bytes(broken.read_bytes()[:60])
-    seen_by(GreyDetector(), monkeypatch)
+    use_detector(GreyDetector(), monkeypatch)
     with pytest.raises(InvalidVideo, match=r"5\.png"):
-        detect(folder, files, Cache(tmp_path / "kept"))
-    assert not (tmp_path / "kept").exists()
+        detect(folder, files, Cache(tmp_path / "cache"))
+    assert not (tmp_path / "cache").exists()
 
 
-# --- what goes in comes out -------------------------------------------------------------------------------------------
+# --- round trips ------------------------------------------------------------------------------------------------------
 
 floats = st.floats(width=32, allow_nan=True, allow_infinity=True)
 frames_of_rows = st.lists(
@@ -501,7 +499,7 @@ frames_of_rows = st.lists(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(frames=frames_of_rows, rate=st.one_of(st.none(), st.floats(0.1, 1000)))
-def test_detections_come_back_to_the_bit(
+def test_detections_are_restored_bit_by_bit(
     tmp_path: Path, frames: list[list[tuple[float, ...]]], rate: float | None
 ) -> None:
     cache, key = Cache(tmp_path), {"video": "a"}
@@ -511,29 +509,29 @@ def test_detections_come_back_to_the_bit(
         detections.append(Detections(numbers[:, :4], numbers[:, 4], np.array([row[5] for row in rows], np.int64)))
     timestamps = np.arange(len(frames)) / 29.97
     cache.store_detections(key, detections, timestamps, {"rate_hz": rate})
-    kept = cache.load_detections(key)
-    assert kept is not None
+    cached = cache.load_detections(key)
+    assert cached is not None
     expected = [
         Detections(np.ascontiguousarray(d.boxes), np.ascontiguousarray(d.scores), d.classes) for d in detections
     ]
-    assert bits(kept[0]) == bits(expected)
-    assert kept[1].tobytes() == timestamps.tobytes()
-    assert kept[2] == {"rate_hz": rate}
+    assert bits(cached[0]) == bits(expected)
+    assert cached[1].tobytes() == timestamps.tobytes()
+    assert cached[2] == {"rate_hz": rate}
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (1, 1), (0, 4)])
-def test_embeddings_come_back_to_the_bit(tmp_path: Path, shape: tuple[int, int]) -> None:
+def test_embeddings_are_restored_bit_by_bit(tmp_path: Path, shape: tuple[int, int]) -> None:
     cache = Cache(tmp_path)
     vectors = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     names = [f"{number}, ä" for number in range(len(vectors))]
     cache.store_embeddings({"a": 1}, names, vectors)
-    kept = cache.load_embeddings({"a": 1})
-    assert kept is not None
-    assert kept[0] == names
-    assert (kept[1].shape, kept[1].dtype, kept[1].tobytes()) == (shape, np.float32, vectors.tobytes())
+    cached = cache.load_embeddings({"a": 1})
+    assert cached is not None
+    assert cached[0] == names
+    assert (cached[1].shape, cached[1].dtype, cached[1].tobytes()) == (shape, np.float32, vectors.tobytes())
 
 
-def test_what_was_never_kept_is_not_there(tmp_path: Path) -> None:
+def test_an_unknown_key_is_not_cached(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "none")
     assert cache.load_detections({"a": 1}) is None
     assert cache.load_embeddings({"a": 1}) is None
@@ -543,22 +541,22 @@ def test_what_was_never_kept_is_not_there(tmp_path: Path) -> None:
 # --- appearance -------------------------------------------------------------------------------------------------------
 
 
-def embed_with(appearance: Appearance, wanted: Sequence[tuple[int, FloatArray]]) -> list[FloatArray]:
-    async def embed_all() -> list[FloatArray]:
+def embed_all(appearance: Appearance, wanted: Sequence[tuple[int, FloatArray]]) -> list[FloatArray]:
+    async def look() -> list[FloatArray]:
         return [await appearance.at(frame)(boxes) for frame, boxes in wanted]
 
-    return asyncio.run(embed_all())
+    return asyncio.run(look())
 
 
 WANTED = [(0, BOXES), (3, BOXES[1:]), (4, BOXES[:1] + np.float32(0.5)), (3, BOXES[:1])]
 
 
-def test_embeddings_are_those_of_the_crops_and_then_come_from_the_cache(
+def test_embeddings_are_computed_from_crops_and_then_cached(
     clip: Path, networks: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = Cache(tmp_path)
     with Appearance(Footage(clip, networks.video), Models(networks), cache) as appearance:
-        made = embed_with(appearance, WANTED)
+        made = embed_all(appearance, WANTED)
     embedder = build_embedder(networks.reid, Weights("", Path(networks.reid.weights[0]), "", ""))
     with open_video(clip, networks.video) as video:
         images = [frame.image for frame in video.frames()]
@@ -567,12 +565,12 @@ def test_embeddings_are_those_of_the_crops_and_then_come_from_the_cache(
 
     forbid(monkeypatch, "models.build_embedder", "footage.open_video")
     with Appearance(Footage(clip, networks.video), Models(networks), cache) as appearance:
-        for found, expected in zip(embed_with(appearance, WANTED), made, strict=True):
+        for found, expected in zip(embed_all(appearance, WANTED), made, strict=True):
             assert (found.shape, found.dtype, found.tobytes()) == (expected.shape, expected.dtype, expected.tobytes())
 
 
 class CountingEmbedder(CropEmbedder):
-    """Answers the average of a crop and counts them."""
+    """Embeds the mean of a crop and counts the crops."""
 
     dimension, crop_size, device = 3, (256, 128), "cpu"
 
@@ -591,10 +589,8 @@ def embedder(monkeypatch: pytest.MonkeyPatch) -> CountingEmbedder:
     return counting
 
 
-def test_only_boxes_not_seen_before_are_embedded(
-    clip: Path, files: Config, tmp_path: Path, embedder: CountingEmbedder
-) -> None:
-    cache = Cache(tmp_path / "kept")
+def test_only_new_boxes_are_embedded(clip: Path, files: Config, tmp_path: Path, embedder: CountingEmbedder) -> None:
+    cache = Cache(tmp_path / "cache")
     for wanted, total in (
         ([(2, BOXES[:2])], 2),
         ([(2, BOXES[:2]), (2, BOXES), (2, BOXES[::-1])], 3),
@@ -603,44 +599,44 @@ def test_only_boxes_not_seen_before_are_embedded(
         ([(5, BOXES), (2, BOXES)], 9),
     ):
         with Appearance(Footage(clip, files.video), Models(files), cache) as appearance:
-            embed_with(appearance, wanted)
+            embed_all(appearance, wanted)
         assert embedder.crops == total
     with Appearance(Footage(clip, files.video), Models(files), cache) as appearance:
-        forward, backward = embed_with(appearance, [(2, BOXES), (2, BOXES[::-1])])
+        forward, backward = embed_all(appearance, [(2, BOXES), (2, BOXES[::-1])])
     np.testing.assert_array_equal(forward, backward[::-1])
-    assert len(content(tmp_path / "kept")) == 1
+    assert len(content(tmp_path / "cache")) == 1
 
 
-def test_embeddings_of_a_run_that_failed_are_not_kept(
+def test_embeddings_of_a_failed_run_are_not_cached(
     clip: Path, files: Config, tmp_path: Path, embedder: CountingEmbedder
 ) -> None:
     def fail() -> None:
-        with Appearance(Footage(clip, files.video), Models(files), Cache(tmp_path / "kept")) as appearance:
-            embed_with(appearance, [(0, BOXES)])
+        with Appearance(Footage(clip, files.video), Models(files), Cache(tmp_path / "cache")) as appearance:
+            embed_all(appearance, [(0, BOXES)])
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         fail()
-    assert not (tmp_path / "kept").exists()
+    assert not (tmp_path / "cache").exists()
 
 
 def test_without_embeddings_no_file_is_written_and_no_video_opened(
     clip: Path, files: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forbid(monkeypatch, "models.build_embedder", "footage.open_video")
-    with Appearance(Footage(clip, files.video), Models(files), Cache(tmp_path / "kept")):
+    with Appearance(Footage(clip, files.video), Models(files), Cache(tmp_path / "cache")):
         pass
-    assert not (tmp_path / "kept").exists()
+    assert not (tmp_path / "cache").exists()
 
 
-def test_the_same_box_in_another_video_is_another_crop(
+def test_the_same_box_in_another_video_has_another_embedding(
     clip: Path, folder: Path, files: Config, tmp_path: Path, embedder: CountingEmbedder
 ) -> None:
-    cache = Cache(tmp_path / "kept")
+    cache = Cache(tmp_path / "cache")
     box = np.array([[0, 0, 30, 30]], np.float32)
     found = []
     for path in (clip, folder):
         with Appearance(Footage(path, files.video), Models(files), cache) as appearance:
-            found += embed_with(appearance, [(1, box)])
+            found += embed_all(appearance, [(1, box)])
     assert embedder.crops == 2
     assert found[0].tolist() != found[1].tolist() == [[10, 10, 10]]

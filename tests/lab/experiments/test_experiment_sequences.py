@@ -36,7 +36,7 @@ from motserve.video import VideoWriter, open_video
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """People who walk, as a video beside its ground truth."""
+    """A rendered scene: a video of walking people beside its ground truth."""
     folder = tmp_path_factory.mktemp("scene") / "plaza"
     folder.mkdir()
     config = SceneConfig(seed=3, width=320, height=180, rate_hz=8, duration_s=3, people=4)
@@ -51,7 +51,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundled() -> Config:
-    """The networks that come with motserve, on small pictures."""
+    """The bundled networks with a small input size."""
     return load_config(
         [
             {
@@ -65,7 +65,7 @@ def bundled() -> Config:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Five pictures of different grey."""
+    """Folder of five grey pictures."""
     path = tmp_path / "grey"
     (path / "img1").mkdir(parents=True)
     for number in range(5):
@@ -110,7 +110,7 @@ def test_a_video_is_searched_beside_the_ground_truth_or_only_in_the_given_folder
     assert find_video(truth, videos) == videos / "walk.mp4"
 
 
-def test_ground_truth_that_lies_alone_has_its_video_beside_it(tmp_path: Path) -> None:
+def test_the_video_of_a_single_ground_truth_file_is_beside_it(tmp_path: Path) -> None:
     truth = truth_of(write(tmp_path / "walk.txt", []))
     with pytest.raises(NotFound):
         find_video(truth)
@@ -119,7 +119,7 @@ def test_ground_truth_that_lies_alone_has_its_video_beside_it(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("order", [range(24), [0, 0, 3, 17, 23], [23, 0, 20, 20, 19, 23], [5]])
-def test_frames_are_those_of_the_video_in_any_order(scene: Path, order: Sequence[int]) -> None:
+def test_frames_can_be_read_in_any_order(scene: Path, order: Sequence[int]) -> None:
     with open_video(scene / "plaza.mp4", VideoConfig()) as video:
         expected = [frame.image for frame in video.frames()]
     with Footage(scene / "plaza.mp4", VideoConfig()) as footage:
@@ -127,7 +127,7 @@ def test_frames_are_those_of_the_video_in_any_order(scene: Path, order: Sequence
             np.testing.assert_array_equal(footage.image(index), expected[index])
 
 
-def test_going_forward_decodes_once(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_forward_decodes_once(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
 
     def counted(path: Path, config: VideoConfig, **options: bool) -> Any:
@@ -151,7 +151,7 @@ def test_going_forward_decodes_once(scene: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("index", [5, 500])
-def test_a_frame_behind_the_end_is_an_error_and_the_others_are_still_there(folder: Path, index: int) -> None:
+def test_a_frame_after_the_end_is_an_error_and_others_can_be_read(folder: Path, index: int) -> None:
     with Footage(folder, VideoConfig()) as footage:
         for _ in range(2):
             with pytest.raises(InvalidVideo, match=f"grey has no frame {index}"):
@@ -183,7 +183,7 @@ def test_the_checksum_of_a_folder_is_that_of_its_pictures_and_their_names(tmp_pa
     assert len(set(seen)) == len(seen)
 
 
-def test_what_systems_leave_beside_pictures_changes_neither_checksum_nor_count(folder: Path) -> None:
+def test_hidden_files_change_neither_checksum_nor_count(folder: Path) -> None:
     truth = TruthFile("grey", folder / "gt" / "gt.txt", 5, None)
     before = Footage(folder, VideoConfig(), truth).sha256
     for name in ("._000001.png", ".DS_Store", "Thumbs.db"):
@@ -192,7 +192,7 @@ def test_what_systems_leave_beside_pictures_changes_neither_checksum_nor_count(f
     assert Footage(folder, VideoConfig(), truth).image(4)[0, 0, 0] == 40
 
 
-def test_pictures_lie_where_the_seqinfo_of_their_sequence_says(folder: Path) -> None:
+def test_pictures_are_read_from_the_folder_in_seqinfo(folder: Path) -> None:
     truth = TruthFile("grey", folder / "gt" / "gt.txt", 5, None)
     before = Footage(folder, VideoConfig(), truth).sha256
     (folder / "img1").rename(folder / "images")
@@ -212,8 +212,8 @@ def test_pictures_lie_where_the_seqinfo_of_their_sequence_says(folder: Path) -> 
         find_video(truth)
 
 
-def test_pictures_that_count_from_another_number_are_the_frames_of_a_sequence(folder: Path) -> None:
-    """The second half of a sequence, with ground truth of its own, counts from 1 as the whole does."""
+def test_picture_numbers_need_not_begin_at_one(folder: Path) -> None:
+    """Frames of the second half of a sequence, which has its own ground truth, count from 1 too."""
     for number in range(5, 0, -1):
         (folder / "img1" / f"{number:06}.png").rename(folder / "img1" / f"{number + 300:06}.png")
     with Footage(folder, VideoConfig()) as footage:
@@ -229,14 +229,14 @@ def test_pictures_with_a_gap_in_their_numbers_are_refused(folder: Path, prefix: 
 
 
 @pytest.mark.parametrize("names", ["000100 000105 000110 000115 000120", "1 2 4 8 16", "a0001 a0002 a0003 a0009 thumb"])
-def test_numbers_that_count_no_frames_are_no_matter(folder: Path, names: str) -> None:
+def test_numbers_that_are_not_frame_numbers_are_accepted(folder: Path, names: str) -> None:
     pictures = sorted((folder / "img1").iterdir())
     for picture, name in zip(pictures, names.split(), strict=True):
         picture.rename(picture.with_stem(name))
     assert Footage(folder, VideoConfig()).image(4)[0, 0, 0] == 40
 
 
-def test_a_folder_must_be_as_long_as_its_sequence_whatever_its_pictures_are_called(folder: Path) -> None:
+def test_a_folder_has_the_length_of_its_sequence_with_any_picture_names(folder: Path) -> None:
     def footage(frames: int) -> Footage:
         return Footage(folder, VideoConfig(), TruthFile("grey", folder / "gt" / "gt.txt", frames, None))
 
@@ -246,7 +246,7 @@ def test_a_folder_must_be_as_long_as_its_sequence_whatever_its_pictures_are_call
         footage(6).image(0)
 
 
-def test_a_folder_without_a_rate_has_that_of_its_sequence(folder: Path) -> None:
+def test_a_folder_without_a_rate_has_the_rate_of_its_sequence(folder: Path) -> None:
     truth = TruthFile("grey", folder / "gt" / "gt.txt", None, 7)
     with Footage(folder, VideoConfig(), truth).open() as source:
         assert source.info.rate_hz == 7
@@ -255,10 +255,8 @@ def test_a_folder_without_a_rate_has_that_of_its_sequence(folder: Path) -> None:
         assert source.info.rate_hz == 5
 
 
-def test_a_video_whose_container_declares_another_length_is_taken(
-    scene: Path, tmp_path: Path, untrained_detector: Path
-) -> None:
-    """Containers state a duration, from which the length can only be guessed where sound goes on or rates vary."""
+def test_a_wrong_length_in_the_container_is_accepted(scene: Path, tmp_path: Path, untrained_detector: Path) -> None:
+    """Containers state a duration; with longer sound or a variable rate it gives only an estimate of the length."""
     with av.open(str(scene / "plaza.mp4")) as source, av.open(str(tmp_path / "plaza.mkv"), "w") as target:
         (stream,) = source.streams.video
         copied = target.add_stream_from_template(stream)
@@ -329,15 +327,15 @@ def test_detections_are_read_with_times_and_in_order_of_confidence(tmp_path: Pat
     }
 
 
-@pytest.mark.parametrize(("confidence", "kept"), [(0.0, 4), (0.1, 3), (0.3, 2), (0.31, 1), (1.0, 1)])
-def test_the_detectors_limit_on_confidence_holds_for_files_too(tmp_path: Path, confidence: float, kept: int) -> None:
+@pytest.mark.parametrize(("confidence", "count"), [(0.0, 4), (0.1, 3), (0.3, 2), (0.31, 1), (1.0, 1)])
+def test_detector_confidence_applies_to_files_too(tmp_path: Path, confidence: float, count: int) -> None:
     path = write(tmp_path / "det.txt", [f"1,-1,1,1,10,20,{score}" for score in (0.1, 1, 0.05, 0.3)])
     config = load_config([{"detector": {"confidence": confidence}}])
     (frame,) = read_detections(path, truth_of(path), config).detections
-    assert len(frame) == kept
+    assert len(frame) == count
 
 
-def test_boxes_too_thin_for_a_person_are_dropped(tmp_path: Path) -> None:
+def test_boxes_below_one_pixel_are_dropped(tmp_path: Path) -> None:
     sizes = ["0,20", "20,0", "0.99,20", "20,0.5", "1,1", "20,20"]
     path = write(tmp_path / "det.txt", [f"1,-1,1,1,{size},0.9" for size in sizes])
     (frame,) = read_detections(path, truth_of(path), load_config()).detections
@@ -400,7 +398,7 @@ def test_a_video_of_another_length_than_its_ground_truth_is_refused(
         load_sequences({longer.name: longer}, Models(bundled), Cache(tmp_path / "cache"))
 
 
-def test_ground_truth_that_goes_on_after_the_last_detection_can_be_scored(tmp_path: Path) -> None:
+def test_ground_truth_after_the_last_detection_can_be_scored(tmp_path: Path) -> None:
     write(tmp_path / "gt" / "walk.txt", [f"{frame},1,{frame},1,40,100,1,1,1" for frame in range(1, 21)])
     write(tmp_path / "det" / "walk.txt", [f"{frame},-1,{frame},1,40,100,0.9" for frame in range(1, 11)])
     scored = track_and_score(
@@ -435,7 +433,7 @@ def test_both_halves_together_have_every_row_and_detection_once(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("every", [1, 2, 3, 40])
-def test_thinned_is_as_a_camera_of_a_lower_rate_would_have_taken_it(tmp_path: Path, every: int) -> None:
+def test_a_subsampled_sequence_has_a_lower_rate(tmp_path: Path, every: int) -> None:
     (whole,) = load_written(write_sequence(tmp_path, frames=20), load_config())
     thin = whole.subsampled(every)
     assert thin.detected.detections == whole.detected.detections[::every]
@@ -447,14 +445,14 @@ def test_thinned_is_as_a_camera_of_a_lower_rate_would_have_taken_it(tmp_path: Pa
     assert (thin.table.frames * every).tolist() == whole.table.frames[kept].tolist()
 
 
-def test_a_part_of_a_thinned_sequence_knows_its_frames(tmp_path: Path) -> None:
+def test_a_part_of_a_subsampled_sequence_has_the_right_frames(tmp_path: Path) -> None:
     (whole,) = load_written(write_sequence(tmp_path, frames=20), load_config())
     part = whole.clip(2, 20).subsampled(3).clip(1, 4)
     assert [part.detected.frame_of(k) for k in range(3)] == [5, 8, 11]
     assert part.detected.detections == [whole.detected.detections[k] for k in (5, 8, 11)]
 
 
-def test_what_has_no_second_half_is_not_halved(tmp_path: Path) -> None:
+def test_a_sequence_without_a_second_half_is_refused(tmp_path: Path) -> None:
     (whole,) = load_written(write_sequence(tmp_path, frames=2), load_config())
     with pytest.raises(InvalidData, match="walk has too few frames"):
         halves([whole])
@@ -470,8 +468,8 @@ def test_a_part_of_a_part_is_a_part(tmp_path: Path) -> None:
     assert twice.table.frames.tolist() == direct.table.frames.tolist()
 
 
-class Greys:
-    """Appearance that records the requested boxes."""
+class RecordingAppearance:
+    """An appearance that records the requested frames and boxes."""
 
     def __init__(self) -> None:
         self.frames: list[int] = []
@@ -487,11 +485,11 @@ class Greys:
 def test_people_in_a_part_are_embedded_from_the_frames_of_the_whole_video(tmp_path: Path) -> None:
     config = load_config([{"reid": {"policy": "always"}}])
     (whole,) = load_written(write_sequence(tmp_path, frames=20), config)
-    greys = Greys()
-    track_detections(whole.clip(12, 20).detected, config, greys)  # type: ignore[arg-type]
-    assert greys.frames
-    assert set(greys.frames) <= set(range(12, 20))
-    assert max(greys.frames) == 19
+    appearance = RecordingAppearance()
+    track_detections(whole.clip(12, 20).detected, config, appearance)  # type: ignore[arg-type]
+    assert appearance.frames
+    assert set(appearance.frames) <= set(range(12, 20))
+    assert max(appearance.frames) == 19
 
 
 def test_crops_of_a_part_come_from_its_place_in_the_video(
@@ -520,7 +518,7 @@ def test_crops_of_a_part_come_from_its_place_in_the_video(
 
 
 def people_in(index: int) -> Detections:
-    """Two people who walk, the second away for longer than the tracker remembers."""
+    """Two walking people; the second is absent for longer than the lost buffer."""
     places = [(10 + index, 5, 50 + index, 105)]
     if not 20 <= index < 40:
         places.append((250 - index, 5, 290 - index, 105))
@@ -552,8 +550,8 @@ def through_the_pipeline(
 
 
 @pytest.mark.parametrize("policy", ["on_demand", "always", "off"])
-def test_tracks_and_identities_are_those_of_the_pipeline(policy: str) -> None:
-    # all people have the same embedding here
+def test_tracks_and_identities_equal_those_of_the_pipeline(policy: str) -> None:
+    # all embeddings are equal here
     config = load_config([{"tracker": {"lost_buffer_s": 1}, "reid": {"policy": policy, "decision": {"margin": 0}}}])
     video = two_people()
 
@@ -561,16 +559,14 @@ def test_tracks_and_identities_are_those_of_the_pipeline(policy: str) -> None:
         return np.tile(np.array([[0.6, 0.8]], np.float32), (len(crops), 1))
 
     expected, stats = through_the_pipeline(video, np.zeros((50, 120, 320, 3), np.uint8), embed, config)
-    greys = Greys()
-    found = track_detections(video, config, None if policy == "off" else greys)  # type: ignore[arg-type]
+    appearance = RecordingAppearance()
+    found = track_detections(video, config, None if policy == "off" else appearance)  # type: ignore[arg-type]
     assert rows(found.frames) == rows(expected)
     assert stats.identities == (3 if policy == "off" else 2)
-    assert bool(greys.frames) == (policy != "off")
+    assert bool(appearance.frames) == (policy != "off")
 
 
-def test_a_rendered_scene_is_tracked_as_by_the_pipeline_with_the_same_networks(
-    scene: Path, bundled: Config, tmp_path: Path
-) -> None:
+def test_tracks_of_a_rendered_scene_equal_those_of_the_pipeline(scene: Path, bundled: Config, tmp_path: Path) -> None:
     models, cache = Models(bundled), Cache(tmp_path)
     footage = Footage(scene / "plaza.mp4", bundled.video)
     detected = detect_video("plaza", footage, models, cache)
@@ -620,7 +616,7 @@ def test_an_empty_video_has_no_tracks() -> None:
 def test_embedding_is_not_counted_as_the_trackers_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
 
-    class SlowEyes(Greys):
+    class SlowAppearance(RecordingAppearance):
         def at(self, frame: int) -> EmbedFrameBoxes:
             quick = super().at(frame)
 
@@ -640,7 +636,7 @@ def test_embedding_is_not_counted_as_the_trackers_time(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(ByteTrack, "update", slow_update)
     config = load_config([{"reid": {"policy": "always"}}])
-    found = track_detections(two_people(frames=6), config, SlowEyes(), clock=clock)  # type: ignore[arg-type]
+    found = track_detections(two_people(frames=6), config, SlowAppearance(), clock=clock)  # type: ignore[arg-type]
     assert found.milliseconds.tolist() == [250] * 6
     assert clock.now == 100 + 6 * 50.25
 
@@ -659,7 +655,7 @@ def test_a_contender_is_timed_in_its_step_alone_and_its_tracks_are_identities() 
 # --- evaluation -------------------------------------------------------------------------------------------------------
 
 
-def test_tracks_that_were_written_score_as_when_they_were_made(tmp_path: Path) -> None:
+def test_written_tracks_have_the_same_scores(tmp_path: Path) -> None:
     write_sequence(tmp_path, "a")
     write_sequence(tmp_path, "b", frames=41, seed=1)
     truths = find_truth(tmp_path / "gt")
@@ -681,7 +677,7 @@ def test_tracks_that_were_written_score_as_when_they_were_made(tmp_path: Path) -
         assert stated["detections"]["sha256"] == hashlib.sha256((tmp_path / f"det/{name}.txt").read_bytes()).hexdigest()
 
 
-def test_sequences_come_in_the_order_given_each_with_its_own_files(tmp_path: Path) -> None:
+def test_sequences_have_the_given_order_and_their_own_files(tmp_path: Path) -> None:
     for seed, name in enumerate("cab"):
         write_sequence(tmp_path, name, frames=10 + seed, seed=seed)
     truths = find_truth(tmp_path / "gt")
@@ -694,9 +690,7 @@ def test_sequences_come_in_the_order_given_each_with_its_own_files(tmp_path: Pat
         assert sequence.detected.source["file"] == f"{sequence.name}.txt"
 
 
-def test_videos_are_detected_in_where_there_is_no_file_of_detections(
-    scene: Path, bundled: Config, tmp_path: Path
-) -> None:
+def test_the_detector_runs_where_there_is_no_detection_file(scene: Path, bundled: Config, tmp_path: Path) -> None:
     reports = []
     (sequence,) = load_sequences(
         find_truth(scene),

@@ -15,7 +15,7 @@ def place(person: int) -> list[float]:
 
 
 def frame(index: int, rows: dict[int, Row], links: tuple[Link, ...] = ()) -> TrackedFrame:
-    """A frame in which people, by number, are shown by tracks; 0 is a track without a person."""
+    """Return a frame with a track on each of some people; person 0 is a place without a person."""
     n = len(rows)
     boxes = np.array([place(person) for person in rows], np.float32).reshape(n, 4)
     ids = np.array([track for track, _ in rows.values()], np.int64)
@@ -39,7 +39,7 @@ def judged(people: list[list[int]], frames: list[TrackedFrame]) -> list[bool]:
     return [one.is_right for one in judge_links(frames, truth(people))]
 
 
-def test_a_link_is_right_where_the_identity_was_this_person_s() -> None:
+def test_a_link_is_right_if_the_identity_belonged_to_the_person() -> None:
     before = [frame(k, {1: (1, 1), 2: (2, 2)}) for k in range(10)]
     people = [[1, 2]] * 10 + [[1]] * 10
     right = [frame(10, {1: (3, 1)}, (link(3, 1, 1),)), *(frame(k, {1: (3, 1)}) for k in range(11, 20))]
@@ -48,8 +48,8 @@ def test_a_link_is_right_where_the_identity_was_this_person_s() -> None:
     assert judged(people, before + wrong) == [False]
 
 
-def test_what_a_tracker_mixed_up_is_no_fault_of_the_link() -> None:
-    """Track 1 shows the first person, and at the end the second."""
+def test_an_id_switch_of_the_tracker_does_not_make_a_link_wrong() -> None:
+    """Track 1 switches from the first person to the second."""
     before = [frame(k, {1 if k < 20 else 2: (1, 1)}) for k in range(30)]
     people = [[1]] * 20 + [[2]] * 10
     for person, is_right in ((1, True), (2, True), (3, False)):
@@ -57,12 +57,12 @@ def test_what_a_tracker_mixed_up_is_no_fault_of_the_link() -> None:
         assert judged([*people, [person], [person]], before + after) == [is_right]
 
 
-def test_a_track_of_no_person_is_no_right_link() -> None:
+def test_a_link_of_a_false_track_is_wrong() -> None:
     before = [frame(k, {1: (1, 1)}) for k in range(5)]
     after = [frame(k, {7: (5, 1)}, (link(5, 1, 1),) if k == 5 else ()) for k in range(5, 8)]
     assert judged([[1]] * 5 + [[2]] * 3, before + after) == [False]
 
 
-def test_without_links_there_is_nothing_to_judge() -> None:
+def test_without_links_there_are_no_judgements() -> None:
     assert judge_links([frame(0, {1: (1, 1)})], truth([[1]])) == []
     assert judge_links([], truth([[1]])) == []

@@ -1,4 +1,4 @@
-"""What scores of models are compared by."""
+"""The keys by which scores of models are compared."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def scene(tmp_path: Path) -> Path:
     return folder
 
 
-def test_tracks_of_two_detectors_are_compared_and_those_of_two_embedders_are_not(
+def test_tracking_scores_are_comparable_between_detectors_and_not_between_embedders(
     scene: Path, tmp_path: Path, untrained_detector: Path, untrained_embedder: Path
 ) -> None:
     def key(detector: Any, embedder: Any) -> str:

@@ -25,7 +25,7 @@ PROVENANCE = stamp(
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow store with nothing in it; making one takes seconds."""
+    """An empty MLflow store; creating one takes seconds."""
     path = tmp_path_factory.mktemp("store") / "new" / "mlflow.db"
     log_run(MlflowConfig(tracking_uri=f"sqlite:///{path}", artifact_dir=None), "first", {}, PROVENANCE)
     return path
@@ -33,13 +33,13 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(database: Path, tmp_path: Path, request: pytest.FixtureRequest) -> MlflowConfig:
-    """An experiment of its own."""
+    """A store with an experiment for each test."""
     return MlflowConfig(
         tracking_uri=f"sqlite:///{database}", artifact_dir=str(tmp_path / "artifacts"), experiment=request.node.name
     )
 
 
-def found(store: MlflowConfig, query: str = "", *order: str, most: int = 100) -> list[Run]:
+def runs_of(store: MlflowConfig, query: str = "", *order: str, most: int = 100) -> list[Run]:
     return find_runs(store, query, order, most)
 
 
@@ -48,7 +48,7 @@ def with_notes(**notes: Any) -> dict[str, Any]:
 
 
 def status_of(store: MlflowConfig) -> list[tuple[str, str]]:
-    """Name and status of each run, whether it finished or not."""
+    """Return name and status of each run, finished or not."""
     from mlflow import MlflowClient
 
     client = MlflowClient(store.tracking_uri)
@@ -56,14 +56,14 @@ def status_of(store: MlflowConfig) -> list[tuple[str, str]]:
     return [(run.info.run_name, run.info.status) for run in client.search_runs([experiment.experiment_id])]
 
 
-# --- there and back ---------------------------------------------------------------------------------------------------
+# --- round trips ------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_found_again_with_all_that_was_logged(store: MlflowConfig, tmp_path: Path) -> None:
+def test_a_run_has_all_that_was_logged(store: MlflowConfig, tmp_path: Path) -> None:
     (tmp_path / "table.md").write_text("| a |")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "plot.png").write_bytes(b"png")
-    (tmp_path / "out" / "holiday.png").write_bytes(b"of another program")
+    (tmp_path / "out" / "holiday.png").write_bytes(b"another file")
     before = datetime.now(timezone.utc) - timedelta(seconds=1)
     run_id = log_run(
         store,
@@ -73,7 +73,7 @@ def test_a_run_is_found_again_with_all_that_was_logged(store: MlflowConfig, tmp_
         [tmp_path / "table.md", tmp_path / "out" / "plot.png"],
         "ours",
     )
-    (run,) = found(store)
+    (run,) = runs_of(store)
     assert (run.id, run.name, run.kind) == (run_id, f"ours {PROVENANCE['date']}", "trackers")
     assert before <= run.started <= datetime.now(timezone.utc) + timedelta(seconds=1)
     assert run.metrics == {"MOTA": 71.5, "IDSW": 3, "MOT17-09/HOTA": 60.25}
@@ -89,48 +89,48 @@ def test_a_run_is_found_again_with_all_that_was_logged(store: MlflowConfig, tmp_
 
 def test_the_configuration_becomes_parameters(store: MlflowConfig) -> None:
     run_id = log_run(store, "mot", {}, PROVENANCE)
-    assert [run.id for run in found(store, "params.`tracker.high_confidence` = '0.65'")] == [run_id]
-    assert found(store, "params.`tracker.high_confidence` = '0.6'") == []
-    assert [run.id for run in found(store, "params.`tuning.space.tracker.match_distance.low` = '0.6'")] == [run_id]
-    assert [run.id for run in found(store, "params.`detector.classes` = \"['person']\"")] == [run_id]
+    assert [run.id for run in runs_of(store, "params.`tracker.high_confidence` = '0.65'")] == [run_id]
+    assert runs_of(store, "params.`tracker.high_confidence` = '0.6'") == []
+    assert [run.id for run in runs_of(store, "params.`tuning.space.tracker.match_distance.low` = '0.6'")] == [run_id]
+    assert [run.id for run in runs_of(store, "params.`detector.classes` = \"['person']\"")] == [run_id]
 
 
-def test_ratios_are_asked_for_in_per_cent(store: MlflowConfig) -> None:
+def test_ratios_are_queried_in_per_cent(store: MlflowConfig) -> None:
     for mota in (0.65, 0.7, 0.71, 0.999):
         scores = MotScores(0.5, 0.5, 0.5, 0.5, mota, 0.5, 0.5, 0.5, 0.5, 70, 71, 72, 73, 74, 75)
         log_run(store, "mot", percent(scores.as_dict(), RATIO_NAMES), PROVENANCE)
-    assert [run.metrics["MOTA"] for run in found(store, "metrics.MOTA > 70", "metrics.MOTA DESC")] == [99.9, 71.0]
-    assert [run.metrics["MOTA"] for run in found(store, "metrics.MOTA < 70")] == [65.0]
-    (run,) = found(store, "metrics.MOTA > 80")
+    assert [run.metrics["MOTA"] for run in runs_of(store, "metrics.MOTA > 70", "metrics.MOTA DESC")] == [99.9, 71.0]
+    assert [run.metrics["MOTA"] for run in runs_of(store, "metrics.MOTA < 70")] == [65.0]
+    (run,) = runs_of(store, "metrics.MOTA > 80")
     assert {name: run.metrics[name] for name in ("HOTA", "IDSW", "ML")} == {"HOTA": 50, "IDSW": 70, "ML": 75}
 
 
-def test_runs_come_latest_first_as_many_as_asked_for_or_in_the_order_asked_for(store: MlflowConfig) -> None:
+def test_runs_are_limited_and_ordered_as_requested_latest_first_by_default(store: MlflowConfig) -> None:
     for number in (2, 3, 1):
         log_run(store, "mot", {"x": number}, PROVENANCE)
-    started = [run.started for run in found(store)]
+    started = [run.started for run in runs_of(store)]
     assert started == sorted(started, reverse=True)
-    assert [run.metrics["x"] for run in found(store, "", "metrics.x ASC")] == [1, 2, 3]
-    assert [run.metrics["x"] for run in found(store, "metrics.x < 3", "metrics.x DESC", most=1)] == [2]
+    assert [run.metrics["x"] for run in runs_of(store, "", "metrics.x ASC")] == [1, 2, 3]
+    assert [run.metrics["x"] for run in runs_of(store, "metrics.x < 3", "metrics.x DESC", most=1)] == [2]
 
 
-def test_kinds_and_experiments_are_apart(store: MlflowConfig) -> None:
+def test_kinds_and_experiments_are_separate(store: MlflowConfig) -> None:
     log_run(store, "mot", {"x": 1}, PROVENANCE)
     log_run(store, "reid", {"x": 1}, PROVENANCE)
-    assert [run.kind for run in found(store, "tags.kind = 'reid'")] == ["reid"]
-    assert found(store.model_copy(update={"experiment": "another"})) == []
+    assert [run.kind for run in runs_of(store, "tags.kind = 'reid'")] == ["reid"]
+    assert runs_of(store.model_copy(update={"experiment": "another"})) == []
 
 
-# --- what MLflow does not take ----------------------------------------------------------------------------------------
+# --- values that MLflow does not accept -------------------------------------------------------------------------------
 
 
-def test_what_is_not_finite_is_left_out(store: MlflowConfig) -> None:
+def test_values_that_are_not_finite_are_left_out(store: MlflowConfig) -> None:
     log_run(store, "mot", {"a": math.nan, "b": math.inf, "c": -math.inf, "d": 0}, PROVENANCE)
-    assert found(store)[0].metrics == {"d": 0}
+    assert runs_of(store)[0].metrics == {"d": 0}
 
 
 @pytest.mark.parametrize(
-    ("name", "kept"),
+    ("name", "logged"),
     [
         ("mAP50(B)", "mAP50_B_"),
         ("recall@0.1FPPI", "recall_0.1FPPI"),
@@ -145,62 +145,62 @@ def test_what_is_not_finite_is_left_out(store: MlflowConfig) -> None:
         ("", "_"),
     ],
 )
-def test_names_that_mlflow_does_not_take_are_changed(store: MlflowConfig, name: str, kept: str) -> None:
+def test_names_that_mlflow_does_not_accept_are_changed(store: MlflowConfig, name: str, logged: str) -> None:
     config = {**PROVENANCE["config"], name: {name: 5}}
     log_run(store, "mot", {name: 1.5}, with_notes(config=config, candidates={name: {"tracker": 7}}), candidate=name)
-    (run,) = found(store, f"params.`{kept}.{kept}` = '5'")
-    assert run.metrics == {kept: 1.5}
-    assert run.tags[f"candidates.{kept}.tracker"] == "7"
+    (run,) = runs_of(store, f"params.`{logged}.{logged}` = '5'")
+    assert run.metrics == {logged: 1.5}
+    assert run.tags[f"candidates.{logged}.tracker"] == "7"
     assert run.tags["candidate"] == name
     assert status_of(store)[0][1] == "FINISHED"
 
 
-def test_long_values_are_cut_and_any_number_of_them_is_kept(store: MlflowConfig) -> None:
+def test_long_values_are_truncated_and_any_number_is_logged(store: MlflowConfig) -> None:
     config = {**PROVENANCE["config"], "many": {f"p{number}": "x" * 9000 for number in range(250)}}
     metrics = {f"m{number}": float(number) for number in range(321)}
     notes = {f"t{number}": number for number in range(234)}
     log_run(store, "mot", metrics, with_notes(config=config, notes=notes, command=["y" * 9000]))
-    (run,) = found(store, f"params.`many.p249` = '{'x' * 500}'")
+    (run,) = runs_of(store, f"params.`many.p249` = '{'x' * 500}'")
     assert run.metrics == metrics
     assert {name: run.tags[f"notes.{name}"] for name in notes} == {name: str(value) for name, value in notes.items()}
     assert len(run.tags["command"]) == 500
 
 
-def test_empty_things_are_kept_and_unknown_ones_are_not(store: MlflowConfig) -> None:
+def test_empty_values_are_logged_and_unknown_ones_are_not(store: MlflowConfig) -> None:
     notes = with_notes(nothing=None, empty={}, text="", false=False, items=[], zero=0)
     log_run(store, "mot", {}, notes)
-    tags = found(store)[0].tags
+    tags = runs_of(store)[0].tags
     assert "nothing" not in tags
     assert {name: tags[name] for name in ("empty", "text", "false", "items", "zero")} == {
         "empty": "{}", "text": "", "false": "False", "items": "[]", "zero": "0"
     }  # fmt: skip
 
 
-# --- what goes wrong --------------------------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "query",
     ["metrics.MOTA >", "nonsense", "(((", "metrics.MOTA > 'x'", "MOTA > 70", "metrics.a > 1 OR metrics.b > 1", "'"],
 )
-def test_a_broken_filter_is_a_configuration_that_is_not_valid(store: MlflowConfig, query: str) -> None:
+def test_an_invalid_filter_is_an_invalid_configuration(store: MlflowConfig, query: str) -> None:
     log_run(store, "mot", {"MOTA": 71}, PROVENANCE)
     with pytest.raises(InvalidConfig) as caught:
-        found(store, query)
+        runs_of(store, query)
     assert repr(query) in str(caught.value)
 
 
 @pytest.mark.parametrize("order", ["metrics.MOTA DOWN", "nonsense", ""])
-def test_so_is_a_broken_order(store: MlflowConfig, order: str) -> None:
+def test_an_invalid_order_is_an_invalid_configuration(store: MlflowConfig, order: str) -> None:
     log_run(store, "mot", {"MOTA": 71}, PROVENANCE)
     with pytest.raises(InvalidConfig, match="ordered by"):
-        found(store, "", order)
+        runs_of(store, "", order)
 
 
 @pytest.mark.parametrize(
     "uri", ["sqlite:///runs/mlflow.db", "sqlite:///~/none/mlflow.db", "sqlite:///mlflow.db?timeout=5"]
 )
-def test_a_search_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+def test_a_query_creates_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert find_runs(MlflowConfig(tracking_uri=uri), "", [], 5) == []
@@ -208,9 +208,7 @@ def test_a_search_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("uri", ["runs/mlruns", "file:///tmp/motserve/none", "nonsense://x"])
-def test_a_store_that_mlflow_does_not_know_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str
-) -> None:
+def test_an_unknown_kind_of_store_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidConfig, match=uri):
         find_runs(MlflowConfig(tracking_uri=uri), "", [], 5)
@@ -219,7 +217,7 @@ def test_a_store_that_mlflow_does_not_know_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_home_folder_is_meant_by_a_tilde_and_options_of_the_database_are_not_its_name(
+def test_the_store_uri_may_have_a_tilde_and_database_options(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -227,17 +225,17 @@ def test_the_home_folder_is_meant_by_a_tilde_and_options_of_the_database_are_not
     for uri in ("sqlite:///~/new/mlflow.db", f"sqlite:///{database}?timeout=5"):
         store = MlflowConfig(tracking_uri=uri, artifact_dir=None, experiment="at home")
         run_id = log_run(store, "mot", {}, PROVENANCE)
-        assert found(store)[0].id == run_id
+        assert runs_of(store)[0].id == run_id
     assert [path.name for path in database.parent.parent.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_no_database_is_an_error_of_ours(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_a_motserve_error(tmp_path: Path) -> None:
     broken = tmp_path / "mlflow.db"
     broken.write_bytes(b"this is no database " * 100)
     store = MlflowConfig(tracking_uri=f"sqlite:///{broken}", artifact_dir=None)
     with pytest.raises(MotserveError, match=r"mlflow\.db"):
-        found(store)
+        runs_of(store)
     with pytest.raises(MotserveError, match=r"mlflow\.db"):
         log_run(store, "mot", {}, PROVENANCE)
 
@@ -272,7 +270,7 @@ def test_a_missing_artifact_is_named(store: MlflowConfig, tmp_path: Path) -> Non
 
 @pytest.fixture
 def silent_server() -> Iterator[str]:
-    """Takes connections and hangs up."""
+    """A server that accepts connections and closes them."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def hang_up() -> None:
@@ -306,6 +304,6 @@ def test_nothing_is_written_beside_the_store(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     log_run(store, "mot", {"x": 1}, PROVENANCE)
-    assert found(store)
+    assert runs_of(store)
     assert [path.name for path in tmp_path.iterdir()] in ([], ["artifacts"])
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"

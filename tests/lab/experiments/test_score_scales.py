@@ -25,14 +25,14 @@ def confidences(video: DetectedVideo) -> list[float]:
     return [round(float(score), 4) for score in video.detections[0].scores]
 
 
-def test_confidences_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_confidences_are_not_converted(tmp_path: Path) -> None:
     video = read(tmp_path, [0, 0.25, 1])
     assert confidences(video) == [1, 0.25, 0]
     assert video.source["scores"] == "as-is"
     assert "score_range" not in video.source
 
 
-def test_log_odds_are_made_probabilities(tmp_path: Path) -> None:
+def test_log_odds_become_probabilities(tmp_path: Path) -> None:
     video = read(tmp_path, [-1.5, 0, 1.9])
     assert confidences(video) == [round(float(1 / (1 + np.exp(-score))), 4) for score in (1.9, 0, -1.5)]
     assert video.source["scores"] == "logistic"
@@ -46,13 +46,13 @@ def test_other_scores_are_ranked_and_equal_ones_share_their_rank(tmp_path: Path)
     assert confidences(read(tmp_path, [5, 5], "rank")) == [0.75, 0.75]
 
 
-def test_where_log_odds_end_is_configured(tmp_path: Path) -> None:
+def test_the_limit_of_log_odds_is_configurable(tmp_path: Path) -> None:
     assert read(tmp_path, [-10, 10]).source["scores"] == "logistic"
     assert read(tmp_path, [-10, 10.01]).source["scores"] == "rank"
     assert read(tmp_path, [-10, 10], largest_log_odds=5).source["scores"] == "rank"
 
 
-def test_a_scale_that_is_configured_is_used_whatever_the_file_holds(tmp_path: Path) -> None:
+def test_a_configured_scale_is_used_for_any_scores(tmp_path: Path) -> None:
     assert confidences(read(tmp_path, [0.2, 0.4], "rank")) == [1, 0.5]
     assert confidences(read(tmp_path, [0, 0.5], "logistic")) == [0.6225, 0.5]
     assert confidences(read(tmp_path, [-900, 900], "logistic")) == [1, 0]
@@ -61,7 +61,7 @@ def test_a_scale_that_is_configured_is_used_whatever_the_file_holds(tmp_path: Pa
             read(tmp_path, [0.5, bad, bad], "as-is")
 
 
-def test_the_least_confidence_is_that_of_the_confidences(tmp_path: Path) -> None:
+def test_the_confidence_limit_applies_to_converted_scores(tmp_path: Path) -> None:
     path = write(tmp_path / "det.txt", [f"1,-1,1,1,10,20,{score}" for score in (-3, -2, 0, 2)])
     video = read_detections(path, TruthFile("walk", path, 1, 10), load_config([{"detector": {"confidence": 0.1}}]))
     assert confidences(video) == [0.8808, 0.5, 0.1192]

@@ -32,7 +32,7 @@ HIGH, NEW = "tracker.high_confidence", "tracker.new_track_confidence"
 
 @pytest.fixture(scope="module")
 def sequences(tmp_path_factory: pytest.TempPathFactory) -> list[LabelledSequence]:
-    """Two sequences of people who walk straight on."""
+    """Two sequences of people who walk in straight lines."""
     root = tmp_path_factory.mktemp("walk")
     write_sequence(root, "a", frames=20)
     write_sequence(root, "b", frames=31, seed=1)
@@ -65,7 +65,7 @@ def start_of(config: Config) -> dict[str, float]:
 # --- splits -----------------------------------------------------------------------------------------------------------
 
 
-def test_halves_are_those_of_the_mot_challenges_users(sequences: list[LabelledSequence]) -> None:
+def test_halves_are_those_usual_with_the_motchallenge(sequences: list[LabelledSequence]) -> None:
     split = halves(sequences)
     assert [(part.name, len(part.detected)) for part in split.train] == [("a", 11), ("b", 16)]
     assert [(part.name, len(part.detected)) for part in split.held_out] == [("a", 9), ("b", 15)]
@@ -78,7 +78,7 @@ def test_whole_sequences_can_be_held_out(sequences: list[LabelledSequence]) -> N
 
 
 @pytest.mark.parametrize("names", [["c"], ["a", "c"], ["a", "b"], ["b", "a", "b"], []])
-def test_a_split_needs_sequences_that_exist_on_both_sides(sequences: list[LabelledSequence], names: list[str]) -> None:
+def test_a_split_needs_existing_sequences_on_both_sides(sequences: list[LabelledSequence], names: list[str]) -> None:
     with pytest.raises(InvalidData, match=r"cannot hold out .* of a, b"):
         by_name(sequences, names)
 
@@ -86,7 +86,7 @@ def test_a_split_needs_sequences_that_exist_on_both_sides(sequences: list[Labell
 # --- the search -------------------------------------------------------------------------------------------------------
 
 
-def test_the_start_is_tried_first_and_the_best_is_reported_beside_it(
+def test_the_start_is_the_first_trial_and_is_reported_beside_the_best(
     search: Callable[..., Tuned], sequences: list[LabelledSequence], tmp_path: Path
 ) -> None:
     config = configure(seed=3)
@@ -120,22 +120,22 @@ def test_the_same_seed_gives_the_same_trials_and_another_seed_others(search: Cal
 
 
 @pytest.mark.parametrize("objective", ["HOTA", "MOTA", "IDF1"])
-def test_what_is_maximised_can_be_chosen(search: Callable[..., Tuned], objective: str) -> None:
+def test_the_objective_is_configurable(search: Callable[..., Tuned], objective: str) -> None:
     tuned = search(configure(objective=objective, trials=2))
     assert tuned.trials[0].score == tuned.scores["start"]["train"].scores.as_dict()[objective]
 
 
-def test_the_search_never_sees_what_is_held_out(
+def test_the_search_never_uses_held_out_sequences(
     sequences: list[LabelledSequence], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     split = halves(sequences)
-    seen: list[LabelledSequence] = []
+    searched: list[LabelledSequence] = []
     searching = True
     real = tuning.track_sequence
 
     def spy(sequence: LabelledSequence, config: Config, cache: Cache) -> Any:
         if searching:
-            seen.append(sequence)
+            searched.append(sequence)
         return real(sequence, config, cache)
 
     def progress(number: int, best: float | None) -> None:
@@ -144,11 +144,11 @@ def test_the_search_never_sees_what_is_held_out(
 
     monkeypatch.setattr(tuning, "track_sequence", spy)
     trials = tune(split, configure(), Cache(tmp_path), progress).trials
-    assert len(seen) == 2 * sum(trial.score is not None for trial in trials) > 6
-    assert {id(sequence) for sequence in seen} == {id(sequence) for sequence in split.train}
+    assert len(searched) == 2 * sum(trial.score is not None for trial in trials) > 6
+    assert {id(sequence) for sequence in searched} == {id(sequence) for sequence in split.train}
 
 
-def test_values_that_contradict_each_other_are_passed_over(search: Callable[..., Tuned]) -> None:
+def test_contradictory_values_are_skipped(search: Callable[..., Tuned]) -> None:
     tuned = search(configure({HIGH: {"low": 0.2, "high": 0.9}, NEW: {"low": 0.2, "high": 0.9}}, trials=25))
     assert len(tuned.trials) == 25
     for trial in tuned.trials:
@@ -157,7 +157,7 @@ def test_values_that_contradict_each_other_are_passed_over(search: Callable[...,
     assert tuned.best[HIGH] <= tuned.best[NEW]
 
 
-def test_a_search_without_a_valid_trial_says_so(search: Callable[..., Tuned]) -> None:
+def test_a_search_without_a_valid_trial_is_an_error(search: Callable[..., Tuned]) -> None:
     reports = []
     with pytest.raises(InvalidConfig, match=r"all tried sets of parameters .* tuning\.space"):
         search(configure({HIGH: {"low": 0.75, "high": 0.9}}, trials=3), lambda *what: reports.append(what))
@@ -192,8 +192,8 @@ def test_only_numbers_of_the_configuration_can_be_searched(search: Callable[...,
 
 
 @pytest.mark.parametrize("key", ["detector.confidence", "detector.nms_iou", "pipeline.window", "video.crf"])
-def test_what_cannot_change_the_tracks_is_not_searched(search: Callable[..., Tuned], key: str) -> None:
-    """Detections are made before the search begins: every trial would score the same."""
+def test_keys_that_cannot_change_the_tracks_are_refused(search: Callable[..., Tuned], key: str) -> None:
+    """Detections are computed before the search: every trial would have the same score."""
     with pytest.raises(InvalidConfig, match=rf"tuning\.space: {key} .*tracker.*reid"):
         search(configure({key: {"low": 0.1, "high": 0.9}}))
 
@@ -204,7 +204,7 @@ def test_a_start_outside_the_ranges_is_not_tried(search: Callable[..., Tuned]) -
     assert len(tuned.trials) == 6
 
 
-def test_steps_and_logarithms_are_kept_to(search: Callable[..., Tuned]) -> None:
+def test_steps_and_logarithmic_ranges_are_respected(search: Callable[..., Tuned]) -> None:
     config = configure(
         {
             MATCH: {"low": 0.6, "high": 0.9, "step": 0.1},
@@ -237,7 +237,7 @@ def test_whole_numbers_in_other_steps_would_waste_the_trials(
 
 
 def written_and_read(tuned: Tuned, folder: Path) -> Config:
-    """As `motserve tune` writes `best.yaml` and `--config` reads it."""
+    """Write the result as `motserve tune` writes `best.yaml`, and load it as `--config` does."""
     path = folder / "best.yaml"
     path.write_text(yaml.safe_dump(nested(tuned.best), sort_keys=False))
     return load_config([path])
@@ -262,9 +262,7 @@ def test_the_best_parameters_can_be_loaded_as_a_configuration(search: Callable[.
     assert loaded == change_config(load_config(), nested(tuned.best))
 
 
-def test_values_that_were_not_tried_are_noted_in_the_log(
-    search: Callable[..., Tuned], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_skipped_values_are_logged(search: Callable[..., Tuned], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "motserve"):
         tuned = search(configure({HIGH: {"low": 0.5, "high": 0.9}}, trials=8))
     notes = [record.getMessage() for record in caplog.records if "not tried" in record.getMessage()]
@@ -276,7 +274,7 @@ def test_values_that_were_not_tried_are_noted_in_the_log(
 
 @pytest.fixture
 def cluster() -> Iterator[None]:
-    """Ray as it was before the test."""
+    """Shut Ray down after the test if it did not run before."""
     import ray
 
     running = ray.is_initialized()
@@ -287,7 +285,7 @@ def cluster() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
-def test_two_workers_search_as_one_does(sequences: list[LabelledSequence], tmp_path: Path) -> None:
+def test_a_search_with_two_workers_scores_as_with_one(sequences: list[LabelledSequence], tmp_path: Path) -> None:
     config = configure(trials=8, workers=2, space={HIGH: {"low": 0.4, "high": 0.8}, MATCH: {"low": 0.6, "high": 0.9}})
     reports = []
     tuned = tune(halves(sequences), config, Cache(tmp_path), lambda *what: reports.append(what))
@@ -306,7 +304,7 @@ def test_two_workers_search_as_one_does(sequences: list[LabelledSequence], tmp_p
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
-def test_contradictions_and_errors_come_back_from_workers() -> None:
+def test_contradictions_and_errors_are_returned_from_workers() -> None:
     from motserve.lab.tuning.ray_search import search_on_ray
 
     settings = configure(trials=4, workers=2, space={"x": {"low": 0, "high": 1}}).tuning

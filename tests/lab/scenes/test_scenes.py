@@ -25,7 +25,7 @@ def _digest(config: SceneConfig) -> str:
 
 
 def _still(**changes: object) -> Stage:
-    """A stage with nothing in the way, without noise and shake, so that pictures can be compared pixel by pixel."""
+    """A stage without occluders, noise and shake, so that pictures can be compared pixel by pixel."""
     scene = {"pillars": 0, "furniture": 0, "noise": 0, "shake": 0, "shake_degrees": 0, "seed": 4} | changes
     return Stage(SceneConfig(**scene))
 
@@ -40,7 +40,7 @@ def test_the_same_configuration_gives_the_same_clip_and_another_seed_another() -
     assert first != other
 
 
-def test_frames_have_indices_and_times_and_the_size_asked_for() -> None:
+def test_frames_have_indices_times_and_the_configured_size() -> None:
     frames = list(render(SceneConfig(rate_hz=10, **SMALL)))
     assert [r.frame.index for r in frames] == [0, 1, 2, 3]
     assert [r.frame.timestamp for r in frames] == pytest.approx([0, 0.1, 0.2, 0.3])
@@ -55,25 +55,25 @@ def test_truth_has_types_and_shapes_of_the_struct() -> None:
     assert ((truth.visibility >= 0) & (truth.visibility <= 1)).all()
 
 
-def test_a_scene_without_people_is_a_scene() -> None:
+def test_a_scene_may_have_no_people() -> None:
     frames = list(render(SceneConfig(people=0, **SMALL)))
     assert len(frames) == 10
     assert all(len(r.truth) == 0 for r in frames)
 
 
-def test_frames_are_rendered_only_when_asked_for() -> None:
+def test_frames_are_rendered_lazily() -> None:
     day = render(SceneConfig(duration_s=86400, people=3, width=160, height=90))
     assert [r.frame.index for r in itertools.islice(day, 2)] == [0, 1]
 
 
 @pytest.mark.parametrize("heading", [0.0, 1.57, 3.14])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_box_is_the_extent_of_the_persons_pixels(seed: int, heading: float) -> None:
+def test_the_box_encloses_the_pixels_of_the_person(seed: int, heading: float) -> None:
     stage = _still()
     z = (stage.camera.near + stage.camera.far) / 2
     person = _person(seed, 0.2, z, heading)
     shot = stage.shoot([person])
-    # A person of the same shape in other colours: where the two differ is where the person is.
+    # A person of the same shape in other colours: the pixels that differ are those of the person.
     changed = _recoloured(person)
     difference = np.abs(shot.image.astype(int) - stage.shoot([changed]).image).max(axis=2) > 4
     rows, columns = np.flatnonzero(difference.any(axis=1)), np.flatnonzero(difference.any(axis=0))
@@ -99,7 +99,7 @@ def test_boxes_are_of_the_whole_body_when_it_leaves_the_picture() -> None:
     assert 0.25 < half_out.visibility[0] < 0.75
 
 
-def test_who_stands_behind_is_hidden_and_who_stands_in_front_is_not() -> None:
+def test_the_farther_person_is_occluded_and_the_nearer_is_not() -> None:
     stage = _still()
     near, far = stage.camera.near, stage.camera.far
     behind, front = _person(1, 0.0, far), _person(2, 0.0, near)
@@ -111,7 +111,7 @@ def test_who_stands_behind_is_hidden_and_who_stands_in_front_is_not() -> None:
     np.testing.assert_array_equal(alone.boxes[0], both.boxes[0])
 
 
-def test_a_pillar_hides_people() -> None:
+def test_a_pillar_occludes_people() -> None:
     lowest = 1.0
     for rendered in render(SceneConfig(rate_hz=5, people=6, furniture=0, returning=1.0)):
         inside = (rendered.truth.boxes[:, 0] > 0) & (rendered.truth.boxes[:, 2] < 640)
@@ -134,18 +134,18 @@ def _mask(stage: Stage, person: Placement) -> np.ndarray:
     return difference.max(axis=2) > 4
 
 
-def test_people_leave_and_come_back_with_the_same_identity() -> None:
+def test_people_leave_and_return_with_the_same_identity() -> None:
     config = SceneConfig(rate_hz=5, width=160, height=90)
-    seen = np.zeros((config.frames, config.people + 1), bool)
+    visible = np.zeros((config.frames, config.people + 1), bool)
     for rendered in render(config):
-        seen[rendered.frame.index, rendered.truth.ids[rendered.truth.visibility > 0.1]] = True
+        visible[rendered.frame.index, rendered.truth.ids[rendered.truth.visibility > 0.1]] = True
     gaps = [
         gap
-        for column in seen.T
+        for column in visible.T
         for gap in np.diff(np.flatnonzero(column)) / config.rate_hz
         if gap >= config.absence_min_s
     ]
-    assert seen[:, 1:].any(axis=0).all(), "every person is visible"
+    assert visible[:, 1:].any(axis=0).all(), "a person is never visible"
     assert len(gaps) >= 2
 
 
@@ -213,7 +213,7 @@ def test_shake_is_smooth_and_stays_within_its_bounds() -> None:
     assert reach <= shake.margin
 
 
-def test_ground_truth_rows_count_from_one_and_drop_the_unseen() -> None:
+def test_ground_truth_rows_count_from_one_and_omit_people_outside() -> None:
     frames = list(render(SceneConfig(**SMALL)))
     rows = [line.split(",") for line in ground_truth_rows(frames)]
     assert len(rows) == sum(len(r.truth) for r in frames)
@@ -226,14 +226,14 @@ def test_ground_truth_rows_count_from_one_and_drop_the_unseen() -> None:
         assert row[6] == ("1" if float(row[8]) > 0 else "0") or float(row[8]) < 1e-4
 
 
-def test_ground_truth_flag_follows_the_least_visibility() -> None:
+def test_the_ground_truth_flag_depends_on_the_minimum_visibility() -> None:
     frames = list(render(SceneConfig(**SMALL)))
     rows = [line.split(",") for line in ground_truth_rows(frames, min_visibility=0.5)]
     assert {row[6] for row in rows} == {"0", "1"}
     assert all((row[6] == "1") == (float(row[8]) > 0.5) for row in rows)
 
 
-def test_the_cast_is_easier_to_tell_apart_than_chance() -> None:
+def test_the_cast_is_more_distinct_than_random_people() -> None:
     def nearest(candidates: int) -> float:
         casts = [sample_cast(np.random.default_rng(seed), 8, candidates) for seed in range(12)]
         return np.mean(
@@ -246,7 +246,7 @@ def test_the_cast_is_easier_to_tell_apart_than_chance() -> None:
     assert nearest(8) > nearest(1)
 
 
-def test_a_given_place_is_used() -> None:
+def test_a_given_backdrop_is_used() -> None:
     place = np.full((60, 60, 3), 90, np.uint8)
     scene = SceneConfig(people=0, pillars=0, furniture=0, noise=0, width=128, height=96)
     image = Stage(scene, place).shoot([]).image

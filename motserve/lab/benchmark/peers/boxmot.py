@@ -1,4 +1,4 @@
-"""The trackers of BoxMOT, those of its Python side that need no appearance."""
+"""The Python trackers of BoxMOT that need no appearance."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ NAMES: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "boosttrack": ("BoostTrack", {"use_cmc": False}),
     "sfsort": ("SFSORT", {}),
 }
-"""Class and changed arguments of each."""
+"""Class of each tracker and the arguments that differ from its defaults."""
 
 _ANY_PICTURE: Final[Image] = np.zeros((1080, 1920, 3), np.uint8)
-"""Some trackers require a picture and use only its size."""
+"""Placeholder: some trackers require an image and use only its size."""
 
 
 class BoxMot(Contender):
-    """A tracker of BoxMOT, which counts frames by default.
+    """A tracker of BoxMOT; by default it measures time in frames.
 
     Args:
         name: Name of its class.

@@ -16,7 +16,7 @@ Step = Callable[[], Any]
 
 
 class Contender(ABC):
-    """A tracker that takes part in a comparison. One object serves one video."""
+    """A tracker in a comparison. Each object tracks one video."""
 
     @abstractmethod
     def prepare(self, detections: Detections, timestamp: float) -> Step:

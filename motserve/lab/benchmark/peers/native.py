@@ -16,17 +16,17 @@ PYXTRACKERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "bytetrack": ("BYTETracker", {}),
     "ocsort": ("OCSort", {"det_thresh": 0.3}),
 }
-"""Class and arguments of each; OC-SORT has no default for its threshold, this is the one of its manual."""
+"""Class and arguments of each tracker; OC-SORT has no default threshold, so this is the one of its manual."""
 
 _NS_PER_S: Final = 1e9
 
 
 class PyxTrackers(Contender):
-    """A tracker of pyxtrackers, which counts frames. It does not say which detection a track stands on.
+    """A tracker of pyxtrackers; it measures time in frames and does not return the detection of each track.
 
     Args:
         name: Name of its class.
-        **changes: Its arguments.
+        **changes: Arguments of its class.
     """
 
     def __init__(self, name: str, **changes: Any) -> None:
@@ -73,7 +73,7 @@ class EdgeFirst(Contender):
         return lambda: (detections, step())
 
     def read(self, answer: Any) -> Tracks:
-        """See `Contender.read`. It answers with a track for each detection, or none."""
+        """See `Contender.read`. It returns for each detection a track or None."""
         detections, tracks = answer
         matched = np.array([row for row, track in enumerate(tracks) if track is not None], np.int64)
         ids = [self._ids.setdefault(tracks[row].uuid, len(self._ids) + 1) for row in matched.tolist()]

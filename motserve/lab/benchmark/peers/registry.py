@@ -1,4 +1,4 @@
-"""Which trackers of other packages are installed."""
+"""Finds the installed trackers of other packages."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from motserve.lab.benchmark.peers import boxmot, native, roboflow, ultralytics
 from motserve.lab.benchmark.peers.contender import Contender
 
 MakePeer: TypeAlias = Callable[[float | None], Contender]
-"""Makes a tracker from a frame rate in Hz, None where it is not known."""
+"""Builds a tracker for a frame rate in Hz, None where it is unknown."""
 
 LIBRARIES = ("trackers", "boxmot", "pyxtrackers", "edgefirst-tracker")
 """Distributions that peers may come from, besides Ultralytics."""
 
 
 def available_peers() -> dict[str, MakePeer]:
-    """Return what makes each peer that is installed, with the settings it ships with."""
+    """Return, by name, a function that builds each installed peer with its default settings."""
     peers: dict[str, MakePeer] = {}
     for name in ultralytics.NAMES:
         peers[f"ultralytics-{name}"] = _without_rate(ultralytics.Ultralytics, name)

@@ -18,7 +18,7 @@ NAMES: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "ocsort": ("OCSORTTracker", {}),
     "cbiou": ("CBIoUTracker", {}),
 }
-"""Class and changed arguments of each."""
+"""Class of each tracker and the arguments that differ from its defaults."""
 
 
 class Roboflow(Contender):
@@ -26,7 +26,7 @@ class Roboflow(Contender):
 
     Args:
         name: Name of its class.
-        rate_hz: Frame rate in Hz, None where it is not known.
+        rate_hz: Frame rate in Hz; None where it is unknown.
         **changes: Arguments that differ from its defaults.
     """
 

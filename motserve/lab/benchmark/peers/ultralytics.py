@@ -16,7 +16,7 @@ from motserve.models.libraries import import_ultralytics
 from motserve.types import Detections, Tracks
 
 NAMES: Final = ("bytetrack", "botsort", "ocsort", "fasttrack")
-"""Their names there."""
+"""Names of the trackers in Ultralytics."""
 
 _PUBLISHED: Final = ByteTrackConfig(**PUBLISHED)
 _FIXED: Final = (
@@ -25,15 +25,15 @@ _FIXED: Final = (
     "duplicate_iou",
     *PUBLISHED,
 )
-_SHAPE: Final = (1080, 1920)  # Ultralytics wants a size for boxes that it never scales
+_SHAPE: Final = (1080, 1920)  # Ultralytics requires an image size, although it does not scale the boxes
 
 
 class Ultralytics(Contender):
-    """A tracker of Ultralytics, which counts frames and knows no time.
+    """A tracker of Ultralytics; it measures time in frames.
 
     Args:
-        name: Its name there.
-        **changes: Settings that differ from those Ultralytics ships.
+        name: Its name in Ultralytics.
+        **changes: Settings that differ from the defaults of Ultralytics.
     """
 
     def __init__(self, name: str, **changes: Any) -> None:
@@ -61,7 +61,7 @@ class Ultralytics(Contender):
 
 
 def equal_thresholds(config: CascadeConfig, rate_hz: float) -> dict[str, Any]:
-    """Return the settings of Ultralytics' tracker that correspond to a configuration; see `without_equal`."""
+    """Return the settings of Ultralytics' tracker that correspond to a configuration; see `keys_without_equal`."""
     return {
         "track_high_thresh": config.high_confidence,
         "track_low_thresh": config.low_confidence,
@@ -72,8 +72,8 @@ def equal_thresholds(config: CascadeConfig, rate_hz: float) -> dict[str, Any]:
     }
 
 
-def without_equal(config: TrackerConfig) -> list[str]:
-    """Return the keys of a configuration by which it is not Ultralytics' ByteTrack; thresholds are not among them."""
+def keys_without_equal(config: TrackerConfig) -> list[str]:
+    """Return the keys whose values no setting of Ultralytics' ByteTrack can reproduce; empty if all can be."""
     if not isinstance(config, ByteTrackConfig):
         return ["name"]
     return [key for key in _FIXED if getattr(config, key) != getattr(_PUBLISHED, key)]

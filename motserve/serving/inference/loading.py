@@ -1,0 +1,62 @@
+"""Loads the model of a role for a replica, and warms it up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motserve.config import Config, change_config
+from motserve.config.base import Role
+from motserve.detection import build_detector
+from motserve.models.weights import resolve_weights
+from motserve.reid import build_embedder
+from motserve.serving.inference.backends import ModelInfo, Names
+from motserve.types import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model in memory.
+
+    Attributes:
+        info: Its description.
+        run: Returns one answer for each item of a batch.
+        join: Makes the answer to a request from the answers to its items.
+    """
+
+    info: ModelInfo
+    run: Callable[[list[Any]], Sequence[Any]]
+    join: Callable[[list[Any]], Any]
+
+
+def load_model(role: Role, config: Config, names: Names) -> LoadedModel:
+    """Load the named weights of a role.
+
+    Raises:
+        WeightsUnavailable: None of them can be loaded.
+    """
+    config = change_config(config, {role: {"weights": list(names)}})
+    return _load_detector(config) if role == "detector" else _load_embedder(config)
+
+
+def _load_detector(config: Config) -> LoadedModel:
+    weights = resolve_weights("detector", config)
+    detector = build_detector(config.detector, weights)
+    side = config.detector.image_size
+    detector.detect([np.zeros((side, side, 3), np.uint8)])  # warm-up: the first run is slow
+    return LoadedModel(ModelInfo(weights.describe(), dict(detector.class_names)), detector.detect, list)
+
+
+def _load_embedder(config: Config) -> LoadedModel:
+    weights = resolve_weights("reid", config)
+    embedder = build_embedder(config.reid, weights)
+
+    def embed(crops: list[NDArray[np.uint8]]) -> Sequence[FloatArray]:
+        return list(embedder.embed(np.stack(crops)))
+
+    embed([np.zeros((config.reid.crop_height, config.reid.crop_width, 3), np.uint8)])  # warm-up
+    return LoadedModel(ModelInfo(weights.describe()), embed, np.stack)
