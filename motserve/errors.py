@@ -56,7 +56,7 @@ class Conflict(MotserveError):
 
 
 class Forbidden(MotserveError):
-    """The request asks for something outside the allowed folders or rights."""
+    """The request needs a folder or a right that is not allowed."""
 
 
 class TooLarge(MotserveError):

@@ -65,10 +65,10 @@ class RunLog:
         with refusals(config, "the search for a run"):
             client = connect(config)
             query = f"tags.{_JOB} = '{job}' and attributes.status != 'FINISHED'"
-            found = client.search_runs([experiment_of(client, config)], query, max_results=1)
-        if not found:
+            runs = client.search_runs([experiment_of(client, config)], query, max_results=1)
+        if not runs:
             return None
-        return cls(config, found[0].info.run_id, found[0].data.tags.get(_DIGEST, ""))
+        return cls(config, runs[0].info.run_id, runs[0].data.tags.get(_DIGEST, ""))
 
     def metrics(self, epoch: int, values: Mapping[str, float]) -> None:
         """Log the metrics of an epoch; values that the run already has are not logged again.

@@ -9,7 +9,7 @@ from pydantic import Field
 from motserve.config.base import Section
 
 Alias = Literal["production", "staging"]
-"""Alias of a model version that services can follow."""
+"""Alias of a model version; services load the version that it refers to."""
 
 MetricName = Annotated[str, Field(min_length=1)]
 

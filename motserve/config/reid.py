@@ -25,7 +25,7 @@ class GalleryConfig(Section):
         ge=1,
         le=256,
         description="Embeddings stored per identity; when it is full, the older of the two most similar ones is "
-        "dropped. Raised, more poses are remembered and comparing takes longer.",
+        "dropped. Raised, more poses are stored and comparing takes longer.",
     )
     contradiction: float = Field(
         0.6,
@@ -39,14 +39,14 @@ class GalleryConfig(Section):
         120.0,
         gt=0,
         le=86400,
-        description="Seconds without a detection after which an identity is forgotten. Raised, longer absences are "
+        description="Seconds without a detection after which an identity is removed. Raised, longer absences are "
         "bridged.",
     )
     max_identities: int = Field(
         2000,
         ge=1,
         le=1_000_000,
-        description="Largest number of absent identities in memory; the longest absent are forgotten first.",
+        description="Largest number of absent identities in memory; the longest absent are removed first.",
     )
 
 
@@ -94,7 +94,7 @@ class DecisionConfig(Section):
 
 
 class MotionGateConfig(Section):
-    """The motion gate: which returns are plausible whatever the appearance."""
+    """The motion gate: which returns motion allows, regardless of appearance."""
 
     max_speed: float = Field(
         2.0,

@@ -25,7 +25,7 @@ class KalmanConfig(Section):
         gt=0,
         le=1,
         description="Standard deviation of the velocity per step, as a fraction of the box height. Raised, turns and "
-        "stops are followed sooner and boxes are less smooth.",
+        "stops are tracked sooner and boxes are less smooth.",
     )
 
     @model_validator(mode="after")

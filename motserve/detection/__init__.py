@@ -19,16 +19,16 @@ def build_detector(config: DetectorConfig, weights: Weights) -> DetectorBase:
             package that is not installed.
         WeightsUnavailable: The weights cannot be read or are not a detector.
     """
-    choice = identify_family(config, weights)
-    if choice.family == "torchvision":
+    identified = identify_family(config, weights)
+    if identified.family == "torchvision":
         from motserve.detection.torchvision_detector import TorchvisionDetector
 
-        return TorchvisionDetector(config, weights, choice.architecture)
-    if choice.family == "efficientdet":
+        return TorchvisionDetector(config, weights, identified.architecture)
+    if identified.family == "efficientdet":
         from motserve.detection.efficientdet_detector import EfficientDetDetector
 
-        return EfficientDetDetector(config, weights, choice.architecture)
-    if choice.family == "transformers":
+        return EfficientDetDetector(config, weights, identified.architecture)
+    if identified.family == "transformers":
         from motserve.detection.transformers_detector import TransformersDetector
 
         return TransformersDetector(config, weights)

@@ -62,7 +62,7 @@ class TransformersDetector(TorchDetector):
 
     @torch.inference_mode()
     def _check(self, weights: Weights, size: int) -> None:
-        """Run the network on one black picture: only the model itself can tell whether it supports the size."""
+        """Run the network on one black picture: only the model itself knows whether it supports the size."""
         try:
             self._forward(torch.zeros((1, 3, size, size), dtype=torch.uint8, device=self._device))
         except Exception as error:

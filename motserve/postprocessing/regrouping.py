@@ -1,4 +1,4 @@
-"""Merges identities of a whole file that look alike and are never present at the same time.
+"""Merges identities of a whole file that have similar embeddings and are never present at the same time.
 
 While a video is processed, each return is decided once, with the embeddings so far. At its end there are more
 embeddings, and every pair of identities can be compared. The nearest pairs are merged first, and merged groups are
@@ -77,7 +77,7 @@ def regroup(
     reid: ReIDConfig,
     picture: tuple[int, int] | None = None,
 ) -> list[TrackedFrame]:
-    """Merge identities that look alike, are never present at the same time, and are within the motion gate.
+    """Merge identities with similar embeddings that are never present at the same time and are within the motion gate.
 
     Args:
         frames: Every frame of a video, in order.

@@ -10,7 +10,7 @@ from motserve.types import FloatArray, Image
 
 
 class CropEmbedder(ReIDBase):
-    """An embedder that can also embed boxes of a picture, and that tells its device."""
+    """An embedder that can also embed boxes of a picture, and that states its device."""
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The identities that are present in a video or remembered: one row each, in arrays."""
+"""The identities that are present in a video or absent and stored: one row each, in arrays."""
 
 from __future__ import annotations
 

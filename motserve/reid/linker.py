@@ -71,7 +71,7 @@ class IdentityLinker:
         """Return which rows of a frame need an embedding, because it can change the result.
 
         A new track is embedded a few times if it is within the motion gate of an absent person. Other tracks are
-        embedded at growing intervals, so that people are remembered before they leave.
+        embedded at growing intervals, so that people have an embedding before they leave.
 
         Args:
             tracks: The frame's tracks.

@@ -1,7 +1,7 @@
 """The vision transformer as a trunk, for pictures of any size that is a multiple of its patches.
 
 Reference: Dosovitskiy et al., "An Image Is Worth 16x16 Words", ICLR 2021. Layers are torchvision's. Position embeddings
-are stored as a map, rows by columns, so that weights tell their picture size and can be resampled for another.
+are stored as a map, rows by columns, so that weights state their picture size and can be resampled for another.
 """
 
 from __future__ import annotations

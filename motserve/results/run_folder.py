@@ -194,7 +194,7 @@ def _check(path: Path, overwrite: bool) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[bool]:
-    """Hold a lock on a folder, which the system gives back whatever becomes of this process.
+    """Hold a lock on a folder, which the system releases when this process ends, however it ends.
 
     Yields:
         Whether there is a lock: some network file systems lock no folders.

@@ -10,7 +10,7 @@ from motserve.base import NO_CUES
 from motserve.tracking.appearance import embeddings_of
 from motserve.types import BoolArray, Cues, Detections, FloatArray, IntArray
 
-# Beyond this float32 cannot tell neighbouring pixels apart, and areas lose their meaning.
+# Beyond this float32 cannot distinguish neighbouring pixels, and areas lose their meaning.
 _MAX_COORDINATE = float(2**24)
 # A box thinner than this has no area in practice, and its aspect ratio may overflow.
 MIN_SIDE = 1e-3
@@ -52,7 +52,7 @@ def observe(detections: Detections, low: float, cues: Cues = NO_CUES) -> Observa
     """Validate detections and convert them to observations.
 
     Args:
-        detections: The detector's output. Rows with a score of `low` or less are ignored, whatever their box.
+        detections: The detector's output. Rows with a score of `low` or less are ignored, with any box.
         low: Scores must be above this one.
         cues: Embeddings of some of the detections.
 

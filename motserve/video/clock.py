@@ -96,7 +96,7 @@ class FrameClock:
             else:
                 self._steps.append(time - self._last)
         if self._last is not None:
-            time = max(time, nextafter(self._last, inf))  # whatever the timestamp in the file is
+            time = max(time, nextafter(self._last, inf))  # for any timestamp in the file
         for series in (self._presentation, self._decoding):
             series.begin(time)
         self._last = time

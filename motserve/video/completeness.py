@@ -57,7 +57,7 @@ def is_cut_off(path: Path, container: str) -> bool:
 def fragment_is_cut_off(path: Path) -> bool:
     """Return whether an MP4 that is written in fragments ends inside one.
 
-    No index says how many fragments there should be, so of a file that ends between two nothing can be told.
+    No index says how many fragments there should be, so a file that ends between two cannot be recognised.
 
     Raises:
         OSError: The file cannot be read.
@@ -150,4 +150,4 @@ def _ivf_is_whole(file: BinaryIO, size: int) -> bool:
             return at == size
         file.seek(at)
         at += _IVF_FRAME + int.from_bytes(file.read(4), "little")
-    raise ValueError("too many frames to look at")
+    raise ValueError("too many frames to search")

@@ -30,7 +30,7 @@ _CONTAINERS = (
 )
 _PICTURES = ("jpeg_pipe", "mjpeg")  # concatenated images; a single one is not a video
 _WITH_INDEX = ("mov", "avi")  # containers that list every sample
-_LEAST_BYTES = 8  # of a frame with what the container needs for it; a length that asks for more frames is made up
+_LEAST_BYTES = 8  # of a frame with what the container needs for it; a length that needs more frames is false
 _LOWEST_HZ, _HIGHEST_HZ = 1e-6, 1e4  # a frame every ten days; ticks of a clock are taken for frames, too
 _PROBED = 64  # entries of an index
 _MAX_PIXEL_ASPECT = 100  # wider or narrower pixels than any camera has are an error of the file
@@ -42,7 +42,7 @@ class Declared:
 
     Attributes:
         samples: Samples with data that an index lists, each of which must come; 0 where there is none.
-        starts_with_key: Whether an index says that the first sample is a key frame, whatever becomes of its data.
+        starts_with_key: Whether an index says that the first sample is a key frame, also if its data is damaged.
         duration_s: Length in seconds; None where it is not declared.
         rate_hz: Average frame rate in Hz; None where it is unknown.
         frame_count: Number of frames; None where it is unknown.

@@ -27,7 +27,7 @@ class PacketReader:
     Attributes:
         packets: Packets of the stream with data, so far.
         reached_s: Latest end of a packet of picture or sound in seconds, so far.
-        is_partial: Whether the end has shown that there are streams that begin later than the container was looked
+        is_partial: Whether the end has shown that there are streams that begin later than the container was searched
             through for streams; these are not read.
     """
 

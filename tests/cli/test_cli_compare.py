@@ -480,7 +480,7 @@ def test_runs_are_found_by_their_scores(motserve: Motserve, monkeypatch: pytest.
     result = motserve("runs", *logged, "--json", "none.json")
     assert (result.exit_code, result.stdout) == (0, "no matching runs in experiment scores\n")
     assert document("none.json") == []
-    assert not list(store.rglob("*.db")), "looking for runs makes no store"
+    assert not list(store.rglob("*.db")), "a search of runs makes no store"
 
     tracking = ("evaluate", "mot", *OF_DATA, "--run", *NO_REID, "--json", "s.json", "--mlflow", *logged)
     assert "MLflow run " in motserve(*tracking).stdout

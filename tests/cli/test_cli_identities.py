@@ -57,7 +57,7 @@ def test_reentry_is_measured_on_scenes_that_are_rendered_once(motserve: Motserve
     assert motserve(*call, "--policies", "off").exit_code == 0
     assert clip.stat().st_mtime_ns == written, "rendered again though nothing changed"
     assert motserve(*call, "--policies", "off", "--people", "ids.txt").exit_code == 0
-    assert clip.stat().st_mtime_ns != written, "other people were asked for"
+    assert clip.stat().st_mtime_ns != written, "other people were requested"
 
 
 @pytest.mark.usefixtures("crops")

@@ -11,7 +11,7 @@ def names(folder: Path, below: bool = False) -> list[str]:
 
 
 def test_files_of_operating_systems_are_skipped_and_all_others_listed(tmp_path: Path) -> None:
-    folder = tmp_path / ".cache" / "pictures"  # a hidden folder that is named is looked into
+    folder = tmp_path / ".cache" / "pictures"  # a hidden folder that is named is searched
     for name in ("b.JPG", "a.jpg", "._a.jpg", ".DS_Store", "Thumbs.db", "notes.txt", "c/d.jpg", "c/._d.jpg",
                  "__MACOSX/c/e.jpg", ".thumbnails/f.jpg", "@eaDir/a.jpg"):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

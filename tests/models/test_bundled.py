@@ -106,6 +106,6 @@ def test_the_embedder_separates_rendered_people_at_the_default_distance(frames: 
     other = ~same
     np.fill_diagonal(same, False)
     assert same.sum() > 50
-    # The card says how far these weights get; strangers must stay apart whatever else they miss.
+    # The card says how far these weights get; different people must stay apart even if returns are missed.
     assert (distances[same] <= config.max_distance).mean() > 0.5
     assert (distances[other] <= config.max_distance).mean() < 0.01

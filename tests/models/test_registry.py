@@ -200,7 +200,7 @@ def test_rollback_handles_moves_that_the_history_lacks(
     assert registry.rollback(NAME, "production").number == 1, "neither of them happened"
     client.set_registered_model_alias(NAME, "production", "3")
     registry.promote(NAME, 4, "production")
-    assert registry.rollback(NAME, "production").number == 3, "somebody else had put it there"
+    assert registry.rollback(NAME, "production").number == 3, "another user had promoted it"
 
 
 def fail(*_: object) -> None:
@@ -212,12 +212,12 @@ def test_models_of_other_tools_are_ignored(
 ) -> None:
     add(mlflow_store, tmp_path, 1.0, 2.0)
     client = connect(mlflow_store)
-    for name in (NAME, "somebody's", "other"):
+    for name in (NAME, "another-user's", "other"):
         if name != NAME:
             client.create_registered_model(name)
         client.create_model_version(name, str(tmp_path))
     assert [one.number for one in registry.versions(NAME)] == [2, 1]
-    assert registry.versions("somebody's") == registry.versions("other") == []
+    assert registry.versions("another-user's") == registry.versions("other") == []
     listed = command("models", "list", "--set", f"mlflow.tracking_uri={mlflow_store.tracking_uri}")
     assert listed.exit_code == 0
     assert f"{NAME}/2" in listed.stdout
@@ -243,8 +243,8 @@ def test_missing_models_and_versions_are_refused(
     add(mlflow_store, tmp_path, 1.0)
     with pytest.raises(NotFound):
         registry.version(NAME, which)
-    with pytest.raises(NotFound, match="no model nobody"):
-        registry.versions("nobody")
+    with pytest.raises(NotFound, match="no model unknown"):
+        registry.versions("unknown")
 
 
 def test_reading_does_not_create_a_registry(tmp_path: Path) -> None:
@@ -291,7 +291,9 @@ def test_weights_from_the_registry(mlflow_store: MlflowConfig, registry: Registr
     add(mlflow_store, tmp_path, 1.0, 2.0)
     registry.promote(NAME, 1, "production")
     config = configured(mlflow_store, tmp_path, f"models:/{NAME}@production", "bundled")
-    assert find_weights("detector", config)[0] == (f"models:/{NAME}@production", None), "nothing is downloaded to look"
+    assert find_weights("detector", config)[0] == (f"models:/{NAME}@production", None), (
+        "nothing is downloaded for a lookup"
+    )
     assert pin_weights("detector", config) == (f"models:/{NAME}/1", "bundled")
     first = resolve_weights("detector", config)
     assert (first.name, first.sha256) == (f"models:/{NAME}/1", registry.version(NAME, 1).sha256)
@@ -325,7 +327,7 @@ def test_the_last_answer_of_a_registry_is_used_while_it_is_down(
 def test_a_pinned_version_is_found_without_the_registry(
     mlflow_store: MlflowConfig, registry: Registry, tmp_path: Path
 ) -> None:
-    """Replicas ask for the exact version; they must find it by the alias when they start again without a registry."""
+    """Replicas request the exact version; they must find it by the alias when they start again without a registry."""
     add(mlflow_store, tmp_path, 1.0, 2.0)
     alias = f"models:/{NAME}@production"
     for number in (1, 2):
@@ -338,7 +340,7 @@ def test_a_pinned_version_is_found_without_the_registry(
 
 def test_a_fallback_reason_has_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    store = MlflowConfig(tracking_uri="http://somebody:secret@127.0.0.1:9")
+    store = MlflowConfig(tracking_uri="http://user:secret@127.0.0.1:9")
     weights = resolve_weights("detector", configured(store, tmp_path, f"models:/{NAME}@production", "bundled"))
     assert "has no model people" in weights.fallback
     assert "secret" not in weights.fallback, "it stands in every result"
@@ -406,7 +408,7 @@ def test_tolerance_is_configured(command: Motserve, mlflow_store: MlflowConfig, 
 
 
 def test_wrong_commands_are_refused(command: Motserve, mlflow_store: MlflowConfig, tmp_path: Path) -> None:
-    assert_error(command("models", "show", "nobody"), 3, "no model nobody")
+    assert_error(command("models", "show", "unknown"), 3, "no model unknown")
     add(mlflow_store, tmp_path, 80.0)
     assert_error(command("models", "promote", NAME, 5, "--to", "staging"), 3, "no version 5")
     assert_error(command("models", "rollback", NAME), 3, "no earlier version in")

@@ -40,7 +40,7 @@ def publish(monkeypatch: pytest.MonkeyPatch, download: Download) -> None:
 
 
 def unwanted(target: Path) -> None:
-    pytest.fail("asked for a download")
+    pytest.fail("a download was requested")
 
 
 def offline(target: Path) -> None:
@@ -253,7 +253,7 @@ def test_without_its_library_a_download_says_what_to_install(tmp_path: Path, mon
 
 
 def publish_on_the_hub(monkeypatch: pytest.MonkeyPatch, *files: str) -> list[str]:
-    """Let the Hub have a repository; returns the names of those that were asked for."""
+    """Let the Hub have a repository; returns the names of the requested files."""
     hub = pytest.importorskip("huggingface_hub")
     asked = []
 

@@ -140,8 +140,8 @@ def test_a_tracklet_of_one_box_can_be_encoded() -> None:
 def test_the_bundled_weights_score_a_continued_walk_highest() -> None:
     scorer = bundled()
     before, times = walker(0, 60, np.arange(0, 2, 1 / 30)), np.arange(2.4, 4, 1 / 30)
-    goes_on, turns_back, stranger = walker(0, 60, times), walker(288, -60, times), walker(350, -200, times)
-    scores = scorer([(before, goes_on), (before, turns_back), (before, stranger)])
+    goes_on, turns_back, other_person = walker(0, 60, times), walker(288, -60, times), walker(350, -200, times)
+    scores = scorer([(before, goes_on), (before, turns_back), (before, other_person)])
     assert scores[0] > 0.5
     assert (scores[1:] < scores[0] - 0.2).all()
     assert ((scores >= 0) & (scores <= 1)).all()
@@ -244,7 +244,7 @@ def test_training_writes_weights_with_metadata_that_can_be_loaded(tmp_path: Path
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_network_learns_from_the_pairs_that_trackers_leave(tmp_path: Path) -> None:
+def test_a_network_learns_from_pairs_of_trackers(tmp_path: Path) -> None:
     write_truth(tmp_path / "gt", "one")
     write_truth(tmp_path / "gt", "two")
     more = {"runs": 12, "epochs": 20, "channels": (8, 16), "batch_size": 16, "learning_rate": 0.01}
@@ -281,7 +281,7 @@ def test_the_shipped_settings_are_valid_and_wrong_ones_are_refused(tmp_path: Pat
         load_linker_config(file)
 
 
-def test_pairs_are_those_left_over(tmp_path: Path) -> None:
+def test_pairs_are_those_that_trackers_did_not_join(tmp_path: Path) -> None:
     from motserve.lab.evaluation.sequences import find_truth
 
     write_truth(tmp_path / "gt", "one")

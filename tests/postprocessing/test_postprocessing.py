@@ -84,7 +84,7 @@ def test_predicted_boxes_do_not_end_gaps_and_give_way_to_interpolated_ones() -> 
 
 
 def test_segments_are_smoothed_independently() -> None:
-    """Two people, and one who comes back elsewhere after a gap too long to fill."""
+    """Two people, and one who returns elsewhere after a gap too long to fill."""
     seen = video([[(1, 0, 0.9), (2, 500, 0.9)]] * 5 + [[]] * 20 + [[(1, 300, 0.9)]] * 5)
     found = fill_gaps(seen, InterpolationConfig(smoothing_s=1.0))
     assert set(lefts(found, 1).values()) == {0, 300}

@@ -180,8 +180,8 @@ def test_a_refuted_link_leaves_no_embeddings_of_the_other_person() -> None:
     scene.show(1.5, {2: ((30, 0), almost_red)})
     scene.show(1.6, {1: ((0, 0), RED), 2: ((60, 0), almost_red)})  # track 1 was identity 1 all along
     scene.show(1.7, {})
-    stranger = mixed(RED, GREEN, 0.3)  # like the second person, not like the first
-    assert scene.show(1.8, {3: ((0, 0), stranger)}) == {3: 3}
+    new_person = mixed(RED, GREEN, 0.3)  # like the second person, not like the first
+    assert scene.show(1.8, {3: ((0, 0), new_person)}) == {3: 3}
 
 
 def test_the_person_of_a_refuted_link_is_embedded_again_as_soon_as_a_new_one() -> None:

@@ -163,7 +163,7 @@ def test_a_deleted_video_and_one_whose_session_is_lost_are_counted(client: httpx
     becomes(1, lambda: value("ray_motserve_videos_total", status="deleted"), "deleted videos")
 
     def is_lost() -> float:
-        client.get(f"/v1/videos/{lost}")  # asking for the state detects the loss
+        client.get(f"/v1/videos/{lost}")  # a request of the state detects the loss
         return value("ray_motserve_videos_total", status="lost")
 
     becomes(1, is_lost, "lost videos")

@@ -142,7 +142,7 @@ class Nothing:
     """A handle that is never called."""
 
     def __getattr__(self, name: str) -> Any:
-        raise AssertionError(f"{name} was asked for")
+        raise AssertionError(f"{name} was requested")
 
 
 def service_in(folder: Path, tracing: Tracing) -> Service:

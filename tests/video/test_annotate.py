@@ -94,7 +94,7 @@ def test_annotated_video_has_the_same_frames_and_times(tmp_path: Path) -> None:
 
     def frames() -> Iterator[TrackedFrame]:
         for i in (0, 1, 5):
-            assert len(seen) >= i - 4, "frames are asked for as the video goes on, not all at once"
+            assert len(seen) >= i - 4, "frames are requested as the video goes on, not all at once"
             yield tracked(i, [(3, (40, 30, 80, 100))])
 
     target = tmp_path / "out.mp4"

@@ -97,15 +97,15 @@ def show(
     settings = read_config(config, overrides)
     registry = Registry(settings.mlflow, settings.registry)
     if version is not None:
-        found = [registry.version(name, version)]
-        _show_version(found[0])
+        versions = [registry.version(name, version)]
+        _show_version(versions[0])
     else:
-        found = registry.versions(name)
-        console.print(versions_table(found))
+        versions = registry.versions(name)
+        console.print(versions_table(versions))
         _show_history(registry, name)
     if json is not None:
         moves = [asdict(move) for move in registry.history(name)]
-        write_json(json, {"versions": [asdict(one) for one in found], "history": moves})
+        write_json(json, {"versions": [asdict(one) for one in versions], "history": moves})
 
 
 def measure(
@@ -125,11 +125,11 @@ def measure(
     """Score a version on data and store the scores with it; the gate compares scores on the same data."""
     settings = read_config(config, overrides)
     registry = Registry(settings.mlflow, settings.registry)
-    found = registry.version(name, version)
+    candidate = registry.version(name, version)
     scoring = ScoringData(data, split, gt, videos, sequences, benchmark, root, protocol)
-    scores = scoring.score(settings, found)
-    registry.add_scores(found, [scores])
-    console.print(f"{found.uri} on {escape(scores.data)}: {_metrics(scores)}", highlight=False)
+    scores = scoring.score(settings, candidate)
+    registry.add_scores(candidate, [scores])
+    console.print(f"{candidate.uri} on {escape(scores.data)}: {_metrics(scores)}", highlight=False)
 
 
 def promote(
@@ -185,8 +185,8 @@ def rollback(
 ) -> None:
     """Return an alias to the version that it had before."""
     settings = read_config(config, overrides)
-    found = Registry(settings.mlflow, settings.registry).rollback(name, to, reason)
-    console.print(f"{found.uri} is in {to} again", highlight=False)
+    restored = Registry(settings.mlflow, settings.registry).rollback(name, to, reason)
+    console.print(f"{restored.uri} is in {to} again", highlight=False)
 
 
 def archive(

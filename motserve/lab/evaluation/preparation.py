@@ -40,7 +40,7 @@ class PreparedSequence:
 def prepare(truth: MotTable, tracks: MotTable, rules: Rules, frames: int | None = None) -> PreparedSequence:
     """Check both tables and apply the rules of a benchmark.
 
-    Tracks are matched one to one with all ground truth of a frame, whatever its class, by the largest sum of IoU of at
+    Tracks are matched one to one with all ground truth of a frame, of any class, by the largest sum of IoU of at
     least 0.5. Tracks matched to a distractor are removed. Of the ground truth, pedestrians with a non-zero flag stay.
 
     Args:

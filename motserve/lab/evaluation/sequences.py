@@ -141,9 +141,9 @@ def _with_name(folder: Path) -> Path:
 
 def _result_files(path: Path, name: str, alone: bool) -> list[Path]:
     runs = [folder for folder in path.glob(f"{glob.escape(name)}-*") if folder.name.rpartition("-")[2].isdecimal()]
-    places = [path / name, path / _KIT / name, *([path / _RUN] if alone else [])]
-    # the name of a sequence may look like that of a result of motserve
-    files = dict.fromkeys(file for place in places for file in _with_suffixes(place))
+    folders_to_search = [path / name, path / _KIT / name, *([path / _RUN] if alone else [])]
+    # the name of a sequence may have the form of that of a result of motserve
+    files = dict.fromkeys(file for place in folders_to_search for file in _with_suffixes(place))
     own = [file for file in _with_suffixes(path / name / _RUN) if not _is_later_run(file)]
     later = [file for folder in runs for file in _with_suffixes(folder / _RUN) if _is_later_run(file)]
     return [*files, *(file for file in (*own, *sorted(later)) if file not in files)]

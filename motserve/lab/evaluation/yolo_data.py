@@ -73,11 +73,11 @@ def read_yolo(data: Path, split: str) -> YoloData:
         raise InvalidData(f"{data}: `path` must be a folder, and `{split}` a folder, a text file or a list of them")
     try:
         root = data.parent / local_path(tree.get("path") or ".")
-        places = [root / local_path(source) for source in sources]
+        locations = [root / local_path(source) for source in sources]
     except ValueError as error:
         raise InvalidData(f"{data}: {error}") from error
     # a picture in two sources counts once
-    images = list(dict.fromkeys(image for place in places for image in _images(place, root)))
+    images = list(dict.fromkeys(image for location in locations for image in _images(location, root)))
     if not images:
         raise InvalidData(f"{data}: {split} has no pictures ({', '.join(IMAGE_SUFFIXES)}) in {sources}")
     labels = [_label_path(image) for image in images]

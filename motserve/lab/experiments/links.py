@@ -48,12 +48,12 @@ class JudgedLink:
 def judge_links(frames: Sequence[TrackedFrame], truth: MotTable) -> list[JudgedLink]:
     """Judge every link in the tracks of a video.
 
-    A tracker may switch from one person to another within a track, and the identity follows. The link is not blamed for
-    that: it is right if the identity showed this person in most frames before, or last.
+    A tracker may switch from one person to another within a track, and the identity moves with it. That is not an error
+    of the link: it is right if the identity showed this person in most frames before, or last.
 
     Args:
         frames: The tracks.
-        truth: The ground truth; all rows are used, whatever their flag.
+        truth: The ground truth; all rows are used, those with flag 0 too.
     """
     shown = _shown(frames, truth)
     begins: defaultdict[int, list[int]] = defaultdict(list)

@@ -85,12 +85,12 @@ def log_run(
                 Metric(plain_name(key), float(value), now, 0) for key, value in metrics.items() if isfinite(value)
             ]
             params = [Param(*item) for item in flat(provenance["config"])]
-            origin = {
+            details = {
                 "kind": kind,
                 "candidate": candidate,
                 **{name: value for name, value in provenance.items() if name != "config"},
             }
-            tags = [RunTag(*item) for item in flat(origin)]
+            tags = [RunTag(*item) for item in flat(details)]
             for start in range(0, max(len(finite), len(params), len(tags)), BATCH):
                 part = slice(start, start + BATCH)
                 client.log_batch(run_id, metrics=finite[part], params=params[part], tags=tags[part])
@@ -125,7 +125,7 @@ def find_runs(config: MlflowConfig, query: str, order: Sequence[str], most: int)
         experiment = client.get_experiment_by_name(config.experiment)
         if experiment is None:
             return []
-        found = client.search_runs(
+        runs = client.search_runs(
             [experiment.experiment_id], query, max_results=most, order_by=list(order) or ["attributes.start_time DESC"]
         )
     except failures() as error:
@@ -141,7 +141,7 @@ def find_runs(config: MlflowConfig, query: str, order: Sequence[str], most: int)
             dict(run.data.metrics),
             {name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")},
         )
-        for run in found
+        for run in runs
     ]
 
 

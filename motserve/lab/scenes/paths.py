@@ -132,17 +132,17 @@ def _visit(
         pauses.append(rng.uniform(0.8, 2.2) if rng.random() < config.stopping else 0.0)
     points.append(_edge(camera, leave, rng))
     pauses.append(0.0)
-    times, places, walked = [start], [points[0]], [0.0]
+    times, positions, walked = [start], [points[0]], [0.0]
     for before, after, pause in zip(points, points[1:], pauses[1:], strict=False):
         length = math.dist(before, after)
         times.append(times[-1] + length / speed)
-        places.append(after)
+        positions.append(after)
         walked.append(walked[-1] + length)
         if pause:
             times.append(times[-1] + pause)
-            places.append(after)
+            positions.append(after)
             walked.append(walked[-1])
-    return Visit(np.array(times), np.array(places), np.array(walked)), leave
+    return Visit(np.array(times), np.array(positions), np.array(walked)), leave
 
 
 def _edge(camera: Camera, side: float, rng: np.random.Generator) -> tuple[float, float]:

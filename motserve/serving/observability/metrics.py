@@ -81,7 +81,7 @@ class ModelMetrics:
         self._total = factory.gauge("motserve_gpu_memory_total_bytes", "Memory of the replica's GPU.")
         self._info = factory.gauge(
             "motserve_model_info",
-            "1 for the weights that new videos get. `fallback` tells whether preferred weights were unavailable.",
+            "1 for the weights that new videos get. `fallback` states whether preferred weights were unavailable.",
             ("weights", "sha256", "fallback"),
         )
 

@@ -58,7 +58,7 @@ class Tracing:
 
     @property
     def on(self) -> bool:
-        """Whether spans are made at all."""
+        """Whether spans are made."""
         return self._provider is not None
 
     def span(

@@ -2,7 +2,7 @@
 
 A checkpoint is one `npz` file of NumPy: a header in JSON, and the state of the session as plain arrays. Unlike a
 `pickle` it holds no code and no class names, so reading one runs nothing. Each array has a checksum, which reveals a
-damaged file. Its size has the same bounds as the memory of a session: remembered people (`reid.gallery`), thumbnails
+damaged file. Its size has the same bounds as the memory of a session: identities (`reid.gallery`), thumbnails
 (`serving.identities`), buffered frames (`reid.decision.wait_s`).
 
 Each attempt writes a file of its own name. So a session that is alive although it counts as lost cannot overwrite the

@@ -1,7 +1,7 @@
 """Tells which nodes of the Ray cluster are being drained, that is, will be removed soon.
 
 Ray marks a node as draining when its autoscaler or `ray drain-node` says so, and when `ray start` gets a SIGTERM,
-which is how Kubernetes ends a pod. From then on Ray places nothing there, and Ray Serve moves its replicas. Other
+which is how Kubernetes ends a pod. From then on Ray schedules nothing there, and Ray Serve moves its replicas. Other
 actors stay until they end by themselves or the node is removed.
 """
 

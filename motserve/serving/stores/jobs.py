@@ -31,7 +31,7 @@ class Job:
         created_at: Seconds since the epoch.
         status: `queued`, `running`, `done` or `failed`.
         frames_done: Frames tracked.
-        frames_total: Frames of the video; None if its container does not tell.
+        frames_total: Frames of the video; None if its container does not state it.
         fps: Frames tracked per second of work.
         identities: Different people so far.
         video: Width, height, frame rate and so on; None until the session has opened the video.

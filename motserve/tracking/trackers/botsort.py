@@ -30,7 +30,7 @@ class BotSort(ByteTrack):
 
     The camera's motion comes with each frame in `Cues.camera`; without it the camera is taken to be static. Where
     `appearance` is configured, the first association uses the smaller of the motion cost and the appearance cost, for
-    pairs that are near enough and look alike. Each track keeps a running mean of its embeddings.
+    pairs that are near enough and have similar embeddings. Each track keeps a running mean of its embeddings.
 
     Args:
         config: Thresholds, buffer, motion model and appearance.

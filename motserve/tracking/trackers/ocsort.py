@@ -3,8 +3,8 @@
 Three things are added to SORT. A match costs more, the more the direction to a detection departs from the direction
 of the track's observations (momentum). Unmatched detections are compared with the last observations of tracks
 instead of the predictions (recovery). When a lost track is matched again, its motion is computed again as if it had
-been observed on a straight line in between (re-update). Births, lost tracks and duplicates follow ByteTrack, as in
-Ultralytics' implementation, and so does the motion model.
+been observed on a straight line in between (re-update). Births, lost tracks, duplicates and the motion model are those
+of ByteTrack, as in Ultralytics' implementation.
 
 Reference: Cao et al., "Observation-Centric SORT: Rethinking SORT for Robust Multi-Object Tracking", CVPR 2023.
 """
