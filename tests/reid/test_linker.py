@@ -330,7 +330,7 @@ def test_identities_are_unique_in_every_frame_and_the_same_every_time(policy: st
 
 @pytest.mark.parametrize("cut", [0, 1, 70])
 def test_a_restored_linker_has_the_same_future(cut: int) -> None:
-    changes = {"decision": WAITING, "max_distance": 0.8, "policy": "interval"}
+    changes: dict[str, Any] = {"decision": WAITING, "max_distance": 0.8, "policy": "interval"}
     answers = random_stream(3, **changes)
     assert min(min(answer.values(), default=0) for answer in answers) < 0 < len(answers)
     assert random_stream(3, restore_at=cut, **changes) == answers

@@ -424,9 +424,12 @@ def test_a_lease_ends_with_its_video(tmp_path: Path) -> None:
 
 
 def test_heartbeats_are_three_times_as_frequent_as_the_lease_is_long(tmp_path: Path, fake_time: FakeTime) -> None:
-    lease, jobs = lease_of(
-        tmp_path, fake_time, is_draining=lambda: len(fake_time.pauses) == 4 and bool(jobs.delete("a"))
-    )
+    def delete_at_the_fourth_pause() -> bool:
+        if len(fake_time.pauses) == 4:
+            JobStore(tmp_path).delete("a")
+        return False
+
+    lease, _ = lease_of(tmp_path, fake_time, is_draining=delete_at_the_fourth_pause)
     with pytest.raises(Superseded, match="video a was deleted or taken over from attempt 3"):
         asyncio.run(lease.keep())
     assert fake_time.pauses == [3] * 5
