@@ -249,16 +249,29 @@ def test_a_lease_counts_from_the_start_of_its_last_heartbeat(
 
 
 def test_a_node_that_is_drained_is_asked_no_more(
-    tmp_path: Path, fake_time: FakeTime, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, fake_time: FakeTime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answers = [False, True]
-    lease, jobs = lease_of(tmp_path, fake_time, is_draining=lambda: answers.pop(0))
-    monkeypatch.setattr(jobs, "write", lambda *_, **__: len(fake_time.pauses) < 4)
-    assert not lease.draining
+    answers = iter([RuntimeError("no control plane"), False, True])
+
+    def is_draining() -> bool:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    caplog.set_level("INFO", "motserve.session")
+    lease, jobs = lease_of(tmp_path, fake_time, is_draining=is_draining)
+    monkeypatch.setattr(jobs, "write", lambda *_, **__: len(fake_time.pauses) < 5)
+    assert lease.draining is False
     with pytest.raises(Superseded):
         asyncio.run(lease.keep())
     assert lease.draining
-    assert not answers
+    assert next(answers, None) is None
+    assert [(record.levelname, vars(record)["video_id"]) for record in caplog.records] == [
+        ("WARNING", "a"),
+        ("INFO", "a"),
+    ]
+    assert "no control plane" in caplog.text
 
 
 def test_a_change_is_retried_until_the_store_accepts_it(
