@@ -157,6 +157,15 @@ def test_merging_moves_the_embeddings_of_one_row_to_another() -> None:
     np.testing.assert_allclose(distances(people, rows([0]), unit(0, 1, 2)), [[0], [0], [0]])
 
 
+def test_cleared_rows_hold_nothing_and_can_be_filled_again() -> None:
+    people = gallery(2)
+    people.add(rows([0, 1]), unit(0, 1))
+    people.clear(rows([True, False]))
+    assert counts(people) == [0, 1]
+    people.add(rows([0]), unit(2))
+    np.testing.assert_array_equal(people.embeddings_of(0), unit(2))
+
+
 def test_the_gallery_equals_an_implementation_with_lists() -> None:
     random = np.random.default_rng(0)
     people = gallery(0, size=4)

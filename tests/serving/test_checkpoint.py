@@ -253,13 +253,27 @@ def test_a_checkpoint_of_another_configuration_or_release_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store(tmp_path).save(0, FULL)
-    for change in ({"tracker": {"name": "ocsort"}}, {"reid": {"max_distance": 0.2}}, {"detector": {"image_size": 320}}):
+    for change in (
+        {"tracker": {"name": "ocsort"}},
+        {"reid": {"max_distance": 0.2}},
+        {"detector": {"image_size": 320}},
+        {"video": {"max_frames": 9}},
+        {"pipeline": {"chunk_size": 3}},
+        {"serving": {"identities": {"max_per_video": 9}}},
+    ):
         with pytest.raises(UnfitCheckpoint, match=r"checkpoint-0\.npz was written by .*'config': '"):
             store(tmp_path, load_config([change])).load()
     elsewhere = load_config([{"serving": {"session": {"checkpoint_s": 1}, "detector": {"max_batch": 3}}}])
     assert store(tmp_path, elsewhere).load() is not None, "the tracks do not depend on that"
     monkeypatch.setattr(motserve, "__version__", "0.0.1")
     with pytest.raises(UnfitCheckpoint, match=r"not by {'format': \d+, 'motserve': '0\.0\.1', 'config': '"):
+        store(tmp_path).load()
+
+
+def test_a_checkpoint_that_names_no_release_is_refused(tmp_path: Path) -> None:
+    path = ArtifactStore(tmp_path).create("a") / "checkpoint-0.npz"
+    np.savez(path, header=np.frombuffer(b'{"format": 1}', np.uint8))
+    with pytest.raises(UnfitCheckpoint, match=r"was written by {'format': 1, 'motserve': None, .*}, not by"):
         store(tmp_path).load()
 
 

@@ -55,6 +55,12 @@ def test_a_box_grows_with_time_up_to_the_largest_expansion() -> None:
             assert matches(person(0), person(distance), since, match_distance=1, speed=1.0) is expected
 
 
+def test_a_track_far_away_does_not_disturb_a_match() -> None:
+    tracks = np.concatenate([person(5000), person(0)], axis=1)
+    rows, columns = match_buffered(tracks, np.array([LONG_AGO] * 2), person(10), BufferedIouConfig())
+    assert (rows.tolist(), columns.tolist()) == ([1], [0])
+
+
 def test_only_allowed_pairs_are_matched() -> None:
     tracks = np.concatenate([person(0), person(50)], axis=1)
     since = np.array([LONG_AGO, LONG_AGO])

@@ -135,7 +135,9 @@ def test_equals_the_dense_filter(model: str) -> None:
 def test_measurements_and_boxes_are_there_and_back(model: str) -> None:
     kalman, _ = build(model)
     centre, size = np.array([[100, 5], [50, 7]], np.float32), np.array([[20, 4], [40, 2]], np.float32)
-    motion = kalman.initiate(kalman.measure(centre, size))
+    measured = kalman.measure(centre, size)
+    motion = kalman.initiate(measured)
+    assert measured.dtype == kalman.boxes(motion).dtype == np.float32
     np.testing.assert_allclose(kalman.boxes(motion).T, [[90, 30, 110, 70], [3, 6, 7, 8]], rtol=1e-6)
     np.testing.assert_allclose(kalman.sizes(motion), size, rtol=1e-6)
 
@@ -157,6 +159,15 @@ def test_a_warp_moves_boxes_as_it_moves_their_corners(model: str) -> None:
     np.testing.assert_allclose(motion[:8], ahead[:8], rtol=1e-9)
     tolerance = 1e-9 if model == "aspect" else 0.3  # there the noises grow along, or are constants
     np.testing.assert_allclose(motion[8:], ahead[8:], rtol=tolerance)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_warp_to_a_single_point_leaves_boxes_with_a_size(model: str) -> None:
+    kalman, _ = build(model)
+    motion = moving_tracks(3, kalman)
+    kalman.warp(motion, np.array([[0.0, 0, 5], [0, 0, 7]]))
+    assert (kalman.sizes(motion) > 0).all()
+    assert np.isfinite(kalman.boxes(motion)).all()
 
 
 @pytest.mark.parametrize(("model", "powers"), [("aspect", [2, 0]), ("size", [2, 2]), ("area", [2, 4, 0])])
