@@ -231,7 +231,7 @@ def _delete(service: Service, video_id: str) -> None:
         _delete_row(service, video_id)
     service.sessions.stop(video_id)
     service.artifacts.delete(video_id)
-    service.identities.forget([video_id])
+    service.identities.remove([video_id])
 
 
 def _delete_row(service: Service, video_id: str) -> None:
