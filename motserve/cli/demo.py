@@ -11,26 +11,25 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx
 import typer
-import yaml
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from motserve.cli.options import ConfigFiles, Overrides, read_config
-from motserve.config import Config
 from motserve.errors import InvalidConfig, MotserveError
 from motserve.files.atomic import replacing
 from motserve.files.yaml_reader import read_yaml
-from motserve.lab.evaluation import MotScores, rules_for, score_sequence
-from motserve.lab.scenes import SceneConfig, ground_truth_rows, render
-from motserve.results import read_mot
-from motserve.serving.arguments import ServeArgs
-from motserve.video import VideoWriter
+
+if TYPE_CHECKING:
+    import httpx
+
+    from motserve.config import Config
+    from motserve.lab.evaluation import MotScores
+    from motserve.lab.scenes import SceneConfig
+    from motserve.serving.arguments import ServeArgs
 
 console = Console()
 
@@ -54,6 +53,10 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the service running until Ctrl-C.")] = False,
 ) -> None:
     """Render a clip, post it to the real service, score the tracks, write the annotated video."""
+    import httpx
+
+    from motserve.lab.scenes import SceneConfig
+
     arguments = _application_arguments(serve_config)
     layers: list[Path | Mapping[str, Any]] = [*arguments.config, arguments.settings, *(config or [])]
     settings = read_config(layers, overrides, writes=[output])
@@ -80,6 +83,9 @@ def demo(
 
 
 def _render(scene: SceneConfig, clip: Path, truth: Path, settings: Config, progress: Progress) -> None:
+    from motserve.lab.scenes import ground_truth_rows, render
+    from motserve.video import VideoWriter
+
     task = progress.add_task("rendering", total=scene.frames)
     rows: list[str] = []
     with VideoWriter(clip, scene.width, scene.height, settings.video, scene.rate_hz) as writer:
@@ -121,6 +127,11 @@ def _service(settings: Config) -> Iterator[str]:
 
 
 def _application_arguments(serve_config: Path) -> ServeArgs:
+    import yaml
+    from pydantic import ValidationError
+
+    from motserve.serving.arguments import ServeArgs
+
     try:
         tree = read_yaml(serve_config)
     except OSError as error:
@@ -164,6 +175,9 @@ def _fetch(client: httpx.Client, url: str, target: Path) -> None:
 
 
 def _score(truth: Path, tracks: Path) -> MotScores:
+    from motserve.lab.evaluation import rules_for, score_sequence
+    from motserve.results import read_mot
+
     people = read_mot(truth)
     return score_sequence(people, read_mot(tracks), rules_for(truth.stem, people)).scores
 

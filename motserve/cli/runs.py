@@ -13,8 +13,6 @@ from rich.markup import escape
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, names_of, read_config
 from motserve.cli.tables import number_table
 from motserve.files.atomic import write_json
-from motserve.lab.evaluation import COUNT_NAMES
-from motserve.lab.experiments.record import find_runs
 
 console = Console()
 
@@ -39,6 +37,8 @@ def runs(
     overrides: Overrides = None,
 ) -> None:
     """List results that --mlflow logged. MLflow holds ratios in per cent: 'metrics.MOTA > 70'."""
+    from motserve.lab.experiments.record import find_runs
+
     settings = read_config(config, overrides)
     matching = find_runs(settings.mlflow, query, order or [], most)
     if not matching:
@@ -57,6 +57,8 @@ def runs(
 
 
 def _number(name: str, metrics: Mapping[str, float]) -> str:
+    from motserve.lab.evaluation import COUNT_NAMES
+
     if name not in metrics:
         return ""
     return f"{metrics[name]:.{0 if name.rpartition('/')[2] in COUNT_NAMES else 2}f}"
