@@ -34,6 +34,7 @@ COMMANDS: Final[Mapping[str, Place]] = {
         "demo",
         "Render a clip, post it to the real service, score the tracks, write the annotated video.",
     ),
+    "serve": Place("motserve.cli.serve", "serve", "Run the service until Ctrl-C."),
     "runs": Place("motserve.cli.runs", "runs", "List results that --mlflow logged."),
     "models": Place(
         "motserve.cli.models", "app", "Manage the weights of detector and embedder, and the registry of trained models."

@@ -25,15 +25,19 @@ def accept_any_text() -> None:
             stream.reconfigure(errors=_ESCAPES)
 
 
-def clean_up_when_ended() -> None:
+def clean_up_when_ended(replace: bool = False) -> None:
     """Let a command remove its unfinished output before `kill` or a closed terminal ends it.
 
     Without this, the system ends the process at once. A signal that is ignored, as with `nohup`, stays ignored.
+
+    Args:
+        replace: Replace handlers that a library has set, too.
     """
     if threading.current_thread() is not threading.main_thread():  # a host program runs it and owns the signals
         return
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
+        handler = signal.getsignal(number)
+        if handler is signal.SIG_DFL or (replace and handler is not signal.SIG_IGN):
             signal.signal(number, _end)
 
 
