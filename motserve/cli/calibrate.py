@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from motserve.cli.labelled import MaybeGroundTruth, PeopleFile, Videos
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config
 from motserve.cli.progress import sequence_progress
 from motserve.cli.tables import number_table
+from motserve.cli.terminal import WholeConsole
 from motserve.files.atomic import write_json
 
-console = Console()
+console = WholeConsole()
 app = typer.Typer(no_args_is_help=True, help="Find settings that depend on a model, on labelled data.")
 
 

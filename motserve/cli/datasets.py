@@ -8,22 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from motserve.choices import Dataset, Links
 from motserve.cli.options import SequenceNames, names_of
-from motserve.cli.terminal import say_error
+from motserve.cli.terminal import WholeConsole, say_error
 
 if TYPE_CHECKING:
     from motserve.lab.datasets import Manifest
 
 app = typer.Typer(no_args_is_help=True, help="Prepare and verify data sets for training and evaluation.")
-console = Console()
-_errors = Console(stderr=True, soft_wrap=True)
-_bars = Console(stderr=True)
+console = WholeConsole()
+_errors = WholeConsole(stderr=True, soft_wrap=True)
+_bars = WholeConsole(stderr=True)
 
 _MOST_LINES = 20
 _WITH_SEQUENCES: frozenset[Dataset] = frozenset({"mot17", "mot20"})

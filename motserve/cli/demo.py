@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.cli.service import free_port, read_serve_file, running_service, wait_until_ended
+from motserve.cli.terminal import WholeConsole
 from motserve.errors import MotserveError
 from motserve.files.atomic import replacing
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from motserve.lab.evaluation import MotScores
     from motserve.lab.scenes import SceneConfig
 
-console = Console()
+console = WholeConsole()
 
 _POLL_S = 0.25
 _HOST = "127.0.0.1"

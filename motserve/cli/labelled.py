@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from motserve.choices import Benchmark, Protocol, ScoreScale
 from motserve.cli.options import SequenceNames, names_of
 from motserve.cli.progress import sequence_progress
+from motserve.cli.terminal import WholeConsole
 from motserve.errors import NotFound
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from motserve.lab.experiments.pictures import LabelledPictures
     from motserve.lab.experiments.sequences import LabelledSequence
 
-_notes = Console(stderr=True)
+_notes = WholeConsole(stderr=True)
 
 
 def _existing_folder(path: Path | None) -> Path | None:

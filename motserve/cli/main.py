@@ -35,6 +35,7 @@ COMMANDS: Final[Mapping[str, Place]] = {
         "Render a clip, post it to the real service, score the tracks, write the annotated video.",
     ),
     "serve": Place("motserve.cli.serve", "serve", "Run the service until Ctrl-C."),
+    "doctor": Place("motserve.cli.doctor", "doctor", "Say what works on this machine, and how to mend the rest."),
     "runs": Place("motserve.cli.runs", "runs", "List results that --mlflow logged."),
     "models": Place(
         "motserve.cli.models", "app", "Manage the weights of detector and embedder, and the registry of trained models."

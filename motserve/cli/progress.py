@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from motserve.cli.terminal import WholeConsole
 
 if TYPE_CHECKING:
     from motserve.lab.experiments.detections import Progress as NotifyProgress
 
-_console = Console(stderr=True)
+_console = WholeConsole(stderr=True)
 
 
 @contextmanager

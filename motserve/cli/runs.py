@@ -7,14 +7,14 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, names_of, read_config
 from motserve.cli.tables import number_table
+from motserve.cli.terminal import WholeConsole
 from motserve.files.atomic import write_json
 
-console = Console()
+console = WholeConsole()
 
 _PREFERRED = ("HOTA", "MOTA", "IDF1", "IDSW", "mAP50", "mAP50-95", "Rank-1", "mAP", "median_ms", "fps", "crop_ms")
 _ID_DIGITS = 8

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from motserve.cli.options import ConfigFiles, Overrides, read_config, writable_folder
 from motserve.cli.service import LOCAL, is_loopback, read_serve_file, running_service, url_of, wait_until_ended
+from motserve.cli.terminal import WholeConsole
 
-_status = Console(stderr=True, soft_wrap=True)
+_status = WholeConsole(stderr=True, soft_wrap=True)
 
 
 def _writable(path: Path | None) -> Path | None:

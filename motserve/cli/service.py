@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from motserve.cli.terminal import clean_up_when_ended
 from motserve.errors import Conflict, InvalidConfig, MotserveError
 from motserve.files.yaml_reader import read_yaml
 
@@ -203,12 +202,15 @@ def running_service(
 
 @contextmanager
 def _ray(address: str, show_logs: bool) -> Iterator[None]:
-    """Connect to Ray, or start it, and disconnect or end it."""
+    """Connect to Ray, or start it, and disconnect or end it.
+
+    A signal during the start is acted on when Ray has started: half of its processes could not be ended. Therefore Ray
+    is started by another thread, where it replaces no handlers of signals. That thread lives as long as Ray does,
+    because the kernel ends the processes of Ray together with the thread that started them.
+    """
     import ray
 
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    resources = {"num_cpus": max(_LEAST_CPUS, os.cpu_count() or 1), "include_dashboard": False}
-    try:
+    def start_and_end() -> None:
         try:
             ray.init(
                 address=address,
@@ -217,18 +219,52 @@ def _ray(address: str, show_logs: bool) -> Iterator[None]:
                 logging_level=logging.ERROR,
                 **(resources if address == LOCAL else {}),
             )
-        except (ConnectionError, ValueError) as error:
-            if address == LOCAL:
-                raise MotserveError(f"Ray does not start: {' '.join(str(error).split())}") from error
-            raise InvalidConfig(
-                f"there is no Ray cluster at {address}: {' '.join(str(error).split())}; without --address and "
-                "RAY_ADDRESS the service starts its own"
-            ) from error
-        clean_up_when_ended(replace=True)  # Ray has its own handlers, which end the process with other exit codes
+        except Exception as error:
+            failures.append(error)
+        started.set()
+        no_longer_needed.wait()
+        ray.shutdown()
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    resources = {"num_cpus": max(_LEAST_CPUS, os.cpu_count() or 1), "include_dashboard": False}
+    failures: list[Exception] = []
+    started, no_longer_needed = threading.Event(), threading.Event()
+    thread = threading.Thread(target=start_and_end, name="ray")
+    thread.start()
+    try:
+        _wait_in_any_case(started)
+        if failures:
+            raise _not_connected(address, failures[0]) from failures[0]
         yield
     finally:
         with _undisturbed():
-            ray.shutdown()
+            no_longer_needed.set()
+            thread.join()
+
+
+def _wait_in_any_case(event: threading.Event) -> None:
+    """Wait for an event, and only then let Ctrl-C or `kill` interrupt; a second one ends the process at once."""
+    interruption: BaseException | None = None
+    while not event.is_set():
+        try:
+            event.wait()
+        except KeyboardInterrupt as error:
+            interruption = error
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        except SystemExit as error:
+            interruption = error
+    if interruption is not None:
+        raise interruption
+
+
+def _not_connected(address: str, error: Exception) -> MotserveError:
+    reason = " ".join(str(error).split())
+    if address == LOCAL:
+        return MotserveError(f"Ray does not start: {reason}")
+    return InvalidConfig(
+        f"there is no Ray cluster at {address}: {reason}; without --address and RAY_ADDRESS the service starts its own"
+    )
 
 
 @contextmanager

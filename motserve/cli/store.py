@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from motserve import __version__
 from motserve.cli.options import ConfigFiles, Overrides, read_config
+from motserve.cli.terminal import WholeConsole
 
 if TYPE_CHECKING:
     from motserve.serving.stores.backup import Backup
 
 app = typer.Typer(no_args_is_help=True, help="Back up and restore the service's storage: jobs, videos, people.")
-console = Console()
+console = WholeConsole()
 
 
 @app.command("backup")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -23,6 +22,7 @@ from motserve.cli.options import (
     writable_folder,
 )
 from motserve.cli.tables import NumberTable, number_table
+from motserve.cli.terminal import WholeConsole
 from motserve.files.atomic import replacing, write_json
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from motserve.lab.tuning.search import Tuned
 
 app = typer.Typer(no_args_is_help=True, help="Search for the best parameters.")
-console = Console()
-_status = Console(stderr=True)
+console = WholeConsole()
+_status = WholeConsole(stderr=True)
 
 _SHOWN = ("HOTA", "MOTA", "IDF1", "IDSW")
 

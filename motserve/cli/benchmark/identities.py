@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, read_config, sizes_of
 from motserve.cli.tables import number_table
+from motserve.cli.terminal import WholeConsole
 from motserve.files.atomic import write_json
 
 
@@ -41,7 +41,7 @@ def identities(
         )
         for row in rows
     ]
-    Console().print(number_table(headings, cells))
+    WholeConsole().print(number_table(headings, cells))
     if json is not None:
         write_json(json, [asdict(row) for row in rows])
         write_stamp(json, stamp(settings, libraries=["faiss-cpu"]))

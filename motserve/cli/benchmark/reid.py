@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from motserve.choices import ALL
 from motserve.cli.compare.trackers import NO_PEERS
@@ -21,6 +20,7 @@ from motserve.cli.options import (
     read_config,
 )
 from motserve.cli.tables import NumberTable, number_table
+from motserve.cli.terminal import WholeConsole
 from motserve.errors import InvalidConfig
 from motserve.files.atomic import write_json
 
@@ -59,7 +59,7 @@ def reid(
             contenders[name], used[name] = models.embedder, models.reid_weights.describe()
     rows = run(contenders, sizes, rounds, seed)
     threads = _threads()
-    Console().print(_table(rows, sizes, f"ms a crop, median of {rounds} passes, {threads} threads"))
+    WholeConsole().print(_table(rows, sizes, f"ms a crop, median of {rounds} passes, {threads} threads"))
     if json is not None:
         write_json(json, [asdict(row) for row in rows])
         notes = {"threads": threads, "rounds": rounds, "seed": seed}

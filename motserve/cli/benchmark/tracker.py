@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
 from motserve.choices import ALL, Benchmark
@@ -16,6 +15,7 @@ from motserve.cli.compare.trackers import COMPARED_SECTIONS, NO_PEERS, PeerNames
 from motserve.cli.labelled import DetectionFiles, Rules, Scores, Videos, labelled_sequences, note, with_scores
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config, sizes_of
 from motserve.cli.progress import sequence_progress
+from motserve.cli.terminal import WholeConsole
 from motserve.errors import InvalidConfig
 from motserve.files.atomic import write_json
 
@@ -70,7 +70,7 @@ def tracker(
     for row in rows:
         faster = reference[row.people] / row.median_ms
         table.add_row(row.tracker, str(row.people), f"{row.median_ms:.3f}", f"{row.p95_ms:.3f}", f"{faster:.1f}")
-    Console().print(table)
+    WholeConsole().print(table)
     if json is not None:
         write_json(json, [asdict(row) for row in rows])
         write_stamp(json, stamp(settings))

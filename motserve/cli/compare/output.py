@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from motserve.cli.options import writable_folder
 from motserve.cli.tables import comparison_table
+from motserve.cli.terminal import WholeConsole
 
 if TYPE_CHECKING:
     from motserve.config import Config
@@ -22,7 +22,7 @@ OutputFolder = Annotated[
     typer.Option("--output", help="Folder for table.md, results.json and plot.png.", callback=writable_folder),
 ]
 
-_console = Console()
+_console = WholeConsole()
 
 
 def conclude(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from math import isfinite
 
-from rich.console import Console
 from rich.markup import escape
 
 from motserve.cli.labelled import (
@@ -21,9 +20,10 @@ from motserve.cli.labelled import (
 )
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, UseMlflow, read_config
 from motserve.cli.tables import number_table
+from motserve.cli.terminal import WholeConsole
 from motserve.files.atomic import write_json
 
-console = Console()
+console = WholeConsole()
 
 
 def detection(

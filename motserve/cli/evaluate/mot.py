@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Scores, Videos, announce_scores, with_scores
@@ -24,6 +23,7 @@ from motserve.cli.options import (
 )
 from motserve.cli.progress import sequence_progress
 from motserve.cli.tables import NumberTable, number_table
+from motserve.cli.terminal import WholeConsole
 from motserve.files.atomic import write_json
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from motserve.lab.evaluation.sequences import TruthFile
     from motserve.lab.experiments.mot import Evaluation
 
-console = Console()
+console = WholeConsole()
 
 
 def mot(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 
 from motserve.cli.labelled import CropDataset, CropProtocol
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, Rerank, UseMlflow, read_config
 from motserve.cli.progress import sequence_progress
 from motserve.cli.tables import number_table
+from motserve.cli.terminal import WholeConsole
 from motserve.files.atomic import write_json
 
 if TYPE_CHECKING:
     from motserve.lab.evaluation.retrieval import RetrievalScores
 
-console = Console()
+console = WholeConsole()
 
 
 def reid(

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast, get_args
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from motserve.cli.models import registry
 from motserve.cli.options import ConfigFiles, Overrides, read_config
-from motserve.cli.terminal import say_error
+from motserve.cli.terminal import WholeConsole, say_error
 
 if TYPE_CHECKING:
     from motserve.models.weights import Weights
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Manage the weights of detector and embedder, and the registry of trained models."
 )
-console = Console()
+console = WholeConsole()
 for command in (registry.show, registry.measure, registry.promote, registry.rollback, registry.archive):
     app.command(command.__name__)(command)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -24,6 +23,7 @@ from motserve.cli.labelled import (
 )
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config
 from motserve.cli.progress import sequence_progress
+from motserve.cli.terminal import WholeConsole
 from motserve.errors import InvalidConfig
 from motserve.files.atomic import write_json
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from motserve.config import Config
     from motserve.models.registry import Registry, Scores, Version
 
-console = Console()
+console = WholeConsole()
 
 REFUSED = 5
 """Exit code of a promotion that the gate refuses."""
@@ -178,7 +178,7 @@ def promote(
         past = "" if verdict.passed else ", although the gate refused it"
         console.print(f"{candidate.uri} is in {to} now{past}", highlight=False)
         return
-    Console(stderr=True, soft_wrap=True).print(
+    WholeConsole(stderr=True, soft_wrap=True).print(
         f"[bold red]refused:[/] {candidate.uri} is not promoted to {to}; --force promotes it anyway", highlight=False
     )
     raise typer.Exit(REFUSED)
