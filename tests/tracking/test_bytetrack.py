@@ -163,6 +163,39 @@ def test_buffered_iou_does_not_change_matches_of_the_first_association() -> None
         assert {tuple(tracks.ids.tolist()) for tracks in track_stream(ByteTrack(config), stream)} == {(1, 2)}
 
 
+def test_a_track_with_the_best_detection_is_not_matched_again() -> None:
+    tracker = ByteTrack(with_only(buffered_iou=BufferedIouConfig(expansion=3, speed=100)))
+    track_stream(tracker, [person(100)] * 10)
+    both = make([[100, 100, 140, 200], [142, 100, 182, 200]], [0.9, 0.8])
+    answers = track_stream(tracker, [both] * 2, start=10)
+    assert [(tracks.ids.tolist(), tracks.detections.tolist()) for tracks in answers] == [([1], [0]), ([1, 2], [0, 1])]
+
+
+def test_a_detection_matched_by_buffered_iou_starts_no_track() -> None:
+    tracker = ByteTrack(with_only(buffered_iou=BufferedIouConfig(), report_unconfirmed=True))
+    track_stream(tracker, [person(100)] * 10 + [Detections.empty()] * 6)
+    assert tracker.update(person(142), 16 / RATE).ids.tolist() == [1]
+
+
+@pytest.mark.parametrize(("class_aware", "expected"), [(False, 1), (True, 2)])
+def test_the_classes_must_agree_only_where_configured(class_aware: bool, expected: int) -> None:
+    tracker = ByteTrack(with_only(buffered_iou=BufferedIouConfig(), class_aware=class_aware))
+    track_stream(tracker, [person(100)] * 10 + [Detections.empty()] * 6)
+    answers = track_stream(tracker, [make([[142, 100, 182, 200]], [0.9], [2])] * 2, start=16)
+    assert answers[-1].ids.tolist() == [expected]
+
+
+# --- duplicates -------------------------------------------------------------------------------------------------------
+
+
+def test_the_younger_of_two_tracks_at_one_place_is_removed() -> None:
+    tracker = ByteTrack(PUBLISHED)
+    both = make([[100, 100, 140, 200], [102, 100, 142, 200]], [0.9, 0.9])
+    answers = track_stream(tracker, [person(100)] * 5 + [both] * 5 + [person(100)] * 3)
+    assert [answers[index].ids.tolist() for index in (9, 12)] == [[1, 2], [1]]
+    assert tracker.state_dict()["ids"].tolist() == [1]
+
+
 # --- returned boxes ---------------------------------------------------------------------------------------------------
 
 
