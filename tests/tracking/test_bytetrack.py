@@ -196,6 +196,24 @@ def test_the_younger_of_two_tracks_at_one_place_is_removed() -> None:
     assert tracker.state_dict()["ids"].tolist() == [1]
 
 
+@pytest.mark.parametrize("alone", [1, 5])
+def test_a_tracked_duplicate_is_removed_unless_it_is_older(alone: int) -> None:
+    """Also at equal age: the track that was alone for one frame is lost for one."""
+    tracker = ByteTrack(PUBLISHED)
+    both = make([[100, 100, 140, 200], [102, 100, 142, 200]], [0.9, 0.9])
+    answers = track_stream(tracker, [person(100)] * alone + [both] * 5 + [person(102)] * 2)
+    assert [tracks.ids.tolist() for tracks in answers[-3:]] == [[1, 2], [], [1]]
+
+
+@pytest.mark.parametrize("class_aware", [False, True])
+def test_tracks_that_overlap_less_are_no_duplicates(class_aware: bool) -> None:
+    """Nine tenths of the width and of the height, two thirds of the union."""
+    tracker = ByteTrack(PUBLISHED.model_copy(update={"class_aware": class_aware}))
+    both = make([[100, 100, 140, 200], [104, 110, 144, 210]], [0.9, 0.9])
+    track_stream(tracker, [both] * 5 + [person(100)] * 3)
+    assert tracker.state_dict()["ids"].tolist() == [1, 2]
+
+
 # --- returned boxes ---------------------------------------------------------------------------------------------------
 
 
