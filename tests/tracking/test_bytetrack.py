@@ -44,6 +44,13 @@ def test_a_birth_is_confirmed_by_the_next_frame_only() -> None:
     assert [tracks.ids.tolist() for tracks in answers] == [[], [], [], [], [2]]
 
 
+def test_thresholds_are_the_least_scores() -> None:
+    config = PUBLISHED.model_copy(update={"high_confidence": 0.5, "new_track_confidence": 0.75, "low_confidence": 0.25})
+    for scores, ids in (([0.75, 0.5], [1]), ([0.74], []), ([0.75, 0.25], [])):
+        answers = track_stream(ByteTrack(config), [person(100, score) for score in scores])
+        assert answers[-1].ids.tolist() == ids
+
+
 def test_a_low_score_keeps_a_track_but_starts_none() -> None:
     tracker = ByteTrack(ByteTrackConfig())
     answers = track_stream(tracker, [person(100), person(100, 0.2), person(100, 0.1), person(100, 0.2)])
@@ -108,6 +115,13 @@ def test_confidence_scaling_decays_by_time_and_not_by_frames() -> None:
         track_stream(tracker, [person(100, 0.9)] + [Detections.empty()] * (rate * 60), rate)
         states.append(tracker.state_dict()["confidence_scaling"])
     np.testing.assert_allclose(states[0], states[1], rtol=1e-9)
+
+
+def test_the_first_frame_has_no_time_before_it_that_could_be_forgotten() -> None:
+    tracker = ByteTrack(ByteTrackConfig())
+    before = tracker.state_dict()["confidence_scaling"]
+    tracker.update(Detections.empty(), 5.0)
+    np.testing.assert_array_equal(tracker.state_dict()["confidence_scaling"], before)
 
 
 # --- association by buffered IoU --------------------------------------------------------------------------------------
