@@ -198,7 +198,7 @@ def _draw(
         settings.video,
         models.class_names,
         progress=lambda done, total: progress.update(task, completed=done, total=total),
-        most_frames=outcome.stats.frames if outcome.failure else None,
+        max_frames=outcome.stats.frames if outcome.failure else None,
     )
 
 

@@ -20,7 +20,7 @@ class LinkingConfig(Section):
         "more identities are merged, right and wrong ones.",
     )
     max_distance: float = Field(1.5, gt=0, le=100, description="Largest distance between the two, in body heights.")
-    least_score: float = Field(
+    min_score: float = Field(
         0.5,
         ge=0,
         lt=1,

@@ -26,7 +26,7 @@ class GateConfig(Section):
         le=100,
         description="Accepted drop of a score in percentage points, because repeated trainings differ.",
     )
-    least: dict[MetricName, float] = Field(
+    min_scores: dict[MetricName, float] = Field(
         {},
         description="Lowest accepted value of a score in percent, by its name, independent of the production version.",
     )

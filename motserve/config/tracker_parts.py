@@ -70,7 +70,7 @@ class ConfidenceScalingConfig(Section):
         le=1,
         description="Level of confidence that the thresholds are set for. Raised, the scaled thresholds are lower.",
     )
-    least: float = Field(
+    min_level: float = Field(
         0.5, gt=0, le=1, description="Lowest level, so that false detections alone cannot lower it further."
     )
     memory_s: float = Field(

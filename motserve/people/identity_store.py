@@ -88,7 +88,7 @@ class IdentityStore:
         self._max_identities = max_identities
         migrate(self._path, IDENTITIES_STEPS)
 
-    def remember(self, video_id: str, model: str, summaries: Sequence[IdentitySummary]) -> None:
+    def put(self, video_id: str, model: str, summaries: Sequence[IdentitySummary]) -> None:
         """Store the people of a video in place of those stored of it before, in one transaction.
 
         Args:
@@ -112,7 +112,7 @@ class IdentityStore:
             )
             self._evict(database)
 
-    def forget(self, video_ids: Iterable[str]) -> None:
+    def remove(self, video_ids: Iterable[str]) -> None:
         """Remove all people of some videos; a video without people is no error."""
         with transaction(self._path) as database:
             _delete(database, video_ids)

@@ -98,9 +98,7 @@ def link_identities(frames: Sequence[TrackedFrame], config: LinkingConfig, score
     candidates = find_candidate_links(frames, config)
     if not len(candidates.before):
         return list(frames)
-    before, after = assign(
-        candidates.before, candidates.after, 1 - score(candidates.tracklets()), 1 - config.least_score
-    )
+    before, after = assign(candidates.before, candidates.after, 1 - score(candidates.tracklets()), 1 - config.min_score)
     first = np.arange(len(candidates.identities))
     for link in np.argsort(
         candidates.began[after], kind="stable"

@@ -33,7 +33,7 @@ class ConfidenceScaling:
         """Factor for thresholds that were chosen at the reference confidence."""
         weighted, weights = self.sums
         mean = weighted / weights if weights > 0 else 0.0
-        return max(mean, self._config.least) / self._config.reference
+        return max(mean, self._config.min_level) / self._config.reference
 
     def observe(self, scores: FloatArray, elapsed_s: float) -> None:
         """Update the mean with the confidences of a frame.

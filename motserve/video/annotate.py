@@ -117,7 +117,7 @@ def annotate_video(
     *,
     trail_s: float = 1.0,
     progress: Callable[[int, int | None], None] | None = None,
-    most_frames: int | None = None,
+    max_frames: int | None = None,
 ) -> int:
     """Write an annotated copy of a video, one frame in memory at a time. Sound is not copied.
 
@@ -129,7 +129,7 @@ def annotate_video(
         class_names: Names of class indices.
         trail_s: Length in seconds of the trails; 0 draws none.
         progress: Called after each frame with the number of frames done and the expected total, if known.
-        most_frames: Stop after this many frames, if later ones are known to be broken; None for all.
+        max_frames: Stop after this many frames, if later ones are known to be broken; None for all.
 
     Returns:
         Number of frames written.
@@ -145,7 +145,7 @@ def annotate_video(
     with open_video(source, config) as video:
         info = video.info
         with VideoWriter(target, info.width, info.height, config, info.rate_hz, info.pixel_aspect) as writer:
-            for frame in islice(video.frames(), most_frames):
+            for frame in islice(video.frames(), max_frames):
                 image = frame.image
                 if current is not None and current.index == frame.index:
                     image = annotator.draw(image, current)

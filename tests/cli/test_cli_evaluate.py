@@ -306,7 +306,7 @@ DOG = b"".join(export(lines_of(TRUTH), "csv")).replace(b"person", b"dog", 4).rep
         ("A.txt", "1,-1,1,1,2,2,1\n", "results/A.txt, line 1: ID -1 is not a track"),
         ("A.txt", "1,1,1,1,-2,2,1\n", "results/A.txt, line 1: "),
         ("A.txt", "1,1,nan,1,2,2,1\n", "results/A.txt, line 1: "),
-        ("A.txt", gzip.compress(b"1,1,1,1,2,2,1"), "results/A.txt is not a text file"),
+        ("A.txt", gzip.compress(b"1,1,1,1,2,2,1", mtime=0), "results/A.txt is not a text file"),
         ("A.json", "[]", "results/A.json, line 1: no list of `frames`"),
         ("A.json", "", "results/A.json, line 1: not JSON"),
         ("A.md", "", "results has no file of A: searched A{.json,"),

@@ -139,8 +139,8 @@ def test_a_threshold_above_the_reference_level_is_refused() -> None:
         ({"name": "sort", "high_confidence": 0.5}, r"tracker\.high_confidence of sort: Extra inputs"),
         ({"match_distance": 5}, r"tracker\.match_distance of bytetrack: Input should be less"),
         (
-            {"confidence_scaling": {"least": 0}},
-            r"tracker\.confidence_scaling\.least of bytetrack: .*greater",
+            {"confidence_scaling": {"min_level": 0}},
+            r"tracker\.confidence_scaling\.min_level of bytetrack: .*greater",
         ),
         ("bytetrack", "tracker: "),
     ],

@@ -46,7 +46,7 @@ def scored(rank1: float, mean: float, key: str = "a") -> dict[str, Scores]:
     return {key: Scores(f"data {key}", key, {"Rank-1": rank1, "mAP": mean})}
 
 
-PICTURES_AND_TRACKS = GateConfig(metrics=("mAP50",), least={"MOTA": 70.0})
+PICTURES_AND_TRACKS = GateConfig(metrics=("mAP50",), min_scores={"MOTA": 70.0})
 
 
 def both(precision: float, accuracy: float) -> dict[str, Scores]:
@@ -64,11 +64,11 @@ def both(precision: float, accuracy: float) -> dict[str, Scores]:
         (scored(80, 60) | scored(10, 10, "b"), scored(80, 60), GATE, True),
         (scored(80, 60) | scored(10, 10, "b"), scored(80, 60) | scored(20, 10, "b"), GATE, False),
         (scored(80, 60), None, GATE, True),
-        (scored(80, 60), None, GATE.model_copy(update={"least": {"mAP": 61.0}}), False),
+        (scored(80, 60), None, GATE.model_copy(update={"min_scores": {"mAP": 61.0}}), False),
         (scored(80, 60), {}, GATE, False),
         ({}, None, GATE, False),
         (scored(math.nan, 60), scored(80, 60), GATE, False),
-        (scored(80, math.nan), None, GATE.model_copy(update={"least": {"mAP": 1.0}}), False),
+        (scored(80, math.nan), None, GATE.model_copy(update={"min_scores": {"mAP": 1.0}}), False),
         ({"a": Scores("a", "a", {"mAP": 99.0})}, None, GATE, False),
         (both(81, 70), both(80, 90), PICTURES_AND_TRACKS, True),
         (both(79, 70), both(80, 60), PICTURES_AND_TRACKS, False),

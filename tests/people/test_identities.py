@@ -125,7 +125,7 @@ def people(generator: np.random.Generator, count: int, embeddings: int = 2) -> l
 
 def test_people_are_stored_when_the_store_is_opened_again(tmp_path: Path) -> None:
     summaries = people(np.random.default_rng(0), 3)
-    IdentityStore(tmp_path / "new", 100).remember("a", MODEL, summaries)
+    IdentityStore(tmp_path / "new", 100).put("a", MODEL, summaries)
     store = IdentityStore(tmp_path / "new", 100)
     for summary in summaries:
         found = store.find("a", summary.identity)
@@ -138,19 +138,19 @@ def test_people_are_stored_when_the_store_is_opened_again(tmp_path: Path) -> Non
 
 def test_numbers_are_never_reused(tmp_path: Path) -> None:
     store = IdentityStore(tmp_path, 100)
-    store.remember("a", MODEL, people(np.random.default_rng(0), 3))
+    store.put("a", MODEL, people(np.random.default_rng(0), 3))
     first = store.of_video("a")
-    store.forget(["a"])
-    IdentityStore(tmp_path, 100).remember("a", MODEL, people(np.random.default_rng(0), 3))
+    store.remove(["a"])
+    IdentityStore(tmp_path, 100).put("a", MODEL, people(np.random.default_rng(0), 3))
     assert first.isdisjoint(store.of_video("a"))
 
 
 def test_a_removed_video_leaves_no_data(tmp_path: Path) -> None:
     store = IdentityStore(tmp_path, 100)
     for video in "ab":
-        store.remember(video, MODEL, people(np.random.default_rng(0), 2))
+        store.put(video, MODEL, people(np.random.default_rng(0), 2))
     gone = store.find("a", 1).id
-    store.forget(["a", "never there"])
+    store.remove(["a", "never there"])
     for call in (store.get, store.thumbnail, store.embeddings):
         with pytest.raises(NotFound, match=f"no identity {gone}"):
             call(gone)
@@ -163,17 +163,17 @@ def test_a_removed_video_leaves_no_data(tmp_path: Path) -> None:
 
 def test_storing_a_video_again_replaces_its_people(tmp_path: Path) -> None:
     store = IdentityStore(tmp_path, 100)
-    store.remember("a", MODEL, people(np.random.default_rng(0), 3))
-    store.remember("a", MODEL, people(np.random.default_rng(1), 1))
+    store.put("a", MODEL, people(np.random.default_rng(0), 3))
+    store.put("a", MODEL, people(np.random.default_rng(1), 1))
     assert len(store.of_video("a")) == 1
 
 
 def test_beyond_the_limit_the_oldest_videos_are_removed(tmp_path: Path) -> None:
     store = IdentityStore(tmp_path, 7)
     for video in "abc":
-        store.remember(video, MODEL, people(np.random.default_rng(0), 3))
+        store.put(video, MODEL, people(np.random.default_rng(0), 3))
     assert store.videos() == {"b", "c"}
-    store.remember("d", MODEL, people(np.random.default_rng(0), 7))
+    store.put("d", MODEL, people(np.random.default_rng(0), 7))
     assert store.videos() == {"d"}
 
 
@@ -181,9 +181,9 @@ def _remember_some(root: Path, name: str, count: int) -> None:
     store = IdentityStore(root, 1000)
     generator = np.random.default_rng(0)
     for number in range(count):
-        store.remember(f"{name}-{number}", MODEL, people(generator, 3))
+        store.put(f"{name}-{number}", MODEL, people(generator, 3))
         if number % 2:
-            store.forget([f"{name}-{number}"])
+            store.remove([f"{name}-{number}"])
 
 
 def test_concurrent_processes_lose_nothing(tmp_path: Path) -> None:
@@ -205,15 +205,15 @@ class Oracle:
         self.store = store
         self.people: dict[int, FloatArray] = {}
 
-    def remember(self, video: str, summaries: list[IdentitySummary], model: str = MODEL) -> None:
+    def put(self, video: str, summaries: list[IdentitySummary], model: str = MODEL) -> None:
         before = self.store.of_video(video)
-        self.store.remember(video, model, summaries)
+        self.store.put(video, model, summaries)
         self.people = {known: vectors for known, vectors in self.people.items() if known not in before}
         self.people |= {self.store.find(video, one.identity).id: one.embeddings for one in summaries}
 
-    def forget(self, video: str) -> None:
+    def remove(self, video: str) -> None:
         gone = self.store.of_video(video)
-        self.store.forget([video])
+        self.store.remove([video])
         self.people = {known: vectors for known, vectors in self.people.items() if known not in gone}
 
     def distances(self, queries: FloatArray) -> dict[int, float]:
@@ -238,12 +238,10 @@ def test_two_copies_equal_an_exhaustive_comparison_through_changes(tmp_path: Pat
     videos: list[str] = []
     for step in range(60):
         if videos and generator.random() < 0.4:
-            oracle.forget(videos.pop(int(generator.integers(len(videos)))))
+            oracle.remove(videos.pop(int(generator.integers(len(videos)))))
         else:
             videos.append(f"video {step}")
-            oracle.remember(
-                videos[-1], people(generator, int(generator.integers(1, 12)), int(generator.integers(1, 5)))
-            )
+            oracle.put(videos[-1], people(generator, int(generator.integers(1, 12)), int(generator.integers(1, 5))))
         queries = random_units(generator, int(generator.integers(1, 4)))
         excluded = oracle.store.of_video(videos[0]) if videos else set()
         limit = int(generator.integers(1, 15))
@@ -258,8 +256,8 @@ def test_many_excluded_identities_do_not_hide_the_others(tmp_path: Path) -> None
     oracle = Oracle(IdentityStore(tmp_path, 10_000))
     centre = random_units(generator)
     near = unit(centre + 0.01 * generator.standard_normal((300, 4, DIMENSION)))
-    oracle.remember("own", [IdentitySummary(n, 0, 1, vectors, b"") for n, vectors in enumerate(near)])
-    oracle.remember("other", people(generator, 5))
+    oracle.put("own", [IdentitySummary(n, 0, 1, vectors, b"") for n, vectors in enumerate(near)])
+    oracle.put("other", people(generator, 5))
     excluded = oracle.store.of_video("own")
     matches = IdentityIndex(oracle.store, MODEL).search(centre[None], 5, excluded)
     oracle.check(matches, centre[None], 5, excluded)
@@ -268,7 +266,7 @@ def test_many_excluded_identities_do_not_hide_the_others(tmp_path: Path) -> None
 def test_no_match_is_beyond_the_largest_distance(tmp_path: Path) -> None:
     store = IdentityStore(tmp_path, 100)
     vectors = unit(np.array([[1, 0], [1, 0.2], [0, 1]]))
-    store.remember("a", MODEL, [IdentitySummary(n, 0, 1, vector[None], b"") for n, vector in enumerate(vectors)])
+    store.put("a", MODEL, [IdentitySummary(n, 0, 1, vector[None], b"") for n, vector in enumerate(vectors)])
     index = IdentityIndex(store, MODEL)
     assert len(index.search(vectors[:1], 10)) == 3
     close = index.search(vectors[:1], 10, max_distance=0.1)
@@ -278,9 +276,9 @@ def test_no_match_is_beyond_the_largest_distance(tmp_path: Path) -> None:
 def test_models_are_not_compared(tmp_path: Path) -> None:
     store = IdentityStore(tmp_path, 100)
     generator = np.random.default_rng(0)
-    store.remember("a", "one", people(generator, 2))
+    store.put("a", "one", people(generator, 2))
     wide = unit(generator.standard_normal((1, 7)))
-    store.remember("b", "other", [IdentitySummary(1, 0, 1, wide, b"")])
+    store.put("b", "other", [IdentitySummary(1, 0, 1, wide, b"")])
     indexes = IdentityIndexes(store)
     assert indexes.of("one") is indexes.of("one")
     assert {store.get(match.id).video_id for match in indexes.of("one").search(random_units(generator, 1), 9)} == {"a"}
@@ -296,10 +294,10 @@ def test_a_copy_that_missed_too_many_removals_is_loaded_again(tmp_path: Path, mo
     oracle = Oracle(IdentityStore(tmp_path, 100))
     index = IdentityIndex(oracle.store, MODEL)
     queries = random_units(generator, 1)
-    oracle.remember("kept", people(generator, 3))
-    oracle.remember("gone", people(generator, 20))
+    oracle.put("kept", people(generator, 3))
+    oracle.put("gone", people(generator, 20))
     oracle.check(index.search(queries, 50), queries, 50, set())
-    oracle.forget("gone")
+    oracle.remove("gone")
     oracle.check(index.search(queries, 50), queries, 50, set())
     late = IdentityIndex(oracle.store, MODEL)
     oracle.check(late.search(queries, 50), queries, 50, set())
@@ -309,15 +307,15 @@ def test_searches_and_changes_at_the_same_time(tmp_path: Path) -> None:
     store = IdentityStore(tmp_path, 10_000)
     generator = np.random.default_rng(0)
     known = people(generator, 30)
-    store.remember("known", MODEL, known)
+    store.put("known", MODEL, known)
     index = IdentityIndex(store, MODEL)
 
     def change(name: int) -> None:
         others = np.random.default_rng(name + 1)
         for number in range(6):
-            store.remember(f"{name}-{number}", MODEL, people(others, 20))
+            store.put(f"{name}-{number}", MODEL, people(others, 20))
             if number % 2:
-                store.forget([f"{name}-{number - 1}"])
+                store.remove([f"{name}-{number - 1}"])
 
     def search(_: int) -> bool:
         return all(store.get(index.search(one.embeddings, 1)[0].id).identity == one.identity for one in known[::3])

@@ -73,13 +73,13 @@ def test_each_identity_is_linked_once_at_the_best_score() -> None:
 
     linked = link_identities(frames, LinkingConfig(max_distance=5), near)
     assert linked[1].identities.tolist() == [1, 2]
-    crossed = link_identities(frames, LinkingConfig(max_distance=5, least_score=0.4), lambda pairs: 1 - near(pairs))
+    crossed = link_identities(frames, LinkingConfig(max_distance=5, min_score=0.4), lambda pairs: 1 - near(pairs))
     assert crossed[1].identities.tolist() == [2, 1]
 
 
 def test_below_the_least_score_nothing_is_linked() -> None:
     frames = video([[(1, 0, 0.9)], [(2, 5, 0.9)]])
-    config = LinkingConfig(least_score=0.6)
+    config = LinkingConfig(min_score=0.6)
     assert link_identities(frames, config, lambda pairs: np.full(len(pairs), 0.59))[1].identities.tolist() == [2]
     assert link_identities(frames, config, lambda pairs: np.full(len(pairs), 0.61))[1].identities.tolist() == [1]
 
@@ -158,7 +158,7 @@ def test_the_post_processor_links_and_then_fills() -> None:
     frames = (
         [[(1, 2.0 * k, 0.9)] for k in range(15)] + [[] for _ in range(3)] + [[(2, 2.0 * k, 0.9)] for k in range(18, 30)]
     )
-    config = load_config([{"linking": {"least_score": 0.3}, "interpolation": {"max_gap_s": 1}}])
+    config = load_config([{"linking": {"min_score": 0.3}, "interpolation": {"max_gap_s": 1}}])
     finished = PostProcessor(config)(video(frames))
     assert [frame.identities.tolist() for frame in finished] == [[1]] * 30
     assert finished[16].tracks.detections.tolist() == [INTERPOLATED]

@@ -38,7 +38,7 @@ def add_video(storage: Path, video_id: str, source: str | None = None) -> None:
     artifacts.results(video_id).write_bytes(b'{"frame":0,"tracks":[]}\n')
     jobs = JobStore(storage)
     jobs.add(Job(video_id, f"{video_id}.mp4", source or str(artifacts.source(video_id)), 1.0), 10_000, 5)
-    IdentityStore(storage, 1000).remember(video_id, "model", [person(1), person(2)])
+    IdentityStore(storage, 1000).put(video_id, "model", [person(1), person(2)])
     assert jobs.write(video_id, 0, status="done")
 
 

@@ -120,7 +120,7 @@ def rendered(service: Service) -> Path:
 
 @pytest.fixture
 def identity(service: Service) -> int:
-    service.identities.remember(VIDEO, "model", [IdentitySummary(1, 0.0, 1.0, np.eye(1, 4, dtype=np.float32), b"jpeg")])
+    service.identities.put(VIDEO, "model", [IdentitySummary(1, 0.0, 1.0, np.eye(1, 4, dtype=np.float32), b"jpeg")])
     (number,) = service.identities.of_video(VIDEO)
     return number
 

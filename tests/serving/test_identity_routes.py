@@ -82,7 +82,7 @@ def add_video(service: Service, video_id: str, *colours: str, model: str | None 
         IdentitySummary(number, 1.0, 2.5, embeddings_of(crop(colour)[None]), encoded(crop(colour), ".jpg"))
         for number, colour in enumerate(colours, 1)
     ]
-    service.identities.remember(video_id, model or model_key({"sha256": SHA}, Config().reid), summaries)
+    service.identities.put(video_id, model or model_key({"sha256": SHA}, Config().reid), summaries)
 
 
 def search(client: httpx.Client, picture: bytes, **fields: Any) -> httpx.Response:

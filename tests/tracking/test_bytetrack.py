@@ -100,10 +100,10 @@ def test_thresholds_scale_with_the_confidence_of_the_detector(level: float, leas
 
 
 def test_false_alarms_alone_lower_the_thresholds_no_further_than_configured() -> None:
-    tracker = ByteTrack(with_only(confidence_scaling=ConfidenceScalingConfig(memory_s=1.0, least=0.5)))
+    tracker = ByteTrack(with_only(confidence_scaling=ConfidenceScalingConfig(memory_s=1.0, min_level=0.5)))
     answers = track_stream(tracker, [person(100, 0.4)] * 600)
     assert not any(len(tracks) for tracks in answers)
-    eager = ByteTrack(with_only(confidence_scaling=ConfidenceScalingConfig(memory_s=1.0, least=0.3)))
+    eager = ByteTrack(with_only(confidence_scaling=ConfidenceScalingConfig(memory_s=1.0, min_level=0.3)))
     assert any(len(tracks) for tracks in track_stream(eager, [person(100, 0.4)] * 600))
 
 

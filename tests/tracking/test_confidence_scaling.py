@@ -27,7 +27,7 @@ def test_more_prior_weight_keeps_the_level_longer() -> None:
 
 
 def test_the_level_is_never_below_the_least_one() -> None:
-    scaling = ConfidenceScaling(ConfidenceScalingConfig(reference=0.8, least=0.4))
+    scaling = ConfidenceScaling(ConfidenceScalingConfig(reference=0.8, min_level=0.4))
     scaling.observe(np.array([0.1] * 99, np.float32), 1e3)
     assert scaling.scale == 0.5
     scaling.observe(np.empty(0, np.float32), 1e9)  # everything is forgotten

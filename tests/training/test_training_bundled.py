@@ -41,7 +41,7 @@ from training.rendered.pictures import pictures
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "training"
 TEACHER = Path(motserve.models.bundled.__file__).parent / "detector.safetensors"
-TINY = PictureConfig(longer_side=128, most_people=3, empty=0.0, least_height=0.3)
+TINY = PictureConfig(longer_side=128, max_people=3, empty=0.0, min_height=0.3)
 PLACE = SceneConfig(seed=5, width=480, height=272, duration_s=6, rate_hz=5, people=3, shake=0, shake_degrees=0,
                     pillars=0, furniture=0, returning=0)  # fmt: skip
 SIZE = (PLACE.width, PLACE.height)
@@ -78,7 +78,7 @@ def settings() -> MaterialConfig:
         detector=SetConfig(
             train_pictures=12,
             validation_pictures=4,
-            pictures=PictureConfig(longer_side=128, photographed=1, photographed_backdrops=1, most_things=2, empty=0),
+            pictures=PictureConfig(longer_side=128, photographed=1, photographed_backdrops=1, max_things=2, empty=0),
         ),
         embedder=CropSetConfig(height=64, width=32, recoloured=2, rendered=2, validation=2, views=4, filmed_views=6),
     )  # fmt: skip
@@ -115,7 +115,7 @@ def test_prepared_material_is_reused_until_settings_change(
 
 def test_footage_without_ground_truth_is_labelled_by_tracks_that_persist(data: Path) -> None:
     source = SceneSource(name="clip", path=Path("plaza.mp4"))
-    made = open_scene(source, data, TEACHER, LabelConfig(sure_confidence=0.5, least_frames=5)).labels
+    made = open_scene(source, data, TEACHER, LabelConfig(sure_confidence=0.5, min_frames=5)).labels
     true = open_scene(SceneSource(name="plaza", path=Path("mot/plaza")), data, TEACHER, LabelConfig()).labels
     found = wanted = 0
     for frame, labels in true.items():
@@ -131,7 +131,7 @@ def test_footage_without_ground_truth_is_labelled_by_tracks_that_persist(data: P
 def test_a_video_without_confident_tracks_is_refused_by_name(data: Path) -> None:
     source = SceneSource(name="clip", path=Path("plaza.mp4"))
     with pytest.raises(InvalidData, match=r"plaza\.mp4: no person is tracked for 10000 frames"):
-        open_scene(source, data, TEACHER, LabelConfig(least_frames=10_000))
+        open_scene(source, data, TEACHER, LabelConfig(min_frames=10_000))
 
 
 def test_missing_footage_is_named(settings: MaterialConfig, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_picture_folders_give_backdrops_and_things_without_duplicates(tmp_path: 
     chosen = settings.model_copy(update={"pictures": (source,)})
     found = prepare_pictures(chosen, TEACHER, tmp_path / "out")
     ((kept,), (round_,)) = (found.backdrops[0], found.things[0])
-    assert max(read_picture(kept).shape) == settings.most_side
+    assert max(read_picture(kept).shape) == settings.max_side
     cut = read_cut(round_)
     assert cut.shape[:2] == (121, 121), "cut to what is covered"
     with pytest.raises(NotFound, match="nowhere"):
@@ -244,14 +244,14 @@ def test_rendered_pictures_use_photographed_people_and_backdrops_and_label_only_
             "photographed": 1.0,
             "recoloured": 0.0,
             "photographed_backdrops": 1.0,
-            "most_things": 3,
+            "max_things": 3,
             "blurred": 0.0,
             "colourless": 0.0,
         }
     )
     overlays = Overlays([[person]], [[thing]], [[place]])
     for shot, rows in pictures(config, 3, 6, overlays=overlays):
-        assert len(shot.boxes) == len(shot.visibility) == len(rows) <= config.most_people
+        assert len(shot.boxes) == len(shot.visibility) == len(rows) <= config.max_people
         green = (shot.image[..., 1].astype(int) > shot.image[..., 0].astype(int) + 30).mean()
         assert green > 0.2, "the place is the photograph"
 
@@ -317,7 +317,7 @@ def test_crops_are_of_filmed_recoloured_and_rendered_people(
 
 def test_grouped_ids_are_one_person(material: Material, settings: MaterialConfig, tmp_path: Path) -> None:
     ids = sorted({int(one) for labels in material.labels for one in labels.ids})
-    few = settings.embedder.model_copy(update={"recoloured": 0, "rendered": 0, "least_views": 2})
+    few = settings.embedder.model_copy(update={"recoloured": 0, "rendered": 0, "min_views": 2})
 
     def count(same: tuple[tuple[int, ...], ...], folder: str) -> int:
         scene = settings.scenes[0].model_copy(update={"same": same})
@@ -464,7 +464,7 @@ def test_pictures_depend_on_the_seed_only() -> None:
 
 
 def test_labels_are_fractions_of_the_picture_and_omit_occluded_people(tmp_path: Path) -> None:
-    settings = RenderedPictures(pictures=TINY, train_pictures=6, validation_pictures=2, least_visibility=0.5)
+    settings = RenderedPictures(pictures=TINY, train_pictures=6, validation_pictures=2, min_visibility=0.5)
     data = write_dataset(settings, 3, tmp_path / "set")
     labels = sorted((tmp_path / "set" / "labels" / "train").glob("*.txt"))
     assert len(labels) == 6

@@ -45,7 +45,7 @@ NAME = "tiny_detector"
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve rendered training pictures and six for validation."""
-    pictures = PictureConfig(longer_side=128, most_people=3, empty=0.0, least_height=0.3)
+    pictures = PictureConfig(longer_side=128, max_people=3, empty=0.0, min_height=0.3)
     settings = RenderedPictures(pictures=pictures, train_pictures=12, validation_pictures=6)
     return write_dataset(settings, 5, tmp_path_factory.mktemp("rendered") / "set")
 
@@ -306,7 +306,7 @@ def test_inconsistent_settings_are_refused(data: Path, mlflow_store: MlflowConfi
 
 def test_pictures_are_rendered_by_a_command(tmp_path: Path) -> None:
     file = tmp_path / "rendered.yaml"
-    file.write_text("train_pictures: 2\nvalidation_pictures: 1\npictures: {longer_side: 128, most_people: 2}\n")
+    file.write_text("train_pictures: 2\nvalidation_pictures: 1\npictures: {longer_side: 128, max_people: 2}\n")
     assert rendered.main(["--config", str(file), "--output", str(tmp_path / "set")]) == 0
     assert len(read_yolo(tmp_path / "set" / "data.yaml", "train").images) == 2
     file.write_text("pictures: {people: 2}\n")

@@ -41,7 +41,7 @@ def store(mlflow_database: Path, folder: Path) -> MlflowConfig:
 
 @pytest.fixture(scope="module")
 def data(folder: Path) -> Path:
-    pictures = PictureConfig(longer_side=256, most_people=4, empty=0.0, least_height=0.3)
+    pictures = PictureConfig(longer_side=256, max_people=4, empty=0.0, min_height=0.3)
     settings = RenderedPictures(pictures=pictures, train_pictures=16, validation_pictures=12)
     return write_dataset(settings, 11, folder / "data")
 

@@ -69,7 +69,7 @@ def prepare_pictures(settings: MaterialConfig, teacher: Path, folder: Path) -> P
     Raises:
         NotFound: A folder does not exist.
     """
-    stamp = json.dumps([[str(path) for path in settings.pictures], settings.most_side, settings.most_pictures])
+    stamp = json.dumps([[str(path) for path in settings.pictures], settings.max_side, settings.max_pictures])
 
     def collect() -> None:
         is_empty = _emptiness_test(teacher)
@@ -91,7 +91,7 @@ def _collect(source: Path, settings: MaterialConfig, is_empty: Callable[[Image],
     hashes: list[NDArray[np.bool_]] = []
     chosen: list[NDArray[np.uint8]] = []
     for file in visible_files(source, _SUFFIXES, below=True):
-        picture = _read(file, settings.most_side)
+        picture = _read(file, settings.max_side)
         if picture is None:
             continue
         own_hash = _hash(picture)
@@ -101,7 +101,7 @@ def _collect(source: Path, settings: MaterialConfig, is_empty: Callable[[Image],
     for kind in (_BACKDROPS, _THINGS):
         (folder / kind).mkdir(parents=True)
     counts = Counter[str]()
-    for number in spread(len(chosen), settings.most_pictures):
+    for number in spread(len(chosen), settings.max_pictures):
         picture = chosen[number]
         is_thing = picture.shape[2] == 4
         if is_empty(_on_grey(picture) if is_thing else picture):

@@ -29,9 +29,9 @@ class SceneSource(Section):
 class LabelConfig(Section):
     """Labelling of footage without ground truth."""
 
-    least_confidence: float = Field(0.05, gt=0, le=1, description="Minimum confidence of a detection.")
+    min_confidence: float = Field(0.05, gt=0, le=1, description="Minimum confidence of a detection.")
     sure_confidence: float = Field(0.7, gt=0, le=1, description="Confidence that a track must reach at least once.")
-    least_frames: int = Field(10, ge=1, le=10_000, description="Minimum length of a track in frames.")
+    min_frames: int = Field(10, ge=1, le=10_000, description="Minimum length of a track in frames.")
     bridged_s: float = Field(2.0, ge=0, le=60, description="Longest gap of a track in seconds to interpolate.")
     image_size: int = Field(640, ge=64, le=4096, multiple_of=32, description="Input size of the detector, in pixels.")
     difference: int = Field(
@@ -45,17 +45,17 @@ class CutConfig(Section):
 
     views: int = Field(24, ge=1, le=1000, description="Maximum number of views of each person.")
     height: int = Field(320, ge=32, le=2048, description="Higher cutouts are scaled down to this many pixels.")
-    least_height: int = Field(56, ge=16, le=2048, description="Minimum height of a person in pixels.")
-    least_visibility: Share = Field(0.92, description="Minimum visibility of a person.")
+    min_height: int = Field(56, ge=16, le=2048, description="Minimum height of a person in pixels.")
+    min_visibility: Share = Field(0.92, description="Minimum visibility of a person.")
 
 
 class WindowConfig(Section):
     """Windows of frames, scaled so that people have all sizes."""
 
-    least_height: float = Field(0.07, gt=0, le=2, description="Minimum height of a person as a share of the window's.")
-    most_height: float = Field(1.1, gt=0, le=2, description="Maximum height of a person as a share of the window's.")
-    least_visibility: Share = Field(0.3, description="Minimum visibility of a labelled person.")
-    least_inside: Share = Field(0.25, description="Minimum share of a labelled person inside the window.")
+    min_height: float = Field(0.07, gt=0, le=2, description="Minimum height of a person as a share of the window's.")
+    max_height: float = Field(1.1, gt=0, le=2, description="Maximum height of a person as a share of the window's.")
+    min_visibility: Share = Field(0.3, description="Minimum visibility of a labelled person.")
+    min_inside: Share = Field(0.25, description="Minimum share of a labelled person inside the window.")
 
 
 class SetConfig(Section):
@@ -65,10 +65,10 @@ class SetConfig(Section):
     validation_pictures: int = Field(300, ge=1, le=100_000, description="Validation pictures, of another seed.")
     windows: Share = Field(0.5, description="Share of pictures that are windows of frames; the others are composed.")
     pictures: PictureConfig = Field(
-        PictureConfig(photographed=0.75, photographed_backdrops=0.75, most_things=5),
+        PictureConfig(photographed=0.75, photographed_backdrops=0.75, max_things=5),
         description="Composed pictures; longer side and lens effects apply to windows too.",
     )
-    least_visibility: Share = Field(0.2, description="Minimum visibility of a labelled person in composed pictures.")
+    min_visibility: Share = Field(0.2, description="Minimum visibility of a labelled person in composed pictures.")
     scene_backdrops: Share = Field(0.4, description="Share of photographed backdrops that are backgrounds of footage.")
 
 
@@ -78,7 +78,7 @@ class CropSetConfig(Section):
     height: int = Field(128, ge=32, le=1024, description="Height of a crop in pixels.")
     width: int = Field(64, ge=16, le=1024, description="Width of a crop in pixels.")
     filmed_views: int = Field(40, ge=2, le=1000, description="Maximum number of crops of each person in footage.")
-    least_views: int = Field(
+    min_views: int = Field(
         4, ge=2, le=1000, description="Minimum number of crops of a person; people with fewer are not used."
     )
     recoloured: int = Field(600, ge=0, le=9000, description="Number of people of footage with recoloured clothes.")
@@ -88,20 +88,20 @@ class CropSetConfig(Section):
     pictures: PictureConfig = Field(
         PictureConfig(
             per_backdrop=2,
-            most_people=4,
+            max_people=4,
             empty=0.0,
             clutter=0.1,
-            least_height=0.4,
-            most_height=1.0,
+            min_height=0.4,
+            max_height=1.0,
             blurred=0.1,
             colourless=0.0,
             photographed_backdrops=0.6,
-            most_things=1,
+            max_things=1,
         ),
-        description="Pictures from which the crops are cut, each with up to `most_people` people.",
+        description="Pictures from which the crops are cut, each with up to `max_people` people.",
     )
-    least_height: int = Field(40, ge=8, le=1024, description="Minimum height of a crop in pixels.")
-    least_visibility: Share = Field(0.75, description="Minimum visibility of the person in a crop.")
+    min_height: int = Field(40, ge=8, le=1024, description="Minimum height of a crop in pixels.")
+    min_visibility: Share = Field(0.75, description="Minimum visibility of the person in a crop.")
     jitter: float = Field(
         0.05, ge=0, le=0.5, description="Standard deviation of a crop's edges, as a share of the box."
     )
@@ -121,8 +121,8 @@ class MaterialConfig(Section):
         description="Folders of pictures without people. Pictures with transparent parts are things, others "
         "backdrops. Folders are drawn equally often.",
     )
-    most_side: int = Field(960, ge=64, le=4096, description="Larger pictures are scaled down to this longer side.")
-    most_pictures: int = Field(160, ge=1, le=100_000, description="Maximum number of pictures of one folder.")
+    max_side: int = Field(960, ge=64, le=4096, description="Larger pictures are scaled down to this longer side.")
+    max_pictures: int = Field(160, ge=1, le=100_000, description="Maximum number of pictures of one folder.")
     labels: LabelConfig = Field(LabelConfig(), description="Labelling.")
     cuts: CutConfig = Field(CutConfig(), description="Cutouts of people.")
     windows: WindowConfig = Field(WindowConfig(), description="Windows of frames.")

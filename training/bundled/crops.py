@@ -83,13 +83,13 @@ def _write_filmed(
     merged_id = {other: group[0] for group in same for other in group}
     observations: dict[int, list[tuple[int, FloatArray]]] = {}
     for frame, labels in enumerate(scene.labels):
-        tall = labels.boxes[:, 3] - labels.boxes[:, 1] >= settings.least_height
-        for row in np.flatnonzero(tall & (labels.visibility >= settings.least_visibility)):
+        tall = labels.boxes[:, 3] - labels.boxes[:, 1] >= settings.min_height
+        for row in np.flatnonzero(tall & (labels.visibility >= settings.min_visibility)):
             identity = int(labels.ids[row])
             observations.setdefault(merged_id.get(identity, identity), []).append((frame, labels.boxes[row]))
     chosen: dict[int, list[tuple[int, int, FloatArray]]] = {}
     for identity in sorted(observations):
-        if len(observations[identity]) < settings.least_views:
+        if len(observations[identity]) < settings.min_views:
             continue
         for view, at in enumerate(spread(len(observations[identity]), settings.filmed_views)):
             frame, box = observations[identity][at]
@@ -114,7 +114,7 @@ def _render_crops(
     settings: CropSetConfig, cast: Sequence[PersonAppearance | Cutout], overlays: Overlays, seed: int
 ) -> Iterator[tuple[int, int, Image]]:
     """Render people in groups until each has enough crops; yield row, number of the view, and crop."""
-    group = settings.pictures.most_people
+    group = settings.pictures.max_people
     for start in range(0, len(cast), group):
         rng = np.random.default_rng([seed, start])
         members = cast[start : start + group]
@@ -123,7 +123,7 @@ def _render_crops(
         for shot, rows in shots:
             image = jitter_colors(shot.image, rng) if rng.random() < settings.color_jitter else shot.image
             for index, row in enumerate(rows):
-                if counts[row] == settings.views or shot.visibility[index] < settings.least_visibility:
+                if counts[row] == settings.views or shot.visibility[index] < settings.min_visibility:
                     continue
                 crop = _cut(image, shot.boxes[index], settings, rng)
                 if crop is not None:
@@ -138,7 +138,7 @@ def _cut(image: Image, box: FloatArray, settings: CropSetConfig, rng: np.random.
     size = np.tile(box[2:] - box[:2], 2)
     moved = np.asarray(box + size * rng.normal(0, settings.jitter, 4), np.float32)
     x1, y1, x2, y2 = whole_pixels(moved[None], *image.shape[:2])[0].tolist()
-    if y2 - y1 < max(settings.least_height, 0.7 * size[1]) or x2 - x1 < 0.6 * size[0]:
+    if y2 - y1 < max(settings.min_height, 0.7 * size[1]) or x2 - x1 < 0.6 * size[0]:
         return None
     crop = image[y1:y2, x1:x2]
     return np.asarray(cv2.resize(crop, (settings.width, settings.height), interpolation=cv2.INTER_AREA), np.uint8)

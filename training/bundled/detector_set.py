@@ -60,8 +60,8 @@ def write_set(settings: MaterialConfig, scenes: Mapping[str, Material], pictures
                 folder,
                 part,
                 chain(
-                    ((shot, settings.windows.least_inside) for shot in cut),
-                    ((shot, settings.detector.least_visibility) for shot in composed),
+                    ((shot, settings.windows.min_inside) for shot in cut),
+                    ((shot, settings.detector.min_visibility) for shot in composed),
                 ),
             )
             logger.info("pictures written", extra={"folder": str(folder), "part": part, "pictures": count})

@@ -116,7 +116,7 @@ def _teacher_labels(video: Path, teacher: Path, settings: LabelConfig) -> tuple[
         overrides={
             "detector": {
                 "weights": [str(teacher)],
-                "confidence": settings.least_confidence,
+                "confidence": settings.min_confidence,
                 "image_size": settings.image_size,
             },
             "reid": {"policy": "off"},
@@ -128,10 +128,10 @@ def _teacher_labels(video: Path, teacher: Path, settings: LabelConfig) -> tuple[
     detected = detect_video(video.stem, footage, Models(config), open_cache(config))
     tracked = PostProcessor(config)(track_detections(detected, config, footage=footage).frames)
     ids, peaks = _lengths_and_peaks([(frame.identities, frame.tracks.scores) for frame in tracked])
-    confident = {one for one, count, peak in zip(ids, *peaks, strict=True) if count >= settings.least_frames
+    confident = {one for one, count, peak in zip(ids, *peaks, strict=True) if count >= settings.min_frames
             and peak >= settings.sure_confidence}  # fmt: skip
     if not confident:
-        raise InvalidData(f"{video}: no person is tracked for {settings.least_frames} frames with confidence "
+        raise InvalidData(f"{video}: no person is tracked for {settings.min_frames} frames with confidence "
                           f"{settings.sure_confidence}; the video cannot be used")  # fmt: skip
     labels = {}
     for frame in tracked:

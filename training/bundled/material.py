@@ -131,8 +131,8 @@ def _cut(
     height, width = background.shape[:2]
     for row, one in enumerate(labels):
         inside = (one.boxes[:, :2] >= _BORDER).all(1) & (one.boxes[:, 2:] <= (width - _BORDER, height - _BORDER)).all(1)
-        tall = one.boxes[:, 3] - one.boxes[:, 1] >= settings.least_height
-        for person in np.flatnonzero(inside & tall & (one.visibility >= settings.least_visibility)):
+        tall = one.boxes[:, 3] - one.boxes[:, 1] >= settings.min_height
+        for person in np.flatnonzero(inside & tall & (one.visibility >= settings.min_visibility)):
             candidates[int(one.ids[person])].append((row, one.boxes[person]))
     count = 0
     for identity, observations in sorted(candidates.items()):

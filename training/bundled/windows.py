@@ -45,9 +45,7 @@ def cut_window(
     corners = np.stack([labels.boxes[:, :2], labels.boxes[:, 2:]], axis=1) @ matrix[:, :2].T + matrix[:, 2]
     boxes = np.hstack([corners.min(axis=1), corners.max(axis=1)])
     inside = _inside(boxes, size)
-    visibility = np.where(
-        (inside >= settings.least_inside) & (labels.visibility >= settings.least_visibility), inside, 0
-    )
+    visibility = np.where((inside >= settings.min_inside) & (labels.visibility >= settings.min_visibility), inside, 0)
     if rng.random() < 0.8:
         picture = jitter_colors(picture, rng)
     return Shot(lens(picture, pictures, rng), np.asarray(boxes, np.float32), np.asarray(visibility, np.float32))
@@ -64,7 +62,7 @@ def _aim(
         centre = rng.uniform((0, 0), (width, height))
     else:
         box = boxes[rng.integers(len(boxes))]
-        least, most = math.log(settings.least_height), math.log(settings.most_height)
+        least, most = math.log(settings.min_height), math.log(settings.max_height)
         scale = max(smallest, math.exp(rng.uniform(least, most)) * size[1] / (box[3] - box[1]))
         centre = (box[:2] + box[2:]) / 2 + rng.uniform(-0.4, 0.4, 2) * size / scale
     half = size / scale / 2

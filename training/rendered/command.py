@@ -31,7 +31,7 @@ NAMES = {0: "person"}
 SEED_STEP = {"train": 0, "val": 1}
 """Offset of the seed of each split, so that validation has other pictures than training."""
 
-DATA_SETTINGS = {"pictures", "train_pictures", "validation_pictures", "least_visibility"}
+DATA_SETTINGS = {"pictures", "train_pictures", "validation_pictures", "min_visibility"}
 """Settings that affect the pictures and labels."""
 
 SMALLEST_PIXELS = 6
@@ -50,7 +50,7 @@ def write_dataset(settings: RenderedPictures, seed: int, folder: Path) -> Path:
     def render() -> None:
         for part, count in (("train", settings.train_pictures), ("val", settings.validation_pictures)):
             shots = pictures(settings.pictures, 2 * seed + SEED_STEP[part], count)
-            write_part(folder, part, ((shot, settings.least_visibility) for shot, _ in shots))
+            write_part(folder, part, ((shot, settings.min_visibility) for shot, _ in shots))
         description = {"path": str(folder.resolve()), "train": "images/train", "val": "images/val", "names": NAMES}
         data.write_text(yaml.safe_dump(description), encoding="utf-8")
 
@@ -68,23 +68,23 @@ def write_part(folder: Path, part: str, shots: Iterable[tuple[Shot, float]]) -> 
     """
     for kind in ("images", "labels"):
         (folder / kind / part).mkdir(parents=True)
-    for index, (shot, least_visibility) in enumerate(shots):
+    for index, (shot, min_visibility) in enumerate(shots):
         name = f"{index:06d}"
         cv2.imwrite(str(folder / "images" / part / f"{name}.jpg"), shot.image, [cv2.IMWRITE_JPEG_QUALITY, 95])
-        (folder / "labels" / part / f"{name}.txt").write_text(labels_of(shot, least_visibility), encoding="utf-8")
+        (folder / "labels" / part / f"{name}.txt").write_text(labels_of(shot, min_visibility), encoding="utf-8")
 
 
-def labels_of(shot: Shot, least_visibility: float) -> str:
+def labels_of(shot: Shot, min_visibility: float) -> str:
     """Return lines of `class x y w h`, centre and size as fractions of the picture, for all visible people.
 
     Args:
         shot: The picture and its people.
-        least_visibility: Minimum visibility of a labelled person.
+        min_visibility: Minimum visibility of a labelled person.
     """
     height, width = shot.image.shape[:2]
     boxes = np.clip(shot.boxes, 0, (width, height, width, height))
     size = boxes[:, 2:] - boxes[:, :2]
-    is_labelled = (shot.visibility >= least_visibility) & (size[:, 1] >= SMALLEST_PIXELS)
+    is_labelled = (shot.visibility >= min_visibility) & (size[:, 1] >= SMALLEST_PIXELS)
     is_labelled &= size[:, 0] >= SMALLEST_PIXELS / 2
     rows = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, size], axis=1)[is_labelled] / (
         width,

@@ -12,17 +12,15 @@ class PictureConfig(Section):
 
     longer_side: int = Field(320, ge=128, le=4096, description="Longer side of a picture in pixels.")
     per_backdrop: int = Field(4, ge=1, le=100, description="Pictures per backdrop.")
-    most_people: int = Field(14, ge=1, le=200, description="Maximum number of people in a picture.")
+    max_people: int = Field(14, ge=1, le=200, description="Maximum number of people in a picture.")
     empty: float = Field(0.08, ge=0, le=1, description="Share of pictures without people.")
     clutter: float = Field(
         0.25, ge=0, le=1, description="Share of backdrops that are random shapes instead of a scene."
     )
-    least_height: float = Field(
+    min_height: float = Field(
         0.05, gt=0, le=1, description="Minimum body height as a fraction of the picture's height."
     )
-    most_height: float = Field(
-        1.1, gt=0, le=2, description="Maximum body height as a fraction of the picture's height."
-    )
+    max_height: float = Field(1.1, gt=0, le=2, description="Maximum body height as a fraction of the picture's height.")
     blurred: float = Field(0.3, ge=0, le=1, description="Share of pictures with defocus or motion blur.")
     colourless: float = Field(0.04, ge=0, le=1, description="Share of pictures in black and white.")
     photographed: float = Field(
@@ -32,7 +30,7 @@ class PictureConfig(Section):
     photographed_backdrops: float = Field(
         0.0, ge=0, le=1, description="Share of backdrops that are photographs, if photographs are given."
     )
-    most_things: int = Field(
+    max_things: int = Field(
         0,
         ge=0,
         le=100,
@@ -46,7 +44,7 @@ class RenderedPictures(Section):
     pictures: PictureConfig = Field(PictureConfig(), description="Content of the pictures.")
     train_pictures: int = Field(2000, ge=1, le=1_000_000, description="Training pictures.")
     validation_pictures: int = Field(200, ge=1, le=100_000, description="Validation pictures, of another seed.")
-    least_visibility: float = Field(0.2, ge=0, le=1, description="Minimum visibility of a labelled person.")
+    min_visibility: float = Field(0.2, ge=0, le=1, description="Minimum visibility of a labelled person.")
 
 
 class RenderedConfig(RenderedPictures):

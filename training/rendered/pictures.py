@@ -52,8 +52,8 @@ def pictures(
         else:
             rows = list(range(people))
             figures = [_random_person(config, overlays, rng) for _ in rows]
-        if overlays.things and config.most_things:
-            figures += [draw_thing(overlays, rng) for _ in range(int(rng.integers(config.most_things + 1)))]
+        if overlays.things and config.max_things:
+            figures += [draw_thing(overlays, rng) for _ in range(int(rng.integers(config.max_things + 1)))]
         shot = stage.shoot(_random_placements(stage, figures, rng), stage.shake.at(rng.uniform(0, 1e4)), index)
         yield Shot(lens(shot.image, config, rng), shot.boxes[:people], shot.visibility[:people]), rows
 
@@ -66,12 +66,12 @@ def _random_person(config: PictureConfig, overlays: Overlays, rng: np.random.Gen
 
 def _people_count(config: PictureConfig, rng: np.random.Generator) -> int:
     """Draw a number of people; few are more common than many."""
-    return 1 + int(config.most_people * rng.random() ** 1.6)
+    return 1 + int(config.max_people * rng.random() ** 1.6)
 
 
 def _stage(config: PictureConfig, overlays: Overlays, rng: np.random.Generator) -> Stage:
     wide, tall = SHAPES[rng.integers(len(SHAPES))]
-    least, most = math.log(config.least_height), math.log(config.most_height)
+    least, most = math.log(config.min_height), math.log(config.max_height)
     far, near = sorted(np.exp(rng.uniform(least, most, 2)))
     scene = SceneConfig(
         seed=int(rng.integers(1 << 31)),

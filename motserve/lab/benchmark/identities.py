@@ -76,7 +76,7 @@ def run(
         for video, people in enumerate(_people(generator, identities, size)):
             thumbnail = generator.bytes(_THUMBNAIL_BYTES)
             summaries = [IdentitySummary(number, 0.0, 1.0, one, thumbnail) for number, one in enumerate(people)]
-            store.remember(str(video), _MODEL, summaries)
+            store.put(str(video), _MODEL, summaries)
             similar = queries.reshape(-1, DIMENSION) @ people.reshape(-1, DIMENSION).T
             distances.append(1 - similar.reshape(_QUERIES, size, len(people), size).max(axis=(1, 3)))
         # identities are numbered consecutively from 1

@@ -93,7 +93,7 @@ def _matches(
         if not lost:
             break
         # a session stopped during its last write may have left identities of a video that was deleted or has failed
-        service.identities.forget(lost)
+        service.identities.remove(lost)
     return [
         IdentityMatch.near(identities[match.id], jobs[identities[match.id].video_id], match.distance)
         for match in matches

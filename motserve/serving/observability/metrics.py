@@ -47,7 +47,7 @@ COUNTS: Final = {
         "Embeddings not computed that reid.policy always would have computed.",
     ),
     "links": ("motserve_links_total", "Returning people who got their previous identity."),
-    "repeated": ("motserve_requests_repeated_total", "Requests sent again because the replica died."),
+    "retried": ("motserve_requests_retried_total", "Requests sent again because the replica died."),
 }
 """Counts of the sessions: key in a report, name and description of the metric."""
 

@@ -97,7 +97,7 @@ class Progress:
             "embeddings": stats.embeddings,
             "embeddings_skipped": stats.embeddings_skipped,
             "links": stats.links,
-            "repeated": self.retries,
+            "retried": self.retries,
         }
 
     async def _notify(self) -> None:

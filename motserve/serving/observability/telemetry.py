@@ -84,7 +84,7 @@ class Telemetry:
                 "identities": progress.stats.identities,
                 "expected": progress.frames_expected,
             }
-            counts = {key: value for key, value in progress.counts().items() if key != "repeated"}
+            counts = {key: value for key, value in progress.counts().items() if key != "retried"}
             self._gauges.set(identities | counts, self._stage_totals)
 
     def report(self) -> None:

@@ -121,7 +121,7 @@ class SessionLauncher:
         videos = self._identities.videos()
         jobs = self._jobs.get_many(videos)
         if gone := [video for video in videos if video not in jobs or jobs[video].status == "failed"]:
-            self._identities.forget(gone)
+            self._identities.remove(gone)
         folders = self._artifacts.videos()
         known = self._jobs.get_many(folders)  # after the folders: a video gets its folder before its row
         for video in folders:

@@ -59,13 +59,13 @@ class VideoIdentities:
         summaries = self._summaries
         extra = {"video_id": self._video_id, "identities": len(summaries), "dropped": summaries.dropped}
         try:
-            self._index.remember(self._video_id, model_key(embedder, self._config), summaries.summaries())
+            self._index.put(self._video_id, model_key(embedder, self._config), summaries.summaries())
         except sqlite3.Error:
             self._logger.exception(
                 "the people of this video cannot be found by search: the index was not written", extra=extra
             )
         else:
-            self._logger.info("people remembered", extra=extra)
+            self._logger.info("people added to the index", extra=extra)
 
     def remove(self) -> None:
         """Remove the people of this video from the index."""
@@ -81,6 +81,6 @@ def remove_identities(store: IdentityStore, video_id: str, logger: logging.Logge
         logger: Logger for a failure.
     """
     try:
-        store.forget([video_id])
+        store.remove([video_id])
     except sqlite3.Error:  # a search skips and removes the people of failed videos as well
         logger.exception("the people of this video are still in the index", extra={"video_id": video_id})

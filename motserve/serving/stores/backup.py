@@ -221,7 +221,7 @@ def _forget(target: Path, video_ids: Collection[str]) -> None:
         database.execute("PRAGMA secure_delete = ON")
         database.executemany("DELETE FROM jobs WHERE id = ?", [[video] for video in video_ids])
     if (target / IDENTITIES_FILE).is_file():
-        IdentityStore(target, max_identities=1).forget(video_ids)  # the limit applies to additions only
+        IdentityStore(target, max_identities=1).remove(video_ids)  # the limit applies to additions only
 
 
 def _move_sources(storage: Path, before: Path) -> None:

@@ -39,12 +39,12 @@ def judge(candidate: Mapping[str, Scores], present: Mapping[str, Scores] | None,
     >>> judge({"a": Scores("val", "a", {"mAP50": 80.0})}, old, GateConfig(metrics=("mAP50",)))
     Verdict(passed=False, reasons=('mAP50 on val: 80.00, below 81.00 of the present version',))
     """
-    required = (*gate.metrics, *(name for name in gate.least if name not in gate.metrics))
+    required = (*gate.metrics, *(name for name in gate.min_scores if name not in gate.metrics))
     unknown = [name for name in required if not any(name in one.metrics for one in candidate.values())]
     if unknown:
         return Verdict(False, (f"it was not evaluated on any data with {', '.join(unknown)}",))
     reasons, passed = [], True
-    for name, least in gate.least.items():
+    for name, least in gate.min_scores.items():
         for one in candidate.values():
             if name in one.metrics and not one.metrics[name] >= least:  # NaN fails too
                 reasons.append(f"{name} on {one.data}: {one.metrics[name]:.2f}, at least {least:.2f} is required")
