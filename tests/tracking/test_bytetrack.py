@@ -124,6 +124,15 @@ def test_the_first_frame_has_no_time_before_it_that_could_be_forgotten() -> None
     np.testing.assert_array_equal(tracker.state_dict()["confidence_scaling"], before)
 
 
+def test_confidence_scaling_depends_on_no_time_but_that_between_frames() -> None:
+    sums = []
+    for start in (0, 300):
+        tracker = ByteTrack(ByteTrackConfig())
+        track_stream(tracker, [person(100, 0.9)] * 10, start=start)
+        sums.append(tracker.state_dict()["confidence_scaling"])
+    np.testing.assert_allclose(sums[0], sums[1], rtol=1e-9)
+
+
 # --- association by buffered IoU --------------------------------------------------------------------------------------
 
 
