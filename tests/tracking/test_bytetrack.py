@@ -125,7 +125,7 @@ def test_the_first_frame_has_no_time_before_it_that_could_be_forgotten() -> None
 
 
 def test_confidence_scaling_depends_on_no_time_but_that_between_frames() -> None:
-    sums = []
+    sums: list[Any] = []
     for start in (0, 300):
         tracker = ByteTrack(ByteTrackConfig())
         track_stream(tracker, [person(100, 0.9)] * 10, start=start)
