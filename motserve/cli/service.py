@@ -189,7 +189,7 @@ def running_service(
             try:
                 serve.start(http_options=http, **options)
                 serve.run(compose(settings), name=APPLICATION, route_prefix="/")
-            except RuntimeError as error:
+            except (RuntimeError, ValueError) as error:  # a `ValueError` for options that Ray Serve does not know
                 raise MotserveError(f"the service does not start: {' '.join(str(error).split())}") from error
             wait_for_answer(url_of(host, port))
             yield url_of(host, port)
@@ -219,16 +219,17 @@ def _ray(address: str, show_logs: bool) -> Iterator[None]:
                 logging_level=logging.ERROR,
                 **(resources if address == LOCAL else {}),
             )
-        except Exception as error:
+        except BaseException as error:  # the other thread waits, also if Ray wants to end the process
             failures.append(error)
         started.set()
         no_longer_needed.wait()
-        ray.shutdown()
+        with contextlib.suppress(Exception):  # of a cluster that is gone
+            ray.shutdown()
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
     resources = {"num_cpus": max(_LEAST_CPUS, os.cpu_count() or 1), "include_dashboard": False}
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
     started, no_longer_needed = threading.Event(), threading.Event()
     thread = threading.Thread(target=start_and_end, name="ray")
     thread.start()
@@ -258,7 +259,7 @@ def _wait_in_any_case(event: threading.Event) -> None:
         raise interruption
 
 
-def _not_connected(address: str, error: Exception) -> MotserveError:
+def _not_connected(address: str, error: BaseException) -> MotserveError:
     reason = " ".join(str(error).split())
     if address == LOCAL:
         return MotserveError(f"Ray does not start: {reason}")
