@@ -13,8 +13,9 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
+from motserve.cli.addresses import free_port
 from motserve.cli.options import ConfigFiles, Overrides, read_config
-from motserve.cli.service import free_port, read_serve_file, running_service, wait_until_ended
+from motserve.cli.service import read_serve_file, running_service, wait_until_ended
 from motserve.cli.terminal import WholeConsole
 from motserve.errors import MotserveError
 from motserve.files.atomic import replacing

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from motserve.cli.addresses import LARGEST_PORT, is_loopback, url_of
 from motserve.cli.options import ConfigFiles, Overrides, read_config, writable_folder
-from motserve.cli.service import LOCAL, is_loopback, read_serve_file, running_service, url_of, wait_until_ended
+from motserve.cli.service import LOCAL, read_serve_file, running_service, wait_until_ended
 from motserve.cli.terminal import WholeConsole
 
 _status = WholeConsole(stderr=True, soft_wrap=True)
@@ -22,7 +23,7 @@ def _writable(path: Path | None) -> Path | None:
 def serve(
     host: Annotated[str | None, typer.Option(help="Host to listen on; by default that of --serve-config.")] = None,
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port to listen on; by default that of --serve-config.")
+        int | None, typer.Option(min=1, max=LARGEST_PORT, help="Port to listen on; by default that of --serve-config.")
     ] = None,
     storage: Annotated[
         Path | None,

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import ipaddress
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from motserve.cli.addresses import LARGEST_PORT, no_cluster, require_cluster, require_free_port, url_of
 from motserve.cli.terminal import clean_up_when_ended
 from motserve.errors import Conflict, InvalidConfig, MotserveError
 from motserve.files.yaml_reader import read_yaml
@@ -32,6 +30,8 @@ LOCAL: Final = "local"
 """Address of Ray that this process starts for itself."""
 
 _LEAST_CPUS: Final = 2  # reserved by one replica of each deployment and a session; a smaller machine shares its cores
+_HOST: Final = "127.0.0.1"
+_PORT: Final = 8000
 _ANSWER_S: Final = 30.0  # from the readiness of all deployments to the first answer; usually well below a second
 _POLL_S: Final = 0.1
 _REQUEST_S: Final = 5.0
@@ -49,8 +49,8 @@ class ServeFile:
     """
 
     args: ServeArgs
-    host: str = "127.0.0.1"
-    port: int = 8000
+    host: str = _HOST
+    port: int = _PORT
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -74,68 +74,18 @@ def read_serve_file(path: Path) -> ServeFile:
     try:
         args = ServeArgs(**(tree["applications"][0].get("args") or {}))
         http = dict(tree.get("http_options") or {})
-        host, port = http.pop("host", ServeFile.host), http.pop("port", ServeFile.port)
+        host, port = http.pop("host", _HOST), http.pop("port", _PORT)
         options = {key: tree[key] for key in ("proxy_location", "logging_config") if key in tree}
     except (ValidationError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise InvalidConfig(f"{path} is not a Serve configuration with an application: {error!r}") from error
-    if not isinstance(host, str) or isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
+    if (
+        not isinstance(host, str)
+        or isinstance(port, bool)
+        or not isinstance(port, int)
+        or not 1 <= port <= LARGEST_PORT
+    ):
         raise InvalidConfig(f"{path}: http_options has the host {host!r} and the port {port!r}; a port is 1 to 65535")
     return ServeFile(args, host, port, {**options, "http_options": http})
-
-
-def require_free_port(host: str, port: int) -> None:
-    """Refuse a port that the service could not listen on; Ray Serve would try for a minute and fail with a traceback.
-
-    Raises:
-        Conflict: Another program listens on the port.
-        InvalidConfig: The host is not one of this machine, or the port needs other rights.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that are closing do not matter
-            probe.bind(address)
-    except OSError as error:  # `socket.gaierror` too
-        if error.errno == errno.EADDRINUSE:
-            raise Conflict(
-                f"port {port} of {host} is taken by another program; stop it or give another one with --port"
-            ) from error
-        raise InvalidConfig(f"the service cannot listen on {host}, port {port}: {error.strerror}") from error
-
-
-def free_port(host: str) -> int:
-    """Return a port that no program listens on."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def url_of(host: str, port: int) -> str:
-    """Return the URL at which this machine reaches the service.
-
-    >>> url_of("127.0.0.1", 8000), url_of("0.0.0.0", 80), url_of("::1", 80)
-    ('http://127.0.0.1:8000', 'http://127.0.0.1:80', 'http://[::1]:80')
-    """
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:  # a name
-        return f"http://{host}:{port}"
-    if address.is_unspecified:
-        address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
-    return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only programs of this machine reach a host.
-
-    >>> is_loopback("localhost"), is_loopback("::1"), is_loopback("0.0.0.0")
-    (True, True, False)
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @contextmanager
@@ -207,9 +157,14 @@ def _ray(address: str, show_logs: bool) -> Iterator[None]:
 
     A signal during the start is acted on when Ray has started: half of its processes could not be ended. Therefore Ray
     is started by another thread, where it replaces no handlers of signals. That thread lives as long as Ray does,
-    because the kernel ends the processes of Ray together with the thread that started them.
+    because the kernel ends the processes of Ray together with the thread that started them. Connecting to a cluster
+    starts no processes and is interrupted at once.
     """
     import ray
+
+    local = address == LOCAL
+    if not local:
+        require_cluster(address)
 
     def start_and_end() -> None:
         try:
@@ -218,7 +173,7 @@ def _ray(address: str, show_logs: bool) -> Iterator[None]:
                 namespace="serve",
                 log_to_driver=show_logs,
                 logging_level=logging.ERROR,
-                **(resources if address == LOCAL else {}),
+                **(resources if local else {}),
             )
         except BaseException as error:  # the other thread waits, also if Ray wants to end the process
             failures.append(error)
@@ -229,13 +184,13 @@ def _ray(address: str, show_logs: bool) -> Iterator[None]:
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
-    resources = {"num_cpus": max(_LEAST_CPUS, os.cpu_count() or 1), "include_dashboard": False}
+    resources: dict[str, Any] = {"num_cpus": max(_LEAST_CPUS, os.cpu_count() or 1), "include_dashboard": False}
     failures: list[BaseException] = []
     started, no_longer_needed = threading.Event(), threading.Event()
-    thread = threading.Thread(target=start_and_end, name="ray")
+    thread = threading.Thread(target=start_and_end, name="ray", daemon=not local)
     thread.start()
     try:
-        _wait_in_any_case(started)
+        _wait_in_any_case(started) if local else started.wait()
         if failures:
             raise _not_connected(address, failures[0]) from failures[0]
         clean_up_when_ended()
@@ -243,7 +198,8 @@ def _ray(address: str, show_logs: bool) -> Iterator[None]:
     finally:
         with _undisturbed():
             no_longer_needed.set()
-            thread.join()
+            if started.is_set():
+                thread.join()
 
 
 def _wait_in_any_case(event: threading.Event) -> None:
@@ -262,12 +218,9 @@ def _wait_in_any_case(event: threading.Event) -> None:
 
 
 def _not_connected(address: str, error: BaseException) -> MotserveError:
-    reason = " ".join(str(error).split())
     if address == LOCAL:
-        return MotserveError(f"Ray does not start: {reason}")
-    return InvalidConfig(
-        f"there is no Ray cluster at {address}: {reason}; without --address and RAY_ADDRESS the service starts its own"
-    )
+        return MotserveError(f"Ray does not start: {' '.join(str(error).split())}")
+    return no_cluster(address, error)
 
 
 @contextmanager

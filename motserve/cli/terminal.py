@@ -43,6 +43,11 @@ class WholeConsole(Console):
         measured = super().size
         return measured if not self._free or self.is_terminal else ConsoleDimensions(_WIDE, measured.height)
 
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self._free = False
+        self._width, self._height = new_size
+
 
 def clean_up_when_ended() -> None:
     """Let a command remove its unfinished output before `kill` or a closed terminal ends it.

@@ -17,15 +17,8 @@ import httpx
 import pytest
 from cli_checks import Motserve, assert_error
 
-from motserve.cli.service import (
-    free_port,
-    is_loopback,
-    read_serve_file,
-    require_free_port,
-    url_of,
-    wait_for_answer,
-    wait_until_ended,
-)
+from motserve.cli.addresses import free_port, is_loopback, require_cluster, require_free_port, url_of
+from motserve.cli.service import read_serve_file, wait_for_answer, wait_until_ended
 from motserve.errors import Conflict, InvalidConfig, MotserveError
 
 HOST = "127.0.0.1"
@@ -79,6 +72,21 @@ def test_a_taken_port_is_said_before_anything_starts(motserve: Motserve, taken: 
         f"error: port {taken} of {HOST} is taken by another program; stop it or give another one with --port"
     )
     assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("address", ["nonsense", "10.0.0.5", "a:b", "h:99999", ":6379"])
+def test_a_wrong_address_of_a_cluster_is_refused(motserve: Motserve, address: str) -> None:
+    result = motserve("serve", "--serve-config", SERVE_CONFIG, "--address", address)
+    assert result.exit_code == 2
+    assert "is not the address of a Ray cluster" in result.stderr
+
+
+def test_an_address_where_nothing_listens_is_refused_at_once(taken: int) -> None:
+    require_cluster(f"{HOST}:{taken}")
+    require_cluster(f"ray://{HOST}:{taken}")
+    require_cluster("auto")
+    with pytest.raises(InvalidConfig, match="there is no Ray cluster at"):
+        require_cluster(f"{HOST}:{free_port(HOST)}")
 
 
 def test_a_port_is_free_or_refused_in_words(taken: int) -> None:

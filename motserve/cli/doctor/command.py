@@ -19,10 +19,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from motserve import __version__
+from motserve.cli.addresses import LARGEST_PORT, require_free_port
 from motserve.cli.doctor import machine, probes, software
 from motserve.cli.doctor.finding import Finding, run_checks
 from motserve.cli.options import ConfigFiles, Overrides, read_config
-from motserve.cli.service import require_free_port
 from motserve.cli.terminal import WholeConsole
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ console = WholeConsole()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Do not try to reach the hosts of weights.")] = False,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the service to check.")] = _PORT,
+    port: Annotated[int, typer.Option(min=1, max=LARGEST_PORT, help="Port of the service to check.")] = _PORT,
     config: ConfigFiles = None,
     overrides: Overrides = None,
 ) -> None:
@@ -65,7 +65,7 @@ def _checks(settings: Config, offline: bool, port: int) -> dict[str, Callable[[]
     """Return all checks with what they need of this machine."""
     room = settings.disk.min_free_bytes
     checks: dict[str, Callable[[], Finding]] = {
-        "Python": partial(software.check_python, sys.version_info),
+        "Python": partial(software.check_python, sys.version_info[:3]),
         "packages": partial(
             software.check_packages, "packages", software.PACKAGES, _version, True, "pip install --upgrade motserve"
         ),
