@@ -24,6 +24,7 @@ from rich.table import Table
 from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.config import Config
 from motserve.errors import InvalidConfig, MotserveError
+from motserve.extras import required_extra
 from motserve.files.atomic import replacing
 from motserve.files.yaml_reader import read_yaml
 from motserve.lab.evaluation import MotScores, rules_for, score_sequence
@@ -95,10 +96,11 @@ def _render(scene: SceneConfig, clip: Path, truth: Path, settings: Config, progr
 @contextmanager
 def _service(settings: Config) -> Iterator[str]:
     """Run the service in its own Ray instance on a free port; its uploads and results are deleted at the end."""
-    import ray
-    from ray import serve
+    with required_extra("serve", "the demo"):
+        import ray
+        from ray import serve
 
-    from motserve.serving.app import compose
+        from motserve.serving.app import compose
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     port = _free_port()
