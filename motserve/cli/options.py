@@ -12,6 +12,7 @@ import yaml
 
 from motserve.config import Config, change_config, load_config, parse_overrides
 from motserve.config.logs import setup_logging
+from motserve.config.shipped import config_file
 from motserve.errors import InvalidConfig
 from motserve.files.atomic import LONGEST_NAME
 from motserve.files.disk import require_room
@@ -56,7 +57,12 @@ def writable_folder(path: Path) -> Path:
 
 ConfigFiles = Annotated[
     list[Path] | None,
-    typer.Option("--config", "-c", help="YAML file with a part of the configuration; may be given several times."),
+    typer.Option(
+        "--config",
+        "-c",
+        help="YAML file with a part of the configuration, or the name of a shipped one, such as "
+        "tracker/botsort; may be given several times.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -145,13 +151,14 @@ def read_candidates(path: Path, settings: Config, sections: Collection[str]) -> 
     """Read a file of candidates, each the configuration with some keys changed.
 
     Args:
-        path: The file.
+        path: The file, or the name of a shipped one such as `compare/detectors`.
         settings: The configuration.
         sections: Sections that a candidate may change; the others are the same for all candidates.
 
     Raises:
         InvalidConfig: The file is not such a mapping, or a change is not valid or not allowed.
     """
+    path = config_file(path)
     try:
         tree = read_yaml(path)
     except (OSError, yaml.YAMLError) as error:

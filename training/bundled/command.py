@@ -14,6 +14,7 @@ import motserve.models.bundled
 from motserve.config import LoggingConfig
 from motserve.config.logs import setup_logging
 from motserve.config.paths import local_path
+from motserve.config.shipped import CONFIGS
 from training.bundled.make import Workspace, make_detector, make_embedder, open_workspace
 from training.bundled.ship import ship
 from training.exit_code import exit_code
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--data", type=local_path, required=True, help="folder of the footage and of the detector that labels it"
     )
-    parser.add_argument("--configs", type=local_path, default=Path("configs/training"), help="folder of the settings")
+    parser.add_argument("--configs", type=local_path, default=CONFIGS / "training", help="folder of the settings")
     parser.add_argument("--work", type=local_path, default=Path("runs/bundled"), help="folder for all results")
     chosen = parser.parse_args(arguments)
     setup_logging(LoggingConfig())
