@@ -10,6 +10,7 @@ import importlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, Final
 
 from motserve.errors import MissingExtra
@@ -36,6 +37,22 @@ def required_extra(extra: str, required_by: str) -> Iterator[None]:
             raise
         needs = f"{required_by} needs {package} ({error})" if package else f"{required_by} fails: {error}"
         raise MissingExtra(f"{needs}: pip install 'motserve[{extra}]'") from error
+
+
+def require_installed(package: str, extra: str, required_by: str) -> None:
+    """Refuse a request whose package is missing before the work begins, without importing it.
+
+    Args:
+        package: The package.
+        extra: The extra that installs it.
+        required_by: What requires it, for the message.
+
+    Raises:
+        MissingExtra: It is not installed.
+    """
+    with required_extra(extra, required_by):
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
 
 def import_extra(module: str, extra: str = "detectors", required_by: str = "the configured detector") -> Any:

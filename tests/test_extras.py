@@ -77,6 +77,7 @@ def test_a_training_job_without_its_extra_says_so_in_one_line(tmp_path: Path) ->
         ("ray", "demo --seconds 1", "serve"),
         ("mlflow", "models list", "train"),
         ("mlflow", "runs", "train"),
+        ("mlflow", "evaluate mot --gt nowhere --mlflow", "train"),
     ],
 )
 def test_a_command_without_its_extra_says_so_in_one_line(
@@ -113,4 +114,4 @@ def test_the_index_of_people_and_the_cache_name_their_extra(tmp_path: Path, monk
         IdentityIndex(IdentityStore(tmp_path, max_identities=1), "model")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtra, match=r"'motserve\[lab\]'"):
-        Cache(tmp_path).store_embeddings({}, [], None)  # type: ignore[arg-type]
+        Cache(tmp_path)

@@ -14,6 +14,7 @@ from motserve.config import Config, change_config, load_config, parse_overrides
 from motserve.config.logs import setup_logging
 from motserve.config.shipped import config_file
 from motserve.errors import InvalidConfig
+from motserve.extras import require_installed
 from motserve.files.atomic import LONGEST_NAME
 from motserve.files.disk import require_room
 from motserve.files.yaml_reader import read_yaml
@@ -55,6 +56,13 @@ def writable_folder(path: Path) -> Path:
     return path
 
 
+def _with_mlflow_only(requested: bool) -> bool:
+    """Refuse to log a run without MLflow, before hours of work."""
+    if requested:
+        require_installed("mlflow", "train", "--mlflow")
+    return requested
+
+
 ConfigFiles = Annotated[
     list[Path] | None,
     typer.Option(
@@ -75,7 +83,12 @@ SequenceNames = Annotated[
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="JSON file for the numbers and their provenance.", callback=writable_file)
 ]
-UseMlflow = Annotated[bool, typer.Option("--mlflow", help="Log the run to MLflow, as configured in section mlflow.")]
+UseMlflow = Annotated[
+    bool,
+    typer.Option(
+        "--mlflow", help="Log the run to MLflow, as configured in section mlflow.", callback=_with_mlflow_only
+    ),
+]
 
 Policies = Annotated[
     str,

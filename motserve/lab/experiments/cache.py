@@ -30,7 +30,7 @@ _METADATA: Final = b"motserve"
 
 
 def _import_arrow() -> tuple[Any, Any]:
-    """Return `pyarrow` and `pyarrow.parquet`; commands that use no cache work without them."""
+    """Return `pyarrow` and `pyarrow.parquet`."""
     with required_extra("lab", "the cache of detections and embeddings"):
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -42,9 +42,13 @@ class Cache:
 
     Args:
         folder: Folder of the files; made when the first is written.
+
+    Raises:
+        MissingExtra: PyArrow is not installed; without a cache, hours of work would be lost.
     """
 
     def __init__(self, folder: Path) -> None:
+        _import_arrow()
         self._folder = folder
 
     def path(self, kind: str, key: Mapping[str, Any]) -> Path:
@@ -107,8 +111,8 @@ class Cache:
             return None
 
     def _write(self, path: Path, table: Any, key: Mapping[str, Any], notes: Any) -> None:
-        text = json.dumps({"key": dict(key), "notes": notes})
         _, pq = _import_arrow()
+        text = json.dumps({"key": dict(key), "notes": notes})
         table = table.replace_schema_metadata({_METADATA: text.encode()})
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
