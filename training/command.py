@@ -47,7 +47,8 @@ def run_command(
         action="extend",
         required=True,
         metavar="FILE",
-        help="YAML file of settings; later files override earlier ones",
+        help="YAML file of settings, or the name of a shipped one, such as training/detector; later files override "
+        "earlier ones",
     )
     parser.add_argument("--name", help="name of the job; overrides the name in the files")
     parser.add_argument(

@@ -23,7 +23,9 @@ from rich.table import Table
 
 from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.config import Config
+from motserve.config.shipped import serve_config_file
 from motserve.errors import InvalidConfig, MotserveError
+from motserve.extras import required_extra
 from motserve.files.atomic import replacing
 from motserve.files.yaml_reader import read_yaml
 from motserve.lab.evaluation import MotScores, rules_for, score_sequence
@@ -46,15 +48,18 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for the clip, ground truth, tracks and annotated video.")] = Path(
         "demo"
     ),
-    serve_config: Annotated[Path, typer.Option(help="Serve configuration of the service to start.")] = Path(
-        "serve_config.yaml"
-    ),
+    serve_config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Serve configuration of the service to start; default: serve_config.yaml, else the shipped one."
+        ),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=1, max=600, help="Length of the clip.")] = 12.0,
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the clip.")] = _SEED,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the service running until Ctrl-C.")] = False,
 ) -> None:
     """Render a clip, post it to the real service, score the tracks, write the annotated video."""
-    arguments = _application_arguments(serve_config)
+    arguments = _application_arguments(serve_config_file(serve_config))
     layers: list[Path | Mapping[str, Any]] = [*arguments.config, arguments.settings, *(config or [])]
     settings = read_config(layers, overrides, writes=[output])
     serving = settings.serving.model_copy(update={"storage_dir": output.absolute() / "service"})
@@ -95,10 +100,11 @@ def _render(scene: SceneConfig, clip: Path, truth: Path, settings: Config, progr
 @contextmanager
 def _service(settings: Config) -> Iterator[str]:
     """Run the service in its own Ray instance on a free port; its uploads and results are deleted at the end."""
-    import ray
-    from ray import serve
+    with required_extra("serve", "the demo"):
+        import ray
+        from ray import serve
 
-    from motserve.serving.app import compose
+        from motserve.serving.app import compose
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     port = _free_port()

@@ -32,6 +32,7 @@ from motserve.cli.terminal import accept_any_text, clean_up_when_ended, say_erro
 
 _EXIT_CODES: dict[type[errors.MotserveError], int] = {
     errors.InvalidConfig: 2,
+    errors.MissingExtra: 2,
     errors.InvalidVideo: 3,
     errors.InvalidData: 3,
     errors.NotFound: 3,

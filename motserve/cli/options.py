@@ -12,7 +12,9 @@ import yaml
 
 from motserve.config import Config, change_config, load_config, parse_overrides
 from motserve.config.logs import setup_logging
+from motserve.config.shipped import config_file
 from motserve.errors import InvalidConfig
+from motserve.extras import require_installed
 from motserve.files.atomic import LONGEST_NAME
 from motserve.files.disk import require_room
 from motserve.files.yaml_reader import read_yaml
@@ -54,9 +56,21 @@ def writable_folder(path: Path) -> Path:
     return path
 
 
+def _with_mlflow_only(requested: bool) -> bool:
+    """Refuse to log a run without MLflow, before hours of work."""
+    if requested:
+        require_installed("mlflow", "train", "--mlflow")
+    return requested
+
+
 ConfigFiles = Annotated[
     list[Path] | None,
-    typer.Option("--config", "-c", help="YAML file with a part of the configuration; may be given several times."),
+    typer.Option(
+        "--config",
+        "-c",
+        help="YAML file with a part of the configuration, or the name of a shipped one, such as "
+        "tracker/botsort; may be given several times.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -69,7 +83,12 @@ SequenceNames = Annotated[
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="JSON file for the numbers and their provenance.", callback=writable_file)
 ]
-UseMlflow = Annotated[bool, typer.Option("--mlflow", help="Log the run to MLflow, as configured in section mlflow.")]
+UseMlflow = Annotated[
+    bool,
+    typer.Option(
+        "--mlflow", help="Log the run to MLflow, as configured in section mlflow.", callback=_with_mlflow_only
+    ),
+]
 
 Policies = Annotated[
     str,
@@ -145,13 +164,14 @@ def read_candidates(path: Path, settings: Config, sections: Collection[str]) -> 
     """Read a file of candidates, each the configuration with some keys changed.
 
     Args:
-        path: The file.
+        path: The file, or the name of a shipped one such as `compare/detectors`.
         settings: The configuration.
         sections: Sections that a candidate may change; the others are the same for all candidates.
 
     Raises:
         InvalidConfig: The file is not such a mapping, or a change is not valid or not allowed.
     """
+    path = config_file(path)
     try:
         tree = read_yaml(path)
     except (OSError, yaml.YAMLError) as error:
