@@ -7,22 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from motserve.cli.labelled import MaybeGroundTruth, PeopleFile, Videos
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config
 from motserve.cli.progress import sequence_progress
 from motserve.cli.tables import number_table
+from motserve.cli.terminal import WholeConsole
 from motserve.files.atomic import write_json
-from motserve.lab.evaluation.calibration import simulate_returns
-from motserve.lab.evaluation.reid_data import read_ids
-from motserve.lab.evaluation.sequences import find_truth
-from motserve.lab.experiments.cache import open_cache
-from motserve.lab.experiments.calibration import embeddings_in_folder, embeddings_in_videos
-from motserve.lab.experiments.models import Models
-from motserve.models.provenance import stamp
 
-console = Console()
+console = WholeConsole()
 app = typer.Typer(no_args_is_help=True, help="Find settings that depend on a model, on labelled data.")
 
 
@@ -43,6 +36,14 @@ def reid(
     overrides: Overrides = None,
 ) -> None:
     """Find the largest embedding distance for a link, for each permitted share of false links."""
+    from motserve.lab.evaluation.calibration import simulate_returns
+    from motserve.lab.evaluation.reid_data import read_ids
+    from motserve.lab.evaluation.sequences import find_truth
+    from motserve.lab.experiments.cache import open_cache
+    from motserve.lab.experiments.calibration import embeddings_in_folder, embeddings_in_videos
+    from motserve.lab.experiments.models import Models
+    from motserve.models.provenance import stamp
+
     if (root is None) == (gt is None):
         raise typer.BadParameter("give a folder of crops, or ground truth of videos with --gt", param_hint="--root")
     settings = read_config(config, overrides, writes=[json])

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import sys
 
-import orjson
 import typer
-import yaml
 
 from motserve.cli.options import ConfigFiles, Overrides, read_config
-from motserve.config import Config
 
 app = typer.Typer(no_args_is_help=True, help="Show the configuration and its schema.")
 
@@ -17,6 +14,8 @@ app = typer.Typer(no_args_is_help=True, help="Show the configuration and its sch
 @app.command("show")
 def show(config: ConfigFiles = None, overrides: Overrides = None) -> None:
     """Print the effective configuration (defaults, files, environment and --set combined) as YAML."""
+    import yaml
+
     settings = read_config(config, overrides)
     yaml.safe_dump(settings.model_dump(mode="json"), sys.stdout, sort_keys=False)
 
@@ -24,4 +23,8 @@ def show(config: ConfigFiles = None, overrides: Overrides = None) -> None:
 @app.command("schema")
 def schema() -> None:
     """Print the JSON schema: every key with its description, unit and bounds."""
+    import orjson
+
+    from motserve.config import Config
+
     typer.echo(orjson.dumps(Config.model_json_schema(), option=orjson.OPT_INDENT_2))

@@ -5,31 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from motserve.choices import Dataset, Links
 from motserve.cli.options import SequenceNames, names_of
-from motserve.cli.terminal import say_error
-from motserve.lab.datasets import Kind, Links, Manifest, PrepareOptions, verify
-from motserve.lab.datasets import prepare as prepare_dataset
+from motserve.cli.terminal import WholeConsole, say_error
+
+if TYPE_CHECKING:
+    from motserve.lab.datasets import Manifest
 
 app = typer.Typer(no_args_is_help=True, help="Prepare and verify data sets for training and evaluation.")
-console = Console()
-_errors = Console(stderr=True, soft_wrap=True)
-_bars = Console(stderr=True)
+console = WholeConsole()
+_errors = WholeConsole(stderr=True, soft_wrap=True)
+_bars = WholeConsole(stderr=True)
 
 _MOST_LINES = 20
-_WITH_SEQUENCES: frozenset[Kind] = frozenset({"mot17", "mot20"})
+_WITH_SEQUENCES: frozenset[Dataset] = frozenset({"mot17", "mot20"})
 
 
 @app.command("prepare")
 def prepare(
-    kind: Annotated[Kind, typer.Argument(help="Data set to prepare.")],
+    kind: Annotated[Dataset, typer.Argument(help="Data set to prepare.")],
     source: Annotated[Path, typer.Argument(help="Folder of the unpacked download; it is only read.")],
     output: Annotated[Path, typer.Option(help="Folder for the prepared data set.")],
     links: Annotated[Links, typer.Option(help="How pictures are placed in the output.")] = "symlink",
@@ -51,6 +52,9 @@ def prepare(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of this command.")] = False,
 ) -> None:
     """Check a downloaded data set and write it in the layout that training and evaluation read."""
+    from motserve.lab.datasets import PrepareOptions
+    from motserve.lab.datasets import prepare as prepare_dataset
+
     if sequences is not None and kind not in _WITH_SEQUENCES:
         raise typer.BadParameter(f"{kind} has no sequences", param_hint="--sequences")
     names = tuple(names_of(sequences))
@@ -68,6 +72,8 @@ def verify_command(
     folder: Annotated[Path, typer.Argument(help="A folder that `motserve datasets prepare` wrote.")],
 ) -> None:
     """Compare a prepared data set with its manifest and list files that changed, are missing or were added."""
+    from motserve.lab.datasets import verify
+
     with _progress("verifying") as progress:
         changes = verify(folder, progress)
     if not changes:

@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import shutil
-import signal
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx
 import typer
-import yaml
-from pydantic import ValidationError
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from motserve.cli.options import ConfigFiles, Overrides, read_config
-from motserve.config import Config
-from motserve.config.shipped import serve_config_file
-from motserve.errors import InvalidConfig, MotserveError
-from motserve.extras import required_extra
+from motserve.cli.service import free_port, read_serve_file, running_service, wait_until_ended
+from motserve.cli.terminal import WholeConsole
+from motserve.errors import MotserveError
 from motserve.files.atomic import replacing
-from motserve.files.yaml_reader import read_yaml
-from motserve.lab.evaluation import MotScores, rules_for, score_sequence
-from motserve.lab.scenes import SceneConfig, ground_truth_rows, render
-from motserve.results import read_mot
-from motserve.serving.arguments import ServeArgs
-from motserve.video import VideoWriter
 
-console = Console()
+if TYPE_CHECKING:
+    import httpx
+
+    from motserve.config import Config
+    from motserve.lab.evaluation import MotScores
+    from motserve.lab.scenes import SceneConfig
+
+console = WholeConsole()
 
 _POLL_S = 0.25
 _HOST = "127.0.0.1"
 _SEED = 9  # people pass each other, are occluded by benches and a pillar, and return
-_LEAST_CPUS = 2  # reserved by one replica of each deployment and a session; a smaller machine shares its cores
 
 
 def demo(
@@ -59,7 +50,12 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the service running until Ctrl-C.")] = False,
 ) -> None:
     """Render a clip, post it to the real service, score the tracks, write the annotated video."""
-    arguments = _application_arguments(serve_config_file(serve_config))
+    import httpx
+
+    from motserve.config.shipped import serve_config_file
+    from motserve.lab.scenes import SceneConfig
+
+    arguments = read_serve_file(serve_config_file(serve_config)).args
     layers: list[Path | Mapping[str, Any]] = [*arguments.config, arguments.settings, *(config or [])]
     settings = read_config(layers, overrides, writes=[output])
     serving = settings.serving.model_copy(update={"storage_dir": output.absolute() / "service"})
@@ -80,11 +76,14 @@ def demo(
             console.print(_table(state, _score(truth, output / "tracks.txt"), output))
             if keep:
                 console.print(f"The service is at {url}, its documentation at {url}/docs. Ctrl-C stops it.")
-                _wait_for_interrupt()
+                wait_until_ended()
             client.delete(state["links"]["self"])
 
 
 def _render(scene: SceneConfig, clip: Path, truth: Path, settings: Config, progress: Progress) -> None:
+    from motserve.lab.scenes import ground_truth_rows, render
+    from motserve.video import VideoWriter
+
     task = progress.add_task("rendering", total=scene.frames)
     rows: list[str] = []
     with VideoWriter(clip, scene.width, scene.height, settings.video, scene.rate_hz) as writer:
@@ -99,51 +98,14 @@ def _render(scene: SceneConfig, clip: Path, truth: Path, settings: Config, progr
 
 @contextmanager
 def _service(settings: Config) -> Iterator[str]:
-    """Run the service in its own Ray instance on a free port; its uploads and results are deleted at the end."""
-    with required_extra("serve", "the demo"):
-        import ray
-        from ray import serve
-
-        from motserve.serving.app import compose
-
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    port = _free_port()
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(
-        address="local",
-        num_cpus=max(_LEAST_CPUS, os.cpu_count() or 1),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    """Run the service on a free port; its uploads and results are deleted at the end."""
     try:
-        serve.start(http_options={"host": _HOST, "port": port}, logging_config={"log_level": "WARNING"})
-        serve.run(compose(settings), name="motserve", route_prefix="/")
-        yield f"http://{_HOST}:{port}"
+        with running_service(
+            settings, _HOST, free_port(_HOST), options={"logging_config": {"log_level": "WARNING"}}
+        ) as url:
+            yield url
     finally:
-        serve.delete("motserve")
-        ray.shutdown()
         shutil.rmtree(settings.serving.storage_dir, ignore_errors=True)
-
-
-def _application_arguments(serve_config: Path) -> ServeArgs:
-    try:
-        tree = read_yaml(serve_config)
-    except OSError as error:
-        raise InvalidConfig(f"cannot read {serve_config}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise InvalidConfig(f"{serve_config} is not valid: {error}") from error
-    try:
-        return ServeArgs(**(tree["applications"][0].get("args") or {}))
-    except (ValidationError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise InvalidConfig(f"{serve_config} is not a Serve configuration with an application: {error!r}") from error
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _track(client: httpx.Client, clip: Path, progress: Progress) -> dict[str, Any]:
@@ -170,15 +132,11 @@ def _fetch(client: httpx.Client, url: str, target: Path) -> None:
 
 
 def _score(truth: Path, tracks: Path) -> MotScores:
+    from motserve.lab.evaluation import rules_for, score_sequence
+    from motserve.results import read_mot
+
     people = read_mot(truth)
     return score_sequence(people, read_mot(tracks), rules_for(truth.stem, people)).scores
-
-
-def _wait_for_interrupt() -> None:
-    try:
-        signal.pause()
-    except KeyboardInterrupt:
-        return
 
 
 def _table(state: dict[str, Any], scores: MotScores, output: Path) -> Table:

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
+from motserve.choices import Benchmark, Protocol, ScoreScale
 from motserve.cli.options import SequenceNames, names_of
 from motserve.cli.progress import sequence_progress
-from motserve.config import Config, DetectorConfig, change_config
-from motserve.config.evaluation import ScoreScale
+from motserve.cli.terminal import WholeConsole
 from motserve.errors import NotFound
-from motserve.lab.evaluation import Benchmark
-from motserve.lab.evaluation.reid_data import Protocol
-from motserve.lab.evaluation.score_scales import READINGS
-from motserve.lab.evaluation.sequences import find_truth
-from motserve.lab.experiments.cache import Cache
-from motserve.lab.experiments.models import Models
-from motserve.lab.experiments.pictures import LabelledPictures, detect_yolo, pictures_of
-from motserve.lab.experiments.sequences import LabelledSequence, load_sequences
 
-_notes = Console(stderr=True)
+if TYPE_CHECKING:
+    from motserve.config import Config
+    from motserve.lab.experiments.cache import Cache
+    from motserve.lab.experiments.models import Models
+    from motserve.lab.experiments.pictures import LabelledPictures
+    from motserve.lab.experiments.sequences import LabelledSequence
+
+_notes = WholeConsole(stderr=True)
 
 
 def _existing_folder(path: Path | None) -> Path | None:
@@ -82,6 +80,8 @@ def note(text: str) -> None:
 
 def announce_confidence(settings: Config) -> None:
     """Note that a configured detector confidence does not affect average precision."""
+    from motserve.config import DetectorConfig
+
     if settings.detector.confidence != DetectorConfig().confidence:
         note(
             f"detector.confidence={settings.detector.confidence:g} does not affect average precision, which is "
@@ -95,6 +95,8 @@ def with_scores(settings: Config, scores: Scores, detections: DetectionFiles) ->
     Raises:
         typer.BadParameter: `--scores` is given without `--detections`.
     """
+    from motserve.config import change_config
+
     if scores is None:
         return settings
     if detections is None:
@@ -108,6 +110,8 @@ def announce_scores(sources: Mapping[str, Mapping[str, Any]]) -> None:
     Args:
         sources: Provenance of the detections of each sequence, by sequence name.
     """
+    from motserve.lab.evaluation.score_scales import READINGS
+
     for scale, reading in READINGS.items():
         ranges = {
             name: source["score_range"]
@@ -132,6 +136,9 @@ def labelled_sequences(
     benchmark: Rules = None,
 ) -> list[LabelledSequence]:
     """Load sequences, with a progress bar while the detector runs; see `load_sequences`."""
+    from motserve.lab.evaluation.sequences import find_truth
+    from motserve.lab.experiments.sequences import load_sequences
+
     truths = find_truth(gt, names_of(sequences))
     with sequence_progress("detecting") as notify_progress:
         loaded = load_sequences(
@@ -157,6 +164,8 @@ def labelled_pictures(
     Raises:
         typer.BadParameter: Both or neither are given, or an option of `--gt` is given with `--data`.
     """
+    from motserve.lab.experiments.pictures import detect_yolo, pictures_of
+
     if (gt is None) == (data is None):
         raise typer.BadParameter("give the ground truth of sequences or the data.yaml of a data set", param_hint="--gt")
     if gt is not None:

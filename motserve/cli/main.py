@@ -7,27 +7,13 @@ Exit codes: 0 success, 1 unexpected failure, 2 wrong usage or configuration, 3 u
 from __future__ import annotations
 
 import errno
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import typer
-from typer.core import TyperGroup
 
 from motserve import __version__, errors
-from motserve.cli import (
-    benchmark,
-    calibrate,
-    compare,
-    config,
-    datasets,
-    demo,
-    evaluate,
-    models,
-    runs,
-    store,
-    track,
-    tune,
-)
-from motserve.cli.paths import read_paths
+from motserve.cli.lazy import LazyGroup, Place
 from motserve.cli.terminal import accept_any_text, clean_up_when_ended, say_error
 
 _EXIT_CODES: dict[type[errors.MotserveError], int] = {
@@ -42,8 +28,34 @@ _EXIT_CODES: dict[type[errors.MotserveError], int] = {
 }
 
 
-class _Commands(TyperGroup):
+COMMANDS: Final[Mapping[str, Place]] = {
+    "track": Place("motserve.cli.track", "track", "Track every person in VIDEO."),
+    "demo": Place(
+        "motserve.cli.demo",
+        "demo",
+        "Render a clip, post it to the real service, score the tracks, write the annotated video.",
+    ),
+    "serve": Place("motserve.cli.serve", "serve", "Run the service until Ctrl-C."),
+    "doctor": Place("motserve.cli.doctor", "doctor", "Say what works on this machine, and how to mend the rest."),
+    "runs": Place("motserve.cli.runs", "runs", "List results that --mlflow logged."),
+    "models": Place(
+        "motserve.cli.models", "app", "Manage the weights of detector and embedder, and the registry of trained models."
+    ),
+    "store": Place("motserve.cli.store", "app", "Back up and restore the service's storage: jobs, videos, people."),
+    "config": Place("motserve.cli.config", "app", "Show the configuration and its schema."),
+    "benchmark": Place("motserve.cli.benchmark", "app", "Measure speed on this machine."),
+    "evaluate": Place("motserve.cli.evaluate", "app", "Measure accuracy against ground truth."),
+    "compare": Place("motserve.cli.compare", "app", "Compare candidates on your own data and machine."),
+    "tune": Place("motserve.cli.tune", "app", "Search for the best parameters."),
+    "calibrate": Place("motserve.cli.calibrate", "app", "Find settings that depend on a model, on labelled data."),
+    "datasets": Place("motserve.cli.datasets", "app", "Prepare and verify data sets for training and evaluation."),
+}
+
+
+class _Commands(LazyGroup):
     """Prints known errors on one line; only defects show a traceback."""
+
+    places = COMMANDS
 
     def invoke(self, ctx: Any) -> Any:
         accept_any_text()
@@ -71,19 +83,6 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     help="Track every person in a video and give each one a persistent identity.",
 )
-app.command("track")(track.track)
-app.command("demo")(demo.demo)
-app.command("runs")(runs.runs)
-app.add_typer(models.app, name="models")
-app.add_typer(store.app, name="store")
-app.add_typer(config.app, name="config")
-app.add_typer(benchmark.app, name="benchmark")
-app.add_typer(evaluate.app, name="evaluate")
-app.add_typer(compare.app, name="compare")
-app.add_typer(tune.app, name="tune")
-app.add_typer(calibrate.app, name="calibrate")
-app.add_typer(datasets.app, name="datasets")
-read_paths(app)
 
 
 def _print_version(requested: bool) -> None:

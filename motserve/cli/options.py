@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
-from motserve.config import Config, change_config, load_config, parse_overrides
-from motserve.config.logs import setup_logging
-from motserve.config.shipped import config_file
 from motserve.errors import InvalidConfig
 from motserve.extras import require_installed
 from motserve.files.atomic import LONGEST_NAME
 from motserve.files.disk import require_room
 from motserve.files.yaml_reader import read_yaml
+
+if TYPE_CHECKING:
+    from motserve.config import Config
 
 
 def writable_file(path: Path | None) -> Path | None:
@@ -151,6 +150,8 @@ def choose_candidates(
     Raises:
         InvalidConfig: The file is not valid, or two candidates have the same name.
     """
+    from motserve.config import change_config
+
     candidates = read_candidates(path, settings, [section]) if path else {}
     for name in weights or ():
         label = Path(name).name
@@ -171,6 +172,11 @@ def read_candidates(path: Path, settings: Config, sections: Collection[str]) -> 
     Raises:
         InvalidConfig: The file is not such a mapping, or a change is not valid or not allowed.
     """
+    import yaml
+
+    from motserve.config import change_config
+    from motserve.config.shipped import config_file
+
     path = config_file(path)
     try:
         tree = read_yaml(path)
@@ -207,6 +213,9 @@ def read_config(
         InvalidConfig: The configuration is not valid.
         DiskFull: Less than `disk.min_free_bytes` is free for the results.
     """
+    from motserve.config import load_config, parse_overrides
+    from motserve.config.logs import setup_logging
+
     config = load_config([_QUIET, *(layers or [])], parse_overrides(overrides or []))
     setup_logging(config.logging)
     for place in writes:

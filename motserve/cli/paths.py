@@ -11,7 +11,6 @@ from typing import Any, Final, get_args
 import typer
 from typer.models import ParameterInfo
 
-from motserve.config.paths import local_path
 from motserve.errors import InvalidConfig
 from motserve.models.credentials import without_credentials
 
@@ -26,6 +25,8 @@ def read_path(text: str | Path) -> Path:
         typer.BadParameter: It is empty, or begins with `~` and an unknown user name.
         InvalidConfig: It is a URL.
     """
+    from motserve.config.paths import local_path
+
     address = _ADDRESS.match(str(text))
     if address is not None and not os.path.exists(text):  # noqa: PTH110 - Path.exists raises where a name is too long
         raise InvalidConfig(f"{without_credentials(str(text))}: {_advice(address[1].lower(), str(text))}")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from motserve.lab.experiments.detections import Progress as NotifyProgress
+from motserve.cli.terminal import WholeConsole
 
-_console = Console(stderr=True)
+if TYPE_CHECKING:
+    from motserve.lab.experiments.detections import Progress as NotifyProgress
+
+_console = WholeConsole(stderr=True)
 
 
 @contextmanager

@@ -7,16 +7,14 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, names_of, read_config
 from motserve.cli.tables import number_table
+from motserve.cli.terminal import WholeConsole
 from motserve.files.atomic import write_json
-from motserve.lab.evaluation import COUNT_NAMES
-from motserve.lab.experiments.record import find_runs
 
-console = Console()
+console = WholeConsole()
 
 _PREFERRED = ("HOTA", "MOTA", "IDF1", "IDSW", "mAP50", "mAP50-95", "Rank-1", "mAP", "median_ms", "fps", "crop_ms")
 _ID_DIGITS = 8
@@ -39,6 +37,8 @@ def runs(
     overrides: Overrides = None,
 ) -> None:
     """List results that --mlflow logged. MLflow holds ratios in per cent: 'metrics.MOTA > 70'."""
+    from motserve.lab.experiments.record import find_runs
+
     settings = read_config(config, overrides)
     matching = find_runs(settings.mlflow, query, order or [], most)
     if not matching:
@@ -57,6 +57,8 @@ def runs(
 
 
 def _number(name: str, metrics: Mapping[str, float]) -> str:
+    from motserve.lab.evaluation import COUNT_NAMES
+
     if name not in metrics:
         return ""
     return f"{metrics[name]:.{0 if name.rpartition('/')[2] in COUNT_NAMES else 2}f}"

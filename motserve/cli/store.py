@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from motserve import __version__
 from motserve.cli.options import ConfigFiles, Overrides, read_config
-from motserve.serving.stores.backup import Backup, back_up, restore
+from motserve.cli.terminal import WholeConsole
+
+if TYPE_CHECKING:
+    from motserve.serving.stores.backup import Backup
 
 app = typer.Typer(no_args_is_help=True, help="Back up and restore the service's storage: jobs, videos, people.")
-console = Console()
+console = WholeConsole()
 
 
 @app.command("backup")
@@ -24,6 +26,8 @@ def backup(
     overrides: Overrides = None,
 ) -> None:
     """Copy serving.storage_dir into FOLDER; the service may be running."""
+    from motserve.serving.stores.backup import back_up
+
     storage = read_config(config, overrides).serving.storage_dir
     _print_summary(back_up(storage, folder, __version__), f"copied to {folder}")
 
@@ -35,6 +39,8 @@ def restore_backup(
     overrides: Overrides = None,
 ) -> None:
     """Restore the backup in FOLDER to serving.storage_dir, which must be empty; start the service afterwards."""
+    from motserve.serving.stores.backup import restore
+
     storage = read_config(config, overrides).serving.storage_dir
     _print_summary(restore(folder, storage), f"restored to {storage}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -12,8 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from motserve.files.names import readable
-from motserve.lab.compare.comparison import Comparison
-from motserve.lab.evaluation.sequences import COMBINED
+
+if TYPE_CHECKING:
+    from motserve.lab.compare.comparison import Comparison
 
 _GAP = 2  # characters that a column takes besides its content
 _LEAST_NAME = 8  # characters
@@ -58,6 +60,8 @@ class NumberTable:
         return widths
 
     def _subtable(self, columns: Sequence[int], widths: Sequence[int], title: str | None) -> Table:
+        from motserve.lab.evaluation.sequences import COMBINED
+
         table = Table(
             title=title and escape(readable(title)),
             title_justify="left",

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import signal
 import sys
 import threading
-from typing import Final
+from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.markup import escape
 
 from motserve.files.names import readable
 
 _ESCAPES: Final = "motserve.escapes"
+_WIDE: Final = 10_000  # columns, more than any table has
 
 
 def accept_any_text() -> None:
@@ -23,6 +25,23 @@ def accept_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a host program may have replaced the stream
             stream.reconfigure(errors=_ESCAPES)
+
+
+class WholeConsole(Console):
+    """A console that cuts and wraps nothing where its output goes to a file or a pipe.
+
+    Rich assumes 80 columns there. A terminal, `COLUMNS` or `width` still set the width.
+    """
+
+    def __init__(self, *, width: int | None = None, **settings: Any) -> None:
+        super().__init__(width=width, **settings)
+        self._free = width is None and not os.environ.get("COLUMNS", "").isdigit()
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Columns and lines."""
+        measured = super().size
+        return measured if not self._free or self.is_terminal else ConsoleDimensions(_WIDE, measured.height)
 
 
 def clean_up_when_ended() -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -24,20 +22,16 @@ from motserve.cli.options import (
     writable_folder,
 )
 from motserve.cli.tables import NumberTable, number_table
-from motserve.config import Config
+from motserve.cli.terminal import WholeConsole
 from motserve.files.atomic import replacing, write_json
-from motserve.lab.evaluation import RATIO_NAMES
-from motserve.lab.experiments.cache import open_cache
-from motserve.lab.experiments.models import Models
-from motserve.lab.experiments.record import log_run, percent
-from motserve.lab.experiments.scoring import MOT_LIBRARIES
-from motserve.lab.tuning.search import Tuned, by_name, halves, nested, tune
-from motserve.models.provenance import stamp
-from motserve.postprocessing import PostProcessor
+
+if TYPE_CHECKING:
+    from motserve.config import Config
+    from motserve.lab.tuning.search import Tuned
 
 app = typer.Typer(no_args_is_help=True, help="Search for the best parameters.")
-console = Console()
-_status = Console(stderr=True)
+console = WholeConsole()
+_status = WholeConsole(stderr=True)
 
 _SHOWN = ("HOTA", "MOTA", "IDF1", "IDSW")
 
@@ -67,6 +61,17 @@ def tracker(
     overrides: Overrides = None,
 ) -> None:
     """Search `tuning.space` for the parameters that track best, and score them on held-out data."""
+    import yaml
+
+    from motserve.lab.evaluation import RATIO_NAMES
+    from motserve.lab.experiments.cache import open_cache
+    from motserve.lab.experiments.models import Models
+    from motserve.lab.experiments.record import log_run, percent
+    from motserve.lab.experiments.scoring import MOT_LIBRARIES
+    from motserve.lab.tuning.search import by_name, halves, tune
+    from motserve.models.provenance import stamp
+    from motserve.postprocessing import PostProcessor
+
     settings = with_scores(read_config(config, overrides, writes=[output]), scores, detections)
     cache, models = open_cache(settings), Models(settings)
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
@@ -127,6 +132,8 @@ def _trial_progress(settings: Config) -> Iterator[Any]:
 
 def _as_layer(tuned: Tuned, settings: Config) -> dict[str, Any]:
     """Return the best values as a configuration layer that names the tracker they belong to."""
+    from motserve.lab.tuning.search import nested
+
     layer = nested(tuned.best)
     if "tracker" in layer:
         layer["tracker"] = {"name": settings.tracker.name, **layer["tracker"]}
@@ -145,6 +152,9 @@ def _document(tuned: Tuned) -> dict[str, Any]:
 
 
 def _table(tuned: Tuned) -> NumberTable:
+    from motserve.lab.evaluation import RATIO_NAMES
+    from motserve.lab.experiments.record import percent
+
     rows = []
     for name, parts in tuned.scores.items():
         for part, scored in parts.items():

@@ -6,11 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from motserve.choices import ScoreScale as ScoreScale
 from motserve.config.base import Section
 from motserve.config.paths import NameOrPath, StoreAddress
-
-ScoreScale = Literal["auto", "as-is", "rank", "logistic"]
-"""How scores of a detection file become confidences."""
 
 
 class RerankConfig(Section):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
+from motserve.choices import Alias as Alias
 from motserve.config.base import Section
-
-Alias = Literal["production", "staging"]
-"""Alias of a model version; services load the version that it refers to."""
 
 MetricName = Annotated[str, Field(min_length=1)]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
-Format = Literal["json", "ndjson", "mot", "csv"]
+from motserve.choices import Format as Format
 
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 

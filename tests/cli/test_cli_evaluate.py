@@ -4,7 +4,7 @@ import errno
 import gzip
 import json
 import shutil
-import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +243,7 @@ def test_files_with_byte_order_marks_and_other_line_ends(motserve: Motserve) -> 
 def test_no_number_is_truncated_at_any_terminal_width(
     motserve: Motserve, monkeypatch: pytest.MonkeyPatch, width: int, rows: list[Row]
 ) -> None:
-    monkeypatch.setattr(sys.modules["motserve.cli.evaluate.mot"], "console", Console(width=width))
+    monkeypatch.setattr(import_module("motserve.cli.evaluate.mot"), "console", Console(width=width))
     names = ["MOT17-02-FRCNN", "a sequence with a very long name, number 1", "S"]
     sequences(*names)
     for name in names:
@@ -264,7 +264,7 @@ def test_no_number_is_truncated_at_any_terminal_width(
 
 @pytest.mark.parametrize("name", ["S[1]", "[bold]", "[red]x", "Straße 東京 🙂", "a|b c"])
 def test_names_are_shown_unchanged(motserve: Motserve, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(sys.modules["motserve.cli.evaluate.mot"], "console", Console(width=120))
+    monkeypatch.setattr(import_module("motserve.cli.evaluate.mot"), "console", Console(width=120))
     sequences(name, folder="g[x]")
     put(f"r[y]/{name}.txt", CHANGED)
     result = motserve(

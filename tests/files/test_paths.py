@@ -10,7 +10,8 @@ import typer
 from cli_checks import Motserve, assert_error, assert_usage
 from typer.models import ParameterInfo
 
-from motserve.cli.main import app
+from motserve.cli.lazy import load_application
+from motserve.cli.main import COMMANDS
 from motserve.cli.paths import read_path
 from motserve.config import Config, change_config, load_config, parse_overrides
 from motserve.config.paths import local_path
@@ -89,7 +90,8 @@ def parameters(commands: typer.Typer) -> Iterator[tuple[Any, ParameterInfo]]:
 
 
 def test_every_path_of_every_command_has_the_same_parser() -> None:
-    found = [info.parser for kind, info in parameters(app) if "Path" in str(kind)]
+    applications = [load_application(name, place) for name, place in COMMANDS.items()]
+    found = [info.parser for one in applications for kind, info in parameters(one) if "Path" in str(kind)]
     assert len(found) > 40
     assert set(found) == {read_path}
 

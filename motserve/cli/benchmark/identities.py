@@ -6,13 +6,11 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, read_config, sizes_of
 from motserve.cli.tables import number_table
+from motserve.cli.terminal import WholeConsole
 from motserve.files.atomic import write_json
-from motserve.lab.benchmark import identities as identity_benchmark
-from motserve.models.provenance import stamp, write_stamp
 
 
 def identities(
@@ -25,6 +23,9 @@ def identities(
     overrides: Overrides = None,
 ) -> None:
     """Time loading and searching an index of synthetic people."""
+    from motserve.lab.benchmark import identities as identity_benchmark
+    from motserve.models.provenance import stamp, write_stamp
+
     settings = read_config(config, overrides, writes=[json])
     rows = [identity_benchmark.run(size, settings.serving.identities, seed) for size in sizes_of(count, "--identities")]
     headings = ("identities", "embeddings", "load s", "search ms", "recall@10", "memory MB", "disk MB")
@@ -40,7 +41,7 @@ def identities(
         )
         for row in rows
     ]
-    Console().print(number_table(headings, cells))
+    WholeConsole().print(number_table(headings, cells))
     if json is not None:
         write_json(json, [asdict(row) for row in rows])
         write_stamp(json, stamp(settings, libraries=["faiss-cpu"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,18 +11,11 @@ from motserve.cli.compare.output import OutputFolder, conclude
 from motserve.cli.labelled import PeopleFile
 from motserve.cli.options import ConfigFiles, Overrides, Policies, read_config
 from motserve.cli.progress import sequence_progress
-from motserve.config import Config
-from motserve.config.yaml_files import read_settings
 from motserve.files.names import to_json
-from motserve.lab.benchmark.reentry import Reentry, ReentryConfig, find_reentry, write_reentry
-from motserve.lab.compare.identities import compare_identities, policies_of
-from motserve.lab.evaluation.reid_data import read_ids
-from motserve.lab.evaluation.sequences import find_truth
-from motserve.lab.experiments.cache import open_cache
-from motserve.lab.experiments.models import Models
-from motserve.lab.experiments.scoring import MOT_LIBRARIES
-from motserve.lab.experiments.sequences import load_sequences
-from motserve.models.provenance import describe_files, stamp
+
+if TYPE_CHECKING:
+    from motserve.config import Config
+    from motserve.lab.benchmark.reentry import Reentry, ReentryConfig
 
 
 def reentry(
@@ -43,6 +36,16 @@ def reentry(
     overrides: Overrides = None,
 ) -> None:
     """Render scenes in which people leave for seconds and return, and track them with and without re-identification."""
+    from motserve.config.yaml_files import read_settings
+    from motserve.lab.benchmark.reentry import ReentryConfig
+    from motserve.lab.compare.identities import compare_identities, policies_of
+    from motserve.lab.evaluation.sequences import find_truth
+    from motserve.lab.experiments.cache import open_cache
+    from motserve.lab.experiments.models import Models
+    from motserve.lab.experiments.scoring import MOT_LIBRARIES
+    from motserve.lab.experiments.sequences import load_sequences
+    from motserve.models.provenance import stamp
+
     settings = read_config(config, overrides, writes=[output])
     if people is not None and crops is None:
         raise typer.BadParameter("--people selects people of --crops; give --crops", param_hint="--people")
@@ -79,6 +82,10 @@ def _rendered(
     scenes: ReentryConfig, settings: Config, folder: Path, crops: Path | None, people: Path | None
 ) -> Reentry:
     """Render the scenes, or reuse the folder if it already holds the same scenes."""
+    from motserve.lab.benchmark.reentry import find_reentry, write_reentry
+    from motserve.lab.evaluation.reid_data import read_ids
+    from motserve.models.provenance import describe_files
+
     people_ids = read_ids(people) if people else None
     content = {
         "scenes": scenes.model_dump(mode="json"),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from itertools import groupby
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from motserve.choices import ALL
 from motserve.cli.compare.trackers import NO_PEERS
 from motserve.cli.options import (
     CandidateWeights,
@@ -20,13 +20,12 @@ from motserve.cli.options import (
     read_config,
 )
 from motserve.cli.tables import NumberTable, number_table
-from motserve.config import change_config
+from motserve.cli.terminal import WholeConsole
 from motserve.errors import InvalidConfig
 from motserve.files.atomic import write_json
-from motserve.lab.benchmark.embedder import EmbedderRow, run, untrained
-from motserve.lab.compare.trackers import ALL
-from motserve.lab.experiments.models import Models
-from motserve.models.provenance import stamp, write_stamp
+
+if TYPE_CHECKING:
+    from motserve.lab.benchmark.embedder import EmbedderRow
 
 
 def reid(
@@ -42,6 +41,11 @@ def reid(
     overrides: Overrides = None,
 ) -> None:
     """Time embedders: the backbones of --embedders, and each file of --weights."""
+    from motserve.config import change_config
+    from motserve.lab.benchmark.embedder import run, untrained
+    from motserve.lab.experiments.models import Models
+    from motserve.models.provenance import stamp, write_stamp
+
     sizes = _sizes(batches)
     settings = change_config(read_config(config, overrides, writes=[json]), {"reid": {"batch_size": max(sizes)}})
     names = [] if embedders.strip() == NO_PEERS else names_of(embedders)
@@ -55,7 +59,7 @@ def reid(
             contenders[name], used[name] = models.embedder, models.reid_weights.describe()
     rows = run(contenders, sizes, rounds, seed)
     threads = _threads()
-    Console().print(_table(rows, sizes, f"ms a crop, median of {rounds} passes, {threads} threads"))
+    WholeConsole().print(_table(rows, sizes, f"ms a crop, median of {rounds} passes, {threads} threads"))
     if json is not None:
         write_json(json, [asdict(row) for row in rows])
         notes = {"threads": threads, "rounds": rounds, "seed": seed}

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
+from motserve.choices import ALL, Benchmark
 from motserve.cli.compare.output import OutputFolder, conclude
 from motserve.cli.compare.trackers import COMPARED_SECTIONS, NO_PEERS, PeerNames, contenders_of
 from motserve.cli.labelled import DetectionFiles, Rules, Scores, Videos, labelled_sequences, note, with_scores
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config, sizes_of
 from motserve.cli.progress import sequence_progress
-from motserve.config import Config
+from motserve.cli.terminal import WholeConsole
 from motserve.errors import InvalidConfig
 from motserve.files.atomic import write_json
-from motserve.lab.benchmark import tracker as tracker_benchmark
-from motserve.lab.benchmark.peers import LIBRARIES, MakePeer, available_peers
-from motserve.lab.compare.trackers import (
-    ALL,
-    compare_trackers,
-    own_by_name,
-    without_pictures,
-)
-from motserve.lab.evaluation import Benchmark
-from motserve.lab.experiments.cache import open_cache
-from motserve.lab.experiments.models import Models
-from motserve.lab.experiments.scoring import MOT_LIBRARIES
-from motserve.models.provenance import stamp, write_stamp
-from motserve.postprocessing import PostProcessor
+
+if TYPE_CHECKING:
+    from motserve.config import Config
+    from motserve.lab.benchmark.peers import MakePeer
 
 
 def tracker(
@@ -62,6 +52,9 @@ def tracker(
     overrides: Overrides = None,
 ) -> None:
     """Time one tracker update in a synthetic crowd, beside Ultralytics'; with --gt, trackers on real sequences."""
+    from motserve.lab.benchmark import tracker as tracker_benchmark
+    from motserve.models.provenance import stamp, write_stamp
+
     settings = with_scores(read_config(config, overrides, writes=[json if gt is None else output]), scores, detections)
     if gt is not None:
         _on_sequences(gt, detections, videos, sequences, trackers or ALL, peers, every, rules, output, settings)
@@ -77,7 +70,7 @@ def tracker(
     for row in rows:
         faster = reference[row.people] / row.median_ms
         table.add_row(row.tracker, str(row.people), f"{row.median_ms:.3f}", f"{row.p95_ms:.3f}", f"{faster:.1f}")
-    Console().print(table)
+    WholeConsole().print(table)
     if json is not None:
         write_json(json, [asdict(row) for row in rows])
         write_stamp(json, stamp(settings))
@@ -95,6 +88,14 @@ def _on_sequences(
     output: Path,
     settings: Config,
 ) -> None:
+    from motserve.lab.benchmark.peers import LIBRARIES
+    from motserve.lab.compare.trackers import compare_trackers, own_by_name, without_pictures
+    from motserve.lab.experiments.cache import open_cache
+    from motserve.lab.experiments.models import Models
+    from motserve.lab.experiments.scoring import MOT_LIBRARIES
+    from motserve.models.provenance import stamp
+    from motserve.postprocessing import PostProcessor
+
     cache, models = open_cache(settings), Models(settings)
     configs = own_by_name(names_of(trackers), settings)
     loaded = [
@@ -135,6 +136,8 @@ def _on_sequences(
 
 
 def _chosen_peers(text: str) -> dict[str, MakePeer]:
+    from motserve.lab.benchmark.peers import available_peers
+
     if text.strip() == NO_PEERS:
         return {}
     known, names = available_peers(), names_of(text)

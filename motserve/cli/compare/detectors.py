@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from motserve.cli.compare.output import OutputFolder, conclude
 from motserve.cli.labelled import (
@@ -26,11 +26,10 @@ from motserve.cli.options import (
     choose_candidates,
     read_config,
 )
-from motserve.lab.compare.detectors import compare_detectors
-from motserve.lab.experiments.cache import open_cache
-from motserve.lab.experiments.models import Models
-from motserve.lab.experiments.pictures import DETECTION_LIBRARIES, LabelledPictures
-from motserve.models.provenance import stamp
+
+if TYPE_CHECKING:
+    from motserve.lab.experiments.models import Models
+    from motserve.lab.experiments.pictures import LabelledPictures
 
 
 def detectors(
@@ -48,6 +47,11 @@ def detectors(
     overrides: Overrides = None,
 ) -> None:
     """Compare detectors: give --weights for each, or --candidates that also differ in other settings."""
+    from motserve.lab.compare.detectors import compare_detectors
+    from motserve.lab.experiments.cache import open_cache
+    from motserve.lab.experiments.pictures import DETECTION_LIBRARIES
+    from motserve.models.provenance import stamp
+
     settings = read_config(config, overrides, writes=[output])
     cache = open_cache(settings)
     configs = choose_candidates(settings, "detector", weights, candidates)

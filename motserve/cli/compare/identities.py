@@ -10,11 +10,6 @@ from motserve.cli.compare.output import OutputFolder, conclude
 from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Scores, Videos, labelled_sequences, with_scores
 from motserve.cli.options import ConfigFiles, Overrides, Policies, SequenceNames, UseMlflow, names_of, read_config
 from motserve.cli.progress import sequence_progress
-from motserve.lab.compare.identities import compare_identities, policies_of
-from motserve.lab.experiments.cache import open_cache
-from motserve.lab.experiments.models import Models
-from motserve.lab.experiments.scoring import MOT_LIBRARIES
-from motserve.models.provenance import stamp
 
 
 def identities(
@@ -31,6 +26,12 @@ def identities(
     overrides: Overrides = None,
 ) -> None:
     """Compare re-identification policies: identity scores, right and wrong links, and number of embeddings."""
+    from motserve.lab.compare.identities import compare_identities, policies_of
+    from motserve.lab.experiments.cache import open_cache
+    from motserve.lab.experiments.models import Models
+    from motserve.lab.experiments.scoring import MOT_LIBRARIES
+    from motserve.models.provenance import stamp
+
     settings = with_scores(read_config(config, overrides, writes=[output]), scores, detections)
     candidates = policies_of(names_of(policies), settings)
     if not candidates:

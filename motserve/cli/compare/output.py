@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from motserve.cli.options import writable_folder
 from motserve.cli.tables import comparison_table
-from motserve.config import Config
-from motserve.lab.compare.comparison import Comparison
-from motserve.lab.compare.report import write_comparison
-from motserve.lab.experiments.record import log_run
+from motserve.cli.terminal import WholeConsole
+
+if TYPE_CHECKING:
+    from motserve.config import Config
+    from motserve.lab.compare.comparison import Comparison
 
 OutputFolder = Annotated[
     Path,
     typer.Option("--output", help="Folder for table.md, results.json and plot.png.", callback=writable_folder),
 ]
 
-_console = Console()
+_console = WholeConsole()
 
 
 def conclude(
@@ -38,6 +38,9 @@ def conclude(
         folder: Folder for the files.
         mlflow: Log one MLflow run per candidate.
     """
+    from motserve.lab.compare.report import write_comparison
+    from motserve.lab.experiments.record import log_run
+
     folder.mkdir(parents=True, exist_ok=True)
     files = write_comparison(comparison, folder, provenance)
     _console.print(comparison_table(comparison))

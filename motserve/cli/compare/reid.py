@@ -17,10 +17,6 @@ from motserve.cli.options import (
     read_config,
 )
 from motserve.cli.progress import sequence_progress
-from motserve.lab.compare.embedders import compare_embedders
-from motserve.lab.experiments.cache import open_cache
-from motserve.lab.experiments.crops import load_crops
-from motserve.models.provenance import stamp
 
 
 def reid(
@@ -35,6 +31,11 @@ def reid(
     overrides: Overrides = None,
 ) -> None:
     """Compare embedders: give --weights for each, or --candidates that also differ in other settings."""
+    from motserve.lab.compare.embedders import compare_embedders
+    from motserve.lab.experiments.cache import open_cache
+    from motserve.lab.experiments.crops import load_crops
+    from motserve.models.provenance import stamp
+
     settings = read_config(config, overrides, writes=[output])
     configs = choose_candidates(settings, "reid", weights, candidates)
     crops = load_crops(root, protocol)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,21 +30,12 @@ from motserve.cli.options import (
     read_config,
 )
 from motserve.cli.progress import sequence_progress
-from motserve.config import Config
 from motserve.errors import InvalidConfig
-from motserve.lab.benchmark.peers import LIBRARIES
-from motserve.lab.compare.trackers import (
-    RunTracker,
-    compare_trackers,
-    own_candidates,
-    own_variants,
-    peer_candidates,
-)
-from motserve.lab.experiments.cache import Cache, open_cache
-from motserve.lab.experiments.models import Models
-from motserve.lab.experiments.scoring import MOT_LIBRARIES
-from motserve.models.provenance import stamp
-from motserve.postprocessing import PostProcessor
+
+if TYPE_CHECKING:
+    from motserve.config import Config
+    from motserve.lab.compare.trackers import RunTracker
+    from motserve.lab.experiments.cache import Cache
 
 PeerNames = Annotated[
     str, typer.Option("--peers", help="Trackers of other packages, separated by commas; `all` or `none`.")
@@ -68,6 +59,14 @@ def trackers(
     overrides: Overrides = None,
 ) -> None:
     """Compare trackers: motserve's as configured, without and with identities, and those of other packages."""
+    from motserve.lab.benchmark.peers import LIBRARIES
+    from motserve.lab.compare.trackers import compare_trackers, own_variants
+    from motserve.lab.experiments.cache import open_cache
+    from motserve.lab.experiments.models import Models
+    from motserve.lab.experiments.scoring import MOT_LIBRARIES
+    from motserve.models.provenance import stamp
+    from motserve.postprocessing import PostProcessor
+
     settings = with_scores(read_config(config, overrides, writes=[output]), scores, detections)
     cache, models = open_cache(settings), Models(settings)
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
@@ -111,6 +110,8 @@ def contenders_of(configs: Mapping[str, Config], peers: str, settings: Config, c
     Raises:
         InvalidConfig: A peer is unknown, or a candidate has the name of a peer.
     """
+    from motserve.lab.compare.trackers import own_candidates, peer_candidates
+
     contenders = own_candidates(configs, cache)
     others = {} if peers.strip() == NO_PEERS else peer_candidates(names_of(peers), settings)
     if twice := contenders.keys() & others.keys():

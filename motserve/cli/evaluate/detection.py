@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from math import isfinite
 
-from rich.console import Console
 from rich.markup import escape
 
 from motserve.cli.labelled import (
@@ -21,16 +20,10 @@ from motserve.cli.labelled import (
 )
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, UseMlflow, read_config
 from motserve.cli.tables import number_table
+from motserve.cli.terminal import WholeConsole
 from motserve.files.atomic import write_json
-from motserve.lab.evaluation.detection import DETECTION_COUNTS
-from motserve.lab.evaluation.sequences import COMBINED
-from motserve.lab.experiments.cache import open_cache
-from motserve.lab.experiments.models import Models
-from motserve.lab.experiments.pictures import DETECTION_LIBRARIES, for_scoring, score_pictures
-from motserve.lab.experiments.record import log_run, percent
-from motserve.models.provenance import stamp
 
-console = Console()
+console = WholeConsole()
 
 
 def detection(
@@ -48,6 +41,14 @@ def detection(
     overrides: Overrides = None,
 ) -> None:
     """Score the configured detector, or detection files: mAP50, mAP50-95, recall at fixed false positives."""
+    from motserve.lab.evaluation.detection import DETECTION_COUNTS
+    from motserve.lab.evaluation.sequences import COMBINED
+    from motserve.lab.experiments.cache import open_cache
+    from motserve.lab.experiments.models import Models
+    from motserve.lab.experiments.pictures import DETECTION_LIBRARIES, for_scoring, score_pictures
+    from motserve.lab.experiments.record import log_run, percent
+    from motserve.models.provenance import stamp
+
     configured = with_scores(read_config(config, overrides, writes=[json]), scores, detections)
     settings = for_scoring(configured)
     announce_confidence(configured)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Scores, Videos, announce_scores, with_scores
@@ -24,19 +23,15 @@ from motserve.cli.options import (
 )
 from motserve.cli.progress import sequence_progress
 from motserve.cli.tables import NumberTable, number_table
-from motserve.config import Config
+from motserve.cli.terminal import WholeConsole
 from motserve.files.atomic import write_json
-from motserve.lab.evaluation import COUNT_NAMES, RATIO_NAMES
-from motserve.lab.evaluation.second_opinion import COMPARED
-from motserve.lab.evaluation.sequences import COMBINED, TruthFile, find_results, find_truth
-from motserve.lab.experiments.cache import open_cache
-from motserve.lab.experiments.mot import Evaluation, score_files, track_and_score
-from motserve.lab.experiments.record import log_run, percent
-from motserve.lab.experiments.scoring import MOT_LIBRARIES
-from motserve.models.provenance import stamp, write_stamp
-from motserve.results import SUFFIXES
 
-console = Console()
+if TYPE_CHECKING:
+    from motserve.config import Config
+    from motserve.lab.evaluation.sequences import TruthFile
+    from motserve.lab.experiments.mot import Evaluation
+
+console = WholeConsole()
 
 
 def mot(
@@ -62,6 +57,14 @@ def mot(
     overrides: Overrides = None,
 ) -> None:
     """Score tracks by the rules of a MOTChallenge benchmark: CLEAR, Identity and HOTA."""
+    from motserve.lab.evaluation import RATIO_NAMES
+    from motserve.lab.evaluation.sequences import find_truth
+    from motserve.lab.experiments.cache import open_cache
+    from motserve.lab.experiments.mot import score_files, track_and_score
+    from motserve.lab.experiments.record import log_run, percent
+    from motserve.lab.experiments.scoring import MOT_LIBRARIES
+    from motserve.models.provenance import stamp, write_stamp
+
     if results is None and not run:
         raise typer.BadParameter("give the tracks to score, or --run to make them", param_hint="--results")
     if not run and (detections or videos):
@@ -123,6 +126,9 @@ def _sections(settings: Config, detections: Path | None) -> list[str]:
 
 def _check_target(results: Path, truths: Mapping[str, TruthFile], detections: Path | None) -> None:
     """Refuse an output folder that is not writable, or where tracks would replace ground truth or detections."""
+    from motserve.lab.evaluation.sequences import find_results
+    from motserve.results import SUFFIXES
+
     writable_folder(results)
     sources = {truth.path.resolve() for truth in truths.values()}
     sources |= {file.resolve() for file in find_results(detections, truths).values()} if detections else set()
@@ -136,6 +142,9 @@ def _check_target(results: Path, truths: Mapping[str, TruthFile], detections: Pa
 
 def _tables(evaluation: Evaluation) -> Iterator[NumberTable]:
     """Show ratios and counts in two tables: one is wider than most terminals."""
+    from motserve.lab.evaluation import COUNT_NAMES, RATIO_NAMES
+    from motserve.lab.evaluation.sequences import COMBINED
+
     scored = evaluation.scored
     for title, names in (("per cent", RATIO_NAMES), ("counts", COUNT_NAMES)):
         rows = [[name, *_cells(one.scores.as_dict(), names)] for name, one in scored.sequences.items()]
@@ -145,6 +154,10 @@ def _tables(evaluation: Evaluation) -> Iterator[NumberTable]:
 
 
 def _second_table(evaluation: Evaluation) -> NumberTable:
+    from motserve.lab.evaluation import RATIO_NAMES
+    from motserve.lab.evaluation.second_opinion import COMPARED
+    from motserve.lab.experiments.record import percent
+
     rows = []
     ratios = [name for name in COMPARED if name in RATIO_NAMES]
     for name, opinion in evaluation.scored.opinions.items():
@@ -162,4 +175,6 @@ def _second_table(evaluation: Evaluation) -> NumberTable:
 
 
 def _cells(scores: Mapping[str, float | int], names: Sequence[str]) -> list[str]:
+    from motserve.lab.evaluation import RATIO_NAMES
+
     return [f"{100 * scores[name]:.2f}" if name in RATIO_NAMES else str(scores[name]) for name in names]

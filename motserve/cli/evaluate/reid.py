@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from typing import TYPE_CHECKING
+
 from rich.markup import escape
 
 from motserve.cli.labelled import CropDataset, CropProtocol
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, Rerank, UseMlflow, read_config
 from motserve.cli.progress import sequence_progress
 from motserve.cli.tables import number_table
+from motserve.cli.terminal import WholeConsole
 from motserve.files.atomic import write_json
-from motserve.lab.evaluation.retrieval import RETRIEVAL_RATIOS, RetrievalScores
-from motserve.lab.experiments.cache import open_cache
-from motserve.lab.experiments.crops import load_crops, score_embedder
-from motserve.lab.experiments.models import Models
-from motserve.lab.experiments.record import log_run, percent
-from motserve.models.provenance import stamp
 
-console = Console()
+if TYPE_CHECKING:
+    from motserve.lab.evaluation.retrieval import RetrievalScores
+
+console = WholeConsole()
 
 
 def reid(
@@ -30,6 +29,13 @@ def reid(
     overrides: Overrides = None,
 ) -> None:
     """Score the configured embedder on a data set of crops: CMC, mAP and mINP."""
+    from motserve.lab.evaluation.retrieval import RETRIEVAL_RATIOS
+    from motserve.lab.experiments.cache import open_cache
+    from motserve.lab.experiments.crops import load_crops, score_embedder
+    from motserve.lab.experiments.models import Models
+    from motserve.lab.experiments.record import log_run, percent
+    from motserve.models.provenance import stamp
+
     settings = read_config(config, overrides, writes=[json])
     models = Models(settings)
     weights = models.reid_weights.describe()
@@ -64,5 +70,8 @@ def reid(
 
 
 def _cells(scores: RetrievalScores) -> list[str]:
+    from motserve.lab.evaluation.retrieval import RETRIEVAL_RATIOS
+    from motserve.lab.experiments.record import percent
+
     numbers = percent(scores.as_dict(), RETRIEVAL_RATIOS)
     return [f"{value:.1f}" if name in RETRIEVAL_RATIOS else f"{value:.0f}" for name, value in numbers.items()]

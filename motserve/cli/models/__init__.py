@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from motserve.cli.models import registry
 from motserve.cli.options import ConfigFiles, Overrides, read_config
-from motserve.cli.terminal import say_error
-from motserve.config.base import Role
-from motserve.models.registry import Registry
-from motserve.models.weights import Weights, find_weights, resolve_weights
+from motserve.cli.terminal import WholeConsole, say_error
+
+if TYPE_CHECKING:
+    from motserve.models.weights import Weights
 
 app = typer.Typer(
     no_args_is_help=True, help="Manage the weights of detector and embedder, and the registry of trained models."
 )
-console = Console()
+console = WholeConsole()
 for command in (registry.show, registry.measure, registry.promote, registry.rollback, registry.archive):
     app.command(command.__name__)(command)
 
@@ -27,6 +26,10 @@ for command in (registry.show, registry.measure, registry.promote, registry.roll
 @app.command("list")
 def list_models(config: ConfigFiles = None, overrides: Overrides = None) -> None:
     """List the registry and the configured weights in order of preference; the first on this machine are used."""
+    from motserve.config.base import Role
+    from motserve.models.registry import Registry
+    from motserve.models.weights import find_weights
+
     settings = read_config(config, overrides)
     table = Table("role", "name", "used", "size", "sha256", "path")
     for role in cast("tuple[Role, ...]", get_args(Role)):
@@ -47,6 +50,9 @@ def list_models(config: ConfigFiles = None, overrides: Overrides = None) -> None
 @app.command("pull")
 def pull(config: ConfigFiles = None, overrides: Overrides = None) -> None:
     """Download the preferred weights of detector and embedder, so that the service can start without a network."""
+    from motserve.config.base import Role
+    from motserve.models.weights import resolve_weights
+
     settings = read_config(config, overrides)
     table = Table("role", "name", "size", "sha256", "path")
     fallbacks = []

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from motserve.choices import Alias, Benchmark, Protocol
 from motserve.cli.labelled import (
     CropProtocol,
     MaybeCropDataset,
@@ -23,17 +23,15 @@ from motserve.cli.labelled import (
 )
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config
 from motserve.cli.progress import sequence_progress
-from motserve.config import Config, change_config
-from motserve.config.registry import Alias
+from motserve.cli.terminal import WholeConsole
 from motserve.errors import InvalidConfig
 from motserve.files.atomic import write_json
-from motserve.lab.evaluation import Benchmark
-from motserve.lab.evaluation.reid_data import Protocol
-from motserve.lab.evaluation.sequences import find_truth
-from motserve.lab.experiments.measure import measure_detector, measure_embedder, measure_tracking
-from motserve.models.registry import Registry, Scores, Version
 
-console = Console()
+if TYPE_CHECKING:
+    from motserve.config import Config
+    from motserve.models.registry import Registry, Scores, Version
+
+console = WholeConsole()
 
 REFUSED = 5
 """Exit code of a promotion that the gate refuses."""
@@ -70,6 +68,10 @@ class ScoringData:
         Raises:
             InvalidConfig: No data are given, more than one, or data for the other role.
         """
+        from motserve.config import change_config
+        from motserve.lab.evaluation.sequences import find_truth
+        from motserve.lab.experiments.measure import measure_detector, measure_embedder, measure_tracking
+
         fitting = ("--root",) if version.role == "reid" else ("--data", "--gt")
         if len(self.given) != 1 or self.given[0] not in fitting:
             raise InvalidConfig(
@@ -94,6 +96,8 @@ def show(
     overrides: Overrides = None,
 ) -> None:
     """Show the versions of a model, or one of them with all its scores."""
+    from motserve.models.registry import Registry
+
     settings = read_config(config, overrides)
     registry = Registry(settings.mlflow, settings.registry)
     if version is not None:
@@ -123,6 +127,8 @@ def measure(
     overrides: Overrides = None,
 ) -> None:
     """Score a version on data and store the scores with it; the gate compares scores on the same data."""
+    from motserve.models.registry import Registry
+
     settings = read_config(config, overrides)
     registry = Registry(settings.mlflow, settings.registry)
     candidate = registry.version(name, version)
@@ -155,6 +161,8 @@ def promote(
 
     With data (--data, --gt or --root) both versions are scored on it first; otherwise stored scores are compared.
     """
+    from motserve.models.registry import Registry
+
     settings = read_config(config, overrides)
     registry = Registry(settings.mlflow, settings.registry)
     candidate = registry.version(name, version)
@@ -170,7 +178,7 @@ def promote(
         past = "" if verdict.passed else ", although the gate refused it"
         console.print(f"{candidate.uri} is in {to} now{past}", highlight=False)
         return
-    Console(stderr=True, soft_wrap=True).print(
+    WholeConsole(stderr=True, soft_wrap=True).print(
         f"[bold red]refused:[/] {candidate.uri} is not promoted to {to}; --force promotes it anyway", highlight=False
     )
     raise typer.Exit(REFUSED)
@@ -184,6 +192,8 @@ def rollback(
     overrides: Overrides = None,
 ) -> None:
     """Return an alias to the version that it had before."""
+    from motserve.models.registry import Registry
+
     settings = read_config(config, overrides)
     restored = Registry(settings.mlflow, settings.registry).rollback(name, to, reason)
     console.print(f"{restored.uri} is in {to} again", highlight=False)
@@ -197,6 +207,8 @@ def archive(
     overrides: Overrides = None,
 ) -> None:
     """Archive a version, so that it cannot be used; its files stay."""
+    from motserve.models.registry import Registry
+
     settings = read_config(config, overrides)
     Registry(settings.mlflow, settings.registry).archive(name, version, undo)
     console.print(f"models:/{name}/{version} is {'no longer ' if undo else ''}archived", highlight=False)

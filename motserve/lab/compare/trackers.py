@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
+from motserve.choices import ALL
 from motserve.config import (
     DEFAULT_TRACKER,
     PUBLISHED,
@@ -33,8 +34,6 @@ EQUAL: Final = "ultralytics-bytetrack-equal"
 MEAN: Final = "mean"
 """Name used in place of a sequence's name in a row of means."""
 
-ALL: Final = "all"
-"""Name that selects every tracker."""
 _FALLBACK_RATE_HZ = 30.0  # the frame rate that Ultralytics assumes
 
 RunTracker: TypeAlias = Callable[[LabelledSequence], TrackedVideo]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
+from motserve.choices import Dataset
 from motserve.lab.evaluation.benchmarks import DISTRACTORS, DISTRACTORS_MOT20
 
-Kind = Literal["mot17", "mot20", "market1501", "dukemtmc", "crowdhuman"]
+Kind: TypeAlias = Dataset
 
 
 @dataclass(frozen=True, slots=True)

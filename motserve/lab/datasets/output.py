@@ -12,14 +12,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from typing import BinaryIO, TypeAlias
 
+from motserve.choices import Links as Links
 from motserve.errors import InvalidData
 from motserve.lab.datasets.manifest import Entry, is_prepared
 from motserve.lab.datasets.pictures import Picture
 from motserve.models.checksums import checksum
-
-Links = Literal["symlink", "hardlink", "copy"]
 
 _WAYS: dict[Links, Callable[[Path, Path], object]] = {
     "symlink": lambda picture, link: link.symlink_to(picture),

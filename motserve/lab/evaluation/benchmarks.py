@@ -7,12 +7,12 @@ are those of the benchmarks' own evaluation kit.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
+from motserve.choices import Benchmark as Benchmark
 from motserve.errors import InvalidData
 from motserve.results import MotTable
 
-Benchmark = Literal["mot15", "mot16", "mot17", "mot20"]
 BENCHMARKS: Final[tuple[Benchmark, ...]] = get_args(Benchmark)
 
 PEDESTRIAN: Final = 1

@@ -12,13 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motserve.choices import Protocol as Protocol
 from motserve.errors import InvalidData, NotFound
 from motserve.files.folders import is_hidden, visible_files
 from motserve.lab.evaluation.reid_names import JUNK, parse_reid_name
 from motserve.types import BoolArray, Image, IntArray
 from motserve.video.images.image_header import IMAGE_SUFFIXES, image_size
-
-Protocol = Literal["market1501", "dukemtmc", "msmt17", "cross-camera"]
 
 _QUERY, _GALLERY, _TRAIN = "query", "bounding_box_test", "bounding_box_train"
 _MSMT_LISTS, _MSMT_TRAIN = ("list_query.txt", "list_gallery.txt"), "list_train.txt"

@@ -1,0 +1,321 @@
+"""Runs the service from this process, on Ray of its own or on a running cluster, for as long as a command needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from motserve.errors import Conflict, InvalidConfig, MotserveError
+from motserve.extras import required_extra
+from motserve.files.yaml_reader import read_yaml
+
+if TYPE_CHECKING:
+    from motserve.config import Config
+    from motserve.serving.arguments import ServeArgs
+
+APPLICATION: Final = "motserve"
+"""Name of the application in Ray Serve."""
+
+LOCAL: Final = "local"
+"""Address of Ray that this process starts for itself."""
+
+_LEAST_CPUS: Final = 2  # reserved by one replica of each deployment and a session; a smaller machine shares its cores
+_ANSWER_S: Final = 30.0  # from the readiness of all deployments to the first answer; usually well below a second
+_POLL_S: Final = 0.1
+_REQUEST_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServeFile:
+    """What a Serve configuration such as `serve_config.yaml` says about the service.
+
+    Attributes:
+        args: Arguments of the application.
+        host: Host that the service listens on.
+        port: TCP port that the service listens on.
+        options: The other options of Ray Serve: `proxy_location`, `http_options` and `logging_config`.
+    """
+
+    args: ServeArgs
+    host: str = "127.0.0.1"
+    port: int = 8000
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_serve_file(path: Path) -> ServeFile:
+    """Read a Serve configuration.
+
+    Raises:
+        InvalidConfig: The file cannot be read, or is not a Serve configuration.
+    """
+    import yaml
+    from pydantic import ValidationError
+
+    from motserve.serving.arguments import ServeArgs
+
+    try:
+        tree = read_yaml(path)
+    except OSError as error:
+        raise InvalidConfig(f"cannot read {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise InvalidConfig(f"{path} is not valid: {error}") from error
+    try:
+        args = ServeArgs(**(tree["applications"][0].get("args") or {}))
+        http = dict(tree.get("http_options") or {})
+        host, port = http.pop("host", ServeFile.host), http.pop("port", ServeFile.port)
+        options = {key: tree[key] for key in ("proxy_location", "logging_config") if key in tree}
+    except (ValidationError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidConfig(f"{path} is not a Serve configuration with an application: {error!r}") from error
+    if not isinstance(host, str) or isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
+        raise InvalidConfig(f"{path}: http_options has the host {host!r} and the port {port!r}; a port is 1 to 65535")
+    return ServeFile(args, host, port, {**options, "http_options": http})
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Refuse a port that the service could not listen on; Ray Serve would try for a minute and fail with a traceback.
+
+    Raises:
+        Conflict: Another program listens on the port.
+        InvalidConfig: The host is not one of this machine, or the port needs other rights.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that are closing do not matter
+            probe.bind(address)
+    except OSError as error:  # `socket.gaierror` too
+        if error.errno == errno.EADDRINUSE:
+            raise Conflict(
+                f"port {port} of {host} is taken by another program; stop it or give another one with --port"
+            ) from error
+        raise InvalidConfig(f"the service cannot listen on {host}, port {port}: {error.strerror}") from error
+
+
+def free_port(host: str) -> int:
+    """Return a port that no program listens on."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def url_of(host: str, port: int) -> str:
+    """Return the URL at which this machine reaches the service.
+
+    >>> url_of("127.0.0.1", 8000), url_of("0.0.0.0", 80), url_of("::1", 80)
+    ('http://127.0.0.1:8000', 'http://127.0.0.1:80', 'http://[::1]:80')
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:  # a name
+        return f"http://{host}:{port}"
+    if address.is_unspecified:
+        address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+    return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only programs of this machine reach a host.
+
+    >>> is_loopback("localhost"), is_loopback("::1"), is_loopback("0.0.0.0")
+    (True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextmanager
+def running_service(
+    settings: Config,
+    host: str,
+    port: int,
+    address: str = LOCAL,
+    options: Mapping[str, Any] | None = None,
+    show_logs: bool = False,
+) -> Iterator[str]:
+    """Run the service until the end of the `with` block.
+
+    On Ray of its own, all processes end with it. On a running cluster only the application is removed, and Ray Serve
+    only if it was started here and runs nothing else.
+
+    Args:
+        settings: The configuration.
+        host: Host to listen on.
+        port: Port to listen on.
+        address: Address of a running Ray cluster, `auto`, or `local`.
+        options: Other arguments of `serve.start`.
+        show_logs: Print the logs of all processes of the service.
+
+    Yields:
+        URL of the service, which answers.
+
+    Raises:
+        Conflict: The port is taken, or the cluster has an application of this name.
+        InvalidConfig: There is no cluster at the address, or the service cannot listen there.
+        MotserveError: The service does not start.
+    """
+    if address == LOCAL:
+        require_free_port(host, port)
+    with required_extra("serve", "the service"):
+        from ray import serve
+
+        from motserve.serving.app import compose
+    with _ray(address, show_logs):
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        before = serve.status()
+        if APPLICATION in before.applications:
+            raise Conflict(
+                f"the cluster at {address} already runs the application {APPLICATION}; stop the command that started "
+                "it, or remove it with `serve shutdown`, which removes all applications"
+            )
+        if not before.proxies and address != LOCAL:
+            require_free_port(host, port)
+        options = dict(options or {})
+        http = {**options.pop("http_options", {}), "host": host, "port": port}
+        try:
+            try:
+                serve.start(http_options=http, **options)
+                serve.run(compose(settings), name=APPLICATION, route_prefix="/")
+            except (RuntimeError, ValueError) as error:  # a `ValueError` for options that Ray Serve does not know
+                raise MotserveError(f"the service does not start: {' '.join(str(error).split())}") from error
+            wait_for_answer(url_of(host, port))
+            yield url_of(host, port)
+        finally:
+            with _undisturbed(), contextlib.suppress(Exception):  # of a cluster that is gone
+                serve.delete(APPLICATION)
+                if address != LOCAL and not before.proxies and not serve.status().applications:
+                    serve.shutdown()
+
+
+@contextmanager
+def _ray(address: str, show_logs: bool) -> Iterator[None]:
+    """Connect to Ray, or start it, and disconnect or end it.
+
+    A signal during the start is acted on when Ray has started: half of its processes could not be ended. Therefore Ray
+    is started by another thread, where it replaces no handlers of signals. That thread lives as long as Ray does,
+    because the kernel ends the processes of Ray together with the thread that started them.
+    """
+    import ray
+
+    def start_and_end() -> None:
+        try:
+            ray.init(
+                address=address,
+                namespace="serve",
+                log_to_driver=show_logs,
+                logging_level=logging.ERROR,
+                **(resources if address == LOCAL else {}),
+            )
+        except BaseException as error:  # the other thread waits, also if Ray wants to end the process
+            failures.append(error)
+        started.set()
+        no_longer_needed.wait()
+        with contextlib.suppress(Exception):  # of a cluster that is gone
+            ray.shutdown()
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    resources = {"num_cpus": max(_LEAST_CPUS, os.cpu_count() or 1), "include_dashboard": False}
+    failures: list[BaseException] = []
+    started, no_longer_needed = threading.Event(), threading.Event()
+    thread = threading.Thread(target=start_and_end, name="ray")
+    thread.start()
+    try:
+        _wait_in_any_case(started)
+        if failures:
+            raise _not_connected(address, failures[0]) from failures[0]
+        yield
+    finally:
+        with _undisturbed():
+            no_longer_needed.set()
+            thread.join()
+
+
+def _wait_in_any_case(event: threading.Event) -> None:
+    """Wait for an event, and only then let Ctrl-C or `kill` interrupt; a second one ends the process at once."""
+    interruption: BaseException | None = None
+    while not event.is_set():
+        try:
+            event.wait()
+        except KeyboardInterrupt as error:
+            interruption = error
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        except SystemExit as error:
+            interruption = error
+    if interruption is not None:
+        raise interruption
+
+
+def _not_connected(address: str, error: BaseException) -> MotserveError:
+    reason = " ".join(str(error).split())
+    if address == LOCAL:
+        return MotserveError(f"Ray does not start: {reason}")
+    return InvalidConfig(
+        f"there is no Ray cluster at {address}: {reason}; without --address and RAY_ADDRESS the service starts its own"
+    )
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Finish the clean-up although Ctrl-C is pressed once more; a second `kill` still ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def wait_for_answer(url: str, limit_s: float = _ANSWER_S, wait: Callable[[float], None] = time.sleep) -> None:
+    """Wait until the service answers `/healthz`.
+
+    Raises:
+        MotserveError: It does not answer in time.
+    """
+    import httpx
+
+    last = "no answer"
+    for _ in range(max(1, round(limit_s / _POLL_S))):
+        try:
+            answer = httpx.get(f"{url}/healthz", timeout=_REQUEST_S, trust_env=False)
+            if answer.status_code == httpx.codes.OK:
+                return
+            last = f"status {answer.status_code}"
+        except httpx.TransportError as error:
+            last = str(error)
+        wait(_POLL_S)
+    raise MotserveError(
+        f"the service runs but does not answer at {url}/healthz ({last}); if Ray Serve of the cluster already listens "
+        "elsewhere, give its --host and --port"
+    )
+
+
+def wait_until_ended() -> None:
+    """Return at Ctrl-C, `kill`, or the end of the terminal; that is how a service is stopped, so it is no error."""
+    ended = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number in numbers:
+            if before[number] is not signal.SIG_IGN:  # as with `nohup`
+                signal.signal(number, lambda *_: ended.set())
+        ended.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
