@@ -70,3 +70,19 @@ def import_extra(module: str, extra: str = "detectors", required_by: str = "the 
         # at import, effdet compiles a function in a way that torch deprecates
         warnings.simplefilter("ignore", FutureWarning)
         return importlib.import_module(module)
+
+
+def import_package(module: str, required_by: str) -> Any:
+    """Return a module of a package that no extra of motserve contains.
+
+    Args:
+        module: The module; the package has the same name.
+        required_by: What requires it, for the message.
+
+    Raises:
+        MissingExtra: It is not installed; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtra(f"{required_by} needs {module} ({error}): pip install {module}") from error

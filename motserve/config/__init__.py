@@ -1,5 +1,6 @@
 """The configuration tree: every field has a description and bounds, unknown keys are refused."""
 
+from motserve.config.choice import choose_config
 from motserve.config.detector import DetectorConfig
 from motserve.config.disk import DiskConfig
 from motserve.config.evaluation import (
@@ -81,6 +82,7 @@ __all__ = [
     "TuningConfig",
     "VideoConfig",
     "change_config",
+    "choose_config",
     "load_config",
     "parse_overrides",
 ]

@@ -4,7 +4,7 @@ from motserve.video.annotate import Annotator, annotate_video, colour_of, draw
 from motserve.video.base import VideoInfo, VideoSource
 from motserve.video.clock import FrameClock
 from motserve.video.probe import probe_video
-from motserve.video.source import open_video
+from motserve.video.source import check_source, open_video
 from motserve.video.writer import VideoWriter
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "VideoSource",
     "VideoWriter",
     "annotate_video",
+    "check_source",
     "colour_of",
     "draw",
     "open_video",
