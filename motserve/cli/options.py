@@ -12,7 +12,6 @@ import yaml
 
 from motserve.config import Config, change_config, load_config, parse_overrides
 from motserve.config.logs import setup_logging
-from motserve.config.shipped import config_file
 from motserve.errors import InvalidConfig
 from motserve.extras import require_installed
 from motserve.files.atomic import LONGEST_NAME
@@ -171,6 +170,8 @@ def read_candidates(path: Path, settings: Config, sections: Collection[str]) -> 
     Raises:
         InvalidConfig: The file is not such a mapping, or a change is not valid or not allowed.
     """
+    from motserve.config.shipped import config_file
+
     path = config_file(path)
     try:
         tree = read_yaml(path)
