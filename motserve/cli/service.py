@@ -31,6 +31,8 @@ APPLICATION: Final = "motserve"
 LOCAL: Final = "local"
 """Address of Ray that this process starts for itself."""
 
+_HOST: Final = "127.0.0.1"
+_PORT: Final = 8000  # as Ray Serve
 _LEAST_CPUS: Final = 2  # reserved by one replica of each deployment and a session; a smaller machine shares its cores
 _ANSWER_S: Final = 30.0  # from the readiness of all deployments to the first answer; usually well below a second
 _POLL_S: Final = 0.1
@@ -49,8 +51,8 @@ class ServeFile:
     """
 
     args: ServeArgs
-    host: str = "127.0.0.1"
-    port: int = 8000
+    host: str = _HOST
+    port: int = _PORT
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -74,7 +76,7 @@ def read_serve_file(path: Path) -> ServeFile:
     try:
         args = ServeArgs(**(tree["applications"][0].get("args") or {}))
         http = dict(tree.get("http_options") or {})
-        host, port = http.pop("host", ServeFile.host), http.pop("port", ServeFile.port)
+        host, port = http.pop("host", _HOST), http.pop("port", _PORT)
         options = {key: tree[key] for key in ("proxy_location", "logging_config") if key in tree}
     except (ValidationError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise InvalidConfig(f"{path} is not a Serve configuration with an application: {error!r}") from error
@@ -229,7 +231,7 @@ def _ray(address: str, show_logs: bool) -> Iterator[None]:
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
-    resources = {"num_cpus": max(_LEAST_CPUS, os.cpu_count() or 1), "include_dashboard": False}
+    resources: dict[str, Any] = {"num_cpus": max(_LEAST_CPUS, os.cpu_count() or 1), "include_dashboard": False}
     failures: list[BaseException] = []
     started, no_longer_needed = threading.Event(), threading.Event()
     thread = threading.Thread(target=start_and_end, name="ray")

@@ -37,7 +37,7 @@ class WholeConsole(Console):
         super().__init__(width=width, **settings)
         self._free = width is None and not os.environ.get("COLUMNS", "").isdigit()
 
-    @property
+    @property  # type: ignore[misc]  # of Rich's console the size can be set too, which this one has no use for
     def size(self) -> ConsoleDimensions:
         """Columns and lines."""
         measured = super().size

@@ -65,7 +65,7 @@ def _checks(settings: Config, offline: bool, port: int) -> dict[str, Callable[[]
     """Return all checks with what they need of this machine."""
     room = settings.disk.min_free_bytes
     checks: dict[str, Callable[[], Finding]] = {
-        "Python": partial(software.check_python, sys.version_info),
+        "Python": partial(software.check_python, tuple(sys.version_info[:3])),
         "packages": partial(
             software.check_packages, "packages", software.PACKAGES, _version, True, "pip install --upgrade motserve"
         ),
