@@ -1,5 +1,6 @@
 """The configuration tree: every field has a description and bounds, unknown keys are refused."""
 
+from motserve.config.annotation import AnnotationConfig
 from motserve.config.detector import DetectorConfig
 from motserve.config.disk import DiskConfig
 from motserve.config.evaluation import (
@@ -42,6 +43,7 @@ __all__ = [
     "DEFAULT_TRACKER",
     "PUBLISHED",
     "TRACKERS",
+    "AnnotationConfig",
     "AppearanceConfig",
     "BotSortConfig",
     "BufferedIouConfig",
