@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import cv2
@@ -110,29 +111,31 @@ def _draw_box(
 def _outline(canvas: Image, box: Rectangle, colour: Colour, line: int) -> None:
     """Draw a rectangle whose lines are centred on the edges of a box.
 
-    OpenCV's rectangles are a pixel or two wider than asked, depending on its version.
+    OpenCV's own outlines are a pixel or two wider than asked, depending on its version.
     """
     left, top, right, bottom = box
     half = line // 2
     left, top, right, bottom = left - half, top - half, right - half, bottom - half
     far_right, far_bottom = right + line, bottom + line
-    pixel = np.array(colour, np.uint8)
     for x1, y1, x2, y2 in (
         (left, top, far_right, top + line),
         (left, bottom, far_right, far_bottom),
         (left, top, left + line, far_bottom),
         (right, top, far_right, far_bottom),
     ):
-        canvas[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)] = pixel
+        cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), colour, cv2.FILLED)
 
 
 def _draw_trails(canvas: Image, state: AnnotationState, style: Style) -> None:
+    trails = {identity: trail for identity, trail in state.trails.items() if len(trail) > 1}
+    if not trails:
+        return
     height, width = canvas.shape[:2]
-    for identity, trail in state.trails.items():
-        if len(trail) > 1:
-            points = np.nan_to_num(np.array(trail)[:, 1:])
-            points = np.clip(points, (-width, -height), (2 * width, 2 * height)).round().astype(np.int32)
-            cv2.polylines(canvas, [points], False, colour_of(identity), max(1, style.line // 2), cv2.LINE_AA)
+    points = np.nan_to_num(np.array(list(chain.from_iterable(trails.values())))[:, 1:])
+    pixels = np.clip(points, (-width, -height), (2 * width, 2 * height)).round().astype(np.int32)
+    ends = np.cumsum([len(trail) for trail in trails.values()])
+    for identity, line in zip(trails, np.split(pixels, ends[:-1]), strict=True):
+        cv2.polylines(canvas, [line], False, colour_of(identity), max(1, style.line // 2), cv2.LINE_AA)
 
 
 def _labels(frame: TrackedFrame, class_names: Mapping[int, str], config: AnnotationConfig) -> list[str]:
@@ -210,13 +213,11 @@ def _put_status(canvas: Image, tag: Image, config: AnnotationConfig) -> list[Rec
 
 
 def format_time(seconds: float) -> str:
-    """Return a time as minutes and seconds, with hours where there are any; tenths are cut off.
+    """Return a time as minutes and whole seconds, with hours where there are any.
 
     >>> format_time(59.96), format_time(3661.5)
-    ('0:59.9', '1:01:01.5')
+    ('0:59', '1:01:01')
     """
-    tenths = int(seconds * 10 + 1e-6)  # a time of 0.3 s may be 0.29999 in floating point
-    minutes, tenths = divmod(tenths, 600)
+    minutes, rest = divmod(int(seconds + 1e-6), 60)  # a time of 3 s may be 2.9999999 in floating point
     hours, minutes = divmod(minutes, 60)
-    start = f"{hours}:{minutes:02}" if hours else f"{minutes}"
-    return f"{start}:{tenths // 10:02}.{tenths % 10}"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -190,9 +190,9 @@ def test_the_status_changes_with_time_and_count_only() -> None:
         rows: list[tuple[int, Box]] = [(i, (10.0 * i, 120, 10 * i + 9, 150)) for i in range(1, count + 1)]
         return draw(black(), tracked(index, rows), names)[:16]
 
-    assert np.array_equal(status(3, 2), status(3, 2))
+    assert np.array_equal(status(3, 2), status(9, 2))
     pictures = [
-        status(3, 2), status(4, 2), status(3, 1), status(3, 0), status(3, 2, {0: "car"}),
+        status(3, 2), status(13, 2), status(3, 1), status(3, 0), status(3, 2, {0: "car"}),
         status(3, 2, {0: "car", 1: "person"}),
     ]  # fmt: skip
     assert len({picture.tobytes() for picture in pictures}) == len(pictures)
