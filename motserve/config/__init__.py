@@ -1,5 +1,6 @@
 """The configuration tree: every field has a description and bounds, unknown keys are refused."""
 
+from motserve.config.annotation import AnnotationConfig
 from motserve.config.choice import choose_config
 from motserve.config.detector import DetectorConfig
 from motserve.config.disk import DiskConfig
@@ -43,6 +44,7 @@ __all__ = [
     "DEFAULT_TRACKER",
     "PUBLISHED",
     "TRACKERS",
+    "AnnotationConfig",
     "AppearanceConfig",
     "BotSortConfig",
     "BufferedIouConfig",
