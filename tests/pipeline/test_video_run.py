@@ -16,9 +16,9 @@ import pytest
 from cli_checks import Motserve, document
 
 import motserve
-from motserve.config import VideoConfig
+from motserve.config import Config, VideoConfig
 from motserve.errors import InvalidConfig, InvalidVideo, MotserveError, NotFound
-from motserve.pipeline import video_run
+from motserve.pipeline.local_models import LocalModels
 from motserve.pipeline.video_run import VideoRun
 from motserve.types import TrackedFrame
 from motserve.video import open_video
@@ -64,11 +64,14 @@ def test_frames_come_in_order_with_their_pictures(track: Track, clip: Path) -> N
 
 
 def test_nothing_is_loaded_before_the_first_frame(track: Track, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = []
-    monkeypatch.setattr(video_run, "LocalModels", lambda config: opened.append(config) or pytest.fail("stop"))
-    monkeypatch.setattr(video_run, "open_video", lambda *_: opened.append("video") or pytest.fail("stop"))
-    iter(track())
-    assert opened == []
+    def refuse(*_: object) -> None:
+        raise AssertionError("it is loaded")
+
+    monkeypatch.setattr("motserve.pipeline.video_run.LocalModels", refuse)
+    monkeypatch.setattr("motserve.pipeline.video_run.open_video", refuse)
+    frames = iter(track())
+    with pytest.raises(AssertionError, match="it is loaded"):
+        next(frames)
 
 
 def test_tracks_equal_those_of_the_command_line(
@@ -124,13 +127,12 @@ def test_next_and_a_loop_continue_each_other(track: Track) -> None:
 
 def test_models_are_loaded_once(track: Track, monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
     loaded = []
-    load = video_run.LocalModels
 
-    def counted(config: Any) -> Any:
+    def load(config: Config) -> LocalModels:
         loaded.append(config)
-        return load(config)
+        return LocalModels(config)
 
-    monkeypatch.setattr(video_run, "LocalModels", counted)
+    monkeypatch.setattr("motserve.pipeline.video_run.LocalModels", load)
     video = track()
     first = rows(video)
     assert rows(video) == rows(VideoRun(clip, video.config, shared_with=video)) == first
@@ -138,7 +140,7 @@ def test_models_are_loaded_once(track: Track, monkeypatch: pytest.MonkeyPatch, c
 
 
 def test_it_works_while_an_event_loop_runs(track: Track) -> None:
-    async def notebook() -> int:
+    async def notebook() -> Any:
         assert asyncio.get_running_loop().is_running()
         return len(list(track())) + track().run().summary["frames"]
 
@@ -148,7 +150,7 @@ def test_it_works_while_an_event_loop_runs(track: Track) -> None:
 def test_two_threads_give_the_tracks_of_one(track: Track) -> None:
     expected = rows(track())
     got: dict[int, Any] = {}
-    threads = [threading.Thread(target=lambda key=key: got.update({key: rows(track())})) for key in range(2)]  # type: ignore[misc]
+    threads = [threading.Thread(target=lambda key=key: got.update({key: rows(track())})) for key in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
