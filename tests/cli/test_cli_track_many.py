@@ -112,13 +112,13 @@ def test_one_line_of_json_and_nothing_else(motserve: Motserve, clip: Path, plain
 def test_short_options_are_settings_and_set_wins(
     motserve: Motserve, clip: Path, untrained: Sequence[str], untrained_detector: Path
 ) -> None:
-    short = ["-m", untrained_detector, "--tracker", "sort", "--classes", "person, car", "--conf", "0.25", "-q"]
-    more = [setting for pair in zip(untrained[::2], untrained[1::2], strict=True) for setting in pair]
-    result = motserve("track", clip, *more, *short, "--set", "tracker.confirm_hits=1")
+    short = ["-m", untrained_detector, "--tracker", "sort", "--classes", " person", "--conf", "0.25", "-q"]
+    result = motserve("track", clip, *untrained[2:], *short, "--set", "tracker.confirm_hits=1")
     assert result.exit_code == 0, result.output
     config = document(Path("runs") / clip.stem / "tracks.json")["provenance"]["config"]
     assert (config["tracker"]["name"], config["tracker"]["confirm_hits"]) == ("sort", 1)
-    assert (config["detector"]["classes"], config["detector"]["confidence"]) == (["person", "car"], 0.25)
+    assert (config["detector"]["classes"], config["detector"]["confidence"]) == (["person"], 0.25)
+    assert_error(motserve("track", clip, *untrained, "--classes", "person,car"), 2, "'car' is no class of")
     assert_error(motserve("track", clip, "--tracker", "kalman"), 2, "there is no tracker 'kalman'; choose bytetrack")
     assert_error(motserve("track", clip, "--conf", "2"), 2, "detector.confidence")
 
