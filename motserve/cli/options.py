@@ -200,7 +200,12 @@ def read_candidates(path: Path, settings: Config, sections: Collection[str]) -> 
 
 
 def read_config(
-    layers: Sequence[Path | Mapping[str, Any]] | None, overrides: list[str] | None, writes: Iterable[Path | None] = ()
+    layers: Sequence[Path | Mapping[str, Any]] | None,
+    overrides: list[str] | None,
+    writes: Iterable[Path | None] = (),
+    *,
+    model: str | None = None,
+    tracker: str | None = None,
 ) -> Config:
     """Build the configuration from layers and overrides, and set up logging.
 
@@ -208,15 +213,17 @@ def read_config(
         layers: The files and mappings; later ones win.
         overrides: Values of `--set`.
         writes: Paths of the command's results; their disks are checked before hours of work.
+        model: Weights of the detector; see `choose_config`.
+        tracker: Name of a tracker, or a YAML file with its section.
 
     Raises:
         InvalidConfig: The configuration is not valid.
         DiskFull: Less than `disk.min_free_bytes` is free for the results.
     """
-    from motserve.config import load_config, parse_overrides
+    from motserve.config import choose_config
     from motserve.config.logs import setup_logging
 
-    config = load_config([_QUIET, *(layers or [])], parse_overrides(overrides or []))
+    config = choose_config([_QUIET, *(layers or [])], model=model, tracker=tracker, overrides=overrides or [])
     setup_logging(config.logging)
     for place in writes:
         if place is not None:

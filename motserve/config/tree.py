@@ -122,7 +122,7 @@ def load_config(layers: Layer | Sequence[Layer] = (), overrides: Mapping[str, ob
         InvalidConfig: A file cannot be read, a key is unknown or a value out of its bounds.
     """
     tree: dict[str, Any] = {}
-    for layer in [layers] if isinstance(layers, str | Path | Mapping) else layers:
+    for layer in layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]:
         tree = merge_layers(tree, read_layer(layer))
     _refuse_unknown_variables()
     tree = merge_layers(tree, _Environment(Config)())

@@ -67,6 +67,9 @@ class FrameStream(Iterator[Chunk]):
         stats: Counters; updated after each frame.
         on_embedded: See `track_frames`; called in the other thread.
         keep_images: Whether to hand over the pictures, each of which is kept until then.
+
+    Attributes:
+        is_over: Whether all frames were handed over, or the stream is closed.
     """
 
     def __init__(
@@ -87,7 +90,7 @@ class FrameStream(Iterator[Chunk]):
         thread = threading.Thread(target=_run, args=(self._loop, task, source, self._items), name="track", daemon=True)
         self._stop = weakref.finalize(self, _stop, self._loop, task, thread, _LONGEST_WAIT_S)
         self._thread, self._task = thread, task
-        self._is_over = False
+        self.is_over = False
         try:
             thread.start()
         except BaseException:
@@ -97,11 +100,11 @@ class FrameStream(Iterator[Chunk]):
             raise
 
     def __next__(self) -> Chunk:
-        if self._is_over:
+        if self.is_over:
             raise StopIteration
         item = self._items.get()
         if isinstance(item, _End):
-            self._is_over = True
+            self.is_over = True
             self._items.put(_End(None))  # for other threads that wait
             self._thread.join()
             error = StopIteration() if item.error is None else item.error
@@ -116,7 +119,7 @@ class FrameStream(Iterator[Chunk]):
 
     def close(self) -> None:
         """Stop tracking and close the video. Calling it again does nothing."""
-        self._is_over = True
+        self.is_over = True
         self._stop.detach()
         _stop(self._loop, self._task, self._thread, None)
 

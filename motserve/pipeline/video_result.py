@@ -101,7 +101,11 @@ class VideoResult:
 
         Boxes, confidences and timestamps are rounded as in the exported files.
         """
-        return read_results(self._lines.path, self.class_names)
+        return self._read()
+
+    def _read(self) -> Iterator[TrackedFrame]:
+        """Yield the stored frames; a generator of the result keeps the result, and so the file, alive."""
+        yield from read_results(self._lines.path, self.class_names)
 
     @cached_property
     def provenance(self) -> dict[str, Any]:

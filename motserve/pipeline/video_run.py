@@ -115,7 +115,7 @@ class VideoRun:
 
     def __next__(self) -> VideoFrame:
         """Return the next frame; the first call begins. Raises as `__iter__` does."""
-        self._begun = self._begun or iter(self)
+        self._begun = iter(self)
         try:
             return next(self._begun)
         except BaseException:
@@ -225,7 +225,7 @@ def _frames(
             streams.add(stream)
             for chunk in stream:
                 chunk.reverse()
-                while chunk:  # each picture is forgotten here once its frame is yielded
+                while chunk and not stream.is_over:  # each picture is forgotten here once its frame is yielded
                     tracked, image = chunk.pop()
                     assert image is not None
                     frame = VideoFrame(

@@ -16,9 +16,8 @@ import pytest
 from cli_checks import Motserve, document
 
 import motserve
-from motserve.config import VideoConfig
+from motserve.config import Config, VideoConfig
 from motserve.errors import InvalidConfig, InvalidVideo, MotserveError, NotFound
-from motserve.pipeline import video_run
 from motserve.pipeline.local_models import LocalModels
 from motserve.pipeline.video_run import VideoRun
 from motserve.types import TrackedFrame
@@ -65,12 +64,14 @@ def test_frames_come_in_order_with_their_pictures(track: Track, clip: Path) -> N
 
 
 def test_nothing_is_loaded_before_the_first_frame(track: Track, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
-        pytest.fail("nothing may be opened yet")
+    def refuse(*_: object) -> None:
+        raise AssertionError("it is loaded")
 
-    monkeypatch.setattr(video_run, "LocalModels", refuse)
-    monkeypatch.setattr(video_run, "open_video", refuse)
-    iter(track())
+    monkeypatch.setattr("motserve.pipeline.video_run.LocalModels", refuse)
+    monkeypatch.setattr("motserve.pipeline.video_run.open_video", refuse)
+    frames = iter(track())
+    with pytest.raises(AssertionError, match="it is loaded"):
+        next(frames)
 
 
 def test_tracks_equal_those_of_the_command_line(
@@ -127,11 +128,11 @@ def test_next_and_a_loop_continue_each_other(track: Track) -> None:
 def test_models_are_loaded_once(track: Track, monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
     loaded = []
 
-    def counted(config: Any) -> Any:
+    def load(config: Config) -> LocalModels:
         loaded.append(config)
         return LocalModels(config)
 
-    monkeypatch.setattr(video_run, "LocalModels", counted)
+    monkeypatch.setattr("motserve.pipeline.video_run.LocalModels", load)
     video = track()
     first = rows(video)
     assert rows(video) == rows(VideoRun(clip, video.config, shared_with=video)) == first
@@ -139,7 +140,7 @@ def test_models_are_loaded_once(track: Track, monkeypatch: pytest.MonkeyPatch, c
 
 
 def test_it_works_while_an_event_loop_runs(track: Track) -> None:
-    async def notebook() -> int:
+    async def notebook() -> Any:
         assert asyncio.get_running_loop().is_running()
         return len(list(track())) + int(track().run().summary["frames"])
 
