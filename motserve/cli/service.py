@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from motserve.cli.terminal import clean_up_when_ended
 from motserve.errors import Conflict, InvalidConfig, MotserveError
 from motserve.extras import required_extra
 from motserve.files.yaml_reader import read_yaml
@@ -240,6 +241,7 @@ def _ray(address: str, show_logs: bool) -> Iterator[None]:
         _wait_in_any_case(started)
         if failures:
             raise _not_connected(address, failures[0]) from failures[0]
+        clean_up_when_ended()
         yield
     finally:
         with _undisturbed():

@@ -47,12 +47,13 @@ class WholeConsole(Console):
 def clean_up_when_ended() -> None:
     """Let a command remove its unfinished output before `kill` or a closed terminal ends it.
 
-    Without this, the system ends the process at once. A signal that is ignored, as with `nohup`, stays ignored.
+    Without this, the system ends the process at once. A signal that is ignored, as with `nohup`, stays ignored. Call it
+    again after a library that sets handlers below Python, such as Ray's core.
     """
     if threading.current_thread() is not threading.main_thread():  # a host program runs it and owns the signals
         return
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
+        if signal.getsignal(number) in (signal.SIG_DFL, _end):
             signal.signal(number, _end)
 
 
