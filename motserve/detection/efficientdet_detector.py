@@ -7,7 +7,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 from torchvision.transforms.v2.functional import resize
 
 from motserve.config import DetectorConfig
-from motserve.detection.checkpoint import coco_names, load_checkpoint, read_checkpoint
+from motserve.detection.network_weights import coco_names, load_checkpoint, read_checkpoint
 from motserve.detection.torch_detector import RawDetections, TorchDetector
 from motserve.errors import InvalidConfig, WeightsUnavailable
 from motserve.models.libraries import import_extra

@@ -10,7 +10,7 @@ import torch
 from torchvision.models import get_model, get_model_weights
 
 from motserve.config import DetectorConfig
-from motserve.detection.checkpoint import coco_names, load_checkpoint, read_checkpoint
+from motserve.detection.network_weights import coco_names, load_checkpoint, read_checkpoint
 from motserve.detection.torch_detector import RawDetections, TorchDetector
 from motserve.errors import WeightsUnavailable
 from motserve.models.weights import Weights

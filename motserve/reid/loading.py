@@ -13,8 +13,8 @@ from motserve.config import ReIDConfig
 from motserve.errors import InvalidConfig, WeightsUnavailable
 from motserve.models.weights import Weights
 from motserve.reid.backbones import BACKBONES, identify_backbone
+from motserve.reid.backbones.osnet import OSNet, bare_state, is_osnet, load_osnet
 from motserve.reid.network import EmbedderNetwork
-from motserve.reid.osnet import OSNet, bare_state, is_osnet, load_osnet
 
 logger = logging.getLogger("motserve.reid")
 

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from motserve.config import ReIDConfig
 from motserve.errors import InvalidConfig
 from motserve.models.device import choose_device
+from motserve.reid.backbones.osnet import OSNet
 from motserve.reid.device_crops import sample_crops
 from motserve.reid.embedder import CropEmbedder
 from motserve.reid.network import EmbedderNetwork
 from motserve.reid.normalise import IMAGENET_MEAN, IMAGENET_STD
-from motserve.reid.osnet import OSNet
 from motserve.types import FloatArray, Image
 
 

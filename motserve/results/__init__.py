@@ -3,9 +3,9 @@
 from motserve.results.export import export
 from motserve.results.formats import FORMATS, MEDIA_TYPES, SUFFIXES, Format
 from motserve.results.mot import MotTable, read_mot
+from motserve.results.read_tracks import PERSON_CLASSES, read_tracks, to_table
 from motserve.results.records import decode_frame, encode_frame
-from motserve.results.store import ResultWriter, read_lines, read_results, truncate_results
-from motserve.results.tracks import PERSON_CLASSES, read_tracks, to_table
+from motserve.results.result_file import ResultWriter, read_lines, read_results, truncate_results
 
 __all__ = [
     "FORMATS",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from motserve.tracking.boxes import overlapping_pairs
-from motserve.tracking.table import TrackTable
 from motserve.tracking.time import TOLERANCE_S
+from motserve.tracking.track_table import TrackTable
 from motserve.types import BoolArray, FloatArray
 
 

@@ -484,7 +484,8 @@ def test_a_full_disk_keeps_the_older_document_without_a_traceback(
     put("out/s.json", "older")
 
     def full(path: Path, data: bytes) -> int:
-        path.open("wb").write(data[:20])
+        with path.open("wb") as file:
+            file.write(data[:20])
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(Path, "write_bytes", full)

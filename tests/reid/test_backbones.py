@@ -14,10 +14,10 @@ from motserve.config import ReIDConfig
 from motserve.errors import InvalidConfig, WeightsUnavailable
 from motserve.models.downloads import IMAGENET
 from motserve.models.weights import Weights
-from motserve.reid import build_embedder, striped
-from motserve.reid.backbones import BACKBONES, identify_backbone
+from motserve.reid import build_embedder
+from motserve.reid.backbones import BACKBONES, identify_backbone, striped
+from motserve.reid.backbones.osnet import WIDTHS, OSNet
 from motserve.reid.network import EmbedderNetwork
-from motserve.reid.osnet import WIDTHS, OSNet
 from motserve.reid.torch_embedder import TorchEmbedder
 
 OF_TORCHVISION = [name for name in BACKBONES if name not in WIDTHS and name not in striped.WIDTHS]

@@ -12,7 +12,7 @@ from motserve.config import ReIDConfig
 from motserve.errors import WeightsUnavailable
 from motserve.models.weights import Weights
 from motserve.reid import build_embedder
-from motserve.reid.osnet import WIDTHS, OSNet, is_osnet, load_osnet
+from motserve.reid.backbones.osnet import WIDTHS, OSNet, is_osnet, load_osnet
 
 # What the paper gives for each width without the classifier, in millions.
 MILLIONS = {"osnet_x1_0": 2.2, "osnet_x0_75": 1.3, "osnet_x0_5": 0.6, "osnet_x0_25": 0.2}

@@ -251,7 +251,7 @@ def test_the_store_is_never_called_on_the_event_loop(parts: Parts, monkeypatch: 
 def test_a_video_ends_before_the_disk_is_too_full_to_record_why(
     parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("motserve.serving.stores.room.free_bytes", lambda _: 1_000_000)
+    monkeypatch.setattr("motserve.serving.stores.disk_space.free_bytes", lambda _: 1_000_000)
     assert parts.track() == "failed"
     error = JobStore(tmp_path).get("a").error
     assert error is not None
@@ -270,7 +270,7 @@ def test_tracks_without_disk_space_fail_the_video_and_its_checkpoints_are_remove
     def is_refused(changes: dict[str, Any]) -> bool:
         return changes.get("status") == "failed" and bool(ArtifactStore(tmp_path).checkpoints("a"))
 
-    monkeypatch.setattr("motserve.results.store.ResultWriter._write", full)
+    monkeypatch.setattr("motserve.results.result_file.ResultWriter._write", full)
     CheckpointStore(ArtifactStore(tmp_path), "a", load_config()).save(1, Checkpoint())
     tried = failing(monkeypatch, is_refused)
     assert parts.track() == "failed"

@@ -18,7 +18,7 @@ from service_checks import service_without_cluster, write_clip
 from motserve.files.disk import free_bytes
 from motserve.serving.api import Service, build_http
 from motserve.serving.api.routes import videos
-from motserve.serving.stores import Job, room
+from motserve.serving.stores import Job, disk_space
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +279,7 @@ def test_a_video_can_be_deleted_from_a_full_disk(small_service: Service) -> None
 def test_free_space_is_checked_before_a_body_is_read(
     client: httpx.Client, service: Service, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "free_bytes", lambda _: 40_000_000)
+    monkeypatch.setattr(disk_space, "free_bytes", lambda _: 40_000_000)
     monkeypatch.setattr(videos, "receive_form", None)
     sized = {**FORM, "content-length": "30000000"}
     answer = client.post("/v1/videos", content=iter([b"x"]), headers=sized)
@@ -293,7 +293,7 @@ def test_an_annotated_video_is_not_rendered_without_free_space(
 ) -> None:
     service.jobs.add(Job("a" * 32, "clip.mp4", "clip.mp4", 1.0), 10, 5)
     service.jobs.write("a" * 32, 0, status="done")
-    monkeypatch.setattr(room, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(disk_space, "free_bytes", lambda _: 1000)
     assert_problem(client.get(f"/v1/videos/{'a' * 32}/annotated.mp4"), 507, "1.0 kB left")
 
 

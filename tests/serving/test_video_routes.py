@@ -227,7 +227,7 @@ def test_a_disconnect_while_a_video_is_deleted_does_not_stop_the_deletion(
 
     monkeypatch.setattr(service.jobs, "delete", slow_delete)
     monkeypatch.setattr(service.sessions, "stop", lambda _: None)
-    monkeypatch.setattr(service.identities, "forget", lambda _: forgotten.set())
+    monkeypatch.setattr(service.identities, "remove", lambda _: forgotten.set())
 
     async def leave() -> None:
         deleting = asyncio.create_task(videos.delete_video("a", service))

@@ -44,6 +44,13 @@ def test_a_birth_is_confirmed_by_the_next_frame_only() -> None:
     assert [tracks.ids.tolist() for tracks in answers] == [[], [], [], [], [2]]
 
 
+def test_thresholds_are_the_least_scores() -> None:
+    config = PUBLISHED.model_copy(update={"high_confidence": 0.5, "new_track_confidence": 0.75, "low_confidence": 0.25})
+    for scores, ids in (([0.75, 0.5], [1]), ([0.74], []), ([0.75, 0.25], [])):
+        answers = track_stream(ByteTrack(config), [person(100, score) for score in scores])
+        assert answers[-1].ids.tolist() == ids
+
+
 def test_a_low_score_keeps_a_track_but_starts_none() -> None:
     tracker = ByteTrack(ByteTrackConfig())
     answers = track_stream(tracker, [person(100), person(100, 0.2), person(100, 0.1), person(100, 0.2)])
@@ -110,6 +117,22 @@ def test_confidence_scaling_decays_by_time_and_not_by_frames() -> None:
     np.testing.assert_allclose(states[0], states[1], rtol=1e-9)
 
 
+def test_the_first_frame_has_no_time_before_it_that_could_be_forgotten() -> None:
+    tracker = ByteTrack(ByteTrackConfig())
+    before = tracker.state_dict()["confidence_scaling"]
+    tracker.update(Detections.empty(), 5.0)
+    np.testing.assert_array_equal(tracker.state_dict()["confidence_scaling"], before)
+
+
+def test_confidence_scaling_depends_on_no_time_but_that_between_frames() -> None:
+    sums: list[Any] = []
+    for start in (0, 300):
+        tracker = ByteTrack(ByteTrackConfig())
+        track_stream(tracker, [person(100, 0.9)] * 10, start=start)
+        sums.append(tracker.state_dict()["confidence_scaling"])
+    np.testing.assert_allclose(sums[0], sums[1], rtol=1e-9)
+
+
 # --- association by buffered IoU --------------------------------------------------------------------------------------
 
 
@@ -147,6 +170,57 @@ def test_buffered_iou_does_not_change_matches_of_the_first_association() -> None
     stream = [make([[100, 100, 140, 200], [150, 100, 190, 200]], [0.9, 0.9])] * 20
     for config in (PUBLISHED, with_only(buffered_iou=BufferedIouConfig(expansion=3, speed=100))):
         assert {tuple(tracks.ids.tolist()) for tracks in track_stream(ByteTrack(config), stream)} == {(1, 2)}
+
+
+def test_a_track_with_the_best_detection_is_not_matched_again() -> None:
+    tracker = ByteTrack(with_only(buffered_iou=BufferedIouConfig(expansion=3, speed=100)))
+    track_stream(tracker, [person(100)] * 10)
+    both = make([[100, 100, 140, 200], [142, 100, 182, 200]], [0.9, 0.8])
+    answers = track_stream(tracker, [both] * 2, start=10)
+    assert [(tracks.ids.tolist(), tracks.detections.tolist()) for tracks in answers] == [([1], [0]), ([1, 2], [0, 1])]
+
+
+def test_a_detection_matched_by_buffered_iou_starts_no_track() -> None:
+    tracker = ByteTrack(with_only(buffered_iou=BufferedIouConfig(), report_unconfirmed=True))
+    track_stream(tracker, [person(100)] * 10 + [Detections.empty()] * 6)
+    assert tracker.update(person(142), 16 / RATE).ids.tolist() == [1]
+
+
+@pytest.mark.parametrize(("class_aware", "expected"), [(False, 1), (True, 2)])
+def test_the_classes_must_agree_only_where_configured(class_aware: bool, expected: int) -> None:
+    tracker = ByteTrack(with_only(buffered_iou=BufferedIouConfig(), class_aware=class_aware))
+    track_stream(tracker, [person(100)] * 10 + [Detections.empty()] * 6)
+    answers = track_stream(tracker, [make([[142, 100, 182, 200]], [0.9], [2])] * 2, start=16)
+    assert answers[-1].ids.tolist() == [expected]
+
+
+# --- duplicates -------------------------------------------------------------------------------------------------------
+
+
+def test_the_younger_of_two_tracks_at_one_place_is_removed() -> None:
+    tracker = ByteTrack(PUBLISHED)
+    both = make([[100, 100, 140, 200], [102, 100, 142, 200]], [0.9, 0.9])
+    answers = track_stream(tracker, [person(100)] * 5 + [both] * 5 + [person(100)] * 3)
+    assert [answers[index].ids.tolist() for index in (9, 12)] == [[1, 2], [1]]
+    assert tracker.state_dict()["ids"].tolist() == [1]
+
+
+@pytest.mark.parametrize("alone", [1, 5])
+def test_a_tracked_duplicate_is_removed_unless_it_is_older(alone: int) -> None:
+    """Also at equal age: the track that was alone for one frame is lost for one."""
+    tracker = ByteTrack(PUBLISHED)
+    both = make([[100, 100, 140, 200], [102, 100, 142, 200]], [0.9, 0.9])
+    answers = track_stream(tracker, [person(100)] * alone + [both] * 5 + [person(102)] * 2)
+    assert [tracks.ids.tolist() for tracks in answers[-3:]] == [[1, 2], [], [1]]
+
+
+@pytest.mark.parametrize("class_aware", [False, True])
+def test_tracks_that_overlap_less_are_no_duplicates(class_aware: bool) -> None:
+    """Nine tenths of the width and of the height, two thirds of the union."""
+    tracker = ByteTrack(PUBLISHED.model_copy(update={"class_aware": class_aware}))
+    both = make([[100, 100, 140, 200], [104, 110, 144, 210]], [0.9, 0.9])
+    track_stream(tracker, [both] * 5 + [person(100)] * 3)
+    assert tracker.state_dict()["ids"].tolist() == [1, 2]
 
 
 # --- returned boxes ---------------------------------------------------------------------------------------------------

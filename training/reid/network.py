@@ -18,9 +18,9 @@ from motserve.files.atomic import replacing
 from motserve.models.downloads import IMAGENET as PUBLISHED
 from motserve.models.weights import Weights, resolve_weights
 from motserve.reid.backbones import identify_backbone
+from motserve.reid.backbones.osnet import bare_state
 from motserve.reid.loading import load_network
 from motserve.reid.network import EmbedderNetwork
-from motserve.reid.osnet import bare_state
 from training.job_config import SCRATCH
 from training.reid.config import CropConfig, NetworkConfig
 

@@ -15,7 +15,6 @@ from motserve.errors import Conflict, NotFound, WeightsUnavailable
 from motserve.models.credentials import without_credentials
 from motserve.models.mlflow_store import connect, failures, refusals, store_exists
 from motserve.models.registry.card import Scores, read_card
-from motserve.models.registry.gate import Verdict, judge
 from motserve.models.registry.history import (
     HISTORY,
     MOST_REASON,
@@ -26,6 +25,7 @@ from motserve.models.registry.history import (
     version_before,
     write_history,
 )
+from motserve.models.registry.promotion_gate import Verdict, judge
 from motserve.models.registry.version import ARCHIVED, Version, is_ours, read_version, score_tags
 
 logger = logging.getLogger("motserve.models.registry")

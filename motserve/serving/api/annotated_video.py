@@ -14,7 +14,7 @@ from motserve.results import read_results
 from motserve.serving.api.run_to_completion import run_to_completion
 from motserve.serving.api.service import Service
 from motserve.serving.stores import Job
-from motserve.serving.stores.room import require_room_for
+from motserve.serving.stores.disk_space import require_room_for
 from motserve.video import annotate_video
 
 

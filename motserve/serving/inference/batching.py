@@ -82,10 +82,7 @@ class GreedyBatcher(Generic[Item, Answer]):
         return await request.answer
 
     async def _work(self) -> None:
-        while self._queue:
-            batch = self._next_batch()
-            if not batch:
-                continue
+        while batch := self._next_batch():
             try:
                 answers = await self._run(batch, first=True)
             except Exception as error:

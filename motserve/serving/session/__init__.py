@@ -1,1 +1,4 @@
-"""The session of a video: its actor, its lease, its checkpoints and its restart."""
+"""The session of a video.
+
+`launcher.py` starts an actor for each video (`actor.py`), which runs `video_session.py`: open, restore, run, finish.
+"""

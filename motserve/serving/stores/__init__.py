@@ -1,8 +1,8 @@
 """Storage of the service: rows of the videos in SQLite, and a folder of files per video."""
 
 from motserve.serving.stores.artifacts import VIDEOS_FOLDER, ArtifactStore, attempt_of
+from motserve.serving.stores.disk_space import as_disk_full, require_reserve, require_room_for
 from motserve.serving.stores.jobs import ACTIVE, JOBS_FILE, JOBS_STEPS, Job, JobStore, Status
-from motserve.serving.stores.room import as_disk_full, require_reserve, require_room_for
 
 __all__ = [
     "ACTIVE",

@@ -17,7 +17,7 @@ from motserve.tracking.association import Candidates, match
 from motserve.tracking.kalman import KalmanFilter
 from motserve.tracking.motion import SizeFilter
 from motserve.tracking.observations import Observations
-from motserve.tracking.table import TrackTable
+from motserve.tracking.track_table import TrackTable
 from motserve.tracking.trackers.bytetrack import ByteTrack
 from motserve.types import BoolArray, Detections, FloatArray, IntArray
 

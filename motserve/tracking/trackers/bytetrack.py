@@ -24,9 +24,9 @@ from motserve.tracking.duplicates import find_duplicates
 from motserve.tracking.kalman import KalmanFilter
 from motserve.tracking.motion import AspectFilter
 from motserve.tracking.observations import Observations, observe
-from motserve.tracking.state import restore_state, save_state
-from motserve.tracking.table import TrackTable
+from motserve.tracking.saved_state import restore_state, save_state
 from motserve.tracking.time import TOLERANCE_S, steps_between, usable_rate_hz
+from motserve.tracking.track_table import TrackTable
 from motserve.types import NO_DETECTION, BoolArray, Cues, Detections, FloatArray, IntArray, Tracks
 
 
@@ -309,7 +309,7 @@ class ByteTrack(TrackerBase):
         keep_mask = matched | ~table.expired
         keep_mask[table.confirmed :] = matched[table.confirmed :]
         # A track that is first missed in this frame stays for one more, however long ago the previous frame was.
-        overdue = timestamp - table.matched_at[1] > self._config.lost_buffer_s + TOLERANCE_S
+        overdue = table.overdue(timestamp, self._config.lost_buffer_s)
         table.expired |= overdue & table.lost
         table.lost = missed
         return keep_mask

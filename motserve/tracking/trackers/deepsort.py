@@ -17,9 +17,9 @@ from motserve.config import DeepSortConfig, StrongSortConfig
 from motserve.tracking.association import assign, find_candidates, match
 from motserve.tracking.motion import AspectFilter
 from motserve.tracking.observations import Observations, observe
-from motserve.tracking.state import restore_state, save_state
-from motserve.tracking.table import TrackTable
-from motserve.tracking.time import TOLERANCE_S, steps_between, usable_rate_hz
+from motserve.tracking.saved_state import restore_state, save_state
+from motserve.tracking.time import steps_between, usable_rate_hz
+from motserve.tracking.track_table import TrackTable
 from motserve.types import BoolArray, Cues, Detections, FloatArray, IntArray, Tracks
 
 EMBEDDINGS: Final = "embeddings"
@@ -89,7 +89,7 @@ class DeepSort(TrackerBase):
         table.matched_at[1, matched] = timestamp
         table.extra["hits"] += matched
         table.extra["missed"][matched] = 0
-        overdue = timestamp - table.matched_at[1] > self._config.lost_buffer_s + TOLERANCE_S
+        overdue = table.overdue(timestamp, self._config.lost_buffer_s)
         keep_mask = matched | (~overdue & (np.arange(len(table)) < table.confirmed))
         table.lost = ~matched
         table.keep(keep_mask)

@@ -15,9 +15,9 @@ from motserve.config import SortConfig
 from motserve.tracking.association import find_candidates, match
 from motserve.tracking.motion import AreaFilter
 from motserve.tracking.observations import Observations, observe
-from motserve.tracking.state import restore_state, save_state
-from motserve.tracking.table import TrackTable
-from motserve.tracking.time import TOLERANCE_S, steps_between, usable_rate_hz
+from motserve.tracking.saved_state import restore_state, save_state
+from motserve.tracking.time import steps_between, usable_rate_hz
+from motserve.tracking.track_table import TrackTable
 from motserve.types import Cues, Detections, FloatArray, IntArray, Tracks
 
 
@@ -68,7 +68,7 @@ class Sort(TrackerBase):
             )
         table.matched_at[1, matched] = timestamp
         table.extra["streak"] = np.where(matched, table.extra["streak"] + 1, 0)
-        overdue = timestamp - table.matched_at[1] > self._config.lost_buffer_s + TOLERANCE_S
+        overdue = table.overdue(timestamp, self._config.lost_buffer_s)
         removed = ~matched & overdue & table.lost
         table.lost = ~matched
         table.keep(~removed)

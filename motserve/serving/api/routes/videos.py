@@ -39,7 +39,7 @@ from motserve.serving.api.video_upload import (
 )
 from motserve.serving.observability.request_context import RequestContext
 from motserve.serving.stores import ACTIVE, Job
-from motserve.serving.stores.room import require_room_for
+from motserve.serving.stores.disk_space import require_room_for
 from motserve.video import probe_video
 
 logger = logging.getLogger("motserve.ingress")

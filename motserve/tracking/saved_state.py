@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.base import TrackerBase
-from motserve.tracking.table import TrackTable
+from motserve.tracking.track_table import TrackTable
 
 _TRACKER = "tracker"
 _TIMESTAMP = "timestamp"

@@ -11,8 +11,8 @@ import torch
 import torchvision
 from torch import nn
 
-from motserve.reid import striped, vit
-from motserve.reid.osnet import WIDTHS, OSNetTrunk, bare_state
+from motserve.reid.backbones import striped, vit
+from motserve.reid.backbones.osnet import WIDTHS, OSNetTrunk, bare_state
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.tracking.kalman import Motion
+from motserve.tracking.time import TOLERANCE_S
 from motserve.types import BoolArray, FloatArray, IntArray
 
 
@@ -82,6 +83,16 @@ class TrackTable:
         self.votes = self.votes.take(columns)
         for name, values in self.extra.items():
             self.extra[name] = values.take(columns, axis=-1)
+
+    def overdue(self, timestamp: float, lost_buffer_s: float) -> BoolArray:
+        """Return `(n,)` bool: which tracks have had no detection for longer than lost tracks are kept.
+
+        Args:
+            timestamp: Time of the frame in seconds.
+            lost_buffer_s: Seconds that a lost track is kept.
+        """
+        overdue: BoolArray = timestamp - self.matched_at[1] > lost_buffer_s + TOLERANCE_S
+        return overdue
 
     def label(self, matched: BoolArray, classes: IntArray, scores: FloatArray, by_vote: bool) -> None:
         """Give tracks the class of this frame's detections, or count it as a vote for or against their class.
