@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from motserve.config import LoggingConfig, parse_overrides
+from motserve.config.loading.yaml_files import layer_settings
 from motserve.config.logs import setup_logging
 from motserve.config.paths import local_path
-from motserve.config.yaml_files import layer_settings
 from training.exit_code import exit_code
 from training.job import Job, run_job
 from training.job_config import JobConfig

@@ -14,8 +14,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from motserve.cli.options import ConfigFiles, Overrides, read_config
+from motserve.cli.output.terminal import WholeConsole
 from motserve.cli.service import free_port, read_serve_file, running_service, wait_until_ended
-from motserve.cli.terminal import WholeConsole
 from motserve.errors import MotserveError
 from motserve.files.atomic import replacing
 
@@ -52,7 +52,7 @@ def demo(
     """Render a clip, post it to the real service, score the tracks, write the annotated video."""
     import httpx
 
-    from motserve.config.shipped import serve_config_file
+    from motserve.config.loading.shipped import serve_config_file
     from motserve.lab.scenes import SceneConfig
 
     arguments = read_serve_file(serve_config_file(serve_config)).args

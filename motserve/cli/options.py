@@ -175,7 +175,7 @@ def read_candidates(path: Path, settings: Config, sections: Collection[str]) -> 
     import yaml
 
     from motserve.config import change_config
-    from motserve.config.shipped import config_file
+    from motserve.config.loading.shipped import config_file
 
     path = config_file(path)
     try:

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from motserve.cli.options import ConfigFiles, Overrides, read_config, writable_folder
+from motserve.cli.output.terminal import WholeConsole
 from motserve.cli.service import LOCAL, is_loopback, read_serve_file, running_service, url_of, wait_until_ended
-from motserve.cli.terminal import WholeConsole
 
 _status = WholeConsole(stderr=True, soft_wrap=True)
 
@@ -49,7 +49,7 @@ def serve(
 
     It starts Ray of its own, or deploys to the cluster of --address and removes only its own application at the end.
     """
-    from motserve.config.shipped import serve_config_file
+    from motserve.config.loading.shipped import serve_config_file
 
     file = read_serve_file(serve_config_file(serve_config))
     layers: list[Path | Mapping[str, Any]] = [*file.args.config, file.args.settings, *(config or [])]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from motserve.cli.terminal import clean_up_when_ended
+from motserve.cli.output.terminal import clean_up_when_ended
 from motserve.errors import Conflict, InvalidConfig, MotserveError
 from motserve.extras import required_extra
 from motserve.files.yaml_reader import read_yaml

@@ -15,8 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from motserve.cli.options import ConfigFiles, Overrides, read_config
-from motserve.cli.terminal import say_error
-from motserve.cli.video_progress import video_progress
+from motserve.cli.output.terminal import say_error
+from motserve.cli.output.video_progress import video_progress
 from motserve.errors import Conflict, InvalidConfig, InvalidData, InvalidVideo, MotserveError, NotFound
 from motserve.files.disk import annotated_size, require_room, translate_disk_full
 from motserve.files.names import readable, to_json

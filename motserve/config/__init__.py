@@ -1,7 +1,6 @@
 """The configuration tree: every field has a description and bounds, unknown keys are refused."""
 
 from motserve.config.annotation import AnnotationConfig
-from motserve.config.choice import choose_config
 from motserve.config.detector import DetectorConfig
 from motserve.config.disk import DiskConfig
 from motserve.config.evaluation import (
@@ -12,6 +11,7 @@ from motserve.config.evaluation import (
     RerankConfig,
     TuningConfig,
 )
+from motserve.config.loading.choice import choose_config
 from motserve.config.logs import LoggingConfig
 from motserve.config.postprocessing import InterpolationConfig, LinkingConfig, RegroupingConfig
 from motserve.config.reid import GalleryConfig, MotionGateConfig, ReIDConfig, TrustConfig

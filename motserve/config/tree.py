@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from motserve.config.detector import DetectorConfig
 from motserve.config.disk import DiskConfig
 from motserve.config.evaluation import EvaluationConfig, MlflowConfig, TuningConfig
+from motserve.config.loading.yaml_files import merge, read_tree
 from motserve.config.logs import LoggingConfig
 from motserve.config.paths import LocalPath, local_path
 from motserve.config.postprocessing import InterpolationConfig, LinkingConfig, RegroupingConfig
@@ -28,7 +29,6 @@ from motserve.config.serving import ServingConfig
 from motserve.config.tracker import AnyTracker, BotSortConfig, ByteTrackConfig, StrongSortConfig, needs_embeddings
 from motserve.config.tracker_parts import CameraConfig
 from motserve.config.video import PipelineConfig, VideoConfig
-from motserve.config.yaml_files import merge, read_tree
 from motserve.errors import InvalidConfig
 from motserve.files.yaml_reader import parse_yaml
 

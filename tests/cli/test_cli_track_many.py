@@ -12,7 +12,7 @@ import pytest
 from cli_checks import Motserve, assert_error, document, files_in
 from rich.console import Console
 
-from motserve.cli.video_progress import LINE_EVERY_S, VideoProgress, video_progress
+from motserve.cli.output.video_progress import LINE_EVERY_S, VideoProgress, video_progress
 from motserve.config import Config
 from motserve.pipeline.local_models import LocalModels
 from motserve.video.listing import list_videos

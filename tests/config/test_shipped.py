@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from motserve.cli import app
 from motserve.cli.options import read_candidates
 from motserve.config import load_config
-from motserve.config.shipped import SERVE_CONFIG, config_file, serve_config_file, shipped_names
-from motserve.config.yaml_files import read_tree
+from motserve.config.loading.shipped import SERVE_CONFIG, config_file, serve_config_file, shipped_names
+from motserve.config.loading.yaml_files import read_tree
 from motserve.errors import InvalidConfig
 
 ROOT = Path(__file__).parents[2]

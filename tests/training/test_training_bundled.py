@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import motserve.models.bundled
-from motserve.config.yaml_files import merge, read_settings
+from motserve.config.loading.yaml_files import merge, read_settings
 from motserve.errors import InvalidConfig, InvalidData, NotFound
 from motserve.lab.scenes import SceneConfig, ground_truth_rows, render
 from motserve.models.checksums import checksum

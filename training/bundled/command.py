@@ -12,9 +12,9 @@ from pathlib import Path
 
 import motserve.models.bundled
 from motserve.config import LoggingConfig
+from motserve.config.loading.shipped import CONFIGS
 from motserve.config.logs import setup_logging
 from motserve.config.paths import local_path
-from motserve.config.shipped import CONFIGS
 from training.bundled.make import Workspace, make_detector, make_embedder, open_workspace
 from training.bundled.ship import ship
 from training.exit_code import exit_code

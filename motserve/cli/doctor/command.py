@@ -22,8 +22,8 @@ from motserve import __version__
 from motserve.cli.doctor import machine, probes, software
 from motserve.cli.doctor.finding import Finding, run_checks
 from motserve.cli.options import ConfigFiles, Overrides, read_config
+from motserve.cli.output.terminal import WholeConsole
 from motserve.cli.service import require_free_port
-from motserve.cli.terminal import WholeConsole
 
 if TYPE_CHECKING:
     from motserve.config import Config

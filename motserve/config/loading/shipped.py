@@ -10,7 +10,7 @@ from typing import Final
 
 from motserve.errors import InvalidConfig
 
-PACKAGE: Final = Path(__file__).parents[1]
+PACKAGE: Final = Path(__file__).parents[2]
 CONFIGS: Final = PACKAGE / "configs"
 """Folder of the shipped configuration files."""
 

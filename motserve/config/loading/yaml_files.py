@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from motserve.config.base import Section
-from motserve.config.shipped import config_file
+from motserve.config.loading.shipped import config_file
 from motserve.errors import InvalidConfig
 from motserve.files.yaml_reader import read_yaml
 
