@@ -31,7 +31,7 @@ class AnnotationConfig(Section):
         ge=0,
         le=3600,
         description="Seconds for which a person who got a previous identity again has a second border and an arrow in "
-        "the label; 0 marks nobody.",
+        "the label; 0 marks no person.",
     )
     status_corner: Corner = Field(
         "top-left", description="Corner that shows the time of the frame and the number of people in it; none for none."
