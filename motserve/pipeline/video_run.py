@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import tempfile
 import time
 import weakref
 from collections.abc import Generator, Sequence
@@ -137,9 +138,8 @@ class VideoRun:
             WeightsUnavailable: The weights cannot be loaded.
             DiskFull: The disk of temporary files has no free space.
         """
-        lines = LinesFile()
-        with translate_disk_full(lines.path.parent):
-            return self.run_to(lines, progress)
+        with translate_disk_full(Path(tempfile.gettempdir())):
+            return self.run_to(LinesFile(), progress)
 
     def run_to(self, lines: LinesFile, progress: bool | OnProgress | None = None) -> VideoResult:
         """Track as `run` does and store the tracks in a given file."""

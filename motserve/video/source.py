@@ -29,15 +29,18 @@ def open_video(path: str | Path, config: VideoConfig, name: str | None = None, b
         InvalidVideo: It is not a video, has no frame, is cut off or exceeds a limit.
     """
     path = Path(path)
-    check_source(path)
     name = name or path.name or str(path)
     if path.is_dir():
         return ImageFolder(path, config, name, by_number)
+    if not path.is_file():
+        raise NotFound(f"there is no video at {path}")
     return VideoFile(path, config, name)
 
 
 def check_source(path: Path) -> None:
     """Check, without reading it, that there is a file or a folder at a path.
+
+    The message tells what a link refers to: it is for the user of this machine, not for clients of the service.
 
     Raises:
         NotFound: There is nothing, or a broken link.

@@ -151,8 +151,8 @@ def test_without_a_terminal_progress_is_lines_from_time_to_time() -> None:
         notify(done, 100 if done < 50 else None)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert shown.splitlines() == [
-        "tracking a[1].mp4: 20 of 100 frames, 4.0 frames/s",
-        "tracking a[1].mp4: 50 frames, 5.0 frames/s",
+        "tracking a[1].mp4: 20 of 100 frames, 2.0 frames/s",
+        "tracking a[1].mp4: 50 frames, 2.5 frames/s",
     ]
 
 

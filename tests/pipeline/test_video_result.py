@@ -154,6 +154,17 @@ def test_a_result_shows_itself_as_a_table(result: VideoResult) -> None:
     assert "people.mp4, 192x112, h264" in page
 
 
+def test_a_disk_without_room_for_the_tracks_is_one_error(
+    untrained: Sequence[str], video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("motserve.results.result_file.ResultWriter._write", fail)
+    with pytest.raises(DiskFull, match="No space left on device; free disk space and try again"):
+        motserve.track(video, overrides=list(untrained[1::2])).run()
+
+
 def test_no_files_are_left(
     untrained: Sequence[str], video: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

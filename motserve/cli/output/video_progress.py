@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 OnProgress: TypeAlias = Callable[[int, int | None], None]
 """Called with the number of frames done and the expected total, None where it is not known."""
 
-LINE_EVERY_S: Final = 5.0
+LINE_EVERY_S: Final = 10.0
 """Seconds between two lines; a video that takes less time has none."""
 
 _LEAST_S = 1e-9
