@@ -1,5 +1,5 @@
-# The developer's manual: `make demo`, `make check`, `make test`, `make test-all`, `make lint`, `make bench`; each sets up what
-# it needs. `make check` is for each change, `make test` before it is pushed, `make test-all` takes an hour.
+# The developer's manual: `make demo`, `make check`, `make test`, `make test-all`, `make lint`, `make bench`. Each installs what
+# it needs into .venv: the demo the service, tests their tools, the other verbs all of `make setup`. `make check` is for each change, `make test` before it is pushed, `make test-all` takes an hour.
 # `make coverage` is `make test` that measures; `make programs` installs what tests run besides Python packages.
 # `make corpus` and `make fuzz SECONDS=600` try the reader of videos on files of every kind, whole and damaged.
 # `make mutate` changes the core in thousands of small ways and lists the changes that no test notices, for an hour or more.
@@ -10,7 +10,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# files that say what is installed; each of them holds for this pyproject.toml
+FOR_DEMO := $(VENV)/.demo
+FOR_TEST := $(VENV)/.test
+FOR_ALL := $(VENV)/.all
 
 SECONDS ?= 600
 MUTATE_JOBS ?= 1
@@ -25,27 +29,37 @@ PICTURE_PACKAGES := gnome-backgrounds lomiri-wallpapers-16.04 lomiri-wallpapers-
 
 .PHONY: setup programs demo check test coverage test-workers test-all mutate lint bench corpus fuzz kubernetes bundled pictures wheel check-wheel licences sbom
 
-setup: $(INSTALLED)
+setup: $(FOR_ALL)
 
-$(INSTALLED): pyproject.toml
+$(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --upgrade "pip>=24"
-	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[dev,bench,detectors,release]"
+	$(PIP) install --upgrade "pip>=24"
+
+$(FOR_DEMO): pyproject.toml | $(BIN)/python
+	$(PIP) install --editable ".[serve]"
 	touch $@
+
+$(FOR_TEST): pyproject.toml | $(BIN)/python
+	$(PIP) install --editable ".[test]"
+	touch $(FOR_DEMO) $@
+
+$(FOR_ALL): pyproject.toml | $(BIN)/python
+	$(PIP) install --editable ".[dev]"
+	touch $(FOR_DEMO) $(FOR_TEST) $@
 
 # what tests run and pip does not have, from Debian or Ubuntu; needs root
 programs:
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PROGRAMS) > /dev/null
 
-demo: setup
+demo: $(FOR_DEMO)
 	$(BIN)/motserve demo
 
 # what a change breaks first: lint, types, and the tests that start no cluster and train nothing
 check: lint
 	$(BIN)/python -m pytest $(PARALLEL) $(QUICK)
 
-test: setup
+test: $(FOR_TEST)
 	$(BIN)/python -m pytest $(PARALLEL) $(OPTIONS)
 
 # the same tests, and the share of the code that they run; fails below `fail_under` in pyproject.toml
@@ -53,10 +67,10 @@ coverage: OPTIONS := --cov
 coverage: test
 
 # the tests that start several Ray Train workers, for minutes each
-test-workers: setup
+test-workers: $(FOR_TEST)
 	$(BIN)/python -m pytest -m workers tests/training
 
-test-all: setup
+test-all: setup # also builds the wheel
 	$(BIN)/python -m pytest -m "not gpu"
 
 # `make mutate MODULE="motserve.reid.gallery*"` tries one module; `mutmut show NAME` prints a change that survived.
@@ -74,11 +88,11 @@ bench: setup
 	$(BIN)/motserve benchmark tracker --people 30,100,300 --frames 300
 
 # some 370 small videos, read by motserve and by the FFmpeg command line, which has to be installed
-corpus: setup
+corpus: $(FOR_TEST)
 	$(BIN)/python -m pytest tests/corpus -m "slow or not slow"
 
 # damaged copies of such videos, which must give frames or a typed error
-fuzz: setup
+fuzz: $(FOR_TEST)
 	cd tests && ../$(BIN)/python -m corpus.fuzz --seconds $(SECONDS)
 
 kubernetes: setup

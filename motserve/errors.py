@@ -11,6 +11,10 @@ class InvalidConfig(MotserveError):
     """A configuration file, override or environment variable is not valid."""
 
 
+class MissingExtra(InvalidConfig):
+    """A package is missing that an extra of motserve installs. The message names the extra."""
+
+
 class InvalidVideo(MotserveError):
     """The input is not a video that can be decoded: another file type, truncated, without frames, audio only."""
 

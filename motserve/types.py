@@ -37,12 +37,15 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """Detections of one frame.
+    """Detections of one frame. Lists and arrays of other types of numbers are converted.
 
     Attributes:
         boxes: `(n, 4)` float32, xyxy in pixels.
         scores: `(n,)` float32, confidence in [0, 1].
         classes: `(n,)` int64, class index of the detector.
+
+    Raises:
+        ValueError: A column is not made of numbers, a class is not a whole number, or the shapes do not match.
     """
 
     boxes: FloatArray
@@ -50,8 +53,14 @@ class Detections:
     classes: IntArray
 
     def __post_init__(self) -> None:
-        """Refuse arrays whose shapes do not match."""
-        n = len(self.boxes)
+        """Convert the columns, and refuse those whose shapes do not match."""
+        for name, kind in (("boxes", np.float32), ("scores", np.float32), ("classes", np.int64)):
+            values = getattr(self, name)
+            if not (isinstance(values, np.ndarray) and values.dtype == kind):
+                object.__setattr__(self, name, _converted(name, values, kind))
+        if not self.boxes.size:
+            object.__setattr__(self, "boxes", self.boxes.reshape(-1, 4))
+        n = self.boxes.shape[0] if self.boxes.ndim else 0
         if self.boxes.shape != (n, 4) or self.scores.shape != (n,) or self.classes.shape != (n,):
             raise ValueError(
                 f"detections need boxes (n, 4), scores (n,) and classes (n,); got {self.boxes.shape}, "
@@ -65,6 +74,21 @@ class Detections:
     def empty(cls) -> Detections:
         """Return zero detections."""
         return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
+
+
+def _converted(name: str, values: object, kind: type[np.float32] | type[np.int64]) -> NDArray[np.generic]:
+    """Return a column of `Detections` as an array of its type."""
+    try:
+        numbers = np.asarray(values)
+        if numbers.size and numbers.dtype.kind not in "buif":
+            raise ValueError(f"they are {numbers.dtype}")
+        with np.errstate(all="ignore"):
+            converted = numbers.astype(kind)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name} of detections must be an array or a list of numbers: {error}") from error
+    if kind is np.int64 and not np.array_equal(converted, numbers):
+        raise ValueError("classes of detections must be whole numbers")
+    return converted
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +197,26 @@ class TrackedFrame:
     tracks: Tracks
     identities: IntArray
     links: tuple[Link, ...] = ()
+
+    @property
+    def boxes(self) -> FloatArray:
+        """`(n, 4)` float32, xyxy in pixels, of each track."""
+        return self.tracks.boxes
+
+    @property
+    def track_ids(self) -> IntArray:
+        """`(n,)` int64, track ID of each track; a returning person has a new one."""
+        return self.tracks.ids
+
+    @property
+    def scores(self) -> FloatArray:
+        """`(n,)` float32, confidence of each track's detection in [0, 1]; 0 where there is none."""
+        return self.tracks.scores
+
+    @property
+    def classes(self) -> IntArray:
+        """`(n,)` int64, class index of each track."""
+        return self.tracks.classes
 
 
 @dataclass(frozen=True, slots=True)

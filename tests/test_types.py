@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,3 +36,30 @@ def test_arrays_of_different_lengths_are_refused(
 def test_detections_cannot_be_reassigned() -> None:
     with pytest.raises(FrozenInstanceError):
         Detections.empty().scores = np.zeros(1, np.float32)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "classes", "said"),
+    [
+        ([[0, 0, 1, 1]], [0.5], [0.5], "classes of detections must be whole numbers"),
+        ([[0, 0, 1, 1]], ["high"], [0], "scores of detections must be an array or a list of numbers"),
+        ([[0, 0, 1], [1]], [0.5], [0], "boxes of detections must be an array or a list of numbers"),
+        (None, [0.5], [0], "boxes of detections"),
+        (1, 2, 3, r"boxes \(n, 4\)"),
+    ],
+)
+def test_columns_that_are_no_numbers_are_refused(boxes: Any, scores: Any, classes: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Detections(boxes, scores, classes)
+
+
+def test_lists_and_other_numbers_become_the_types_of_the_columns() -> None:
+    lists: Any = ([[0, 0, 1, 1.5]], [1], [2])
+    arrays: Any = (np.array(lists[0]), np.array([True]), np.array([2.0]))
+    for columns in (lists, arrays):
+        detections = Detections(*columns)
+        assert detections.boxes.dtype == detections.scores.dtype == np.float32
+        assert detections.classes.dtype == np.int64
+        assert (detections.boxes.tolist(), detections.scores.tolist(), detections.classes.tolist()) == lists
+    nothing: Any = []
+    assert Detections(nothing, nothing, nothing).boxes.shape == (0, 4)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from motserve.config import LoggingConfig, parse_overrides
+from motserve.config.loading.yaml_files import layer_settings
 from motserve.config.logs import setup_logging
 from motserve.config.paths import local_path
-from motserve.config.yaml_files import layer_settings
 from training.exit_code import exit_code
 from training.job import Job, run_job
 from training.job_config import JobConfig
@@ -47,7 +47,8 @@ def run_command(
         action="extend",
         required=True,
         metavar="FILE",
-        help="YAML file of settings; later files override earlier ones",
+        help="YAML file of settings, or the name of a shipped one, such as training/detector; later files override "
+        "earlier ones",
     )
     parser.add_argument("--name", help="name of the job; overrides the name in the files")
     parser.add_argument(

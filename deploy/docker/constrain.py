@@ -12,6 +12,9 @@ from importlib.metadata import PackageNotFoundError, distribution
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+PRODUCT = "motserve[all]"
+"""What the images hold, and what licences and bills of materials are about."""
+
 HEADER = "# Versions that the tests ran with; python deploy/docker/constrain.py writes them.\n"
 
 
@@ -32,7 +35,7 @@ def closure(name: str) -> dict[str, Package]:
     """Return a distribution and its direct and indirect requirements, by name.
 
     Args:
-        name: The distribution with the extras to include: `motserve[tracing]`.
+        name: The distribution with the extras to include: `motserve[all]`.
     """
     packages: dict[str, Package] = {}
     pending = [Requirement(name)]
@@ -54,8 +57,8 @@ def closure(name: str) -> dict[str, Package]:
             if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
                 pending.append(needed)
                 package.needs.add(canonicalize_name(needed.name))
-    for package in packages.values():
-        package.needs &= packages.keys()
+    for own, package in packages.items():
+        package.needs = (package.needs & packages.keys()) - {own}  # an extra may name others of its distribution
     return packages
 
 
@@ -67,4 +70,4 @@ def constraints(name: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(HEADER + "\n".join(constraints("motserve[tracing]")) + "\n")
+    sys.stdout.write(HEADER + "\n".join(constraints(PRODUCT)) + "\n")

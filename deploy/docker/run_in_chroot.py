@@ -173,11 +173,11 @@ class Builder:
                 subprocess.run(["cp", "--archive", f"{source}/." if source.is_dir() else source, target], check=True)
                 continue
             for file in sorted(root / path for path in included):
-                if not file.is_file() or source not in file.parents:
+                if not (file.is_file() or file.is_symlink()) or source not in file.parents:
                     continue
                 copy = target / file.relative_to(source)
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(file, copy)
+                shutil.copy2(file, copy, follow_symlinks=False)  # Docker keeps links in folders
 
     def _run(self, instruction: Instruction, image: Image, variables: Mapping[str, str]) -> None:
         mounts = list(self._binds.items())

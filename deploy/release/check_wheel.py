@@ -4,8 +4,8 @@ python deploy/release/check_wheel.py dist/motserve-0.1.0-py3-none-any.whl --cons
 
 It first checks the contents of the wheel. Then it installs the wheel and its requirements into a new virtual
 environment, which takes gigabytes and minutes. The commands run there in an empty folder, without a network and without
-settings of this machine: the version, the configuration schema, and a rendered clip tracked with the bundled weights by
-the command line and by the service.
+settings of this machine: the version, the configuration schema, and a rendered clip tracked with the bundled weights.
+Then it installs the extras `serve` and `train`; the service tracks the clip, and training shows its help.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import email
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,10 @@ from typing import Any
 
 NEEDED = (
     "motserve/py.typed",
+    "motserve/serve_config.yaml",
+    "motserve/configs/tracker/botsort.yaml",
+    "motserve/configs/training/detector.yaml",
+    "training/detector/__main__.py",
     "motserve/models/bundled/detector.safetensors",
     "motserve/models/bundled/detector.md",
     "motserve/models/bundled/embedder.safetensors",
@@ -32,7 +37,9 @@ NEEDED = (
     "motserve/models/bundled/aflink.safetensors",
     "motserve/models/bundled/aflink.md",
 )
+PACKAGES = ("motserve", "training")
 SUFFIXES = (".py", "py.typed", ".safetensors", ".md")
+CONFIGS = ("motserve/configs/", "motserve/serve_config.yaml")
 LIMIT_BYTES = 20_000_000
 """A correct wheel has 7 MB, most of it weights; one with data or checkpoints is far larger."""
 
@@ -90,7 +97,8 @@ def inspect(path: Path, version: str | None = None) -> Wheel:
         faults.append(f"its version is {metadata['Version']}, and {version} was expected")
     if faults:
         raise Unfit(f"{path.name}: {'; '.join(faults)}")
-    torch = tuple(text for text in metadata.get_all("Requires-Dist", []) if text.startswith("torch"))
+    # without the requirements of extras, which have a marker
+    torch = tuple(text for text in metadata.get_all("Requires-Dist", []) if re.match(r"torch[^;]*$", text))
     return Wheel(metadata["Version"], metadata["Requires-Python"], torch)
 
 
@@ -98,12 +106,16 @@ def faults_of(names: Iterable[str]) -> list[str]:
     """Return the faults of the files of a wheel; empty if there are none."""
     present = set(names)
     folders = {name.partition("/")[0] for name in present}
-    foreign = sorted(name for name in folders if name != "motserve" and not name.endswith(".dist-info"))
-    foreign += sorted(name for name in present if name.startswith("motserve/") and not name.endswith(SUFFIXES))
+    foreign = sorted(name for name in folders if name not in PACKAGES and not name.endswith(".dist-info"))
+    foreign += sorted(name for name in present if name.partition("/")[0] in PACKAGES and not _belongs(name))
     faults = [f"{name} is missing" for name in NEEDED if name not in present]
     if not any(name.endswith(".dist-info/licenses/LICENSE") for name in present):
         faults.append("the text of the licence is missing")
     return faults + [f"{name} does not belong into it" for name in foreign]
+
+
+def _belongs(name: str) -> bool:
+    return name.endswith(SUFFIXES) or (name.startswith(CONFIGS) and name.endswith(".yaml"))
 
 
 class Environment:
@@ -128,9 +140,9 @@ class Environment:
         self._outer = outer
         self._inner = {**outer, **no_network, **loopback, **home, "COLUMNS": "150"}
 
-    def pip(self, *arguments: str) -> None:
-        """Run pip with the network and the settings of this machine."""
-        self._run(self._outer, "python", "-m", "pip", "--disable-pip-version-check", *arguments)
+    def pip(self, *arguments: str) -> str:
+        """Run pip with the network and the settings of this machine, and return what it prints."""
+        return self._run(self._outer, "python", "-m", "pip", "--disable-pip-version-check", *arguments)
 
     def run(self, command: str, *arguments: str) -> str:
         """Run a program of the environment in the empty folder and return what it prints.
@@ -140,56 +152,88 @@ class Environment:
         """
         return self._run(self._inner, command, *arguments)
 
+    def refusal(self, command: str, *arguments: str) -> str:
+        """Run a program that must end with exit code 2, and return the line that it prints on standard error.
+
+        Raises:
+            Unfit: It ends with another code, or prints more, such as a traceback.
+        """
+        done = self._result(self._inner, command, *arguments)
+        if done.returncode != 2 or len(done.stderr.splitlines()) != 1:
+            raise Unfit(f"{command} {' '.join(arguments)} ended with {done.returncode}: {done.stdout}{done.stderr}")
+        return done.stderr.strip()
+
     def _run(self, variables: dict[str, str], command: str, *arguments: str) -> str:
-        done = subprocess.run(
-            [str(self._bin / command), *arguments],
-            cwd=self.work, env=variables, check=False, capture_output=True, text=True,
-        )  # fmt: skip
+        done = self._result(variables, command, *arguments)
         if done.returncode:
             raise Unfit(f"{command} {' '.join(arguments)} ended with {done.returncode}: {done.stdout}{done.stderr}")
         return done.stdout
 
+    def _result(self, variables: dict[str, str], command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(self._bin / command), *arguments],
+            cwd=self.work, env=variables, check=False, capture_output=True, text=True,
+        )  # fmt: skip
 
-def use(environment: Environment, version: str, serve_config: Path) -> dict[str, Any]:
-    """Run the commands of an installed wheel as a new user would, and return a summary of their results.
+
+def use(environment: Environment, wheel: Wheel) -> dict[str, Any]:
+    """Run the commands of a wheel without extras as a new user would, and return a summary of their results.
 
     Args:
         environment: The environment with the wheel.
-        version: The expected version.
-        serve_config: The Serve configuration to start; the only file needed from the source tree.
+        wheel: Its metadata.
 
     Raises:
         Unfit: A command fails, or its result is not as expected.
     """
+    packages = {package["name"].lower() for package in json.loads(environment.pip("list", "--format", "json"))}
+    if foreign := sorted({"ray", "mlflow", "fastapi"} & packages):
+        raise Unfit(f"the installation without extras has {', '.join(foreign)}")
     path = environment.run("python", "-c", "import motserve; print(motserve.__file__)").strip()
     if "site-packages" not in path:
         raise Unfit(f"motserve was imported from {path}, not from the wheel")
-    if (printed := environment.run("motserve", "--version").strip()) != f"motserve {version}":
+    if (printed := environment.run("motserve", "--version").strip()) != f"motserve {wheel.version}":
         raise Unfit(f"motserve --version prints {printed!r}")
     environment.run("motserve", "--help")
     schema = json.loads(environment.run("motserve", "config", "schema"))
     environment.run("python", "-c", SCENE)
     environment.run("motserve", "track", "clip.mp4", *BUNDLED, "--output", "tracked", "--save-video")
+    environment.run("motserve", "track", "clip.mp4", *BUNDLED, "--config", "tracker/botsort", "--output", "botsort")
+    for extra, command in (("serve", ("motserve", "demo")), ("train", ("python", "-m", "training.detector"))):
+        if not (line := environment.refusal(*command)).endswith(f"pip install 'motserve[{extra}]'"):
+            raise Unfit(f"{' '.join(command)} does not name the extra {extra}: {line}")
     tracked = json.loads((environment.work / "tracked" / "tracks.json").read_text())
-    (environment.work / "serve_config.yaml").write_bytes(serve_config.read_bytes())
-    environment.run("motserve", "demo", *BUNDLED, "--seconds", "4", "--output", "demo")
-    service_rows = (environment.work / "demo" / "tracks.txt").read_text().splitlines()
     boxes = [box for frame in tracked["frames"] for box in frame["tracks"]]
     summary: dict[str, Any] = {
+        "packages": len(packages),
         "settings": len(schema["properties"]),
         "frames": len(tracked["frames"]),
         "boxes": len(boxes),
         "identities": len({box["id"] for box in boxes}),
-        "service_rows": len(service_rows),
         "weights": {role: used["name"] for role, used in tracked["models"].items() if used},
-        "videos_bytes": {
-            name: (environment.work / name / "annotated.mp4").stat().st_size for name in ("tracked", "demo")
-        },
+        "video_bytes": (environment.work / "tracked" / "annotated.mp4").stat().st_size,
     }
     frames = summary["frames"]
-    if frames < 50 or summary["boxes"] < frames or len(service_rows) < frames:
+    if frames < 50 or summary["boxes"] < frames:
         raise Unfit(f"the clip has too few frames or boxes: {summary}")
     return summary
+
+
+def use_extras(environment: Environment) -> dict[str, Any]:
+    """Run the commands that need the extras `serve` and `train`, and return a summary of their results.
+
+    Raises:
+        Unfit: A command fails, or its result is not as expected.
+    """
+    environment.run("motserve", "demo", *BUNDLED, "--seconds", "4", "--output", "demo")
+    environment.run("python", "-m", "training.detector", "--help")
+    rows = (environment.work / "demo" / "tracks.txt").read_text().splitlines()
+    if len(rows) < 50:
+        raise Unfit(f"the service returned too few rows: {len(rows)}")
+    return {
+        "service_rows": len(rows),
+        "service_video_bytes": (environment.work / "demo" / "annotated.mp4").stat().st_size,
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -203,7 +247,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--constraint", type=Path, help="constraints file for the requirements; default: latest versions"
     )
     parser.add_argument("--torch-index", help="package index of PyTorch; that of its CPU builds, for example")
-    parser.add_argument("--serve-config", type=Path, default=Path("serve_config.yaml"))
     parser.add_argument("--folder", type=Path, help="folder to work in and keep; default: a temporary folder")
     options = parser.parse_args(arguments)
     try:
@@ -219,7 +262,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 environment.pip("install", *wheel.torch, "--index-url", options.torch_index, "--no-deps", *versions)
             environment.pip("install", str(options.wheel.absolute()), *versions)
             environment.pip("check")
-            print(json.dumps(use(environment, wheel.version, options.serve_config), indent=1))
+            summary = use(environment, wheel)
+            environment.pip("install", f"{options.wheel.absolute()}[serve,train]", *versions)
+            environment.pip("check")
+            print(json.dumps({**summary, **use_extras(environment)}, indent=1))
     except Unfit as error:
         sys.exit(f"error: {error}")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from constrain import closure
+from constrain import PRODUCT, closure
 from pydantic import BaseModel, ConfigDict, Field
 
 HERE = Path(__file__).parent
@@ -142,7 +142,7 @@ def page() -> str:
         Unknown: An installed version differs from constraints.txt, or a licence is not known.
     """
     versions = pinned()
-    installed = closure("motserve[tracing]")
+    installed = closure(PRODUCT)
     other = [name for name, version in versions.items() if name not in installed or installed[name].version != version]
     if other:
         raise Unknown(f"installed versions differ from {CONSTRAINTS}: {', '.join(other)}")

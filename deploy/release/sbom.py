@@ -2,9 +2,9 @@
 
 python deploy/release/sbom.py --output dist/motserve.cdx.json
 
-It lists all Python packages that the service runs with, in the versions of deploy/docker/constraints.txt, with their
-dependencies and the licences of docs/licences.md, and the bundled weights with their checksums. Packages for
-development and for extras other than `tracing` are not included.
+It lists all Python packages of the images, those of `motserve[all]`, in the versions of
+deploy/docker/constraints.txt, with their dependencies and the licences of docs/licences.md, and the bundled weights
+with their checksums. Packages for development and for the extras `detectors` and `bench` are not included.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from importlib.metadata import distribution
 from pathlib import Path
 
-from constrain import closure
+from constrain import PRODUCT, closure
 from cyclonedx.model import HashAlgorithm, HashType
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
@@ -42,7 +42,7 @@ def bill(version: str) -> Bom:
         Unknown: An installed version differs from constraints.txt, or a licence is not known.
     """
     versions = pinned()
-    packages = closure("motserve[tracing]")
+    packages = closure(PRODUCT)
     components = {name: _package(name, pinned_version) for name, pinned_version in versions.items()}
     itself = Component(
         type=ComponentType.APPLICATION,

@@ -10,9 +10,9 @@ import typer
 
 from motserve.cli.labelled import MaybeGroundTruth, PeopleFile, Videos
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config
-from motserve.cli.progress import sequence_progress
-from motserve.cli.tables import number_table
-from motserve.cli.terminal import WholeConsole
+from motserve.cli.output.progress import sequence_progress
+from motserve.cli.output.tables import number_table
+from motserve.cli.output.terminal import WholeConsole
 from motserve.files.atomic import write_json
 
 console = WholeConsole()

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from motserve.choices import Dataset, Links
 from motserve.cli.options import SequenceNames, names_of
-from motserve.cli.terminal import WholeConsole, say_error
+from motserve.cli.output.terminal import WholeConsole, say_error
 
 if TYPE_CHECKING:
     from motserve.lab.datasets import Manifest

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from motserve.cli.addresses import free_port
 from motserve.cli.options import ConfigFiles, Overrides, read_config
+from motserve.cli.output.terminal import WholeConsole
 from motserve.cli.service import read_serve_file, running_service, wait_until_ended
-from motserve.cli.terminal import WholeConsole
 from motserve.errors import MotserveError
 from motserve.files.atomic import replacing
 
@@ -40,9 +40,12 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for the clip, ground truth, tracks and annotated video.")] = Path(
         "demo"
     ),
-    serve_config: Annotated[Path, typer.Option(help="Serve configuration of the service to start.")] = Path(
-        "serve_config.yaml"
-    ),
+    serve_config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Serve configuration of the service to start; default: serve_config.yaml, else the shipped one."
+        ),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=1, max=600, help="Length of the clip.")] = 12.0,
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the clip.")] = _SEED,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the service running until Ctrl-C.")] = False,
@@ -50,9 +53,10 @@ def demo(
     """Render a clip, post it to the real service, score the tracks, write the annotated video."""
     import httpx
 
+    from motserve.config.loading.shipped import serve_config_file
     from motserve.lab.scenes import SceneConfig
 
-    arguments = read_serve_file(serve_config).args
+    arguments = read_serve_file(serve_config_file(serve_config)).args
     layers: list[Path | Mapping[str, Any]] = [*arguments.config, arguments.settings, *(config or [])]
     settings = read_config(layers, overrides, writes=[output])
     serving = settings.serving.model_copy(update={"storage_dir": output.absolute() / "service"})

@@ -10,8 +10,8 @@ import typer
 
 from motserve.choices import Benchmark, Protocol, ScoreScale
 from motserve.cli.options import SequenceNames, names_of
-from motserve.cli.progress import sequence_progress
-from motserve.cli.terminal import WholeConsole
+from motserve.cli.output.progress import sequence_progress
+from motserve.cli.output.terminal import WholeConsole
 from motserve.errors import NotFound
 
 if TYPE_CHECKING:

@@ -14,10 +14,11 @@ import typer
 
 from motserve import __version__, errors
 from motserve.cli.lazy import LazyGroup, Place
-from motserve.cli.terminal import accept_any_text, clean_up_when_ended, say_error
+from motserve.cli.output.terminal import accept_any_text, clean_up_when_ended, say_error
 
 _EXIT_CODES: dict[type[errors.MotserveError], int] = {
     errors.InvalidConfig: 2,
+    errors.MissingExtra: 2,
     errors.InvalidVideo: 3,
     errors.InvalidData: 3,
     errors.NotFound: 3,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from motserve.errors import InvalidConfig
+from motserve.extras import require_installed
 from motserve.files.atomic import LONGEST_NAME
 from motserve.files.disk import require_room
 from motserve.files.yaml_reader import read_yaml
@@ -54,9 +55,21 @@ def writable_folder(path: Path) -> Path:
     return path
 
 
+def _with_mlflow_only(requested: bool) -> bool:
+    """Refuse to log a run without MLflow, before hours of work."""
+    if requested:
+        require_installed("mlflow", "train", "--mlflow")
+    return requested
+
+
 ConfigFiles = Annotated[
     list[Path] | None,
-    typer.Option("--config", "-c", help="YAML file with a part of the configuration; may be given several times."),
+    typer.Option(
+        "--config",
+        "-c",
+        help="YAML file with a part of the configuration, or the name of a shipped one, such as "
+        "tracker/botsort; may be given several times.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -69,7 +82,12 @@ SequenceNames = Annotated[
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="JSON file for the numbers and their provenance.", callback=writable_file)
 ]
-UseMlflow = Annotated[bool, typer.Option("--mlflow", help="Log the run to MLflow, as configured in section mlflow.")]
+UseMlflow = Annotated[
+    bool,
+    typer.Option(
+        "--mlflow", help="Log the run to MLflow, as configured in section mlflow.", callback=_with_mlflow_only
+    ),
+]
 
 Policies = Annotated[
     str,
@@ -147,7 +165,7 @@ def read_candidates(path: Path, settings: Config, sections: Collection[str]) -> 
     """Read a file of candidates, each the configuration with some keys changed.
 
     Args:
-        path: The file.
+        path: The file, or the name of a shipped one such as `compare/detectors`.
         settings: The configuration.
         sections: Sections that a candidate may change; the others are the same for all candidates.
 
@@ -157,7 +175,9 @@ def read_candidates(path: Path, settings: Config, sections: Collection[str]) -> 
     import yaml
 
     from motserve.config import change_config
+    from motserve.config.loading.shipped import config_file
 
+    path = config_file(path)
     try:
         tree = read_yaml(path)
     except (OSError, yaml.YAMLError) as error:
@@ -180,7 +200,12 @@ def read_candidates(path: Path, settings: Config, sections: Collection[str]) -> 
 
 
 def read_config(
-    layers: Sequence[Path | Mapping[str, Any]] | None, overrides: list[str] | None, writes: Iterable[Path | None] = ()
+    layers: Sequence[Path | Mapping[str, Any]] | None,
+    overrides: list[str] | None,
+    writes: Iterable[Path | None] = (),
+    *,
+    model: str | None = None,
+    tracker: str | None = None,
 ) -> Config:
     """Build the configuration from layers and overrides, and set up logging.
 
@@ -188,15 +213,17 @@ def read_config(
         layers: The files and mappings; later ones win.
         overrides: Values of `--set`.
         writes: Paths of the command's results; their disks are checked before hours of work.
+        model: Weights of the detector; see `choose_config`.
+        tracker: Name of a tracker, or a YAML file with its section.
 
     Raises:
         InvalidConfig: The configuration is not valid.
         DiskFull: Less than `disk.min_free_bytes` is free for the results.
     """
-    from motserve.config import load_config, parse_overrides
+    from motserve.config import choose_config
     from motserve.config.logs import setup_logging
 
-    config = load_config([_QUIET, *(layers or [])], parse_overrides(overrides or []))
+    config = choose_config([_QUIET, *(layers or [])], model=model, tracker=tracker, overrides=overrides or [])
     setup_logging(config.logging)
     for place in writes:
         if place is not None:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import os
-import re
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, get_args
 
 import typer
 from typer.models import ParameterInfo
 
 from motserve.errors import InvalidConfig
+from motserve.files.addresses import address_advice
 from motserve.models.credentials import without_credentials
-
-_ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_LIVE: Final = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp", "mms", "webrtc"})
 
 
 def read_path(text: str | Path) -> Path:
@@ -27,9 +23,9 @@ def read_path(text: str | Path) -> Path:
     """
     from motserve.config.paths import local_path
 
-    address = _ADDRESS.match(str(text))
-    if address is not None and not os.path.exists(text):  # noqa: PTH110 - Path.exists raises where a name is too long
-        raise InvalidConfig(f"{without_credentials(str(text))}: {_advice(address[1].lower(), str(text))}")
+    advice = address_advice(str(text))
+    if advice is not None:
+        raise InvalidConfig(f"{without_credentials(str(text))}: {advice}")
     try:
         return local_path(text)
     except ValueError as error:
@@ -57,11 +53,3 @@ def read_paths(app: typer.Typer) -> None:
 
 def _is_path(kind: Any) -> bool:
     return bool(kind == Path) or any(_is_path(part) for part in get_args(kind))
-
-
-def _advice(scheme: str, text: str) -> str:
-    if scheme in _LIVE:
-        return "live streams are not supported yet; record the stream to a file, for example with FFmpeg, and give that"
-    if scheme == "file":
-        return f"give the path itself, {text[len('file://') :]}"
-    return "URLs are not supported; download the file and give its path"

@@ -10,8 +10,8 @@ import typer
 from rich.markup import escape
 
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, names_of, read_config
-from motserve.cli.tables import number_table
-from motserve.cli.terminal import WholeConsole
+from motserve.cli.output.tables import number_table
+from motserve.cli.output.terminal import WholeConsole
 from motserve.files.atomic import write_json
 
 console = WholeConsole()

@@ -10,8 +10,8 @@ import typer
 
 from motserve.cli.addresses import LARGEST_PORT, is_loopback, url_of
 from motserve.cli.options import ConfigFiles, Overrides, read_config, writable_folder
+from motserve.cli.output.terminal import WholeConsole
 from motserve.cli.service import LOCAL, read_serve_file, running_service, wait_until_ended
-from motserve.cli.terminal import WholeConsole
 
 _status = WholeConsole(stderr=True, soft_wrap=True)
 
@@ -36,9 +36,12 @@ def serve(
             help="A running Ray cluster, such as auto or 10.0.0.5:6379; without it the service starts its own Ray.",
         ),
     ] = None,
-    serve_config: Annotated[Path, typer.Option(help="Configuration of Ray Serve with the replicas.")] = Path(
-        "serve_config.yaml"
-    ),
+    serve_config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Configuration of Ray Serve with the replicas; default: serve_config.yaml, else the shipped one."
+        ),
+    ] = None,
     logs: Annotated[bool, typer.Option("--logs", help="Print the logs of all processes of the service.")] = False,
     config: ConfigFiles = None,
     overrides: Overrides = None,
@@ -47,7 +50,9 @@ def serve(
 
     It starts Ray of its own, or deploys to the cluster of --address and removes only its own application at the end.
     """
-    file = read_serve_file(serve_config)
+    from motserve.config.loading.shipped import serve_config_file
+
+    file = read_serve_file(serve_config_file(serve_config))
     layers: list[Path | Mapping[str, Any]] = [*file.args.config, file.args.settings, *(config or [])]
     settings = read_config(layers, overrides)
     if storage is not None:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from motserve.cli.addresses import LARGEST_PORT, no_cluster, require_cluster, require_free_port, url_of
-from motserve.cli.terminal import clean_up_when_ended
+from motserve.cli.output.terminal import clean_up_when_ended
 from motserve.errors import Conflict, InvalidConfig, MotserveError
+from motserve.extras import required_extra
 from motserve.files.yaml_reader import read_yaml
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ APPLICATION: Final = "motserve"
 LOCAL: Final = "local"
 """Address of Ray that this process starts for itself."""
 
-_LEAST_CPUS: Final = 2  # reserved by one replica of each deployment and a session; a smaller machine shares its cores
 _HOST: Final = "127.0.0.1"
-_PORT: Final = 8000
+_PORT: Final = 8000  # as Ray Serve
+_LEAST_CPUS: Final = 2  # reserved by one replica of each deployment and a session; a smaller machine shares its cores
 _ANSWER_S: Final = 30.0  # from the readiness of all deployments to the first answer; usually well below a second
 _POLL_S: Final = 0.1
 _REQUEST_S: Final = 5.0
@@ -120,11 +121,11 @@ def running_service(
     """
     if address == LOCAL:
         require_free_port(host, port)
-    with _ray(address, show_logs):
+    with required_extra("serve", "the service"):
         from ray import serve
 
         from motserve.serving.app import compose
-
+    with _ray(address, show_logs):
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         before = serve.status()
         if APPLICATION in before.applications:

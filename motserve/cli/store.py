@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from motserve import __version__
 from motserve.cli.options import ConfigFiles, Overrides, read_config
-from motserve.cli.terminal import WholeConsole
+from motserve.cli.output.terminal import WholeConsole
 
 if TYPE_CHECKING:
     from motserve.serving.stores.backup import Backup

@@ -1,236 +1,241 @@
-"""`motserve track`: tracks one video or image folder in this process."""
+"""`motserve track`: tracks videos and image folders in this process."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from contextlib import aclosing
-from dataclasses import asdict, dataclass
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from motserve.cli.options import ConfigFiles, Overrides, read_config
-from motserve.config import Config
-from motserve.errors import InvalidConfig, InvalidVideo, NotFound
-from motserve.files.atomic import replacing
+from motserve.cli.output.terminal import say_error
+from motserve.cli.output.video_progress import video_progress
+from motserve.errors import Conflict, InvalidConfig, InvalidData, InvalidVideo, MotserveError, NotFound
 from motserve.files.disk import annotated_size, require_room, translate_disk_full
-from motserve.files.names import readable
-from motserve.models.provenance import describe_files, stamp, write_stamp
-from motserve.pipeline import PipelineStats, track_frames
-from motserve.pipeline.local_models import LocalModels
-from motserve.postprocessing import EmbeddingHistory, PostProcessor
-from motserve.results import SUFFIXES, Format, ResultWriter, export, read_lines, read_results
+from motserve.files.names import readable, to_json
+from motserve.results import SUFFIXES, Format
 from motserve.results.run_folder import ANNOTATED, RUN_FILES, TRACKS, open_run_folder, run_name
-from motserve.video import VideoInfo, annotate_video, open_video
+
+if TYPE_CHECKING:
+    from motserve.config import Config
+    from motserve.pipeline.video_result import VideoResult
+    from motserve.pipeline.video_run import VideoRun
 
 console = Console(stderr=True)
 
 _RUNS: Final = Path("runs")
 
+_OF_ONE_VIDEO: Final = (InvalidVideo, InvalidData, NotFound, Conflict)
+"""Errors after which the other videos are still tracked."""
+
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
-    info: VideoInfo
-    models: dict[str, Any]
-    stats: PipelineStats
-    seconds: float
-    frames_damaged: int
-    failure: InvalidVideo | None
+class _Options:
+    """What to do with each video.
+
+    Attributes:
+        output: Folder of the results; for several videos, the folder of their folders. None for `runs`.
+        is_single: Whether there is one video, whose results are in `output` itself.
+    """
+
+    output: Path | None
+    is_single: bool
+    overwrite: bool
+    format: Format
+    save_video: bool
+    as_json: bool
+    is_quiet: bool
+
+    def folder(self, video: Path) -> Path | None:
+        """Return the folder for the results of a video; None for a new one in `parent`."""
+        if self.is_single and self.output is not None:
+            return self.output
+        return self.parent / run_name(video) if self.overwrite else None
 
     @property
-    def summary(self) -> dict[str, Any]:
-        counts = {
-            **asdict(self.stats),
-            "frames_damaged": self.frames_damaged,
-            "fps": round(self.stats.frames / max(self.seconds, 1e-9), 2),
-        }
-        if self.failure is None:
-            return {"status": "done", **counts}
-        return {"status": "incomplete", "error": str(self.failure), **counts}
+    def parent(self) -> Path:
+        """Folder of the folders of runs."""
+        return _RUNS if self.output is None else self.output
 
 
 def track(
-    video: Annotated[Path, typer.Argument(help="Video file or image folder (MOTChallenge sequence).")],
+    videos: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="VIDEO...",
+            help="Video files, image folders (MOTChallenge sequences), folders of videos, or patterns such as '*.mp4'.",
+        ),
+    ],
     config: ConfigFiles = None,
     overrides: Overrides = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Weights of the detector, short for --set detector.weights=….")
+    ] = None,
+    tracker: Annotated[str | None, typer.Option("--tracker", help="Name of a tracker, or a YAML file.")] = None,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Classes to track, separated by commas; `all` for every class.")
+    ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option("--conf", help="Lowest confidence of detections, short for --set detector.confidence=…."),
+    ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder for the results; by default a new one, runs/<name of the video>, then -2, -3, …"),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for the results; by default a new one, runs/<name of the video>, then -2, -3, …. Several "
+            "videos get a folder each inside it.",
+        ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the files of an earlier run in --output; other files stay.")
+        bool,
+        typer.Option("--overwrite", help="Replace the files of an earlier run of the same name; other files stay."),
     ] = False,
     format: Annotated[Format, typer.Option(help="Format of the tracks.")] = "json",  # noqa: A002
     save_video: Annotated[bool, typer.Option("--save-video", help="Also write annotated.mp4.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a line of JSON for each video on standard output.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Track every person in VIDEO.
 
-    If the video turns out to be broken, the tracks up to that point are kept and marked; the exit code is 3.
+    The models are loaded once for all videos. If a video turns out to be broken, the tracks up to that point are kept
+    and marked, and the other videos are still tracked; the exit code is 3.
     """
-    settings = read_config(config, overrides)
-    _check_places(video, output, save_video, settings)
-    with (
-        _progress() as progress,
-        translate_disk_full(output or _RUNS),
-        open_run_folder(output, _RUNS, run_name(video), overwrite) as run,
-    ):
-        target = run.staging / f"{TRACKS}{SUFFIXES[format]}"
-        lines = run.staging / "lines.ndjson"
-        models, outcome = _track_to_lines(video, lines, settings, progress)
-        name = readable(video.name)
-        head = {"name": name, **asdict(outcome.info)}
-        notes = {"incomplete": str(outcome.failure)} if outcome.failure else None
-        provenance = stamp(settings, weights=outcome.models, data={name: describe_files([video])}, notes=notes)
-        with target.open("wb") as file:
-            file.writelines(
-                export(
-                    read_lines(lines),
-                    format,
-                    video=head,
-                    models=outcome.models,
-                    summary=outcome.summary,
-                    provenance=provenance,
-                )
-            )
-        if format != "json":
-            write_stamp(target, provenance)
-        if save_video:
+    short = [] if classes is None else [f"detector.classes={json.dumps([name.strip() for name in classes.split(',')])}"]
+    short += [] if confidence is None else [f"detector.confidence={confidence}"]
+    settings = read_config(config, [*short, *(overrides or [])], model=model, tracker=tracker)
+    from motserve.video.listing import list_videos
+
+    listed = list(dict.fromkeys(video for given in videos for video in list_videos(given)))
+    options = _Options(output, listed == videos and len(videos) == 1, overwrite, format, save_video, as_json, quiet)
+    tracked = _Videos(settings, options)
+    if not options.is_single:
+        tracked.track_all(listed)
+    elif error := tracked.track(listed[0]):
+        raise error
+
+
+class _Videos:
+    """Tracks videos one after the other with the same models."""
+
+    def __init__(self, settings: Config, options: _Options) -> None:
+        self._settings, self._options = settings, options
+        self._first: VideoRun | None = None
+
+    def track_all(self, videos: Sequence[Path]) -> None:
+        """Track several videos; one that fails does not stop the others.
+
+        Raises:
+            MotserveError: A video failed.
+        """
+        names = Counter(run_name(video) for video in videos)
+        name, count = names.most_common(1)[0]
+        if self._options.overwrite and count > 1:
+            raise InvalidConfig(f"{count} videos are named {name}; --overwrite would replace one by another")
+        failures: list[MotserveError] = []
+        for video in videos:
             try:
-                _draw(video, lines, run.staging / ANNOTATED, models, settings, progress, outcome)
-            except BaseException:
-                run.publish()  # the tracks are complete and cost more than the annotated video
-                console.print(f"[yellow]tracks without video:[/] {escape(readable(run.path / target.name))}")
-                raise
-        run.publish()
-    console.print(_table(name, outcome, run.path / target.name, run.path / ANNOTATED if save_video else None))
-    if outcome.failure:
-        raise outcome.failure
+                error = self.track(video)
+            except _OF_ONE_VIDEO as raised:
+                error = raised
+                if self._options.as_json:
+                    _print_json({"video": readable(video.name), "status": "failed", "error": str(error)})
+            if error is not None:
+                failures.append(error)
+                say_error(str(error))
+        if failures:
+            raise type(failures[0])(f"{len(failures)} of {len(videos)} videos failed")
+
+    def track(self, video: Path) -> MotserveError | None:
+        """Track a video into a run folder of its own.
+
+        Returns:
+            Why the video is incomplete; None for a whole one.
+        """
+        from motserve.models.provenance import write_stamp
+        from motserve.pipeline.video_result import LinesFile
+        from motserve.pipeline.video_run import VideoRun
+
+        options = self._options
+        run = VideoRun(video, self._settings, self._first)
+        self._first = self._first or run
+        output = options.folder(video)
+        _check_places(video, output, options, self._settings)
+        name = readable(video.name)
+        with (
+            video_progress(console, options.is_quiet) as progress,
+            translate_disk_full(output or options.parent),
+            open_run_folder(output, options.parent, run_name(video), options.overwrite) as folder,
+        ):
+            target = folder.staging / f"{TRACKS}{SUFFIXES[options.format]}"
+            result = run.run_to(LinesFile(folder.staging / "lines.ndjson"), progress.step("tracking", name))
+            result.export(target, options.format)
+            if options.format != "json":
+                write_stamp(target, result.provenance)
+            if options.save_video:
+                try:
+                    result.draw(folder.staging / ANNOTATED, progress.step("drawing", name))
+                except BaseException:
+                    folder.publish()  # the tracks are complete and cost more than the annotated video
+                    console.print(f"[yellow]tracks without video:[/] {escape(readable(folder.path / target.name))}")
+                    raise
+            folder.publish()
+        tracks, annotated = folder.path / target.name, folder.path / ANNOTATED if options.save_video else None
+        if not options.is_quiet:
+            console.print(_table(result, tracks, annotated))
+        if options.as_json:
+            places = {"tracks": readable(tracks), "annotated": None if annotated is None else readable(annotated)}
+            _print_json({"video": result.name, **result.summary, **places})
+        return result.error
 
 
-def _check_places(video: Path, output: Path | None, save_video: bool, settings: Config) -> None:
+def _check_places(video: Path, output: Path | None, options: _Options, settings: Config) -> None:
     """Refuse, before anything is loaded, a run that could only fail at its end.
 
     Raises:
-        NotFound: The video is a broken link.
-        InvalidVideo: It is neither a file nor a folder.
         InvalidConfig: The video is one of the files that the run would replace.
         DiskFull: There is not enough free disk space.
     """
-    if video.is_symlink() and not video.exists():
-        raise NotFound(f"there is no video at {video}: it is a link to {video.readlink()}, which does not exist")
-    if video.exists() and not video.is_file() and not video.is_dir():
-        raise InvalidVideo(f"{video} is a pipe or a device; a video is a file or a folder of pictures")
     if output is not None and video.resolve() in [(output / name).resolve() for name in RUN_FILES]:
         raise InvalidConfig(f"{video} is one of the results in {output}; choose another --output")
     least, because = settings.disk.min_free_bytes, "disk.min_free_bytes"
-    if save_video:
+    if options.save_video:
         least += annotated_size(video, settings.disk.annotated_share)
         because += " and, for the annotated video, disk.annotated_share of the size of the video"
-    require_room(output or _RUNS, least, because)
+    require_room(output or options.parent, least, because)
 
 
-def _track_to_lines(video: Path, lines: Path, settings: Config, progress: Progress) -> tuple[LocalModels, _Outcome]:
-    """Track a video and write the results to a file line by line, so that they need not fit in memory."""
-    with open_video(video, settings.video) as source:
-        models, postprocessor = LocalModels(settings), PostProcessor(settings)
-        stats, history = PipelineStats(), postprocessor.new_history((source.info.width, source.info.height))
-        task = progress.add_task("tracking", total=source.info.frame_count, speed="")
-
-        async def run() -> None:
-            info = source.info
-            size = (info.width, info.height)
-            chunks = track_frames(
-                source.frames(), models.detect, models.embed, settings, stats, info.rate_hz, size,
-                on_embedded=history.add if history else None, embed_boxes=models.embed_boxes,
-            )  # fmt: skip
-            async with aclosing(chunks):
-                async for chunk in chunks:
-                    results.append(chunk)
-                    seconds = time.monotonic() - started
-                    progress.update(task, completed=stats.frames, speed=f"{stats.frames / seconds:.1f} frames/s")
-
-        started, failure = time.monotonic(), None
-        with ResultWriter(lines, models.class_names) as results:
-            try:
-                asyncio.run(run())
-            except InvalidVideo as error:
-                if not stats.frames:
-                    raise
-                failure = error
-        seconds = time.monotonic() - started
-        if postprocessor:
-            stats.identities = _postprocess(lines, models, postprocessor, history)
-        progress.update(task, total=stats.frames)
-        used = {**models.models, **postprocessor.weights}
-        return models, _Outcome(source.info, used, stats, seconds, source.frames_damaged, failure)
+def _print_json(document: dict[str, Any]) -> None:
+    typer.echo(to_json(document).decode())
 
 
-def _postprocess(
-    lines: Path, models: LocalModels, postprocessor: PostProcessor, history: EmbeddingHistory | None
-) -> int:
-    """Postprocess a file of results in place, and return its number of identities."""
-    frames = postprocessor(list(read_results(lines, models.class_names)), history)
-    with replacing(lines) as partial, ResultWriter(partial, models.class_names) as results:
-        results.append(frames)
-    return len({identity for frame in frames for identity in frame.identities.tolist()})
-
-
-def _draw(
-    video: Path,
-    lines: Path,
-    target: Path,
-    models: LocalModels,
-    settings: Config,
-    progress: Progress,
-    outcome: _Outcome,
-) -> None:
-    task: TaskID = progress.add_task("drawing", total=None, speed="")
-    annotate_video(
-        video,
-        read_results(lines, models.class_names),
-        target,
-        settings.video,
-        models.class_names,
-        progress=lambda done, total: progress.update(task, completed=done, total=total),
-        max_frames=outcome.stats.frames if outcome.failure else None,
-    )
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-
-
-def _table(name: str, outcome: _Outcome, target: Path, annotated: Path | None) -> Table:
-    table = Table(title=escape(name), show_header=False)
-    stats, info = outcome.stats, outcome.info
+def _table(result: VideoResult, tracks: Path, annotated: Path | None) -> Table:
+    table = Table(title=escape(result.name), show_header=False)
+    stats, info = result.stats, result.info
     table.add_row("video", f"{info.width}x{info.height}, {info.codec}")
-    table.add_row("frames", f"{stats.frames} in {outcome.seconds:.1f} s, {outcome.summary['fps']} frames/s")
-    if outcome.frames_damaged:
-        table.add_row("", f"[yellow]{outcome.frames_damaged} more are damaged[/]")
-    if outcome.failure:
+    table.add_row("frames", f"{stats.frames} in {result.seconds:.1f} s, {result.summary['fps']} frames/s")
+    if result.frames_damaged:
+        table.add_row("", f"[yellow]{result.frames_damaged} more are damaged[/]")
+    if result.error:
         table.add_row("", "[yellow]incomplete, see the error[/]")
     table.add_row("identities", f"{stats.identities}, {stats.links} returns recognised")
     table.add_row("embeddings", str(stats.embeddings))
-    for role, weights in outcome.models.items():
+    for role, weights in result.models.items():
         if weights:
             table.add_row(role, f"{escape(weights['name'])} {weights['sha256'][:12]}")
             if weights["fallback"]:
                 table.add_row("", f"[yellow]fallback: {escape(weights['fallback'])}[/]")
-    table.add_row("tracks", escape(readable(target)))
+    table.add_row("tracks", escape(readable(tracks)))
     if annotated:
         table.add_row("video with tracks", escape(readable(annotated)))
     return table

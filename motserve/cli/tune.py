@@ -21,8 +21,8 @@ from motserve.cli.options import (
     read_config,
     writable_folder,
 )
-from motserve.cli.tables import NumberTable, number_table
-from motserve.cli.terminal import WholeConsole
+from motserve.cli.output.tables import NumberTable, number_table
+from motserve.cli.output.terminal import WholeConsole
 from motserve.files.atomic import replacing, write_json
 
 if TYPE_CHECKING:

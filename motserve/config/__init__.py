@@ -1,5 +1,6 @@
 """The configuration tree: every field has a description and bounds, unknown keys are refused."""
 
+from motserve.config.annotation import AnnotationConfig
 from motserve.config.detector import DetectorConfig
 from motserve.config.disk import DiskConfig
 from motserve.config.evaluation import (
@@ -10,6 +11,7 @@ from motserve.config.evaluation import (
     RerankConfig,
     TuningConfig,
 )
+from motserve.config.loading.choice import choose_config
 from motserve.config.logs import LoggingConfig
 from motserve.config.postprocessing import InterpolationConfig, LinkingConfig, RegroupingConfig
 from motserve.config.reid import GalleryConfig, MotionGateConfig, ReIDConfig, TrustConfig
@@ -42,6 +44,7 @@ __all__ = [
     "DEFAULT_TRACKER",
     "PUBLISHED",
     "TRACKERS",
+    "AnnotationConfig",
     "AppearanceConfig",
     "BotSortConfig",
     "BufferedIouConfig",
@@ -81,6 +84,7 @@ __all__ = [
     "TuningConfig",
     "VideoConfig",
     "change_config",
+    "choose_config",
     "load_config",
     "parse_overrides",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 from pydantic import Field, ValidationError
@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from motserve.config.detector import DetectorConfig
 from motserve.config.disk import DiskConfig
 from motserve.config.evaluation import EvaluationConfig, MlflowConfig, TuningConfig
+from motserve.config.loading.yaml_files import merge, read_tree
 from motserve.config.logs import LoggingConfig
 from motserve.config.paths import LocalPath, local_path
 from motserve.config.postprocessing import InterpolationConfig, LinkingConfig, RegroupingConfig
@@ -28,12 +29,14 @@ from motserve.config.serving import ServingConfig
 from motserve.config.tracker import AnyTracker, BotSortConfig, ByteTrackConfig, StrongSortConfig, needs_embeddings
 from motserve.config.tracker_parts import CameraConfig
 from motserve.config.video import PipelineConfig, VideoConfig
-from motserve.config.yaml_files import merge, read_tree
 from motserve.errors import InvalidConfig
 from motserve.files.yaml_reader import parse_yaml
 
 ENV_PREFIX = "MOTSERVE_"
 NESTING = "__"
+Layer: TypeAlias = str | Path | Mapping[str, Any]
+"""A part of the configuration: a YAML file or a mapping."""
+
 _OTHER_VARIABLES = frozenset({"MOTSERVE_DATA"})
 """Variables with the prefix that are no settings: the folder of real data for tests."""
 
@@ -105,13 +108,11 @@ class _Environment(EnvSettingsSource):
         return _parse(value, f"the environment variable {ENV_PREFIX}…{field_name.upper()}")
 
 
-def load_config(
-    layers: Sequence[str | Path | Mapping[str, Any]] = (), overrides: Mapping[str, object] | None = None
-) -> Config:
+def load_config(layers: Layer | Sequence[Layer] = (), overrides: Mapping[str, object] | None = None) -> Config:
     """Build the configuration from its layers.
 
     Args:
-        layers: Parts of the tree, as YAML files or as mappings; later ones win.
+        layers: Parts of the tree, as YAML files or as mappings; later ones win. A single one needs no list.
         overrides: A part of the tree that wins over layers and environment.
 
     Returns:
@@ -121,12 +122,29 @@ def load_config(
         InvalidConfig: A file cannot be read, a key is unknown or a value out of its bounds.
     """
     tree: dict[str, Any] = {}
-    for layer in layers:
-        tree = _merge(tree, layer if isinstance(layer, Mapping) else read_tree(local_path(layer)))
+    for layer in layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]:
+        tree = merge_layers(tree, read_layer(layer))
     _refuse_unknown_variables()
-    tree = _merge(tree, _Environment(Config)())
-    tree = _merge(tree, overrides or {})
+    tree = merge_layers(tree, _Environment(Config)())
+    tree = merge_layers(tree, overrides or {})
     return _validated(tree)
+
+
+def read_layer(layer: Layer) -> Mapping[str, Any]:
+    """Return a layer as a mapping.
+
+    Raises:
+        InvalidConfig: It is a file that cannot be read, or neither a file nor a mapping.
+    """
+    if isinstance(layer, Mapping):
+        return layer
+    if not isinstance(layer, str | Path):
+        raise InvalidConfig(f"a layer of the configuration must be a YAML file or a mapping, not {layer!r:.80}")
+    try:
+        path = local_path(layer)
+    except ValueError as error:
+        raise InvalidConfig(str(error)) from error
+    return read_tree(path)
 
 
 def change_config(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -139,7 +157,7 @@ def change_config(config: Config, changes: Mapping[str, Any]) -> Config:
     Raises:
         InvalidConfig: A key is unknown or a value out of its bounds.
     """
-    return _validated(_merge(config.model_dump(), changes))
+    return _validated(merge_layers(config.model_dump(), changes))
 
 
 def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
@@ -160,8 +178,13 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
         nested: Any = _parse(value, key)
         for part in reversed(parts):
             nested = {part: nested}
-        tree = _merge(tree, nested)
+        tree = merge_layers(tree, nested)
     return tree
+
+
+def merge_layers(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one part of the configuration over another; a tracker of another name replaces the lower one."""
+    return merge(below, above, _is_another_tracker)
 
 
 def _validated(tree: Mapping[str, Any]) -> Config:
@@ -186,10 +209,6 @@ def _parse(text: str, where: str) -> Any:
         return parse_yaml(text)
     except yaml.YAMLError as error:
         raise InvalidConfig(f"the value of {where} is not YAML: {text!r} ({error})") from error
-
-
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    return merge(below, above, _is_another_tracker)
 
 
 def _is_another_tracker(key: str, below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from motserve.config.annotation import AnnotationConfig
 from motserve.config.base import Section
 
 
@@ -66,3 +67,4 @@ class VideoConfig(Section):
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = Field(
         "veryfast", description="H.264 speed preset of annotated video; slower ones give smaller files."
     )
+    annotation: AnnotationConfig = Field(AnnotationConfig(), description="What annotated video shows.")

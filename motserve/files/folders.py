@@ -8,6 +8,14 @@ from typing import Final
 
 _SYSTEM_NAMES: Final = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir"})  # in lower case
 
+# fmt: off
+VIDEO_SUFFIXES: Final = frozenset({
+    ".3gp", ".asf", ".avi", ".dv", ".flv", ".gif", ".h264", ".hevc", ".ivf", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv",
+    ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogg", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+})
+# fmt: on
+"""Suffixes of video files, in lower case."""
+
 
 def is_hidden(name: str) -> bool:
     """Return whether a name is hidden or reserved by an operating system.

@@ -1,13 +1,9 @@
-"""Imports libraries that have side effects or may be missing."""
+"""Imports libraries whose import has side effects."""
 
 from __future__ import annotations
 
-import importlib
 import os
-import warnings
 from typing import Any
-
-from motserve.errors import InvalidConfig
 
 _ULTRALYTICS_ENVIRONMENT = {
     "YOLO_AUTOINSTALL": "false",  # a service never installs packages by itself
@@ -27,25 +23,3 @@ def import_ultralytics() -> Any:
     # a host application may have imported it before, with pickles allowed
     tasks.SAFE_LOAD = env_bool("ULTRALYTICS_SAFE_LOAD")  # type: ignore[attr-defined]
     return ultralytics
-
-
-def import_extra(module: str, extra: str = "detectors", required_by: str = "the configured detector") -> Any:
-    """Return a module of an optional extra.
-
-    Args:
-        module: The module.
-        extra: The extra that contains it.
-        required_by: What requires it, for the message.
-
-    Raises:
-        InvalidConfig: It is not installed; the message says how to install it.
-    """
-    try:
-        with warnings.catch_warnings():
-            # at import, effdet compiles a function in a way that torch deprecates
-            warnings.simplefilter("ignore", FutureWarning)
-            return importlib.import_module(module)
-    except ImportError as error:
-        raise InvalidConfig(
-            f"{required_by} needs {module.partition('.')[0]} ({error}): pip install 'motserve[{extra}]'"
-        ) from error

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from motserve.config import MlflowConfig
 from motserve.errors import MotserveError
+from motserve.extras import required_extra
 from motserve.models.credentials import without_credentials
 
 BATCH: Final = 100
@@ -27,9 +28,14 @@ _MOST_CHARACTERS: Final = 500
 
 
 def connect(config: MlflowConfig) -> Any:
-    """Return the MLflow client of a store; a missing folder of a database is created."""
+    """Return the MLflow client of a store; a missing folder of a database is created.
+
+    Raises:
+        MissingExtra: MLflow is not installed.
+    """
     quieten()
-    from mlflow import MlflowClient
+    with required_extra("train", f"MLflow at {without_credentials(config.tracking_uri)}"):
+        from mlflow import MlflowClient
 
     uri = config.tracking_uri
     database = database_of(uri)
@@ -70,9 +76,11 @@ def placed(config: MlflowConfig) -> MlflowConfig:
 
 def failures() -> tuple[type[Exception], ...]:
     """Return the exception types of a store: errors of MLflow, of its database, and of disks and files."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
+    try:
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+    except ImportError:  # without MLflow, `connect` says which extra is missing
+        return (OSError,)
     return MlflowException, SQLAlchemyError, OSError
 
 

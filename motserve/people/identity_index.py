@@ -13,9 +13,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-import faiss
 import numpy as np
 
+from motserve.extras import required_extra
 from motserve.people.identity_store import IdentityStore
 from motserve.types import FloatArray, IntArray
 
@@ -40,6 +40,12 @@ class Match:
     distance: float
 
 
+def _import_faiss() -> Any:
+    with required_extra("serve", "the index of people"):
+        import faiss
+    return faiss
+
+
 class IdentityIndex:
     """The stored people whose embeddings are of one model. Safe to use from several threads.
 
@@ -49,6 +55,7 @@ class IdentityIndex:
     """
 
     def __init__(self, store: IdentityStore, model: str) -> None:
+        self._faiss = _import_faiss()
         self._store = store
         self._model = model
         self._lock = threading.Lock()
@@ -120,9 +127,10 @@ class IdentityIndex:
         started, first = time.monotonic(), self._index is None
         while rows := self._store.added(self._model, self._last, _PAGE):
             if self._index is None:
-                half = faiss.ScalarQuantizer.QT_fp16
-                flat = faiss.IndexScalarQuantizer(rows[0][1].shape[1], half, faiss.METRIC_INNER_PRODUCT)
-                self._index = faiss.IndexIDMap(flat)
+                half = self._faiss.ScalarQuantizer.QT_fp16
+                width = rows[0][1].shape[1]
+                flat = self._faiss.IndexScalarQuantizer(width, half, self._faiss.METRIC_INNER_PRODUCT)
+                self._index = self._faiss.IndexIDMap(flat)
             ids = np.repeat(np.array([row[0] for row in rows], np.int64), [len(row[1]) for row in rows])
             self._index.add_with_ids(np.concatenate([row[1] for row in rows]).astype(np.float32), ids)
             self._last = rows[-1][0]
@@ -139,8 +147,8 @@ class IdentityIndex:
             `(n,)` int64 identities, possibly repeated, none excluded; `(n,)` float32 distances. There are fewer
             identities only where the index has no more.
         """
-        not_excluded: Any = faiss.IDSelectorNot(faiss.IDSelectorBatch(excluded))
-        options = faiss.SearchParameters(sel=not_excluded)  # type: ignore[call-arg]  # defined at run time, unknown to mypy
+        not_excluded: Any = self._faiss.IDSelectorNot(self._faiss.IDSelectorBatch(excluded))
+        options = self._faiss.SearchParameters(sel=not_excluded)
         count = _GROWTH * limit
         while True:
             similarities, ids = index.search(np.ascontiguousarray(queries), min(count, index.ntotal), params=options)

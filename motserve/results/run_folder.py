@@ -21,6 +21,7 @@ from typing import Final
 
 from motserve.errors import Conflict, DiskFull, InvalidConfig, MotserveError
 from motserve.files.disk import is_full
+from motserve.files.folders import VIDEO_SUFFIXES
 from motserve.files.names import encodable
 from motserve.results.formats import SUFFIXES
 
@@ -33,12 +34,6 @@ ANNOTATED: Final = "annotated.mp4"
 RUN_FILES: Final = (*(f"{TRACKS}{suffix}" for suffix in SUFFIXES.values()), f"{TRACKS}.provenance.json", ANNOTATED)
 """All files that a run may write."""
 
-# fmt: off
-_VIDEO_SUFFIXES: Final = frozenset({
-    ".3gp", ".asf", ".avi", ".dv", ".flv", ".gif", ".h264", ".hevc", ".ivf", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv",
-    ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogg", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
-})
-# fmt: on
 _LONGEST_NAME: Final = 255  # bytes, on all file systems of Linux
 _STAGING: Final = ".run-"
 _STAGING_SUFFIX: Final = "[0-9a-f]" * 8
@@ -54,7 +49,7 @@ def run_name(video: Path) -> str:
         video: The video as given; a link keeps its own name.
     """
     named = video if video.name not in ("", "..") else video.resolve()
-    is_file = named.suffix.lower() in _VIDEO_SUFFIXES and not video.is_dir()
+    is_file = named.suffix.lower() in VIDEO_SUFFIXES and not video.is_dir()
     return (named.stem if is_file else named.name) or "root"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from motserve.config import VideoConfig
-from motserve.errors import NotFound
+from motserve.errors import InvalidVideo, NotFound
 from motserve.video.base import VideoSource
 from motserve.video.file import VideoFile
 from motserve.video.images.folder import ImageFolder
@@ -35,3 +35,25 @@ def open_video(path: str | Path, config: VideoConfig, name: str | None = None, b
     if not path.is_file():
         raise NotFound(f"there is no video at {path}")
     return VideoFile(path, config, name)
+
+
+def check_source(path: Path) -> None:
+    """Check, without reading it, that there is a file or a folder at a path.
+
+    The message tells what a link refers to: it is for the user of this machine, not for clients of the service.
+
+    Raises:
+        NotFound: There is nothing, or a broken link.
+        InvalidVideo: It is neither a file nor a folder.
+    """
+    try:
+        if path.is_dir() or path.is_file():
+            return
+        exists, target = path.exists(), path.readlink() if path.is_symlink() else None
+    except OSError as error:
+        raise NotFound(f"there is no video at {path}: {error.strerror}") from error
+    if exists:
+        raise InvalidVideo(f"{path} is a pipe or a device; a video is a file or a folder of pictures")
+    if target is not None:
+        raise NotFound(f"there is no video at {path}: it is a link to {target}, which does not exist")
+    raise NotFound(f"there is no video at {path}")

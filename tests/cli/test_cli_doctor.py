@@ -17,7 +17,7 @@ from rich.table import Table
 from motserve.cli.doctor import machine, probes, software
 from motserve.cli.doctor.finding import Finding, run_checks
 from motserve.cli.doctor.probes import ProbeFailed
-from motserve.cli.terminal import WholeConsole
+from motserve.cli.output.terminal import WholeConsole
 from motserve.errors import Conflict
 from motserve.models.bundled import CHECKSUMS
 from motserve.models.weights import Weights

@@ -144,12 +144,24 @@ def test_the_service_is_ready_when_it_answers(taken: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_service_and_is_no_error(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    timer = threading.Timer(0.05, os.kill, (os.getpid(), number))
-    timer.start()
-    wait_until_ended()
-    timer.join()
-    assert signal.getsignal(number) == before
+    def unexpected(*_: object) -> None:
+        """Not ignored, as the signal is where the tests run in the background of a shell."""
+
+    before = signal.signal(number, unexpected)
+    ended, sent = threading.Event(), threading.Thread(target=lambda: _send_until(ended, number))
+    sent.start()
+    try:
+        wait_until_ended()
+        ended.set()
+        sent.join()
+        assert signal.getsignal(number) is unexpected
+    finally:
+        signal.signal(number, before)
+
+
+def _send_until(ended: threading.Event, number: signal.Signals) -> None:
+    while not ended.wait(0.05):
+        os.kill(os.getpid(), number)
 
 
 def processes_with(mark: str) -> Iterator[Path]:

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from cli_checks import Motserve, assert_error, files_in
 
-from motserve.cli import track as track_command
 from motserve.files import disk
+from motserve.pipeline.video_result import LinesFile
+from motserve.pipeline.video_run import VideoRun
 
 LATIN = os.fsdecode(b"caf\xe9")
 """A name in Latin-1, as old cameras and archives use it."""
@@ -160,7 +161,7 @@ def test_an_output_with_results_is_refused_or_replaced_as_a_whole(
     assert motserve("track", clip, *plain, "--output", "out", "--save-video").exit_code == 0
     Path("out/notes.txt").write_text("mine")
     with monkeypatch.context() as patch:
-        patch.setattr(track_command, "open_video", None)  # must not be called
+        patch.setattr("motserve.pipeline.video_run.open_video", None)  # must not be called
         refused = motserve("track", clip, *plain, "--output", "out", "--format", "csv")
     assert_error(refused, 2, "out holds tracks.json and annotated.mp4 of an earlier run", "--overwrite")
     assert motserve("track", clip, *plain, "--output", "out", "--format", "csv", "--overwrite").exit_code == 0
@@ -180,7 +181,7 @@ def test_tracks_are_kept_if_the_drawing_fails(
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(track_command, "annotate_video", fail)
+    monkeypatch.setattr("motserve.pipeline.video_result.annotate_video", fail)
     result = motserve("track", clip, *plain, "--output", "out", "--save-video")
     assert result.exit_code == 1
     assert "tracks without video: out/tracks.json" in result.stderr
@@ -195,7 +196,7 @@ def test_too_little_disk_space_is_reported_before_work_begins(
     motserve: Motserve, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk, "free_bytes", lambda _: 5_000_000)
-    monkeypatch.setattr(track_command, "open_video", None)
+    monkeypatch.setattr("motserve.pipeline.video_run.open_video", None)
     result = motserve("track", clip, "--output", "out")
     assert_error(result, 1, "out: 5.0 MB are free on its disk, but 33.6 MB are required", "disk.min_free_bytes")
     share = ("--set", "disk.annotated_share=10", "--set", f"disk.min_free_bytes={5_000_000 - clip.stat().st_size}")
@@ -264,12 +265,12 @@ def test_pipes_and_devices_are_refused_by_name(motserve: Motserve, clip: Path) -
 def test_a_terminated_run_leaves_no_files(
     motserve: Motserve, clip: Path, plain: Sequence[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    def end(video: Path, lines: Path, *rest: Any) -> None:
-        lines.write_text("work")
+    def end(self: VideoRun, lines: LinesFile, *rest: Any) -> None:
+        lines.path.write_text("work")
         os.kill(os.getpid(), number)
 
     before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
-    monkeypatch.setattr(track_command, "_track_to_lines", end)
+    monkeypatch.setattr(VideoRun, "run_to", end)
     try:
         for each in before:
             signal.signal(each, signal.SIG_DFL)

@@ -118,11 +118,20 @@ def test_each_device_has_a_base_and_a_build_of_pytorch(device: str) -> None:
     assert parsed.arguments["DEVICE"] == "cuda"
 
 
+def test_the_package_is_built_with_what_its_links_point_to() -> None:
+    (stage,) = (stage for stage in dockerfile.parse(SERVICE.read_text()).stages if stage.name == "package")
+    copied = {name for one in stage.instructions if one.name == "COPY" for name in one.value.split()[:-1]}
+    links = [path for path in (ROOT / "motserve").rglob("*") if path.is_symlink()]
+    assert {path.resolve().relative_to(ROOT).as_posix() for path in links} == {"configs", "serve_config.yaml"}
+    assert {"motserve", "training", "configs", "serve_config.yaml"} <= copied
+
+
 def test_pinned_versions_satisfy_the_requirements_of_the_project() -> None:
     lines = (ROOT / "deploy" / "docker" / "constraints.txt").read_text().splitlines()
     pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    extras = ("", "serve", "train", "lab", "tracing")
     for requirement in map(Requirement, requires("motserve") or ()):
-        if requirement.marker is None:
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
             assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
 
 
@@ -301,6 +310,7 @@ def builder(tmp_path: Path, text: str, **arguments: str) -> Builder:
     (context / "folder" / "inner").mkdir(parents=True)
     (context / "folder" / "inner" / "file").write_text("text")
     (context / "folder" / "left_out").touch()
+    (context / "folder" / "link").symlink_to("inner")
     (context / ".dockerignore").write_text("*\n!folder\nfolder/left_out\n")
     parsed = dockerfile.parse(text)
     return Builder(parsed, context, tmp_path / "output", bases={"base": base}, arguments=arguments)
@@ -326,6 +336,7 @@ def test_stages_are_built_from_each_other_and_unneeded_ones_are_not(tmp_path: Pa
     first, last = tmp_path / "output" / "first", tmp_path / "output" / "last"
     assert (first / "work" / "here" / "inner" / "file").read_text() == (last / "inner" / "file").read_text() == "text"
     assert not (first / "work" / "here" / "left_out").exists()
+    assert (first / "work" / "here" / "link").readlink() == Path("inner")
     assert not (tmp_path / "output" / "unneeded").exists()
     assert (image.user, image.entrypoint, image.stop_signal) == ("10001", ("run", "it"), "SIGINT")
     assert image.environment == Image("").environment | {"NAME": "a b"}

@@ -21,7 +21,7 @@ from ray.serve.schema import ServeDeploySchema
 from starlette.routing import Route
 
 from motserve.config import Config, load_config, parse_overrides
-from motserve.config.yaml_files import layer_settings
+from motserve.config.loading.yaml_files import layer_settings
 from motserve.errors import InvalidConfig
 from motserve.serving.api import Service, build_http
 from motserve.serving.app import build

@@ -8,7 +8,7 @@ import yaml
 from cli_checks import Motserve, assert_error
 
 from motserve.config import DetectorConfig, load_config, parse_overrides
-from motserve.config.yaml_files import read_settings
+from motserve.config.loading.yaml_files import read_settings
 from motserve.errors import InvalidConfig, InvalidData, MotserveError
 from motserve.files.yaml_reader import parse_yaml, read_yaml
 from motserve.lab.evaluation.yolo_data import read_yolo

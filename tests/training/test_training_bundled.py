@@ -16,12 +16,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import motserve.models.bundled
-from motserve.config.yaml_files import merge, read_settings
+from motserve.config.loading.yaml_files import merge, read_settings
 from motserve.errors import InvalidConfig, InvalidData, NotFound
 from motserve.lab.scenes import SceneConfig, ground_truth_rows, render
 from motserve.models.checksums import checksum
 from motserve.models.registry import Card, Scores, write_card
-from training.bundled import __main__ as command
+from training.bundled import command
 from training.bundled.backdrops import Pictures, prepare_pictures
 from training.bundled.background import estimate_background, unlabelled_share
 from training.bundled.config import CropSetConfig, LabelConfig, MaterialConfig, SceneSource, SetConfig

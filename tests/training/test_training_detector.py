@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from motserve.config import MlflowConfig, load_config
-from motserve.config.yaml_files import layer_settings, read_settings
+from motserve.config.loading.yaml_files import layer_settings, read_settings
 from motserve.detection import build_detector
 from motserve.errors import InvalidConfig, InvalidData, MotserveError, NotFound, WeightsUnavailable
 from motserve.lab.evaluation.yolo_data import read_yolo

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch.nn import functional
 
 from motserve.config import MlflowConfig, ReIDConfig
-from motserve.config.yaml_files import layer_settings
+from motserve.config.loading.yaml_files import layer_settings
 from motserve.errors import InvalidConfig, InvalidData, NotFound, WeightsUnavailable
 from motserve.lab.datasets.prepare import PrepareOptions, prepare
 from motserve.lab.evaluation.reid_data import read_training

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from motserve.config import Config, change_config
-from motserve.config.yaml_files import layer_settings, read_settings
+from motserve.config.loading.yaml_files import layer_settings, read_settings
 from motserve.files.atomic import write_json
 from motserve.lab.evaluation.sequences import find_truth
 from motserve.lab.experiments.cache import open_cache

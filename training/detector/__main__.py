@@ -1,6 +1,6 @@
 """`python -m training.detector`."""
 
-from training.detector.command import main
+from training.start import start
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(start("training.detector"))

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from motserve.config.base import Section
-from motserve.config.yaml_files import read_settings
+from motserve.config.loading.yaml_files import read_settings
 
 Channels = Annotated[int, Field(ge=1, le=4096)]
 

@@ -1,6 +1,6 @@
 """`python -m training.reid`."""
 
-from training.reid.command import main
+from training.start import start
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(start("training.reid"))

@@ -16,9 +16,9 @@ import numpy as np
 import yaml
 
 from motserve.config import LoggingConfig
+from motserve.config.loading.yaml_files import read_settings
 from motserve.config.logs import setup_logging
 from motserve.config.paths import local_path
-from motserve.config.yaml_files import read_settings
 from motserve.lab.scenes import Shot
 from training.dir_cache import make_once
 from training.exit_code import exit_code

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, read_config, sizes_of
-from motserve.cli.tables import number_table
-from motserve.cli.terminal import WholeConsole
+from motserve.cli.output.tables import number_table
+from motserve.cli.output.terminal import WholeConsole
 from motserve.files.atomic import write_json
 
 

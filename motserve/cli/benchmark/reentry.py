@@ -10,7 +10,7 @@ import typer
 from motserve.cli.compare.output import OutputFolder, conclude
 from motserve.cli.labelled import PeopleFile
 from motserve.cli.options import ConfigFiles, Overrides, Policies, read_config
-from motserve.cli.progress import sequence_progress
+from motserve.cli.output.progress import sequence_progress
 from motserve.files.names import to_json
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def reentry(
     overrides: Overrides = None,
 ) -> None:
     """Render scenes in which people leave for seconds and return, and track them with and without re-identification."""
-    from motserve.config.yaml_files import read_settings
+    from motserve.config.loading.yaml_files import read_settings
     from motserve.lab.benchmark.reentry import ReentryConfig
     from motserve.lab.compare.identities import compare_identities, policies_of
     from motserve.lab.evaluation.sequences import find_truth

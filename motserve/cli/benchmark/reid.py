@@ -19,8 +19,8 @@ from motserve.cli.options import (
     names_of,
     read_config,
 )
-from motserve.cli.tables import NumberTable, number_table
-from motserve.cli.terminal import WholeConsole
+from motserve.cli.output.tables import NumberTable, number_table
+from motserve.cli.output.terminal import WholeConsole
 from motserve.errors import InvalidConfig
 from motserve.files.atomic import write_json
 

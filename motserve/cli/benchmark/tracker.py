@@ -14,8 +14,8 @@ from motserve.cli.compare.output import OutputFolder, conclude
 from motserve.cli.compare.trackers import COMPARED_SECTIONS, NO_PEERS, PeerNames, contenders_of
 from motserve.cli.labelled import DetectionFiles, Rules, Scores, Videos, labelled_sequences, note, with_scores
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config, sizes_of
-from motserve.cli.progress import sequence_progress
-from motserve.cli.terminal import WholeConsole
+from motserve.cli.output.progress import sequence_progress
+from motserve.cli.output.terminal import WholeConsole
 from motserve.errors import InvalidConfig
 from motserve.files.atomic import write_json
 

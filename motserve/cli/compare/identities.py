@@ -9,7 +9,7 @@ import typer
 from motserve.cli.compare.output import OutputFolder, conclude
 from motserve.cli.labelled import DetectionFiles, GroundTruth, Rules, Scores, Videos, labelled_sequences, with_scores
 from motserve.cli.options import ConfigFiles, Overrides, Policies, SequenceNames, UseMlflow, names_of, read_config
-from motserve.cli.progress import sequence_progress
+from motserve.cli.output.progress import sequence_progress
 
 
 def identities(

@@ -10,8 +10,8 @@ import typer
 from rich.markup import escape
 
 from motserve.cli.options import writable_folder
-from motserve.cli.tables import comparison_table
-from motserve.cli.terminal import WholeConsole
+from motserve.cli.output.tables import comparison_table
+from motserve.cli.output.terminal import WholeConsole
 
 if TYPE_CHECKING:
     from motserve.config import Config

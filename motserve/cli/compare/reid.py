@@ -16,7 +16,7 @@ from motserve.cli.options import (
     choose_candidates,
     read_config,
 )
-from motserve.cli.progress import sequence_progress
+from motserve.cli.output.progress import sequence_progress
 
 
 def reid(

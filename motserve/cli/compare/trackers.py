@@ -29,7 +29,7 @@ from motserve.cli.options import (
     read_candidates,
     read_config,
 )
-from motserve.cli.progress import sequence_progress
+from motserve.cli.output.progress import sequence_progress
 from motserve.errors import InvalidConfig
 
 if TYPE_CHECKING:

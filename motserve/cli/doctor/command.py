@@ -23,7 +23,7 @@ from motserve.cli.addresses import LARGEST_PORT, require_free_port
 from motserve.cli.doctor import machine, probes, software
 from motserve.cli.doctor.finding import Finding, run_checks
 from motserve.cli.options import ConfigFiles, Overrides, read_config
-from motserve.cli.terminal import WholeConsole
+from motserve.cli.output.terminal import WholeConsole
 
 if TYPE_CHECKING:
     from motserve.config import Config
@@ -65,7 +65,7 @@ def _checks(settings: Config, offline: bool, port: int) -> dict[str, Callable[[]
     """Return all checks with what they need of this machine."""
     room = settings.disk.min_free_bytes
     checks: dict[str, Callable[[], Finding]] = {
-        "Python": partial(software.check_python, sys.version_info[:3]),
+        "Python": partial(software.check_python, tuple(sys.version_info[:3])),
         "packages": partial(
             software.check_packages, "packages", software.PACKAGES, _version, True, "pip install --upgrade motserve"
         ),

@@ -19,8 +19,8 @@ from motserve.cli.labelled import (
     with_scores,
 )
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, UseMlflow, read_config
-from motserve.cli.tables import number_table
-from motserve.cli.terminal import WholeConsole
+from motserve.cli.output.tables import number_table
+from motserve.cli.output.terminal import WholeConsole
 from motserve.files.atomic import write_json
 
 console = WholeConsole()

@@ -8,9 +8,9 @@ from rich.markup import escape
 
 from motserve.cli.labelled import CropDataset, CropProtocol
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, Rerank, UseMlflow, read_config
-from motserve.cli.progress import sequence_progress
-from motserve.cli.tables import number_table
-from motserve.cli.terminal import WholeConsole
+from motserve.cli.output.progress import sequence_progress
+from motserve.cli.output.tables import number_table
+from motserve.cli.output.terminal import WholeConsole
 from motserve.files.atomic import write_json
 
 if TYPE_CHECKING:

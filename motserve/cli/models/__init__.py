@@ -10,7 +10,7 @@ from rich.table import Table
 
 from motserve.cli.models import registry
 from motserve.cli.options import ConfigFiles, Overrides, read_config
-from motserve.cli.terminal import WholeConsole, say_error
+from motserve.cli.output.terminal import WholeConsole, say_error
 
 if TYPE_CHECKING:
     from motserve.models.weights import Weights

@@ -22,8 +22,8 @@ from motserve.cli.labelled import (
     YoloFile,
 )
 from motserve.cli.options import ConfigFiles, JsonFile, Overrides, SequenceNames, names_of, read_config
-from motserve.cli.progress import sequence_progress
-from motserve.cli.terminal import WholeConsole
+from motserve.cli.output.progress import sequence_progress
+from motserve.cli.output.terminal import WholeConsole
 from motserve.errors import InvalidConfig
 from motserve.files.atomic import write_json
 

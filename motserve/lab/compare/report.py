@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from motserve.extras import required_extra
 from motserve.files.atomic import replacing, write_json
 from motserve.files.names import readable
 from motserve.lab.compare.comparison import SCALE, Comparison, is_finite
@@ -38,8 +39,9 @@ def write_comparison(comparison: Comparison, folder: Path, provenance: Mapping[s
 
 
 def _draw(comparison: Comparison, path: Path) -> None:
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter, StrMethodFormatter
+    with required_extra("lab", "the plot of a comparison"):
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
     axes = comparison.axes
     figure = Figure(figsize=_FIGURE_INCHES, dpi=_DOTS_PER_INCH, layout="constrained")

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from motserve.extras import required_extra
 from motserve.lab.evaluation.benchmarks import PEDESTRIAN, Rules
 from motserve.lab.evaluation.preparation import check_truth
 from motserve.results import MotTable
@@ -26,6 +27,7 @@ _EVERY_AREA: Final = (0.0, 1e10)
 _ROUNDING: Final = 1e-9  # 0.29 false positives per image over 100 images are 29, not 28.999999999999996
 _PICTURES_AT_A_TIME: Final = 128
 _RECORD: Final = ("dtMatches", "dtScores", "dtIgnore", "gtIgnore")  # required keys of a match
+_REQUIRED_BY: Final = "the score of a detector"
 _OUTSIDE: Final = 2e10  # area beyond the range of pycocotools, which ignores such boxes
 
 
@@ -205,8 +207,9 @@ def mot_truth(table: MotTable, rules: Rules, frames: int) -> list[ImageTruth]:
 
 def _match(truth: Sequence[ImageTruth], detections: Sequence[Detections], classes: list[int]) -> list[Any]:
     """Return pycocotools' records: one per class and picture, None without objects and detections of the class."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
+    with required_extra("lab", _REQUIRED_BY):
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):  # it prints every step
         truth_set, detection_set = COCO(), COCO()
@@ -223,7 +226,8 @@ def _match(truth: Sequence[ImageTruth], detections: Sequence[Detections], classe
 
 def _precision(records: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
     """Return the precision of one class at each threshold of IoU and each of the 101 recalls."""
-    from pycocotools.cocoeval import COCOeval
+    with required_extra("lab", _REQUIRED_BY):
+        from pycocotools.cocoeval import COCOeval
 
     evaluation = COCOeval(iouType="bbox")
     _set_up(evaluation.params, max([1, *(len(record["dtScores"]) for record in records)]))

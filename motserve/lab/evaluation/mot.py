@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from motserve.extras import required_extra
 from motserve.lab.evaluation.benchmarks import Rules
 from motserve.lab.evaluation.preparation import PreparedSequence, prepare
 from motserve.results import MotTable
@@ -168,7 +169,8 @@ def combine(sequences: Mapping[str, Scored]) -> Scored:
 @cache
 def _engines() -> Mapping[str, Any]:
     """TrackEval's metrics; imported at first use, because the service does not need them."""
-    from trackeval import metrics
+    with required_extra("lab", "the score of tracks"):
+        from trackeval import metrics
 
     quiet = {"PRINT_CONFIG": False, "THRESHOLD": _LEAST_IOU}
     return {"HOTA": metrics.HOTA(), "CLEAR": metrics.CLEAR(quiet), "Identity": metrics.Identity(quiet)}

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from motserve.extras import required_extra
 from motserve.lab.evaluation.preparation import PreparedSequence
 
 COMPARED: Final = ("MOTA", "MOTP", "IDF1", "IDP", "IDR", "IDSW", "FP", "FN")
@@ -41,7 +42,8 @@ def second_opinion(sequence: PreparedSequence) -> dict[str, float | int]:
     Returns:
         The scores of `COMPARED`; ratios are fractions, not finite if the ground truth has no people.
     """
-    import motmetrics
+    with required_extra("lab", "the comparison of scores"):
+        import motmetrics
 
     accumulator = motmetrics.MOTAccumulator(auto_id=True)
     for people, tracks, overlap in zip(sequence.truth_ids, sequence.track_ids, sequence.similarity, strict=True):

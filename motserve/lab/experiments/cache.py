@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from motserve.config import Config
+from motserve.extras import required_extra
 from motserve.files.atomic import replacing
 from motserve.types import Detections, FloatArray
 
@@ -28,14 +27,14 @@ Content = TypeVar("Content")
 
 _FORMAT: Final = 2  # part of every key; raise it when the content of a file changes
 _METADATA: Final = b"motserve"
-_DETECTIONS: Final = pa.schema(
-    [
-        ("timestamp", pa.float64()),
-        ("boxes", pa.list_(pa.float32())),
-        ("scores", pa.list_(pa.float32())),
-        ("classes", pa.list_(pa.int64())),
-    ]
-)
+
+
+def _import_arrow() -> tuple[Any, Any]:
+    """Return `pyarrow` and `pyarrow.parquet`."""
+    with required_extra("lab", "the cache of detections and embeddings"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    return pa, pq
 
 
 class Cache:
@@ -43,9 +42,13 @@ class Cache:
 
     Args:
         folder: Folder of the files; made when the first is written.
+
+    Raises:
+        MissingExtra: PyArrow is not installed; without a cache, hours of work would be lost.
     """
 
     def __init__(self, folder: Path) -> None:
+        _import_arrow()
         self._folder = folder
 
     def path(self, kind: str, key: Mapping[str, Any]) -> Path:
@@ -68,14 +71,16 @@ class Cache:
             timestamps: `(n,)` float64, presentation time of each frame in seconds.
             notes: Any other JSON value to store with them.
         """
-        columns = [
-            pa.array(timestamps),
-            *(
-                pa.array([np.ravel(getattr(frame, name)) for frame in detections], _DETECTIONS.field(name).type)
-                for name in ("boxes", "scores", "classes")
-            ),
-        ]
-        self._write(self.path("detections", key), pa.Table.from_arrays(columns, schema=_DETECTIONS), key, notes)
+        pa, _ = _import_arrow()
+        lists = {"boxes": pa.float32(), "scores": pa.float32(), "classes": pa.int64()}
+        columns = {
+            "timestamp": pa.array(timestamps, pa.float64()),
+            **{
+                name: pa.array([np.ravel(getattr(frame, name)) for frame in detections], pa.list_(kind))
+                for name, kind in lists.items()
+            },
+        }
+        self._write(self.path("detections", key), pa.table(columns), key, notes)
 
     def load_embeddings(self, key: Mapping[str, Any]) -> tuple[list[str], FloatArray] | None:
         """Return the names of crops and their embeddings `(n, d)`; None if not cached."""
@@ -89,6 +94,7 @@ class Cache:
             crops: A name for each crop.
             embeddings: `(n, d)` float32, d at least 1.
         """
+        pa, _ = _import_arrow()
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ravel(embeddings)), embeddings.shape[1])
         table = pa.Table.from_arrays([pa.array(crops, pa.string()), vectors], names=["crop", "embedding"])
         self._write(self.path("embeddings", key), table, key, None)
@@ -96,6 +102,7 @@ class Cache:
     def _load(self, path: Path, parse: Callable[[Any], Content]) -> Content | None:
         if not path.is_file():
             return None
+        pa, pq = _import_arrow()
         try:
             with path.open("rb") as file:  # Arrow accepts only UTF-8 names
                 return parse(pq.read_table(file, page_checksum_verification=True))
@@ -104,6 +111,7 @@ class Cache:
             return None
 
     def _write(self, path: Path, table: Any, key: Mapping[str, Any], notes: Any) -> None:
+        _, pq = _import_arrow()
         text = json.dumps({"key": dict(key), "notes": notes})
         table = table.replace_schema_metadata({_METADATA: text.encode()})
         try:

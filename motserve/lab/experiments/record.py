@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from motserve.config import MlflowConfig
 from motserve.errors import InvalidConfig
+from motserve.extras import required_extra
 from motserve.models.credentials import without_credentials
 from motserve.models.mlflow_store import (
     BATCH,
@@ -73,7 +74,8 @@ def log_run(
         MotserveError: The store refuses or cannot be reached.
     """
     quieten()
-    from mlflow.entities import Metric, Param, RunTag
+    with required_extra("train", "the log of runs"):
+        from mlflow.entities import Metric, Param, RunTag
 
     with refusals(config, "the run"):
         client = connect(config)

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from motserve.config import Config, ParameterSpace, TuningConfig, change_config
 from motserve.errors import InvalidConfig, InvalidData
+from motserve.extras import required_extra
 from motserve.lab.evaluation import Scored, combine, score_sequence
 from motserve.lab.experiments.cache import Cache
 from motserve.lab.experiments.sequences import LabelledSequence, track_sequence
@@ -163,10 +164,12 @@ def _objective(sequences: Sequence[LabelledSequence], config: Config, cache: Cac
 
 def _search(objective: Objective, settings: TuningConfig, start: Values, progress: TrialProgress) -> list[Trial]:
     if settings.workers > 1:
-        from motserve.lab.tuning.ray_search import search_on_ray  # Ray Tune takes seconds to import
+        with required_extra("train", f"tuning.workers={settings.workers}"):
+            from motserve.lab.tuning.ray_search import search_on_ray  # Ray Tune takes seconds to import
 
         return search_on_ray(objective, settings, start, progress)
-    import optuna
+    with required_extra("lab", "the search for parameters"):
+        import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=settings.seed))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from motserve.config import ParameterSpace
+from motserve.extras import required_extra
 
 Values: TypeAlias = Mapping[str, float]
 """A value for each searched key."""
@@ -33,7 +34,8 @@ class Trial:
 
 def distributions(space: Mapping[str, ParameterSpace]) -> dict[str, Any]:
     """Return Optuna's distribution for each key."""
-    from optuna.distributions import FloatDistribution
+    with required_extra("lab", "the search for parameters"):
+        from optuna.distributions import FloatDistribution
 
     return {key: FloatDistribution(part.low, part.high, log=part.log, step=part.step) for key, part in space.items()}
 

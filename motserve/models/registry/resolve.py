@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 
 from motserve.config import MlflowConfig
-from motserve.errors import MotserveError, WeightsUnavailable
+from motserve.errors import MissingExtra, MotserveError, WeightsUnavailable
 from motserve.files.atomic import write_json
 from motserve.models.registry.card import read_card
 from motserve.models.registry.store import Registry
@@ -58,6 +58,7 @@ def pin(name: str, config: MlflowConfig, cache: Path) -> str:
 
     Raises:
         WeightsUnavailable: The registry has no such version, or does not answer.
+        MissingExtra: MLflow is not installed.
     """
     reference = Reference.parse(name)
     version = _ask(reference, config)
@@ -153,5 +154,7 @@ class _Cache:
 def _ask(reference: Reference, config: MlflowConfig) -> Version:
     try:
         return Registry(config).version(reference.model, reference.which)
+    except MissingExtra:  # other weights in its place would hide it
+        raise
     except MotserveError as error:
         raise WeightsUnavailable(str(error)) from error

@@ -97,7 +97,7 @@ async def receive_url(request: Request, config: ServingConfig) -> Path:
         path = _path_of(url).resolve()
         if not any(path.is_relative_to(root.resolve()) for root in config.allowed_roots):
             raise Forbidden(f"{url} is not in a folder that the service may read (serving.allowed_roots)")
-        if not path.exists():
+        if not (path.is_file() or path.is_dir()):  # a pipe or a device is none either
             raise NotFound(f"there is no video at {url}")
     except (OSError, RuntimeError) as error:  # a name that is too long, a cycle of symbolic links
         raise NotFound(f"there is no video at {url}") from error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
-
-from ray.serve.handle import DeploymentHandle
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from motserve.config.base import Role
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
 
 Names: TypeAlias = tuple[str, ...]
 """Names of weights in order of preference; those from the registry name an exact version."""

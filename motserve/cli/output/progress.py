@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from motserve.cli.terminal import WholeConsole
+from motserve.cli.output.terminal import WholeConsole
 
 if TYPE_CHECKING:
     from motserve.lab.experiments.detections import Progress as NotifyProgress

@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from motserve.config.base import Section
+from motserve.config.loading.shipped import config_file
 from motserve.errors import InvalidConfig
 from motserve.files.yaml_reader import read_yaml
 
@@ -75,9 +76,13 @@ def merge(
 def read_tree(path: Path) -> dict[str, Any]:
     """Read a mapping from a YAML file; an empty file is an empty mapping.
 
+    Args:
+        path: The file, or the name of a shipped one such as `tracker/botsort`.
+
     Raises:
         InvalidConfig: The file cannot be read, or is not a mapping; see `parse_yaml` for what is refused.
     """
+    path = config_file(path)
     try:
         tree = read_yaml(path)
     except OSError as error:

@@ -37,16 +37,11 @@ class WholeConsole(Console):
         super().__init__(width=width, **settings)
         self._free = width is None and not os.environ.get("COLUMNS", "").isdigit()
 
-    @property
+    @property  # type: ignore[misc]  # of Rich's console the size can be set too, which this one has no use for
     def size(self) -> ConsoleDimensions:
         """Columns and lines."""
         measured = super().size
         return measured if not self._free or self.is_terminal else ConsoleDimensions(_WIDE, measured.height)
-
-    @size.setter
-    def size(self, new_size: tuple[int, int]) -> None:
-        self._free = False
-        self._width, self._height = new_size
 
 
 def clean_up_when_ended() -> None:

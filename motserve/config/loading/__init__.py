@@ -1,0 +1,1 @@
+"""How a configuration comes about: YAML files, shipped files by name, and the choice of a user."""

@@ -1,0 +1,31 @@
+"""Recognises addresses such as `https://…` where a path is expected."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+
+_ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_LIVE: Final = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp", "mms", "webrtc"})
+
+
+def address_advice(text: str) -> str | None:
+    """Return what to do instead of giving an address; None for a path.
+
+    Args:
+        text: A path or an address. A path of an existing file may look like an address.
+
+    >>> address_advice("people.mp4")
+    >>> address_advice("file:///videos/people.mp4")
+    'give the path itself, /videos/people.mp4'
+    """
+    address = _ADDRESS.match(text)
+    if address is None or os.path.exists(text):  # noqa: PTH110 - Path.exists raises where a name is too long
+        return None
+    scheme = address[1].lower()
+    if scheme in _LIVE:
+        return "live streams are not supported yet; record the stream to a file, for example with FFmpeg, and give that"
+    if scheme == "file":
+        return f"give the path itself, {text[len('file://') :]}"
+    return "URLs are not supported; download the file and give its path"

@@ -1,0 +1,279 @@
+"""Tracks one video for Python users: frame by frame, or as a whole. The command line prints what this returns."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import tempfile
+import time
+import weakref
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+
+from motserve.config import Config, choose_config
+from motserve.config.paths import local_path
+from motserve.config.tree import Layer
+from motserve.errors import InvalidConfig, InvalidVideo
+from motserve.files.addresses import address_advice
+from motserve.files.atomic import replacing
+from motserve.files.disk import translate_disk_full
+from motserve.models.credentials import without_credentials
+from motserve.pipeline.frame_stream import FrameStream
+from motserve.pipeline.local_models import LocalModels
+from motserve.pipeline.progress import OnProgress, showing_progress
+from motserve.pipeline.video_frame import VideoFrame
+from motserve.pipeline.video_result import LinesFile, VideoResult
+from motserve.pipeline.video_tracker import PipelineStats
+from motserve.postprocessing import EmbeddingHistory, PostProcessor
+from motserve.results import ResultWriter, read_results
+from motserve.video import check_source, open_video
+
+
+def track(
+    source: str | os.PathLike[str],
+    *,
+    model: str | Path | Sequence[str | Path] | None = None,
+    tracker: str | Path | None = None,
+    config: Config | Layer | Sequence[Layer] | None = None,
+    overrides: str | Sequence[str] = (),
+) -> VideoRun:
+    """Track every person in a video.
+
+    ```python
+    for frame in motserve.track("people.mp4"):
+        print(frame.timestamp, frame.identities, frame.boxes)
+
+    result = motserve.track("people.mp4").run()
+    result.save("tracks.csv")
+    ```
+
+    Nothing is loaded until the first frame is asked for.
+
+    Args:
+        source: A video file or a folder of pictures.
+        model: Weights of the detector, short for `detector.weights`.
+        tracker: Name of a tracker, such as `botsort`, or a YAML file with its section.
+        config: A configuration, or YAML files or mappings with parts of it, later ones win; None for the defaults.
+        overrides: Settings as on the command line, such as `["reid.policy=off"]`; they win over everything else.
+
+    Returns:
+        The run: iterate over it, or call `run`.
+
+    Raises:
+        NotFound: There is no such video.
+        InvalidVideo: It is neither a file nor a folder.
+        InvalidConfig: An argument or a setting is not valid.
+    """
+    return VideoRun(_path_of(source), choose_config(config, model=model, tracker=tracker, overrides=overrides))
+
+
+class VideoRun:
+    """A video that is tracked on demand. Each object has its own tracker, models and thread.
+
+    Iterating yields the frames in order. Leaving the loop, by `break` or an error, stops the work and closes the
+    video; so does `close`, or the end of a `with` block. A later loop begins at the first frame again, with the models
+    that are loaded.
+
+    Args:
+        source: Path of the video.
+        config: The configuration.
+        shared_with: Another run with the same configuration, whose models this one uses; None for its own.
+
+    Raises:
+        NotFound: There is no such video.
+        InvalidVideo: It is neither a file nor a folder.
+    """
+
+    def __init__(self, source: Path, config: Config, shared_with: VideoRun | None = None) -> None:
+        check_source(source)
+        self.source, self.config = source, config
+        self._loader: _Loader = _Loader(config) if shared_with is None else shared_with._loader
+        self._streams: weakref.WeakSet[FrameStream] = weakref.WeakSet()
+        # weak, so that a loop which is left takes its frames with it
+        self._current: weakref.ref[Generator[VideoFrame, None, None]] | None = None
+        self._begun: Generator[VideoFrame, None, None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<VideoRun of {str(self.source)!r}: iterate over it, or call run()>"
+
+    def __iter__(self) -> Generator[VideoFrame, None, None]:
+        """Iterate over the frames, each with its picture.
+
+        Raises:
+            InvalidVideo: The video is broken; the frames before that were yielded.
+            InvalidConfig: `regrouping`, `linking` or `interpolation` are configured, which need the whole video.
+            WeightsUnavailable: The weights cannot be loaded.
+        """
+        frames = self._current() if self._current is not None else None
+        if frames is None or inspect.getgeneratorstate(frames) == inspect.GEN_CLOSED:  # none, or it has ended
+            frames = _frames(self.source, self.config, self._loader, self._streams)
+            self._current = weakref.ref(frames)
+        return frames
+
+    def __next__(self) -> VideoFrame:
+        """Return the next frame; the first call begins. Raises as `__iter__` does."""
+        self._begun = iter(self)
+        try:
+            return next(self._begun)
+        except BaseException:
+            self._begun = None
+            raise
+
+    def run(self, progress: bool | OnProgress | None = None) -> VideoResult:
+        """Track the whole video.
+
+        Args:
+            progress: None to show a bar in a terminal or a notebook, True or False to show it anywhere or nowhere, or a
+                function that is called with the number of frames done and the expected total.
+
+        Returns:
+            The tracks. If the video turns out to be broken, those before that, with the reason in `error`.
+
+        Raises:
+            InvalidVideo: The video has no frame that can be tracked.
+            WeightsUnavailable: The weights cannot be loaded.
+            DiskFull: The disk of temporary files has no free space.
+        """
+        with translate_disk_full(Path(tempfile.gettempdir())):
+            return self.run_to(LinesFile(), progress)
+
+    def run_to(self, lines: LinesFile, progress: bool | OnProgress | None = None) -> VideoResult:
+        """Track as `run` does and store the tracks in a given file."""
+        source = open_video(self.source, self.config.video)
+        with closing(source), showing_progress(self.source, progress) as notify:
+            models, postprocessor = self._loader.load(), PostProcessor(self.config)
+            info, stats = source.info, PipelineStats()
+            history = postprocessor.new_history((info.width, info.height))
+            started, failure = time.monotonic(), None
+            with (
+                ResultWriter(lines.path, models.class_names) as results,
+                closing(
+                    FrameStream(source, models, self.config, stats, on_embedded=history.add if history else None)
+                ) as stream,
+            ):
+                self._streams.add(stream)
+                notify(0, info.frame_count)
+                try:
+                    for chunk in stream:
+                        results.append(frame for frame, _ in chunk)
+                        notify(stats.frames, info.frame_count)
+                except InvalidVideo as error:
+                    if not stats.frames:
+                        raise
+                    failure = error.with_traceback(None)  # its frames hold pictures
+            seconds = time.monotonic() - started
+            if postprocessor:
+                stats = replace(stats, identities=_postprocess(lines.path, models, postprocessor, history))
+            notify(stats.frames, stats.frames)
+            return VideoResult(
+                self.source,
+                self.config,
+                info,
+                dict(models.class_names),
+                {**models.models, **postprocessor.weights},
+                stats,
+                seconds,
+                source.frames_damaged,
+                failure,
+                lines,
+            )
+
+    def close(self) -> None:
+        """Stop the work and close the video; a loop over it ends. The models are released."""
+        for stream in list(self._streams):
+            stream.close()
+        self._begun = self._current = None
+        self._loader = _Loader(self.config)
+
+    def __enter__(self) -> VideoRun:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Loader:
+    """Loads the models of a configuration once, in whichever thread needs them first."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._models: LocalModels | None = None
+        self._lock = Lock()
+
+    def load(self) -> LocalModels:
+        with self._lock:
+            if self._models is None:
+                self._models = LocalModels(self._config)
+            return self._models
+
+
+def _frames(
+    path: Path, config: Config, loader: _Loader, streams: weakref.WeakSet[FrameStream]
+) -> Generator[VideoFrame, None, None]:
+    """Yield the frames. It does not refer to the run, so that a run which is forgotten is freed at once."""
+    _refuse_postprocessing(config)
+    with closing(open_video(path, config.video)) as source:
+        models = loader.load()
+        names = dict(models.class_names)
+        with closing(FrameStream(source, models, config, PipelineStats(), keep_images=True)) as stream:
+            streams.add(stream)
+            for chunk in stream:
+                chunk.reverse()
+                while chunk and not stream.is_over:  # each picture is forgotten here once its frame is yielded
+                    tracked, image = chunk.pop()
+                    assert image is not None
+                    frame = VideoFrame(
+                        tracked.index, tracked.timestamp, tracked.tracks, tracked.identities, tracked.links,
+                        image=image, class_names=names,
+                    )  # fmt: skip
+                    del tracked, image
+                    yield frame
+                    del frame
+
+
+def _refuse_postprocessing(config: Config) -> None:
+    """Refuse steps that change frames which were yielded already, instead of leaving them out.
+
+    Raises:
+        InvalidConfig: Such a step is configured.
+    """
+    names = [name for name in ("regrouping", "linking", "interpolation") if getattr(config, name) is not None]
+    if names:
+        raise InvalidConfig(
+            f"{' and '.join(names)} of the configuration need the whole video: call run() instead of iterating, or set "
+            "them to null"
+        )
+
+
+def _path_of(source: object) -> Path:
+    """Return the path of a source.
+
+    Raises:
+        InvalidConfig: It is not a path.
+    """
+    if not isinstance(source, str | os.PathLike):
+        raise InvalidConfig(f"source must be the path of a video file or a folder, not {source!r:.80}")
+    text = os.fsdecode(source)
+    advice = address_advice(text)
+    if advice is not None:
+        raise InvalidConfig(f"{without_credentials(text)}: {advice}")
+    try:
+        return local_path(text)
+    except ValueError as error:
+        raise InvalidConfig(str(error)) from error
+
+
+def _postprocess(
+    lines: Path, models: LocalModels, postprocessor: PostProcessor, history: EmbeddingHistory | None
+) -> int:
+    """Postprocess a file of results in place, and return its number of identities."""
+    frames = postprocessor(list(read_results(lines, models.class_names)), history)
+    with replacing(lines) as partial, ResultWriter(partial, models.class_names) as results:
+        results.append(frames)
+    return len({identity for frame in frames for identity in frame.identities.tolist()})
