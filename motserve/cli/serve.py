@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from motserve.cli.addresses import LARGEST_PORT, is_loopback, url_of
 from motserve.cli.options import ConfigFiles, Overrides, read_config, writable_folder
 from motserve.cli.output.terminal import WholeConsole
 from motserve.cli.service import LOCAL, read_serve_file, running_service, wait_until_ended
+from motserve.serving.addresses import LARGEST_PORT, is_loopback, url_of
 
 _status = WholeConsole(stderr=True, soft_wrap=True)
 

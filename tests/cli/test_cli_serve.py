@@ -17,9 +17,9 @@ import httpx
 import pytest
 from cli_checks import Motserve, assert_error
 
-from motserve.cli.addresses import free_port, is_loopback, require_cluster, require_free_port, url_of
 from motserve.cli.service import read_serve_file, wait_for_answer, wait_until_ended
 from motserve.errors import Conflict, InvalidConfig, MotserveError
+from motserve.serving.addresses import free_port, is_loopback, require_cluster, require_free_port, url_of
 
 HOST = "127.0.0.1"
 SERVE_CONFIG = Path(__file__).parents[2] / "serve_config.yaml"

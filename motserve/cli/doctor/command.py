@@ -19,11 +19,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from motserve import __version__
-from motserve.cli.addresses import LARGEST_PORT, require_free_port
 from motserve.cli.doctor import machine, probes, software
 from motserve.cli.doctor.finding import Finding, run_checks
 from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.cli.output.terminal import WholeConsole
+from motserve.serving.addresses import LARGEST_PORT, require_free_port
 
 if TYPE_CHECKING:
     from motserve.config import Config
