@@ -15,10 +15,10 @@ from typing import Any, Literal
 from motserve.config import Config
 from motserve.config.paths import local_path
 from motserve.errors import InvalidConfig, InvalidVideo
-from motserve.extras import import_package
 from motserve.files.atomic import replacing
 from motserve.files.disk import translate_disk_full
 from motserve.files.names import readable
+from motserve.models.extras import import_package
 from motserve.models.provenance import describe_files, stamp
 from motserve.pipeline.progress import OnProgress
 from motserve.pipeline.video_tracker import PipelineStats
