@@ -16,7 +16,7 @@ from motserve.models.weights import resolve_weights
 from motserve.people.identity_index import IdentityIndex
 from motserve.people.identity_store import IdentityStore
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 EXTRAS = ("ray", "mlflow", "fastapi", "opentelemetry", "faiss", "pyarrow", "optuna", "motmetrics", "trackeval",
           "pycocotools", "pytorch_metric_learning")  # fmt: skip
 """Packages that the plain installation does not have."""
