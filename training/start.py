@@ -6,7 +6,7 @@ import importlib
 import sys
 
 from motserve.errors import MissingExtra
-from motserve.extras import required_extra
+from motserve.models.extras import required_extra
 
 
 def start(job: str) -> int:

@@ -26,9 +26,9 @@ from typing import Any
 
 NEEDED = (
     "motserve/py.typed",
-    "motserve/serve_config.yaml",
-    "motserve/configs/tracker/botsort.yaml",
-    "motserve/configs/training/detector.yaml",
+    "motserve/config/shipped/serve_config.yaml",
+    "motserve/config/shipped/configs/tracker/botsort.yaml",
+    "motserve/config/shipped/configs/training/detector.yaml",
     "training/detector/__main__.py",
     "motserve/models/bundled/detector.safetensors",
     "motserve/models/bundled/detector.md",
@@ -39,7 +39,7 @@ NEEDED = (
 )
 PACKAGES = ("motserve", "training")
 SUFFIXES = (".py", "py.typed", ".safetensors", ".md")
-CONFIGS = ("motserve/configs/", "motserve/serve_config.yaml")
+CONFIGS = ("motserve/config/shipped/configs/", "motserve/config/shipped/serve_config.yaml")
 LIMIT_BYTES = 20_000_000
 """A correct wheel has 7 MB, most of it weights; one with data or checkpoints is far larger."""
 

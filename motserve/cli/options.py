@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from motserve.errors import InvalidConfig
-from motserve.extras import require_installed
 from motserve.files.atomic import LONGEST_NAME
 from motserve.files.disk import require_room
 from motserve.files.yaml_reader import read_yaml
+from motserve.models.extras import require_installed
 
 if TYPE_CHECKING:
     from motserve.config import Config

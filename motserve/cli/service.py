@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from motserve.cli.output.terminal import clean_up_when_ended
 from motserve.errors import Conflict, InvalidConfig, MotserveError
-from motserve.extras import required_extra
 from motserve.files.yaml_reader import read_yaml
+from motserve.models.extras import required_extra
 from motserve.serving.addresses import LARGEST_PORT, no_cluster, require_cluster, require_free_port, url_of
 
 if TYPE_CHECKING:

@@ -18,11 +18,11 @@ from motserve.cli.output.terminal import WholeConsole, say_error
 from motserve.cli.output.video_progress import video_progress
 from motserve.cli.paths import read_source
 from motserve.errors import Conflict, InvalidConfig, InvalidData, InvalidVideo, MotserveError, NotFound
+from motserve.files.addresses import remote_name
 from motserve.files.disk import annotated_size, require_room, translate_disk_full
 from motserve.files.names import readable, to_json
 from motserve.results import SUFFIXES, Format
 from motserve.results.run_folder import ANNOTATED, RUN_FILES, TRACKS, open_run_folder, run_name, runs_of
-from motserve.video.remote import remote_name
 
 if TYPE_CHECKING:
     from motserve.config import Config

@@ -10,7 +10,7 @@ from motserve.config import DetectorConfig
 from motserve.detection.network_weights import coco_names, load_checkpoint, read_checkpoint
 from motserve.detection.torch_detector import RawDetections, TorchDetector
 from motserve.errors import InvalidConfig, WeightsUnavailable
-from motserve.extras import import_extra
+from motserve.models.extras import import_extra
 from motserve.models.weights import Weights
 
 _STRIDE = 128

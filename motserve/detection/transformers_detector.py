@@ -9,7 +9,7 @@ import torch
 from motserve.config import DetectorConfig
 from motserve.detection.torch_detector import RawDetections, TorchDetector
 from motserve.errors import InvalidConfig, WeightsUnavailable
-from motserve.extras import import_extra
+from motserve.models.extras import import_extra
 from motserve.models.weights import Weights
 
 _NO_CLASS = "N/A"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import PurePosixPath
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 _ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LIVE: Final = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp", "mms", "webrtc"})
 _WEB: Final = frozenset({"http", "https"})
+_LONGEST_NAME: Final = 200  # bytes
 
 
 def is_web_address(text: str) -> bool:
@@ -18,6 +21,20 @@ def is_web_address(text: str) -> bool:
     (True, False)
     """
     return _scheme(text) in _WEB
+
+
+def remote_name(url: str) -> str:
+    """Return the file name of a video at an address.
+
+    >>> remote_name("https://example.com/shop/people%201.mp4?token=abc"), remote_name("https://example.com/")
+    ('people 1.mp4', 'video')
+    """
+    try:
+        name = PurePosixPath(unquote(urlsplit(url).path)).name.replace("\0", "")
+    except ValueError:  # malformed, which the download reports
+        name = ""
+    encoded = os.fsencode(name)[-_LONGEST_NAME:]  # the end has the suffix
+    return encoded.decode(errors="ignore").lstrip(".") or "video"
 
 
 def address_advice(text: str) -> str | None:

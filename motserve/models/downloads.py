@@ -143,7 +143,7 @@ def _download_torchvision(name: str, target: Path) -> None:
 
 
 def _download_efficientdet(name: str, target: Path) -> None:
-    from motserve.extras import import_extra
+    from motserve.models.extras import import_extra
 
     url = import_extra("effdet").get_efficientdet_config(name).url
     if url:
@@ -151,7 +151,7 @@ def _download_efficientdet(name: str, target: Path) -> None:
 
 
 def _download_hub(repository: str, target: Path) -> None:
-    from motserve.extras import import_extra
+    from motserve.models.extras import import_extra
 
     hub, errors = import_extra("huggingface_hub"), import_extra("huggingface_hub.errors")
     try:

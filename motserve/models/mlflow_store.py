@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from motserve.config import MlflowConfig
 from motserve.errors import MotserveError
-from motserve.extras import required_extra
 from motserve.models.credentials import without_credentials
+from motserve.models.extras import required_extra
 
 BATCH: Final = 100
 """Largest number of parameters and tags in one request to MLflow."""

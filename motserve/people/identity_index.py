@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from motserve.extras import required_extra
+from motserve.models.extras import required_extra
 from motserve.people.identity_store import IdentityStore
 from motserve.types import FloatArray, IntArray
 

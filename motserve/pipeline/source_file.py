@@ -14,14 +14,14 @@ from typing import Any
 from motserve.config import Config
 from motserve.config.paths import local_path
 from motserve.errors import InvalidConfig
-from motserve.files.addresses import address_advice, is_web_address
+from motserve.files.addresses import address_advice, is_web_address, remote_name
 from motserve.files.disk import translate_disk_full
 from motserve.files.names import readable
 from motserve.models.credentials import without_credentials
 from motserve.models.provenance import describe_files
 from motserve.pipeline.progress import ignore
 from motserve.video import check_source
-from motserve.video.remote import OnBytes, download_video, remote_name
+from motserve.video.remote import OnBytes, download_video
 
 
 class SourceFile:

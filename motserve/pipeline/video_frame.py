@@ -10,7 +10,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from motserve.extras import import_package
+from motserve.models.extras import import_package
 from motserve.types import Image, TrackedFrame
 from motserve.video import draw
 

@@ -15,9 +15,9 @@ from typing import Any, Literal
 from motserve.config import Config
 from motserve.config.paths import local_path
 from motserve.errors import InvalidConfig, InvalidVideo
-from motserve.extras import import_package
 from motserve.files.atomic import replacing
 from motserve.files.disk import translate_disk_full
+from motserve.models.extras import import_package
 from motserve.models.provenance import stamp
 from motserve.pipeline.progress import OnProgress
 from motserve.pipeline.source_file import SourceFile, describe_data

@@ -237,7 +237,7 @@ class VideoRun:
             return self._given
         weights = self._loader.load().detector_weights
         assert weights is not None
-        return open_cached_detections(self.config, weights, self.file.description["sha256"])
+        return open_cached_detections(self.config, weights, self.file)
 
     def close(self) -> None:
         """Stop the work and close the video; a loop over it ends. The models are released."""

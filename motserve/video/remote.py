@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 from motserve.errors import InvalidConfig, InvalidVideo, NotFound
+from motserve.files.addresses import remote_name
 from motserve.files.disk import require_room
 from motserve.models.credentials import without_credentials
 
 OnBytes = Callable[[int, int | None], None]
 """Called with the number of bytes received and the expected total, None where it is not known."""
 
-_LONGEST_NAME: Final = 200  # bytes
 _MISSING: Final = frozenset({404, 410})
 _ROOM_EVERY_BYTES: Final = 64 << 20
 """The free space is checked again after so many bytes; the server need not tell the size."""
-
-
-def remote_name(url: str) -> str:
-    """Return the file name of a video at an address.
-
-    >>> remote_name("https://example.com/shop/people%201.mp4?token=abc"), remote_name("https://example.com/")
-    ('people 1.mp4', 'video')
-    """
-    name = PurePosixPath(unquote(urlsplit(url).path)).name.replace("\0", "")
-    encoded = os.fsencode(name)[-_LONGEST_NAME:]  # the end has the suffix
-    return encoded.decode(errors="ignore").lstrip(".") or "video"
 
 
 def download_video(url: str, folder: Path, timeout_s: float, min_free_bytes: int, on_bytes: OnBytes) -> Path:

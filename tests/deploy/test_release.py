@@ -67,7 +67,7 @@ def test_all_image_tags_have_the_version_of_the_project(project: dict[str, Any])
 GOOD = [
     *check_wheel.NEEDED,
     "motserve/__init__.py",
-    "motserve/configs/reid.yaml",
+    "motserve/config/shipped/configs/reid.yaml",
     "motserve-1.0.dist-info/METADATA",
     "motserve-1.0.dist-info/licenses/LICENSE",
 ]

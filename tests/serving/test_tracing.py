@@ -332,7 +332,7 @@ def test_an_endpoint_without_the_library_is_refused_before_anything_starts(
     def missing(name: str) -> Any:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    monkeypatch.setattr("motserve.extras.importlib.import_module", missing)
+    monkeypatch.setattr("motserve.models.extras.importlib.import_module", missing)
     serving = {"storage_dir": str(tmp_path), "accelerator": "cpu", "tracing": {"endpoint": "http://127.0.0.1:4318"}}
     with pytest.raises(InvalidConfig, match=r"serving.tracing.endpoint needs .*'motserve\[tracing\]'"):
         compose(load_config([{"serving": serving}]))

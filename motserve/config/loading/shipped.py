@@ -1,6 +1,6 @@
 """Finds the configuration files that motserve ships, by name: `tracker/botsort`.
 
-They lie in the package; in a checkout these are links to `configs/` and `serve_config.yaml`.
+They are in `config/shipped/` of the package; in a checkout these are links to `configs/` and `serve_config.yaml`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Final
 
 from motserve.errors import InvalidConfig
 
-PACKAGE: Final = Path(__file__).parents[2]
-CONFIGS: Final = PACKAGE / "configs"
+_SHIPPED: Final = Path(__file__).parents[1] / "shipped"
+CONFIGS: Final = _SHIPPED / "configs"
 """Folder of the shipped configuration files."""
 
-SERVE_CONFIG: Final = PACKAGE / "serve_config.yaml"
+SERVE_CONFIG: Final = _SHIPPED / "serve_config.yaml"
 """The Serve configuration of the whole service."""
 
 _SUFFIX: Final = ".yaml"

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from motserve.extras import required_extra
 from motserve.files.atomic import replacing, write_json
 from motserve.files.names import readable
 from motserve.lab.compare.comparison import SCALE, Comparison, is_finite
+from motserve.models.extras import required_extra
 
 _FIGURE_INCHES: Final = (8.0, 5.0)
 _DECADES_LABELLED = 20.0  # ratio of the ends of an axis above which the labels between powers of ten overlap

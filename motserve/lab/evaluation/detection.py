@@ -16,9 +16,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.extras import required_extra
 from motserve.lab.evaluation.benchmarks import PEDESTRIAN, Rules
 from motserve.lab.evaluation.preparation import check_truth
+from motserve.models.extras import required_extra
 from motserve.results import MotTable
 from motserve.types import BoolArray, Detections, IntArray
 

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from motserve.extras import required_extra
 from motserve.lab.evaluation.benchmarks import Rules
 from motserve.lab.evaluation.preparation import PreparedSequence, prepare
+from motserve.models.extras import required_extra
 from motserve.results import MotTable
 
 _LEAST_IOU = 0.5  # of a correct match in CLEAR and Identity, fixed by the benchmarks

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from motserve.extras import required_extra
 from motserve.lab.evaluation.preparation import PreparedSequence
+from motserve.models.extras import required_extra
 
 COMPARED: Final = ("MOTA", "MOTP", "IDF1", "IDP", "IDR", "IDSW", "FP", "FN")
 """Scores with the same definition in both packages."""

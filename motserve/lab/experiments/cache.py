@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.config import Config
-from motserve.extras import required_extra
 from motserve.files.atomic import replacing
+from motserve.models.extras import required_extra
 from motserve.types import Detections, FloatArray
 
 logger = logging.getLogger("motserve.lab.experiments")

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from motserve.config import MlflowConfig
 from motserve.errors import InvalidConfig
-from motserve.extras import required_extra
 from motserve.models.credentials import without_credentials
+from motserve.models.extras import required_extra
 from motserve.models.mlflow_store import (
     BATCH,
     connect,

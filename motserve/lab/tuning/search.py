@@ -16,11 +16,11 @@ from pydantic import BaseModel
 
 from motserve.config import Config, ParameterSpace, TuningConfig, change_config
 from motserve.errors import InvalidConfig, InvalidData
-from motserve.extras import required_extra
 from motserve.lab.evaluation import Scored, combine, score_sequence
 from motserve.lab.experiments.cache import Cache
 from motserve.lab.experiments.sequences import LabelledSequence, track_sequence
 from motserve.lab.tuning.trials import Objective, Trial, TrialProgress, Values, distributions, inside
+from motserve.models.extras import required_extra
 from motserve.results import to_table
 
 logger = logging.getLogger("motserve.lab.experiments")

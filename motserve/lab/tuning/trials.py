@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from motserve.config import ParameterSpace
-from motserve.extras import required_extra
+from motserve.models.extras import required_extra
 
 Values: TypeAlias = Mapping[str, float]
 """A value for each searched key."""

@@ -18,6 +18,7 @@ from motserve.config import Config
 from motserve.models.weights import Weights
 from motserve.pipeline.detections.file import DetectionFile
 from motserve.pipeline.detections.key import detection_key
+from motserve.pipeline.source_file import SourceFile
 from motserve.types import Detections
 
 logger = logging.getLogger("motserve.pipeline")
@@ -30,28 +31,26 @@ class CachedDetections:
     """The kept detections of one video. An error of the disk ends the keeping, never the run.
 
     Args:
-        path: The file.
+        path: The file; None to keep nothing.
         max_bytes: Size at which no more frames are appended.
 
     Attributes:
         class_names: Name of each class index of the detector; None where nothing is kept yet.
+        frames_reused: Frames whose detections an earlier run had computed.
     """
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    def __init__(self, path: Path | None, max_bytes: int) -> None:
         self._path, self._max_bytes = path, max_bytes
         self._file: DetectionFile | None = None
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = DetectionFile(path)
-            os.utime(path)  # the oldest files are removed first
-        except OSError as error:
-            self._give_up(error)
+        self.frames_reused = 0
+        if path is not None:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = DetectionFile(path)
+                os.utime(path)  # the oldest files are removed first
+            except OSError as error:
+                self._give_up(error)
         self.class_names = None if self._file is None else self._file.class_names
-
-    @property
-    def frames_reused(self) -> int:
-        """Frames whose detections an earlier run had computed."""
-        return 0 if self._file is None else self._file.frames_reused
 
     def begin(self, class_names: Mapping[int, str]) -> None:
         """Start a new file; see `DetectionFile.begin`."""
@@ -66,10 +65,12 @@ class CachedDetections:
         if self._file is None:
             return None
         try:
-            return self._file.take(indices)
+            detections = self._file.take(indices)
         except OSError as error:
             self._give_up(error)
             return None
+        self.frames_reused += 0 if detections is None else len(indices)
+        return detections
 
     def keep(self, indices: Sequence[int], detections: Sequence[Detections]) -> None:
         """Store the detections of frames that `take` did not have."""
@@ -81,30 +82,37 @@ class CachedDetections:
             self._give_up(error)
 
     def close(self) -> None:
-        """Close the file, and remove the oldest files of the folder while they are larger than allowed together."""
+        """Close the file, and remove the longest unused files while all have more bytes than allowed."""
         if self._file is not None:
             self._file.close()
-        _prune(self._path.parent, self._max_bytes)
+        if self._path is not None:
+            _prune(self._path.parent, self._max_bytes)
 
     def _give_up(self, error: OSError) -> None:
         logger.warning("%s: detections are not kept: %s", self._path, error.strerror or error)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
-def open_cached_detections(config: Config, weights: Weights, video_sha256: str) -> CachedDetections:
+def open_cached_detections(config: Config, weights: Weights, video: SourceFile) -> CachedDetections:
     """Return the kept detections of a video with these weights and settings; a new file if there are none.
 
     Args:
-        config: The configuration.
+        config: The configuration; with 0 `disk.detections_cache_bytes` nothing is read or kept.
         weights: The detector's weights.
-        video_sha256: Checksum of the video; of a folder, that of its files.
+        video: The video, which is read to compute its checksum.
     """
+    max_bytes = config.disk.detections_cache_bytes
+    if not max_bytes:
+        return CachedDetections(None, max_bytes)
     key = {
-        "video": video_sha256,
+        "video": video.description["sha256"],
         "chunk_size": config.pipeline.chunk_size,  # pictures of one batch may change each other's last digits
         "decoding": config.video.model_dump(mode="json"),
         **detection_key(config.detector, weights),
     }
-    return CachedDetections(config.cache_dir / _FOLDER / f"{_digest(key)}{_SUFFIX}", config.disk.detections_cache_bytes)
+    return CachedDetections(config.cache_dir / _FOLDER / f"{_digest(key)}{_SUFFIX}", max_bytes)
 
 
 def _digest(key: Mapping[str, Any]) -> str:

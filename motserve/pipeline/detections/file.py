@@ -40,7 +40,6 @@ class DetectionFile:
 
     Attributes:
         class_names: Name of each class index of the detector; None in a new file, see `begin`.
-        frames_reused: Frames whose detections were read.
 
     Raises:
         OSError: The file cannot be opened or read.
@@ -57,7 +56,6 @@ class DetectionFile:
         except BaseException:
             self._file.close()
             raise
-        self.frames_reused = 0
 
     def begin(self, class_names: Mapping[int, str]) -> None:
         """Write the first block of a new file; nothing is done for another one.
@@ -87,7 +85,6 @@ class DetectionFile:
             self._is_reading = False
             return None
         self._end = self._file.tell()
-        self.frames_reused += len(indices)
         frames, rows = stored
         return [_detections(rows[rows["frame"] == frame]) for frame in frames.tolist()]
 

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from motserve.config import TracingConfig
-from motserve.extras import import_extra
+from motserve.models.extras import import_extra
 from motserve.serving.inference.batching import Pass
 
 Kind: TypeAlias = Literal["internal", "server", "client"]

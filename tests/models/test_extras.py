@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from motserve.cli import app
 from motserve.config import load_config
 from motserve.errors import MissingExtra
-from motserve.extras import import_extra, required_extra
 from motserve.lab.experiments.cache import Cache
+from motserve.models.extras import import_extra, required_extra
 from motserve.models.weights import resolve_weights
 from motserve.people.identity_index import IdentityIndex
 from motserve.people.identity_store import IdentityStore
