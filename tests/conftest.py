@@ -175,10 +175,16 @@ def build_once(*arguments: Any) -> Any:
 
 
 @pytest.fixture
-def untrained(untrained_detector: Path, untrained_embedder: Path, monkeypatch: pytest.MonkeyPatch) -> Sequence[str]:
+def untrained(
+    untrained_detector: Path,
+    untrained_embedder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Sequence[str]:
     """Settings for small untrained networks; the detector returns people everywhere, limited to a few."""
     monkeypatch.setattr("motserve.pipeline.local_models.build_detector", build_once)
     settings = {
+        "cache_dir": tmp_path_factory.mktemp("cache"),
         "detector.weights": untrained_detector,
         "detector.image_size": 96,
         "detector.max_detections": 6,

@@ -10,7 +10,7 @@ import typer
 from typer.models import ParameterInfo
 
 from motserve.errors import InvalidConfig
-from motserve.files.addresses import address_advice
+from motserve.files.addresses import address_advice, is_web_address
 from motserve.models.credentials import without_credentials
 
 
@@ -30,6 +30,16 @@ def read_path(text: str | Path) -> Path:
         return local_path(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def read_source(text: str) -> str | Path:
+    """Return the source of a video: an HTTP address as it is, or the path that the argument names.
+
+    Raises:
+        typer.BadParameter: See `read_path`.
+        InvalidConfig: It is another URL.
+    """
+    return text if is_web_address(text) else read_path(text)
 
 
 def read_paths(app: typer.Typer) -> None:

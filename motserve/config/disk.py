@@ -31,3 +31,10 @@ class DiskConfig(Section):
         description="Smallest expected size of an annotated video, as a share of the video file; so much free space is "
         "required in addition before one is made.",
     )
+    detections_cache_bytes: int = Field(
+        2 << 30,
+        ge=0,
+        le=1 << 50,
+        description="Size in bytes of all detections of whole videos that are kept in `cache_dir`, so that another "
+        "tracker on the same video needs no detector; the longest unused are removed first. 0 keeps none.",
+    )

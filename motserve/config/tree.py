@@ -50,7 +50,8 @@ class Config(BaseSettings):
 
     models_dir: LocalPath = Field(Path("models"), description="Folder that is searched first for weights by name.")
     cache_dir: LocalPath = Field(
-        Path("~/.cache/motserve"), description="Folder for downloaded weights; `~` is the home folder."
+        Path("~/.cache/motserve"),
+        description="Folder for downloaded weights and kept detections; `~` is the home folder.",
     )
     detector: DetectorConfig = Field(DetectorConfig(), description="Object detector.")
     tracker: AnyTracker = Field(ByteTrackConfig(), description="Tracker.")

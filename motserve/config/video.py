@@ -58,6 +58,13 @@ class VideoConfig(Section):
     image_folder_rate_hz: float = Field(
         30.0, gt=0, le=1000, description="Frame rate in Hz of an image folder without a `seqinfo.ini`."
     )
+    download_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="Time in seconds that the server of a video at an HTTP address may take to accept the connection "
+        "or to send the next part. After it the download fails.",
+    )
     crf: int = Field(
         23,
         ge=0,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -47,6 +48,16 @@ class Models(Protocol):
         """Embed boxes of a picture."""
 
 
+class KnownDetections(Protocol):
+    """Detections that need no detector: kept from an earlier run, or given by the user."""
+
+    def take(self, indices: Sequence[int]) -> list[Detections] | None:
+        """Return the detections of the next frames; None if they have to be computed."""
+
+    def keep(self, indices: Sequence[int], detections: Sequence[Detections]) -> None:
+        """Store the detections of frames that `take` did not have."""
+
+
 @dataclass(frozen=True, slots=True)
 class _End:
     """The last item of a hand-over; its error is raised by the consumer."""
@@ -67,6 +78,7 @@ class FrameStream(Iterator[Chunk]):
         stats: Counters; updated after each frame.
         on_embedded: See `track_frames`; called in the other thread.
         keep_images: Whether to hand over the pictures, each of which is kept until then.
+        known: Detections that are used in place of the detector; None for none.
 
     Attributes:
         is_over: Whether all frames were handed over, or the stream is closed.
@@ -80,12 +92,14 @@ class FrameStream(Iterator[Chunk]):
         stats: PipelineStats,
         on_embedded: OnEmbedded | None = None,
         keep_images: bool = False,
+        known: KnownDetections | None = None,
     ) -> None:
         # The thread must not refer to the stream, or the stream could never be collected.
         self._items: SimpleQueue[Chunk | _End] = SimpleQueue()
         self._room = asyncio.Semaphore(_CHUNKS_AHEAD)
         self._loop = asyncio.new_event_loop()
-        work = _track(source, models, config, stats, on_embedded, keep_images, self._items, self._room)
+        detector = models if known is None else _WithKnown(models, known)
+        work = _track(source, detector, config, stats, on_embedded, keep_images, self._items, self._room)
         task = self._loop.create_task(work)
         thread = threading.Thread(target=_run, args=(self._loop, task, source, self._items), name="track", daemon=True)
         self._stop = weakref.finalize(self, _stop, self._loop, task, thread, _LONGEST_WAIT_S)
@@ -124,9 +138,33 @@ class FrameStream(Iterator[Chunk]):
         _stop(self._loop, self._task, self._thread, None)
 
 
+class _WithKnown:
+    """Models whose detector is asked only for frames without known detections."""
+
+    def __init__(self, models: Models, known: KnownDetections) -> None:
+        self._models, self._known = models, known
+        self._indices: deque[int] = deque()
+        self.embed, self.embed_boxes = models.embed, models.embed_boxes
+
+    def counting(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Yield frames and note their indices: `detect` gets the pictures in the same order."""
+        for frame in frames:
+            self._indices.append(frame.index)
+            yield frame
+
+    async def detect(self, images: list[Image]) -> list[Detections]:
+        """Detect in a chunk of frames."""
+        indices = [self._indices.popleft() for _ in images]
+        detections = self._known.take(indices)
+        if detections is None:
+            detections = await self._models.detect(images)
+            self._known.keep(indices, detections)
+        return detections
+
+
 async def _track(
     source: VideoSource,
-    models: Models,
+    models: Models | _WithKnown,
     config: Config,
     stats: PipelineStats,
     on_embedded: OnEmbedded | None,
@@ -136,7 +174,11 @@ async def _track(
 ) -> None:
     info = source.info
     images: dict[int, Image] = {}
-    frames = _keeping(source.frames(), images) if keep_images else source.frames()
+    frames = source.frames()
+    if keep_images:
+        frames = _keeping(frames, images)
+    if isinstance(models, _WithKnown):
+        frames = models.counting(frames)
     chunks = track_frames(
         frames, models.detect, models.embed, config, stats, info.rate_hz, (info.width, info.height),
         on_embedded=on_embedded, embed_boxes=models.embed_boxes,

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from motserve.base import DetectorBase
 from motserve.config import Config
 from motserve.detection import build_detector
 from motserve.models.weights import Weights, resolve_weights
@@ -24,28 +26,39 @@ Result = TypeVar("Result")
 class LocalModels:
     """The two networks of one process. Calls run one at a time, in a separate thread.
 
+    Each network is loaded at its first use: many videos need no embedder, and kept detections no detector.
+
     Args:
         config: The configuration.
+        has_detector: Whether there is a detector; without one, only embeddings can be computed.
+
+    Attributes:
+        detector_weights: Weights of the detector; None without one.
 
     Raises:
-        WeightsUnavailable: Configured weights cannot be loaded.
+        WeightsUnavailable: Configured weights are not available.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, has_detector: bool = True) -> None:
         self._config = config
-        detector_weights = resolve_weights("detector", config)
-        self._detector = build_detector(config.detector, detector_weights)
+        self.detector_weights = resolve_weights("detector", config) if has_detector else None
         self._reid_weights: Weights | None = resolve_weights("reid", config) if config.needs_embeddings else None
+        self._lock = Lock()
+        self._built_detector: DetectorBase | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self.models = {
-            "detector": detector_weights.describe(),
+            "detector": self.detector_weights.describe() if self.detector_weights else None,
             "reid": self._reid_weights.describe() if self._reid_weights else None,
         }
         """Description of the weights by role, for result files; None for a role without weights."""
 
     @property
     def class_names(self) -> Mapping[int, str]:
-        """Name of each class index of the detector."""
+        """Name of each class index of the detector.
+
+        Raises:
+            WeightsUnavailable: The detector cannot be loaded.
+        """
         return self._detector.class_names
 
     async def detect(self, images: list[Image]) -> list[Detections]:
@@ -60,9 +73,17 @@ class LocalModels:
         """Embed boxes of a picture."""
         return await self._run(lambda: self._embedder.embed_boxes(image, boxes))
 
+    @property
+    def _detector(self) -> DetectorBase:
+        with self._lock:  # the caller's thread may need its class names
+            if self._built_detector is None:
+                if self.detector_weights is None:
+                    raise RuntimeError("detections are given, there is no detector")
+                self._built_detector = build_detector(self._config.detector, self.detector_weights)
+            return self._built_detector
+
     @cached_property
     def _embedder(self) -> CropEmbedder:
-        """The embedder, loaded at the first embedding; many videos need none."""
         if self._reid_weights is None:
             raise RuntimeError("re-identification is off, there is no embedder")
         return build_embedder(self._config.reid, self._reid_weights)

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeAlias
-
-from motserve.files.names import readable
 
 OnProgress: TypeAlias = Callable[[int, int | None], None]
 """Called with the number of frames done and the expected total, None where it is not known."""
 
 
 @contextmanager
-def showing_progress(video: Path, progress: bool | OnProgress | None) -> Iterator[OnProgress]:
+def showing_progress(title: str, progress: bool | OnProgress | None) -> Iterator[OnProgress]:
     """Yield the function that is told of progress.
 
     Args:
-        video: The video; the bar shows its name.
+        title: Text before the bar.
         progress: None to show a bar in a terminal or a notebook, True or False to show it anywhere or nowhere, or a
             function to use instead.
     """
     if progress is False or callable(progress):
-        yield progress or _ignore
+        yield progress or ignore
         return
     from rich.console import Console
     from rich.markup import escape
@@ -33,9 +30,9 @@ def showing_progress(video: Path, progress: bool | OnProgress | None) -> Iterato
     is_shown = bool(progress) or console.is_terminal or console.is_jupyter
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not is_shown) as bar:
-        task = bar.add_task(f"tracking {escape(readable(video.name))}", total=None)
+        task = bar.add_task(escape(title), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _ignore(done: int, total: int | None) -> None:
-    pass
+def ignore(done: int, total: int | None) -> None:
+    """Show nothing."""

@@ -17,10 +17,10 @@ from motserve.config.paths import local_path
 from motserve.errors import InvalidConfig, InvalidVideo
 from motserve.files.atomic import replacing
 from motserve.files.disk import translate_disk_full
-from motserve.files.names import readable
 from motserve.models.extras import import_package
-from motserve.models.provenance import describe_files, stamp
+from motserve.models.provenance import stamp
 from motserve.pipeline.progress import OnProgress
+from motserve.pipeline.source_file import SourceFile, describe_data
 from motserve.pipeline.video_tracker import PipelineStats
 from motserve.results import SUFFIXES, Format, export, read_lines, read_results
 from motserve.results.table import to_columns
@@ -50,7 +50,7 @@ class VideoResult:
     """The tracks of a whole video. They are stored in a temporary file until the result is forgotten.
 
     Attributes:
-        source: Path of the video.
+        file: The video.
         config: Configuration of the run.
         info: Size, rate and length of the video.
         class_names: Name of each class index of the detector.
@@ -58,10 +58,12 @@ class VideoResult:
         stats: Counters.
         seconds: Time that tracking took.
         frames_damaged: Frames that could not be decoded, or were decoded with damage.
+        frames_reused: Frames whose detections were kept from an earlier run.
         error: Why the video is incomplete; the tracks before that are here. None for a whole video.
+        detections: The file that the detections were read from; None for others.
     """
 
-    source: Path
+    file: SourceFile
     config: Config
     info: VideoInfo
     class_names: Mapping[int, str]
@@ -69,7 +71,9 @@ class VideoResult:
     stats: PipelineStats
     seconds: float
     frames_damaged: int
+    frames_reused: int
     error: InvalidVideo | None
+    detections: Path | None
     _lines: LinesFile
 
     def __repr__(self) -> str:
@@ -82,7 +86,12 @@ class VideoResult:
     @property
     def name(self) -> str:
         """Name of the video, with unprintable characters escaped."""
-        return readable(self.source.name)
+        return self.file.name
+
+    @property
+    def source(self) -> Path | str:
+        """Path of the video, or its address without user name, password and tokens."""
+        return self.file.given
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -92,6 +101,7 @@ class VideoResult:
             **status,
             **asdict(self.stats),
             "frames_damaged": self.frames_damaged,
+            "frames_reused": self.frames_reused,
             "fps": round(self.stats.frames / max(self.seconds, 1e-9), 2),
         }
 
@@ -111,9 +121,8 @@ class VideoResult:
     def provenance(self) -> dict[str, Any]:
         """Code, settings, weights, video, machine and time behind the tracks."""
         notes = {"incomplete": str(self.error)} if self.error else None
-        return stamp(
-            self.config, weights=dict(self.models), data={self.name: describe_files([self.source])}, notes=notes
-        )
+        data = describe_data(self.file, self.detections)
+        return stamp(self.config, weights=dict(self.models), data=data, notes=notes)
 
     def to_dataframe(self, library: Literal["pandas", "polars"] | None = None) -> Any:
         """Return the tracks as a data frame, a row for each track of each frame, with the columns of the CSV export.
@@ -208,7 +217,7 @@ class VideoResult:
             OSError: The file cannot be written.
         """
         annotate_video(
-            self.source,
+            self.file.path(),
             self.frames,
             target,
             self.config.video,
@@ -233,7 +242,8 @@ class VideoResult:
             raise InvalidConfig(f"{target} is a folder; name a file in it")
         if not target.parent.is_dir():
             raise InvalidConfig(f"{target}: there is no folder {target.parent}")
-        if target.exists() and self.source.exists() and target.samefile(self.source):
+        source = self.file.path()
+        if target.exists() and source.exists() and target.samefile(source):
             raise InvalidConfig(f"{target} is the video itself; choose another file")
         return target
 

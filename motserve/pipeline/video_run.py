@@ -7,30 +7,32 @@ import os
 import tempfile
 import time
 import weakref
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
+from typing import Any
 
 from motserve.config import Config, choose_config
-from motserve.config.paths import local_path
 from motserve.config.tree import Layer
 from motserve.errors import InvalidConfig, InvalidVideo
-from motserve.files.addresses import address_advice
 from motserve.files.atomic import replacing
 from motserve.files.disk import translate_disk_full
-from motserve.models.credentials import without_credentials
+from motserve.models.provenance import stamp
+from motserve.pipeline.detections.cache import CachedDetections, open_cached_detections
+from motserve.pipeline.detections.given import Given, GivenDetections
 from motserve.pipeline.frame_stream import FrameStream
 from motserve.pipeline.local_models import LocalModels
 from motserve.pipeline.progress import OnProgress, showing_progress
+from motserve.pipeline.source_file import SourceFile, describe_data
 from motserve.pipeline.video_frame import VideoFrame
 from motserve.pipeline.video_result import LinesFile, VideoResult
 from motserve.pipeline.video_tracker import PipelineStats
 from motserve.postprocessing import EmbeddingHistory, PostProcessor
 from motserve.results import ResultWriter, read_results
-from motserve.video import check_source, open_video
+from motserve.video import open_video
 
 
 def track(
@@ -40,6 +42,7 @@ def track(
     tracker: str | Path | None = None,
     config: Config | Layer | Sequence[Layer] | None = None,
     overrides: str | Sequence[str] = (),
+    detections: Given | None = None,
 ) -> VideoRun:
     """Track every person in a video.
 
@@ -54,21 +57,29 @@ def track(
     Nothing is loaded until the first frame is asked for.
 
     Args:
-        source: A video file or a folder of pictures.
+        source: A video file, a folder of pictures, or the HTTP address of a video file, which is downloaded first.
         model: Weights of the detector, short for `detector.weights`.
         tracker: Name of a tracker, such as `botsort`, or a YAML file with its section.
         config: A configuration, or YAML files or mappings with parts of it, later ones win; None for the defaults.
         overrides: Settings as on the command line, such as `["reid.policy=off"]`; they win over everything else.
+        detections: Detections to use in place of the detector: the path of a MOTChallenge file, whose rows are all
+            people, or a list with the detections of each frame, each as in `Tracker.update`. Frames behind the last
+            one have none. Those below `detector.confidence` are dropped.
 
     Returns:
         The run: iterate over it, or call `run`.
 
     Raises:
-        NotFound: There is no such video.
+        NotFound: There is no such video, or no such file of detections.
         InvalidVideo: It is neither a file nor a folder.
         InvalidConfig: An argument or a setting is not valid.
+        InvalidData: The detections are malformed.
     """
-    return VideoRun(_path_of(source), choose_config(config, model=model, tracker=tracker, overrides=overrides))
+    if not isinstance(source, str | os.PathLike):
+        raise InvalidConfig(f"source must be the path of a video file or a folder, not {source!r:.80}")
+    settings = choose_config(config, model=model, tracker=tracker, overrides=overrides)
+    given = None if detections is None else GivenDetections(detections, settings.detector.confidence)
+    return VideoRun(source, settings, given)
 
 
 class VideoRun:
@@ -79,19 +90,33 @@ class VideoRun:
     that are loaded.
 
     Args:
-        source: Path of the video.
+        source: Path or HTTP address of the video.
         config: The configuration.
+        detections: Detections to use in place of the detector; None for the detector.
         shared_with: Another run with the same configuration, whose models this one uses; None for its own.
+
+    Attributes:
+        source: The path, or the address without user name, password and tokens.
+        file: The file there.
+        config: The configuration.
 
     Raises:
         NotFound: There is no such video.
         InvalidVideo: It is neither a file nor a folder.
+        InvalidConfig: It is an address that is not supported.
     """
 
-    def __init__(self, source: Path, config: Config, shared_with: VideoRun | None = None) -> None:
-        check_source(source)
-        self.source, self.config = source, config
-        self._loader: _Loader = _Loader(config) if shared_with is None else shared_with._loader
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        config: Config,
+        detections: GivenDetections | None = None,
+        shared_with: VideoRun | None = None,
+    ) -> None:
+        self.file, self.config = SourceFile(source, config), config
+        self.source = self.file.given
+        self._given = detections
+        self._loader: _Loader = _Loader(config, detections is None) if shared_with is None else shared_with._loader
         self._streams: weakref.WeakSet[FrameStream] = weakref.WeakSet()
         # weak, so that a loop which is left takes its frames with it
         self._current: weakref.ref[Generator[VideoFrame, None, None]] | None = None
@@ -110,7 +135,7 @@ class VideoRun:
         """
         frames = self._current() if self._current is not None else None
         if frames is None or inspect.getgeneratorstate(frames) == inspect.GEN_CLOSED:  # none, or it has ended
-            frames = _frames(self.source, self.config, self._loader, self._streams)
+            frames = _frames(self.file, self.config, self._loader, self._given, self._streams)
             self._current = weakref.ref(frames)
         return frames
 
@@ -143,17 +168,25 @@ class VideoRun:
 
     def run_to(self, lines: LinesFile, progress: bool | OnProgress | None = None) -> VideoResult:
         """Track as `run` does and store the tracks in a given file."""
-        source = open_video(self.source, self.config.video)
-        with closing(source), showing_progress(self.source, progress) as notify:
+        if self.file.is_remote and not callable(progress):
+            with showing_progress(f"downloading {self.file.name} (kB)", progress) as notify:
+                self.file.path(lambda received, total: notify(received >> 10, None if total is None else total >> 10))
+        source = open_video(self.file.path(), self.config.video)
+        with (
+            closing(source),
+            showing_progress(f"tracking {self.file.name}", progress) as notify,
+            closing(self._detections()) as known,
+        ):
             models, postprocessor = self._loader.load(), PostProcessor(self.config)
+            class_names = known.class_names or models.class_names
+            known.begin(class_names)
             info, stats = source.info, PipelineStats()
             history = postprocessor.new_history((info.width, info.height))
             started, failure = time.monotonic(), None
+            on_embedded = history.add if history else None
             with (
-                ResultWriter(lines.path, models.class_names) as results,
-                closing(
-                    FrameStream(source, models, self.config, stats, on_embedded=history.add if history else None)
-                ) as stream,
+                ResultWriter(lines.path, class_names) as results,
+                closing(FrameStream(source, models, self.config, stats, on_embedded, known=known)) as stream,
             ):
                 self._streams.add(stream)
                 notify(0, info.frame_count)
@@ -167,27 +200,51 @@ class VideoRun:
                     failure = error.with_traceback(None)  # its frames hold pictures
             seconds = time.monotonic() - started
             if postprocessor:
-                stats = replace(stats, identities=_postprocess(lines.path, models, postprocessor, history))
+                stats = replace(stats, identities=_postprocess(lines.path, class_names, postprocessor, history))
             notify(stats.frames, stats.frames)
             return VideoResult(
-                self.source,
+                self.file,
                 self.config,
                 info,
-                dict(models.class_names),
+                dict(class_names),
                 {**models.models, **postprocessor.weights},
                 stats,
                 seconds,
                 source.frames_damaged,
+                known.frames_reused,
                 failure,
+                self._detections_file,
                 lines,
             )
+
+    def describe(self) -> dict[str, Any]:
+        """Return the provenance that the tracks will have; the video is read to compute its checksum.
+
+        Raises:
+            WeightsUnavailable: The weights are not available.
+            InvalidVideo: The video cannot be downloaded.
+        """
+        data = describe_data(self.file, self._detections_file)
+        return stamp(self.config, weights=self._loader.load().models, data=data)
+
+    @property
+    def _detections_file(self) -> Path | None:
+        return self._given.path if self._given is not None else None
+
+    def _detections(self) -> GivenDetections | CachedDetections:
+        """Return the detections that need no detector."""
+        if self._given is not None:
+            return self._given
+        weights = self._loader.load().detector_weights
+        assert weights is not None
+        return open_cached_detections(self.config, weights, self.file)
 
     def close(self) -> None:
         """Stop the work and close the video; a loop over it ends. The models are released."""
         for stream in list(self._streams):
             stream.close()
         self._begun = self._current = None
-        self._loader = _Loader(self.config)
+        self._loader = _Loader(self.config, self._given is None)
 
     def __enter__(self) -> VideoRun:
         return self
@@ -201,27 +258,31 @@ class VideoRun:
 class _Loader:
     """Loads the models of a configuration once, in whichever thread needs them first."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Config, has_detector: bool) -> None:
+        self._config, self._has_detector = config, has_detector
         self._models: LocalModels | None = None
         self._lock = Lock()
 
     def load(self) -> LocalModels:
         with self._lock:
             if self._models is None:
-                self._models = LocalModels(self._config)
+                self._models = LocalModels(self._config, self._has_detector)
             return self._models
 
 
 def _frames(
-    path: Path, config: Config, loader: _Loader, streams: weakref.WeakSet[FrameStream]
+    file: SourceFile,
+    config: Config,
+    loader: _Loader,
+    given: GivenDetections | None,
+    streams: weakref.WeakSet[FrameStream],
 ) -> Generator[VideoFrame, None, None]:
     """Yield the frames. It does not refer to the run, so that a run which is forgotten is freed at once."""
     _refuse_postprocessing(config)
-    with closing(open_video(path, config.video)) as source:
+    with closing(open_video(file.path(), config.video)) as source:
         models = loader.load()
-        names = dict(models.class_names)
-        with closing(FrameStream(source, models, config, PipelineStats(), keep_images=True)) as stream:
+        names = dict(models.class_names if given is None else given.class_names)
+        with closing(FrameStream(source, models, config, PipelineStats(), keep_images=True, known=given)) as stream:
             streams.add(stream)
             for chunk in stream:
                 chunk.reverse()
@@ -251,29 +312,11 @@ def _refuse_postprocessing(config: Config) -> None:
         )
 
 
-def _path_of(source: object) -> Path:
-    """Return the path of a source.
-
-    Raises:
-        InvalidConfig: It is not a path.
-    """
-    if not isinstance(source, str | os.PathLike):
-        raise InvalidConfig(f"source must be the path of a video file or a folder, not {source!r:.80}")
-    text = os.fsdecode(source)
-    advice = address_advice(text)
-    if advice is not None:
-        raise InvalidConfig(f"{without_credentials(text)}: {advice}")
-    try:
-        return local_path(text)
-    except ValueError as error:
-        raise InvalidConfig(str(error)) from error
-
-
 def _postprocess(
-    lines: Path, models: LocalModels, postprocessor: PostProcessor, history: EmbeddingHistory | None
+    lines: Path, class_names: Mapping[int, str], postprocessor: PostProcessor, history: EmbeddingHistory | None
 ) -> int:
     """Postprocess a file of results in place, and return its number of identities."""
-    frames = postprocessor(list(read_results(lines, models.class_names)), history)
-    with replacing(lines) as partial, ResultWriter(partial, models.class_names) as results:
+    frames = postprocessor(list(read_results(lines, class_names)), history)
+    with replacing(lines) as partial, ResultWriter(partial, class_names) as results:
         results.append(frames)
     return len({identity for frame in frames for identity in frame.identities.tolist()})

@@ -64,6 +64,24 @@ def is_numbered_run(folder: str, video: str) -> bool:
     return match is not None and match[1] in (video, Path(video).stem)
 
 
+def runs_of(parent: Path, name: str) -> list[Path]:
+    """Return the folders of the runs of a name, the latest first: `name-2`, `name`.
+
+    Args:
+        parent: Parent folder of runs.
+        name: Name of the run; see `run_name`.
+    """
+    if not parent.is_dir():
+        return []
+    folders = {path.name: path for path in parent.iterdir() if path.is_dir()}
+    numbers = {1: _fitting(name, "")} | {
+        int(match[2]): folder
+        for folder in folders
+        if (match := _NUMBERED.fullmatch(folder)) and folder == _fitting(name, f"-{match[2]}")
+    }
+    return [folders[numbers[number]] for number in sorted(numbers, reverse=True) if numbers[number] in folders]
+
+
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     """The output folder of a run.

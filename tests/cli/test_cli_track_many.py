@@ -40,9 +40,9 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The configurations for which models were loaded."""
     configs: list[Any] = []
 
-    def load(config: Config) -> LocalModels:
+    def load(config: Config, has_detector: bool) -> LocalModels:
         configs.append(config)
-        return LocalModels(config)
+        return LocalModels(config, has_detector)
 
     monkeypatch.setattr("motserve.pipeline.video_run.LocalModels", load)
     return configs

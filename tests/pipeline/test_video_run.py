@@ -128,9 +128,9 @@ def test_next_and_a_loop_continue_each_other(track: Track) -> None:
 def test_models_are_loaded_once(track: Track, monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
     loaded = []
 
-    def load(config: Config) -> LocalModels:
+    def load(config: Config, has_detector: bool) -> LocalModels:
         loaded.append(config)
-        return LocalModels(config)
+        return LocalModels(config, has_detector)
 
     monkeypatch.setattr("motserve.pipeline.video_run.LocalModels", load)
     video = track()
@@ -184,7 +184,11 @@ def test_a_broken_video_raises_after_its_last_good_frame(track: Track, clip: Pat
         ("", InvalidConfig, "a path cannot be empty"),
         ("a\0b", InvalidConfig, "zero byte"),
         ("rtsp://camera/1", InvalidConfig, "live streams are not supported yet"),
-        ("https://user:secret@host/a.mp4", InvalidConfig, "^https://host/a.mp4: URLs are not supported"),
+        (
+            "ftp://user:secret@host/a.mp4",
+            InvalidConfig,
+            "^ftp://host/a.mp4: ftp:// is not supported",
+        ),
         (0, InvalidConfig, "source must be the path of a video file or a folder, not 0"),
         (None, InvalidConfig, "source must be the path"),
         (["a.mp4"], InvalidConfig, "source must be the path"),

@@ -35,12 +35,13 @@ class VideoProgress:
     ) -> None:
         self._console, self._bar, self._is_quiet, self._clock = console, bar, is_quiet, clock
 
-    def step(self, doing: str, name: str) -> OnProgress:
+    def step(self, doing: str, name: str, unit: str = "frames") -> OnProgress:
         """Return the function that is told of the progress of a step.
 
         Args:
             doing: The step, such as `tracking`.
             name: Name of the video.
+            unit: What is counted.
         """
         if self._is_quiet:
             return _ignore
@@ -50,13 +51,13 @@ class VideoProgress:
         def notify(done: int, total: int | None) -> None:
             nonlocal shown
             now = self._clock()
-            speed = f"{done / max(now - started, _LEAST_S):.1f} frames/s"
+            speed = f"{done / max(now - started, _LEAST_S):.1f} {unit}/s"
             if self._bar is not None and task is not None:
                 self._bar.update(task, completed=done, total=total, speed=speed if done else "")
             elif now - shown >= LINE_EVERY_S:
                 shown = now
                 of = f" of {total}" if total else ""
-                line = f"{doing} {name}: {done}{of} frames, {speed}"
+                line = f"{doing} {name}: {done}{of} {unit}, {speed}"
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         return notify

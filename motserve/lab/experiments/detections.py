@@ -19,6 +19,7 @@ from motserve.lab.experiments.cache import Cache
 from motserve.lab.experiments.footage import Footage
 from motserve.lab.experiments.models import Models
 from motserve.models.provenance import describe_files
+from motserve.pipeline.detections.given import detections_by_frame
 from motserve.results import read_mot
 from motserve.types import Detections
 
@@ -31,7 +32,6 @@ def silent(name: str, done: int, total: int | None) -> None:
 
 
 PERSON: Final[Mapping[int, str]] = {0: "person"}
-_LEAST_SIDE = 1.0  # pixels; detectors drop thinner boxes too, which cannot show a person
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +92,13 @@ def read_detections(path: Path, truth: TruthFile, config: Config, min_frames: in
         raise InvalidData(f"{table.name}, line {line}: frame after the end of {truth.name}, which has {frames}")
     scale = choose_scale(table.scores, config.evaluation)
     scores = to_confidences(table, scale)
-    is_counted = (scores >= np.float32(config.detector.confidence)) & (table.ltwh[:, 2:] >= _LEAST_SIDE).all(1)
-    boxes = table.boxes
-    parts = np.split(np.arange(len(table)), np.searchsorted(table.frames, np.arange(1, frames)))
-    detections = []
-    for part in parts:
-        rows = part[is_counted[part]]
-        rows = rows[np.argsort(-scores[rows], kind="stable")]
-        detections.append(Detections(boxes[rows], scores[rows], np.zeros(len(rows), np.int64)))
+    detections_of = detections_by_frame(table, scores, config.detector.confidence)
     rate = truth.rate_hz or config.video.image_folder_rate_hz
     source = {"file": path.name, **describe_files([path]), "scores": scale}
     if scale != "as-is" and len(table):
         source["score_range"] = [float(table.scores.min()), float(table.scores.max())]
-    return DetectedVideo(truth.name, detections[:frames], np.arange(frames) / rate, rate, PERSON, source)
+    detections = [detections_of(index) for index in range(frames)]
+    return DetectedVideo(truth.name, detections, np.arange(frames) / rate, rate, PERSON, source)
 
 
 def detect_video(

@@ -27,9 +27,10 @@ from motserve.lab.experiments.appearance import Appearance
 from motserve.lab.experiments.cache import Cache, open_cache
 from motserve.lab.experiments.detections import DetectedVideo, detect_video
 from motserve.lab.experiments.footage import Footage
-from motserve.lab.experiments.models import Models, _code_checksum
+from motserve.lab.experiments.models import Models
 from motserve.lab.scenes import SceneConfig, render
 from motserve.models.weights import Weights
+from motserve.pipeline.detections.key import _code_checksum
 from motserve.reid import build_embedder
 from motserve.reid.crops import cut_crops
 from motserve.reid.embedder import CropEmbedder
@@ -286,7 +287,7 @@ def test_another_machine_and_a_gpu_are_other_keys(
     keys = []
     for machine, driver in (("x86_64", tmp_path / "none"), ("arm64", tmp_path / "none"), ("x86_64", tmp_path)):
         monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
-        monkeypatch.setattr("motserve.lab.experiments.models._NVIDIA_DRIVER", driver)
+        monkeypatch.setattr("motserve.pipeline.detections.key._NVIDIA_DRIVER", driver)
         keys.append((Models(files).detection_key(), Models(files).embedding_key()))
     for one, other in combinations(keys, 2):
         assert one[0] != other[0]

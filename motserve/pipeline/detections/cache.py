@@ -1,0 +1,136 @@
+"""Keeps the detections of whole videos, so that another tracker on the same video needs no detector.
+
+An interrupted run leaves the detections of the frames it reached, and the next run goes on behind them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from motserve.config import Config
+from motserve.models.weights import Weights
+from motserve.pipeline.detections.file import DetectionFile
+from motserve.pipeline.detections.key import detection_key
+from motserve.pipeline.source_file import SourceFile
+from motserve.types import Detections
+
+logger = logging.getLogger("motserve.pipeline")
+
+_FOLDER: Final = "detections"
+_SUFFIX: Final = ".detections"
+
+
+class CachedDetections:
+    """The kept detections of one video. An error of the disk ends the keeping, never the run.
+
+    Args:
+        path: The file; None to keep nothing.
+        max_bytes: Size at which no more frames are appended.
+
+    Attributes:
+        class_names: Name of each class index of the detector; None where nothing is kept yet.
+        frames_reused: Frames whose detections an earlier run had computed.
+    """
+
+    def __init__(self, path: Path | None, max_bytes: int) -> None:
+        self._path, self._max_bytes = path, max_bytes
+        self._file: DetectionFile | None = None
+        self.frames_reused = 0
+        if path is not None:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = DetectionFile(path)
+                os.utime(path)  # the oldest files are removed first
+            except OSError as error:
+                self._give_up(error)
+        self.class_names = None if self._file is None else self._file.class_names
+
+    def begin(self, class_names: Mapping[int, str]) -> None:
+        """Start a new file; see `DetectionFile.begin`."""
+        if self._file is not None:
+            try:
+                self._file.begin(class_names)
+            except OSError as error:
+                self._give_up(error)
+
+    def take(self, indices: Sequence[int]) -> list[Detections] | None:
+        """Return the detections of the next frames; None if they have to be computed."""
+        if self._file is None:
+            return None
+        try:
+            detections = self._file.take(indices)
+        except OSError as error:
+            self._give_up(error)
+            return None
+        self.frames_reused += 0 if detections is None else len(indices)
+        return detections
+
+    def keep(self, indices: Sequence[int], detections: Sequence[Detections]) -> None:
+        """Store the detections of frames that `take` did not have."""
+        if self._file is None or self._file.size > self._max_bytes:
+            return
+        try:
+            self._file.keep(indices, detections)
+        except OSError as error:
+            self._give_up(error)
+
+    def close(self) -> None:
+        """Close the file, and remove the longest unused files while all have more bytes than allowed."""
+        if self._file is not None:
+            self._file.close()
+        if self._path is not None:
+            _prune(self._path.parent, self._max_bytes)
+
+    def _give_up(self, error: OSError) -> None:
+        logger.warning("%s: detections are not kept: %s", self._path, error.strerror or error)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def open_cached_detections(config: Config, weights: Weights, video: SourceFile) -> CachedDetections:
+    """Return the kept detections of a video with these weights and settings; a new file if there are none.
+
+    Args:
+        config: The configuration; with 0 `disk.detections_cache_bytes` nothing is read or kept.
+        weights: The detector's weights.
+        video: The video, which is read to compute its checksum.
+    """
+    max_bytes = config.disk.detections_cache_bytes
+    if not max_bytes:
+        return CachedDetections(None, max_bytes)
+    key = {
+        "video": video.description["sha256"],
+        "chunk_size": config.pipeline.chunk_size,  # pictures of one batch may change each other's last digits
+        "decoding": config.video.model_dump(mode="json"),
+        **detection_key(config.detector, weights),
+    }
+    return CachedDetections(config.cache_dir / _FOLDER / f"{_digest(key)}{_SUFFIX}", max_bytes)
+
+
+def _digest(key: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _prune(folder: Path, max_bytes: int) -> None:
+    """Remove files, the longest unused first, until the others have at most `max_bytes` together."""
+    files: list[tuple[float, int, Path]] = []
+    with suppress(OSError):
+        for path in folder.glob(f"*{_SUFFIX}"):
+            with suppress(FileNotFoundError):  # another process removes it
+                status = path.stat()
+                files.append((status.st_mtime, status.st_size, path))
+    total = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if total <= max_bytes:
+            break
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+            total -= size

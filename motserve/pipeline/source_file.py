@@ -1,0 +1,119 @@
+"""The file behind a source: a path, or the temporary copy of a video at an HTTP address."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from motserve.config import Config
+from motserve.config.paths import local_path
+from motserve.errors import InvalidConfig
+from motserve.files.addresses import address_advice, is_web_address, remote_name
+from motserve.files.disk import translate_disk_full
+from motserve.files.names import readable
+from motserve.models.credentials import without_credentials
+from motserve.models.provenance import describe_files
+from motserve.pipeline.progress import ignore
+from motserve.video import check_source
+from motserve.video.remote import OnBytes, download_video
+
+
+class SourceFile:
+    """The file of a video. One at an address is downloaded at its first use and removed with the last reference to it.
+
+    Args:
+        source: Path or HTTP address.
+        config: `video.download_timeout_s` and `disk.min_free_bytes` are used.
+
+    Attributes:
+        given: The path, or the address without user name, password and tokens.
+
+    Raises:
+        NotFound: There is nothing at the path.
+        InvalidVideo: It is neither a file nor a folder.
+        InvalidConfig: It is no path, or an address that is not supported.
+    """
+
+    def __init__(self, source: str | os.PathLike[str], config: Config) -> None:
+        self._config, self._lock = config, Lock()
+        self._url: str | None = None
+        self._path: Path | None = None
+        text = os.fsdecode(source)
+        if is_web_address(text):
+            self._url = text
+            self.given: Path | str = without_credentials(text)
+            self._name = remote_name(text)
+            return
+        advice = address_advice(text)
+        if advice is not None:
+            raise InvalidConfig(f"{without_credentials(text)}: {advice}")
+        try:
+            self._path = self.given = local_path(text)
+        except ValueError as error:
+            raise InvalidConfig(str(error)) from error
+        check_source(self._path)
+        self._name = self._path.name
+
+    @property
+    def name(self) -> str:
+        """Name of the video, with unprintable characters escaped."""
+        return readable(self._name)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the video is at an address."""
+        return self._url is not None
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """Number, size and checksum of the files; see `describe_files`. It is computed once, at its first use."""
+        return describe_files([self.path()])
+
+    def path(self, on_bytes: OnBytes = ignore) -> Path:
+        """Return the path of the file, after downloading it if necessary.
+
+        Args:
+            on_bytes: Called after each part of a download.
+
+        Raises:
+            NotFound: There is no such video.
+            InvalidVideo: It cannot be downloaded.
+            DiskFull: The disk of temporary files has no free space.
+        """
+        with self._lock:
+            if self._path is None:
+                assert self._url is not None
+                folder = Path(tempfile.mkdtemp(prefix="motserve-"))
+                remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+                try:
+                    with translate_disk_full(folder):
+                        self._path = download_video(
+                            self._url,
+                            folder,
+                            self._config.video.download_timeout_s,
+                            self._config.disk.min_free_bytes,
+                            on_bytes,
+                        )
+                except BaseException:
+                    remove()
+                    raise
+            return self._path
+
+
+def describe_data(video: SourceFile, detections: Path | None) -> dict[str, dict[str, Any]]:
+    """Return number, size and checksum of the files that tracks are made from, for their provenance.
+
+    Args:
+        video: The video.
+        detections: The file that detections are read from; None for others.
+    """
+    data = {video.name: video.description}
+    if detections is not None:
+        data["detections"] = {"file": readable(detections.name), **describe_files([detections])}
+    return data

@@ -1,0 +1,137 @@
+"""Kept detections: another tracker needs no detector, an interrupted run goes on, and the folder stays small."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import motserve
+from motserve.pipeline.local_models import LocalModels
+from motserve.pipeline.video_result import VideoResult
+from motserve.types import Detections, Image
+
+Run = Callable[..., VideoResult]
+
+
+@pytest.fixture
+def detected(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of pictures in each request to the detector."""
+    requests: list[int] = []
+    detect = LocalModels.detect
+
+    async def counted(models: LocalModels, images: list[Image]) -> list[Detections]:
+        requests.append(len(images))
+        return await detect(models, images)
+
+    monkeypatch.setattr(LocalModels, "detect", counted)
+    return requests
+
+
+@pytest.fixture
+def settings(untrained: Sequence[str], tmp_path: Path) -> list[str]:
+    return [*untrained[1::2], "reid.policy=off", "pipeline.chunk_size=4", f"cache_dir={tmp_path / 'cache'}"]
+
+
+@pytest.fixture
+def run(settings: list[str], clip: Path) -> Run:
+    return lambda *more, video=clip: motserve.track(video, overrides=[*settings, *more]).run()
+
+
+def rows(result: VideoResult) -> list[Any]:
+    return [(frame.index, frame.identities.tolist(), frame.boxes.tolist()) for frame in result.frames]
+
+
+def kept(folder: Path) -> list[Path]:
+    return sorted((folder / "cache" / "detections").glob("*"))
+
+
+def test_another_tracker_needs_no_detector(run: Run, detected: list[int], tmp_path: Path) -> None:
+    first = run()
+    assert (detected, first.frames_reused) == ([4, 4, 4], 0)
+    other = run("tracker.name=sort")
+    assert (detected, other.frames_reused) == ([4, 4, 4], 12)
+    assert rows(other) == rows(run("tracker.name=sort", "disk.detections_cache_bytes=0"))
+    assert rows(run()) == rows(first)
+    assert run().class_names == first.class_names == {0: "person"}
+    assert len(kept(tmp_path)) == 1
+
+
+def test_without_weights_of_a_detector_in_memory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = rows(run())
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the detector is loaded")
+
+    monkeypatch.setattr("motserve.pipeline.local_models.build_detector", refuse)
+    assert rows(run()) == expected
+
+
+def test_an_interrupted_run_goes_on(run: Run, detected: list[int], settings: list[str], clip: Path) -> None:
+    video = motserve.track(clip, overrides=settings)
+
+    def interrupt(done: int, total: int | None) -> None:
+        if done >= 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        video.run(progress=interrupt)
+    detected.clear()
+    resumed = run()
+    assert sum(detected) + resumed.frames_reused == 12
+    assert resumed.frames_reused >= 8
+    assert rows(resumed) == rows(run("disk.detections_cache_bytes=0"))
+
+
+@pytest.mark.parametrize("change", ["detector.confidence=0.5", "pipeline.chunk_size=3", "detector.image_size=64"])
+def test_what_changes_detections_has_a_file_of_its_own(run: Run, tmp_path: Path, change: str) -> None:
+    run()
+    assert run(change).frames_reused == 0
+    assert len(kept(tmp_path)) == 2
+
+
+def test_another_video_of_the_same_name_has_a_file_of_its_own(run: Run, tmp_path: Path, clip: Path) -> None:
+    video = tmp_path / "video.mp4"
+    video.write_bytes(clip.read_bytes())
+    run(video=video)
+    assert run(video=clip).frames_reused == 12  # a copy is the same video
+    video.write_bytes(clip.read_bytes() + bytes(1))
+    assert run(video=video).frames_reused == 0
+
+
+def test_a_loop_keeps_nothing(settings: list[str], clip: Path, tmp_path: Path) -> None:
+    assert len(list(motserve.track(clip, overrides=settings))) == 12
+    assert not kept(tmp_path)
+
+
+def test_the_longest_unused_files_are_removed(run: Run, tmp_path: Path) -> None:
+    run()
+    (first,) = kept(tmp_path)
+    os.utime(first, (1, 1))
+    size = first.stat().st_size
+    run("detector.confidence=0.5", f"disk.detections_cache_bytes={size + 10}")
+    (second,) = kept(tmp_path)
+    assert second != first
+    run("disk.detections_cache_bytes=1")
+    assert kept(tmp_path) == []
+
+
+def test_a_broken_disk_stops_no_run(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "cache").write_text("not a folder")
+    with caplog.at_level(logging.WARNING):
+        assert run().summary["frames"] == 12
+    assert "detections are not kept: Not a directory" in caplog.text
+
+
+def test_a_full_disk_stops_no_run(run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("motserve.pipeline.detections.file.DetectionFile.keep", full)
+    with caplog.at_level(logging.WARNING):
+        assert run().summary["frames"] == 12
+    assert caplog.text.count("detections are not kept: No space left on device") == 1
