@@ -7,8 +7,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 import motserve
 
@@ -75,9 +78,9 @@ def test_a_script_that_ends_in_the_middle_of_a_video_ends(tmp_path: Path, clip: 
     assert shown.split() == ["0", "1"]
 
 
-def test_the_code_of_the_python_page_runs(
-    tmp_path: Path, clip: Path, untrained: Sequence[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def blocks(tmp_path: Path, clip: Path, untrained: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The code of the Python page, which runs in a folder with its video."""
     (tmp_path / "people.mp4").write_bytes(clip.read_bytes())
     monkeypatch.chdir(tmp_path)
     for setting in untrained[1::2]:
@@ -85,8 +88,32 @@ def test_the_code_of_the_python_page_runs(
         monkeypatch.setenv("MOTSERVE_" + key.upper().replace(".", "__"), value)
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(blocks) >= 4
+    return blocks
+
+
+def test_the_code_of_the_python_page_runs(blocks: list[str], tmp_path: Path) -> None:
     variables: dict[str, object] = {}
     for code in blocks:
         exec(compile(code, PAGE.name, "exec"), variables)
     assert (tmp_path / "tracks.csv").exists()
     assert (tmp_path / "annotated.mp4").exists()
+
+
+def test_the_code_of_the_python_page_runs_in_a_notebook(
+    blocks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(motserve.__file__).parents[1]))
+    shown = ["frame = next(iter(motserve.track('people.mp4')))\nframe", "motserve.track('people.mp4').run()"]
+    cells: list[dict[str, Any]] = [
+        {"cell_type": "code", "id": str(number), "source": code, "metadata": {}, "outputs": [], "execution_count": None}
+        for number, code in enumerate([*blocks, *shown])
+    ]
+    notebook: Any = nbformat.from_dict({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells})  # type: ignore[no-untyped-call]
+    NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    picture, table = (html_of(cell) for cell in notebook.cells[-2:])
+    assert 'src="data:image/jpeg;base64,' in picture
+    assert "<th>identities</th>" in table
+
+
+def html_of(cell: Any) -> str:
+    return "".join(output.data["text/html"] for output in cell.outputs if "text/html" in output.get("data", {}))

@@ -10,9 +10,10 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
+from motserve.config import AnnotationConfig
 from motserve.models.extras import import_package
 from motserve.types import Image, TrackedFrame
-from motserve.video import draw
+from motserve.video import AnnotationState, draw
 
 _PREVIEW_WIDTH: Final = 480  # pixels; about 20 kB as JPEG
 _PREVIEW_QUALITY: Final = 80
@@ -26,17 +27,21 @@ class VideoFrame(TrackedFrame):
         image: `(height, width, 3)` uint8 BGR, upright. It is the decoded picture itself and lives as long as the
             frame: a list of all frames of a long video does not fit in memory.
         class_names: Name of each class index of the detector.
+        annotation: What `plot` shows.
+        state: Trails, and the people who returned lately.
     """
 
     image: Image
     class_names: Mapping[int, str]
+    annotation: AnnotationConfig
+    state: AnnotationState
 
     def __repr__(self) -> str:
         return f"<VideoFrame {self.index} at {self.timestamp:.3f} s: {self._count()}>"
 
     def plot(self) -> Image:
-        """Return a copy of the picture with a box and a label for each track, uint8 BGR like `image`."""
-        return draw(self.image, self, self.class_names)
+        """Return a copy of the picture as in the annotated video, uint8 BGR like `image`; see `video.annotation`."""
+        return draw(self.image, self, self.class_names, self.annotation, self.state)
 
     def to_supervision(self) -> Any:
         """Return the frame as `supervision.Detections`; `tracker_id` is the identity.

@@ -32,7 +32,7 @@ from motserve.pipeline.video_result import LinesFile, VideoResult
 from motserve.pipeline.video_tracker import PipelineStats
 from motserve.postprocessing import EmbeddingHistory, PostProcessor
 from motserve.results import ResultWriter, read_results
-from motserve.video import open_video
+from motserve.video import AnnotationState, open_video
 
 
 def track(
@@ -284,14 +284,16 @@ def _frames(
         names = dict(models.class_names if given is None else given.class_names)
         with closing(FrameStream(source, models, config, PipelineStats(), keep_images=True, known=given)) as stream:
             streams.add(stream)
+            state = AnnotationState()
             for chunk in stream:
                 chunk.reverse()
                 while chunk and not stream.is_over:  # each picture is forgotten here once its frame is yielded
                     tracked, image = chunk.pop()
                     assert image is not None
+                    state = state.advance(tracked, config.video.annotation)
                     frame = VideoFrame(
                         tracked.index, tracked.timestamp, tracked.tracks, tracked.identities, tracked.links,
-                        image=image, class_names=names,
+                        image=image, class_names=names, annotation=config.video.annotation, state=state,
                     )  # fmt: skip
                     del tracked, image
                     yield frame

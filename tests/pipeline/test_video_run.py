@@ -21,7 +21,7 @@ from motserve.errors import InvalidConfig, InvalidVideo, MotserveError, NotFound
 from motserve.pipeline.local_models import LocalModels
 from motserve.pipeline.video_run import VideoRun
 from motserve.types import TrackedFrame
-from motserve.video import open_video
+from motserve.video import Annotator, open_video
 
 Track = Callable[..., VideoRun]
 
@@ -254,6 +254,15 @@ def test_a_frame_shows_itself(track: Track) -> None:
     assert f"{len(frame.boxes)} identit" in page
     assert len(page) < 40_000
     assert repr(frame).startswith("<VideoFrame ")
+
+
+def test_a_plot_is_the_frame_of_the_annotated_video(track: Track) -> None:
+    run = track(track().source, "video.annotation.trail_s=2", "video.annotation.text_scale=2")
+    annotator = Annotator({0: "person"}, run.config.video.annotation)
+    frames = list(run)
+    for frame in frames:
+        np.testing.assert_array_equal(frame.plot(), annotator.draw(frame.image, frame))
+    assert any(frame.state.trails for frame in frames)
 
 
 def test_a_frame_becomes_detections_of_supervision(track: Track) -> None:
