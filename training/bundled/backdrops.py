@@ -91,7 +91,7 @@ def _collect(source: Path, settings: MaterialConfig, is_empty: Callable[[Image],
     hashes: list[NDArray[np.bool_]] = []
     chosen: list[NDArray[np.uint8]] = []
     for file in visible_files(source, _SUFFIXES, below=True):
-        picture = _read(file, settings.max_side)
+        picture = read_picture(file, settings.max_side)
         if picture is None:
             continue
         own_hash = _hash(picture)
@@ -111,7 +111,7 @@ def _collect(source: Path, settings: MaterialConfig, is_empty: Callable[[Image],
     logger.info("pictures", extra={"folder": source.name, **counts, "of": len(chosen)})
 
 
-def _read(file: Path, longer_side: int) -> NDArray[np.uint8] | None:
+def read_picture(file: Path, longer_side: int) -> NDArray[np.uint8] | None:
     """Read a picture, with alpha if it is a thing; None if it is unusable."""
     picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
     if picture is None or picture.ndim != 3 or picture.dtype != np.uint8 or min(picture.shape[:2]) < _LEAST_SIDE:

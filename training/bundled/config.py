@@ -40,6 +40,31 @@ class LabelConfig(Section):
     unlabelled: Share = Field(0.004, description="Frames with a larger share of unlabelled foreground are not used.")
 
 
+class PhotographSource(Section):
+    """A folder of single photographs of many places, which the teacher labels."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$", description="Name of the source and of its folder.")
+    path: LocalPath = Field(description="Folder of pictures, in the data folder.")
+    left_out: bool = Field(False, description="Whether to train a detector without these photographs (held out).")
+
+
+class PhotographLabelConfig(Section):
+    """Labelling of photographs by several looks of the teacher."""
+
+    image_sizes: tuple[int, ...] = Field(
+        (640, 1280), min_length=1, description="Input sizes of the looks in pixels; each is done mirrored too."
+    )
+    min_confidence: float = Field(0.1, gt=0, le=1, description="Minimum confidence of a detection.")
+    sure_confidence: float = Field(
+        0.4,
+        gt=0,
+        le=1,
+        description="Mean confidence over all looks from which a detection is labelled. Raised, fewer people are "
+        "labelled, with fewer errors.",
+    )
+    merge_iou: float = Field(0.6, gt=0, le=1, description="IoU from which detections of two looks are one person.")
+
+
 class CutConfig(Section):
     """Cutouts of people from footage."""
 
@@ -63,7 +88,11 @@ class SetConfig(Section):
 
     train_pictures: int = Field(8000, ge=1, le=1_000_000, description="Training pictures.")
     validation_pictures: int = Field(300, ge=1, le=100_000, description="Validation pictures, of another seed.")
-    windows: Share = Field(0.5, description="Share of pictures that are windows of frames; the others are composed.")
+    windows: Share = Field(
+        0.5, description="Share of pictures that are windows of frames and photographs; the others are composed."
+    )
+    photographs: Share = Field(0.5, description="Share of the windows that are parts of photographs, if there are any.")
+    peopled: Share = Field(0.75, description="Share of the windows of photographs in which people are labelled.")
     pictures: PictureConfig = Field(
         PictureConfig(photographed=0.75, photographed_backdrops=0.75, max_things=5),
         description="Composed pictures; longer side and lens effects apply to windows too.",
@@ -113,6 +142,7 @@ class MaterialConfig(Section):
 
     seed: int = Field(2024, ge=0, le=2**31, description="Seed of all random numbers.")
     scenes: tuple[SceneSource, ...] = Field(min_length=1, description="Scenes of footage.")
+    photographs: tuple[PhotographSource, ...] = Field((), description="Photographs of many places.")
     teacher: LocalPath = Field(
         Path("models/yolov8n.pt"), description="Detector that labels footage; in the data folder."
     )
@@ -124,6 +154,7 @@ class MaterialConfig(Section):
     max_side: int = Field(960, ge=64, le=4096, description="Larger pictures are scaled down to this longer side.")
     max_pictures: int = Field(160, ge=1, le=100_000, description="Maximum number of pictures of one folder.")
     labels: LabelConfig = Field(LabelConfig(), description="Labelling.")
+    photograph_labels: PhotographLabelConfig = Field(PhotographLabelConfig(), description="Labelling of photographs.")
     cuts: CutConfig = Field(CutConfig(), description="Cutouts of people.")
     windows: WindowConfig = Field(WindowConfig(), description="Windows of frames.")
     detector: SetConfig = Field(SetConfig(), description="Training pictures of the detector.")
@@ -131,7 +162,7 @@ class MaterialConfig(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> MaterialConfig:
-        names = [scene.name for scene in self.scenes]
+        names = [*(scene.name for scene in self.scenes), *(source.name for source in self.photographs)]
         if len(set(names)) < len(names):
             raise ValueError(f"two scenes have one name: {', '.join(names)}")
         if len(self.scenes) == 1 and self.scenes[0].left_out:

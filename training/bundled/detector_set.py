@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -30,7 +31,13 @@ logger = logging.getLogger("motserve.training")
 _JITTERED_SHARE: Final = 0.6  # share of the composed pictures
 
 
-def write_set(settings: MaterialConfig, scenes: Mapping[str, Material], pictures: Pictures, folder: Path) -> Path:
+def write_set(
+    settings: MaterialConfig,
+    scenes: Mapping[str, Material],
+    pictures: Pictures,
+    folder: Path,
+    photographs: Mapping[str, Material] = MappingProxyType({}),
+) -> Path:
     """Write training pictures, and validation pictures of another seed; output of the same settings is reused.
 
     Args:
@@ -38,11 +45,14 @@ def write_set(settings: MaterialConfig, scenes: Mapping[str, Material], pictures
         scenes: Footage by name.
         pictures: Backdrops and things.
         folder: Output folder; its content is replaced.
+        photographs: Photographs by name of their source.
 
     Returns:
         The `data.yaml` of the data set.
     """
-    stamp = json.dumps([settings.model_dump(mode="json", exclude={"embedder"}), sorted(scenes)], sort_keys=True)
+    stamp = json.dumps(
+        [settings.model_dump(mode="json", exclude={"embedder"}), sorted([*scenes, *photographs])], sort_keys=True
+    )
     data = folder / "data.yaml"
     footage = list(scenes.values())
 
@@ -53,7 +63,7 @@ def write_set(settings: MaterialConfig, scenes: Mapping[str, Material], pictures
             windows = round(settings.detector.windows * count)
             seed = 2 * settings.seed + SEED_STEP[part]
             cut, composed = (
-                _windows(settings, footage, seed, windows),
+                _windows(settings, footage, list(photographs.values()), seed, windows),
                 _composed(settings, overlays, seed, count - windows),
             )
             write_part(
@@ -71,19 +81,35 @@ def write_set(settings: MaterialConfig, scenes: Mapping[str, Material], pictures
     return data
 
 
-def _windows(settings: MaterialConfig, scenes: Sequence[Material], seed: int, count: int) -> Iterator[Shot]:
-    """Cut windows out of frames of all scenes, in order of the frames, so that each is decoded once."""
+def _windows(
+    settings: MaterialConfig, scenes: Sequence[Material], photographs: Sequence[Material], seed: int, count: int
+) -> Iterator[Shot]:
+    """Cut windows out of frames and photographs, in order of the files, so that each is decoded once."""
     rng = np.random.default_rng([seed, 0])
-    drawn = rng.integers(len(scenes), size=count).tolist()
-    chosen = sorted((scene, int(rng.integers(len(scenes[scene].frames)))) for scene in drawn)
-    held: tuple[int, int] | None = None
-    for index, (scene, frame) in enumerate(chosen):
-        if held != (scene, frame):
-            held = scene, frame
-            image = read_image(scenes[scene].frames[frame])
+    of_photographs = round(settings.detector.photographs * count) if photographs else 0
+    drawn = rng.integers(len(scenes), size=count - of_photographs).tolist()
+    chosen = [(scenes[scene], int(rng.integers(len(scenes[scene].frames)))) for scene in drawn]
+    chosen += _drawn_photographs(photographs, settings.detector.peopled, of_photographs, rng)
+    held: Path | None = None
+    for index, (material, row) in enumerate(sorted(chosen, key=lambda one: one[0].frames[one[1]])):
+        if held != material.frames[row]:
+            held = material.frames[row]
+            image = read_image(held)
         own = np.random.default_rng([seed, 1, index])
-        labels = scenes[scene].labels[frame]
-        yield cut_window(image, labels, settings.windows, settings.detector.pictures, own)
+        yield cut_window(image, material.labels[row], settings.windows, settings.detector.pictures, own)
+
+
+def _drawn_photographs(
+    photographs: Sequence[Material], peopled: float, count: int, rng: np.random.Generator
+) -> list[tuple[Material, int]]:
+    """Draw photographs, all equally often, except that a share of them has people."""
+    everything = [(source, row) for source in photographs for row in range(len(source.frames))]
+    with_people = [(source, row) for source, row in everything if len(source.labels[row].boxes)]
+    groups = [group for group in (with_people, everything) if group]
+    return [
+        (group := groups[int(len(groups) > 1 and rng.random() >= peopled)])[int(rng.integers(len(group)))]
+        for _ in range(count)
+    ]
 
 
 def _composed(settings: MaterialConfig, overlays: Overlays, seed: int, count: int) -> Iterator[Shot]:

@@ -25,6 +25,34 @@ class AugmentationConfig(Section):
     mosaic_free_epochs: int = Field(10, ge=0, le=10_000, description="Last epochs, without mosaics.")
 
 
+class TeacherConfig(Section):
+    """A detector whose answers are learned besides the labels (knowledge distillation)."""
+
+    weights: NameOrPath = Field(
+        min_length=1,
+        description="Weights of the teacher, as in `detector.weights`: a YOLO detector that knows the classes of the "
+        "training data by name.",
+    )
+    labels: float = Field(1.0, ge=0, le=100, description="Weight of the loss on the labels; 0 ignores them.")
+    scores: float = Field(
+        0.5,
+        ge=0,
+        le=100,
+        description="Weight of the difference of the confidences at all anchors. Raised, the student copies the "
+        "teacher's errors too.",
+    )
+    boxes: float = Field(
+        1.5, ge=0, le=100, description="Weight of the difference of the box edges where the teacher is confident."
+    )
+    features: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        description="Weight of the difference of the features before the head, where both have as many. Raised, "
+        "a student of the teacher's architecture learns faster.",
+    )
+
+
 class DetectorTraining(JobConfig):
     """Training of a YOLO detector."""
 
@@ -80,6 +108,7 @@ class DetectorTraining(JobConfig):
     )  # fmt: skip
     cache_pictures: bool = Field(False, description="Keep decoded pictures in memory.")
     augmentation: AugmentationConfig = Field(AugmentationConfig(), description="Augmentation.")
+    teacher: TeacherConfig | None = Field(None, description="Teacher whose answers are learned; null for none.")
 
     @model_validator(mode="after")
     def _consistent(self) -> DetectorTraining:

@@ -6,6 +6,7 @@ Import it in a worker only: Ultralytics reads its rank from the environment when
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from inspect import signature
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ import_ultralytics()
 from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402  # its environment is set first
 from ultralytics.nn.tasks import DetectionModel  # noqa: E402
 from ultralytics.utils import SETTINGS  # noqa: E402
+from ultralytics.utils.torch_utils import unwrap_model  # noqa: E402
 
 _INTEGRATIONS: Final = ("sync", "mlflow", "clearml", "comet", "dvc", "raytune", "tensorboard", "wandb")
 _BUFFERS_SWITCH: Final = next(
@@ -44,6 +46,7 @@ class RayDetectionTrainer(DetectionTrainer):
         initial: Network whose weights of matching shape are loaded; None for random weights.
         short: Train in bfloat16 on a CPU.
         evaluate_every: Epochs between two evaluations.
+        make_loss: Makes the loss of a network from Ultralytics' own; None for Ultralytics' own.
 
     Attributes:
         evaluated: Whether the current epoch was evaluated.
@@ -64,11 +67,13 @@ class RayDetectionTrainer(DetectionTrainer):
         initial: DetectionModel | None,
         short: bool,
         evaluate_every: int,
+        make_loss: Callable[[Any, Any], Any] | None = None,
     ) -> None:
         self._worker = worker
         self._initial = initial
         self._short = short
         self._every = evaluate_every
+        self._make_loss = make_loss
         self._began = 0.0
         self.evaluated = False
         self.steps = 0
@@ -77,6 +82,7 @@ class RayDetectionTrainer(DetectionTrainer):
         untyped.__init__(overrides=overrides)
         self.world_size = worker.count
         self.ddp = False
+        self.add_callback("on_train_start", _begin_training)
         self.add_callback("on_train_epoch_start", _begin)
         self.add_callback("on_train_batch_end", _count)
         self.add_callback("on_train_epoch_end", _end)
@@ -112,6 +118,12 @@ class RayDetectionTrainer(DetectionTrainer):
         untyped: Any = super()
         untyped._build_train_pipeline()
 
+    def begin_training(self) -> None:
+        """Replace the loss: after the averaged network is copied, which is evaluated with Ultralytics' own."""
+        if self._make_loss is not None:
+            network: Any = unwrap_model(self.model)
+            network.criterion = self._make_loss(network, network.init_criterion())
+
     def validate(self) -> tuple[Any, Any]:
         """Evaluate and draw plots: training may stop at any epoch, but Ultralytics draws plots only at the last."""
         untyped: Any = super()
@@ -143,6 +155,10 @@ class RayDetectionTrainer(DetectionTrainer):
     def end_epoch(self) -> None:
         """Compute the throughput of the epoch."""
         self.images_per_s = len(self.train_loader.dataset) / (time.monotonic() - self._began)
+
+
+def _begin_training(trainer: RayDetectionTrainer) -> None:
+    trainer.begin_training()
 
 
 def _begin(trainer: RayDetectionTrainer) -> None:

@@ -19,7 +19,7 @@ from motserve.models.checksums import checksum
 from motserve.models.mlflow_store import placed
 from motserve.models.registry import Card, Scores, write_card
 from motserve.models.weights import resolve_weights
-from training.detector.config import DetectorTraining
+from training.detector.config import DetectorTraining, TeacherConfig
 from training.half_precision import half_precision
 from training.job import MODEL
 from training.job_config import SCRATCH, write_settings
@@ -99,7 +99,14 @@ def _trainer(worker: Worker, settings: DetectorTraining, run: Path, resume: bool
         overrides["resume"] = str(run / "weights" / _LAST)
     initial = None if resume else _initial(settings)
     short = settings.precision == "bf16" and worker.device.type == "cpu"
-    return RayDetectionTrainer(worker, overrides, initial, short, settings.evaluate_every)
+    make_loss = None if settings.teacher is None else partial(_taught_loss, settings, settings.teacher)
+    return RayDetectionTrainer(worker, overrides, initial, short, settings.evaluate_every, make_loss)
+
+
+def _taught_loss(settings: DetectorTraining, teacher: TeacherConfig, network: Any, labelled: Any) -> Any:
+    from training.detector.distillation import TaughtLoss, Teacher
+
+    return TaughtLoss(labelled, Teacher(teacher, network, initial_config(settings)), teacher)
 
 
 def ultralytics_settings(worker: Worker, settings: DetectorTraining, run: Path) -> dict[str, Any]:

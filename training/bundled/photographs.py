@@ -1,0 +1,151 @@
+"""Photographs without ground truth, labelled by a detector that looks at each several times."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import torch
+from torchvision.ops import box_iou
+
+from motserve.config import Config, load_config
+from motserve.detection import build_detector
+from motserve.errors import NotFound
+from motserve.files.folders import visible_files
+from motserve.models.weights import resolve_weights
+from motserve.types import Detections, FloatArray, Image
+from training.bundled.backdrops import read_picture
+from training.bundled.config import MaterialConfig, PhotographLabelConfig, PhotographSource
+from training.bundled.footage import Labels, occluded_by
+from training.bundled.material import Material
+from training.dir_cache import make_once
+
+logger = logging.getLogger("motserve.training")
+
+_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
+_LABELS: Final = "labels.npz"
+_PERSON: Final = "person"
+_QUALITY: Final = [cv2.IMWRITE_JPEG_QUALITY, 96]
+
+
+def prepare_photographs(source: PhotographSource, data: Path, settings: MaterialConfig, folder: Path) -> Material:
+    """Label photographs; the output of an earlier call with the same settings is reused.
+
+    Args:
+        source: The photographs.
+        data: Folder that their path is relative to.
+        settings: Teacher and labelling.
+        folder: Output folder; its content is replaced.
+
+    Returns:
+        The photographs with labels, without cutouts and background.
+
+    Raises:
+        NotFound: There is no such folder.
+        WeightsUnavailable: The teacher's weights are not available.
+    """
+    labelling = settings.photograph_labels
+    stamp = json.dumps([str(source.path), settings.max_side, labelling.model_dump(mode="json")])
+    make_once(folder, stamp, lambda: _label(source, data, settings, folder))
+    files = tuple(sorted((folder / "frames").glob("*.jpg")))
+    with (folder / _LABELS).open("rb") as stored, np.load(stored) as arrays:
+        names = [part.name for part in fields(Labels)]
+        return Material(
+            folder, files, tuple(Labels(*(arrays[f"{f.stem}.{name}"] for name in names)) for f in files), {}
+        )
+
+
+def _label(source: PhotographSource, data: Path, settings: MaterialConfig, folder: Path) -> None:
+    place = data / source.path
+    if not place.is_dir():
+        raise NotFound(f"there is no folder of photographs {place}; remove it from `photographs`")
+    (folder / "frames").mkdir()
+    look = several_looks(data / settings.teacher, settings.photograph_labels)
+    arrays: dict[str, Any] = {}
+    people = 0
+    files = visible_files(place, _SUFFIXES, below=True)
+    for number, file in enumerate(files):
+        picture = read_picture(file, settings.max_side)
+        if picture is None or picture.shape[2] != len("BGR"):
+            continue
+        labels = judge(look(picture), settings.photograph_labels)
+        people += len(labels.boxes)
+        stem = f"{number:06d}"
+        cv2.imwrite(str(folder / "frames" / f"{stem}.jpg"), picture, _QUALITY)
+        arrays |= {f"{stem}.{part.name}": getattr(labels, part.name) for part in fields(Labels)}
+    np.savez(folder / _LABELS, **arrays)
+    logger.info("photographs", extra={"photographs": source.name, "pictures": len(files), "people": people})
+
+
+def judge(found: Detections, settings: PhotographLabelConfig) -> Labels:
+    """Return sure detections as people and unsure ones as `others`, which are neither people nor background."""
+    sure = found.scores >= settings.sure_confidence
+    boxes = found.boxes[sure]
+    ids = np.arange(len(boxes), dtype=np.int64)
+    return Labels(ids, boxes, np.asarray(1 - occluded_by(boxes), np.float32), found.boxes[~sure])
+
+
+def several_looks(teacher: Path, settings: PhotographLabelConfig) -> Callable[[Image], Detections]:
+    """Return a function that detects people at several sizes, each also mirrored, and merges what is found.
+
+    Args:
+        teacher: Weights of the detector.
+        settings: Sizes and confidences.
+    """
+    config = load_config(overrides={"detector": {"weights": [str(teacher)], "classes": [_PERSON]}})
+    detectors = [_detector(config, size, settings.min_confidence) for size in settings.image_sizes]
+
+    def look(picture: Image) -> Detections:
+        looks: list[Detections] = []
+        mirrored = np.ascontiguousarray(picture[:, ::-1])
+        for detect in detectors:
+            seen, turned = detect(picture), detect(mirrored)
+            boxes = turned.boxes.copy()
+            boxes[:, [0, 2]] = picture.shape[1] - turned.boxes[:, [2, 0]]
+            looks += [seen, Detections(boxes, turned.scores, turned.classes)]
+        return merge_looks(looks, settings.merge_iou, settings.min_confidence)
+
+    return look
+
+
+def merge_looks(looks: Sequence[Detections], min_iou: float, min_confidence: float) -> Detections:
+    """Merge the detections of several looks at one picture, after weighted boxes fusion (Solovyev et al., 2021).
+
+    Args:
+        looks: What each look found.
+        min_iou: IoU from which two boxes are the same person.
+        min_confidence: Merged people below it are dropped.
+
+    Returns:
+        For each person the mean box, weighted by confidence, and the mean confidence over all looks, 0 where a look
+        missed the person; the most confident first.
+    """
+    boxes = np.concatenate([look.boxes for look in looks])
+    scores = np.concatenate([look.scores for look in looks])
+    tensor = torch.from_numpy(boxes)
+    left = np.argsort(-scores, kind="stable")
+    people: list[tuple[float, FloatArray]] = []
+    while len(left):
+        same = box_iou(tensor[left[:1]], tensor[left])[0].numpy() >= min_iou
+        same[0] = True
+        rows, left = left[same], left[~same]
+        weights = scores[rows] / scores[rows].sum()
+        # one look may find a person twice
+        people.append((min(float(scores[rows].sum()) / len(looks), 1.0), weights @ boxes[rows]))
+    people = sorted((one for one in people if one[0] >= min_confidence), key=lambda one: -one[0])
+    if not people:
+        return Detections.empty()
+    merged = np.array([box for _, box in people], np.float32)
+    return Detections(merged, np.array([score for score, _ in people], np.float32), np.zeros(len(people), np.int64))
+
+
+def _detector(config: Config, size: int, confidence: float) -> Callable[[Image], Detections]:
+    chosen = config.detector.model_copy(update={"image_size": size, "confidence": confidence})
+    detector = build_detector(chosen, resolve_weights("detector", config))
+    return lambda picture: detector.detect([picture])[0]
