@@ -71,7 +71,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings() -> MaterialConfig:
     return MaterialConfig(
         scenes=(
-            SceneSource(name="plaza", path=Path("mot/plaza"), every=2, left_out=True),
+            SceneSource(name="plaza", path=Path("mot/plaza"), every=2, left_out="plaza"),
             SceneSource(name="clip", path=Path("plaza.mp4"), every=4),
         ),
         teacher=TEACHER,
@@ -350,7 +350,7 @@ def workspace(settings: MaterialConfig, data: Path, tmp_path: Path) -> Workspace
             folder, Card(role, "weights.safetensors", checksum(folder / "weights.safetensors"), "net", {}, scores)
         )
     score = {"mAP50": 0.61234, "mAP50-95": 0.3, "images": 9}
-    (shop.model("without-plaza") / "scenes.json").write_text(json.dumps({"plaza": score}), encoding="utf-8")
+    (shop.model("without-plaza") / "scores.json").write_text(json.dumps({"plaza": score}), encoding="utf-8")
     return shop
 
 
@@ -428,6 +428,7 @@ def test_all_models_are_trained_and_shipped_and_finished_steps_are_reused(
 def test_the_shipped_settings_are_valid() -> None:
     settings = read_settings(CONFIGS / "bundled" / "material.yaml", MaterialConfig)
     assert [scene.name for scene in settings.scenes if scene.left_out] == ["MOT17-09", "PETS09-S2L1", "TUD-Campus"]
+    assert len(settings.groups) == 3
     assert not any("Single1" in str(scene.path) or "reid_images" in str(scene.path) for scene in settings.scenes)
 
 
@@ -437,7 +438,7 @@ def test_the_shipped_settings_are_valid() -> None:
         ("scenes: []", "scenes"),
         ("scenes: [{name: a, path: a}, {name: a, path: b}]", "two scenes have one name: a, a"),
         ("scenes: [{name: ../a, path: a}]", "name"),
-        ("scenes: [{name: a, path: a, left_out: true}]", "the only scene, a, cannot be held out"),
+        ("scenes: [{name: a, path: a, left_out: b}]", "no scene is left without those of b: add another one"),
         ("scenes: [{name: a, path: a, often: 2}]", "often"),
     ],
 )

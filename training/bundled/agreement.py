@@ -13,6 +13,7 @@ from torchvision.ops import box_iou
 
 from motserve.config import load_config
 from motserve.detection import build_detector
+from motserve.lab.evaluation.reid_data import read_image
 from motserve.models.weights import resolve_weights
 from motserve.types import Detections, FloatArray, Image
 
@@ -105,3 +106,26 @@ def match_boxes(people: FloatArray, boxes: FloatArray) -> int:
             overlap[:, person] = 0
             matches += 1
     return matches
+
+
+def compare_with_teacher(files: Iterable[Path], weights: Path, teacher: Path) -> dict[str, float]:
+    """Return the agreement of a detector and of its teacher's usual look with a larger look of the teacher.
+
+    Args:
+        files: Pictures.
+        weights: Weights of the detector.
+        teacher: Weights of the teacher.
+
+    Returns:
+        `people`, `recall`, `agreeing`, `teacher_recall` and `teacher_agreeing`.
+    """
+    reference = people_detector(teacher, REFERENCE_SIZE, REFERENCE_CONFIDENCE)
+    detectors = [people_detector(each, SIZE, CONFIDENCE) for each in (weights, teacher)]
+    own, usual = measure_agreement(map(read_image, files), reference, detectors)
+    return {
+        "people": own.people,
+        "recall": own.recall,
+        "agreeing": own.agreeing_share,
+        "teacher_recall": usual.recall,
+        "teacher_agreeing": usual.agreeing_share,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from pydantic import Field, model_validator
 
@@ -10,19 +11,27 @@ from motserve.config.base import Section, Share
 from motserve.config.paths import LocalPath
 from training.rendered.config import PictureConfig
 
+_NAME: Final = r"^[A-Za-z0-9][\w.-]*$"
+
+
+LEFT_OUT: Final = Field(
+    None,
+    pattern=_NAME,
+    description="Name of the group of sources that one detector is trained without, to score it on them. "
+    "Null: none.",
+)
+
 
 class SceneSource(Section):
     """Footage of one static camera."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$", description="Name of the scene and of its folder.")
+    name: str = Field(pattern=_NAME, description="Name of the scene and of its folder.")
     path: LocalPath = Field(
         description="Folder of a MOTChallenge sequence, whose ground truth is used, or a video, which the teacher "
         "labels; in the data folder."
     )
     every: int = Field(3, ge=1, le=1000, description="Use every n-th frame; neighbouring frames are nearly equal.")
-    left_out: bool = Field(
-        False, description="Whether to train a detector without this scene and evaluate it on the scene (held out)."
-    )
+    left_out: str | None = LEFT_OUT
     same: tuple[tuple[int, ...], ...] = Field((), description="Groups of ground-truth IDs of the same person.")
 
 
@@ -43,9 +52,9 @@ class LabelConfig(Section):
 class PhotographSource(Section):
     """A folder of single photographs of many places, which the teacher labels."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$", description="Name of the source and of its folder.")
+    name: str = Field(pattern=_NAME, description="Name of the source and of its folder.")
     path: LocalPath = Field(description="Folder of pictures, in the data folder.")
-    left_out: bool = Field(False, description="Whether to train a detector without these photographs (held out).")
+    left_out: str | None = LEFT_OUT
 
 
 class PhotographLabelConfig(Section):
@@ -165,6 +174,13 @@ class MaterialConfig(Section):
         names = [*(scene.name for scene in self.scenes), *(source.name for source in self.photographs)]
         if len(set(names)) < len(names):
             raise ValueError(f"two scenes have one name: {', '.join(names)}")
-        if len(self.scenes) == 1 and self.scenes[0].left_out:
-            raise ValueError(f"the only scene, {names[0]}, cannot be held out: add another one")
+        for group in self.groups:
+            if all(scene.left_out == group for scene in self.scenes):
+                raise ValueError(f"no scene is left without those of {group}: add another one")
         return self
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the groups of sources that are left out together."""
+        named = [*(scene.left_out for scene in self.scenes), *(source.left_out for source in self.photographs)]
+        return sorted({name for name in named if name is not None})

@@ -21,11 +21,13 @@ from motserve.lab.experiments.models import Models
 from motserve.lab.experiments.pictures import for_scoring, pictures_of, score_pictures
 from motserve.lab.experiments.sequences import load_sequences
 from motserve.models.registry import read_card
+from training.bundled.agreement import compare_with_teacher
 from training.bundled.backdrops import Pictures, prepare_pictures
-from training.bundled.config import MaterialConfig, SceneSource
+from training.bundled.config import MaterialConfig
 from training.bundled.crops import write_crops
 from training.bundled.detector_set import read_overlays, write_set
 from training.bundled.material import Material, prepare_scene
+from training.bundled.photographs import prepare_photographs
 from training.detector import command as detector
 from training.detector.config import DetectorTraining
 from training.job import Job, run_job
@@ -42,8 +44,8 @@ Settings = TypeVar("Settings", bound=JobConfig)
 ALL: Final = "all"
 """Name of the detector trained on all scenes; each other detector is trained without one scene."""
 
-SCENES: Final = "scenes.json"
-"""File with the scores of a detector on complete scenes, beside its weights."""
+SCORES: Final = "scores.json"
+"""File with the scores of a detector on sources that were left out, by source, beside its weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +80,17 @@ def open_workspace(data: Path, configs: Path, work: Path) -> Workspace:
 
 
 def make_detector(workspace: Workspace) -> None:
-    """Train on rendered pictures, then fine-tune once without each held-out scene and once with all; score each.
+    """Train on rendered pictures, then once without each group of left-out sources and once with all; score each.
 
     Raises:
         MotserveError: Data are missing or a training failed.
     """
     base_weights = _train_base(workspace)
-    for scene in [scene for scene in workspace.settings.scenes if scene.left_out]:
-        _train_detector(workspace, f"without-{scene.name}", base_weights, without=scene)
-        _score(workspace, f"without-{scene.name}", [scene])
+    for group in workspace.settings.groups:
+        _train_detector(workspace, f"without-{group}", base_weights, without=group)
+        _score(workspace, f"without-{group}", [group])
     _train_detector(workspace, ALL, base_weights)
-    _score(workspace, ALL, [scene for scene in workspace.settings.scenes if scene.left_out])
+    _score(workspace, ALL, workspace.settings.groups)
 
 
 def make_embedder(workspace: Workspace) -> None:
@@ -120,12 +122,19 @@ def _train_base(workspace: Workspace) -> Path:
     return _run(workspace, "rendered", prepare) / "detector.safetensors"
 
 
-def _train_detector(workspace: Workspace, name: str, base_weights: Path, without: SceneSource | None = None) -> None:
+def _train_detector(workspace: Workspace, name: str, base_weights: Path, without: str | None = None) -> None:
     def prepare() -> Job[DetectorTraining]:
         scenes = _scenes(workspace, without)
-        data = write_set(workspace.settings, scenes, _pictures(workspace), workspace.work / f"pictures-{name}")
+        folder = workspace.work / f"pictures-{name}"
+        photographs = _photographs(workspace, without)
+        data = write_set(workspace.settings, scenes, _pictures(workspace), folder, photographs)
         files = [workspace.configs / "detector.yaml", workspace.configs / "bundled" / "detector.yaml"]
-        changes = {"name": f"bundled-detector-{name}", "data": str(data), "init": str(base_weights)}
+        changes = {
+            "name": f"bundled-detector-{name}",
+            "data": str(data),
+            "init": str(base_weights),
+            "teacher": {"weights": str(workspace.data / workspace.settings.teacher)},
+        }
         return detector.make_job(layer_settings(files, changes, DetectorTraining))
 
     _run(workspace, name, prepare)
@@ -142,12 +151,21 @@ def _run(workspace: Workspace, name: str, prepare: Callable[[], Job[Settings]]) 
     return folder
 
 
-def _scenes(workspace: Workspace, without: SceneSource | None = None) -> Mapping[str, Material]:
+def _scenes(workspace: Workspace, without: str | None = None) -> Mapping[str, Material]:
     place = workspace.work / "material"
     return {
         scene.name: prepare_scene(scene, workspace.data, workspace.settings, place / scene.name)
         for scene in workspace.settings.scenes
-        if without is None or scene.name != without.name
+        if without is None or scene.left_out != without
+    }
+
+
+def _photographs(workspace: Workspace, without: str | None = None) -> Mapping[str, Material]:
+    place = workspace.work / "material"
+    return {
+        source.name: prepare_photographs(source, workspace.data, workspace.settings, place / source.name)
+        for source in workspace.settings.photographs
+        if without is None or source.left_out != without
     }
 
 
@@ -157,17 +175,30 @@ def _pictures(workspace: Workspace) -> Pictures:
     )
 
 
-def _score(workspace: Workspace, name: str, scenes: Sequence[SceneSource]) -> None:
-    """Score a detector on complete scenes like `motserve evaluate detection`; write the scores beside its weights."""
-    file = workspace.model(name) / SCENES
+def _score(workspace: Workspace, name: str, groups: Sequence[str]) -> None:
+    """Score a detector on the sources of some groups; write the scores beside its weights.
+
+    Scenes are scored like `motserve evaluate detection`, photographs by their agreement with a larger look of the
+    teacher, beside that of the teacher's usual look.
+    """
+    file = workspace.model(name) / SCORES
     if file.exists():
         return
     weights = workspace.model(name) / read_card(workspace.model(name)).weights
     config = for_scoring(change_config(Config(), {"detector": {"weights": [str(weights)]}}))
     models, cache = Models(config), open_cache(config)
     scores: dict[str, Any] = {}
-    for scene in scenes:
-        (sequence,) = load_sequences(find_truth(workspace.data / scene.path), models, cache)
-        scores[scene.name] = score_pictures([pictures_of(sequence)], config)[sequence.name].as_dict()
+    for scene in workspace.settings.scenes:
+        if scene.left_out in groups:
+            (sequence,) = load_sequences(find_truth(workspace.data / scene.path), models, cache)
+            scores[scene.name] = score_pictures([pictures_of(sequence)], config)[sequence.name].as_dict()
+    for source in workspace.settings.photographs:
+        if source.left_out in groups:
+            photographs = _photographs(workspace)[source.name]
+            scores[source.name] = compare_with_teacher(
+                photographs.frames, weights, workspace.data / workspace.settings.teacher
+            )
     write_json(file, scores)
-    logger.info("scored", extra={"model": name, **{key: one["mAP50"] for key, one in scores.items()}})
+    logger.info(
+        "scored", extra={"model": name, **{key: one.get("mAP50", one.get("recall")) for key, one in scores.items()}}
+    )

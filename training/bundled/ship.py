@@ -16,13 +16,14 @@ from safetensors.torch import load_file, save_file
 from motserve.errors import InvalidData, NotFound
 from motserve.files.atomic import replacing
 from motserve.models.registry import Card, read_card
-from training.bundled.make import ALL, SCENES, Workspace
+from training.bundled.make import ALL, SCORES, Workspace
 from training.half_precision import half_precision
 
 logger = logging.getLogger("motserve.training")
 
 COMMAND: Final = "make bundled"
 _RATIOS: Final = ("mAP50", "mAP50-95")
+_AGREEMENT: Final = ("recall", "agreeing", "teacher_recall", "teacher_agreeing")
 _FOUND: Final = ("Rank-1", "mAP")
 _PERCENT: Final = 100.0
 
@@ -49,15 +50,22 @@ def ship(workspace: Workspace, folder: Path) -> list[Path]:
 
 
 def detector_metrics(workspace: Workspace) -> dict[str, float]:
-    """Return the scores of detectors on their held-out scenes, and the mean over these scenes.
+    """Return the scores of detectors on the sources that they were trained without, and the means over the sources.
 
     Raises:
-        NotFound: The detector of a held-out scene is not trained yet.
+        NotFound: The detector of a group of left-out sources is not trained yet.
     """
-    scenes = [scene.name for scene in workspace.settings.scenes if scene.left_out]
-    scores = {scene: _scores(workspace.model(f"without-{scene}"))[scene] for scene in scenes}
-    metrics = {f"{scene}/{ratio}": round(scores[scene][ratio], 4) for scene in scenes for ratio in _RATIOS}
-    return metrics | {f"mean/{ratio}": round(fmean(scores[scene][ratio] for scene in scenes), 4) for ratio in _RATIOS}
+    metrics: dict[str, float] = {}
+    for sources, names in ((workspace.settings.scenes, _RATIOS), (workspace.settings.photographs, _AGREEMENT)):
+        scores = {
+            source.name: _scores(workspace.model(f"without-{source.left_out}"))[source.name]
+            for source in sources
+            if source.left_out is not None
+        }
+        metrics |= {f"{source}/{name}": round(one[name], 4) for source, one in scores.items() for name in names}
+        if scores:
+            metrics |= {f"mean/{name}": round(fmean(one[name] for one in scores.values()), 4) for name in names}
+    return metrics
 
 
 def _embedder_metrics(model: Path) -> dict[str, float]:
@@ -88,7 +96,7 @@ def _write(model: Path, file: Path, workspace: Workspace, metrics: Mapping[str, 
 
 def _scores(model: Path) -> Mapping[str, Any]:
     _card(model)
-    return dict(orjson.loads((model / SCENES).read_bytes()))
+    return dict(orjson.loads((model / SCORES).read_bytes()))
 
 
 def _card(model: Path) -> Card:
