@@ -23,6 +23,13 @@ class PipelineConfig(Section):
         description="Requests of one video in flight at the detector. Raised, the detector idles less and more frames "
         "are in memory.",
     )
+    silence_s: float = Field(
+        10.0,
+        ge=0,
+        le=86400,
+        description="Seconds in which the picture moves and the bundled detector finds nobody, after which a warning is "
+        "logged, once per video. 0 for no warning.",
+    )
 
 
 class VideoConfig(Section):

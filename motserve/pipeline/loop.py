@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.config import Config, ReIDConfig
+from motserve.pipeline.movement import MovementWatch
 from motserve.pipeline.observer import UNOBSERVED, ChunkObserver, PipelineObserver
 from motserve.pipeline.video_tracker import EmbedFrameBoxes, OnEmbedded, PipelineStats, VideoTracker
 from motserve.reid.crops import cut_crops
@@ -45,6 +46,7 @@ async def track_frames(
     on_embedded: OnEmbedded | None = None,
     embed_boxes: EmbedBoxes | None = None,
     observer: PipelineObserver = UNOBSERVED,
+    watch: MovementWatch | None = None,
 ) -> AsyncGenerator[list[TrackedFrame], None]:
     """Track every person through the frames of one video.
 
@@ -63,6 +65,7 @@ async def track_frames(
         embed_boxes: Cuts and embeds boxes in place of `embed`, for a network in this process that can do both on its
             device; None to send crops to `embed`.
         observer: Notified of each chunk of frames and its stages.
+        watch: Gets each frame with the number of its detections; None for no watch.
 
     Yields:
         The next tracked frames, in order, at least one.
@@ -72,7 +75,7 @@ async def track_frames(
     """
     video_tracker = VideoTracker(config, stats, rate_hz, size, on_embedded)
     async with contextlib.aclosing(
-        track_frames_with(frames, detect, embed, config, video_tracker, embed_boxes, observer)
+        track_frames_with(frames, detect, embed, config, video_tracker, embed_boxes, observer, watch)
     ) as chunks:
         async for chunk in chunks:
             yield chunk
@@ -86,6 +89,7 @@ async def track_frames_with(
     video_tracker: VideoTracker,
     embed_boxes: EmbedBoxes | None = None,
     observer: PipelineObserver = UNOBSERVED,
+    watch: MovementWatch | None = None,
 ) -> AsyncGenerator[list[TrackedFrame], None]:
     """Track as `track_frames` does, with a given `VideoTracker`, which may have been restored from a checkpoint.
 
@@ -99,6 +103,7 @@ async def track_frames_with(
         video_tracker: Tracker and identity linker.
         embed_boxes: See `track_frames`.
         observer: See `track_frames`.
+        watch: See `track_frames`.
 
     Yields:
         The next tracked frames, in order, at least one.
@@ -131,6 +136,8 @@ async def track_frames_with(
                     for frame, detections in zip(chunk, await request, strict=True):
                         embed_frame_boxes = _embedder_of(frame.image, embed, embed_boxes, config.reid, chunk_observer)
                         get_image = partial(_image_of, frame)
+                        if watch is not None:
+                            watch.see(frame.index, frame.timestamp, frame.image, len(detections))
                         with chunk_observer.stage("track"):
                             tracked += await video_tracker.advance(
                                 frame.index, frame.timestamp, detections, embed_frame_boxes, get_image
