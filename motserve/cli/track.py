@@ -315,6 +315,8 @@ def _table(result: VideoResult, tracks: Path, annotated: Path | None) -> Table:
             table.add_row(role, f"{escape(weights['name'])} {weights['sha256'][:12]}")
             if weights["fallback"]:
                 table.add_row("", f"[yellow]fallback: {escape(weights['fallback'])}[/]")
+    for warning in result.warnings:
+        table.add_row("", f"[yellow]{escape(warning)}[/]")
     table.add_row("tracks", escape(readable(tracks)))
     if annotated:
         table.add_row("video with tracks", escape(readable(annotated)))

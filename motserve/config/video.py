@@ -27,8 +27,8 @@ class PipelineConfig(Section):
         10.0,
         ge=0,
         le=86400,
-        description="Seconds in which the picture moves and the bundled detector finds nobody, after which a warning is "
-        "logged, once per video. 0 for no warning.",
+        description="Seconds in which the picture moves and the bundled detector finds nobody, after which a warning "
+        "is logged, once per video. 0 for no warning.",
     )
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from motserve.config import Config
 from motserve.pipeline.loop import track_frames
+from motserve.pipeline.movement import MovementWatch
 from motserve.pipeline.video_tracker import OnEmbedded, PipelineStats
 from motserve.types import Detections, FloatArray, Frame, Image, TrackedFrame
 from motserve.video import VideoSource
@@ -79,6 +80,7 @@ class FrameStream(Iterator[Chunk]):
         on_embedded: See `track_frames`; called in the other thread.
         keep_images: Whether to hand over the pictures, each of which is kept until then.
         known: Detections that are used in place of the detector; None for none.
+        watch: See `track_frames`; called in the other thread.
 
     Attributes:
         is_over: Whether all frames were handed over, or the stream is closed.
@@ -93,13 +95,14 @@ class FrameStream(Iterator[Chunk]):
         on_embedded: OnEmbedded | None = None,
         keep_images: bool = False,
         known: KnownDetections | None = None,
+        watch: MovementWatch | None = None,
     ) -> None:
         # The thread must not refer to the stream, or the stream could never be collected.
         self._items: SimpleQueue[Chunk | _End] = SimpleQueue()
         self._room = asyncio.Semaphore(_CHUNKS_AHEAD)
         self._loop = asyncio.new_event_loop()
         detector = models if known is None else _WithKnown(models, known)
-        work = _track(source, detector, config, stats, on_embedded, keep_images, self._items, self._room)
+        work = _track(source, detector, config, stats, on_embedded, keep_images, watch, self._items, self._room)
         task = self._loop.create_task(work)
         thread = threading.Thread(target=_run, args=(self._loop, task, source, self._items), name="track", daemon=True)
         self._stop = weakref.finalize(self, _stop, self._loop, task, thread, _LONGEST_WAIT_S)
@@ -169,6 +172,7 @@ async def _track(
     stats: PipelineStats,
     on_embedded: OnEmbedded | None,
     keep_images: bool,
+    watch: MovementWatch | None,
     items: SimpleQueue[Chunk | _End],
     room: asyncio.Semaphore,
 ) -> None:
@@ -181,7 +185,7 @@ async def _track(
         frames = models.counting(frames)
     chunks = track_frames(
         frames, models.detect, models.embed, config, stats, info.rate_hz, (info.width, info.height),
-        on_embedded=on_embedded, embed_boxes=models.embed_boxes,
+        on_embedded=on_embedded, embed_boxes=models.embed_boxes, watch=watch,
     )  # fmt: skip
     async with aclosing(chunks):
         async for chunk in chunks:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motserve.config import PipelineConfig
+from motserve.models.weights import BUNDLED
 from motserve.types import Image
 
 OnSilence = Callable[[int, float], None]
 """Called with the index of the frame and the seconds of movement without a detection."""
+
+SILENCE: Final = (
+    "people may be missed: the picture moves for %.0f s and the bundled detector finds nobody. It is small and knows "
+    "few kinds of scenes; name others in detector.weights, see docs/weights.md"
+)
+"""Text of the warning."""
 
 _SAMPLE_S: Final = 0.5
 """Seconds between two compared pictures; a person moves by a visible distance in this time."""
@@ -25,6 +33,21 @@ _LEAST_SHARE: Final = 0.005
 """Share of changed cells from which the picture moves: about one distant person."""
 
 _LONGEST_STEP_S: Final = 2.0  # more between two samples is a jump of the clock, not movement
+
+
+def watch_bundled(
+    detector: Mapping[str, Any] | None, config: PipelineConfig, on_silence: OnSilence
+) -> MovementWatch | None:
+    """Return a watch over a video whose detector is the bundled one; None for other detectors.
+
+    Args:
+        detector: Description of the detector's weights; None without a detector.
+        config: `silence_s` is used; 0 for no watch.
+        on_silence: Called once, when the picture has moved for so long without a detection.
+    """
+    if detector is None or detector["name"] != BUNDLED or not config.silence_s:
+        return None
+    return MovementWatch(config.silence_s, on_silence)
 
 
 class MovementWatch:

@@ -59,6 +59,7 @@ class VideoResult:
         seconds: Time that tracking took.
         frames_damaged: Frames that could not be decoded, or were decoded with damage.
         frames_reused: Frames whose detections were kept from an earlier run.
+        warnings: What may make the tracks wrong, in words.
         error: Why the video is incomplete; the tracks before that are here. None for a whole video.
         detections: The file that the detections were read from; None for others.
     """
@@ -72,6 +73,7 @@ class VideoResult:
     seconds: float
     frames_damaged: int
     frames_reused: int
+    warnings: tuple[str, ...]
     error: InvalidVideo | None
     detections: Path | None
     _lines: LinesFile

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import tempfile
 import time
@@ -25,6 +26,7 @@ from motserve.pipeline.detections.cache import CachedDetections, open_cached_det
 from motserve.pipeline.detections.given import Given, GivenDetections
 from motserve.pipeline.frame_stream import FrameStream
 from motserve.pipeline.local_models import LocalModels
+from motserve.pipeline.movement import SILENCE, MovementWatch, watch_bundled
 from motserve.pipeline.progress import OnProgress, showing_progress
 from motserve.pipeline.source_file import SourceFile, describe_data
 from motserve.pipeline.video_frame import VideoFrame
@@ -33,6 +35,8 @@ from motserve.pipeline.video_tracker import PipelineStats
 from motserve.postprocessing import EmbeddingHistory, PostProcessor
 from motserve.results import ResultWriter, read_results
 from motserve.video import AnnotationState, open_video
+
+logger = logging.getLogger("motserve.pipeline")
 
 
 def track(
@@ -184,9 +188,13 @@ class VideoRun:
             history = postprocessor.new_history((info.width, info.height))
             started, failure = time.monotonic(), None
             on_embedded = history.add if history else None
+            warnings: list[str] = []
+            watch = _watch(self.file, self.config, models, warnings)
             with (
                 ResultWriter(lines.path, class_names) as results,
-                closing(FrameStream(source, models, self.config, stats, on_embedded, known=known)) as stream,
+                closing(
+                    FrameStream(source, models, self.config, stats, on_embedded, known=known, watch=watch)
+                ) as stream,
             ):
                 self._streams.add(stream)
                 notify(0, info.frame_count)
@@ -212,6 +220,7 @@ class VideoRun:
                 seconds,
                 source.frames_damaged,
                 known.frames_reused,
+                tuple(warnings),
                 failure,
                 self._detections_file,
                 lines,
@@ -282,7 +291,8 @@ def _frames(
     with closing(open_video(file.path(), config.video)) as source:
         models = loader.load()
         names = dict(models.class_names if given is None else given.class_names)
-        with closing(FrameStream(source, models, config, PipelineStats(), keep_images=True, known=given)) as stream:
+        stats, watch = PipelineStats(), _watch(file, config, models, [])
+        with closing(FrameStream(source, models, config, stats, keep_images=True, known=given, watch=watch)) as stream:
             streams.add(stream)
             state = AnnotationState()
             for chunk in stream:
@@ -298,6 +308,16 @@ def _frames(
                     del tracked, image
                     yield frame
                     del frame
+
+
+def _watch(file: SourceFile, config: Config, models: LocalModels, warnings: list[str]) -> MovementWatch | None:
+    """Return a watch that logs its warning and appends it to a list; None where the detector needs none."""
+
+    def warn(frame: int, seconds: float) -> None:
+        warnings.append(SILENCE % seconds)
+        logger.warning(SILENCE, seconds, extra={"video": file.name, "frame": frame})
+
+    return watch_bundled(models.models["detector"], config.pipeline, warn)
 
 
 def _refuse_postprocessing(config: Config) -> None:

@@ -17,8 +17,7 @@ _NAME: Final = r"^[A-Za-z0-9][\w.-]*$"
 LEFT_OUT: Final = Field(
     None,
     pattern=_NAME,
-    description="Name of the group of sources that one detector is trained without, to score it on them. "
-    "Null: none.",
+    description="Name of the group of sources that one detector is trained without, to score it on them. Null: none.",
 )
 
 

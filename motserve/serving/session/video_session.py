@@ -16,6 +16,7 @@ from motserve.base import State, merge_states, substate
 from motserve.config import Config
 from motserve.errors import DiskFull, InvalidVideo, MotserveError
 from motserve.pipeline import PipelineStats, VideoTracker, track_frames_with
+from motserve.pipeline.movement import SILENCE, watch_bundled
 from motserve.results import ResultWriter
 from motserve.serving.observability import STALE, Ending, Progress, Telemetry
 from motserve.serving.periodic import repeat
@@ -179,8 +180,15 @@ class VideoSession:
         reported_at = saved_at = progress.seconds
         interval_s = self._config.serving.session.checkpoint_s
         frames = source.frames(progress.stats.frames)
+        watch = watch_bundled(self._models.describe()["detector"], self._config.pipeline, self._warn_of_silence)
         tracked = track_frames_with(
-            frames, self._models.detect, self._models.embed, self._config, video_tracker, observer=telemetry
+            frames,
+            self._models.detect,
+            self._models.embed,
+            self._config,
+            video_tracker,
+            observer=telemetry,
+            watch=watch,
         )
         async with aclosing(tracked) as chunks:
             async for chunk in chunks:
@@ -199,6 +207,9 @@ class VideoSession:
                     if written and self._lease.draining:
                         await self._lease.write_with_retry(self._lease.release)
                         raise _HandedOver
+
+    def _warn_of_silence(self, frame: int, seconds: float) -> None:
+        logger.warning(SILENCE, seconds, extra={**self._extra(), "frame": frame})
 
     def _checkpoint(self, video_tracker: VideoTracker, results: ResultWriter) -> Checkpoint:
         states: dict[str, State] = {"video_tracker": video_tracker.state_dict()}
