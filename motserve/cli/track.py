@@ -33,6 +33,8 @@ console = WholeConsole(stderr=True)
 
 _RUNS: Final = Path("runs")
 
+_SMALL: Final = "bundled: small, knows few kinds of scenes, not for commercial use; docs/weights.md names better ones"
+
 _OF_ONE_VIDEO: Final = (InvalidVideo, InvalidData, NotFound, Conflict)
 """Errors after which the other videos are still tracked."""
 
@@ -298,6 +300,8 @@ def _print_json(document: dict[str, Any]) -> None:
 
 
 def _table(result: VideoResult, tracks: Path, annotated: Path | None) -> Table:
+    from motserve.models.weights import BUNDLED
+
     table = Table(title=escape(result.name), show_header=False)
     stats, info = result.stats, result.info
     table.add_row("video", f"{info.width}x{info.height}, {info.codec}")
@@ -315,6 +319,8 @@ def _table(result: VideoResult, tracks: Path, annotated: Path | None) -> Table:
             table.add_row(role, f"{escape(weights['name'])} {weights['sha256'][:12]}")
             if weights["fallback"]:
                 table.add_row("", f"[yellow]fallback: {escape(weights['fallback'])}[/]")
+            if weights["name"] == BUNDLED:
+                table.add_row("", f"[yellow]{_SMALL}[/]")
     for warning in result.warnings:
         table.add_row("", f"[yellow]{escape(warning)}[/]")
     table.add_row("tracks", escape(readable(tracks)))
