@@ -20,6 +20,7 @@ from motserve.cli.paths import read_source
 from motserve.errors import Conflict, InvalidConfig, InvalidData, InvalidVideo, MotserveError, NotFound
 from motserve.files.addresses import remote_name
 from motserve.files.disk import annotated_size, require_room, translate_disk_full
+from motserve.files.folders import named
 from motserve.files.names import readable, to_json
 from motserve.results import SUFFIXES, Format
 from motserve.results.run_folder import ANNOTATED, RUN_FILES, TRACKS, open_run_folder, run_name, runs_of
@@ -266,7 +267,7 @@ def _run_name(video: str | Path) -> str:
 
 
 def _name(video: str | Path) -> str:
-    return readable(remote_name(video) if isinstance(video, str) else video.name)
+    return readable(remote_name(video) if isinstance(video, str) else named(video).name)
 
 
 def _places(tracks: Path, annotated: Path | None) -> dict[str, str | None]:

@@ -171,12 +171,13 @@ class VideoRun:
         if self.file.is_remote and not callable(progress):
             with showing_progress(f"downloading {self.file.name} (kB)", progress) as notify:
                 self.file.path(lambda received, total: notify(received >> 10, None if total is None else total >> 10))
-        source = open_video(self.file.path(), self.config.video)
+        source = open_video(self.file.path(), self.config.video, self.file.name)
         with (
             closing(source),
             showing_progress(f"tracking {self.file.name}", progress) as notify,
             closing(self._detections()) as known,
         ):
+            data = describe_data(self.file, self._detections_file)  # now, because the file may change or go later
             models, postprocessor = self._loader.load(), PostProcessor(self.config)
             class_names = known.class_names or models.class_names
             known.begin(class_names)
@@ -213,7 +214,7 @@ class VideoRun:
                 source.frames_damaged,
                 known.frames_reused,
                 failure,
-                self._detections_file,
+                data,
                 lines,
             )
 
@@ -279,7 +280,7 @@ def _frames(
 ) -> Generator[VideoFrame, None, None]:
     """Yield the frames. It does not refer to the run, so that a run which is forgotten is freed at once."""
     _refuse_postprocessing(config)
-    with closing(open_video(file.path(), config.video)) as source:
+    with closing(open_video(file.path(), config.video, file.name)) as source:
         models = loader.load()
         names = dict(models.class_names if given is None else given.class_names)
         with closing(FrameStream(source, models, config, PipelineStats(), keep_images=True, known=given)) as stream:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ logger = logging.getLogger("motserve.pipeline")
 
 _FOLDER: Final = "detections"
 _SUFFIX: Final = ".detections"
+_NOT_OF_DECODING: Final = {"annotation", "crf", "preset", "download_timeout_s"}
 
 
 class CachedDetections:
@@ -33,14 +34,15 @@ class CachedDetections:
     Args:
         path: The file; None to keep nothing.
         max_bytes: Size at which no more frames are appended.
+        has_changed: Returns whether the video has changed since it was identified; then nothing is kept.
 
     Attributes:
         class_names: Name of each class index of the detector; None where nothing is kept yet.
         frames_reused: Frames whose detections an earlier run had computed.
     """
 
-    def __init__(self, path: Path | None, max_bytes: int) -> None:
-        self._path, self._max_bytes = path, max_bytes
+    def __init__(self, path: Path | None, max_bytes: int, has_changed: Callable[[], bool] = lambda: False) -> None:
+        self._path, self._max_bytes, self._has_changed = path, max_bytes, has_changed
         self._file: DetectionFile | None = None
         self.frames_reused = 0
         if path is not None:
@@ -86,6 +88,10 @@ class CachedDetections:
         if self._file is not None:
             self._file.close()
         if self._path is not None:
+            if self._has_changed():  # the frames may be of another video than the checksum
+                logger.warning("%s: detections are not kept: the video changed while it was tracked", self._path)
+                with suppress(OSError):
+                    self._path.unlink()
             _prune(self._path.parent, self._max_bytes)
 
     def _give_up(self, error: OSError) -> None:
@@ -109,10 +115,10 @@ def open_cached_detections(config: Config, weights: Weights, video: SourceFile) 
     key = {
         "video": video.description["sha256"],
         "chunk_size": config.pipeline.chunk_size,  # pictures of one batch may change each other's last digits
-        "decoding": config.video.model_dump(mode="json"),
+        "decoding": config.video.model_dump(mode="json", exclude=_NOT_OF_DECODING),
         **detection_key(config.detector, weights),
     }
-    return CachedDetections(config.cache_dir / _FOLDER / f"{_digest(key)}{_SUFFIX}", max_bytes)
+    return CachedDetections(config.cache_dir / _FOLDER / f"{_digest(key)}{_SUFFIX}", max_bytes, video.has_changed)
 
 
 def _digest(key: Mapping[str, Any]) -> str:
