@@ -110,6 +110,7 @@ class SourceFile:
         Raises:
             NotFound: There is no such video.
             InvalidVideo: It cannot be downloaded.
+            InvalidConfig: The proxy of the environment is not supported.
             DiskFull: The disk of temporary files has no free space.
         """
         with self._lock:
