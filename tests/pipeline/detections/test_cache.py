@@ -198,3 +198,11 @@ def test_nothing_is_kept_of_a_video_that_changes_meanwhile(
 def test_how_the_annotated_video_looks_does_not_matter(run: Run) -> None:
     run()
     assert run("video.annotation.text_scale=2", "video.crf=30").frames_reused == 12
+
+
+def test_detections_of_a_gpu_are_not_those_of_a_cpu(run: Run, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("motserve.pipeline.detections.key._NVIDIA_DRIVER", clip)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    run()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert [run().frames_reused, run().frames_reused] == [0, 12]

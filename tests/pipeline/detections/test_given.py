@@ -83,6 +83,7 @@ def test_returns_are_recognised_with_given_detections(clip: Path, untrained: Seq
     ("given", "kind", "said"),
     [
         ("none.txt", NotFound, "there is no file none.txt"),
+        (np.array(3), InvalidConfig, "detections must be the path of a MOTChallenge file, or a list"),
         (3, InvalidConfig, "detections must be the path of a MOTChallenge file, or a list .* not 3"),
         ([[[1, 2, 3]]], InvalidData, r"frame 0: detections must have the shape"),
         ([[], [[5, 5, 1, 9, 0.9]]], InvalidData, "frame 1: detection 0 has a box without area"),
