@@ -100,6 +100,8 @@ def test_a_port_is_free_or_refused_in_words(taken: int) -> None:
 def test_a_storage_that_cannot_be_made_is_a_usage_error(motserve: Motserve) -> None:
     Path("file").touch()
     assert motserve("serve", "--serve-config", SERVE_CONFIG, "--storage", "file/data").exit_code == 2
+    result = motserve("serve", "--serve-config", SERVE_CONFIG, "--set", "serving.storage_dir=file/data")
+    assert_error(result, 2, "serving.storage_dir is file/data: file is not a folder; give another one with --storage")
 
 
 @pytest.mark.parametrize(
