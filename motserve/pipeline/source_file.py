@@ -157,7 +157,7 @@ def describe_data(video: SourceFile, detections: Path | None) -> dict[str, dict[
         video: The video.
         detections: The file that detections are read from; None for others.
     """
-    data = {video.name: video.description}
+    data = video.description
     if detections is not None:
-        data["detections"] = {"file": readable(detections.name), **describe_files([detections])}
-    return data
+        data = {**data, "detections": {"file": readable(detections.name), **describe_files([detections])}}
+    return {video.name: data}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,9 @@ def test_a_file_and_a_list_give_the_tracks_of_the_tracker(clip: Path, tmp_path: 
         assert result.summary["identities"] == 1
         assert result.models["detector"] is None
         assert result.class_names == {0: "person"}
-    assert track(clip, tmp_path / "det.txt").run().provenance["data"]["detections"]["file"] == "det.txt"
+    described = track(clip, tmp_path / "det.txt").run().provenance["data"][clip.name]
+    assert described["sha256"] == hashlib.sha256(clip.read_bytes()).hexdigest()
+    assert described["detections"]["file"] == "det.txt"
 
 
 def test_frames_behind_the_last_have_none_and_weak_ones_are_dropped(clip: Path, tmp_path: Path) -> None:
