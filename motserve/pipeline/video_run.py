@@ -17,7 +17,7 @@ from typing import Any
 
 from motserve.config import Config, choose_config
 from motserve.config.tree import Layer
-from motserve.errors import InvalidConfig, InvalidVideo
+from motserve.errors import Conflict, InvalidConfig, InvalidVideo
 from motserve.files.atomic import replacing
 from motserve.files.disk import translate_disk_full
 from motserve.models.provenance import stamp
@@ -161,6 +161,7 @@ class VideoRun:
         Raises:
             InvalidVideo: The video has no frame that can be tracked.
             WeightsUnavailable: The weights cannot be loaded.
+            Conflict: Another thread has closed the run.
             DiskFull: The disk of temporary files has no free space.
         """
         with translate_disk_full(Path(tempfile.gettempdir())):
@@ -199,6 +200,8 @@ class VideoRun:
                     if not stats.frames:
                         raise
                     failure = error.with_traceback(None)  # its frames hold pictures
+                if failure is None and not stream.is_whole:
+                    raise Conflict(f"{self.file.name}: the run was closed after {stats.frames} frames")
             seconds = time.monotonic() - started
             if postprocessor:
                 stats = replace(stats, identities=_postprocess(lines.path, class_names, postprocessor, history))

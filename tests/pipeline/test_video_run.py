@@ -18,7 +18,7 @@ from cli_checks import Motserve, document
 
 import motserve
 from motserve.config import Config, VideoConfig
-from motserve.errors import InvalidConfig, InvalidVideo, MotserveError, NotFound
+from motserve.errors import Conflict, InvalidConfig, InvalidVideo, MotserveError, NotFound
 from motserve.pipeline.local_models import LocalModels
 from motserve.pipeline.video_run import VideoRun
 from motserve.types import TrackedFrame
@@ -116,6 +116,18 @@ def test_a_with_block_closes_the_video(track: Track, clip: Path) -> None:
         assert next(frames).index == 0
     assert is_free(clip)
     assert list(frames) == []
+
+
+def test_a_run_that_is_closed_meanwhile_is_not_done(track: Track) -> None:
+    video = track()
+
+    def close(done: int, total: int | None) -> None:
+        if done:
+            video.close()
+
+    with pytest.raises(Conflict, match=r"the run was closed after \d+ frames"):
+        video.run(progress=close)
+    assert video.run().summary["frames"] == 12
 
 
 def test_next_and_a_loop_continue_each_other(track: Track) -> None:
