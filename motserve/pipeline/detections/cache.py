@@ -33,7 +33,7 @@ class CachedDetections:
 
     Args:
         path: The file; None to keep nothing.
-        max_bytes: Size at which no more frames are appended.
+        max_bytes: Largest size of the file, and of all files of its folder.
         has_changed: Returns whether the video has changed since it was identified; then nothing is kept.
 
     Attributes:
@@ -48,8 +48,9 @@ class CachedDetections:
         if path is not None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = DetectionFile(path)
-                os.utime(path)  # the oldest files are removed first
+                self._file = DetectionFile(path, max_bytes)
+                with suppress(PermissionError):
+                    os.utime(path)  # the longest unused files are removed first
             except OSError as error:
                 self._give_up(error)
         self.class_names = None if self._file is None else self._file.class_names
@@ -76,7 +77,7 @@ class CachedDetections:
 
     def keep(self, indices: Sequence[int], detections: Sequence[Detections]) -> None:
         """Store the detections of frames that `take` did not have."""
-        if self._file is None or self._file.size > self._max_bytes:
+        if self._file is None:
             return
         try:
             self._file.keep(indices, detections)
@@ -135,8 +136,8 @@ def _prune(folder: Path, max_bytes: int) -> None:
                 files.append((status.st_mtime, status.st_size, path))
     total = sum(size for _, size, _ in files)
     for _, size, path in sorted(files):
-        if total <= max_bytes:
-            break
+        if total <= max_bytes and size:  # a file without content did not fit
+            continue
         with suppress(OSError):
             path.unlink(missing_ok=True)
             total -= size
