@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from motserve.config import MlflowConfig
 from motserve.config.base import Section
-from motserve.config.paths import NameOrPath
+from motserve.config.paths import LocalPath, NameOrPath
 from motserve.models.credentials import without_credentials
 
 SCRATCH: Final = "scratch"
@@ -61,6 +61,10 @@ class JobConfig(Section):
     seed: int = Field(0, ge=0, le=2**31, description="Seed of all random numbers.")
     compute: ComputeConfig = Field(ComputeConfig(), description="Workers.")
     mlflow: MlflowConfig = Field(MlflowConfig(), description="MLflow store of the run and the registry.")
+    log_dir: LocalPath = Field(
+        Path("runs/logs"),
+        description="Folder of the log file of the job, `NAME.log`, with the output of Ray and of all libraries.",
+    )
     register_as: Name | None = Field(
         None, description="Name of the model in the registry to which the result is added as a version; null for none."
     )
