@@ -70,4 +70,4 @@ def run_command(
             run_job(make(settings), chosen.output, say)
 
     again = shlex.join([*command.split(), *(sys.argv[1:] if arguments is None else arguments)])
-    return run(train, f"to resume after the last finished epoch: {again}")
+    return run(train, f"to resume from the last checkpoint: {again}")

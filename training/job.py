@@ -126,9 +126,8 @@ def _workers(compute: ComputeConfig) -> str:
     """Describe where a job runs."""
     if not compute.workers:
         return "in this process on the CPU"
-    number = "1 worker" if compute.workers == 1 else f"{compute.workers} workers"
     device = f"{compute.gpus_per_worker:g} GPU" if compute.gpus_per_worker else f"{compute.cpus_per_worker:g} CPU"
-    return f"{number} of Ray with {device} each"
+    return f"1 worker with {device}" if compute.workers == 1 else f"{compute.workers} workers with {device} each"
 
 
 def _best_epoch(card: Card) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -27,6 +28,8 @@ from training.progress import Say
 from training.run_log import RunLog
 from training.terminal import cause_of
 from training.worker import RayExchange, Worker, temporary_folder
+
+logger = logging.getLogger("motserve.training")
 
 OpenLog = Callable[[], RunLog]
 """Opens the MLflow run of the job in another process."""
@@ -81,7 +84,7 @@ def fit_on_ray(
         try:
             result = trainer.fit()
         except train.TrainingFailedError as error:
-            raise MotserveError(f"training of {name} failed: {_root_cause(error)}") from error
+            raise MotserveError(f"{name}: {_root_cause(error)}") from error
         if result.checkpoint is None:
             raise MotserveError(f"training of {name} ended without a checkpoint")
         return Path(result.checkpoint.to_directory(str(folder)))
@@ -111,7 +114,7 @@ class _LossReport(train.UserCallback):
 
 def _work(work: Train, compute: ComputeConfig, open_log: OpenLog, lines: Queue) -> None:
     """Train as one of the workers of Ray."""
-    setup_logging(LoggingConfig())
+    setup_logging(LoggingConfig(format="text"))
     torch.set_num_threads(compute.torch_threads)
     context = train.get_context()
     rank = context.get_world_rank()
@@ -128,7 +131,11 @@ def _work(work: Train, compute: ComputeConfig, open_log: OpenLog, lines: Queue) 
         if worker.is_leader:
             number = "1 worker trains" if worker.count == 1 else f"{worker.count} workers train"
             worker.say(f"{number} on {_name_of(worker.device)}")
-        work(worker)
+        try:
+            work(worker)
+        except Exception:
+            logger.exception("worker %d failed", rank)  # Ray truncates tracebacks
+            raise
 
 
 def _name_of(device: torch.device) -> str:
@@ -187,4 +194,7 @@ def _root_cause(error: train.TrainingFailedError) -> str:
 def _first(failures: dict[int, Exception]) -> str:
     """Return the failure of the lowest rank in one sentence; the others mostly follow from it."""
     rank = min(failures)
-    return f"worker {rank}: {cause_of(failures[rank])}"
+    cause = getattr(failures[rank], "health_check_failure", failures[rank])
+    if isinstance(cause, ray.exceptions.RayActorError):
+        return f"worker {rank} was lost: its process ended, perhaps for lack of memory, or its machine did"
+    return f"worker {rank} failed: {cause_of(cause)}"

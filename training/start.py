@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 
 from motserve.cli.exit_codes import exit_code_of
@@ -30,4 +31,7 @@ def start(job: str) -> int:
         return exit_code_of(error)
     except KeyboardInterrupt:
         return _CTRL_C
-    return int(command.main())
+    try:
+        return int(command.main())
+    finally:
+        gc.freeze()  # the last collection of all that torch and Ray have loaded would take seconds

@@ -52,7 +52,7 @@ def job_terminal(log: Path, show_logs: bool = False) -> Iterator[Say]:
         terminal = stack.enter_context(_own_stderr())
         if not show_logs:
             stack.enter_context(_redirected(file))
-        setup_logging(LoggingConfig())
+        setup_logging(LoggingConfig(format="text"))
 
         def say(line: str) -> None:
             file.write(f"{readable(line)}\n")

@@ -65,9 +65,9 @@ def running_ray(address: str | None, namespace: str | None = None, show_logs: bo
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
-    resources: dict[str, Any] = {} if connects else {"include_dashboard": False}
+    resources: dict[str, Any] = {}
     if address == LOCAL:
-        resources["num_cpus"] = max(_LEAST_CPUS, os.cpu_count() or 1)
+        resources = {"num_cpus": max(_LEAST_CPUS, os.cpu_count() or 1), "include_dashboard": False}
     failures: list[BaseException] = []
     started, no_longer_needed = threading.Event(), threading.Event()
     thread = threading.Thread(target=start_and_end, name="ray", daemon=connects)
@@ -77,12 +77,41 @@ def running_ray(address: str | None, namespace: str | None = None, show_logs: bo
         if failures:
             raise _not_connected(address, failures[0]) from failures[0]
         clean_up_when_ended()
-        yield
+        with _exact_exit_codes():
+            yield
     finally:
         with undisturbed():
             no_longer_needed.set()
             if started.is_set():
                 thread.join()
+
+
+@contextmanager
+def _exact_exit_codes() -> Iterator[None]:
+    """Let `kill` and a closed terminal interrupt like Ctrl-C; calls of Ray turn any other exit code into 1."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ended: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
+        ended.append(number)
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if ended:
+            raise SystemExit(128 + ended[0]) from None
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _wait_in_any_case(event: threading.Event) -> None:

@@ -44,4 +44,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
             STEPS[chosen.step](open_workspace(chosen.data, chosen.configs, chosen.work, say))
 
     again = shlex.join(["python", "-m", "training.bundled", *(sys.argv[1:] if arguments is None else arguments)])
-    return run(make, f"to resume after the last finished epoch: {again}")
+    return run(make, f"to resume from the last checkpoint: {again}")
