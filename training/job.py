@@ -23,7 +23,7 @@ from motserve.models.credentials import without_credentials
 from motserve.models.mlflow_store import placed
 from motserve.models.provenance import stamp
 from motserve.models.registry import Card, Registry, Scores, read_card
-from training.job_config import ComputeConfig, JobConfig
+from training.job_config import JobConfig
 from training.progress import Say, duration, quiet
 from training.ray_fit import fit_on_ray
 from training.run_log import RunLog
@@ -97,7 +97,7 @@ def run_job(
     mlflow, storage = placed(settings.mlflow), _placed(compute.storage)
     log = _open_log(job, mlflow, f"{storage}/{settings.name}", say)
     started = clock()
-    say(f"{settings.name}: {job.about}, {_workers(compute)}")
+    say(f"{settings.name}: {job.about}, {compute.summary}")
     with log.ending(), tempfile.TemporaryDirectory() as folder:
         if compute.workers:
             work, open_log = partial(_work, job), partial(RunLog, mlflow, log.run_id)
@@ -120,14 +120,6 @@ def run_job(
     registered = "" if version is None else f"; registered as {version}"
     say(f"done in {duration(clock() - started)}: {_best_epoch(card)}; weights in {weights}{registered}")
     return Outcome(card.scores, log.run_id, version)
-
-
-def _workers(compute: ComputeConfig) -> str:
-    """Describe where a job runs."""
-    if not compute.workers:
-        return "in this process on the CPU"
-    device = f"{compute.gpus_per_worker:g} GPU" if compute.gpus_per_worker else f"{compute.cpus_per_worker:g} CPU"
-    return f"1 worker with {device}" if compute.workers == 1 else f"{compute.workers} workers with {device} each"
 
 
 def _best_epoch(card: Card) -> str:

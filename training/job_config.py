@@ -53,6 +53,14 @@ class ComputeConfig(Section):
         """Threads of torch in a worker."""
         return self.threads or max(1, int(self.cpus_per_worker))
 
+    @property
+    def summary(self) -> str:
+        """Number and resources of the workers, for the user."""
+        if not self.workers:
+            return "this process on the CPU"
+        each = f"{self.gpus_per_worker:g} GPU" if self.gpus_per_worker else f"{self.cpus_per_worker:g} CPU"
+        return f"1 worker with {each}" if self.workers == 1 else f"{self.workers} workers with {each} each"
+
 
 class JobConfig(Section):
     """One training job."""

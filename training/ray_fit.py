@@ -19,7 +19,7 @@ from ray import train
 from ray.train.torch import TorchTrainer
 from ray.util.queue import Empty, Queue
 
-from motserve.cli.ray_session import running_ray
+from motserve.cli.ray_session import running_ray, undisturbed
 from motserve.config import LoggingConfig
 from motserve.config.logs import setup_logging
 from motserve.errors import MotserveError
@@ -38,6 +38,7 @@ Train = Callable[[Worker], None]
 """Trains as one of the workers."""
 
 _POLL_S: Final = 0.5
+_ABORT_S: Final = 5.0
 _PATIENCE_S: Final = 30.0
 """Seconds without a free place for the workers after which the user is told what they wait for."""
 
@@ -84,17 +85,31 @@ def fit_on_ray(
         try:
             result = trainer.fit()
         except train.TrainingFailedError as error:
-            raise MotserveError(f"{name}: {_root_cause(error)}") from error
+            raise MotserveError(f"{name}: {root_cause(error)}") from error
         if result.checkpoint is None:
             raise MotserveError(f"training of {name} ended without a checkpoint")
         return Path(result.checkpoint.to_directory(str(folder)))
 
 
 class _InterruptibleTrainer(TorchTrainer):
-    """Lets Ctrl-C raise `KeyboardInterrupt` like everywhere else; with Ray's own handler `fit` returns a result."""
+    """Ends the workers after Ctrl-C or `kill`, and lets the interruption pass; Ray would return a result."""
+
+    _controller: Any = None
+
+    def fit(self) -> train.Result:
+        """Train; see `TorchTrainer`."""
+        try:
+            return super().fit()
+        except (KeyboardInterrupt, SystemExit):
+            if self._controller is not None:
+                # else a cluster keeps the place of the workers; the answer is that the controller has ended
+                with undisturbed(), contextlib.suppress(ray.exceptions.RayError):
+                    ray.get(self._controller.abort.remote(), timeout=_ABORT_S)
+            raise
 
     def _register_sigint_handler(self, controller: Any) -> None:
-        """Keep the handlers of this process."""
+        """Keep the handlers of this process, and the controller."""
+        self._controller = controller
 
 
 class _LossReport(train.UserCallback):
@@ -176,16 +191,14 @@ def _relay(compute: ComputeConfig, say: Say) -> Iterator[Queue]:
 def _shortage(compute: ComputeConfig) -> str:
     """Say what the workers wait for."""
     total = ray.cluster_resources()
-    each = f"{compute.cpus_per_worker:g} CPU" + (
-        f" and {compute.gpus_per_worker:g} GPU" * bool(compute.gpus_per_worker)
-    )
     return (
-        f"waiting for Ray to start {compute.workers} workers with {each} each; the cluster has {total.get('CPU', 0):g} "
-        f"CPU and {total.get('GPU', 0):g} GPU"
+        f"waiting for Ray to start {compute.summary}; the whole cluster has {total.get('CPU', 0):g} CPU and "
+        f"{total.get('GPU', 0):g} GPU"
     )
 
 
-def _root_cause(error: train.TrainingFailedError) -> str:
+def root_cause(error: Exception) -> str:
+    """Return why a training of Ray Train failed, in one sentence."""
     if isinstance(error, train.WorkerGroupError) and error.worker_failures:
         return _first(error.worker_failures)
     return cause_of(getattr(error, "controller_failure", error))

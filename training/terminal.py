@@ -118,8 +118,12 @@ def _own_stderr() -> Iterator[TextIO]:
     except (OSError, ValueError):  # a host program has replaced the stream by one without a file
         yield sys.stderr
         return
-    with os.fdopen(descriptor, "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors, buffering=1) as stream:
+    stream = os.fdopen(descriptor, "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors, buffering=1)
+    try:
         yield stream
+    finally:
+        with contextlib.suppress(OSError):  # of a pipe that nobody reads
+            stream.close()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import signal
 import threading
@@ -120,7 +121,7 @@ def running_service(
         from ray import serve
 
         from motserve.serving.app import compose
-    with running_ray(address, "serve", show_logs):
+    with contextlib.ExitStack() as after_ray, running_ray(address, "serve", show_logs):
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         before = serve.status()
         if APPLICATION in before.applications:
@@ -141,6 +142,8 @@ def running_service(
             wait_for_answer(url_of(host, port))
             yield url_of(host, port)
         finally:
+            # Ray prints an error on standard output because its own shutdown of Ray Serve ends the controller
+            after_ray.enter_context(contextlib.redirect_stdout(io.StringIO()))
             with undisturbed(), contextlib.suppress(Exception):  # of a cluster that is gone
                 serve.delete(APPLICATION)
                 if address != LOCAL and not before.proxies and not serve.status().applications:

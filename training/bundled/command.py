@@ -9,6 +9,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import motserve.models.bundled
@@ -40,8 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
 
     def make() -> None:
+        workspace = open_workspace(chosen.data, chosen.configs, chosen.work)
         with job_terminal(chosen.work / f"{chosen.step}.log", chosen.logs) as say:
-            STEPS[chosen.step](open_workspace(chosen.data, chosen.configs, chosen.work, say))
+            STEPS[chosen.step](replace(workspace, say=say))
 
     again = shlex.join(["python", "-m", "training.bundled", *(sys.argv[1:] if arguments is None else arguments)])
     return run(make, f"to resume from the last checkpoint: {again}")

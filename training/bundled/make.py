@@ -66,14 +66,14 @@ class Workspace:
         return self.work / "models" / name
 
 
-def open_workspace(data: Path, configs: Path, work: Path, say: Say = quiet) -> Workspace:
+def open_workspace(data: Path, configs: Path, work: Path) -> Workspace:
     """Read the settings.
 
     Raises:
         InvalidConfig: They cannot be read or are not valid.
     """
     settings = read_settings(configs / "bundled" / "material.yaml", MaterialConfig)
-    return Workspace(data, configs, work, settings, say)
+    return Workspace(data, configs, work, settings)
 
 
 def make_detector(workspace: Workspace) -> None:
