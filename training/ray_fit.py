@@ -205,9 +205,13 @@ def root_cause(error: Exception) -> str:
 
 
 def _first(failures: dict[int, Exception]) -> str:
-    """Return the failure of the lowest rank in one sentence; the others mostly follow from it."""
-    rank = min(failures)
-    cause = getattr(failures[rank], "health_check_failure", failures[rank])
-    if isinstance(cause, ray.exceptions.RayActorError):
+    """Return the failure that the others follow from, in one sentence.
+
+    It is that of a process that ended, else one that the project's own checks found, else that of the lowest rank.
+    """
+    causes = {rank: getattr(error, "health_check_failure", error) for rank, error in failures.items()}
+    lost = {rank: isinstance(cause, ray.exceptions.RayActorError) for rank, cause in causes.items()}
+    rank = min(causes, key=lambda rank: (not lost[rank], not isinstance(causes[rank], MotserveError), rank))
+    if lost[rank]:
         return f"worker {rank} was lost: its process ended, perhaps for lack of memory, or its machine did"
-    return f"worker {rank} failed: {cause_of(cause)}"
+    return f"worker {rank} failed: {cause_of(causes[rank])}"

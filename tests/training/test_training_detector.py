@@ -394,7 +394,8 @@ def test_two_workers_have_equal_networks_and_one_may_die(
     outcome = run(settings, partial(record_step, folder=folder, marker=marker), said)
     assert not marker.exists()
     assert [line.split(":")[0] for line in said if line.startswith("epoch")][-2:] == ["epoch 2/3", "epoch 3/3"]
-    losses = [line for line in said if line.startswith("worker 1 was lost")]
+    # the other worker may be the first to notice
+    losses = [line for line in said if line.endswith("; all workers start again from the last checkpoint")]
     assert len(losses) == deadly
     assert said.count("2 workers train on the CPU") == 1 + deadly
     steps: dict[str, list[dict[str, Any]]] = {}

@@ -203,10 +203,13 @@ def interruptible(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
 
 
 def test_theroot_cause_of_a_failed_training_is_one_sentence() -> None:
-    failures: dict[int, Exception] = {1: RuntimeError("connection closed by peer"), 0: InvalidData("a.png is broken")}
-    assert root_cause(WorkerGroupError("[Rank 0]\nTraceback …", failures)) == "worker 0 failed: a.png is broken"
+    follows = RuntimeError("connection closed\nby peer")
+    failures: dict[int, Exception] = {0: follows, 1: InvalidData("a.png is broken")}
+    assert root_cause(WorkerGroupError("[Rank 0]\nTraceback …", failures)) == "worker 1 failed: a.png is broken"
+    alone = WorkerGroupError("[Rank 0]\nTraceback …", {2: follows, 0: follows})
+    assert root_cause(alone) == "worker 0 failed: RuntimeError: connection closed by peer"
     assert root_cause(ControllerError(ValueError("no\nplace"))) == "ValueError: no place"
-    lost = WorkerGroupError("[Rank 1]\nTraceback …", {1: RayActorError()})
+    lost = WorkerGroupError("[Rank 1]\nTraceback …", {0: follows, 1: RayActorError()})
     assert root_cause(lost).startswith("worker 1 was lost: its process ended")
 
 
