@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 from cli_checks import Motserve, assert_error
+from motserve.cli.running.service import read_serve_file, wait_for_answer, wait_until_ended
 
-from motserve.cli.service import read_serve_file, wait_for_answer, wait_until_ended
 from motserve.errors import Conflict, InvalidConfig, MotserveError
 from motserve.serving.addresses import free_port, is_loopback, require_cluster, require_free_port, url_of
 

@@ -10,7 +10,8 @@ import typer
 
 from motserve.cli.options import ConfigFiles, Overrides, read_config, writable_folder
 from motserve.cli.output.terminal import WholeConsole
-from motserve.cli.service import LOCAL, read_serve_file, running_service, wait_until_ended
+from motserve.cli.running.ray_session import LOCAL
+from motserve.cli.running.service import read_serve_file, running_service, wait_until_ended
 from motserve.errors import InvalidConfig
 from motserve.serving.addresses import LARGEST_PORT, is_loopback, url_of
 
