@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import logging
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from motserve.config import LoggingConfig, parse_overrides
+from motserve.config import parse_overrides
 from motserve.config.loading.yaml_files import layer_settings
-from motserve.config.logs import setup_logging
 from motserve.config.paths import local_path
-from training.exit_code import exit_code
 from training.job import Job, run_job
 from training.job_config import JobConfig
-
-logger = logging.getLogger("motserve.training")
+from training.terminal import job_terminal, run
 
 Settings = TypeVar("Settings", bound=JobConfig)
 
@@ -27,7 +25,7 @@ def run_command(
     make: Callable[[Settings], Job[Settings]],
     arguments: Sequence[str] | None = None,
 ) -> int:
-    """Read the settings of a job, run it, and log its scores.
+    """Read the settings of a job, run it, and print its progress and scores.
 
     Args:
         command: The command for the help text, such as `python -m training.reid`.
@@ -37,7 +35,7 @@ def run_command(
         arguments: The command line; None for `sys.argv`.
 
     Returns:
-        The exit code: 0 success, 2 unusable settings, data or weights.
+        The exit code; see `training.terminal.run`.
     """
     parser = argparse.ArgumentParser(prog=command, description=about)
     parser.add_argument(
@@ -60,15 +58,16 @@ def run_command(
         help="settings that override the files, such as compute.workers=2",
     )
     parser.add_argument("--output", type=local_path, metavar="FOLDER", help="folder for the finished model")
+    parser.add_argument(
+        "--logs", action="store_true", help="also print what else goes to the log file, NAME.log in log_dir"
+    )
     chosen = parser.parse_args(arguments)
-    setup_logging(LoggingConfig())
 
-    def run() -> None:
+    def train() -> None:
         named = [] if chosen.name is None else [f"name={chosen.name}"]
         settings = layer_settings(chosen.config, parse_overrides([*chosen.set, *named]), kind)
-        outcome = run_job(make(settings), chosen.output)
-        for one in outcome.scores:
-            logger.info("measured", extra={"data": one.data, **one.metrics})
-        logger.info("job is done", extra={"job": settings.name, "run": outcome.run_id, "registered": outcome.version})
+        with job_terminal(settings.log_dir / f"{settings.name}.log", chosen.logs) as say:
+            run_job(make(settings), chosen.output, say)
 
-    return exit_code(run, logger)
+    again = shlex.join([*command.split(), *(sys.argv[1:] if arguments is None else arguments)])
+    return run(train, f"to resume from the last checkpoint: {again}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import hashlib
 import json
-import logging
 import shutil
 import tempfile
 import time
@@ -17,26 +16,25 @@ from typing import Any, Final, Generic, TypeVar
 
 import torch
 
-from motserve.config import Config, LoggingConfig, MlflowConfig
+from motserve.config import Config, MlflowConfig
 from motserve.config.base import Role
-from motserve.config.logs import setup_logging
 from motserve.errors import InvalidConfig, MotserveError
 from motserve.models.credentials import without_credentials
 from motserve.models.mlflow_store import placed
 from motserve.models.provenance import stamp
-from motserve.models.registry import Registry, Scores, read_card
+from motserve.models.registry import Card, Registry, Scores, read_card
 from training.job_config import JobConfig
+from training.progress import Say, duration, quiet
+from training.ray_fit import fit_on_ray
 from training.run_log import RunLog
-from training.worker import FolderExchange, RayExchange, Worker
-
-logger = logging.getLogger("motserve.training")
+from training.worker import FolderExchange, Worker, temporary_folder
 
 Settings = TypeVar("Settings", bound=JobConfig)
 
 MODEL: Final = "model"
 """Folder of the finished model with its card; only the last checkpoint has it."""
 
-_ELSEWHERE: Final = {"compute", "mlflow", "register_as"}
+_ELSEWHERE: Final = {"compute", "mlflow", "register_as", "log_dir"}
 """Settings of where a job runs and is logged, which do not affect the model."""
 
 _LIBRARIES: Final = ("ray", "mlflow", "safetensors")
@@ -51,12 +49,14 @@ class Job(Generic[Settings]):
         settings: The settings.
         train: Train function of every worker; its last checkpoint has the folder `MODEL`.
         data: Checksums and versions of the data, for the run in MLflow.
+        about: Data, initial weights and length of the job in a few words, for its user.
     """
 
     role: Role
     settings: Settings
     train: Callable[[Worker, Settings], None]
     data: Mapping[str, Any]
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,9 @@ class Outcome:
     version: str | None
 
 
-def run_job(job: Job[Settings], result: Path | None = None, clock: Callable[[], float] = time.monotonic) -> Outcome:
+def run_job(
+    job: Job[Settings], result: Path | None = None, say: Say = quiet, clock: Callable[[], float] = time.monotonic
+) -> Outcome:
     """Train, log the run, and register the result.
 
     An interrupted job resumes from its last checkpoint, in the same run of MLflow.
@@ -82,25 +84,28 @@ def run_job(job: Job[Settings], result: Path | None = None, clock: Callable[[], 
     Args:
         job: The job.
         result: New folder for weights and card of the finished model; None for no copy.
+        say: Prints a line for the user: the start, each epoch, and the result.
         clock: Monotonic clock in seconds.
 
     Raises:
         InvalidConfig: A job of that name is finished or was started with other settings or data; or the folder exists.
         MotserveError: MLflow refuses, or training failed.
     """
-    settings = job.settings
+    settings, compute = job.settings, job.settings.compute
     if result is not None and result.exists():
         raise InvalidConfig(f"{result} exists; choose another folder for the result, or remove it")
-    mlflow, storage = placed(settings.mlflow), _placed(settings.compute.storage)
-    log = _open_log(job, mlflow, f"{storage}/{settings.name}")
+    mlflow, storage = placed(settings.mlflow), _placed(compute.storage)
+    log = _open_log(job, mlflow, f"{storage}/{settings.name}", say)
     started = clock()
+    say(f"{settings.name}: {job.about}, {compute.summary}")
     with log.ending(), tempfile.TemporaryDirectory() as folder:
-        if settings.compute.workers:
-            last = _fit_on_ray(job, storage, mlflow, log.run_id, Path(folder))
+        if compute.workers:
+            work, open_log = partial(_work, job), partial(RunLog, mlflow, log.run_id)
+            last = fit_on_ray(settings.name, compute, storage, work, open_log, Path(folder), say)
         else:
-            last = _fit_here(job, storage, mlflow, log.run_id)
+            last = _fit_here(job, storage, mlflow, log.run_id, say)
         model = last / MODEL
-        scores = read_card(model).scores
+        card = read_card(model)
         if result is not None:
             _copy(model, result)
         log.artifacts(model, MODEL)
@@ -109,18 +114,36 @@ def run_job(job: Job[Settings], result: Path | None = None, clock: Callable[[], 
         if settings.register_as:
             version = Registry(mlflow).register(settings.register_as, model, log.run_id, MODEL).uri
             log.tags({"registered": version})
-    return Outcome(scores, log.run_id, version)
+    for one in card.scores:
+        say(f"scores on {one.data}: {_listed(one.metrics)}")
+    weights = f"{log.place(MODEL) if result is None else result}/{card.weights}"
+    registered = "" if version is None else f"; registered as {version}"
+    say(f"done in {duration(clock() - started)}: {_best_epoch(card)}; weights in {weights}{registered}")
+    return Outcome(card.scores, log.run_id, version)
+
+
+def _best_epoch(card: Card) -> str:
+    """Describe the epoch that became the model; a model without validation is that of the last epoch."""
+    epoch, scores = card.training["epoch"], card.training["validation"]
+    return f"the best epoch is {epoch}, with {_listed(scores)} in validation" if scores else f"{epoch} epochs"
+
+
+def _listed(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
 
 
 def _copy(model: Path, result: Path) -> None:
     """Copy a folder atomically."""
     unfinished = result.with_name(f".{result.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
-    shutil.copytree(model, unfinished)
-    unfinished.rename(result)
+    try:
+        shutil.copytree(model, unfinished)
+        unfinished.rename(result)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _open_log(job: Job[Settings], mlflow: MlflowConfig, place: str) -> RunLog:
+def _open_log(job: Job[Settings], mlflow: MlflowConfig, place: str, say: Say) -> RunLog:
     settings = job.settings
     relevant = settings.model_dump(mode="json", exclude=_ELSEWHERE)
     digest = hashlib.sha256(json.dumps([relevant, job.data], sort_keys=True).encode()).hexdigest()
@@ -143,7 +166,7 @@ def _open_log(job: Job[Settings], mlflow: MlflowConfig, place: str) -> RunLog:
             "choose another name"
         )
     interrupted.resume()
-    logger.info("job is resumed", extra={"job": settings.name, "run": interrupted.run_id})
+    say(f"{settings.name} is resumed")
     return interrupted
 
 
@@ -157,68 +180,18 @@ def _provenance_tags(job: Job[Settings]) -> dict[str, Any]:
     return tags
 
 
-def _fit_here(job: Job[Settings], storage: str, mlflow: MlflowConfig, run_id: str) -> Path:
+def _fit_here(job: Job[Settings], storage: str, mlflow: MlflowConfig, run_id: str, say: Say) -> Path:
     """Train in this process and return the folder of the last checkpoint."""
     place = Path(storage) / job.settings.name
     torch.set_num_threads(job.settings.compute.torch_threads)
-    with _own_folder() as own:
-        worker = Worker(0, 1, torch.device("cpu"), Path(own), FolderExchange(place), RunLog(mlflow, run_id))
-        job.train(worker, job.settings)
+    with temporary_folder() as own:
+        log = RunLog(mlflow, run_id)
+        _work(job, Worker(0, 1, torch.device("cpu"), Path(own), FolderExchange(place), log, say))
     return place
 
 
-def _fit_on_ray(job: Job[Settings], storage: str, mlflow: MlflowConfig, run_id: str, folder: Path) -> Path:
-    """Train in workers of Ray and return a folder with the last checkpoint."""
-    from ray import train
-    from ray.train.torch import TorchTrainer
-
-    compute = job.settings.compute
-    resources = {"CPU": compute.cpus_per_worker}
-    if compute.gpus_per_worker:
-        resources["GPU"] = compute.gpus_per_worker
-    trainer = TorchTrainer(
-        partial(_work, job, mlflow, run_id),
-        scaling_config=train.ScalingConfig(
-            num_workers=compute.workers, use_gpu=compute.gpus_per_worker > 0, resources_per_worker=resources
-        ),
-        run_config=train.RunConfig(
-            name=job.settings.name,
-            storage_path=storage,
-            failure_config=train.FailureConfig(max_failures=compute.max_failures),
-            checkpoint_config=train.CheckpointConfig(num_to_keep=compute.keep_checkpoints),
-        ),
-    )
-    try:
-        result = trainer.fit()
-    except train.TrainingFailedError as error:
-        raise MotserveError(f"training of {job.settings.name} failed: {error}") from error
-    if result.checkpoint is None:
-        raise MotserveError(f"training of {job.settings.name} ended without a checkpoint")
-    return Path(result.checkpoint.to_directory(str(folder)))
-
-
-def _work(job: Job[Settings], mlflow: MlflowConfig, run_id: str) -> None:
-    """Train as one of the workers of Ray."""
-    from ray import train
-
-    setup_logging(LoggingConfig())
-    torch.set_num_threads(job.settings.compute.torch_threads)
-    context = train.get_context()
-    rank = context.get_world_rank()
-    with _own_folder() as own:
-        worker = Worker(
-            rank,
-            context.get_world_size(),
-            train.torch.get_device(),
-            Path(own),
-            RayExchange(Path(own)),
-            RunLog(mlflow, run_id) if rank == 0 else None,
-        )
-        job.train(worker, job.settings)
-
-
-def _own_folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="motserve-", ignore_cleanup_errors=True)
+def _work(job: Job[Settings], worker: Worker) -> None:
+    job.train(worker, job.settings)
 
 
 def _placed(storage: str) -> str:

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from motserve.config import MlflowConfig
 from motserve.config.base import Section
-from motserve.config.paths import NameOrPath
+from motserve.config.paths import LocalPath, NameOrPath
 from motserve.models.credentials import without_credentials
 
 SCRATCH: Final = "scratch"
@@ -53,6 +53,14 @@ class ComputeConfig(Section):
         """Threads of torch in a worker."""
         return self.threads or max(1, int(self.cpus_per_worker))
 
+    @property
+    def summary(self) -> str:
+        """Number and resources of the workers, for the user."""
+        if not self.workers:
+            return "this process on the CPU"
+        each = f"{self.gpus_per_worker:g} GPU" if self.gpus_per_worker else f"{self.cpus_per_worker:g} CPU"
+        return f"1 worker with {each}" if self.workers == 1 else f"{self.workers} workers with {each} each"
+
 
 class JobConfig(Section):
     """One training job."""
@@ -61,6 +69,10 @@ class JobConfig(Section):
     seed: int = Field(0, ge=0, le=2**31, description="Seed of all random numbers.")
     compute: ComputeConfig = Field(ComputeConfig(), description="Workers.")
     mlflow: MlflowConfig = Field(MlflowConfig(), description="MLflow store of the run and the registry.")
+    log_dir: LocalPath = Field(
+        Path("runs/logs"),
+        description="Folder of the log file of the job, `NAME.log`, with the output of Ray and of all libraries.",
+    )
     register_as: Name | None = Field(
         None, description="Name of the model in the registry to which the result is added as a version; null for none."
     )

@@ -117,6 +117,12 @@ class RunLog:
             else:
                 self._client.log_artifact(self.run_id, str(path), folder)
 
+    def place(self, folder: str) -> str:
+        """Return the path, or the address, of files stored in a folder of the run."""
+        with refusals(self._config, "the run"):
+            uri = self._client.get_run(self.run_id).info.artifact_uri
+        return f"{uri.removeprefix('file://')}/{folder}"
+
     def resume(self) -> None:
         """Mark an interrupted run as running again."""
         with refusals(self._config, "the run"):
@@ -135,7 +141,7 @@ class RunLog:
             yield
         except BaseException as error:
             with suppress(*failures()):  # the first error is reported; the store may be unreachable
-                self._client.set_terminated(self.run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+                self._client.set_terminated(self.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
             raise
         with refusals(self._config, "the end of the run"):
             self._client.set_terminated(self.run_id)

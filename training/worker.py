@@ -12,6 +12,8 @@ from typing import Protocol, TypeAlias
 import torch
 from ray import train
 
+from motserve.cli.running.ray_session import undisturbed
+from training.progress import Say, quiet
 from training.run_log import RunLog
 
 Write: TypeAlias = Callable[[Path], None]
@@ -77,8 +79,9 @@ class FolderExchange:
         except BaseException:
             shutil.rmtree(unfinished)
             raise
-        shutil.rmtree(self._folder, ignore_errors=True)
-        unfinished.replace(self._folder)
+        with undisturbed():  # between the two steps there is no checkpoint
+            shutil.rmtree(self._folder, ignore_errors=True)
+            unfinished.replace(self._folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ class Worker:
         folder: Temporary folder of this worker.
         exchange: Storage of checkpoints.
         log: The MLflow run; None on all workers except rank 0.
+        say: Prints a line for the user.
     """
 
     rank: int
@@ -100,6 +104,7 @@ class Worker:
     folder: Path
     exchange: Exchange
     log: RunLog | None
+    say: Say = quiet
 
     @property
     def is_leader(self) -> bool:
@@ -129,3 +134,8 @@ class WorkerStep:
     worker: Worker
     epoch: int
     number: int
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a new folder for one process, removed with all that other processes still write into it."""
+    return tempfile.TemporaryDirectory(prefix="motserve-", ignore_cleanup_errors=True)

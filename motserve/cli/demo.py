@@ -15,7 +15,7 @@ from rich.table import Table
 
 from motserve.cli.options import ConfigFiles, Overrides, read_config
 from motserve.cli.output.terminal import WholeConsole
-from motserve.cli.service import read_serve_file, running_service, wait_until_ended
+from motserve.cli.running.service import read_serve_file, running_service, wait_until_ended
 from motserve.errors import MotserveError
 from motserve.files.atomic import replacing
 from motserve.serving.addresses import free_port

@@ -13,20 +13,9 @@ from typing import Any, Final
 import typer
 
 from motserve import __version__, errors
+from motserve.cli.exit_codes import exit_code_of
 from motserve.cli.lazy import LazyGroup, Place
 from motserve.cli.output.terminal import accept_any_text, clean_up_when_ended, say_error
-
-_EXIT_CODES: dict[type[errors.MotserveError], int] = {
-    errors.InvalidConfig: 2,
-    errors.MissingExtra: 2,
-    errors.InvalidVideo: 3,
-    errors.InvalidData: 3,
-    errors.NotFound: 3,
-    errors.Conflict: 3,
-    errors.IncompatibleStore: 3,
-    errors.WeightsUnavailable: 4,
-}
-
 
 COMMANDS: Final[Mapping[str, Place]] = {
     "track": Place("motserve.cli.track", "track", "Track every person in VIDEO."),
@@ -35,7 +24,7 @@ COMMANDS: Final[Mapping[str, Place]] = {
         "demo",
         "Render a clip, post it to the real service, score the tracks, write the annotated video.",
     ),
-    "serve": Place("motserve.cli.serve", "serve", "Run the service until Ctrl-C."),
+    "serve": Place("motserve.cli.running.serve", "serve", "Run the service until Ctrl-C."),
     "doctor": Place("motserve.cli.doctor", "doctor", "Say what works on this machine, and how to mend the rest."),
     "runs": Place("motserve.cli.runs", "runs", "List results that --mlflow logged."),
     "models": Place(
@@ -64,7 +53,7 @@ class _Commands(LazyGroup):
             return super().invoke(ctx)
         except errors.MotserveError as error:
             say_error(str(error))
-            raise typer.Exit(_EXIT_CODES.get(type(error), 1)) from error
+            raise typer.Exit(exit_code_of(error)) from error
         except OSError as error:
             if (
                 error.strerror is None or error.errno == errno.EPIPE

@@ -20,6 +20,7 @@ from motserve.cli.paths import read_source
 from motserve.errors import Conflict, InvalidConfig, InvalidData, InvalidVideo, MotserveError, NotFound
 from motserve.files.addresses import remote_name
 from motserve.files.disk import annotated_size, require_room, translate_disk_full
+from motserve.files.folders import named
 from motserve.files.names import readable, to_json
 from motserve.results import SUFFIXES, Format
 from motserve.results.run_folder import ANNOTATED, RUN_FILES, TRACKS, open_run_folder, run_name, runs_of
@@ -154,10 +155,10 @@ def track(
         raise InvalidConfig("--detections is for a single video; each video has a file of its own")
     options = _Options(output, is_single, overwrite, resume, format, save_video, as_json, quiet)
     tracked = _Videos(settings, options, detections)
-    if not is_single:
+    if is_single:
+        tracked.track_one(listed[0])
+    else:
         tracked.track_all(listed)
-    elif error := tracked.track(listed[0]):
-        raise error
 
 
 class _Videos:
@@ -167,6 +168,15 @@ class _Videos:
         self._settings, self._options = settings, options
         self._detections = detections
         self._first: VideoRun | None = None
+
+    def track_one(self, video: str | Path) -> None:
+        """Track a video.
+
+        Raises:
+            MotserveError: It failed.
+        """
+        if error := self._track(video):
+            raise error
 
     def track_all(self, videos: Sequence[str | Path]) -> None:
         """Track several videos; one that fails does not stop the others.
@@ -180,19 +190,22 @@ class _Videos:
             raise InvalidConfig(f"{count} videos are named {name}; --overwrite would replace one by another")
         failures: list[MotserveError] = []
         for video in videos:
-            try:
-                error = self.track(video)
-            except _OF_ONE_VIDEO as raised:
-                error = raised
-                if self._options.as_json:
-                    _print_json({"video": _name(video), "status": "failed", "error": str(error)})
-            if error is not None:
+            if error := self._track(video):
                 failures.append(error)
                 say_error(str(error))
         if failures:
             raise type(failures[0])(f"{len(failures)} of {len(videos)} videos failed")
 
-    def track(self, video: str | Path) -> MotserveError | None:
+    def _track(self, video: str | Path) -> MotserveError | None:
+        """Track a video, and return why it failed or is incomplete; None for a whole one."""
+        try:
+            return self._track_to_folder(video)
+        except _OF_ONE_VIDEO as error:
+            if self._options.as_json:
+                _print_json({"video": _name(video), "status": "failed", "error": str(error)})
+            return error
+
+    def _track_to_folder(self, video: str | Path) -> MotserveError | None:
         """Track a video into a run folder of its own.
 
         Returns:
@@ -268,7 +281,7 @@ def _run_name(video: str | Path) -> str:
 
 
 def _name(video: str | Path) -> str:
-    return readable(remote_name(video) if isinstance(video, str) else video.name)
+    return readable(remote_name(video) if isinstance(video, str) else named(video).name)
 
 
 def _places(tracks: Path, annotated: Path | None) -> dict[str, str | None]:

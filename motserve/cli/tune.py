@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,8 @@ from motserve.cli.options import (
 from motserve.cli.output.tables import NumberTable, number_table
 from motserve.cli.output.terminal import WholeConsole
 from motserve.files.atomic import replacing, write_json
+from motserve.files.names import readable
+from motserve.models.extras import require_installed
 
 if TYPE_CHECKING:
     from motserve.config import Config
@@ -68,7 +72,7 @@ def tracker(
     from motserve.lab.experiments.models import Models
     from motserve.lab.experiments.record import log_run, percent
     from motserve.lab.experiments.scoring import MOT_LIBRARIES
-    from motserve.lab.tuning.search import by_name, halves, tune
+    from motserve.lab.tuning.search import by_name, halves, start_values, tune
     from motserve.models.provenance import stamp
     from motserve.postprocessing import PostProcessor
 
@@ -77,7 +81,8 @@ def tracker(
     loaded = labelled_sequences(models, cache, gt, sequences, detections, videos, benchmark)
     held_out_names = names_of(held_out)
     split = by_name(loaded, held_out_names) if held_out_names else halves(loaded)
-    with _trial_progress(settings) as notify_progress:
+    start_values(settings)  # a wrong space is refused before Ray starts
+    with _explained_stop(), _ray(settings), _trial_progress(settings) as notify_progress:
         tuned = tune(split, settings, cache, notify_progress)
     provenance = stamp(
         settings,
@@ -115,6 +120,31 @@ def tracker(
             metrics[f"train/{name}"] = value
         run = log_run(settings.mlflow, "tune", metrics, provenance, [best, results])
         console.print(f"MLflow run {run}", style="dim", highlight=False)
+
+
+@contextmanager
+def _explained_stop() -> Iterator[None]:
+    """Say what a search that is interrupted leaves behind."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        again = f"motserve {shlex.join(sys.argv[1:])}"
+        message = f"stopped; nothing is written, a search cannot be resumed; to start again: {again}"
+        _status.print(escape(readable(message)), highlight=False, soft_wrap=True)
+        raise
+
+
+@contextmanager
+def _ray(settings: Config) -> Iterator[None]:
+    """Run Ray, if the search needs it, until the search ends or is interrupted."""
+    if settings.tuning.workers == 1:
+        yield
+        return
+    require_installed("ray", "train", f"tuning.workers={settings.tuning.workers}")
+    from motserve.cli.running.ray_session import running_ray
+
+    with running_ray(None):
+        yield
 
 
 @contextmanager

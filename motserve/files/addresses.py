@@ -33,7 +33,7 @@ def remote_name(url: str) -> str:
         name = PurePosixPath(unquote(urlsplit(url).path)).name.replace("\0", "")
     except ValueError:  # malformed, which the download reports
         name = ""
-    encoded = os.fsencode(name)[-_LONGEST_NAME:]  # the end has the suffix
+    encoded = name.encode(errors="ignore")[-_LONGEST_NAME:]  # the end has the suffix
     return encoded.decode(errors="ignore").lstrip(".") or "video"
 
 

@@ -29,6 +29,15 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
+def named(path: Path) -> Path:
+    """Return a path that ends with the name of its file or folder: `.`, `..` and `folder/..` are resolved.
+
+    >>> named(Path("videos/people.mp4")).name, named(Path("/tmp/..")).name
+    ('people.mp4', '')
+    """
+    return path if path.name not in ("", "..") else path.resolve()
+
+
 def visible_files(folder: Path, suffixes: Collection[str], below: bool = False) -> list[Path]:
     """Return the files of a folder sorted by path, without hidden files and files in hidden folders.
 

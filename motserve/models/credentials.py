@@ -10,7 +10,9 @@ from typing import Any
 _CREDENTIALS = re.compile(r"(?<=://)(?:[^/\s]+|[^/:@\s]*:(?!\d+/)(?:(?!//)[^@\s])*)@")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 # cameras and buckets take secrets as parameters
-_SECRET = re.compile(r"(?i)(?<=[?&])([\w.-]*(?:pass|passwd|password|pwd|token|secret|key|signature|auth)=)[^&#\s]+")
+_SECRET = re.compile(
+    r"(?i)(?<=[?&])([\w.-]*(?:pass|passwd|password|pwd|token|secret|key|sig|signature|credential|auth|jwt)=)[^&#\s]+"
+)
 
 
 def without_credentials(value: Any) -> Any:

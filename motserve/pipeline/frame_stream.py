@@ -64,6 +64,7 @@ class _End:
     """The last item of a hand-over; its error is raised by the consumer."""
 
     error: BaseException | None
+    is_cancelled: bool = False
 
 
 class FrameStream(Iterator[Chunk]):
@@ -84,6 +85,7 @@ class FrameStream(Iterator[Chunk]):
 
     Attributes:
         is_over: Whether all frames were handed over, or the stream is closed.
+        is_whole: Whether all frames of the video were handed over.
     """
 
     def __init__(
@@ -107,7 +109,7 @@ class FrameStream(Iterator[Chunk]):
         thread = threading.Thread(target=_run, args=(self._loop, task, source, self._items), name="track", daemon=True)
         self._stop = weakref.finalize(self, _stop, self._loop, task, thread, _LONGEST_WAIT_S)
         self._thread, self._task = thread, task
-        self.is_over = False
+        self.is_over = self.is_whole = False
         try:
             thread.start()
         except BaseException:
@@ -122,7 +124,8 @@ class FrameStream(Iterator[Chunk]):
         item = self._items.get()
         if isinstance(item, _End):
             self.is_over = True
-            self._items.put(_End(None))  # for other threads that wait
+            self.is_whole = item.error is None and not item.is_cancelled
+            self._items.put(_End(None, not self.is_whole))  # for other threads that wait
             self._thread.join()
             error = StopIteration() if item.error is None else item.error
             del item
@@ -205,6 +208,7 @@ def _run(
 ) -> None:
     """Run the loop until its task ends; the end is announced when everything is closed."""
     error: BaseException | None = None
+    is_cancelled = False
     try:
         try:
             loop.run_until_complete(task)
@@ -213,10 +217,10 @@ def _run(
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
     except asyncio.CancelledError:
-        pass
+        is_cancelled = True
     except BaseException as caught:
         error = caught
-    items.put(_End(error))
+    items.put(_End(error, is_cancelled))
     del error  # its traceback refers to this frame
 
 

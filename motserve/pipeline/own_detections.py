@@ -179,8 +179,9 @@ def _check(boxes: NDArray[Any], scores: NDArray[Any], classes: NDArray[Any]) -> 
 
 
 def _is_number(value: object) -> bool:
-    return (
-        isinstance(value, int | float | np.integer | np.floating)
-        and not isinstance(value, bool)
-        and (math.isfinite(value))
-    )
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond float64
+        return False

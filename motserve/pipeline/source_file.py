@@ -6,22 +6,27 @@ import os
 import shutil
 import tempfile
 import weakref
-from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeAlias
 
 from motserve.config import Config
 from motserve.config.paths import local_path
-from motserve.errors import InvalidConfig
+from motserve.errors import InvalidConfig, InvalidVideo
 from motserve.files.addresses import address_advice, is_web_address, remote_name
 from motserve.files.disk import translate_disk_full
+from motserve.files.folders import named
 from motserve.files.names import readable
 from motserve.models.credentials import without_credentials
 from motserve.models.provenance import describe_files
 from motserve.pipeline.progress import ignore
 from motserve.video import check_source
+from motserve.video.images.folder import list_images
+from motserve.video.images.seqinfo import SEQINFO
 from motserve.video.remote import OnBytes, download_video
+
+_Fingerprint: TypeAlias = tuple[tuple[str, int, int, int], ...]
+"""Path, inode, size and time of the last change of each file."""
 
 
 class SourceFile:
@@ -44,6 +49,7 @@ class SourceFile:
         self._config, self._lock = config, Lock()
         self._url: str | None = None
         self._path: Path | None = None
+        self._described: tuple[_Fingerprint, dict[str, Any]] | None = None
         text = os.fsdecode(source)
         if is_web_address(text):
             self._url = text
@@ -58,7 +64,7 @@ class SourceFile:
         except ValueError as error:
             raise InvalidConfig(str(error)) from error
         check_source(self._path)
-        self._name = self._path.name
+        self._name = named(self._path).name or str(self._path)
 
     @property
     def name(self) -> str:
@@ -70,10 +76,30 @@ class SourceFile:
         """Whether the video is at an address."""
         return self._url is not None
 
-    @cached_property
+    @property
     def description(self) -> dict[str, Any]:
-        """Number, size and checksum of the files; see `describe_files`. It is computed once, at its first use."""
-        return describe_files([self.path()])
+        """Number, size and checksum of the file, or of the pictures of a folder with their names; see `describe_files`.
+
+        It is computed at its first use, and again once a file has changed.
+
+        Raises:
+            InvalidVideo: A file cannot be read.
+        """
+        path, fingerprint = self.path(), self._fingerprint()
+        if self._described is None or self._described[0] != fingerprint:
+            try:
+                description = describe_files(self._files(), path if path.is_dir() else None)
+            except OSError as error:
+                raise self._unreadable(error) from error
+            self._described = fingerprint, description
+        return self._described[1]
+
+    def has_changed(self) -> bool:
+        """Return whether the video is no longer the one that `description` describes."""
+        try:
+            return self._described is not None and self._described[0] != self._fingerprint()
+        except InvalidVideo:
+            return True
 
     def path(self, on_bytes: OnBytes = ignore) -> Path:
         """Return the path of the file, after downloading it if necessary.
@@ -84,6 +110,7 @@ class SourceFile:
         Raises:
             NotFound: There is no such video.
             InvalidVideo: It cannot be downloaded.
+            InvalidConfig: The proxy of the environment is not supported.
             DiskFull: The disk of temporary files has no free space.
         """
         with self._lock:
@@ -105,6 +132,23 @@ class SourceFile:
                     raise
             return self._path
 
+    def _files(self) -> list[Path]:
+        """Return the files that the frames are read from; tracking ends at a picture that cannot be read."""
+        path = self.path()
+        files = [*list_images(path), path / SEQINFO] if path.is_dir() else [path]
+        return [file for file in files if os.access(file, os.R_OK)]
+
+    def _fingerprint(self) -> _Fingerprint:
+        """Return numbers that change when a file is written or replaced; the files are not read."""
+        try:
+            statuses = [(file, file.stat()) for file in self._files()]
+        except OSError as error:
+            raise self._unreadable(error) from error
+        return tuple((str(file), status.st_ino, status.st_size, status.st_mtime_ns) for file, status in statuses)
+
+    def _unreadable(self, error: OSError) -> InvalidVideo:
+        return InvalidVideo(f"{self.name} cannot be read: {error.filename}: {error.strerror}")
+
 
 def describe_data(video: SourceFile, detections: Path | None) -> dict[str, dict[str, Any]]:
     """Return number, size and checksum of the files that tracks are made from, for their provenance.
@@ -113,7 +157,7 @@ def describe_data(video: SourceFile, detections: Path | None) -> dict[str, dict[
         video: The video.
         detections: The file that detections are read from; None for others.
     """
-    data = {video.name: video.description}
+    data = video.description
     if detections is not None:
-        data["detections"] = {"file": readable(detections.name), **describe_files([detections])}
-    return data
+        data = {**data, "detections": {"file": readable(detections.name), **describe_files([detections])}}
+    return {video.name: data}

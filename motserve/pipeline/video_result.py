@@ -20,7 +20,7 @@ from motserve.files.disk import translate_disk_full
 from motserve.models.extras import import_package
 from motserve.models.provenance import stamp
 from motserve.pipeline.progress import OnProgress
-from motserve.pipeline.source_file import SourceFile, describe_data
+from motserve.pipeline.source_file import SourceFile
 from motserve.pipeline.video_tracker import PipelineStats
 from motserve.results import SUFFIXES, Format, export, read_lines, read_results
 from motserve.results.table import to_columns
@@ -61,7 +61,7 @@ class VideoResult:
         frames_reused: Frames whose detections were kept from an earlier run.
         warnings: What may make the tracks wrong, in words.
         error: Why the video is incomplete; the tracks before that are here. None for a whole video.
-        detections: The file that the detections were read from; None for others.
+        data: Number, size and checksum of the files behind the tracks; see `describe_data`.
     """
 
     file: SourceFile
@@ -75,7 +75,7 @@ class VideoResult:
     frames_reused: int
     warnings: tuple[str, ...]
     error: InvalidVideo | None
-    detections: Path | None
+    data: Mapping[str, Mapping[str, Any]]
     _lines: LinesFile
 
     def __repr__(self) -> str:
@@ -123,8 +123,7 @@ class VideoResult:
     def provenance(self) -> dict[str, Any]:
         """Code, settings, weights, video, machine and time behind the tracks."""
         notes = {"incomplete": str(self.error)} if self.error else None
-        data = describe_data(self.file, self.detections)
-        return stamp(self.config, weights=dict(self.models), data=data, notes=notes)
+        return stamp(self.config, weights=dict(self.models), data=self.data, notes=notes)
 
     def to_dataframe(self, library: Literal["pandas", "polars"] | None = None) -> Any:
         """Return the tracks as a data frame, a row for each track of each frame, with the columns of the CSV export.
@@ -216,8 +215,11 @@ class VideoResult:
         """Write the annotated video as `annotate` does, to a file that the caller chose.
 
         Raises:
+            InvalidVideo: The video has changed or is gone.
             OSError: The file cannot be written.
         """
+        if self.file.has_changed():
+            raise InvalidVideo(f"{self.name} has changed since it was tracked; track it again")
         annotate_video(
             self.file.path(),
             self.frames,

@@ -18,7 +18,7 @@ from typing import Any
 
 from motserve.config import Config, choose_config
 from motserve.config.tree import Layer
-from motserve.errors import InvalidConfig, InvalidVideo
+from motserve.errors import Conflict, InvalidConfig, InvalidVideo
 from motserve.files.atomic import replacing
 from motserve.files.disk import translate_disk_full
 from motserve.models.provenance import stamp
@@ -165,6 +165,7 @@ class VideoRun:
         Raises:
             InvalidVideo: The video has no frame that can be tracked.
             WeightsUnavailable: The weights cannot be loaded.
+            Conflict: Another thread has closed the run.
             DiskFull: The disk of temporary files has no free space.
         """
         with translate_disk_full(Path(tempfile.gettempdir())):
@@ -175,12 +176,13 @@ class VideoRun:
         if self.file.is_remote and not callable(progress):
             with showing_progress(f"downloading {self.file.name} (kB)", progress) as notify:
                 self.file.path(lambda received, total: notify(received >> 10, None if total is None else total >> 10))
-        source = open_video(self.file.path(), self.config.video)
+        source = open_video(self.file.path(), self.config.video, self.file.name)
         with (
             closing(source),
             showing_progress(f"tracking {self.file.name}", progress) as notify,
             closing(self._detections()) as known,
         ):
+            data = describe_data(self.file, self._detections_file)  # now, because the file may change or go later
             models, postprocessor = self._loader.load(), PostProcessor(self.config)
             class_names = known.class_names or models.class_names
             known.begin(class_names)
@@ -206,6 +208,8 @@ class VideoRun:
                     if not stats.frames:
                         raise
                     failure = error.with_traceback(None)  # its frames hold pictures
+                if failure is None and not stream.is_whole:
+                    raise Conflict(f"{self.file.name}: the run was closed after {stats.frames} frames")
             seconds = time.monotonic() - started
             if postprocessor:
                 stats = replace(stats, identities=_postprocess(lines.path, class_names, postprocessor, history))
@@ -222,7 +226,7 @@ class VideoRun:
                 known.frames_reused,
                 tuple(warnings),
                 failure,
-                self._detections_file,
+                data,
                 lines,
             )
 
@@ -288,7 +292,7 @@ def _frames(
 ) -> Generator[VideoFrame, None, None]:
     """Yield the frames. It does not refer to the run, so that a run which is forgotten is freed at once."""
     _refuse_postprocessing(config)
-    with closing(open_video(file.path(), config.video)) as source:
+    with closing(open_video(file.path(), config.video, file.name)) as source:
         models = loader.load()
         names = dict(models.class_names if given is None else given.class_names)
         stats, watch = PipelineStats(), _watch(file, config, models, [])

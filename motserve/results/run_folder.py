@@ -21,7 +21,7 @@ from typing import Final
 
 from motserve.errors import Conflict, DiskFull, InvalidConfig, MotserveError
 from motserve.files.disk import is_full
-from motserve.files.folders import VIDEO_SUFFIXES
+from motserve.files.folders import VIDEO_SUFFIXES, named
 from motserve.files.names import encodable
 from motserve.results.formats import SUFFIXES
 
@@ -48,9 +48,9 @@ def run_name(video: Path) -> str:
     Args:
         video: The video as given; a link keeps its own name.
     """
-    named = video if video.name not in ("", "..") else video.resolve()
-    is_file = named.suffix.lower() in VIDEO_SUFFIXES and not video.is_dir()
-    return (named.stem if is_file else named.name) or "root"
+    path = named(video)
+    is_file = path.suffix.lower() in VIDEO_SUFFIXES and not video.is_dir()
+    return (path.stem if is_file else path.name) or "root"
 
 
 def is_numbered_run(folder: str, video: str) -> bool:

@@ -91,6 +91,6 @@ def require_cluster(address: str) -> None:
 def no_cluster(address: str, error: BaseException) -> InvalidConfig:
     """Return the error for an address without a Ray cluster."""
     return InvalidConfig(
-        f"there is no Ray cluster at {address}: {' '.join(str(error).split())}; without --address and RAY_ADDRESS the "
-        "service starts its own"
+        f"there is no Ray cluster at {address}: {' '.join(str(error).split())}; without --address and RAY_ADDRESS "
+        "motserve starts Ray of its own"
     )

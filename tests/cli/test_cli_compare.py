@@ -380,6 +380,22 @@ def test_embedders_side_by_side(motserve: Motserve, embedder: list[str], untrain
 
 
 @pytest.mark.usefixtures("data")
+@pytest.mark.parametrize(("interruption", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_a_search_that_is_interrupted_writes_nothing_and_says_so(
+    motserve: Motserve, monkeypatch: pytest.MonkeyPatch, interruption: BaseException, code: int
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise interruption
+
+    monkeypatch.setattr("motserve.lab.tuning.search.tune", interrupt)
+    result = motserve(*TUNE, *NO_REID, *FEW_TRIALS, "--output", "out")
+    assert result.exit_code == code
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("stopped; nothing is written, a search cannot be resumed; to start again: motserve ")
+    assert files_in("out") == []
+
+
+@pytest.mark.usefixtures("data")
 def test_parameters_are_searched_on_one_half_and_reported_on_the_other(motserve: Motserve) -> None:
     result = motserve(*TUNE, *NO_REID, *FEW_TRIALS, "--output", "new/out[1]")
     assert result.exit_code == 0, result.output

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from cli_checks import Motserve, assert_error
 
-from motserve.cli.service import read_serve_file, wait_for_answer, wait_until_ended
+from motserve.cli.running.service import read_serve_file, wait_for_answer, wait_until_ended
 from motserve.errors import Conflict, InvalidConfig, MotserveError
 from motserve.serving.addresses import free_port, is_loopback, require_cluster, require_free_port, url_of
 
@@ -100,6 +100,8 @@ def test_a_port_is_free_or_refused_in_words(taken: int) -> None:
 def test_a_storage_that_cannot_be_made_is_a_usage_error(motserve: Motserve) -> None:
     Path("file").touch()
     assert motserve("serve", "--serve-config", SERVE_CONFIG, "--storage", "file/data").exit_code == 2
+    result = motserve("serve", "--serve-config", SERVE_CONFIG, "--set", "serving.storage_dir=file/data")
+    assert_error(result, 2, "serving.storage_dir is file/data: file is not a folder; give another one with --storage")
 
 
 @pytest.mark.parametrize(

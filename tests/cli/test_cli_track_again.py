@@ -92,9 +92,17 @@ def test_detections_of_a_file_need_no_detector(motserve: Motserve) -> None:
     assert result.exit_code == 0, result.output
     tracks = document("runs/a/tracks.json")
     assert tracks["summary"]["identities"] == 1
-    assert tracks["provenance"]["data"]["detections"]["file"] == "det.txt"
+    assert tracks["provenance"]["data"]["a.mp4"]["detections"]["file"] == "det.txt"
     assert lines(motserve("track", "day/a.mp4", *settings, "--resume", "--json")) == [("a.mp4", "skipped")]
     Path("det.txt").write_text("\n".join(rows[1:]))
     assert lines(motserve("track", "day/a.mp4", *settings, "--resume", "--json")) == [("a.mp4", "done")]
     assert_error(motserve("track", "day", *settings), 2, "--detections is for a single video")
     assert_error(motserve("track", "day/a.mp4", "--detections", "none.txt"), 3, "there is no file none.txt")
+
+
+def test_a_video_named_detections_is_compared_too(motserve: Motserve, clip: Path) -> None:
+    Path("det.txt").write_text("1,-1,10,20,40,80,0.9")
+    track = ["track", "detections", "--detections", "det.txt", "--set", "reid.policy=off", "--resume", "--json"]
+    for content, status in ((b"a", "done"), (b"a", "skipped"), (b"b", "done")):
+        Path("detections").write_bytes(clip.read_bytes() + content)
+        assert lines(motserve(*track)) == [("detections", status)]

@@ -105,6 +105,11 @@ def test_one_line_of_json_and_nothing_else(motserve: Motserve, clip: Path, plain
     shown = json.loads(result.stdout)
     assert (shown["video"], shown["status"], shown["frames"]) == (clip.name, "done", 12)
     assert (shown["tracks"], shown["annotated"]) == ("out/tracks.json", "out/annotated.mp4")
+    failed = motserve("track", "none.mp4", *plain, "--json")
+    assert failed.exit_code == 3
+    assert json.loads(failed.stdout) == {
+        "video": "none.mp4", "status": "failed", "error": "there is no video at none.mp4"
+    }  # fmt: skip
     silent = motserve("track", clip, *plain, "-q")
     assert (silent.exit_code, silent.stdout, silent.stderr) == (0, "", "")
 

@@ -121,7 +121,7 @@ def test_an_invalid_path_is_a_usage_error(motserve: Motserve, word: str, message
             "rtsp://cam/?user=a&password=***: ",
             "live streams are not supported yet",
         ),
-        ("https://host/a.mp4?token=secret&x=1", "https://host/a.mp4?token=***&x=1: ", "download the file"),
+        ("ftp://host/a.mp4?token=secret&sig=secret", "ftp://host/a.mp4?token=***&sig=***: ", "download the file"),
         ("file:///srv/a.mp4", "file:///srv/a.mp4: ", "give the path itself, /srv/a.mp4"),
     ],
 )

@@ -247,6 +247,7 @@ def test_the_machine_is_described_and_gpus_only_where_torch_is_loaded(monkeypatc
         ("s3://bucket/folder", "s3://bucket/folder"),
         ("https://host/a?api_key=secret&x=1#y", "https://host/a?api_key=***&x=1#y"),
         ("rtsp://cam/?user=ann&password=secret", "rtsp://cam/?user=ann&password=***"),
+        ("https://host/a.mp4?sv=1&sig=secret", "https://host/a.mp4?sv=1&sig=***"),
         ("a?token=beneath notice", "a?token=beneath notice"),
     ],
 )

@@ -110,7 +110,7 @@ def test_other_detections_are_refused_in_words_and_change_nothing(detections: An
     assert tracker.update(ARRAY, 0.04).ids.tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("timestamp", [np.nan, np.inf, "0.04", None, True, 0.0, -1])
+@pytest.mark.parametrize("timestamp", [np.nan, np.inf, 10**400, "0.04", None, True, 0.0, -1])
 def test_a_timestamp_that_does_not_increase_is_refused(timestamp: Any) -> None:
     tracker = motserve.Tracker()
     tracker.update(ARRAY, 0.0)

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from cli_checks import Motserve, document
 
 import motserve
 from motserve.config import Config, VideoConfig
-from motserve.errors import InvalidConfig, InvalidVideo, MotserveError, NotFound
+from motserve.errors import Conflict, InvalidConfig, InvalidVideo, MotserveError, NotFound
 from motserve.pipeline.local_models import LocalModels
 from motserve.pipeline.video_run import VideoRun
 from motserve.types import TrackedFrame
@@ -115,6 +116,18 @@ def test_a_with_block_closes_the_video(track: Track, clip: Path) -> None:
         assert next(frames).index == 0
     assert is_free(clip)
     assert list(frames) == []
+
+
+def test_a_run_that_is_closed_meanwhile_is_not_done(track: Track) -> None:
+    video = track()
+
+    def close(done: int, total: int | None) -> None:
+        if done:
+            video.close()
+
+    with pytest.raises(Conflict, match=r"the run was closed after \d+ frames"):
+        video.run(progress=close)
+    assert video.run().summary["frames"] == 12
 
 
 def test_next_and_a_loop_continue_each_other(track: Track) -> None:
@@ -279,3 +292,20 @@ def test_a_missing_package_is_named(track: Track, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(InvalidConfig, match=r"to_supervision needs supervision .*pip install supervision"):
         next(track()).to_supervision()
+
+
+def test_the_current_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hall" / "img1").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "hall")
+    assert motserve.track(".").file.name == "hall"
+    monkeypatch.chdir("img1")
+    assert motserve.track("..").file.name == "hall"
+
+
+def test_a_name_takes_one_line_of_a_log(track: Track, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "two\nlines"
+    folder.mkdir()
+    for number in (1, 2, 5):
+        assert cv2.imwrite(str(folder / f"{number:06}.png"), np.zeros((48, 64, 3), np.uint8))
+    assert len(list(track(source=folder))) == 3
+    assert r"two\nlines: missing images" in caplog.text

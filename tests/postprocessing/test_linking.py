@@ -261,7 +261,7 @@ def test_ground_truth_without_visibility_cannot_be_learned_from(tmp_path: Path) 
     assert not (tmp_path / "aflink.safetensors").exists()
     assert (
         linker.main(["--gt", str(tmp_path / "none"), "--config", str(CONFIG), "--output", str(tmp_path / "a" / "b")])
-        == 2
+        == 3
     )
 
 

@@ -64,6 +64,7 @@ def tiny_settings(root: Path, runs: Path, name: str = "tiny", **changes: Any) ->
         "validation": {"every": 1},
         "pictures": {"queries": 2, "matches": 3, "ranks": 5, "bins": 10},
         "compute": {"workers": 0, "storage": str(runs / "training")},
+        "log_dir": str(runs / "logs"),
         "mlflow": {"tracking_uri": f"sqlite:///{runs}/mlflow.db", "artifact_dir": str(runs / "artifacts")},
     }
     return ReidTrainingConfig(**merged(tree, changes))

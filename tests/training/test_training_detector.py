@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +31,8 @@ from training.detector import command as detector
 from training.detector.command import make_job
 from training.detector.config import DetectorTraining
 from training.detector.train import Step, train_detector
-from training.job import MODEL, Job, Outcome, run_job
+from training.job import MODEL, Outcome, run_job
+from training.progress import quiet
 from training.rendered import command as rendered
 from training.rendered.command import write_dataset
 from training.rendered.config import PictureConfig, RenderedConfig, RenderedPictures
@@ -72,9 +75,9 @@ def tiny(data: Path, store: MlflowConfig, **changes: Any) -> DetectorTraining:
     return DetectorTraining(**{**tree, **changes})
 
 
-def run(settings: DetectorTraining, observe: Any = None) -> Outcome:
-    job = make_job(settings)
-    return run_job(Job(job.role, job.settings, partial(train_detector, observe=observe), job.data))
+def run(settings: DetectorTraining, observe: Any = None, said: list[str] | None = None) -> Outcome:
+    job = replace(make_job(settings), train=partial(train_detector, observe=observe))
+    return run_job(job, say=quiet if said is None else said.append)
 
 
 def history(store: MlflowConfig, run_id: str, metric: str) -> list[int]:
@@ -87,6 +90,7 @@ def history(store: MlflowConfig, run_id: str, metric: str) -> list[int]:
 class FinishedJob(NamedTuple):
     store: MlflowConfig
     outcome: Outcome
+    said: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +100,8 @@ def finished(data: Path, mlflow_database: Path, tmp_path_factory: pytest.TempPat
     path = shutil.copy(mlflow_database, folder / "mlflow.db")
     store = MlflowConfig(tracking_uri=f"sqlite:///{path}", artifact_dir=str(folder / "artifacts"))
     at_a_server = store.model_copy(update={"experiment": "http://user:secret@host/experiment"})
-    return FinishedJob(store, run(tiny(data, at_a_server, evaluate_every=2, plots=True)))
+    said: list[str] = []
+    return FinishedJob(store, run(tiny(data, at_a_server, evaluate_every=2, plots=True), said=said), said)
 
 
 def test_a_job_writes_model_run_and_pictures(finished: FinishedJob) -> None:
@@ -123,6 +128,24 @@ def test_a_job_writes_model_run_and_pictures(finished: FinishedJob) -> None:
     (scores,) = version.scores.values()
     assert scores == outcome.scores[0]
     assert logged.data.metrics["best/mAP50"] == pytest.approx(scores.metrics["mAP50"])
+
+
+def test_a_job_says_how_far_it_is(finished: FinishedJob, data: Path) -> None:
+    start, first, second, third, scores, end = finished.said
+    assert start == (
+        f"tiny: 12 pictures of {data} and 6 for validation, yolov8n from random weights, 3 epochs at 64 pixels, "
+        "this process on the CPU"
+    )
+    assert re.fullmatch(r"epoch 1/3: loss [\d.]+, \d+ s left", first)
+    assert re.fullmatch(r"epoch 2/3: loss [\d.]+, mAP50-95 [\d.]+, \d+ s left", second)
+    assert re.fullmatch(r"epoch 3/3: loss [\d.]+, mAP50-95 [\d.]+", third)
+    assert scores.startswith("scores on set val, 6 pictures: mAP50 ")
+    best = re.fullmatch(r"done in \d+ s: the best epoch is (\d), with mAP50-95 ([\d.]+) in validation; (.*)", end)
+    assert best is not None
+    assert f"mAP50-95 {best[2]}" in (second, third)[int(best[1]) - 2]
+    weights = re.fullmatch(rf"weights in (/.*)/detector.safetensors; registered as {finished.outcome.version}", best[3])
+    assert weights is not None
+    assert Path(weights[1], "detector.safetensors").is_file()
 
 
 def test_the_run_contains_no_password(finished: FinishedJob, tmp_path: Path) -> None:
@@ -183,8 +206,12 @@ def test_an_interrupted_job_is_resumed(data: Path, mlflow_store: MlflowConfig) -
     (stopped,) = MlflowClient(mlflow_store.tracking_uri).search_runs(["1"])
     assert stopped.info.status == "FAILED", "a job that is refused does not run"
     steps = [0]
-    outcome = run(settings, partial(interrupt, at=0, count=steps))
+    said: list[str] = []
+    outcome = run(settings, partial(interrupt, at=0, count=steps), said)
     assert steps == [6], "the second epoch, from its start, and the third"
+    assert said[0] == "tiny is resumed"
+    assert said[2] == "resumed after epoch 1"
+    assert said[3].startswith("epoch 2/3: ")
     assert history(mlflow_store, outcome.run_id, "loss/box") == [1, 2, 3]
     runs = MlflowClient(mlflow_store.tracking_uri).search_runs(["1"])
     assert [(one.info.run_id, one.info.status) for one in runs] == [(outcome.run_id, "FINISHED")]
@@ -363,8 +390,14 @@ def test_two_workers_have_equal_networks_and_one_may_die(
     marker = tmp_path / "die"
     if deadly:
         marker.touch()
-    outcome = run(settings, partial(record_step, folder=folder, marker=marker))
+    said: list[str] = []
+    outcome = run(settings, partial(record_step, folder=folder, marker=marker), said)
     assert not marker.exists()
+    assert [line.split(":")[0] for line in said if line.startswith("epoch")][-2:] == ["epoch 2/3", "epoch 3/3"]
+    # the other worker may be the first to notice
+    losses = [line for line in said if line.endswith("; all workers start again from the last checkpoint")]
+    assert len(losses) == deadly
+    assert said.count("2 workers train on the CPU") == 1 + deadly
     steps: dict[str, list[dict[str, Any]]] = {}
     for file in sorted(folder.iterdir()):
         steps.setdefault(file.stem.partition("-")[0], []).append(orjson.loads(file.read_bytes()))

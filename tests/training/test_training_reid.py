@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from motserve.errors import InvalidConfig, MotserveError
 from motserve.lab.evaluation.retrieval import RetrievalScores
 from motserve.lab.experiments.measure import measure_embedder
 from motserve.models.registry import Registry, read_card
-from training.job import MODEL, Job, Outcome, run_job
+from training.job import MODEL, Outcome, run_job
+from training.progress import quiet
 from training.reid import train as reid_train
 from training.reid.command import make_job
 from training.reid.config import ReidTrainingConfig
@@ -45,9 +47,11 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_market(tmp_path_factory.mktemp("data") / "market")
 
 
-def run(settings: ReidTrainingConfig, observe: Callable[[Step], None] = silent) -> Outcome:
-    job = make_job(settings)
-    return run_job(Job(job.role, job.settings, partial(train_reid, observe=observe), job.data))
+def run(
+    settings: ReidTrainingConfig, observe: Callable[[Step], None] = silent, said: list[str] | None = None
+) -> Outcome:
+    job = replace(make_job(settings), train=partial(train_reid, observe=observe))
+    return run_job(job, say=quiet if said is None else said.append)
 
 
 def history(settings: ReidTrainingConfig, run_id: str, metric: str) -> list[tuple[int, float]]:
@@ -185,8 +189,14 @@ def test_the_best_epoch_is_kept_and_patience_stops_training(
     answers = iter([0.1, 0.4, 0.3, 0.4, 0.9])
     monkeypatch.setattr(reid_train, "validate", lambda *_: scored(next(answers)))
     settings = tiny_settings(market, runs, "patient", schedule={"epochs": 20}, validation={"patience": 2})
-    outcome = run(settings)
+    said: list[str] = []
+    outcome = run(settings, said=said)
     assert [epoch for epoch, _ in history(settings, outcome.run_id, "validation/mAP")] == [1, 2, 3, 4]
+    *_, last, early, _, end = said
+    assert last.startswith("epoch 4/20: ")
+    assert "validation mAP 40.00" in last
+    assert early == "training ends early: no epoch since epoch 2 is better"
+    assert "the best epoch is 2, with Rank-1 40.00" in end
     training: Any = orjson.loads((artifacts(runs, outcome.run_id) / MODEL / "model.json").read_bytes())["training"]
     assert (training["epochs"], training["epoch"], training["validation"]["mAP"]) == (4, 2, 40)
 

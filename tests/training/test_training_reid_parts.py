@@ -99,15 +99,15 @@ def test_the_command_prints_the_error(tmp_path: Path, capsys: pytest.CaptureFixt
     file = tmp_path / "settings.yaml"
     settings = tiny_settings(tmp_path / "market", tmp_path)
     file.write_text(yaml.safe_dump(settings.model_dump(mode="json")), encoding="utf-8")
-    for change, message in (
-        ("schedule.epoch=3", "epoch"),
-        ("data.root=/nowhere", "/nowhere has no bounding_box_train"),
-        ("batch.identities=12", "8 training people"),
-        ("network.init=missing.pth", "missing.pth"),
-        ("network.init=bundled", "network.dimension 16"),
-        ("cross=[{root: /nowhere}]", "/nowhere"),
+    for change, message, code in (
+        ("schedule.epoch=3", "epoch", 2),
+        ("data.root=/nowhere", "/nowhere has no bounding_box_train", 3),
+        ("batch.identities=12", "8 training people", 2),
+        ("network.init=missing.pth", "missing.pth", 4),
+        ("network.init=bundled", "network.dimension 16", 2),
+        ("cross=[{root: /nowhere}]", "/nowhere", 3),
     ):
-        assert reid.main(["--config", str(file), "--set", f"network.models_dir={tmp_path}", change]) == 2
+        assert reid.main(["--config", str(file), "--set", f"network.models_dir={tmp_path}", change]) == code
         assert message in capsys.readouterr().err
     assert not (tmp_path / "mlflow.db").exists()  # all of it before the job
 

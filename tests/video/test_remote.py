@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,13 @@ class Handler(SimpleHTTPRequestHandler):
             self.send_response(200)
             self.send_header("Content-Length", str(1 << 60))
             self.end_headers()
+        elif self.path == "/small.mp4":
+            data = gzip.compress(gzip.compress(bytes(1 << 20)))
+            self.send_response(200)
+            self.send_header("Content-Encoding", "gzip, gzip")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
         else:
             super().do_GET()
 
@@ -89,6 +97,7 @@ def test_a_video_is_downloaded_once_and_removed(
         ("/private.mp4", InvalidVideo, "private.mp4 cannot be downloaded: the server answers 401"),
         ("/cut.mp4", InvalidVideo, "cut.mp4 cannot be downloaded: peer closed connection"),
         ("/huge.mp4", DiskFull, "are required"),
+        ("/small.mp4", InvalidVideo, r"small.mp4 cannot be downloaded: the server compresses it \(gzip, gzip\)"),
         ("/page.html", InvalidVideo, "page.html is not a video"),
     ],
 )
@@ -110,10 +119,23 @@ def test_a_password_is_sent_and_not_shown(site: str, untrained: Sequence[str]) -
     assert "secret" not in repr(run.run().provenance)
 
 
-@pytest.mark.parametrize("address", ["http://[::1/a.mp4", "http://127.0.0.1:1/a.mp4"])
+@pytest.mark.parametrize(
+    "address",
+    ["http://[::1/a.mp4", "http://127.0.0.1:1/a.mp4", "http://host/\udcff/a.mp4", "http://me:sec/ret@127.0.0.1/a.mp4"],
+)
 def test_an_address_without_a_server(address: str) -> None:
-    with pytest.raises((InvalidConfig, InvalidVideo), match=r"a\.mp4"):
+    with pytest.raises(InvalidVideo, match=r"a\.mp4") as caught:
         motserve.track(address).run()
+    assert "'sec'" not in str(caught.value)
+
+
+def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "ftp://me:secret@proxy")
+    with pytest.raises(
+        InvalidConfig, match="the proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used"
+    ) as caught:
+        motserve.track("http://127.0.0.1:1/a.mp4").run()
+    assert "secret" not in str(caught.value)
 
 
 def test_the_command_line_takes_addresses(motserve: Motserve, site: str, untrained: Sequence[str]) -> None:

@@ -6,21 +6,18 @@ It takes hours on a small machine. Finished steps are kept in `--work`; run it a
 from __future__ import annotations
 
 import argparse
-import logging
+import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import motserve.models.bundled
-from motserve.config import LoggingConfig
 from motserve.config.loading.shipped import CONFIGS
-from motserve.config.logs import setup_logging
 from motserve.config.paths import local_path
 from training.bundled.make import Workspace, make_detector, make_embedder, open_workspace
 from training.bundled.ship import ship
-from training.exit_code import exit_code
-
-logger = logging.getLogger("motserve.training")
-
+from training.terminal import job_terminal, run
 
 STEPS: Mapping[str, Callable[[Workspace], object]] = {
     "detector": make_detector,
@@ -40,6 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--configs", type=local_path, default=CONFIGS / "training", help="folder of the settings")
     parser.add_argument("--work", type=local_path, default=Path("runs/bundled"), help="folder for all results")
+    parser.add_argument("--logs", action="store_true", help="also print the logs of all processes and libraries")
     chosen = parser.parse_args(arguments)
-    setup_logging(LoggingConfig())
-    return exit_code(lambda: STEPS[chosen.step](open_workspace(chosen.data, chosen.configs, chosen.work)), logger)
+
+    def make() -> None:
+        workspace = open_workspace(chosen.data, chosen.configs, chosen.work)
+        with job_terminal(chosen.work / f"{chosen.step}.log", chosen.logs) as say:
+            STEPS[chosen.step](replace(workspace, say=say))
+
+    again = shlex.join(["python", "-m", "training.bundled", *(sys.argv[1:] if arguments is None else arguments)])
+    return run(make, f"to resume from the last checkpoint: {again}")

@@ -5,8 +5,6 @@ A later call reuses finished steps and resumes an interrupted training.
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +30,11 @@ from training.detector import command as detector
 from training.detector.config import DetectorTraining
 from training.job import Job, run_job
 from training.job_config import JobConfig
+from training.progress import Say, quiet
 from training.reid import command as reid
 from training.reid.config import ReidTrainingConfig
 from training.rendered.command import write_dataset
 from training.rendered.config import RenderedConfig
-
-logger = logging.getLogger("motserve.training")
 
 Settings = TypeVar("Settings", bound=JobConfig)
 
@@ -57,12 +54,14 @@ class Workspace:
         configs: Folder of training settings; those of bundled weights are in its `bundled`.
         work: Folder for all results.
         settings: Material to train on.
+        say: Prints a line for the user.
     """
 
     data: Path
     configs: Path
     work: Path
     settings: MaterialConfig
+    say: Say = quiet
 
     def model(self, name: str) -> Path:
         """Return the folder of a finished model."""
@@ -115,7 +114,7 @@ def make_embedder(workspace: Workspace) -> None:
 def _train_base(workspace: Workspace) -> Path:
     def prepare() -> Job[DetectorTraining]:
         settings = read_settings(workspace.configs / "bundled" / "rendered.yaml", RenderedConfig)
-        data = write_dataset(settings, settings.seed, workspace.work / "rendered")
+        data = write_dataset(settings, settings.seed, workspace.work / "rendered", workspace.say)
         files = [workspace.configs / "detector.yaml", workspace.configs / "bundled" / "detector-rendered.yaml"]
         return detector.make_job(layer_settings(files, {"data": str(data)}, DetectorTraining))
 
@@ -145,9 +144,8 @@ def _run(workspace: Workspace, name: str, prepare: Callable[[], Job[Settings]]) 
     folder = workspace.model(name)
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        started = time.monotonic()
-        run_job(prepare(), folder)
-        logger.info("trained", extra={"model": name, "seconds": round(time.monotonic() - started)})
+        workspace.say(f"{name}: preparing the data")
+        run_job(prepare(), folder, workspace.say)
     return folder
 
 
@@ -199,6 +197,10 @@ def _score(workspace: Workspace, name: str, groups: Sequence[str]) -> None:
                 photographs.frames, weights, workspace.data / workspace.settings.teacher
             )
     write_json(file, scores)
-    logger.info(
-        "scored", extra={"model": name, **{key: one.get("mAP50", one.get("recall")) for key, one in scores.items()}}
+    listed = (
+        f"{source} mAP50 {one['mAP50']:.3f}"
+        if "mAP50" in one
+        else f"{source} recall {one['recall']:.3f}, of the teacher {one['teacher_recall']:.3f}"
+        for source, one in scores.items()
     )
+    workspace.say(f"{name}: {'; '.join(listed)}")

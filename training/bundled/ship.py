@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
@@ -18,8 +17,6 @@ from motserve.files.atomic import replacing
 from motserve.models.registry import Card, read_card
 from training.bundled.make import ALL, SCORES, Workspace
 from training.half_precision import half_precision
-
-logger = logging.getLogger("motserve.training")
 
 COMMAND: Final = "make bundled"
 _RATIOS: Final = ("mAP50", "mAP50-95")
@@ -90,7 +87,7 @@ def _write(model: Path, file: Path, workspace: Workspace, metrics: Mapping[str, 
     metadata |= {"command": COMMAND, "seed": str(workspace.settings.seed), "metrics": json.dumps(metrics)}
     with replacing(file) as partial:
         save_file(state, partial, metadata)
-    logger.info("shipped", extra={"file": str(file), **metrics})
+    workspace.say(f"written: {file}")
     return file
 
 

@@ -17,12 +17,12 @@ from training.job import Job
 from training.job_config import SCRATCH
 
 
-def resolve_inputs(settings: DetectorTraining) -> tuple[DetectorTraining, dict[str, Any]]:
+def resolve_inputs(settings: DetectorTraining) -> tuple[DetectorTraining, dict[str, Any], str]:
     """Find and check data and weights before workers start.
 
     Returns:
-        The settings for workers, with absolute paths and the exact version of a registered model; and a description of
-        pictures, labels and initial weights for the run in MLflow.
+        The settings for workers, with absolute paths and the exact version of a registered model; a description of
+        pictures, labels and initial weights for the run in MLflow; and one for the user, with the length of the job.
 
     Raises:
         NotFound: A file is missing.
@@ -31,9 +31,9 @@ def resolve_inputs(settings: DetectorTraining) -> tuple[DetectorTraining, dict[s
         WeightsUnavailable: The initial weights are not available.
     """
     data = settings.data.absolute()
-    parts = [read_yolo(data, split) for split in dict.fromkeys(("train", "val", settings.test or "val"))]
+    parts = {split: read_yolo(data, split) for split in ("train", "val", settings.test or "val")}
     # listed one by one, because Ultralytics writes cache files between them
-    files = [data, *(file for part in parts for file in (*part.images, *part.labels))]
+    files = [data, *(file for part in parts.values() for file in (*part.images, *part.labels))]
     described: dict[str, Any] = {"data": describe_data(data.parent, files)}
     init = settings.init
     if init == SCRATCH:
@@ -45,7 +45,12 @@ def resolve_inputs(settings: DetectorTraining) -> tuple[DetectorTraining, dict[s
         # other nodes download published weights themselves; a file must be shared
         init = weights.name if published else str(weights.path.absolute())
         described["init"] = weights.describe()
-    return settings.model_copy(update={"data": data, "init": init}), described
+    start = f"{settings.architecture} from random weights" if init == SCRATCH else f"from {settings.init}"
+    about = (
+        f"{len(parts['train'].images)} pictures of {settings.data} and {len(parts['val'].images)} for validation, "
+        f"{start}, {settings.epochs} epochs at {settings.image_size} pixels"
+    )
+    return settings.model_copy(update={"data": data, "init": init}), described, about
 
 
 def _check_architecture(name: str) -> None:
@@ -63,8 +68,8 @@ def _check_architecture(name: str) -> None:
 
 def make_job(settings: DetectorTraining) -> Job[DetectorTraining]:
     """Return the job for its settings; see `resolve_inputs`."""
-    resolved, described = resolve_inputs(settings)
-    return Job("detector", resolved, train_detector, described)
+    resolved, described, about = resolve_inputs(settings)
+    return Job("detector", resolved, train_detector, described, about)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,6 +23,7 @@ from training.detector.config import DetectorTraining, TeacherConfig
 from training.half_precision import half_precision
 from training.job import MODEL
 from training.job_config import SCRATCH, write_settings
+from training.progress import ProgressLines
 from training.worker import Worker, WorkerStep
 
 WEIGHTS: Final = "detector.safetensors"
@@ -39,6 +40,9 @@ _NAMES: Final = {
     "metrics/mAP50-95(B)": "mAP50-95",
 }
 """Ultralytics' names of ratios, and the common names."""
+
+_FITNESS: Final = "mAP50-95"
+"""The score by which Ultralytics chooses the best epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ def train_detector(worker: Worker, settings: DetectorTraining, observe: Observe 
         trainer.add_callback("on_train_start", lambda _: torch.set_num_threads(settings.compute.torch_threads))
         if observe is not None:
             trainer.add_callback("on_train_batch_end", lambda it: observe(_step(worker, it)))
+        if worker.is_leader:
+            trainer.add_callback("on_train_start", partial(_follow, worker))
         trainer.add_callback("on_fit_epoch_end", partial(_report_epoch, worker, run))
         trainer.train()
     worker.report({}, partial(_finish, worker, settings, run))
@@ -188,6 +194,23 @@ def _restore(checkpoint: Path, run: Path) -> None:
     shutil.copyfile(checkpoint / _TABLE, run / _TABLE)
 
 
+def _follow(worker: Worker, trainer: Any) -> None:
+    """Say from now on how far the training is; an epoch is said to be finished when its checkpoint is stored."""
+    if trainer.start_epoch:
+        worker.say(f"resumed after epoch {trainer.start_epoch}")
+    lines = ProgressLines(worker.say, trainer.epochs, trainer.start_epoch)
+    trainer.add_callback("on_train_batch_end", lambda it: lines.step(it.steps, lambda: len(it.train_loader)))
+    trainer.add_callback("on_fit_epoch_end", partial(_say_epoch, lines))
+
+
+def _say_epoch(lines: ProgressLines, trainer: Any) -> None:
+    metrics = _metrics(trainer)
+    loss = sum(value for name, value in metrics.items() if name.startswith("loss/"))
+    lines.end_epoch(trainer.epoch + 1, loss, (_FITNESS, metrics[_FITNESS]) if trainer.evaluated else None)
+    if trainer.stop and trainer.epoch + 1 < trainer.epochs:
+        lines.end_early(trainer.stopper.best_epoch + 1)
+
+
 def _report_epoch(worker: Worker, run: Path, trainer: Any) -> None:
     """Log an epoch, then report its checkpoint; an epoch without a checkpoint is repeated and not logged again."""
     metrics: dict[str, float] = {}
@@ -226,10 +249,17 @@ def _finish(worker: Worker, settings: DetectorTraining, run: Path, folder: Path)
     assert worker.log is not None
     model = folder / MODEL
     model.mkdir()
-    network, _ = untyped.load_checkpoint(str(run / "weights" / _BEST))
+    network, best = untyped.load_checkpoint(str(run / "weights" / _BEST))
     architecture = save_yolo(network, model / WEIGHTS, settings)
     scores = _measure(model / WEIGHTS, settings, worker)
-    training = {"job": settings.name, "seed": settings.seed, "init": settings.init, "image_size": settings.image_size}
+    training = {
+        "job": settings.name,
+        "seed": settings.seed,
+        "init": settings.init,
+        "image_size": settings.image_size,
+        "epoch": best["epoch"] + 1,
+        "validation": {_FITNESS: _PERCENT * best["train_metrics"]["metrics/mAP50-95(B)"]},
+    }
     write_card(model, Card("detector", WEIGHTS, checksum(model / WEIGHTS), architecture, training, (scores,)))
     (folder / _PROGRESS).write_text(json.dumps({"done": True}), encoding="utf-8")
     shutil.copyfile(run / _TABLE, folder / _TABLE)

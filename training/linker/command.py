@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
+import shlex
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,24 +21,31 @@ from motserve.errors import InvalidData
 from motserve.files.atomic import replacing
 from motserve.lab.evaluation.sequences import find_truth
 from motserve.postprocessing.aflink import AFLink, Shape
-from training.exit_code import exit_code
 from training.half_precision import half_precision
 from training.linker.config import LinkerTraining, load_linker_config
 from training.linker.pairs import Pairs, collect_pairs, varied
-
-logger = logging.getLogger("motserve.training.linker")
+from training.progress import ProgressLines, Say, duration, quiet
+from training.terminal import job_terminal, run
 
 _COMMAND = "python -m training.linker --gt FOLDER --config configs/training/linker.yaml"
 _THRESHOLDS = (0.5, 0.8, 0.9, 0.95)
 
 
-def train_linker(gt: Path, settings: LinkerTraining, target: Path) -> dict[str, float]:
+def train_linker(
+    gt: Path,
+    settings: LinkerTraining,
+    target: Path,
+    say: Say = quiet,
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[str, float]:
     """Train the network and write its weights.
 
     Args:
         gt: Folder of ground truth.
         settings: The settings.
         target: File for the weights; its metadata hold the metrics.
+        say: Prints a line for the user.
+        clock: Monotonic clock in seconds.
 
     Returns:
         The metrics on the validation sequences, if any.
@@ -54,16 +62,21 @@ def train_linker(gt: Path, settings: LinkerTraining, target: Path) -> dict[str, 
     training = {name: one for name, one in find_truth(gt, settings.sequences).items() if name not in validation}
     if not training:
         raise InvalidData(f"{gt}: there are no training sequences besides those for validation")
-    pairs = collect_pairs(list(training.values()), settings.runs, settings, shape, rng)
-    logger.info("%d pairs, %d of the same person", len(pairs.same), int(pairs.same.sum()))
+    started = clock()
+    say(
+        f"{len(training)} sequences of {gt} and {len(validation)} for validation, {settings.runs} runs of trackers "
+        f"over each, {settings.epochs} epochs, in this process on the CPU"
+    )
+    pairs = collect_pairs(list(training.values()), settings.runs, settings, shape, rng, say)
+    say(f"{len(pairs.same)} pairs of tracklets, {int(pairs.same.sum())} of the same person")
     network = AFLink(shape, settings.dropout)
-    _fit(network, pairs, settings, rng)
+    _fit(network, pairs, settings, rng, ProgressLines(say, settings.epochs, clock=clock))
     metrics: dict[str, float] = {}
     if validation:
         metrics = _measure(
-            network, collect_pairs(list(validation.values()), settings.validation_runs, settings, shape, rng)
+            network, collect_pairs(list(validation.values()), settings.validation_runs, settings, shape, rng, say)
         )
-        logger.info("measured: %s", metrics)
+        say(f"scores on {', '.join(validation)}: {', '.join(f'{name} {value:g}' for name, value in metrics.items())}")
     metadata = {
         "shape": asdict(shape),
         "command": _COMMAND,
@@ -76,17 +89,20 @@ def train_linker(gt: Path, settings: LinkerTraining, target: Path) -> dict[str, 
         save_file(
             half_precision(network.state_dict()), partial, {key: json.dumps(value) for key, value in metadata.items()}
         )
+    say(f"done in {duration(clock() - started)}: the model is that of epoch {settings.epochs}; weights in {target}")
     return metrics
 
 
-def _fit(network: AFLink, pairs: Pairs, settings: LinkerTraining, rng: np.random.Generator) -> None:
+def _fit(
+    network: AFLink, pairs: Pairs, settings: LinkerTraining, rng: np.random.Generator, lines: ProgressLines
+) -> None:
     batches = -(-len(pairs.same) // settings.batch_size)
     optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, settings.epochs * batches)
     network.train()
     for epoch in range(settings.epochs):
-        started, total = time.monotonic(), 0.0
-        for rows in np.array_split(rng.permutation(len(pairs.same)), batches):
+        total = 0.0
+        for number, rows in enumerate(np.array_split(rng.permutation(len(pairs.same)), batches), 1):
             inputs, same = (
                 torch.from_numpy(varied(pairs.inputs[rows], settings, rng)),
                 torch.from_numpy(pairs.same[rows]),
@@ -97,7 +113,8 @@ def _fit(network: AFLink, pairs: Pairs, settings: LinkerTraining, rng: np.random
             optimizer.step()
             schedule.step()
             total += float(loss.detach()) * len(rows)
-        logger.info("epoch %d: loss %.4f, %.1f s", epoch + 1, total / len(pairs.same), time.monotonic() - started)
+            lines.step(number, lambda: batches)
+        lines.end_epoch(epoch + 1, total / len(pairs.same))
 
 
 def _measure(network: AFLink, pairs: Pairs) -> dict[str, float]:
@@ -124,13 +141,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=local_path, default=Path("runs/linker/aflink.safetensors"), help="file for weights"
     )
+    parser.add_argument("--logs", action="store_true", help="also print the logs of libraries")
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
 
-    def run() -> None:
+    def train() -> None:
         settings = load_linker_config(chosen.config)
-        chosen.output.parent.mkdir(parents=True, exist_ok=True)
-        train_linker(chosen.gt, settings, chosen.output)
-        logger.info("written: %s", chosen.output)
+        with job_terminal(chosen.output.with_suffix(".log"), chosen.logs) as say:
+            train_linker(chosen.gt, settings, chosen.output, say)
 
-    return exit_code(run, logger)
+    again = shlex.join(["python", "-m", "training.linker", *(sys.argv[1:] if arguments is None else arguments)])
+    return run(train, f"nothing is written; to start again: {again}")

@@ -25,6 +25,7 @@ from motserve.results import MotTable, read_mot
 from motserve.tracking import build_tracker
 from motserve.types import Detections, FloatArray, IntArray, TrackedFrame
 from training.linker.config import LinkerTraining, SimulatedDetectorConfig
+from training.progress import Say, quiet
 
 _PEDESTRIAN = 1
 _CLASSED_COLUMNS = 9  # of ground truth with class and visibility
@@ -50,7 +51,12 @@ class Pairs:
 
 
 def collect_pairs(
-    truths: list[TruthFile], runs: int, settings: LinkerTraining, shape: Shape, rng: np.random.Generator
+    truths: list[TruthFile],
+    runs: int,
+    settings: LinkerTraining,
+    shape: Shape,
+    rng: np.random.Generator,
+    say: Say = quiet,
 ) -> Pairs:
     """Return the pairs that trackers do not link.
 
@@ -60,12 +66,13 @@ def collect_pairs(
         settings: The simulated detector and the limits of pairs.
         shape: Sampling of a tracklet.
         rng: Random generator.
+        say: Prints a line for each sequence.
 
     Raises:
         InvalidData: A file is malformed or has no visibility, or there is no pair.
     """
     inputs, same = [np.empty((0, 2, shape.points, COORDINATES), np.float32)], [np.empty(0, np.float32)]
-    for truth in truths:
+    for number, truth in enumerate(truths, 1):
         table, rate = read_mot(truth.path), truth.rate_hz or _FALLBACK_RATE_HZ
         if table.columns != _CLASSED_COLUMNS:
             raise InvalidData(f"{truth.path} has no visibility column; MOT17 and MOT20 have one")
@@ -74,6 +81,7 @@ def collect_pairs(
             unlinked = _unlinked_pairs(_people(table), truth.frames, build_tracker(tracker, rate), rate, settings, rng)
             inputs.extend(encode(*pair, shape)[None] for pair in unlinked[0].tracklets())
             same.append(unlinked[1])
+        say(f"tracked {truth.name}, {number}/{len(truths)}: {sum(map(len, same))} pairs so far")
     pairs = Pairs(np.concatenate(inputs), np.concatenate(same))
     if not pairs.same.any():
         raise InvalidData("the ground truth leaves no pair of the same person; it has too few people or frames")

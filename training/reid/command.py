@@ -10,6 +10,7 @@ from motserve.models.mlflow_store import placed
 from motserve.models.weights import BUNDLED, REGISTRY
 from training.command import run_command
 from training.job import Job
+from training.job_config import SCRATCH
 from training.reid.config import ReidTrainingConfig
 from training.reid.data import describe_training_data, list_tests, read_training_data
 from training.reid.network import IMAGENET, build_network, load_start
@@ -47,7 +48,13 @@ def make_job(settings: ReidTrainingConfig) -> Job[ReidTrainingConfig]:
             init = str(start.path.absolute())
         network_settings = settings.network.model_copy(update={"init": init})
         settings = settings.model_copy(update={"network": network_settings})
-    return Job("reid", settings, train_reid, described)
+    init = settings.network.init
+    weights = "random weights" if init == SCRATCH else init
+    about = (
+        f"{len(data.train)} crops of {data.classes} people in {settings.data.root} and {len(data.validation)} for "
+        f"validation, {settings.network.backbone} from {weights}, {settings.schedule.epochs} epochs"
+    )
+    return Job("reid", settings, train_reid, described, about)
 
 
 def _placed(settings: ReidTrainingConfig) -> ReidTrainingConfig:

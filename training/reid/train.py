@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from motserve.errors import MotserveError
 from motserve.lab.evaluation.retrieval import RETRIEVAL_RATIOS
 from motserve.lab.experiments.record import percent
 from training.job import MODEL
+from training.progress import ProgressLines, quiet
 from training.reid.config import ReidTrainingConfig
 from training.reid.crops import CropDataset, load_batches
 from training.reid.data import TrainingData, list_tests, read_training_data
@@ -29,9 +29,11 @@ from training.reid.sampler import PKBatches, Share
 from training.reid.validation import validate
 from training.worker import Worker, WorkerStep
 
-logger = logging.getLogger("motserve.training.reid")
-
 _STATE: Final = "state.pt"
+_DECIDES: Final = "mAP"
+"""The validation score by which the best epoch is chosen."""
+
+_VALIDATED: Final = f"validation/{_DECIDES}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,8 @@ def train_reid(worker: Worker, settings: ReidTrainingConfig, observe: Observe = 
         state = torch.load(last / _STATE, map_location="cpu", weights_only=True)
         engine.restore(state["engine"])
         progress = Progress(**state["progress"])
-        logger.info("training is resumed", extra={"epoch": progress.epoch, "rank": worker.rank})
+        if worker.is_leader:
+            worker.say(f"resumed after epoch {progress.epoch}")
     batches = PKBatches(
         data.labels,
         settings.batch.identities,
@@ -105,17 +108,27 @@ def train_reid(worker: Worker, settings: ReidTrainingConfig, observe: Observe = 
     )
     dataset = CropDataset(data.train.paths, data.labels, settings.crops)
     loader = load_batches(dataset, batches, settings.compute.loaders, worker.device.type == "cuda")
+    lines = ProgressLines(worker.say if worker.is_leader else quiet, settings.schedule.epochs, progress.epoch)
+
+    def notify(step: Step) -> None:
+        lines.step(step.number, lambda: len(loader))
+        observe(step)
+
     while not progress.ended:
         epoch = batches.epoch = progress.epoch + 1
-        metrics = _learn(worker, settings, engine, loader, epoch, observe)
+        metrics = _learn(worker, settings, engine, loader, epoch, notify)
         progress.epoch = epoch
         if worker.is_leader:
             metrics |= _validate_if_due(settings, engine, data, progress)
         progress.ended = _broadcast_decision(worker, progress.ended)
         if worker.log is not None:
             worker.log.metrics(epoch, metrics)
-            logger.info("epoch is done", extra={"job": settings.name, "epoch": epoch, **metrics})
         worker.report(metrics, partial(_write_state, engine, progress))
+        if worker.is_leader:
+            score = (f"validation {_DECIDES}", metrics[_VALIDATED]) if _VALIDATED in metrics else None
+            lines.end_epoch(epoch, metrics["loss/total"], score)
+            if progress.ended and epoch < settings.schedule.epochs:
+                lines.end_early(progress.best_epoch)
     _conclude(worker, settings, progress)
 
 
@@ -175,10 +188,9 @@ def _validate_if_due(
         return {}
     validated = validate(network, data.validation, settings.crops, validation.batch_size, engine.normalise)
     scores = percent({name: validated.as_dict()[name] for name in RETRIEVAL_RATIOS}, RETRIEVAL_RATIOS)
-    if not progress.best_epoch or scores["mAP"] > progress.scores["mAP"]:
+    if not progress.best_epoch or scores[_DECIDES] > progress.scores[_DECIDES]:
         _keep(progress, network.state_dict(), scores)
     elif validation.patience and epoch - progress.best_epoch >= validation.patience:
-        logger.info("training stops early, without improvement", extra={"epoch": epoch, "best": progress.best_epoch})
         progress.ended = True
     return {f"validation/{name}": value for name, value in scores.items()}
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
+import shlex
+import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,17 +17,14 @@ import cv2
 import numpy as np
 import yaml
 
-from motserve.config import LoggingConfig
 from motserve.config.loading.yaml_files import read_settings
-from motserve.config.logs import setup_logging
 from motserve.config.paths import local_path
 from motserve.lab.scenes import Shot
 from training.dir_cache import make_once
-from training.exit_code import exit_code
+from training.progress import Say, duration, quiet
 from training.rendered.config import RenderedConfig, RenderedPictures
 from training.rendered.pictures import pictures
-
-logger = logging.getLogger("motserve.training")
+from training.terminal import job_terminal, run
 
 NAMES = {0: "person"}
 SEED_STEP = {"train": 0, "val": 1}
@@ -38,8 +37,14 @@ SMALLEST_PIXELS = 6
 """Minimum height of a clipped, labelled box in pixels; its minimum width is half of it. Smaller ones are dropped."""
 
 
-def write_dataset(settings: RenderedPictures, seed: int, folder: Path) -> Path:
+def write_dataset(settings: RenderedPictures, seed: int, folder: Path, say: Say = quiet) -> Path:
     """Render the pictures in YOLO layout; a finished folder of the same settings is reused.
+
+    Args:
+        settings: The pictures.
+        seed: Seed of all random numbers.
+        folder: Folder of the data set.
+        say: Prints a line for each split that is rendered.
 
     Returns:
         The YAML file that describes the data set.
@@ -49,6 +54,7 @@ def write_dataset(settings: RenderedPictures, seed: int, folder: Path) -> Path:
 
     def render() -> None:
         for part, count in (("train", settings.train_pictures), ("val", settings.validation_pictures)):
+            say(f"rendering {count} pictures for {part}")
             shots = pictures(settings.pictures, 2 * seed + SEED_STEP[part], count)
             write_part(folder, part, ((shot, settings.min_visibility) for shot, _ in shots))
         description = {"path": str(folder.resolve()), "train": "images/train", "val": "images/val", "names": NAMES}
@@ -102,11 +108,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--config", type=local_path, default=Path("configs/training/rendered.yaml"), help="settings, YAML"
     )
     parser.add_argument("--output", type=local_path, default=Path("data/rendered"), help="folder of the data set")
+    parser.add_argument("--logs", action="store_true", help="also print the logs of libraries")
     chosen = parser.parse_args(arguments)
-    setup_logging(LoggingConfig())
 
-    def run() -> None:
+    def render() -> None:
         settings = read_settings(chosen.config, RenderedConfig)
-        logger.info("rendered: %s", write_dataset(settings, settings.seed, chosen.output))
+        log = chosen.output.with_name(f"{chosen.output.name}.log")
+        with job_terminal(log, chosen.logs) as say:
+            started = time.monotonic()
+            data = write_dataset(settings, settings.seed, chosen.output, say)
+            say(f"done in {duration(time.monotonic() - started)}: {data}")
 
-    return exit_code(run, logger)
+    again = shlex.join(["python", "-m", "training.rendered", *(sys.argv[1:] if arguments is None else arguments)])
+    return run(render, f"the data set is incomplete; to start again: {again}")

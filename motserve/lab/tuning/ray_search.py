@@ -37,6 +37,8 @@ def search_on_ray(objective: Objective, settings: TuningConfig, start: Values, p
     # of its own log files Ray Tune reads only the JSON one, and the TensorBoard one does not accept infinity
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # after Ctrl-C Ray Tune would return the trials so far as if they were all
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     logging.getLogger("ray.tune").setLevel(logging.WARNING)
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level=logging.ERROR)  # a cluster if RAY_ADDRESS names one

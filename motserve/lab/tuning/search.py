@@ -109,7 +109,7 @@ def tune(split: Split, config: Config, cache: Cache, progress: TrialProgress) ->
         InvalidConfig: A key of the search space is not in the configuration or cannot be searched.
     """
     settings = config.tuning
-    start = {key: _start(config, key, part) for key, part in settings.space.items()}
+    start = start_values(config)
     objective = partial(_objective, split.train, config, cache)
     trials = _search(objective, settings, start, progress)
     best = max(trials, key=_score_of)
@@ -185,6 +185,15 @@ def _search(objective: Objective, settings: TuningConfig, start: Values, progres
         trials.append(Trial(dict(asked.params), score))
         progress(number, max(trials, key=_score_of).score)
     return trials
+
+
+def start_values(config: Config) -> dict[str, float]:
+    """Return the values that a search starts with, by key.
+
+    Raises:
+        InvalidConfig: A key of the search space is not in the configuration or cannot be searched.
+    """
+    return {key: _start(config, key, part) for key, part in config.tuning.space.items()}
 
 
 def _start(config: Config, key: str, part: ParameterSpace) -> float:

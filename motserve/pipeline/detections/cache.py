@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ logger = logging.getLogger("motserve.pipeline")
 
 _FOLDER: Final = "detections"
 _SUFFIX: Final = ".detections"
+_NOT_OF_DECODING: Final = {"annotation", "crf", "preset", "download_timeout_s"}
 
 
 class CachedDetections:
@@ -32,22 +33,24 @@ class CachedDetections:
 
     Args:
         path: The file; None to keep nothing.
-        max_bytes: Size at which no more frames are appended.
+        max_bytes: Largest size of the file, and of all files of its folder.
+        has_changed: Returns whether the video has changed since it was identified; then nothing is kept.
 
     Attributes:
         class_names: Name of each class index of the detector; None where nothing is kept yet.
         frames_reused: Frames whose detections an earlier run had computed.
     """
 
-    def __init__(self, path: Path | None, max_bytes: int) -> None:
-        self._path, self._max_bytes = path, max_bytes
+    def __init__(self, path: Path | None, max_bytes: int, has_changed: Callable[[], bool] = lambda: False) -> None:
+        self._path, self._max_bytes, self._has_changed = path, max_bytes, has_changed
         self._file: DetectionFile | None = None
         self.frames_reused = 0
         if path is not None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = DetectionFile(path)
-                os.utime(path)  # the oldest files are removed first
+                self._file = DetectionFile(path, max_bytes)
+                with suppress(PermissionError):
+                    os.utime(path)  # the longest unused files are removed first
             except OSError as error:
                 self._give_up(error)
         self.class_names = None if self._file is None else self._file.class_names
@@ -74,7 +77,7 @@ class CachedDetections:
 
     def keep(self, indices: Sequence[int], detections: Sequence[Detections]) -> None:
         """Store the detections of frames that `take` did not have."""
-        if self._file is None or self._file.size > self._max_bytes:
+        if self._file is None:
             return
         try:
             self._file.keep(indices, detections)
@@ -86,6 +89,10 @@ class CachedDetections:
         if self._file is not None:
             self._file.close()
         if self._path is not None:
+            if self._has_changed():  # the frames may be of another video than the checksum
+                logger.warning("%s: detections are not kept: the video changed while it was tracked", self._path)
+                with suppress(OSError):
+                    self._path.unlink()
             _prune(self._path.parent, self._max_bytes)
 
     def _give_up(self, error: OSError) -> None:
@@ -109,10 +116,10 @@ def open_cached_detections(config: Config, weights: Weights, video: SourceFile) 
     key = {
         "video": video.description["sha256"],
         "chunk_size": config.pipeline.chunk_size,  # pictures of one batch may change each other's last digits
-        "decoding": config.video.model_dump(mode="json"),
+        "decoding": config.video.model_dump(mode="json", exclude=_NOT_OF_DECODING),
         **detection_key(config.detector, weights),
     }
-    return CachedDetections(config.cache_dir / _FOLDER / f"{_digest(key)}{_SUFFIX}", max_bytes)
+    return CachedDetections(config.cache_dir / _FOLDER / f"{_digest(key)}{_SUFFIX}", max_bytes, video.has_changed)
 
 
 def _digest(key: Mapping[str, Any]) -> str:
@@ -129,8 +136,8 @@ def _prune(folder: Path, max_bytes: int) -> None:
                 files.append((status.st_mtime, status.st_size, path))
     total = sum(size for _, size, _ in files)
     for _, size, path in sorted(files):
-        if total <= max_bytes:
-            break
+        if total <= max_bytes and size:  # a file without content did not fit
+            continue
         with suppress(OSError):
             path.unlink(missing_ok=True)
             total -= size

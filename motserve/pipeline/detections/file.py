@@ -6,6 +6,7 @@ reading one runs no code. A block that a crash cut off, and everything behind a 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
@@ -33,10 +34,11 @@ _ROW: Final = np.dtype([("frame", "<i8"), ("box", "<f4", 4), ("score", "<f4"), (
 class DetectionFile:
     """Reads the stored detections of a video chunk by chunk, and appends those of the chunks behind them.
 
-    One process at a time appends to a file; a second one only reads what is there.
+    One process at a time appends to a file; a second one only reads what is there, and so does one that may not write.
 
     Args:
         path: The file; created if it is missing.
+        max_bytes: Length beyond which nothing is appended.
 
     Attributes:
         class_names: Name of each class index of the detector; None in a new file, see `begin`.
@@ -45,10 +47,11 @@ class DetectionFile:
         OSError: The file cannot be opened or read.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file: BinaryIO = path.open("a+b", buffering=0)
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._file, is_writable = _open(path)
+        self._max_bytes = max_bytes
         try:
-            self._is_writer = _lock(self._file)
+            self._is_writer = is_writable and _lock(self._file)
             self._file.seek(0)
             self.class_names = _header_in(self._read_block())
             self._is_reading = self.class_names is not None
@@ -105,11 +108,6 @@ class DetectionFile:
         np.save(content, rows, allow_pickle=False)
         self._append(content.getvalue())
 
-    @property
-    def size(self) -> int:
-        """Length of the whole blocks that were read or written, in bytes."""
-        return self._end
-
     def close(self) -> None:
         """Close the file. Calling it again does nothing."""
         self._file.close()
@@ -126,6 +124,9 @@ class DetectionFile:
         if not self._is_writer:
             return
         self._is_reading = False
+        if self._end + _PREFIX.size + len(content) > self._max_bytes:
+            self._is_writer = False  # what follows would have a gap before it
+            return
         self._file.truncate(self._end)  # what is behind is damaged, or of another run
         view = memoryview(_PREFIX.pack(len(content), zlib.crc32(content)) + content)
         try:
@@ -147,6 +148,16 @@ class DetectionFile:
             return None
         content = self._file.read(length)
         return content if len(content) == length and zlib.crc32(content) == crc else None
+
+
+def _open(path: Path) -> tuple[BinaryIO, bool]:
+    """Open a file to read and append, or to read where it may not be written; return whether it may."""
+    try:
+        return path.open("a+b", buffering=0), True
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        return path.open("rb", buffering=0), False
 
 
 def _lock(file: BinaryIO) -> bool:

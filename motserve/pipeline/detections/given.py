@@ -53,7 +53,7 @@ class GivenDetections:
             table = read_mot(self.path)
             _refuse_scores(table)
             self._of = detections_by_frame(table, table.scores, min_confidence)
-        elif isinstance(given, Sequence) or hasattr(given, "__array__"):
+        elif isinstance(given, Sequence) or getattr(given, "ndim", 0) > 0:
             frames = [_frame(number, frame) for number, frame in enumerate(given)]
             classes = {int(index) for frame in frames for index in np.unique(frame.classes)}
             self._of = lambda index: _confident(frames[index], min_confidence) if index < len(frames) else _NONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -53,12 +54,13 @@ def environment_key(code: tuple[str, ...], libraries: tuple[str, ...]) -> dict[s
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    # without the driver, device `auto` is the CPU; importing torch to check would take seconds
+    # without the driver, or a GPU that is visible, device `auto` is the CPU; to ask torch would take seconds
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "all") if _NVIDIA_DRIVER.exists() else None
     return {
         "code": _code_checksum(code),
         "libraries": versions,
         "machine": platform.machine(),
-        "nvidia": _NVIDIA_DRIVER.exists(),
+        "gpus": gpus,
     }
 
 

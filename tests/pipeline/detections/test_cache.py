@@ -8,9 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 import motserve
+from motserve.errors import InvalidVideo
 from motserve.pipeline.local_models import LocalModels
 from motserve.pipeline.video_result import VideoResult
 from motserve.types import Detections, Image
@@ -135,3 +138,71 @@ def test_a_full_disk_stops_no_run(run: Run, monkeypatch: pytest.MonkeyPatch, cap
     with caplog.at_level(logging.WARNING):
         assert run().summary["frames"] == 12
     assert caplog.text.count("detections are not kept: No space left on device") == 1
+
+
+def test_folders_of_linked_pictures_are_told_apart(run: Run, tmp_path: Path) -> None:
+    for name, level in (("one", 0), ("other", 200)):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"pictures of {name}").mkdir()
+        (tmp_path / name / "img1").symlink_to(tmp_path / f"pictures of {name}")
+        for number in range(3):
+            picture = np.full((48, 64, 3), level + number, np.uint8)
+            assert cv2.imwrite(str(tmp_path / name / "img1" / f"{number + 1:06}.png"), picture)
+    first = run(video=tmp_path / "one")
+    assert first.provenance["data"]["one"]["files"] == 3
+    assert run(video=tmp_path / "one").frames_reused == 3
+    other = run(video=tmp_path / "other")
+    assert other.frames_reused == 0
+    assert first.provenance["data"]["one"]["sha256"] != other.provenance["data"]["other"]["sha256"]
+
+
+def test_files_beside_the_pictures_do_not_matter(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "folder" / "img1").mkdir(parents=True)
+    assert cv2.imwrite(str(tmp_path / "folder" / "img1" / "1.png"), np.zeros((48, 64, 3), np.uint8))
+    run(video=tmp_path / "folder")
+    (tmp_path / "folder" / "tracks.txt").write_text("of another tracker")
+    assert run(video=tmp_path / "folder").frames_reused == 1
+
+
+def test_a_video_that_is_replaced_between_two_runs_is_another_one(
+    settings: list[str], clip: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "video.mp4"
+    path.write_bytes(clip.read_bytes())
+    video = motserve.track(path, overrides=settings)
+    first = video.run()
+    path.write_bytes(clip.read_bytes() + bytes(1))
+    with pytest.raises(InvalidVideo, match=r"video\.mp4 has changed since it was tracked; track it again"):
+        first.annotate(tmp_path / "annotated.mp4")
+    second = video.run()
+    assert second.frames_reused == 0
+    assert first.provenance["data"] != second.provenance["data"]
+
+
+def test_nothing_is_kept_of_a_video_that_changes_meanwhile(
+    settings: list[str], clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "video.mp4"
+    path.write_bytes(clip.read_bytes())
+
+    def change(done: int, total: int | None) -> None:
+        with path.open("ab") as file:
+            file.write(bytes(1))
+
+    with caplog.at_level(logging.WARNING):
+        motserve.track(path, overrides=settings).run(progress=change)
+    assert "detections are not kept: the video changed while it was tracked" in caplog.text
+    assert not kept(tmp_path)
+
+
+def test_how_the_annotated_video_looks_does_not_matter(run: Run) -> None:
+    run()
+    assert run("video.annotation.text_scale=2", "video.crf=30").frames_reused == 12
+
+
+def test_detections_of_a_gpu_are_not_those_of_a_cpu(run: Run, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("motserve.pipeline.detections.key._NVIDIA_DRIVER", clip)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    run()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert [run().frames_reused, run().frames_reused] == [0, 12]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,9 @@ def test_a_file_and_a_list_give_the_tracks_of_the_tracker(clip: Path, tmp_path: 
         assert result.summary["identities"] == 1
         assert result.models["detector"] is None
         assert result.class_names == {0: "person"}
-    assert track(clip, tmp_path / "det.txt").run().provenance["data"]["detections"]["file"] == "det.txt"
+    described = track(clip, tmp_path / "det.txt").run().provenance["data"][clip.name]
+    assert described["sha256"] == hashlib.sha256(clip.read_bytes()).hexdigest()
+    assert described["detections"]["file"] == "det.txt"
 
 
 def test_frames_behind_the_last_have_none_and_weak_ones_are_dropped(clip: Path, tmp_path: Path) -> None:
@@ -83,6 +86,7 @@ def test_returns_are_recognised_with_given_detections(clip: Path, untrained: Seq
     ("given", "kind", "said"),
     [
         ("none.txt", NotFound, "there is no file none.txt"),
+        (np.array(3), InvalidConfig, "detections must be the path of a MOTChallenge file, or a list"),
         (3, InvalidConfig, "detections must be the path of a MOTChallenge file, or a list .* not 3"),
         ([[[1, 2, 3]]], InvalidData, r"frame 0: detections must have the shape"),
         ([[], [[5, 5, 1, 9, 0.9]]], InvalidData, "frame 1: detection 0 has a box without area"),

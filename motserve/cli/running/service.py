@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
-import os
 import signal
 import threading
 import time
@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from motserve.cli.output.terminal import clean_up_when_ended
+from motserve.cli.running.ray_session import LOCAL, running_ray, undisturbed
 from motserve.errors import Conflict, InvalidConfig, MotserveError
 from motserve.files.yaml_reader import read_yaml
 from motserve.models.extras import required_extra
-from motserve.serving.addresses import LARGEST_PORT, no_cluster, require_cluster, require_free_port, url_of
+from motserve.serving.addresses import LARGEST_PORT, require_free_port, url_of
 
 if TYPE_CHECKING:
     from motserve.config import Config
@@ -27,12 +27,8 @@ if TYPE_CHECKING:
 APPLICATION: Final = "motserve"
 """Name of the application in Ray Serve."""
 
-LOCAL: Final = "local"
-"""Address of Ray that this process starts for itself."""
-
 _HOST: Final = "127.0.0.1"
 _PORT: Final = 8000  # as Ray Serve
-_LEAST_CPUS: Final = 2  # reserved by one replica of each deployment and a session; a smaller machine shares its cores
 _ANSWER_S: Final = 30.0  # from the readiness of all deployments to the first answer; usually well below a second
 _POLL_S: Final = 0.1
 _REQUEST_S: Final = 5.0
@@ -125,7 +121,7 @@ def running_service(
         from ray import serve
 
         from motserve.serving.app import compose
-    with _ray(address, show_logs):
+    with contextlib.ExitStack() as after_ray, running_ray(address, "serve", show_logs):
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         before = serve.status()
         if APPLICATION in before.applications:
@@ -146,95 +142,12 @@ def running_service(
             wait_for_answer(url_of(host, port))
             yield url_of(host, port)
         finally:
-            with _undisturbed(), contextlib.suppress(Exception):  # of a cluster that is gone
+            # Ray prints an error on standard output because its own shutdown of Ray Serve ends the controller
+            after_ray.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            with undisturbed(), contextlib.suppress(Exception):  # of a cluster that is gone
                 serve.delete(APPLICATION)
                 if address != LOCAL and not before.proxies and not serve.status().applications:
                     serve.shutdown()
-
-
-@contextmanager
-def _ray(address: str, show_logs: bool) -> Iterator[None]:
-    """Connect to Ray, or start it, and disconnect or end it.
-
-    A signal during the start is acted on when Ray has started: half of its processes could not be ended. Therefore Ray
-    is started by another thread, where it replaces no handlers of signals. That thread lives as long as Ray does,
-    because the kernel ends the processes of Ray together with the thread that started them. Connecting to a cluster
-    starts no processes and is interrupted at once.
-    """
-    import ray
-
-    local = address == LOCAL
-    if not local:
-        require_cluster(address)
-
-    def start_and_end() -> None:
-        try:
-            ray.init(
-                address=address,
-                namespace="serve",
-                log_to_driver=show_logs,
-                logging_level=logging.ERROR,
-                **(resources if local else {}),
-            )
-        except BaseException as error:  # the other thread waits, also if Ray wants to end the process
-            failures.append(error)
-        started.set()
-        no_longer_needed.wait()
-        with contextlib.suppress(Exception):  # of a cluster that is gone
-            ray.shutdown()
-
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    resources: dict[str, Any] = {"num_cpus": max(_LEAST_CPUS, os.cpu_count() or 1), "include_dashboard": False}
-    failures: list[BaseException] = []
-    started, no_longer_needed = threading.Event(), threading.Event()
-    thread = threading.Thread(target=start_and_end, name="ray", daemon=not local)
-    thread.start()
-    try:
-        _wait_in_any_case(started) if local else started.wait()
-        if failures:
-            raise _not_connected(address, failures[0]) from failures[0]
-        clean_up_when_ended()
-        yield
-    finally:
-        with _undisturbed():
-            no_longer_needed.set()
-            if started.is_set():
-                thread.join()
-
-
-def _wait_in_any_case(event: threading.Event) -> None:
-    """Wait for an event, and only then let Ctrl-C or `kill` interrupt; a second one ends the process at once."""
-    interruption: BaseException | None = None
-    while not event.is_set():
-        try:
-            event.wait()
-        except KeyboardInterrupt as error:
-            interruption = error
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-        except SystemExit as error:
-            interruption = error
-    if interruption is not None:
-        raise interruption
-
-
-def _not_connected(address: str, error: BaseException) -> MotserveError:
-    if address == LOCAL:
-        return MotserveError(f"Ray does not start: {' '.join(str(error).split())}")
-    return no_cluster(address, error)
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Finish the clean-up although Ctrl-C is pressed once more; a second `kill` still ends the process at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def wait_for_answer(url: str, limit_s: float = _ANSWER_S, wait: Callable[[float], None] = time.sleep) -> None:

@@ -10,7 +10,9 @@ import typer
 
 from motserve.cli.options import ConfigFiles, Overrides, read_config, writable_folder
 from motserve.cli.output.terminal import WholeConsole
-from motserve.cli.service import LOCAL, read_serve_file, running_service, wait_until_ended
+from motserve.cli.running.ray_session import LOCAL
+from motserve.cli.running.service import read_serve_file, running_service, wait_until_ended
+from motserve.errors import InvalidConfig
 from motserve.serving.addresses import LARGEST_PORT, is_loopback, url_of
 
 _status = WholeConsole(stderr=True, soft_wrap=True)
@@ -18,6 +20,20 @@ _status = WholeConsole(stderr=True, soft_wrap=True)
 
 def _writable(path: Path | None) -> Path | None:
     return writable_folder(path) if path is not None else None
+
+
+def _require_storage(path: Path) -> None:
+    """Refuse a storage that cannot be written to, before Ray is started.
+
+    Raises:
+        InvalidConfig: The folder cannot be made or written to.
+    """
+    try:
+        writable_folder(path)
+    except typer.BadParameter as error:
+        raise InvalidConfig(
+            f"serving.storage_dir is {path}: {error.message}; give another one with --storage"
+        ) from error
 
 
 def serve(
@@ -58,6 +74,8 @@ def serve(
     if storage is not None:
         serving = settings.serving.model_copy(update={"storage_dir": storage})
         settings = settings.model_copy(update={"serving": serving})
+    if address is None:  # the nodes of a cluster have disks of their own
+        _require_storage(settings.serving.storage_dir)
     place, number = host or file.host, port or file.port
     _status.print(f"starting the service at {url_of(place, number)} …", highlight=False)
     with running_service(settings, place, number, address or LOCAL, file.options, logs) as url:

@@ -1,0 +1,1 @@
+"""`motserve serve`, and the service and Ray that commands start for themselves."""
