@@ -131,11 +131,26 @@ def test_a_reduced_picture_has_no_aliases_of_a_fine_texture(shift: int) -> None:
     np.testing.assert_allclose(estimated[:, 2], [-shift, 0], atol=0.2)
 
 
-def test_a_picture_narrower_than_the_reduction_has_no_motion() -> None:
+def test_a_small_patch_of_fine_texture_does_not_get_all_corners() -> None:
+    """Leaves move in front of a wall of tiles; each of their pixels is a stronger corner than those of the tiles."""
+    random = np.random.default_rng(0)
+    tiles = random.integers(0, 128, (24, 32), np.uint8).repeat(15, axis=0).repeat(15, axis=1)
+    leaves = random.integers(0, 255, (50, 50), np.uint8)
+    camera = CameraMotion(CameraConfig(downscale=1, corners=100))
+    for left in (100, 106):
+        picture = tiles.copy()
+        picture[100:150, left : left + 50] = leaves
+        estimated = camera.advance(picture[:, :, None].repeat(3, axis=2), NO_BOXES)
+    assert estimated is not None
+    np.testing.assert_allclose(estimated, [[1, 0, 0], [0, 1, 0]], atol=0.1)
+
+
+def test_a_picture_narrower_than_the_reduction_has_no_corners() -> None:
     for height, width in ((360, 5), (5, 360), (1, 1)):
         camera = CameraMotion(CameraConfig(downscale=16))
-        for seed in (0, 0):
-            picture = np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
+        picture = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
+        for _ in range(2):
+            assert corners_of(camera) == []
             assert camera.advance(picture, NO_BOXES) is None
 
 
