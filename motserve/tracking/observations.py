@@ -78,17 +78,13 @@ def observe(detections: Detections, low: float, cues: Cues = NO_CUES) -> Observa
         raise ValueError(_describe_bad_box(corners, rows, int(ok.all(axis=0).argmin())))
 
     # Centre, then corner, then centre: the reference's sequence of formats, in its precision.
-    boxes = np.empty_like(corners)
     half = size / 2
-    np.add(corners[:2], corners[2:], out=boxes[:2])
-    boxes[:2] /= 2
-    boxes[:2] -= half
-    np.add(boxes[:2], size, out=boxes[2:])
+    low = (corners[:2] + corners[2:]) / 2 - half
     embeddings, has_embedding = embeddings_of(rows, cues)
     return Observations(
         rows=rows,
-        boxes=boxes,
-        centre=boxes[:2] + half,
+        boxes=np.concatenate([low, low + size]),
+        centre=low + half,
         size=size,
         scores=scores,
         classes=detections.classes.take(rows),
@@ -103,7 +99,7 @@ def _best_first(detections: Detections, low: float) -> IntArray:
     scores = detections.scores.take(rows)
     if np.count_nonzero(scores[1:] < scores[:-1]) + 1 >= rows.size:
         return rows
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores)
     falling = scores.take(order)
     if (falling[1:] == falling[:-1]).any():
         box = detections.boxes.take(rows, axis=0).T

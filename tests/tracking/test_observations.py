@@ -11,10 +11,11 @@ LARGEST = 2.0**24
 
 
 def test_a_box_has_its_corners_centre_and_size() -> None:
-    observations = observe(make([[-30, -20, 10, 60], BOX], [0.5, 0.9]), 0.1)
+    left_above = [-60.0, -100.0, -20.0, -20.0]
+    observations = observe(make([left_above, BOX], [0.5, 0.9]), 0.1)
     assert observations.rows.tolist() == [1, 0]
-    assert observations.boxes.T.tolist() == [BOX, [-30, -20, 10, 60]]
-    assert observations.centre.T.tolist() == [[120, 150], [-10, 20]]
+    assert observations.boxes.T.tolist() == [BOX, left_above]
+    assert observations.centre.T.tolist() == [[120, 150], [-40, -60]]
     assert observations.size.T.tolist() == [[40, 100], [40, 80]]
 
 
