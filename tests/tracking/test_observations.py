@@ -47,20 +47,25 @@ def test_a_bad_box_is_refused_with_its_reason(box: list[float], reason: str) -> 
         observe(make([BOX, box], [0.8, 0.9]), 0.1)
 
 
-@pytest.mark.parametrize("shift", range(7))
+EQUALLY_CONFIDENT = [
+    ([0, 0, 10, 10], 0.5, 0),
+    ([0, 0, 10, 10], 0.5, 1),
+    ([0, 0, 10, 20], 0.5, 0),
+    ([0, 0, 20, 10], 0.5, 0),
+    ([0, 5, 10, 10], 0.5, 0),
+    ([5, 0, 10, 10], 0.5, 0),
+]
+
+
+@pytest.mark.parametrize("shift", range(6))
 @pytest.mark.parametrize("is_reversed", [False, True])
-def test_among_equal_scores_boxes_and_classes_decide(shift: int, is_reversed: bool) -> None:
-    rows = [
-        ([9, 9, 20, 20], 0.75, 0),
-        ([0, 0, 10, 10], 0.5, 0),
-        ([0, 0, 10, 10], 0.5, 1),
-        ([0, 0, 10, 20], 0.5, 0),
-        ([0, 0, 20, 10], 0.5, 0),
-        ([0, 5, 10, 10], 0.5, 0),
-        ([5, 0, 10, 10], 0.5, 0),
-    ]
-    order = np.roll(range(7), shift)[:: -1 if is_reversed else 1]
+@pytest.mark.parametrize("first", [[], [([9, 9, 20, 20], 0.75, 0)]])
+def test_among_equal_scores_boxes_and_classes_decide(
+    shift: int, is_reversed: bool, first: list[tuple[list[int], float, int]]
+) -> None:
+    rows = first + EQUALLY_CONFIDENT
+    order = np.roll(range(len(rows)), shift)[:: -1 if is_reversed else 1]
     observations = observe(make(*zip(*(rows[row] for row in order), strict=True)), 0.1)
-    assert order[observations.rows].tolist() == list(range(7))
+    assert order[observations.rows].tolist() == list(range(len(rows)))
     assert observations.boxes.T.tolist() == [box for box, _, _ in rows]
-    assert observations.classes.tolist() == [0, 0, 1, 0, 0, 0, 0]
+    assert observations.classes.tolist() == [label for _, _, label in rows]
