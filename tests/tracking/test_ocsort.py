@@ -91,6 +91,16 @@ def test_a_detection_in_the_direction_of_the_track_is_preferred() -> None:
         assert tracker.update(both, 20 / RATE).detections.tolist() == [expected]
 
 
+@pytest.mark.parametrize("sense", [1, -1])
+def test_a_walk_along_a_line_has_an_angle_whatever_the_rounding(sense: int) -> None:
+    """In float32 the cosine of some of these directions with themselves is above 1."""
+    for angle in np.linspace(0, 2 * np.pi, 100):
+        tracker = OcSort(OcSortConfig())
+        for index, place in enumerate((0, 3, 6, 9, 9 + 3 * sense)):
+            x, y = 500 + place * np.cos(angle), 500 + place * np.sin(angle)
+            assert tracker.update(person(x, y=y), index / RATE).ids.tolist() == [1]
+
+
 # --- recovery ---------------------------------------------------------------------------------------------------------
 
 
@@ -108,3 +118,11 @@ def test_a_lost_track_is_matched_by_its_last_observation() -> None:
     # the overlap of 0.25 x 40 pixels is an IoU of 1 / 7
     assert after_a_stop(OcSortConfig(match_distance=6 / 7 + 0.001), person(350)) == [0]
     assert after_a_stop(OcSortConfig(match_distance=6 / 7 - 0.001), person(350)) == []
+
+
+def test_a_state_without_the_number_of_the_frame_is_refused() -> None:
+    tracker = OcSort(OcSortConfig())
+    state = tracker.state_dict()
+    del state["frame"]
+    with pytest.raises(ValueError, match=r"^state has no 'frame'; it was not written by this tracker$"):
+        tracker.load_state_dict(state)
