@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tracker_streams import HARD, RATE, assert_same, make, person, track_stream, track_with_embeddings
 
-from motserve.config import AppearanceConfig, BotSortConfig, load_config
+from motserve.config import AppearanceConfig, BotSortConfig, ConfidenceScalingConfig, load_config
 from motserve.lab.benchmark.streams import crowd_stream
 from motserve.pipeline import PipelineStats, VideoTracker
 from motserve.tracking import BotSort
@@ -87,6 +87,13 @@ def test_only_confident_detections_are_embedded_and_only_where_configured() -> N
     detections = make([[0, 0, 9, 9]] * 4, [0.9, 0.3, 0.6, 0.59])
     assert BotSort(WITH_APPEARANCE).rows_to_embed(detections).tolist() == [0, 2]
     assert BotSort(BotSortConfig()).rows_to_embed(detections).tolist() == []
+
+
+def test_the_confidence_from_which_detections_are_embedded_is_scaled() -> None:
+    """At first the level is 0.8, and 0.6 x 0.8 / 0.75 = 0.64."""
+    config = BotSortConfig(appearance=AppearanceConfig(), confidence_scaling=ConfidenceScalingConfig(reference=0.75))
+    detections = make([[0, 0, 9, 9]] * 3, [0.9, 0.63, 0.65])
+    assert BotSort(config).rows_to_embed(detections).tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("cut", [0, 1, 37])
