@@ -23,7 +23,7 @@ def embeddings_of(detection_rows: IntArray, cues: Cues) -> tuple[FloatArray, Boo
     embeddings = np.zeros((cues.embeddings.shape[1], len(detection_rows)), np.float32)
     if not len(cues.rows):
         return embeddings, np.zeros(len(detection_rows), np.bool_)
-    order = np.argsort(cues.rows, kind="stable")
+    order = np.argsort(cues.rows)
     rows = cues.rows.take(order)
     place = np.searchsorted(rows, detection_rows)
     known = rows.take(place, mode="clip") == detection_rows

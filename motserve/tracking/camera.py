@@ -32,8 +32,8 @@ class CameraMotion:
 
     def __init__(self, config: CameraConfig) -> None:
         self._config = config
-        self._before: NDArray[np.uint8] | None = None
-        self._corners: NDArray[np.float32] | None = None
+        self._before = np.empty((0, 0), np.uint8)  # the previous frame, reduced
+        self._corners = np.empty((0, 1, 2), np.float32)
 
     def advance(self, image: Image, people: FloatArray) -> NDArray[np.float64] | None:
         """Process a frame.
@@ -48,16 +48,14 @@ class CameraMotion:
         """
         grey = self._reduce(image)
         matrix = None
-        if self._before is not None and self._before.shape == grey.shape and self._corners is not None:
+        if self._before.shape == grey.shape and self._corners.size:
             matrix = self._estimate(self._before, grey, self._corners)
         self._before, self._corners = grey, self._find_corners(grey, people)
         return matrix
 
     def state_dict(self) -> State:
         """Return a copy of the whole state; `load_state_dict` of it gives the same future."""
-        before = np.empty((0, 0), np.uint8) if self._before is None else self._before.copy()
-        corners = np.empty((0, 1, 2), np.float32) if self._corners is None else self._corners.copy()
-        return {"before": before, "corners": corners}
+        return {"before": self._before.copy(), "corners": self._corners.copy()}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Replace the state by one that `state_dict` returned.
@@ -65,12 +63,10 @@ class CameraMotion:
         Raises:
             ValueError: An array is missing or has another shape or type.
         """
-        before, corners = (
+        self._before, self._corners = (
             load_array(state, "before", np.uint8, -1, -1),
             load_array(state, "corners", np.float32, -1, 1, 2),
         )
-        self._before = before if before.size else None
-        self._corners = corners if corners.size else None
 
     def _reduce(self, image: Image) -> NDArray[np.uint8]:
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
@@ -81,14 +77,14 @@ class CameraMotion:
             grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
         return np.asarray(grey, np.uint8)
 
-    def _find_corners(self, grey: NDArray[np.uint8], people: FloatArray) -> NDArray[np.float32] | None:
+    def _find_corners(self, grey: NDArray[np.uint8], people: FloatArray) -> NDArray[np.float32]:
         mask = np.full(grey.shape, 255, np.uint8)
         limits = np.array([grey.shape[1], grey.shape[0]] * 2)
         boxes = np.clip(people / self._config.downscale, 0, limits)
         for left, top, right, bottom in boxes.astype(np.int64).tolist():
             mask[top : bottom + 1, left : right + 1] = 0
         corners = cv2.goodFeaturesToTrack(grey, self._config.corners, _QUALITY, _MIN_CORNER_DISTANCE, mask=mask)
-        return None if corners is None else np.asarray(corners, np.float32)
+        return np.empty((0, 1, 2), np.float32) if corners is None else np.asarray(corners, np.float32)
 
     def _estimate(
         self, before: NDArray[np.uint8], after: NDArray[np.uint8], corners: NDArray[np.float32]

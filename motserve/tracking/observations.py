@@ -63,14 +63,14 @@ def observe(detections: Detections, low: float, cues: Cues = NO_CUES) -> Observa
         ValueError: A score is not a number in [0, 1], or the box of a row above `low` is not finite, reaches beyond
             +-2^24 pixels, or has no area (a side below 0.001 pixels, or right and left or top and bottom swapped).
     """
-    scores = np.asarray(detections.scores, np.float32)
+    scores = detections.scores
     in_range = (scores >= 0) & (scores <= 1)
     if np.count_nonzero(in_range) < in_range.size:
         row = int(np.argmin(in_range))
         raise ValueError(f"detection {row} has score {scores[row]:.6g}; scores must be numbers in [0, 1]")
-    rows = _best_first(detections, scores, low)
+    rows = _best_first(detections, low)
     scores = scores.take(rows)
-    corners = np.ascontiguousarray(np.asarray(detections.boxes, np.float32).take(rows, axis=0).T)
+    corners = np.ascontiguousarray(detections.boxes.take(rows, axis=0).T)
     size = corners[2:] - corners[:2]
     ok = np.abs(corners) <= _MAX_COORDINATE
     ok[2:] &= size >= MIN_SIDE
@@ -78,36 +78,32 @@ def observe(detections: Detections, low: float, cues: Cues = NO_CUES) -> Observa
         raise ValueError(_describe_bad_box(corners, rows, int(ok.all(axis=0).argmin())))
 
     # Centre, then corner, then centre: the reference's sequence of formats, in its precision.
-    boxes = np.empty_like(corners)
     half = size / 2
-    np.add(corners[:2], corners[2:], out=boxes[:2])
-    boxes[:2] /= 2
-    boxes[:2] -= half
-    np.add(boxes[:2], size, out=boxes[2:])
+    low = (corners[:2] + corners[2:]) / 2 - half
     embeddings, has_embedding = embeddings_of(rows, cues)
     return Observations(
         rows=rows,
-        boxes=boxes,
-        centre=boxes[:2] + half,
+        boxes=np.concatenate([low, low + size]),
+        centre=low + half,
         size=size,
         scores=scores,
-        classes=np.asarray(detections.classes, np.int64).take(rows),
+        classes=detections.classes.take(rows),
         embeddings=embeddings,
         has_embedding=has_embedding,
     )
 
 
-def _best_first(detections: Detections, scores: FloatArray, low: float) -> IntArray:
+def _best_first(detections: Detections, low: float) -> IntArray:
     """Return the rows above `low` by falling score; among equal scores the boxes and classes decide."""
-    rows: IntArray = (scores > low).nonzero()[0]
-    selected = scores.take(rows)
-    if np.count_nonzero(selected[1:] < selected[:-1]) + 1 >= rows.size:
+    rows: IntArray = (detections.scores > low).nonzero()[0]
+    scores = detections.scores.take(rows)
+    if np.count_nonzero(scores[1:] < scores[:-1]) + 1 >= rows.size:
         return rows
-    order = np.argsort(-selected, kind="stable")
-    selected = selected.take(order)
-    if (selected[1:] == selected[:-1]).any():
-        box = np.asarray(detections.boxes, np.float32).take(rows, axis=0).T
-        order = np.lexsort((np.take(detections.classes, rows), box[3], box[2], box[1], box[0], -scores.take(rows)))
+    order = np.argsort(-scores)
+    falling = scores.take(order)
+    if (falling[1:] == falling[:-1]).any():
+        box = detections.boxes.take(rows, axis=0).T
+        order = np.lexsort((detections.classes.take(rows), box[3], box[2], box[1], box[0], -scores))
     return rows.take(order)
 
 

@@ -122,9 +122,18 @@ def test_a_pair_at_exactly_the_limit_matches_and_beyond_it_does_not() -> None:
     assert assign(zero, zero, np.array([np.nextafter(0.5, 1)]) + 1e-9, 0.5)[0].size == 0
 
 
-def test_of_two_equal_pairs_of_a_track_one_matches() -> None:
-    rows, columns = assign(np.array([0, 0]), np.array([0, 1]), np.array([0.5, 0.5]), 1.0)
-    assert (rows.tolist(), len(columns)) == ([0], 1)
+@pytest.mark.parametrize("limit", [1.0, 2.0])
+def test_of_two_equal_pairs_of_a_row_or_a_column_one_matches(limit: float) -> None:
+    same, other = np.array([0, 0]), np.array([0, 1])
+    for rows, columns in ((same, other), (other, same)):
+        found_rows, found_columns = assign(rows, columns, np.array([0.1, 0.1]), limit)
+        assert found_rows.size == found_columns.size == 1
+
+
+def test_the_last_pair_matches_once_the_rivals_of_its_row_are_excluded() -> None:
+    """Row 0 prefers column 1, which row 1 needs more; column 0 is left."""
+    rows, columns = assign(np.array([0, 0, 1]), np.array([0, 1, 1]), np.array([0.8, 0.7, 0.0]), 1.0)
+    assert sorted(zip(rows.tolist(), columns.tolist(), strict=True)) == [(0, 0), (1, 1)]
 
 
 def test_the_only_candidate_does_not_match_beyond_the_limit() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tracker_streams import HARD, RATE, assert_same, make, person, track_stream, track_with_embeddings
 
-from motserve.config import AppearanceConfig, BotSortConfig, load_config
+from motserve.config import AppearanceConfig, BotSortConfig, ConfidenceScalingConfig, load_config
 from motserve.lab.benchmark.streams import crowd_stream
 from motserve.pipeline import PipelineStats, VideoTracker
 from motserve.tracking import BotSort
@@ -65,7 +65,8 @@ def pair(x: float, gap: float = 10) -> Detections:
 
 def test_similar_appearance_is_matched_although_another_box_is_nearer() -> None:
     """Two people swap places between two frames; motion alone keeps each track where it was."""
-    for config, expected in ((BotSortConfig(), [1, 2]), (WITH_APPEARANCE, [2, 1])):
+    only_equal = BotSortConfig(appearance=AppearanceConfig(max_distance=0.0))
+    for config, expected in ((BotSortConfig(), [1, 2]), (WITH_APPEARANCE, [2, 1]), (only_equal, [2, 1])):
         tracker = BotSort(config)
         for index in range(10):
             tracker.update(pair(100), index / RATE, with_embeddings(RED, BLUE))
@@ -87,6 +88,13 @@ def test_only_confident_detections_are_embedded_and_only_where_configured() -> N
     detections = make([[0, 0, 9, 9]] * 4, [0.9, 0.3, 0.6, 0.59])
     assert BotSort(WITH_APPEARANCE).rows_to_embed(detections).tolist() == [0, 2]
     assert BotSort(BotSortConfig()).rows_to_embed(detections).tolist() == []
+
+
+def test_the_confidence_from_which_detections_are_embedded_is_scaled() -> None:
+    """At first the level is 0.8, and 0.6 x 0.8 / 0.75 = 0.64."""
+    config = BotSortConfig(appearance=AppearanceConfig(), confidence_scaling=ConfidenceScalingConfig(reference=0.75))
+    detections = make([[0, 0, 9, 9]] * 3, [0.9, 0.63, 0.65])
+    assert BotSort(config).rows_to_embed(detections).tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("cut", [0, 1, 37])
@@ -150,3 +158,13 @@ def test_half_of_the_cosine_distance_is_set_against_overlap() -> None:
         tracker.update(make([a, b], [0.9, 0.9]), index / RATE, with_embeddings(RED, BLUE))
     tracks = tracker.update(make([detection], [0.9]), 30 / RATE, with_embeddings(near_blue))
     assert tracks.ids.tolist() == [2]
+
+
+@pytest.mark.parametrize(("fuse_score", "expected"), [(False, 0), (True, 1)])
+def test_scores_are_fused_where_appearance_does_not_count(fuse_score: bool, expected: int) -> None:
+    """An IoU of 36 / 44 with confidence 0.7 against one of 34 / 46 with 0.95; both look like another person."""
+    tracker = BotSort(BotSortConfig(appearance=AppearanceConfig(), fuse_score=fuse_score))
+    for index in range(10):
+        tracker.update(person(100), index / RATE, with_embeddings(RED))
+    both = make([[104, 100, 144, 200], [106, 100, 146, 200]], [0.7, 0.95])
+    assert tracker.update(both, 10 / RATE, with_embeddings(BLUE, BLUE)).detections.tolist() == [expected]

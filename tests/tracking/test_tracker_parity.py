@@ -143,6 +143,13 @@ OTHERS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("name", "byte"), OTHERS)
+@pytest.mark.parametrize("fuse", [True, False])
+def test_parity_of_other_trackers_on_a_random_stream(name: str, byte: bool, fuse: bool) -> None:
+    stream = [replace(detections, boxes=detections.boxes + 1000) for detections in crowd_stream(20, 120, 0, HARD)]
+    assert_parity(stream, Peer(name, *THRESHOLDS[1], fuse=fuse, byte=byte))
+
+
 @pytest.mark.skipif(real_data() is None, reason=NO_DATA)
 @pytest.mark.parametrize(("name", "byte"), OTHERS)
 @pytest.mark.parametrize("path", real_files(), ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -184,6 +184,16 @@ def test_an_empty_frame_advances_the_tracker(name: str) -> None:
     assert len(tracker.state_dict()["ids"]) == 0
 
 
+@pytest.mark.parametrize("name", [name for name in EVERY if name != "bytetrack"])  # whose steps are tenths of a second
+def test_a_frame_is_a_step_of_the_motion_model_at_any_rate(name: str) -> None:
+    config = change(EVERY[name], lost_buffer_s=60)
+    stream = crowd_stream(15, 60, 6, HARD)
+    slow, fast = (track_stream(build_tracker(config, rate), stream, rate) for rate in (10.0, 30.0))
+    for one, other in zip(slow, fast, strict=True):
+        assert one.ids.tolist() == other.ids.tolist()
+        np.testing.assert_allclose(one.boxes, other.boxes, rtol=1e-5, atol=1e-3)
+
+
 @ALL
 def test_memory_does_not_grow(name: str) -> None:
     tracker = build_tracker(change(EVERY[name], high_confidence=0.1, new_track_confidence=0.1))

@@ -61,8 +61,7 @@ class OcSort(ByteTrack):
         length = np.sqrt((displacement**2).sum(axis=0))
         direction = extra["direction"].take(pairs.rows, axis=1)
         known = (length > _MIN_DISPLACEMENT) & ~np.isnan(direction[0])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            cosine = (displacement * direction).sum(axis=0) / length
+        cosine = (displacement * direction).sum(axis=0) / np.maximum(length, _MIN_DISPLACEMENT)
         angle = np.arccos(np.clip(np.where(known, cosine, 1), -1, 1)) / np.pi
         with_angle = pairs.fused(scores) + np.float32(config.direction_weight) * angle.astype(np.float32)
         return match(Candidates(pairs.rows, pairs.columns, with_angle), config.match_distance)
