@@ -132,9 +132,12 @@ def _train_detector(workspace: Workspace, name: str, base_weights: Path, without
             "name": f"bundled-detector-{name}",
             "data": str(data),
             "init": str(base_weights),
-            "teacher": {"weights": str(workspace.data / workspace.settings.teacher)},
         }
-        return detector.make_job(layer_settings(files, changes, DetectorTraining))
+        training = layer_settings(files, changes, DetectorTraining)
+        if training.teacher is not None:
+            weights = str(workspace.data / workspace.settings.teacher)
+            training = training.model_copy(update={"teacher": training.teacher.model_copy(update={"weights": weights})})
+        return detector.make_job(training)
 
     _run(workspace, name, prepare)
 

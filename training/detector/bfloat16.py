@@ -25,13 +25,13 @@ class ShortFloatModel(DetectionModel):
         if not self.training:
             return untyped.predict(x, *args, **kwargs)
         with torch.autocast("cpu", torch.bfloat16):
-            return _single(untyped.predict(x.contiguous(memory_format=torch.channels_last), *args, **kwargs))
+            return single(untyped.predict(x.contiguous(memory_format=torch.channels_last), *args, **kwargs))
 
 
-def _single(value: Any) -> Any:
+def single(value: Any) -> Any:
     """Return nested predictions with every tensor in single precision."""
     if isinstance(value, dict):
-        return {key: _single(part) for key, part in value.items()}
+        return {key: single(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_single(part) for part in value]
+        return [single(part) for part in value]
     return value.float()

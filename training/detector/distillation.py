@@ -19,6 +19,7 @@ from motserve.config import Config, change_config
 from motserve.detection.yolo import load_yolo
 from motserve.errors import InvalidConfig
 from motserve.models.weights import resolve_weights
+from training.detector.bfloat16 import single
 from training.detector.config import TeacherConfig
 
 _LEAST_SUM: Final = 1.0
@@ -60,18 +61,22 @@ class Teacher:
         config: Weights and classes.
         student: The student; it must have the same anchors and distributions, and the names of its classes.
         base: Configuration to find the weights with.
+        short: Whether to compute in bfloat16 on a CPU.
 
     Raises:
         WeightsUnavailable: The weights are not available or not a detector.
         InvalidConfig: The teacher does not know a class of the student, or its head has another form.
     """
 
-    def __init__(self, config: TeacherConfig, student: Any, base: Config) -> None:
+    def __init__(self, config: TeacherConfig, student: Any, base: Config, short: bool = False) -> None:
         changed = change_config(base, {"detector": {"weights": [config.weights]}})
         loaded = load_yolo(resolve_weights("detector", changed))
         device = next(student.parameters()).device
         self._network = loaded.model.float().fuse(verbose=False).eval().to(device)
         self._network.requires_grad_(False)
+        self._short = short
+        if short:
+            self._network.to(memory_format=torch.channels_last)
         indices = {name: index for index, name in loaded.names.items()}
         unknown = [name for name in student.names.values() if name not in indices]
         if unknown:
@@ -84,8 +89,11 @@ class Teacher:
     @torch.no_grad()
     def answer(self, images: Tensor) -> Answers:
         """Return the answers for `(batch, 3, height, width)` pictures in [0, 1]."""
-        _, predictions = self._network(images)
-        return Answers.of(predictions, self._classes)
+        if not self._short:
+            return Answers.of(self._network(images)[1], self._classes)
+        with torch.autocast("cpu", torch.bfloat16):
+            raw = self._network(images.contiguous(memory_format=torch.channels_last))[1]
+        return Answers.of(single(raw), self._classes)
 
 
 class DoubtfulBackground:

@@ -104,7 +104,7 @@ def _trainer(worker: Worker, settings: DetectorTraining, run: Path, resume: bool
     if resume:
         overrides["resume"] = str(run / "weights" / _LAST)
     initial = None if resume else _initial(settings)
-    short = settings.precision == "bf16" and worker.device.type == "cpu"
+    short = _computes_short(settings, worker.device)
     make_loss = None if settings.teacher is None else partial(_taught_loss, settings, settings.teacher)
     return RayDetectionTrainer(worker, overrides, initial, short, settings.evaluate_every, make_loss)
 
@@ -112,7 +112,13 @@ def _trainer(worker: Worker, settings: DetectorTraining, run: Path, resume: bool
 def _taught_loss(settings: DetectorTraining, teacher: TeacherConfig, network: Any, labelled: Any) -> Any:
     from training.detector.distillation import TaughtLoss, Teacher
 
-    return TaughtLoss(labelled, Teacher(teacher, network, initial_config(settings)), teacher)
+    short = _computes_short(settings, next(network.parameters()).device)
+    return TaughtLoss(labelled, Teacher(teacher, network, initial_config(settings), short), teacher)
+
+
+def _computes_short(settings: DetectorTraining, device: torch.device) -> bool:
+    """Return whether networks compute in bfloat16 on a CPU."""
+    return settings.precision == "bf16" and device.type == "cpu"
 
 
 def ultralytics_settings(worker: Worker, settings: DetectorTraining, run: Path) -> dict[str, Any]:
