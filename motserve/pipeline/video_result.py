@@ -97,13 +97,14 @@ class VideoResult:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Status (`done` or `incomplete`, with `error`) and counts: frames, identities, links, embeddings, frames/s."""
+        """Status (`done`, or `incomplete` with `error`), counts of frames and identities, frames/s, and warnings."""
         status = {"status": "done"} if self.error is None else {"status": "incomplete", "error": str(self.error)}
         return {
             **status,
             **asdict(self.stats),
             "frames_damaged": self.frames_damaged,
             "frames_reused": self.frames_reused,
+            "warnings": list(self.warnings),
             "fps": round(self.stats.frames / max(self.seconds, 1e-9), 2),
         }
 

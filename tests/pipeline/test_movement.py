@@ -78,5 +78,6 @@ def test_a_run_warns_and_its_result_says_so(tmp_path: Path, caplog: pytest.LogCa
     with caplog.at_level(logging.WARNING):
         result = motserve.track(video, model="bundled", overrides=settings).run()
     (warning,) = result.warnings
+    assert result.summary["warnings"] == [warning]
     assert warning.startswith("people may be missed: the picture moves for 3 s and the bundled detector finds nobody")
     assert warning in caplog.text
