@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -49,6 +49,27 @@ def stale_temporary_files(folder: Path, pattern: str) -> Iterator[Path]:
         pattern: Name of the target; `*` for any.
     """
     return folder.glob(f".{pattern}.*{_PART}")
+
+
+def append_whole(file: BinaryIO, data: bytes) -> None:
+    """Write data at the end of a file, completely or not at all.
+
+    Args:
+        file: An unbuffered file, positioned at its end.
+        data: The bytes.
+
+    Raises:
+        OSError: The file cannot be written; it has its former length.
+    """
+    end, left = file.tell(), memoryview(data)
+    try:
+        while left:  # an unbuffered write may be partial, for example when the disk is nearly full
+            left = left[file.write(left) :]
+    except OSError:
+        with suppress(OSError):  # the first error is the reason
+            file.truncate(end)
+            file.seek(end)
+        raise
 
 
 def write_json(target: Path, document: Any) -> None:

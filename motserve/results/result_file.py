@@ -12,7 +12,7 @@ from typing import BinaryIO
 import orjson
 
 from motserve.errors import InvalidData, NotFound
-from motserve.files.atomic import replacing
+from motserve.files.atomic import append_whole, replacing
 from motserve.results.records import decode_frame, encode_frame
 from motserve.types import TrackedFrame
 
@@ -63,7 +63,7 @@ class ResultWriter:
                 raise ValueError(f"{self._path.name}: frame {frame.index} was appended where {following} comes next")
             lines.append(encode_frame(frame, self._names))
             following = frame.index + 1
-        self._write(b"".join(lines))
+        append_whole(self._file, b"".join(lines))
         self._next = following
 
     @property
@@ -86,18 +86,6 @@ class ResultWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _write(self, data: bytes) -> None:
-        end = self._file.tell()
-        view = memoryview(data)
-        try:
-            # An unbuffered write may be partial, for example when the disk is nearly full.
-            while view:
-                view = view[self._file.write(view) :]
-        except OSError:
-            self._file.truncate(end)
-            self._file.seek(end)
-            raise
 
     def _end_of_lines(self, count: int) -> int:
         """Return the length of the first `count` lines in bytes, and set the next frame index after them."""

@@ -13,7 +13,6 @@ import os
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final
@@ -22,6 +21,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from motserve.files.atomic import append_whole
 from motserve.types import Detections
 
 _FORMAT: Final = 1
@@ -128,14 +128,8 @@ class DetectionFile:
             self._is_writer = False  # what follows would have a gap before it
             return
         self._file.truncate(self._end)  # what is behind is damaged, or of another run
-        view = memoryview(_PREFIX.pack(len(content), zlib.crc32(content)) + content)
-        try:
-            while view:  # an unbuffered write may be partial
-                view = view[self._file.write(view) :]
-        except OSError:
-            with suppress(OSError):
-                self._file.truncate(self._end)
-            raise
+        self._file.seek(self._end)
+        append_whole(self._file, _PREFIX.pack(len(content), zlib.crc32(content)) + content)
         self._end += _PREFIX.size + len(content)
 
     def _read_block(self) -> bytes | None:
