@@ -13,6 +13,7 @@ from ultralytics.nn.tasks import DetectionModel
 import motserve.models.bundled
 from motserve.config import Config
 from motserve.errors import InvalidConfig
+from training.detector.bfloat16 import ShortFloatModel
 from training.detector.config import TeacherConfig
 from training.detector.distillation import Answers, DoubtfulBackground, TaughtLoss, Teacher, difference
 
@@ -70,9 +71,13 @@ def test_background_counts_less_where_the_teacher_sees_a_person() -> None:
     torch.testing.assert_close(loss(logits, targets), torch.tensor([[[full], [0.1 * full], [full]]]))
 
 
-def test_a_student_comes_nearer_to_its_teacher() -> None:
+@pytest.mark.parametrize("short", [False, True])
+def test_a_student_comes_nearer_to_its_teacher(short: bool) -> None:
     network = student().train()
-    teacher = Teacher(CONFIG, network, Config())
+    if short:
+        network.__class__ = ShortFloatModel
+        network.to(memory_format=torch.channels_last)
+    teacher = Teacher(CONFIG, network, Config(), short)
     criterion = TaughtLoss(network.init_criterion(), teacher, CONFIG)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
     images = torch.rand(2, 3, 64, 64)
@@ -86,6 +91,13 @@ def test_a_student_comes_nearer_to_its_teacher() -> None:
     assert list(named) == ["box_loss", "cls_loss", "dfl_loss", "taught_scores", "taught_boxes", "taught_features"]
     assert costs[-1] < 0.9 * costs[0]
     assert all(parameter.grad is None for parameter in teacher._network.parameters())
+
+
+def test_a_teacher_answers_nearly_the_same_in_bfloat16() -> None:
+    images = torch.rand(1, 3, 64, 64)
+    full, short = (Teacher(CONFIG, student(), Config(), short).answer(images) for short in (False, True))
+    assert short.scores.dtype == torch.float32
+    torch.testing.assert_close(short.scores.sigmoid(), full.scores.sigmoid(), atol=0.02, rtol=0)
 
 
 def test_a_teacher_of_other_classes_is_refused() -> None:

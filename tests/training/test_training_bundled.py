@@ -4,7 +4,7 @@ import json
 import shutil
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -24,14 +24,21 @@ from motserve.models.registry import Card, Scores, write_card
 from training.bundled import command
 from training.bundled.backdrops import Pictures, prepare_pictures
 from training.bundled.background import estimate_background, unlabelled_share
-from training.bundled.config import CropSetConfig, LabelConfig, MaterialConfig, SceneSource, SetConfig
+from training.bundled.config import (
+    CropSetConfig,
+    LabelConfig,
+    MaterialConfig,
+    PhotographSource,
+    SceneSource,
+    SetConfig,
+)
 from training.bundled.crops import write_crops
 from training.bundled.cutting import cut_person
 from training.bundled.detector_set import read_overlays, write_set
 from training.bundled.footage import Labels, occluded_by, open_scene
 from training.bundled.make import Workspace, make_detector, make_embedder
 from training.bundled.material import Material, prepare_scene, read_cut
-from training.bundled.ship import ship
+from training.bundled.ship import detector_metrics, ship
 from training.bundled.windows import cut_window
 from training.color_jitter import jitter_colors
 from training.overlays import Dye, Dyes, Overlays, draw_backdrop, draw_dye, dress_person, dye_clothes
@@ -383,6 +390,47 @@ def test_values_beyond_half_precision_are_named(workspace: Workspace, tmp_path: 
         ship(workspace, tmp_path)
 
 
+def test_each_group_is_left_out_once_and_finished_steps_are_reused(
+    settings: MaterialConfig, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The jobs are replaced by one that copies the shipped weights; the slow test trains."""
+    configs = tmp_path / "configs"
+    shutil.copytree(CONFIGS, configs)
+    (configs / "bundled" / "rendered.yaml").write_text("train_pictures: 4\nvalidation_pictures: 4\n")
+    with (configs / "bundled" / "detector.yaml").open("a") as file:
+        file.write("teacher: {weights: of-the-folder.pt, labels: 0.25}\n")
+    embedder = yaml.safe_load((configs / "bundled" / "embedder.yaml").read_text())
+    small = merge(embedder, {"batch": {"identities": 4, "views": 2}})
+    (configs / "bundled" / "embedder.yaml").write_text(yaml.safe_dump(small))
+    _write_crops(data)
+    (data / "town").mkdir(exist_ok=True)
+    cv2.imwrite(str(data / "town" / "a.png"), next(render(PLACE)).frame.image)
+    town = PhotographSource(name="town", path=Path("town"), left_out="town")
+    shop = Workspace(data, configs, tmp_path / "work", settings.model_copy(update={"photographs": (town,)}))
+    jobs: dict[str, Any] = {}
+
+    def copy(job: Any, folder: Path, say: Any) -> None:
+        jobs[folder.name] = job.settings
+        folder.mkdir()
+        shutil.copy(TEACHER, folder / "detector.safetensors")
+        write_card(folder, Card("detector", "detector.safetensors", checksum(TEACHER), "yolov8n"))
+
+    monkeypatch.setattr("training.bundled.make.run_job", copy)
+    for _ in range(2):
+        make_detector(shop)
+    make_embedder(shop)
+    assert list(jobs) == ["rendered", "without-plaza", "without-town", "all", "embedder"]
+    assert {jobs[name].init for name in ("without-plaza", "all")} == {
+        str(shop.model("rendered") / "detector.safetensors")
+    }
+    assert (jobs["all"].teacher.weights, jobs["all"].teacher.labels) == (str(TEACHER), 0.25)
+    scores = {name: json.loads((shop.model(name) / "scores.json").read_text()) for name in ("without-plaza", "all")}
+    assert list(scores["without-plaza"]) == ["plaza"]
+    assert list(scores["all"]) == ["plaza", "town"]
+    assert set(scores["all"]["town"]) == {"people", "recall", "agreeing", "teacher_recall", "teacher_agreeing"}
+    assert {"plaza/mAP50", "mean/mAP50"} <= set(detector_metrics(shop))
+
+
 @pytest.mark.slow
 def test_all_models_are_trained_and_shipped_and_finished_steps_are_reused(
     settings: MaterialConfig, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -390,11 +438,7 @@ def test_all_models_are_trained_and_shipped_and_finished_steps_are_reused(
     monkeypatch.chdir(tmp_path)
     configs = tmp_path / "configs"
     shutil.copytree(CONFIGS, configs)
-    crops = data / "reid_images" / "PKU-Reid-74"
-    crops.mkdir(parents=True, exist_ok=True)
-    for person, camera in product((1, 2), (1, 2)):
-        pixels = np.full((64, 32, 3), 90 * person, np.uint8)
-        cv2.imwrite(str(crops / f"{person:04d}_c{camera}s1_000001_00.jpg"), pixels)
+    _write_crops(data)
     quick = {"epochs": 1, "image_size": 64, "batch_size": 4, "nominal_batch": 4, "compute": {"workers": 0}}
     for name, changes in (
         ("rendered", {"seed": 1, "train_pictures": 4, "validation_pictures": 4}),
@@ -484,3 +528,12 @@ def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     shared = np.prod(np.maximum(high - low, 0), axis=2)
     areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
     return np.asarray(shared / (areas[0][:, None] + areas[1][None, :] - shared))
+
+
+def _write_crops(data: Path) -> None:
+    """Write crops of two people by two cameras, on which the embedder is scored."""
+    folder = data / "reid_images" / "PKU-Reid-74"
+    folder.mkdir(parents=True, exist_ok=True)
+    for person, camera in product((1, 2), (1, 2)):
+        pixels = np.full((64, 32, 3), 90 * person, np.uint8)
+        cv2.imwrite(str(folder / f"{person:04d}_c{camera}s1_000001_00.jpg"), pixels)

@@ -59,9 +59,12 @@ def detector_metrics(workspace: Workspace) -> dict[str, float]:
             for source in sources
             if source.left_out is not None
         }
-        metrics |= {f"{source}/{name}": round(one[name], 4) for source, one in scores.items() for name in names}
-        if scores:
-            metrics |= {f"mean/{name}": round(fmean(one[name] for one in scores.values()), 4) for name in names}
+        for name in names:
+            # null where there is nothing to divide by, such as the share of no boxes
+            known = {source: one[name] for source, one in scores.items() if one[name] is not None}
+            metrics |= {f"{source}/{name}": round(value, 4) for source, value in known.items()}
+            if known:
+                metrics[f"mean/{name}"] = round(fmean(known.values()), 4)
     return metrics
 
 
