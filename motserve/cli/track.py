@@ -125,7 +125,7 @@ def track(
         typer.Option(
             "--resume",
             help="Skip the videos that an earlier run has finished with the same settings. In any case, the detections "
-            "of an interrupted video are kept and not computed again.",
+            "of an interrupted video are cached and not computed again.",
         ),
     ] = False,
     format: Annotated[Format, typer.Option(help="Format of the tracks.")] = "json",  # noqa: A002

@@ -35,6 +35,6 @@ class DiskConfig(Section):
         2 << 30,
         ge=0,
         le=1 << 50,
-        description="Size in bytes of all detections of whole videos that are kept in `cache_dir`, so that another "
-        "tracker on the same video needs no detector; the longest unused are removed first. 0 keeps none.",
+        description="Size in bytes of all detections of whole videos that are cached in `cache_dir`, so that another "
+        "tracker on the same video needs no detector; the longest unused are removed first. 0 caches none.",
     )

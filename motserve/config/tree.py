@@ -51,7 +51,7 @@ class Config(BaseSettings):
     models_dir: LocalPath = Field(Path("models"), description="Folder that is searched first for weights by name.")
     cache_dir: LocalPath = Field(
         Path("~/.cache/motserve"),
-        description="Folder for downloaded weights and kept detections; `~` is the home folder.",
+        description="Folder for downloaded weights and cached detections; `~` is the home folder.",
     )
     detector: DetectorConfig = Field(DetectorConfig(), description="Object detector.")
     tracker: AnyTracker = Field(ByteTrackConfig(), description="Tracker.")

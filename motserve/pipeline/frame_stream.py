@@ -50,12 +50,12 @@ class Models(Protocol):
 
 
 class KnownDetections(Protocol):
-    """Detections that need no detector: kept from an earlier run, or given by the user."""
+    """Detections that need no detector: cached by an earlier run, or given by the user."""
 
     def take(self, indices: Sequence[int]) -> list[Detections] | None:
         """Return the detections of the next frames; None if they have to be computed."""
 
-    def keep(self, indices: Sequence[int], detections: Sequence[Detections]) -> None:
+    def store(self, indices: Sequence[int], detections: Sequence[Detections]) -> None:
         """Store the detections of frames that `take` did not have."""
 
 
@@ -164,7 +164,7 @@ class _WithKnown:
         detections = self._known.take(indices)
         if detections is None:
             detections = await self._models.detect(images)
-            self._known.keep(indices, detections)
+            self._known.store(indices, detections)
         return detections
 
 

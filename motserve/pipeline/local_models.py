@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 class LocalModels:
     """The two networks of one process. Calls run one at a time, in a separate thread.
 
-    Each network is loaded at its first use: many videos need no embedder, and kept detections no detector.
+    Each network is loaded at its first use: many videos need no embedder, and cached detections no detector.
 
     Args:
         config: The configuration.

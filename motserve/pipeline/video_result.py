@@ -58,7 +58,7 @@ class VideoResult:
         stats: Counters.
         seconds: Time that tracking took.
         frames_damaged: Frames that could not be decoded, or were decoded with damage.
-        frames_reused: Frames whose detections were kept from an earlier run.
+        frames_reused: Frames whose detections were cached by an earlier run.
         warnings: What may make the tracks wrong, in words.
         error: Why the video is incomplete; the tracks before that are here. None for a whole video.
         data: Number, size and checksum of the files behind the tracks; see `describe_data`.

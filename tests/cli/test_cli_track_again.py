@@ -1,4 +1,4 @@
-"""`motserve track` of a video that was tracked before: `--resume`, kept detections, `--detections`."""
+"""`motserve track` of a video that was tracked before: `--resume`, cached detections, `--detections`."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_tracks_that_cannot_be_judged_are_not_trusted(motserve: Motserve, plain:
 
 
 @pytest.mark.usefixtures("two")
-def test_kept_detections_are_named(motserve: Motserve, plain: Sequence[str]) -> None:
+def test_cached_detections_are_named(motserve: Motserve, plain: Sequence[str]) -> None:
     first = motserve("track", "day/a.mp4", *plain)
     again = motserve("track", "day/a.mp4", *plain, "--tracker", "sort", "--json")
     assert "from an earlier run" not in first.stderr

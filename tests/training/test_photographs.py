@@ -1,4 +1,4 @@
-"""Photographs labelled by several looks of a teacher, and the agreement of a detector with such a look."""
+"""Photographs labelled by several passes of a teacher, and the agreement of a detector with it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from training.bundled.config import (
 )
 from training.bundled.detector_set import write_set
 from training.bundled.material import Material
-from training.bundled.photographs import judge, merge_looks, prepare_photographs
+from training.bundled.photographs import fuse_detections, label_people, prepare_photographs
 from training.rendered.config import PictureConfig
 
 TEACHER = Path(motserve.models.bundled.__file__).parent / "detector.safetensors"
@@ -65,17 +65,17 @@ def photographs(settings: MaterialConfig, tmp_path_factory: pytest.TempPathFacto
     return prepare_photographs(SOURCE, data, settings, data / "prepared")
 
 
-def test_looks_are_merged_by_confidence() -> None:
-    looks = [found((0, 0, 10, 20, 0.9), (50, 0, 60, 20, 0.4)), found((2, 0, 12, 20, 0.3)), found(), found()]
-    merged = merge_looks(looks, 0.5, 0.05)
+def test_passes_are_fused_by_confidence() -> None:
+    passes = [found((0, 0, 10, 20, 0.9), (50, 0, 60, 20, 0.4)), found((2, 0, 12, 20, 0.3)), found(), found()]
+    merged = fuse_detections(passes, 0.5, 0.05)
     np.testing.assert_allclose(merged.scores, [1.2 / 4, 0.4 / 4], rtol=1e-6)
     np.testing.assert_allclose(merged.boxes, np.array([[0.5, 0, 10.5, 20], [50, 0, 60, 20]]), rtol=1e-6)
-    assert len(merge_looks(looks, 0.5, 0.2)) == 1
-    assert len(merge_looks([found(), found()], 0.5, 0.1)) == 0
+    assert len(fuse_detections(passes, 0.5, 0.2)) == 1
+    assert len(fuse_detections([found(), found()], 0.5, 0.1)) == 0
 
 
 def test_unsure_detections_are_neither_people_nor_background() -> None:
-    labels = judge(found((0, 0, 10, 20, 0.8), (50, 0, 60, 20, 0.2)), PhotographLabelConfig(sure_confidence=0.4))
+    labels = label_people(found((0, 0, 10, 20, 0.8), (50, 0, 60, 20, 0.2)), PhotographLabelConfig(sure_confidence=0.4))
     assert labels.boxes.tolist() == [[0, 0, 10, 20]]
     assert labels.others.tolist() == [[50, 0, 60, 20]]
 

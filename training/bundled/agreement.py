@@ -1,4 +1,4 @@
-"""How far a detector agrees with a larger look of its teacher, on photographs without ground truth."""
+"""How far a detector agrees with its teacher at a larger size, on photographs without ground truth."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def match_boxes(people: FloatArray, boxes: FloatArray) -> int:
 
 
 def compare_with_teacher(files: Iterable[Path], weights: Path, teacher: Path) -> dict[str, float]:
-    """Return the agreement of a detector and of its teacher's usual look with a larger look of the teacher.
+    """Return the agreement of a detector, and of its teacher at the same size, with the teacher at a larger size.
 
     Args:
         files: Pictures.

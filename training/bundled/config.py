@@ -57,20 +57,22 @@ class PhotographSource(Section):
 
 
 class PhotographLabelConfig(Section):
-    """Labelling of photographs by several looks of the teacher."""
+    """Labelling of photographs by several passes of the teacher."""
 
     image_sizes: tuple[int, ...] = Field(
-        (640, 1280), min_length=1, description="Input sizes of the looks in pixels; each is done mirrored too."
+        (640, 1280),
+        min_length=1,
+        description="Input sizes of the passes in pixels; each is done mirrored too.",
     )
     min_confidence: float = Field(0.1, gt=0, le=1, description="Minimum confidence of a detection.")
     sure_confidence: float = Field(
         0.4,
         gt=0,
         le=1,
-        description="Mean confidence over all looks from which a detection is labelled. Raised, fewer people are "
+        description="Mean confidence over all passes from which a detection is labelled. Raised, fewer people are "
         "labelled, with fewer errors.",
     )
-    merge_iou: float = Field(0.6, gt=0, le=1, description="IoU from which detections of two looks are one person.")
+    merge_iou: float = Field(0.6, gt=0, le=1, description="IoU from which detections of two passes are one person.")
 
 
 class CutConfig(Section):

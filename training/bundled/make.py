@@ -179,8 +179,8 @@ def _pictures(workspace: Workspace) -> Pictures:
 def _score(workspace: Workspace, name: str, groups: Sequence[str]) -> None:
     """Score a detector on the sources of some groups; write the scores beside its weights.
 
-    Scenes are scored like `motserve evaluate detection`, photographs by their agreement with a larger look of the
-    teacher, beside that of the teacher's usual look.
+    Scenes are scored like `motserve evaluate detection`, photographs by their agreement with the teacher
+    at a larger size, beside that of the teacher at the usual size.
     """
     file = workspace.model(name) / SCORES
     if file.exists():

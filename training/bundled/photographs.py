@@ -1,4 +1,4 @@
-"""Photographs without ground truth, labelled by a detector that looks at each several times."""
+"""Photographs without ground truth, labelled by several passes of a detector."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _label(source: PhotographSource, data: Path, settings: MaterialConfig, folde
     if not place.is_dir():
         raise NotFound(f"there is no folder of photographs {place}; remove it from `photographs`")
     (folder / "frames").mkdir()
-    look = several_looks(data / settings.teacher, settings.photograph_labels)
+    detect = augmented_detector(data / settings.teacher, settings.photograph_labels)
     arrays: dict[str, Any] = {}
     people = 0
     files = visible_files(place, _SUFFIXES, below=True)
@@ -74,7 +74,7 @@ def _label(source: PhotographSource, data: Path, settings: MaterialConfig, folde
         picture = read_picture(file, settings.max_side)
         if picture is None or picture.shape[2] != len("BGR"):
             continue
-        labels = judge(look(picture), settings.photograph_labels)
+        labels = label_people(detect(picture), settings.photograph_labels)
         people += len(labels.boxes)
         stem = f"{number:06d}"
         cv2.imwrite(str(folder / "frames" / f"{stem}.jpg"), picture, _QUALITY)
@@ -83,16 +83,16 @@ def _label(source: PhotographSource, data: Path, settings: MaterialConfig, folde
     logger.info("photographs", extra={"photographs": source.name, "pictures": len(files), "people": people})
 
 
-def judge(found: Detections, settings: PhotographLabelConfig) -> Labels:
+def label_people(detections: Detections, settings: PhotographLabelConfig) -> Labels:
     """Return sure detections as people and unsure ones as `others`, which are neither people nor background."""
-    sure = found.scores >= settings.sure_confidence
-    boxes = found.boxes[sure]
+    sure = detections.scores >= settings.sure_confidence
+    boxes = detections.boxes[sure]
     ids = np.arange(len(boxes), dtype=np.int64)
-    return Labels(ids, boxes, np.asarray(1 - occluded_by(boxes), np.float32), found.boxes[~sure])
+    return Labels(ids, boxes, np.asarray(1 - occluded_by(boxes), np.float32), detections.boxes[~sure])
 
 
-def several_looks(teacher: Path, settings: PhotographLabelConfig) -> Callable[[Image], Detections]:
-    """Return a function that detects people at several sizes, each also mirrored, and merges what is found.
+def augmented_detector(teacher: Path, settings: PhotographLabelConfig) -> Callable[[Image], Detections]:
+    """Return a function that detects people at several sizes, also in the mirrored picture, and fuses the detections.
 
     Args:
         teacher: Weights of the detector.
@@ -101,33 +101,33 @@ def several_looks(teacher: Path, settings: PhotographLabelConfig) -> Callable[[I
     config = load_config(overrides={"detector": {"weights": [str(teacher)], "classes": [_PERSON]}})
     detectors = [_detector(config, size, settings.min_confidence) for size in settings.image_sizes]
 
-    def look(picture: Image) -> Detections:
-        looks: list[Detections] = []
+    def detect(picture: Image) -> Detections:
+        passes: list[Detections] = []
         mirrored = np.ascontiguousarray(picture[:, ::-1])
-        for detect in detectors:
-            seen, turned = detect(picture), detect(mirrored)
+        for run in detectors:
+            upright, turned = run(picture), run(mirrored)
             boxes = turned.boxes.copy()
             boxes[:, [0, 2]] = picture.shape[1] - turned.boxes[:, [2, 0]]
-            looks += [seen, Detections(boxes, turned.scores, turned.classes)]
-        return merge_looks(looks, settings.merge_iou, settings.min_confidence)
+            passes += [upright, Detections(boxes, turned.scores, turned.classes)]
+        return fuse_detections(passes, settings.merge_iou, settings.min_confidence)
 
-    return look
+    return detect
 
 
-def merge_looks(looks: Sequence[Detections], min_iou: float, min_confidence: float) -> Detections:
-    """Merge the detections of several looks at one picture, after weighted boxes fusion (Solovyev et al., 2021).
+def fuse_detections(passes: Sequence[Detections], min_iou: float, min_confidence: float) -> Detections:
+    """Fuse the detections of several passes over one picture, after weighted boxes fusion (Solovyev et al., 2021).
 
     Args:
-        looks: What each look found.
+        passes: Detections of each pass.
         min_iou: IoU from which two boxes are the same person.
         min_confidence: Merged people below it are dropped.
 
     Returns:
-        For each person the mean box, weighted by confidence, and the mean confidence over all looks, 0 where a look
+        For each person the mean box, weighted by confidence, and the mean confidence over all passes, 0 where a pass
         missed the person; the most confident first.
     """
-    boxes = np.concatenate([look.boxes for look in looks])
-    scores = np.concatenate([look.scores for look in looks])
+    boxes = np.concatenate([one.boxes for one in passes])
+    scores = np.concatenate([one.scores for one in passes])
     tensor = torch.from_numpy(boxes)
     left = np.argsort(-scores, kind="stable")
     people: list[tuple[float, FloatArray]] = []
@@ -136,8 +136,8 @@ def merge_looks(looks: Sequence[Detections], min_iou: float, min_confidence: flo
         same[0] = True
         rows, left = left[same], left[~same]
         weights = scores[rows] / scores[rows].sum()
-        # one look may find a person twice
-        people.append((min(float(scores[rows].sum()) / len(looks), 1.0), weights @ boxes[rows]))
+        # one pass may find a person twice
+        people.append((min(float(scores[rows].sum()) / len(passes), 1.0), weights @ boxes[rows]))
     people = sorted((one for one in people if one[0] >= min_confidence), key=lambda one: -one[0])
     if not people:
         return Detections.empty()

@@ -1,6 +1,6 @@
 """Knowledge distillation of a detector: a student learns the dense answers of a teacher besides the labels.
 
-The teacher looks at the same pictures, after augmentation, so that any picture can be learned from, labelled or not.
+The teacher gets the same pictures, after augmentation, so that any picture can be learned from, labelled or not.
 References: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; Zheng et al., "Localization
 Distillation for Dense Object Detection", CVPR 2022 (distributions of box edges).
 """

@@ -1,1 +1,1 @@
-"""Detections that need no detector: kept from an earlier run, or given by the user."""
+"""Detections that need no detector: cached by an earlier run, or given by the user."""

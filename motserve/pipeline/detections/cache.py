@@ -1,4 +1,4 @@
-"""Keeps the detections of whole videos, so that another tracker on the same video needs no detector.
+"""Caches the detections of whole videos, so that another tracker on the same video needs no detector.
 
 An interrupted run leaves the detections of the frames it reached, and the next run goes on behind them.
 """
@@ -29,15 +29,15 @@ _NOT_OF_DECODING: Final = {"annotation", "crf", "preset", "download_timeout_s"}
 
 
 class CachedDetections:
-    """The kept detections of one video. An error of the disk ends the keeping, never the run.
+    """The cached detections of one video. An error of the disk ends the caching, never the run.
 
     Args:
-        path: The file; None to keep nothing.
+        path: The file; None to cache nothing.
         max_bytes: Largest size of the file, and of all files of its folder.
-        has_changed: Returns whether the video has changed since it was identified; then nothing is kept.
+        has_changed: Returns whether the video has changed since it was identified; then nothing is cached.
 
     Attributes:
-        class_names: Name of each class index of the detector; None where nothing is kept yet.
+        class_names: Name of each class index of the detector; None where nothing is cached yet.
         frames_reused: Frames whose detections an earlier run had computed.
     """
 
@@ -75,12 +75,12 @@ class CachedDetections:
         self.frames_reused += 0 if detections is None else len(indices)
         return detections
 
-    def keep(self, indices: Sequence[int], detections: Sequence[Detections]) -> None:
+    def store(self, indices: Sequence[int], detections: Sequence[Detections]) -> None:
         """Store the detections of frames that `take` did not have."""
         if self._file is None:
             return
         try:
-            self._file.keep(indices, detections)
+            self._file.append(indices, detections)
         except OSError as error:
             self._give_up(error)
 
@@ -90,23 +90,23 @@ class CachedDetections:
             self._file.close()
         if self._path is not None:
             if self._has_changed():  # the frames may be of another video than the checksum
-                logger.warning("%s: detections are not kept: the video changed while it was tracked", self._path)
+                logger.warning("%s: detections are not cached: the video changed while it was tracked", self._path)
                 with suppress(OSError):
                     self._path.unlink()
             _prune(self._path.parent, self._max_bytes)
 
     def _give_up(self, error: OSError) -> None:
-        logger.warning("%s: detections are not kept: %s", self._path, error.strerror or error)
+        logger.warning("%s: detections are not cached: %s", self._path, error.strerror or error)
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
 def open_cached_detections(config: Config, weights: Weights, video: SourceFile) -> CachedDetections:
-    """Return the kept detections of a video with these weights and settings; a new file if there are none.
+    """Return the cached detections of a video with these weights and settings; a new file if there are none.
 
     Args:
-        config: The configuration; with 0 `disk.detections_cache_bytes` nothing is read or kept.
+        config: The configuration; with 0 `disk.detections_cache_bytes` nothing is read or written.
         weights: The detector's weights.
         video: The video, which is read to compute its checksum.
     """

@@ -91,7 +91,7 @@ class DetectionFile:
         frames, rows = stored
         return [_detections(rows[rows["frame"] == frame]) for frame in frames.tolist()]
 
-    def keep(self, indices: Sequence[int], detections: Sequence[Detections]) -> None:
+    def append(self, indices: Sequence[int], detections: Sequence[Detections]) -> None:
         """Append the detections of the frames that `take` did not have, in the order of the frames.
 
         Raises:

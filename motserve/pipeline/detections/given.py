@@ -71,7 +71,7 @@ class GivenDetections:
         """Return the detections of frames; a frame behind the last one given has none."""
         return [self._of(index) for index in indices]
 
-    def keep(self, indices: Sequence[int], detections: Sequence[Detections]) -> None:
+    def store(self, indices: Sequence[int], detections: Sequence[Detections]) -> None:
         """Do nothing; there is nothing to store."""
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Kept detections: another tracker needs no detector, an interrupted run goes on, and the folder stays small."""
+"""Cached detections: another tracker needs no detector, an interrupted run goes on, and the folder stays small."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def rows(result: VideoResult) -> list[Any]:
     return [(frame.index, frame.identities.tolist(), frame.boxes.tolist()) for frame in result.frames]
 
 
-def kept(folder: Path) -> list[Path]:
+def cached_files(folder: Path) -> list[Path]:
     return sorted((folder / "cache" / "detections").glob("*"))
 
 
@@ -61,7 +61,7 @@ def test_another_tracker_needs_no_detector(run: Run, detected: list[int], tmp_pa
     assert rows(other) == rows(run("tracker.name=sort", "disk.detections_cache_bytes=0"))
     assert rows(run()) == rows(first)
     assert run().class_names == first.class_names == {0: "person"}
-    assert len(kept(tmp_path)) == 1
+    assert len(cached_files(tmp_path)) == 1
 
 
 def test_without_weights_of_a_detector_in_memory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_an_interrupted_run_goes_on(run: Run, detected: list[int], settings: lis
 def test_what_changes_detections_has_a_file_of_its_own(run: Run, tmp_path: Path, change: str) -> None:
     run()
     assert run(change).frames_reused == 0
-    assert len(kept(tmp_path)) == 2
+    assert len(cached_files(tmp_path)) == 2
 
 
 def test_another_video_of_the_same_name_has_a_file_of_its_own(run: Run, tmp_path: Path, clip: Path) -> None:
@@ -108,36 +108,36 @@ def test_another_video_of_the_same_name_has_a_file_of_its_own(run: Run, tmp_path
 
 def test_a_loop_keeps_nothing(settings: list[str], clip: Path, tmp_path: Path) -> None:
     assert len(list(motserve.track(clip, overrides=settings))) == 12
-    assert not kept(tmp_path)
+    assert not cached_files(tmp_path)
 
 
 def test_the_longest_unused_files_are_removed(run: Run, tmp_path: Path) -> None:
     run()
-    (first,) = kept(tmp_path)
+    (first,) = cached_files(tmp_path)
     os.utime(first, (1, 1))
     size = first.stat().st_size
     run("detector.confidence=0.5", f"disk.detections_cache_bytes={size + 10}")
-    (second,) = kept(tmp_path)
+    (second,) = cached_files(tmp_path)
     assert second != first
     run("disk.detections_cache_bytes=1")
-    assert kept(tmp_path) == []
+    assert cached_files(tmp_path) == []
 
 
 def test_a_broken_disk_stops_no_run(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "cache").write_text("not a folder")
     with caplog.at_level(logging.WARNING):
         assert run().summary["frames"] == 12
-    assert "detections are not kept: Not a directory" in caplog.text
+    assert "detections are not cached: Not a directory" in caplog.text
 
 
 def test_a_full_disk_stops_no_run(run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("motserve.pipeline.detections.file.DetectionFile.keep", full)
+    monkeypatch.setattr("motserve.pipeline.detections.file.DetectionFile.append", full)
     with caplog.at_level(logging.WARNING):
         assert run().summary["frames"] == 12
-    assert caplog.text.count("detections are not kept: No space left on device") == 1
+    assert caplog.text.count("detections are not cached: No space left on device") == 1
 
 
 def test_folders_of_linked_pictures_are_told_apart(run: Run, tmp_path: Path) -> None:
@@ -191,8 +191,8 @@ def test_nothing_is_kept_of_a_video_that_changes_meanwhile(
 
     with caplog.at_level(logging.WARNING):
         motserve.track(path, overrides=settings).run(progress=change)
-    assert "detections are not kept: the video changed while it was tracked" in caplog.text
-    assert not kept(tmp_path)
+    assert "detections are not cached: the video changed while it was tracked" in caplog.text
+    assert not cached_files(tmp_path)
 
 
 def test_how_the_annotated_video_looks_does_not_matter(run: Run) -> None:

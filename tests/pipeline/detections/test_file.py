@@ -34,7 +34,7 @@ def write(path: Path, *starts: int) -> None:
     with DetectionFile(path, LIMIT) as file:
         file.begin(NAMES)
         for start in starts:
-            file.keep(*chunk(start))
+            file.append(*chunk(start))
 
 
 def taken(path: Path, *starts: int) -> list[bool]:
@@ -72,7 +72,7 @@ def test_an_interrupted_file_is_continued(tmp_path: Path) -> None:
     with DetectionFile(path, LIMIT) as file:
         assert file.take(chunk(0)[0]) is not None
         assert file.take(chunk(4)[0]) is None
-        file.keep(*chunk(4))
+        file.append(*chunk(4))
     assert taken(path, 0, 4) == [True, True]
 
 
@@ -83,7 +83,7 @@ def test_other_frames_replace_what_follows(tmp_path: Path) -> None:
         assert file.take(chunk(0)[0]) is not None
         assert file.take([4, 5]) is None
         assert file.take(chunk(8)[0]) is None
-        file.keep(*chunk(4))
+        file.append(*chunk(4))
     assert taken(path, 0, 4, 8) == [True, True, False]
 
 
@@ -108,7 +108,7 @@ def test_a_cut_or_changed_file_gives_what_was_written_or_nothing(
         for start, is_there in zip((0, 4), found, strict=True):
             if file.take(chunk(start)[0]) is None:
                 assert not is_there
-                file.keep(*chunk(start))
+                file.append(*chunk(start))
     assert taken(path, 0, 4) == [True, True]
 
 
@@ -125,7 +125,7 @@ def test_a_file_that_may_not_be_written_is_read(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Path, "open", refuse)  # root may write to any file
     with DetectionFile(path, LIMIT) as file:
         assert file.take(chunk(0)[0]) is not None
-        file.keep(*chunk(4))
+        file.append(*chunk(4))
     assert taken(path, 0, 4) == [True, False]
 
 
@@ -135,8 +135,8 @@ def test_a_file_ends_before_its_limit(tmp_path: Path) -> None:
     limit = path.stat().st_size + 10
     with DetectionFile(path, limit) as file:
         assert file.take(chunk(0)[0]) is not None
-        file.keep(*chunk(4))
-        file.keep([8], [frame(0)])
+        file.append(*chunk(4))
+        file.append([8], [frame(0)])
     assert path.stat().st_size <= limit
     assert taken(path, 0, 4) == [True, False]
 
@@ -147,6 +147,6 @@ def test_a_second_writer_only_reads(tmp_path: Path) -> None:
     with DetectionFile(path, LIMIT) as first, DetectionFile(path, LIMIT) as second:
         for file in (first, second):
             assert file.take(chunk(0)[0]) is not None
-        second.keep(*chunk(40))
-        first.keep(*chunk(4))
+        second.append(*chunk(40))
+        first.append(*chunk(4))
     assert taken(path, 0, 4) == [True, True]
