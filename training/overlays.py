@@ -19,6 +19,12 @@ Cut: TypeAlias = NDArray[np.uint8]
 _STRETCH: Final = 0.08
 """Standard deviation of the logarithm of the random stretch of a person's width."""
 
+_SHORTENED: Final = (0.5, 0.95)
+"""Range of the height of a person from above, as a share of the height from the side."""
+
+_NARROWED: Final = (0.5, 0.9)
+"""Range of the width at the feet, as a share of that at the head."""
+
 _LEAST_METRES, _MOST_METRES = 1.5, 1.95
 _LEAST_THING, _MOST_THING = 0.2, 2.2
 _LEAST_PART: Final = 0.25
@@ -40,13 +46,14 @@ class Overlays:
     backdrops: Sequence[Sequence[Image]] = ()
 
 
-def draw_person(overlays: Overlays, recoloured: float, rng: np.random.Generator) -> Cutout:
-    """Draw a person and a view, and perhaps recolour the clothes.
+def draw_person(overlays: Overlays, recoloured: float, rng: np.random.Generator, foreshortened: float = 0.0) -> Cutout:
+    """Draw a person and a view, perhaps recolour the clothes, and perhaps show the person from above.
 
     Args:
         overlays: The material; it must have people.
         recoloured: Share of people whose clothes get other colours.
         rng: Random generator.
+        foreshortened: Share of people as a camera high above them shows them.
     """
     view = _one_of(overlays.people, rng)
     if rng.random() < 0.5:
@@ -55,7 +62,28 @@ def draw_person(overlays: Overlays, recoloured: float, rng: np.random.Generator)
         view = dye_clothes(view, draw_dye(rng))
     width = max(4, round(view.shape[1] * float(np.exp(rng.normal(0, _STRETCH)))))
     view = np.asarray(cv2.resize(view, (width, view.shape[0]), interpolation=cv2.INTER_AREA), np.uint8)
-    return Cutout(rng.uniform(_LEAST_METRES, _MOST_METRES), (_jittered(view, rng),))
+    share = 1.0
+    if foreshortened and rng.random() < foreshortened:
+        share = rng.uniform(*_SHORTENED)
+        view = foreshorten(view, share, rng.uniform(*_NARROWED))
+    return Cutout(share * rng.uniform(_LEAST_METRES, _MOST_METRES), (_jittered(view, rng),))
+
+
+def foreshorten(view: Cut, height: float, feet: float) -> Cut:
+    """Return a person as a camera high above shows one: lower, and narrower towards the feet, which are farther away.
+
+    Args:
+        view: The cutout.
+        height: Height as a share of that of the cutout.
+        feet: Width at the feet as a share of that at the head.
+    """
+    tall, wide = view.shape[:2]
+    low = max(4, round(tall * height))
+    inset = wide * (1 - feet) / 2
+    corners = np.array([[0, 0], [wide, 0], [wide, tall], [0, tall]], np.float32)
+    places = np.array([[0, 0], [wide, 0], [wide - inset, low], [inset, low]], np.float32)
+    matrix = cv2.getPerspectiveTransform(corners, places)
+    return np.asarray(cv2.warpPerspective(view, matrix, (wide, low), flags=cv2.INTER_AREA), np.uint8)
 
 
 def dress_person(overlays: Overlays, rng: np.random.Generator) -> Cutout:

@@ -22,8 +22,9 @@ from training.bundled.config import (
     SetConfig,
 )
 from training.bundled.detector_set import write_set
+from training.bundled.footage import Labels
 from training.bundled.material import Material
-from training.bundled.photographs import fuse_detections, label_people, prepare_photographs
+from training.bundled.photographs import cut_people, fuse_detections, label_people, prepare_photographs
 from training.rendered.config import PictureConfig
 
 TEACHER = Path(motserve.models.bundled.__file__).parent / "detector.safetensors"
@@ -88,6 +89,28 @@ def test_photographs_are_labelled_once(photographs: Material, settings: Material
     other = PhotographSource(name="none", path=Path("none"))
     with pytest.raises(NotFound, match=r"there is no folder of photographs .*remove it from `photographs`"):
         prepare_photographs(other, photographs.folder.parent, settings, photographs.folder.parent / "other")
+
+
+def test_people_are_cut_out_if_the_teacher_recognises_them(settings: MaterialConfig) -> None:
+    picture = np.full((200, 300, 3), 90, np.uint8)
+    picture[20:180, 50:110] = (0, 0, 200)  # upright
+    picture[20:180, 120:280] = (0, 200, 0)  # as wide as high
+    picture[20:50, 10:20] = (200, 0, 0)  # too small
+    boxes = np.array([[50, 20, 110, 180], [120, 20, 280, 180], [10, 20, 20, 50], [0, 20, 50, 180]], np.float32)
+    labels = Labels(np.arange(4), boxes, np.ones(4, np.float32), np.empty((0, 4), np.float32))
+    shown: list[Image] = []
+
+    def detect(image: Image) -> Detections:
+        shown.append(image)
+        return found((0, 0, 9, 9, 0.9))
+
+    ((row, cut),) = cut_people(picture, labels, detect, settings)
+    assert row == 0
+    assert cut.shape[0] == settings.cuts.height
+    assert cut.shape[2] == 4
+    assert 0.1 < (cut[..., 3] > 127).mean() < 1
+    assert (shown[0][:9] == 127).all()
+    assert not list(cut_people(picture, labels, lambda _: found((0, 0, 9, 9, 0.1)), settings))
 
 
 def test_windows_of_photographs_are_training_pictures(

@@ -41,7 +41,17 @@ from training.bundled.material import Material, prepare_scene, read_cut
 from training.bundled.ship import detector_metrics, ship
 from training.bundled.windows import cut_window
 from training.color_jitter import jitter_colors
-from training.overlays import Dye, Dyes, Overlays, draw_backdrop, draw_dye, dress_person, dye_clothes
+from training.overlays import (
+    Dye,
+    Dyes,
+    Overlays,
+    draw_backdrop,
+    draw_dye,
+    draw_person,
+    dress_person,
+    dye_clothes,
+    foreshorten,
+)
 from training.rendered.command import labels_of, write_dataset
 from training.rendered.config import PictureConfig, RenderedPictures
 from training.rendered.pictures import pictures
@@ -495,6 +505,19 @@ def test_wrong_settings_are_refused_with_the_file_named(
     with pytest.raises(InvalidConfig, match=said):
         read_settings(file, MaterialConfig)
     assert command.main(["detector", "--data", str(tmp_path), "--configs", str(tmp_path)]) == 2
+
+
+def test_a_person_from_above_is_lower_and_narrow_at_the_feet() -> None:
+    view = np.full((100, 40, 4), 255, np.uint8)
+    above = foreshorten(view, 0.6, 0.5)
+    assert above.shape == (60, 40, 4)
+    widths = (above[..., 3] > 127).sum(axis=1)
+    assert widths[0] >= 38
+    assert 18 <= widths[-1] <= 24
+    assert (np.diff(widths.astype(int)) <= 0).all()
+    person = draw_person(Overlays(people=[[view]]), 0, np.random.default_rng(1), foreshortened=1)
+    assert person.height < 0.95 * 1.95
+    assert person.views[0].shape[0] < 96
 
 
 def test_pictures_depend_on_the_seed_only() -> None:

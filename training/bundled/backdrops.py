@@ -104,7 +104,7 @@ def _collect(source: Path, settings: MaterialConfig, is_empty: Callable[[Image],
     for number in spread(len(chosen), settings.max_pictures):
         picture = chosen[number]
         is_thing = picture.shape[2] == 4
-        if is_empty(_on_grey(picture) if is_thing else picture):
+        if is_empty(on_grey(picture) if is_thing else picture):
             kind = _THINGS if is_thing else _BACKDROPS
             cv2.imwrite(str(folder / kind / f"{number:05d}.png"), picture)
             counts[kind] += 1
@@ -151,5 +151,6 @@ def _emptiness_test(teacher: Path) -> Callable[[Image], bool]:
     return is_empty
 
 
-def _on_grey(thing: Cut) -> Image:
+def on_grey(thing: Cut) -> Image:
+    """Return a picture with alpha on a grey background."""
     return np.asarray(thing[..., :3] + (255 - thing[..., 3:]) // 2, np.uint8)

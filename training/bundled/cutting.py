@@ -74,6 +74,12 @@ def cut_person(image: Image, background: Image, box: FloatArray, height: int) ->
     eroded = cv2.erode(person * 255, np.ones((3, 3), np.uint8))
     coverage = np.asarray(cv2.GaussianBlur(eroded, (0, 0), _SOFTNESS), np.uint8)
     cut = premultiplied(window, coverage)[y : y + tall, x : x + wide]
+    return shrunk(cut, height)
+
+
+def shrunk(cut: Cut, height: int) -> Cut:
+    """Return a cutout scaled down to a height in pixels, if it is higher."""
+    tall, wide = cut.shape[:2]
     if tall > height:
         cut = np.asarray(cv2.resize(cut, (max(1, round(wide * height / tall)), height), interpolation=cv2.INTER_AREA))
     return np.asarray(cut, np.uint8)

@@ -57,7 +57,7 @@ def write_set(
     footage = list(scenes.values())
 
     def write() -> None:
-        overlays = read_overlays(settings, footage, pictures)
+        overlays = read_overlays(settings, footage, pictures, list(photographs.values()))
         counts = {"train": settings.detector.train_pictures, "val": settings.detector.validation_pictures}
         for part, count in counts.items():
             windows = round(settings.detector.windows * count)
@@ -119,9 +119,11 @@ def _composed(settings: MaterialConfig, overlays: Overlays, seed: int, count: in
         yield Shot(image, shot.boxes, shot.visibility)
 
 
-def read_overlays(settings: MaterialConfig, scenes: Sequence[Material], pictures: Pictures) -> Overlays:
+def read_overlays(
+    settings: MaterialConfig, scenes: Sequence[Material], pictures: Pictures, photographs: Sequence[Material] = ()
+) -> Overlays:
     """Read people, things and backdrops; `scene_backdrops` sets the share of backgrounds of footage."""
-    people = [views for scene in scenes for views in scene.views()]
+    people = [views for source in (*scenes, *photographs) for views in source.views()]
     backdrops: list[list[NDArray[np.uint8]]] = [
         [read_image(file) for file in group] for group in pictures.backdrops if group
     ]

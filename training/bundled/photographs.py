@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
@@ -18,19 +18,30 @@ from motserve.config import Config, load_config
 from motserve.detection import build_detector
 from motserve.errors import NotFound
 from motserve.files.folders import visible_files
+from motserve.lab.scenes.cutout import cut_out
 from motserve.models.weights import resolve_weights
+from motserve.reid.crops import whole_pixels
 from motserve.types import Detections, FloatArray, Image
-from training.bundled.backdrops import read_picture
+from training.bundled.backdrops import on_grey, read_picture
 from training.bundled.config import MaterialConfig, PhotographLabelConfig, PhotographSource
+from training.bundled.cutting import shrunk
 from training.bundled.footage import Labels, occluded_by
 from training.bundled.material import Material
 from training.dir_cache import make_once
+from training.overlays import Cut
 
 logger = logging.getLogger("motserve.training")
 
 _SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
 _LABELS: Final = "labels.npz"
 _PERSON: Final = "person"
+_BORDER: Final = 3
+"""Minimum distance of a cutout from the border of the picture in pixels; people at the border may be truncated."""
+
+_MIN_ASPECT, _MAX_ASPECT = 1.6, 4.5
+"""Height by width of people who stand or walk."""
+
+_PAD: Final = 40  # pixels of grey around a cutout
 _QUALITY: Final = [cv2.IMWRITE_JPEG_QUALITY, 96]
 
 
@@ -44,28 +55,30 @@ def prepare_photographs(source: PhotographSource, data: Path, settings: Material
         folder: Output folder; its content is replaced.
 
     Returns:
-        The photographs with labels, without cutouts and background.
+        The photographs with labels and cutouts, each of a person of its own, without a background.
 
     Raises:
         NotFound: There is no such folder.
         WeightsUnavailable: The teacher's weights are not available.
     """
     labelling = settings.photograph_labels
-    stamp = json.dumps([str(source.path), settings.max_side, labelling.model_dump(mode="json")])
+    parts = (labelling.model_dump(mode="json"), settings.cuts.model_dump(mode="json"))
+    stamp = json.dumps([str(source.path), settings.max_side, *parts])
     make_once(folder, stamp, lambda: _label(source, data, settings, folder))
     files = tuple(sorted((folder / "frames").glob("*.jpg")))
     with (folder / _LABELS).open("rb") as stored, np.load(stored) as arrays:
         names = [part.name for part in fields(Labels)]
-        return Material(
-            folder, files, tuple(Labels(*(arrays[f"{f.stem}.{name}"] for name in names)) for f in files), {}
-        )
+        labels = tuple(Labels(*(arrays[f"{file.stem}.{name}"] for name in names)) for file in files)
+    cuts = sorted((folder / "people").glob("*.png"))
+    return Material(folder, files, labels, {number: (cut,) for number, cut in enumerate(cuts)})
 
 
 def _label(source: PhotographSource, data: Path, settings: MaterialConfig, folder: Path) -> None:
     place = data / source.path
     if not place.is_dir():
         raise NotFound(f"there is no folder of photographs {place}; remove it from `photographs`")
-    (folder / "frames").mkdir()
+    for name in ("frames", "people"):
+        (folder / name).mkdir()
     detect = augmented_detector(data / settings.teacher, settings.photograph_labels)
     arrays: dict[str, Any] = {}
     people = 0
@@ -79,8 +92,42 @@ def _label(source: PhotographSource, data: Path, settings: MaterialConfig, folde
         stem = f"{number:06d}"
         cv2.imwrite(str(folder / "frames" / f"{stem}.jpg"), picture, _QUALITY)
         arrays |= {f"{stem}.{part.name}": getattr(labels, part.name) for part in fields(Labels)}
+        for row, cut in cut_people(picture, labels, detect, settings):
+            cv2.imwrite(str(folder / "people" / f"{stem}_{row:03d}.png"), cut)
     np.savez(folder / _LABELS, **arrays)
     logger.info("photographs", extra={"photographs": source.name, "pictures": len(files), "people": people})
+
+
+def cut_people(
+    picture: Image, labels: Labels, detect: Callable[[Image], Detections], settings: MaterialConfig
+) -> Iterator[tuple[int, Cut]]:
+    """Cut the upright, unoccluded people out of a photograph.
+
+    Without a second picture of the same place, only the usual position of people in their boxes is known. Therefore a
+    cutout is used only if the teacher recognises it on grey.
+
+    Args:
+        picture: The photograph.
+        labels: Its labels.
+        detect: The teacher.
+        settings: Least height and visibility of a person, and confidence of the teacher.
+
+    Yields:
+        The row of the person and the cutout.
+    """
+    height, width = picture.shape[:2]
+    for row, (box, visibility) in enumerate(zip(labels.boxes, labels.visibility.tolist(), strict=True)):
+        x1, y1, x2, y2 = whole_pixels(box[None], height, width)[0].tolist()
+        is_inside = x1 >= _BORDER and y1 >= _BORDER and x2 <= width - _BORDER and y2 <= height - _BORDER
+        is_upright = _MIN_ASPECT <= (y2 - y1) / max(x2 - x1, 1) <= _MAX_ASPECT
+        if not (is_inside and is_upright and y2 - y1 >= settings.cuts.min_height):
+            continue
+        if visibility < settings.cuts.min_visibility:
+            continue
+        cut = shrunk(cut_out(picture[y1:y2, x1:x2]), settings.cuts.height)
+        seen = detect(np.pad(on_grey(cut), ((_PAD, _PAD), (_PAD, _PAD), (0, 0)), constant_values=127))
+        if (seen.scores >= settings.photograph_labels.sure_confidence).any():
+            yield row, cut
 
 
 def label_people(detections: Detections, settings: PhotographLabelConfig) -> Labels:

@@ -27,6 +27,12 @@ class PictureConfig(Section):
         0.0, ge=0, le=1, description="Share of people cut out of photographs, if photographs are given."
     )
     recoloured: float = Field(0.5, ge=0, le=1, description="Share of photographed people with recoloured clothes.")
+    foreshortened: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of photographed people as a high camera shows them: lower, narrower towards the feet.",
+    )
     photographed_backdrops: float = Field(
         0.0, ge=0, le=1, description="Share of backdrops that are photographs, if photographs are given."
     )

@@ -60,7 +60,7 @@ def pictures(
 
 def _random_person(config: PictureConfig, overlays: Overlays, rng: np.random.Generator) -> PersonAppearance | Cutout:
     if overlays.people and rng.random() < config.photographed:
-        return draw_person(overlays, config.recoloured, rng)
+        return draw_person(overlays, config.recoloured, rng, config.foreshortened)
     return sample_appearance(rng)
 
 
