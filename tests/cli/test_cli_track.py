@@ -228,7 +228,7 @@ def test_errors_without_a_file_name_have_no_traceback(
     def fail(*_: Any) -> None:
         raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr("motserve.results.result_file.ResultWriter._write", fail)
+    monkeypatch.setattr("motserve.results.result_file.append_whole", fail)
     result = motserve("track", clip, *plain, "--output", "out")
     assert_error(result, 1, f"out: {os.strerror(error)}; free disk space")
     assert not Path("out").exists()

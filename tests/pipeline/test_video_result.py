@@ -160,7 +160,7 @@ def test_a_disk_without_room_for_the_tracks_is_one_error(
     def fail(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("motserve.results.result_file.ResultWriter._write", fail)
+    monkeypatch.setattr("motserve.results.result_file.append_whole", fail)
     with pytest.raises(DiskFull, match="No space left on device; free disk space and try again"):
         motserve.track(video, overrides=list(untrained[1::2])).run()
 

@@ -270,7 +270,7 @@ def test_tracks_without_disk_space_fail_the_video_and_its_checkpoints_are_remove
     def is_refused(changes: dict[str, Any]) -> bool:
         return changes.get("status") == "failed" and bool(ArtifactStore(tmp_path).checkpoints("a"))
 
-    monkeypatch.setattr("motserve.results.result_file.ResultWriter._write", full)
+    monkeypatch.setattr("motserve.results.result_file.append_whole", full)
     CheckpointStore(ArtifactStore(tmp_path), "a", load_config()).save(1, Checkpoint())
     tried = failing(monkeypatch, is_refused)
     assert parts.track() == "failed"
