@@ -223,8 +223,7 @@ class _Videos:
             translate_disk_full(output or options.parent),
         ):
             if run.file.is_remote:
-                on_bytes = progress.step("downloading", run.file.name, "kB")
-                run.file.path(lambda received, total: on_bytes(received >> 10, None if total is None else total >> 10))
+                run.file.path(progress.step("downloading", run.file.name, "kB"))
             if options.resume and self._is_finished(run, name):
                 return None
             with open_run_folder(output, options.parent, name, options.overwrite) as folder:

@@ -23,7 +23,7 @@ from motserve.pipeline.progress import ignore
 from motserve.video import check_source
 from motserve.video.images.folder import list_images
 from motserve.video.images.seqinfo import SEQINFO
-from motserve.video.remote import OnBytes, download_video
+from motserve.video.remote import OnReceived, download_video
 
 _Fingerprint: TypeAlias = tuple[tuple[str, int, int, int], ...]
 """Path, inode, size and time of the last change of each file."""
@@ -101,11 +101,11 @@ class SourceFile:
         except InvalidVideo:
             return True
 
-    def path(self, on_bytes: OnBytes = ignore) -> Path:
+    def path(self, on_received: OnReceived = ignore) -> Path:
         """Return the path of the file, after downloading it if necessary.
 
         Args:
-            on_bytes: Called after each part of a download.
+            on_received: Called after each part of a download.
 
         Raises:
             NotFound: There is no such video.
@@ -125,7 +125,7 @@ class SourceFile:
                             folder,
                             self._config.video.download_timeout_s,
                             self._config.disk.min_free_bytes,
-                            on_bytes,
+                            on_received,
                         )
                 except BaseException:
                     remove()

@@ -175,7 +175,7 @@ class VideoRun:
         """Track as `run` does and store the tracks in a given file."""
         if self.file.is_remote and not callable(progress):
             with showing_progress(f"downloading {self.file.name} (kB)", progress) as notify:
-                self.file.path(lambda received, total: notify(received >> 10, None if total is None else total >> 10))
+                self.file.path(notify)
         source = open_video(self.file.path(), self.config.video, self.file.name)
         with (
             closing(source),

@@ -117,6 +117,25 @@ def read_mot(path: str | Path) -> MotTable:
     return _table(str(path), rows, numbers)
 
 
+def require_confidences(table: MotTable, advice: str) -> None:
+    """Refuse a file whose scores are not confidences.
+
+    Args:
+        table: The rows.
+        advice: What the user can do, for the message.
+
+    Raises:
+        InvalidData: A score is not in [0, 1]; the message names file and line.
+    """
+    wrong = np.flatnonzero((table.scores < 0) | (table.scores > 1))
+    if len(wrong):
+        row = wrong[np.argmin(table.lines[wrong])]
+        raise InvalidData(
+            f"{table.name}, line {table.lines[row]}: score {table.scores[row]:g} is not a confidence in [0, 1]; "
+            f"{advice}"
+        )
+
+
 def split_row(line: str) -> list[str]:
     """Split a row of a MOTChallenge file into its fields, with any allowed separator.
 

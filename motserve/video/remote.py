@@ -14,8 +14,8 @@ from motserve.models.credentials import without_credentials
 if TYPE_CHECKING:
     import httpx
 
-OnBytes = Callable[[int, int | None], None]
-"""Called with the number of bytes received and the expected total, None where it is not known."""
+OnReceived = Callable[[int, int | None], None]
+"""Called with the number of kB (1024 bytes) received and the expected total, None where it is not known."""
 
 _MISSING: Final = frozenset({404, 410})
 _IDENTITY: Final = "identity"
@@ -26,7 +26,7 @@ _ROOM_EVERY_BYTES: Final = 64 << 20
 """The free space is checked again after so many bytes; the server need not tell the size."""
 
 
-def download_video(url: str, folder: Path, timeout_s: float, min_free_bytes: int, on_bytes: OnBytes) -> Path:
+def download_video(url: str, folder: Path, timeout_s: float, min_free_bytes: int, on_received: OnReceived) -> Path:
     """Download a video.
 
     Args:
@@ -34,7 +34,7 @@ def download_video(url: str, folder: Path, timeout_s: float, min_free_bytes: int
         folder: Folder of the file.
         timeout_s: Time in seconds that the server may take to accept the connection or to send the next part.
         min_free_bytes: Space in bytes that has to stay free on the disk.
-        on_bytes: Called after each part.
+        on_received: Called after each part.
 
     Returns:
         Path of the file, named as in the address.
@@ -72,7 +72,7 @@ def download_video(url: str, folder: Path, timeout_s: float, min_free_bytes: int
                 if received - checked >= _ROOM_EVERY_BYTES:
                     checked = received
                     require_room(folder, min_free_bytes, "disk.min_free_bytes")
-                on_bytes(received, total)
+                on_received(received >> 10, None if total is None else total >> 10)
     except (httpx.InvalidURL, UnicodeError) as error:  # without the reason, which may quote a part of the password
         raise InvalidVideo(f"{shown} is not a valid address") from error
     except httpx.HTTPError as error:

@@ -14,15 +14,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.config import load_config
-from motserve.detection import build_detector
 from motserve.errors import NotFound
 from motserve.files.folders import visible_files
 from motserve.lab.scenes.cutout import premultiplied
-from motserve.models.weights import resolve_weights
 from motserve.types import Image
+from training.bundled.agreement import SIZE, people_detector
 from training.bundled.config import MaterialConfig
-from training.bundled.spread import spread
+from training.bundled.material import spread
 from training.dir_cache import make_once
 from training.overlays import Cut
 
@@ -30,9 +28,8 @@ logger = logging.getLogger("motserve.training")
 
 _BACKDROPS: Final = "places"
 _THINGS: Final = "things"
-_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
+SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
 _LEAST_SIDE: Final = 100  # pixels
-_PERSON: Final = "person"
 _CONFIDENCE: Final = 0.1
 _HASH_SIDE: Final = 8
 _ALIKE: Final = 4
@@ -90,7 +87,7 @@ def _collect(source: Path, settings: MaterialConfig, is_empty: Callable[[Image],
         )
     hashes: list[NDArray[np.bool_]] = []
     chosen: list[NDArray[np.uint8]] = []
-    for file in visible_files(source, _SUFFIXES, below=True):
+    for file in visible_files(source, SUFFIXES, below=True):
         picture = read_picture(file, settings.max_side)
         if picture is None:
             continue
@@ -140,15 +137,8 @@ def _hash(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _emptiness_test(teacher: Path) -> Callable[[Image], bool]:
-    config = load_config(overrides={"detector": {"weights": [str(teacher)], "confidence": _CONFIDENCE}})
-    detector = build_detector(config.detector, resolve_weights("detector", config))
-    people = {index for index, name in detector.class_names.items() if name == _PERSON}
-
-    def is_empty(picture: Image) -> bool:
-        (detections,) = detector.detect([picture])
-        return not people.intersection(detections.classes.tolist())
-
-    return is_empty
+    detect = people_detector(teacher, SIZE, _CONFIDENCE)
+    return lambda picture: not len(detect(picture))
 
 
 def on_grey(thing: Cut) -> Image:

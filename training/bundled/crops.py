@@ -20,8 +20,7 @@ from motserve.lab.scenes.clothing import PersonAppearance, sample_appearance
 from motserve.reid.crops import whole_pixels
 from motserve.types import FloatArray, Image
 from training.bundled.config import CropSetConfig, MaterialConfig
-from training.bundled.material import Material
-from training.bundled.spread import spread
+from training.bundled.material import Material, spread
 from training.color_jitter import jitter_colors
 from training.dir_cache import make_once
 from training.overlays import Overlays, dress_person

@@ -63,6 +63,11 @@ class Workspace:
     settings: MaterialConfig
     say: Say = quiet
 
+    @property
+    def teacher(self) -> Path:
+        """Weights of the detector that labels footage."""
+        return self.data / self.settings.teacher
+
     def model(self, name: str) -> Path:
         """Return the folder of a finished model."""
         return self.work / "models" / name
@@ -135,8 +140,8 @@ def _train_detector(workspace: Workspace, name: str, base_weights: Path, without
         }
         training = layer_settings(files, changes, DetectorTraining)
         if training.teacher is not None:
-            weights = str(workspace.data / workspace.settings.teacher)
-            training = training.model_copy(update={"teacher": training.teacher.model_copy(update={"weights": weights})})
+            teacher = training.teacher.model_copy(update={"weights": str(workspace.teacher)})
+            training = training.model_copy(update={"teacher": teacher})
         return detector.make_job(training)
 
     _run(workspace, name, prepare)
@@ -171,9 +176,7 @@ def _photographs(workspace: Workspace, without: str | None = None) -> Mapping[st
 
 
 def _pictures(workspace: Workspace) -> Pictures:
-    return prepare_pictures(
-        workspace.settings, workspace.data / workspace.settings.teacher, workspace.work / "material" / "pictures"
-    )
+    return prepare_pictures(workspace.settings, workspace.teacher, workspace.work / "material" / "pictures")
 
 
 def _score(workspace: Workspace, name: str, groups: Sequence[str]) -> None:
@@ -196,9 +199,7 @@ def _score(workspace: Workspace, name: str, groups: Sequence[str]) -> None:
     for source in workspace.settings.photographs:
         if source.left_out in groups:
             photographs = _photographs(workspace)[source.name]
-            scores[source.name] = compare_with_teacher(
-                photographs.frames, weights, workspace.data / workspace.settings.teacher
-            )
+            scores[source.name] = compare_with_teacher(photographs.frames, weights, workspace.teacher)
     write_json(file, scores)
     listed = (
         f"{source} mAP50 {one['mAP50']:.3f}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -18,7 +19,6 @@ from training.bundled.background import estimate_background, unlabelled_share
 from training.bundled.config import CutConfig, LabelConfig, MaterialConfig, SceneSource
 from training.bundled.cutting import cut_person
 from training.bundled.footage import Labels, open_scene
-from training.bundled.spread import spread
 from training.dir_cache import make_once
 from training.overlays import Cut
 
@@ -26,7 +26,10 @@ logger = logging.getLogger("motserve.training")
 
 _BACKGROUND: Final = "place.png"
 _LABELS: Final = "labels.npz"
-_QUALITY: Final = [cv2.IMWRITE_JPEG_QUALITY, 96]
+QUALITY: Final = [cv2.IMWRITE_JPEG_QUALITY, 96]
+FRAMES: Final = "frames"
+PEOPLE: Final = "people"
+"""Folders of the usable pictures and of the cutouts."""
 _BORDER: Final = 3
 """Minimum distance of a cutout from the border of the picture in pixels; people at the border may be truncated."""
 
@@ -86,7 +89,7 @@ def read_cut(file: Path) -> Cut:
 
 
 def _extract(source: SceneSource, data: Path, settings: MaterialConfig, folder: Path) -> None:
-    for name in ("frames", "people"):
+    for name in (FRAMES, PEOPLE):
         (folder / name).mkdir()
     scene = open_scene(source, data, data / settings.teacher, settings.labels)
     frames = list(scene.frames(source.every))
@@ -107,15 +110,52 @@ def _extract(source: SceneSource, data: Path, settings: MaterialConfig, folder: 
     selected = sorted([*with_people, *(without_people[row] for row in few.tolist())])
     for row in selected:
         index, image = frames[row]
-        cv2.imwrite(str(folder / "frames" / f"{index:06d}.jpg"), image, _QUALITY)
-    arrays = {
-        f"{frames[row][0]:06d}.{part.name}": getattr(labels[row], part.name)
-        for row in selected
-        for part in fields(Labels)
+        cv2.imwrite(str(folder / FRAMES / f"{index:06d}.jpg"), image, QUALITY)
+    write_labels(folder, {f"{frames[row][0]:06d}": labels[row] for row in selected})
+    count = _cut(frames, labels, background, settings.cuts, folder / PEOPLE)
+    logger.info("scene", extra={"scene": source.name, "frames": len(selected), "of": len(frames), "cut_out": count})
+
+
+def people_to_cut(labels: Labels, width: int, height: int, settings: CutConfig) -> list[int]:
+    """Return the rows of the people who are high enough, not occluded, and not at the border of a picture.
+
+    Args:
+        labels: Labels of the picture.
+        width: Its width in pixels.
+        height: Its height in pixels.
+        settings: Least height and visibility.
+    """
+    boxes = labels.boxes
+    inside = (boxes[:, :2] >= _BORDER).all(1) & (boxes[:, 2:] <= (width - _BORDER, height - _BORDER)).all(1)
+    tall = boxes[:, 3] - boxes[:, 1] >= settings.min_height
+    rows: list[int] = np.flatnonzero(inside & tall & (labels.visibility >= settings.min_visibility)).tolist()
+    return rows
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Return at most `most` indices of `count` items, evenly spaced from the first to the last.
+
+    >>> spread(9, 3), spread(2, 3), spread(0, 3)
+    ([0, 4, 8], [0, 1], [])
+    """
+    indices: list[int] = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
+    return indices
+
+
+def write_labels(folder: Path, labels: Mapping[str, Labels]) -> None:
+    """Write the labels of pictures, by the names of their files without suffix; see `read_labels`."""
+    arrays: dict[str, Any] = {
+        f"{stem}.{part.name}": getattr(one, part.name) for stem, one in labels.items() for part in fields(Labels)
     }
     np.savez(folder / _LABELS, **arrays)
-    count = _cut(frames, labels, background, settings.cuts, folder / "people")
-    logger.info("scene", extra={"scene": source.name, "frames": len(selected), "of": len(frames), "cut_out": count})
+
+
+def read_labels(folder: Path) -> tuple[tuple[Path, ...], tuple[Labels, ...]]:
+    """Return the pictures of a folder of material, in order, and the labels of each."""
+    files = tuple(sorted((folder / FRAMES).glob("*.jpg")))
+    with (folder / _LABELS).open("rb") as stored, np.load(stored) as arrays:
+        names = [part.name for part in fields(Labels)]
+        return files, tuple(Labels(*(arrays[f"{file.stem}.{name}"] for name in names)) for file in files)
 
 
 def _is_labelled(image: Image, background: Image, labels: Labels, settings: LabelConfig) -> bool:
@@ -130,9 +170,7 @@ def _cut(
     candidates: defaultdict[int, list[tuple[int, FloatArray]]] = defaultdict(list)
     height, width = background.shape[:2]
     for row, one in enumerate(labels):
-        inside = (one.boxes[:, :2] >= _BORDER).all(1) & (one.boxes[:, 2:] <= (width - _BORDER, height - _BORDER)).all(1)
-        tall = one.boxes[:, 3] - one.boxes[:, 1] >= settings.min_height
-        for person in np.flatnonzero(inside & tall & (one.visibility >= settings.min_visibility)):
+        for person in people_to_cut(one, width, height, settings):
             candidates[int(one.ids[person])].append((row, one.boxes[person]))
     count = 0
     for identity, observations in sorted(candidates.items()):
@@ -146,11 +184,8 @@ def _cut(
 
 
 def _read(folder: Path) -> Material:
-    frames = tuple(sorted((folder / "frames").glob("*.jpg")))
-    with (folder / _LABELS).open("rb") as stored, np.load(stored) as arrays:
-        names = [part.name for part in fields(Labels)]
-        labels = tuple(Labels(*(arrays[f"{file.stem}.{name}"] for name in names)) for file in frames)
+    frames, labels = read_labels(folder)
     people: defaultdict[int, list[Path]] = defaultdict(list)
-    for file in sorted((folder / "people").glob("*.png")):
+    for file in sorted((folder / PEOPLE).glob("*.png")):
         people[int(file.stem.split("_")[0])].append(file)
     return Material(folder, frames, labels, {identity: tuple(files) for identity, files in people.items()})

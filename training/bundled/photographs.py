@@ -4,45 +4,43 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
 import torch
 from torchvision.ops import box_iou
 
-from motserve.config import Config, load_config
-from motserve.detection import build_detector
 from motserve.errors import NotFound
 from motserve.files.folders import visible_files
 from motserve.lab.scenes.cutout import cut_out
-from motserve.models.weights import resolve_weights
 from motserve.reid.crops import whole_pixels
 from motserve.types import Detections, FloatArray, Image
-from training.bundled.backdrops import on_grey, read_picture
+from training.bundled.agreement import Detect, people_detector
+from training.bundled.backdrops import SUFFIXES, on_grey, read_picture
 from training.bundled.config import MaterialConfig, PhotographLabelConfig, PhotographSource
 from training.bundled.cutting import shrunk
 from training.bundled.footage import Labels, occluded_by
-from training.bundled.material import Material
+from training.bundled.material import (
+    FRAMES,
+    PEOPLE,
+    QUALITY,
+    Material,
+    people_to_cut,
+    read_labels,
+    write_labels,
+)
 from training.dir_cache import make_once
 from training.overlays import Cut
 
 logger = logging.getLogger("motserve.training")
 
-_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
-_LABELS: Final = "labels.npz"
-_PERSON: Final = "person"
-_BORDER: Final = 3
-"""Minimum distance of a cutout from the border of the picture in pixels; people at the border may be truncated."""
-
 _MIN_ASPECT, _MAX_ASPECT = 1.6, 4.5
 """Height by width of people who stand or walk."""
 
 _PAD: Final = 40  # pixels of grey around a cutout
-_QUALITY: Final = [cv2.IMWRITE_JPEG_QUALITY, 96]
 
 
 def prepare_photographs(source: PhotographSource, data: Path, settings: MaterialConfig, folder: Path) -> Material:
@@ -65,11 +63,8 @@ def prepare_photographs(source: PhotographSource, data: Path, settings: Material
     parts = (labelling.model_dump(mode="json"), settings.cuts.model_dump(mode="json"))
     stamp = json.dumps([str(source.path), settings.max_side, *parts])
     make_once(folder, stamp, lambda: _label(source, data, settings, folder))
-    files = tuple(sorted((folder / "frames").glob("*.jpg")))
-    with (folder / _LABELS).open("rb") as stored, np.load(stored) as arrays:
-        names = [part.name for part in fields(Labels)]
-        labels = tuple(Labels(*(arrays[f"{file.stem}.{name}"] for name in names)) for file in files)
-    cuts = sorted((folder / "people").glob("*.png"))
+    files, labels = read_labels(folder)
+    cuts = sorted((folder / PEOPLE).glob("*.png"))
     return Material(folder, files, labels, {number: (cut,) for number, cut in enumerate(cuts)})
 
 
@@ -77,30 +72,26 @@ def _label(source: PhotographSource, data: Path, settings: MaterialConfig, folde
     place = data / source.path
     if not place.is_dir():
         raise NotFound(f"there is no folder of photographs {place}; remove it from `photographs`")
-    for name in ("frames", "people"):
+    for name in (FRAMES, PEOPLE):
         (folder / name).mkdir()
     detect = augmented_detector(data / settings.teacher, settings.photograph_labels)
-    arrays: dict[str, Any] = {}
-    people = 0
-    files = visible_files(place, _SUFFIXES, below=True)
+    labels: dict[str, Labels] = {}
+    files = visible_files(place, SUFFIXES, below=True)
     for number, file in enumerate(files):
         picture = read_picture(file, settings.max_side)
         if picture is None or picture.shape[2] != len("BGR"):
             continue
-        labels = label_people(detect(picture), settings.photograph_labels)
-        people += len(labels.boxes)
         stem = f"{number:06d}"
-        cv2.imwrite(str(folder / "frames" / f"{stem}.jpg"), picture, _QUALITY)
-        arrays |= {f"{stem}.{part.name}": getattr(labels, part.name) for part in fields(Labels)}
-        for row, cut in cut_people(picture, labels, detect, settings):
-            cv2.imwrite(str(folder / "people" / f"{stem}_{row:03d}.png"), cut)
-    np.savez(folder / _LABELS, **arrays)
+        labels[stem] = label_people(detect(picture), settings.photograph_labels)
+        cv2.imwrite(str(folder / FRAMES / f"{stem}.jpg"), picture, QUALITY)
+        for row, cut in cut_people(picture, labels[stem], detect, settings):
+            cv2.imwrite(str(folder / PEOPLE / f"{stem}_{row:03d}.png"), cut)
+    write_labels(folder, labels)
+    people = sum(len(one.boxes) for one in labels.values())
     logger.info("photographs", extra={"photographs": source.name, "pictures": len(files), "people": people})
 
 
-def cut_people(
-    picture: Image, labels: Labels, detect: Callable[[Image], Detections], settings: MaterialConfig
-) -> Iterator[tuple[int, Cut]]:
+def cut_people(picture: Image, labels: Labels, detect: Detect, settings: MaterialConfig) -> Iterator[tuple[int, Cut]]:
     """Cut the upright, unoccluded people out of a photograph.
 
     Without a second picture of the same place, only the usual position of people in their boxes is known. Therefore a
@@ -116,13 +107,9 @@ def cut_people(
         The row of the person and the cutout.
     """
     height, width = picture.shape[:2]
-    for row, (box, visibility) in enumerate(zip(labels.boxes, labels.visibility.tolist(), strict=True)):
-        x1, y1, x2, y2 = whole_pixels(box[None], height, width)[0].tolist()
-        is_inside = x1 >= _BORDER and y1 >= _BORDER and x2 <= width - _BORDER and y2 <= height - _BORDER
-        is_upright = _MIN_ASPECT <= (y2 - y1) / max(x2 - x1, 1) <= _MAX_ASPECT
-        if not (is_inside and is_upright and y2 - y1 >= settings.cuts.min_height):
-            continue
-        if visibility < settings.cuts.min_visibility:
+    for row in people_to_cut(labels, width, height, settings.cuts):
+        x1, y1, x2, y2 = whole_pixels(labels.boxes[row][None], height, width)[0].tolist()
+        if not _MIN_ASPECT <= (y2 - y1) / max(x2 - x1, 1) <= _MAX_ASPECT:  # not upright
             continue
         cut = shrunk(cut_out(picture[y1:y2, x1:x2]), settings.cuts.height)
         seen = detect(np.pad(on_grey(cut), ((_PAD, _PAD), (_PAD, _PAD), (0, 0)), constant_values=127))
@@ -138,15 +125,14 @@ def label_people(detections: Detections, settings: PhotographLabelConfig) -> Lab
     return Labels(ids, boxes, np.asarray(1 - occluded_by(boxes), np.float32), detections.boxes[~sure])
 
 
-def augmented_detector(teacher: Path, settings: PhotographLabelConfig) -> Callable[[Image], Detections]:
+def augmented_detector(teacher: Path, settings: PhotographLabelConfig) -> Detect:
     """Return a function that detects people at several sizes, also in the mirrored picture, and fuses the detections.
 
     Args:
         teacher: Weights of the detector.
         settings: Sizes and confidences.
     """
-    config = load_config(overrides={"detector": {"weights": [str(teacher)], "classes": [_PERSON]}})
-    detectors = [_detector(config, size, settings.min_confidence) for size in settings.image_sizes]
+    detectors = [people_detector(teacher, size, settings.min_confidence) for size in settings.image_sizes]
 
     def detect(picture: Image) -> Detections:
         passes: list[Detections] = []
@@ -190,9 +176,3 @@ def fuse_detections(passes: Sequence[Detections], min_iou: float, min_confidence
         return Detections.empty()
     merged = np.array([box for _, box in people], np.float32)
     return Detections(merged, np.array([score for score, _ in people], np.float32), np.zeros(len(people), np.int64))
-
-
-def _detector(config: Config, size: int, confidence: float) -> Callable[[Image], Detections]:
-    chosen = config.detector.model_copy(update={"image_size": size, "confidence": confidence})
-    detector = build_detector(chosen, resolve_weights("detector", config))
-    return lambda picture: detector.detect([picture])[0]

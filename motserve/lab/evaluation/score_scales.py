@@ -9,8 +9,7 @@ from scipy.special import expit
 from scipy.stats import rankdata
 
 from motserve.config.evaluation import EvaluationConfig, ScoreScale
-from motserve.errors import InvalidData
-from motserve.results import MotTable
+from motserve.results import MotTable, require_confidences
 from motserve.types import FloatArray
 
 READINGS: Final = {"rank": "replaced by their rank", "logistic": "read as log-odds"}
@@ -53,11 +52,5 @@ def to_confidences(table: MotTable, scale: ScoreScale) -> FloatArray:
         return np.asarray(expit(scores.astype(np.float64)), np.float32)
     if scale == "rank":
         return np.asarray(rankdata(scores) / max(len(scores), 1), np.float32)
-    wrong = np.flatnonzero((scores < 0) | (scores > 1))
-    if len(wrong):
-        row = wrong[np.argmin(table.lines[wrong])]
-        raise InvalidData(
-            f"{table.name}, line {table.lines[row]}: score {scores[row]:g} is not a confidence in [0, 1]; --scores "
-            "rank and --scores logistic convert such scores"
-        )
+    require_confidences(table, "--scores rank and --scores logistic convert such scores")
     return scores

@@ -12,7 +12,7 @@ import numpy as np
 from motserve.config.paths import local_path
 from motserve.errors import InvalidConfig, InvalidData
 from motserve.pipeline.own_detections import as_detections
-from motserve.results import MotTable, read_mot
+from motserve.results import MotTable, read_mot, require_confidences
 from motserve.types import Detections, FloatArray
 
 Given: TypeAlias = str | Path | Sequence[Any]
@@ -51,7 +51,7 @@ class GivenDetections:
             except ValueError as error:
                 raise InvalidConfig(str(error)) from error
             table = read_mot(self.path)
-            _refuse_scores(table)
+            require_confidences(table, "convert such scores first")
             self._of = detections_by_frame(table, table.scores, min_confidence)
         elif isinstance(given, Sequence) or getattr(given, "ndim", 0) > 0:
             frames = [_frame(number, frame) for number, frame in enumerate(given)]
@@ -109,13 +109,3 @@ def detections_by_frame(table: MotTable, scores: FloatArray, min_confidence: flo
 def _confident(frame: Detections, min_confidence: float) -> Detections:
     rows = frame.scores >= np.float32(min_confidence)
     return Detections(frame.boxes[rows], frame.scores[rows], frame.classes[rows])
-
-
-def _refuse_scores(table: MotTable) -> None:
-    wrong = np.flatnonzero((table.scores < 0) | (table.scores > 1))
-    if len(wrong):
-        row = wrong[np.argmin(table.lines[wrong])]
-        raise InvalidData(
-            f"{table.name}, line {table.lines[row]}: score {table.scores[row]:g} is not a confidence in [0, 1]; "
-            "convert such scores first"
-        )
