@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 import motserve.models.bundled
 from motserve.config.loading.yaml_files import merge, read_settings
 from motserve.errors import InvalidConfig, InvalidData, NotFound
-from motserve.lab.scenes import SceneConfig, ground_truth_rows, render
+from motserve.lab.scenes import SceneConfig, Shot, ground_truth_rows, render
 from motserve.models.checksums import checksum
 from motserve.models.registry import Card, Scores, write_card
 from training.bundled import command
@@ -54,6 +54,7 @@ from training.overlays import (
 )
 from training.rendered.command import labels_of, write_dataset
 from training.rendered.config import PictureConfig, RenderedPictures
+from training.rendered.lens import distort, film
 from training.rendered.pictures import pictures
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "training"
@@ -212,6 +213,48 @@ def test_boxes_in_windows_enclose_the_people() -> None:
             bright += inside > shot.image.mean()
     assert checked > 10
     assert bright == checked
+
+
+@pytest.mark.parametrize("strength", [0.05, 0.4])
+def test_boxes_follow_a_wide_angle_lens(strength: float) -> None:
+    image = np.zeros((180, 320, 3), np.uint8)
+    boxes = np.array([[10, 20, 60, 150], [150, 40, 200, 140], [290, 100, 340, 220]], np.float32)
+    for x1, y1, x2, y2 in boxes.astype(int):
+        image[y1:y2, x1:x2] = 255
+    bent = distort(Shot(image, boxes, np.ones(3, np.float32)), strength)
+    for box in np.clip(bent.boxes, 0, (320, 180, 320, 180)).round().astype(int):
+        x1, y1, x2, y2 = box
+        inside = bent.image[y1:y2, x1:x2, 0] > 127
+        assert inside.mean() > 0.7
+        assert inside.any(axis=0).mean() > 0.9
+        assert inside.any(axis=1).mean() > 0.9
+        bent.image[max(0, y1 - 1) : y2 + 1, max(0, x1 - 1) : x2 + 1] = 0
+    assert not (bent.image > 127).any(), "a part of a person is outside of the box"
+
+
+def test_occluders_lower_the_visibility_of_the_people_behind_them() -> None:
+    image = np.full((200, 200, 3), (0, 0, 255), np.uint8)
+    image[40:180, 80:120] = (0, 255, 0)
+    shot = Shot(image, np.array([[80, 40, 120, 180]], np.float32), np.ones(1, np.float32))
+    plain = PictureConfig(blurred=0, colourless=0)
+    covered = []
+    for seed in range(20):
+        made = film(shot, plain.model_copy(update={"occluded": 1.0}), np.random.default_rng(seed))
+        green = (made.image[40:180, 80:120, 1] > 200) & (made.image[40:180, 80:120, 2] < 60)
+        assert abs(green.mean() - made.visibility[0]) < 0.12
+        covered.append(made.visibility[0])
+    assert min(covered) < 0.7
+    assert max(covered) == 1
+    assert shot.visibility[0] == 1
+
+
+def test_pictures_at_night_are_dark_and_noisy() -> None:
+    shot = Shot(np.full((90, 160, 3), 180, np.uint8), np.empty((0, 4), np.float32), np.empty(0, np.float32))
+    config = PictureConfig(blurred=0, colourless=0, dark=1.0)
+    for seed in range(5):
+        image = film(shot, config, np.random.default_rng(seed)).image
+        assert image[0, :, 0].astype(float).std() > 1
+        assert np.percentile(image, 10) < 150
 
 
 def test_a_data_set_has_windows_and_people_on_other_backdrops(
@@ -406,9 +449,6 @@ def test_each_group_is_left_out_once_and_finished_steps_are_reused(
     """The jobs are replaced by one that copies the shipped weights; the slow test trains."""
     configs = tmp_path / "configs"
     shutil.copytree(CONFIGS, configs)
-    (configs / "bundled" / "rendered.yaml").write_text("train_pictures: 4\nvalidation_pictures: 4\n")
-    with (configs / "bundled" / "detector.yaml").open("a") as file:
-        file.write("teacher: {weights: of-the-folder.pt, labels: 0.25}\n")
     embedder = yaml.safe_load((configs / "bundled" / "embedder.yaml").read_text())
     small = merge(embedder, {"batch": {"identities": 4, "views": 2}})
     (configs / "bundled" / "embedder.yaml").write_text(yaml.safe_dump(small))
@@ -429,16 +469,26 @@ def test_each_group_is_left_out_once_and_finished_steps_are_reused(
     for _ in range(2):
         make_detector(shop)
     make_embedder(shop)
-    assert list(jobs) == ["rendered", "without-plaza", "without-town", "all", "embedder"]
-    assert {jobs[name].init for name in ("without-plaza", "all")} == {
-        str(shop.model("rendered") / "detector.safetensors")
-    }
-    assert (jobs["all"].teacher.weights, jobs["all"].teacher.labels) == (str(TEACHER), 0.25)
-    scores = {name: json.loads((shop.model(name) / "scores.json").read_text()) for name in ("without-plaza", "all")}
+    assert list(jobs) == ["base", "without-plaza", "without-town", "all", "embedder"]
+    assert jobs["base"].init == "scratch"
+    assert {jobs[name].init for name in ("without-plaza", "all")} == {str(shop.model("base") / "detector.safetensors")}
+    assert {jobs[name].teacher.weights for name in ("base", "all")} == {str(TEACHER)}
+    scores = {name: json.loads((shop.model(name) / "scores.json").read_text()) for name in jobs if name != "embedder"}
     assert list(scores["without-plaza"]) == ["plaza"]
-    assert list(scores["all"]) == ["plaza", "town"]
+    assert list(scores["base"]) == list(scores["all"]) == ["plaza", "town"]
+    sources = {name: _sources(tmp_path / "work" / f"pictures-{name}") for name in scores}
+    assert sources == {
+        "base": ["clip"], "without-plaza": ["clip", "town"], "without-town": ["clip", "plaza"],
+        "all": ["clip", "plaza", "town"],
+    }  # fmt: skip
     assert set(scores["all"]["town"]) == {"people", "recall", "agreeing", "teacher_recall", "teacher_agreeing"}
     assert {"plaza/mAP50", "mean/mAP50"} <= set(detector_metrics(shop))
+
+
+def _sources(folder: Path) -> list[str]:
+    """Return the names of the sources that training pictures were made of."""
+    _, sources = json.loads((folder / "settings.json").read_text())
+    return list(sources)
 
 
 @pytest.mark.slow
@@ -451,8 +501,7 @@ def test_all_models_are_trained_and_shipped_and_finished_steps_are_reused(
     _write_crops(data)
     quick = {"epochs": 1, "image_size": 64, "batch_size": 4, "nominal_batch": 4, "compute": {"workers": 0}}
     for name, changes in (
-        ("rendered", {"seed": 1, "train_pictures": 4, "validation_pictures": 4}),
-        ("detector-rendered", quick),
+        ("detector-base", quick),
         ("detector", quick),
         ("embedder", {"schedule": {"epochs": 1, "warmup_epochs": 0}, "batch": {"identities": 2, "views": 2},
                       "compute": {"workers": 0}, "crops": {"pad": 0}}),
@@ -492,7 +541,8 @@ def test_the_shipped_settings_are_valid() -> None:
         ("scenes: []", "scenes"),
         ("scenes: [{name: a, path: a}, {name: a, path: b}]", "two scenes have one name: a, a"),
         ("scenes: [{name: ../a, path: a}]", "name"),
-        ("scenes: [{name: a, path: a, left_out: b}]", "no scene is left without those of b: add another one"),
+        ("scenes: [{name: a, path: a, left_out: b}]", "each scene is in a group that is left out: add one without"),
+        ("scenes: [{name: a, path: a}]\ndetector: {scene_backdrops: 0.7}", "their sum is over 1"),
         ("scenes: [{name: a, path: a, often: 2}]", "often"),
     ],
 )

@@ -102,13 +102,16 @@ class SetConfig(Section):
         0.5, description="Share of pictures that are windows of frames and photographs; the others are composed."
     )
     photographs: Share = Field(0.5, description="Share of the windows that are parts of photographs, if there are any.")
+    photograph_backdrops: Share = Field(
+        0.4, description="Share of photographed backdrops that are photographs without people, if there are any."
+    )
     peopled: Share = Field(0.75, description="Share of the windows of photographs in which people are labelled.")
     pictures: PictureConfig = Field(
         PictureConfig(photographed=0.75, photographed_backdrops=0.75, max_things=5),
         description="Composed pictures; longer side and lens effects apply to windows too.",
     )
     min_visibility: Share = Field(0.2, description="Minimum visibility of a labelled person in composed pictures.")
-    scene_backdrops: Share = Field(0.4, description="Share of photographed backdrops that are backgrounds of footage.")
+    scene_backdrops: Share = Field(0.3, description="Share of photographed backdrops that are backgrounds of footage.")
 
 
 class CropSetConfig(Section):
@@ -171,13 +174,18 @@ class MaterialConfig(Section):
     embedder: CropSetConfig = Field(CropSetConfig(), description="Training crops of the embedder.")
 
     @model_validator(mode="after")
+    def _shares(self) -> MaterialConfig:
+        if self.detector.scene_backdrops + self.detector.photograph_backdrops > 1:
+            raise ValueError("scene_backdrops and photograph_backdrops are shares of one whole: their sum is over 1")
+        return self
+
+    @model_validator(mode="after")
     def _distinct(self) -> MaterialConfig:
         names = [*(scene.name for scene in self.scenes), *(source.name for source in self.photographs)]
         if len(set(names)) < len(names):
             raise ValueError(f"two scenes have one name: {', '.join(names)}")
-        for group in self.groups:
-            if all(scene.left_out == group for scene in self.scenes):
-                raise ValueError(f"no scene is left without those of {group}: add another one")
+        if all(scene.left_out is not None for scene in self.scenes):
+            raise ValueError("each scene is in a group that is left out: add one without `left_out`")
         return self
 
     @property

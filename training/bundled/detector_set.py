@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from motserve.lab.datasets.yolo import data_yaml
 from motserve.lab.evaluation.reid_data import read_image
 from motserve.lab.scenes import Shot
+from motserve.types import Image
 from training.bundled.backdrops import Pictures
 from training.bundled.config import MaterialConfig
 from training.bundled.material import Material, read_cut
@@ -28,7 +28,13 @@ from training.rendered.pictures import pictures
 
 logger = logging.getLogger("motserve.training")
 
+Backdrops: TypeAlias = list[Image]
+"""Pictures of one folder or place."""
+
 _JITTERED_SHARE: Final = 0.6  # share of the composed pictures
+
+_PARTS: Final = 200
+"""Number of parts that the kinds of backdrops share."""
 
 
 def write_set(
@@ -122,16 +128,27 @@ def _composed(settings: MaterialConfig, overlays: Overlays, seed: int, count: in
 def read_overlays(
     settings: MaterialConfig, scenes: Sequence[Material], pictures: Pictures, photographs: Sequence[Material] = ()
 ) -> Overlays:
-    """Read people, things and backdrops; `scene_backdrops` sets the share of backgrounds of footage."""
+    """Read people, things and backdrops; settings give the share of each kind of backdrop."""
     people = [views for source in (*scenes, *photographs) for views in source.views()]
-    backdrops: list[list[NDArray[np.uint8]]] = [
-        [read_image(file) for file in group] for group in pictures.backdrops if group
-    ]
-    own = [[scene.background()] for scene in scenes]
-    share = settings.detector.scene_backdrops
-    if backdrops and 0 < share < 1:  # groups are drawn equally often, so repeated groups are drawn more often
-        repeats = round(share / (1 - share) * len(backdrops) / len(own) * 4)
-        backdrops = 4 * backdrops + repeats * own
-    elif share:
-        backdrops = own
+    shares = settings.detector.scene_backdrops, settings.detector.photograph_backdrops
+    backdrops = _shared_backdrops(
+        [[scene.background()] for scene in scenes],
+        [[read_image(file) for file in files] for source in photographs if (files := source.empty())],
+        [[read_image(file) for file in group] for group in pictures.backdrops if group],
+        shares,
+    )
     return Overlays(people, [[read_cut(file) for file in group] for group in pictures.things if group], backdrops)
+
+
+def _shared_backdrops(
+    scenes: Sequence[Backdrops],
+    photographs: Sequence[Backdrops],
+    others: Sequence[Backdrops],
+    shares: tuple[float, float],
+) -> list[Backdrops]:
+    """Repeat groups, which are drawn equally often, so that each kind has about its share."""
+    kinds = [(scenes, shares[0]), (photographs, shares[1]), (others, 1 - sum(shares))]
+    used = [(groups, share) for groups, share in kinds if groups and share > 0] or [(scenes, 1.0)]
+    return [
+        group for groups, share in used for group in groups for _ in range(max(1, round(_PARTS * share / len(groups))))
+    ]

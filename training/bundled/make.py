@@ -33,13 +33,14 @@ from training.job_config import JobConfig
 from training.progress import Say, quiet
 from training.reid import command as reid
 from training.reid.config import ReidTrainingConfig
-from training.rendered.command import write_dataset
-from training.rendered.config import RenderedConfig
 
 Settings = TypeVar("Settings", bound=JobConfig)
 
+BASE: Final = "base"
+"""Name of the detector trained on no left-out source, from which the others start."""
+
 ALL: Final = "all"
-"""Name of the detector trained on all scenes; each other detector is trained without one scene."""
+"""Name of the detector trained on all sources."""
 
 SCORES: Final = "scores.json"
 """File with the scores of a detector on sources that were left out, by source, beside its weights."""
@@ -84,17 +85,19 @@ def open_workspace(data: Path, configs: Path, work: Path) -> Workspace:
 
 
 def make_detector(workspace: Workspace) -> None:
-    """Train on rendered pictures, then once without each group of left-out sources and once with all; score each.
+    """Train one detector without all left-out sources; continue it without each group, and with all; score each.
 
     Raises:
         MotserveError: Data are missing or a training failed.
     """
-    base_weights = _train_base(workspace)
-    for group in workspace.settings.groups:
-        _train_detector(workspace, f"without-{group}", base_weights, without=group)
+    groups = workspace.settings.groups
+    base = _train_detector(workspace, BASE, without=groups)
+    _score(workspace, BASE, groups)
+    for group in groups:
+        _train_detector(workspace, f"without-{group}", base, without=[group])
         _score(workspace, f"without-{group}", [group])
-    _train_detector(workspace, ALL, base_weights)
-    _score(workspace, ALL, workspace.settings.groups)
+    _train_detector(workspace, ALL, base)
+    _score(workspace, ALL, groups)
 
 
 def make_embedder(workspace: Workspace) -> None:
@@ -116,27 +119,19 @@ def make_embedder(workspace: Workspace) -> None:
     _run(workspace, "embedder", prepare)
 
 
-def _train_base(workspace: Workspace) -> Path:
+def _train_detector(workspace: Workspace, name: str, base: Path | None = None, without: Sequence[str] = ()) -> Path:
+    """Train on all sources but those of some groups, from random weights or those of `base`; return the weights."""
+
     def prepare() -> Job[DetectorTraining]:
-        settings = read_settings(workspace.configs / "bundled" / "rendered.yaml", RenderedConfig)
-        data = write_dataset(settings, settings.seed, workspace.work / "rendered", workspace.say)
-        files = [workspace.configs / "detector.yaml", workspace.configs / "bundled" / "detector-rendered.yaml"]
-        return detector.make_job(layer_settings(files, {"data": str(data)}, DetectorTraining))
-
-    return _run(workspace, "rendered", prepare) / "detector.safetensors"
-
-
-def _train_detector(workspace: Workspace, name: str, base_weights: Path, without: str | None = None) -> None:
-    def prepare() -> Job[DetectorTraining]:
-        scenes = _scenes(workspace, without)
+        scenes, photographs = _scenes(workspace, without), _photographs(workspace, without)
         folder = workspace.work / f"pictures-{name}"
-        photographs = _photographs(workspace, without)
         data = write_set(workspace.settings, scenes, _pictures(workspace), folder, photographs)
-        files = [workspace.configs / "detector.yaml", workspace.configs / "bundled" / "detector.yaml"]
+        own = "detector-base.yaml" if base is None else "detector.yaml"
+        files = [workspace.configs / "detector.yaml", workspace.configs / "bundled" / own]
         changes = {
             "name": f"bundled-detector-{name}",
             "data": str(data),
-            "init": str(base_weights),
+            "init": "scratch" if base is None else str(base),
         }
         training = layer_settings(files, changes, DetectorTraining)
         if training.teacher is not None:
@@ -144,7 +139,7 @@ def _train_detector(workspace: Workspace, name: str, base_weights: Path, without
             training = training.model_copy(update={"teacher": teacher})
         return detector.make_job(training)
 
-    _run(workspace, name, prepare)
+    return _run(workspace, name, prepare) / "detector.safetensors"
 
 
 def _run(workspace: Workspace, name: str, prepare: Callable[[], Job[Settings]]) -> Path:
@@ -157,21 +152,21 @@ def _run(workspace: Workspace, name: str, prepare: Callable[[], Job[Settings]]) 
     return folder
 
 
-def _scenes(workspace: Workspace, without: str | None = None) -> Mapping[str, Material]:
+def _scenes(workspace: Workspace, without: Sequence[str] = ()) -> Mapping[str, Material]:
     place = workspace.work / "material"
     return {
         scene.name: prepare_scene(scene, workspace.data, workspace.settings, place / scene.name)
         for scene in workspace.settings.scenes
-        if without is None or scene.left_out != without
+        if scene.left_out not in without
     }
 
 
-def _photographs(workspace: Workspace, without: str | None = None) -> Mapping[str, Material]:
+def _photographs(workspace: Workspace, without: Sequence[str] = ()) -> Mapping[str, Material]:
     place = workspace.work / "material"
     return {
         source.name: prepare_photographs(source, workspace.data, workspace.settings, place / source.name)
         for source in workspace.settings.photographs
-        if without is None or source.left_out != without
+        if source.left_out not in without
     }
 
 

@@ -60,6 +60,14 @@ class Material:
         """Read the background."""
         return read_image(self.folder / _BACKGROUND)
 
+    def empty(self) -> list[Path]:
+        """Return the pictures in which no one is labelled, not even as unsure."""
+        return [
+            file
+            for file, labels in zip(self.frames, self.labels, strict=True)
+            if not len(labels.boxes) and not len(labels.others)
+        ]
+
     def views(self) -> list[list[Cut]]:
         """Read the cutouts of each person."""
         return [[read_cut(file) for file in files] for files in self.people.values()]

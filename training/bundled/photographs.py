@@ -74,7 +74,9 @@ def _label(source: PhotographSource, data: Path, settings: MaterialConfig, folde
         raise NotFound(f"there is no folder of photographs {place}; remove it from `photographs`")
     for name in (FRAMES, PEOPLE):
         (folder / name).mkdir()
-    detect = augmented_detector(data / settings.teacher, settings.photograph_labels)
+    labelling = settings.photograph_labels
+    detect = augmented_detector(data / settings.teacher, labelling)
+    recognise = people_detector(data / settings.teacher, min(labelling.image_sizes), labelling.sure_confidence)
     labels: dict[str, Labels] = {}
     files = visible_files(place, SUFFIXES, below=True)
     for number, file in enumerate(files):
@@ -82,16 +84,18 @@ def _label(source: PhotographSource, data: Path, settings: MaterialConfig, folde
         if picture is None or picture.shape[2] != len("BGR"):
             continue
         stem = f"{number:06d}"
-        labels[stem] = label_people(detect(picture), settings.photograph_labels)
+        labels[stem] = label_people(detect(picture), labelling)
         cv2.imwrite(str(folder / FRAMES / f"{stem}.jpg"), picture, QUALITY)
-        for row, cut in cut_people(picture, labels[stem], detect, settings):
+        for row, cut in cut_people(picture, labels[stem], recognise, settings):
             cv2.imwrite(str(folder / PEOPLE / f"{stem}_{row:03d}.png"), cut)
     write_labels(folder, labels)
     people = sum(len(one.boxes) for one in labels.values())
     logger.info("photographs", extra={"photographs": source.name, "pictures": len(files), "people": people})
 
 
-def cut_people(picture: Image, labels: Labels, detect: Detect, settings: MaterialConfig) -> Iterator[tuple[int, Cut]]:
+def cut_people(
+    picture: Image, labels: Labels, recognise: Detect, settings: MaterialConfig
+) -> Iterator[tuple[int, Cut]]:
     """Cut the upright, unoccluded people out of a photograph.
 
     Without a second picture of the same place, only the usual position of people in their boxes is known. Therefore a
@@ -100,8 +104,8 @@ def cut_people(picture: Image, labels: Labels, detect: Detect, settings: Materia
     Args:
         picture: The photograph.
         labels: Its labels.
-        detect: The teacher.
-        settings: Least height and visibility of a person, and confidence of the teacher.
+        recognise: The teacher; returns people of sufficient confidence.
+        settings: Least height and visibility of a person.
 
     Yields:
         The row of the person and the cutout.
@@ -112,8 +116,7 @@ def cut_people(picture: Image, labels: Labels, detect: Detect, settings: Materia
         if not _MIN_ASPECT <= (y2 - y1) / max(x2 - x1, 1) <= _MAX_ASPECT:  # not upright
             continue
         cut = shrunk(cut_out(picture[y1:y2, x1:x2]), settings.cuts.height)
-        seen = detect(np.pad(on_grey(cut), ((_PAD, _PAD), (_PAD, _PAD), (0, 0)), constant_values=127))
-        if (seen.scores >= settings.photograph_labels.sure_confidence).any():
+        if len(recognise(np.pad(on_grey(cut), ((_PAD, _PAD), (_PAD, _PAD), (0, 0)), constant_values=127))):
             yield row, cut
 
 

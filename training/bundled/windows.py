@@ -14,7 +14,8 @@ from training.bundled.config import WindowConfig
 from training.bundled.footage import Labels
 from training.color_jitter import jitter_colors
 from training.rendered.config import PictureConfig
-from training.rendered.pictures import SHAPES, lens
+from training.rendered.lens import film
+from training.rendered.pictures import SHAPES
 
 
 def cut_window(
@@ -48,7 +49,8 @@ def cut_window(
     visibility = np.where((inside >= settings.min_inside) & (labels.visibility >= settings.min_visibility), inside, 0)
     if rng.random() < 0.8:
         picture = jitter_colors(picture, rng)
-    return Shot(lens(picture, pictures, rng), np.asarray(boxes, np.float32), np.asarray(visibility, np.float32))
+    shot = Shot(picture, np.asarray(boxes, np.float32), np.asarray(visibility, np.float32))
+    return film(shot, pictures, rng)
 
 
 def _aim(

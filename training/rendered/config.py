@@ -23,6 +23,11 @@ class PictureConfig(Section):
     max_height: float = Field(1.1, gt=0, le=2, description="Maximum body height as a fraction of the picture's height.")
     blurred: float = Field(0.3, ge=0, le=1, description="Share of pictures with defocus or motion blur.")
     colourless: float = Field(0.04, ge=0, le=1, description="Share of pictures in black and white.")
+    occluded: float = Field(
+        0.0, ge=0, le=1, description="Share of pictures with occluders in front of about half of the people."
+    )
+    distorted: float = Field(0.0, ge=0, le=1, description="Share of pictures with the distortion of a wide-angle lens.")
+    dark: float = Field(0.0, ge=0, le=1, description="Share of pictures at night: little light, pale, with noise.")
     photographed: float = Field(
         0.0, ge=0, le=1, description="Share of people cut out of photographs, if photographs are given."
     )

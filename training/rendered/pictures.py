@@ -14,6 +14,7 @@ from motserve.lab.scenes.clothing import PersonAppearance, sample_appearance, sa
 from motserve.types import Image
 from training.overlays import Overlays, draw_backdrop, draw_person, draw_thing
 from training.rendered.config import PictureConfig
+from training.rendered.lens import film
 
 NOTHING = Overlays()
 
@@ -55,7 +56,7 @@ def pictures(
         if overlays.things and config.max_things:
             figures += [draw_thing(overlays, rng) for _ in range(int(rng.integers(config.max_things + 1)))]
         shot = stage.shoot(_random_placements(stage, figures, rng), stage.shake.at(rng.uniform(0, 1e4)), index)
-        yield Shot(lens(shot.image, config, rng), shot.boxes[:people], shot.visibility[:people]), rows
+        yield film(Shot(shot.image, shot.boxes[:people], shot.visibility[:people]), config, rng), rows
 
 
 def _random_person(config: PictureConfig, overlays: Overlays, rng: np.random.Generator) -> PersonAppearance | Cutout:
@@ -132,22 +133,3 @@ def _random_placements(
             Placement(figure, x, z, Pose(rng.uniform(0, 2 * math.pi), rng.uniform(0, 2 * math.pi), stride))
         )
     return placements
-
-
-def lens(image: Image, config: PictureConfig, rng: np.random.Generator) -> Image:
-    """Apply random defocus, motion blur, compression, and sometimes conversion to greyscale."""
-    if rng.random() < config.blurred:
-        if rng.random() < 0.6:
-            image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.6)), np.uint8)
-        else:
-            kernel = np.zeros((7, 7), np.float32)
-            length, angle = rng.uniform(1, 3), rng.uniform(-0.4, 0.4)
-            step = (round(length * math.cos(angle)), round(length * math.sin(angle)))
-            cv2.line(kernel, (3 - step[0], 3 - step[1]), (3 + step[0], 3 + step[1]), 1.0)
-            image = np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum()), np.uint8)
-    if rng.random() < config.colourless:
-        image = np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR), np.uint8)
-    if rng.random() < 0.7:
-        _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])
-        image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
-    return image
