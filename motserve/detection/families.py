@@ -14,8 +14,8 @@ from motserve.models.weights import Weights
 Family = Literal["ultralytics", "torchvision", "efficientdet", "transformers"]
 
 _STATE_DICTS = (".pth", ".safetensors")
-_MOTSERVE_PREFIX = "yolo"
-"""Prefix of the architecture in motserve's own `.safetensors`."""
+_MOTSERVE_PREFIXES = ("yolo", "nanodet")
+"""Prefixes of the architecture in motserve's own `.safetensors`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def identify_family(config: DetectorConfig, weights: Weights) -> Choice:
     if path.suffix not in _STATE_DICTS:
         return Choice("ultralytics")
     declared = read_metadata(path).get("architecture", "") if path.suffix == ".safetensors" else ""
-    if declared.startswith(_MOTSERVE_PREFIX):
+    if declared.startswith(_MOTSERVE_PREFIXES):
         return Choice("ultralytics", declared)
     architecture = config.architecture or _known(declared) or _known(path.stem)
     if architecture in TORCHVISION:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from motserve.base import DetectorBase
 from motserve.config import DetectorConfig
 from motserve.detection.common import choose_classes, group_by_shape, postprocess
+from motserve.detection.yolo_network import build_network
 from motserve.errors import WeightsUnavailable
 from motserve.models.device import choose_device
 from motserve.models.libraries import import_ultralytics
 from motserve.models.weights import Weights
 from motserve.types import Detections, Image
+
+_ANY: Final = "yolov8n.yaml"
+"""A network of the right kind, which another one replaces."""
 
 
 class YoloDetector(DetectorBase):
@@ -98,21 +102,20 @@ def load_yolo(weights: Weights) -> Any:
 
 def _load_state_dict(ultralytics: Any, weights: Weights) -> Any:
     from safetensors import safe_open
-    from ultralytics.nn.tasks import DetectionModel
 
     with safe_open(weights.path, framework="pt") as file:
         metadata = file.metadata()
         state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  # not a mapping
     names = {int(i): name for i, name in json.loads(metadata["names"]).items()}
-    architecture = f"{metadata['architecture']}.yaml"
-    network = json.loads(metadata["network"]) if "network" in metadata else architecture
-    model = ultralytics.YOLO(architecture, task="detect", verbose=False)
-    build: Any = DetectionModel
-    model.model = build(network, nc=len(names), verbose=False)
-    width = state[f"model.{len(model.model.model) - 1}.cv3.0.2.weight"].shape[1]
-    if width != model.model.model[-1].cv3[0][-1].in_channels:
+    network = json.loads(metadata["network"]) if "network" in metadata else f"{metadata['architecture']}.yaml"
+    model = ultralytics.YOLO(_ANY, task="detect", verbose=False)
+    model.model = build_network(network, len(names))
+    head = model.model.model[-1]
+    last = len(head.cv3[0]) - 1
+    width = state[f"model.{len(model.model.model) - 1}.cv3.0.{last}.weight"].shape[1]
+    if width != head.cv3[0][-1].in_channels:
         # a network trained from more classes keeps its wider branch; Ultralytics widens the network when it loads one
-        model.model.load(build(network, nc=width, verbose=False), verbose=False)
+        model.model.load(build_network(network, width), verbose=False)
     model.model.load_state_dict(state)
     model.model.names = names
     return model

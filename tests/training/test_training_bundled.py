@@ -541,7 +541,7 @@ def test_the_shipped_settings_are_valid() -> None:
         ("scenes: []", "scenes"),
         ("scenes: [{name: a, path: a}, {name: a, path: b}]", "two scenes have one name: a, a"),
         ("scenes: [{name: ../a, path: a}]", "name"),
-        ("scenes: [{name: a, path: a, left_out: b}]", "each scene is in a group that is left out: add one without"),
+        ("scenes: [{name: a, path: a, left_out: b}]", "no scene is left without those of b: add another one"),
         ("scenes: [{name: a, path: a}]\ndetector: {scene_backdrops: 0.7}", "their sum is over 1"),
         ("scenes: [{name: a, path: a, often: 2}]", "often"),
     ],

@@ -34,6 +34,22 @@ class SceneSource(Section):
     same: tuple[tuple[int, ...], ...] = Field((), description="Groups of ground-truth IDs of the same person.")
 
 
+class BaseConfig(Section):
+    """The published detector that training starts from."""
+
+    path: LocalPath = Field(
+        Path("data/nanodet/package/models/nanodet.json"), description="NanoDet-g as a graph model of TensorFlow.js."
+    )
+    pictures: int = Field(400, ge=1, le=100_000, description="Pictures for the statistics of batch normalisation.")
+    shift: float = Field(
+        0.0,
+        ge=-5,
+        le=5,
+        description="Summand of the logits of its scores. Raised, the same threshold gives more people and more false "
+        "detections.",
+    )
+
+
 class LabelConfig(Section):
     """Labelling of footage without ground truth."""
 
@@ -159,6 +175,7 @@ class MaterialConfig(Section):
     teacher: LocalPath = Field(
         Path("models/yolov8n.pt"), description="Detector that labels footage; in the data folder."
     )
+    base: BaseConfig = Field(BaseConfig(), description="The detector that training starts from.")
     pictures: tuple[LocalPath, ...] = Field(
         (),
         description="Folders of pictures without people. Pictures with transparent parts are things, others "
@@ -184,8 +201,9 @@ class MaterialConfig(Section):
         names = [*(scene.name for scene in self.scenes), *(source.name for source in self.photographs)]
         if len(set(names)) < len(names):
             raise ValueError(f"two scenes have one name: {', '.join(names)}")
-        if all(scene.left_out is not None for scene in self.scenes):
-            raise ValueError("each scene is in a group that is left out: add one without `left_out`")
+        for group in self.groups:
+            if all(scene.left_out == group for scene in self.scenes):
+                raise ValueError(f"no scene is left without those of {group}: add another one")
         return self
 
     @property

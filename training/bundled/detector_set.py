@@ -57,7 +57,8 @@ def write_set(
         The `data.yaml` of the data set.
     """
     stamp = json.dumps(
-        [settings.model_dump(mode="json", exclude={"embedder"}), sorted([*scenes, *photographs])], sort_keys=True
+        [settings.model_dump(mode="json", exclude={"embedder", "base"}), sorted([*scenes, *photographs])],
+        sort_keys=True,
     )
     data = folder / "data.yaml"
     footage = list(scenes.values())

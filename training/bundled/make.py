@@ -18,7 +18,8 @@ from motserve.lab.experiments.cache import open_cache
 from motserve.lab.experiments.models import Models
 from motserve.lab.experiments.pictures import for_scoring, pictures_of, score_pictures
 from motserve.lab.experiments.sequences import load_sequences
-from motserve.models.registry import read_card
+from motserve.models.checksums import checksum
+from motserve.models.registry import Card, read_card, write_card
 from training.bundled.agreement import compare_with_teacher
 from training.bundled.backdrops import Pictures, prepare_pictures
 from training.bundled.config import MaterialConfig
@@ -28,16 +29,20 @@ from training.bundled.material import Material, prepare_scene
 from training.bundled.photographs import prepare_photographs
 from training.detector import command as detector
 from training.detector.config import DetectorTraining
+from training.detector.train import WEIGHTS
+from training.dir_cache import make_once
 from training.job import Job, run_job
 from training.job_config import JobConfig
+from training.nanodet.command import write_nanodet
+from training.nanodet.network import ARCHITECTURE
 from training.progress import Say, quiet
 from training.reid import command as reid
 from training.reid.config import ReidTrainingConfig
 
 Settings = TypeVar("Settings", bound=JobConfig)
 
-BASE: Final = "base"
-"""Name of the detector trained on no left-out source, from which the others start."""
+FREE: Final = "free"
+"""Name of the published detector, from which the others start."""
 
 ALL: Final = "all"
 """Name of the detector trained on all sources."""
@@ -85,19 +90,39 @@ def open_workspace(data: Path, configs: Path, work: Path) -> Workspace:
 
 
 def make_detector(workspace: Workspace) -> None:
-    """Train one detector without all left-out sources; continue it without each group, and with all; score each.
+    """Train from the free detector, once without each group of left-out sources and once with all; score each.
 
     Raises:
         MotserveError: Data are missing or a training failed.
     """
     groups = workspace.settings.groups
-    base = _train_detector(workspace, BASE, without=groups)
-    _score(workspace, BASE, groups)
+    make_free_detector(workspace)
     for group in groups:
-        _train_detector(workspace, f"without-{group}", base, without=[group])
+        _train_detector(workspace, f"without-{group}", [group])
         _score(workspace, f"without-{group}", [group])
-    _train_detector(workspace, ALL, base)
+    _train_detector(workspace, ALL)
     _score(workspace, ALL, groups)
+
+
+def make_free_detector(workspace: Workspace) -> None:
+    """Convert the published detector, which has learned from none of the sources, and score it on all of them.
+
+    Raises:
+        MotserveError: A file is missing or not that detector.
+    """
+    settings, folder = workspace.settings, workspace.model(FREE)
+    weights = folder / WEIGHTS
+
+    def convert() -> None:
+        workspace.say(f"{FREE}: converting {settings.base.path}")
+        materials = (*_scenes(workspace, settings.groups).values(), *_photographs(workspace, settings.groups).values())
+        pictures = [file for material in materials for file in material.frames]
+        chosen = pictures[:: max(1, len(pictures) // settings.base.pictures)]
+        write_nanodet(settings.base.path, chosen, weights, settings.base.shift)
+        write_card(folder, Card("detector", WEIGHTS, checksum(weights), ARCHITECTURE))
+
+    make_once(folder, settings.base.model_dump_json(), convert)
+    _score(workspace, FREE, settings.groups)
 
 
 def make_embedder(workspace: Workspace) -> None:
@@ -119,19 +144,18 @@ def make_embedder(workspace: Workspace) -> None:
     _run(workspace, "embedder", prepare)
 
 
-def _train_detector(workspace: Workspace, name: str, base: Path | None = None, without: Sequence[str] = ()) -> Path:
-    """Train on all sources but those of some groups, from random weights or those of `base`; return the weights."""
+def _train_detector(workspace: Workspace, name: str, without: Sequence[str] = ()) -> None:
+    """Train on all sources but those of some groups."""
 
     def prepare() -> Job[DetectorTraining]:
         scenes, photographs = _scenes(workspace, without), _photographs(workspace, without)
         folder = workspace.work / f"pictures-{name}"
         data = write_set(workspace.settings, scenes, _pictures(workspace), folder, photographs)
-        own = "detector-base.yaml" if base is None else "detector.yaml"
-        files = [workspace.configs / "detector.yaml", workspace.configs / "bundled" / own]
+        files = [workspace.configs / "detector.yaml", workspace.configs / "bundled" / "detector.yaml"]
         changes = {
             "name": f"bundled-detector-{name}",
             "data": str(data),
-            "init": "scratch" if base is None else str(base),
+            "init": str(workspace.model(FREE) / WEIGHTS),
         }
         training = layer_settings(files, changes, DetectorTraining)
         if training.teacher is not None:
@@ -139,7 +163,7 @@ def _train_detector(workspace: Workspace, name: str, base: Path | None = None, w
             training = training.model_copy(update={"teacher": teacher})
         return detector.make_job(training)
 
-    return _run(workspace, name, prepare) / "detector.safetensors"
+    _run(workspace, name, prepare)
 
 
 def _run(workspace: Workspace, name: str, prepare: Callable[[], Job[Settings]]) -> Path:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import torch
 
+from motserve.detection.yolo_network import build_network
 from motserve.models.libraries import import_ultralytics
 from training.detector.bfloat16 import ShortFloatModel
 from training.worker import Worker
@@ -91,8 +92,12 @@ class RayDetectionTrainer(DetectionTrainer):
         """Build the network, with the initial weights if there are any; see Ultralytics."""
         if self._initial is not None and not self.resume:
             cfg, weights = self._initial.yaml, self._initial
-        untyped: Any = super()
-        model: DetectionModel = untyped.get_model(cfg, weights, verbose)
+        if weights is not None:
+            cfg = weights.yaml
+        model: DetectionModel = build_network(cfg, self.data["nc"])
+        model.names = self.data["names"]
+        if weights is not None:
+            model.load(weights, verbose=False)
         if self._short:
             model.__class__ = ShortFloatModel
             model.to(memory_format=torch.channels_last)

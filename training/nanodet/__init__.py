@@ -1,0 +1,1 @@
+"""Converts NanoDet-g, published under Apache-2.0, into weights of motserve."""
