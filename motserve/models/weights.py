@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Final
 
 from motserve.config import Config
 from motserve.config.base import Role
@@ -22,11 +23,17 @@ from motserve.models.downloads import HUB, cached_name, detector_download, embed
 
 logger = logging.getLogger("motserve.models.weights")
 
-BUNDLED = "bundled"
+BUNDLED: Final = "bundled"
+BUNDLED_FREE: Final = "bundled-free"
+SHIPPED: Final[Mapping[str, Mapping[Role, str]]] = {
+    BUNDLED: {"detector": "detector.safetensors", "reid": "embedder.safetensors"},
+    BUNDLED_FREE: {"detector": "detector-free.safetensors", "reid": "embedder-free.safetensors"},
+}
+"""Files of the weights in the package, by their name in the configuration."""
+
 _PYTHON = frozenset({".pt", ".pth"})
 """Suffixes of weights that Python opens itself, so that their paths may have any bytes."""
 REGISTRY = "models:/"
-_BUNDLED_FILES: Mapping[Role, str] = {"detector": "detector.safetensors", "reid": "embedder.safetensors"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +128,7 @@ def _configured(role: Role, config: Config) -> Sequence[str]:
 
 
 def _is_path(name: str) -> bool:
-    return name != BUNDLED and not name.startswith((HUB, REGISTRY)) and os.sep in name
+    return name not in SHIPPED and not name.startswith((HUB, REGISTRY)) and os.sep in name
 
 
 def _cache(config: Config) -> Path:
@@ -130,8 +137,8 @@ def _cache(config: Config) -> Path:
 
 def _find(role: Role, name: str, config: Config) -> tuple[str, Path] | None:
     """Return the exact name and path of weights on this machine, None if they are not here."""
-    if name == BUNDLED:
-        bundled = Path(str(resources.files("motserve.models.bundled") / _BUNDLED_FILES[role]))
+    if name in SHIPPED:
+        bundled = Path(str(resources.files("motserve.models.bundled") / SHIPPED[name][role]))
         return (name, bundled) if bundled.is_file() else None
     if name.startswith(REGISTRY):
         from motserve.models.registry import resolve
@@ -160,8 +167,8 @@ def _locate(role: Role, name: str, config: Config) -> tuple[str, Path]:
     if _is_path(name):
         what = "are a pipe or a device" if Path(name).exists() else "do not exist"
         raise WeightsUnavailable(f"{role} weights {name} {what}")
-    if name == BUNDLED:
-        raise WeightsUnavailable(f"this installation of motserve has no bundled {role} weights")
+    if name in SHIPPED:
+        raise WeightsUnavailable(f"this installation of motserve has no {role} weights {name}")
     download = detector_download(name) if role == "detector" else embedder_download(name)
     if download is None:
         raise WeightsUnavailable(f"{name} is neither in models_dir nor in the cache, and no known publisher has it")

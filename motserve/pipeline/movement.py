@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.config import PipelineConfig
-from motserve.models.weights import BUNDLED
+from motserve.models.weights import SHIPPED
 from motserve.types import Image
 
 OnSilence = Callable[[int, float], None]
@@ -45,7 +45,7 @@ def watch_bundled(
         config: `silence_s` is used; 0 for no watch.
         on_silence: Called once, when the picture has moved for so long without a detection.
     """
-    if detector is None or detector["name"] != BUNDLED or not config.silence_s:
+    if detector is None or detector["name"] not in SHIPPED or not config.silence_s:
         return None
     return MovementWatch(config.silence_s, on_silence)
 

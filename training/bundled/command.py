@@ -15,13 +15,14 @@ from pathlib import Path
 import motserve.models.bundled
 from motserve.config.loading.shipped import CONFIGS
 from motserve.config.paths import local_path
-from training.bundled.make import Workspace, make_detector, make_embedder, open_workspace
+from training.bundled.make import Workspace, make_detector, make_embedder, make_free_embedder, open_workspace
 from training.bundled.ship import ship
 from training.terminal import job_terminal, run
 
 STEPS: Mapping[str, Callable[[Workspace], object]] = {
     "detector": make_detector,
     "embedder": make_embedder,
+    "free": make_free_embedder,
     "ship": lambda workspace: ship(workspace, Path(motserve.models.bundled.__file__).parent),
 }
 

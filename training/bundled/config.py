@@ -20,6 +20,8 @@ LEFT_OUT: Final = Field(
     description="Name of the group of sources that one detector is trained without, to score it on them. Null: none.",
 )
 
+FREE: Final = Field(False, description="Whether its licence allows commercial use.")
+
 
 class SceneSource(Section):
     """Footage of one static camera."""
@@ -31,6 +33,7 @@ class SceneSource(Section):
     )
     every: int = Field(3, ge=1, le=1000, description="Use every n-th frame; neighbouring frames are nearly equal.")
     left_out: str | None = LEFT_OUT
+    free: bool = FREE
     same: tuple[tuple[int, ...], ...] = Field((), description="Groups of ground-truth IDs of the same person.")
 
 
@@ -70,6 +73,7 @@ class PhotographSource(Section):
     name: str = Field(pattern=_NAME, description="Name of the source and of its folder.")
     path: LocalPath = Field(description="Folder of pictures, in the data folder.")
     left_out: str | None = LEFT_OUT
+    free: bool = FREE
 
 
 class PhotographLabelConfig(Section):
@@ -140,6 +144,7 @@ class CropSetConfig(Section):
         4, ge=2, le=1000, description="Minimum number of crops of a person; people with fewer are not used."
     )
     recoloured: int = Field(600, ge=0, le=9000, description="Number of people of footage with recoloured clothes.")
+    photographed: int = Field(500, ge=0, le=9000, description="Maximum number of people of photographs.")
     rendered: int = Field(400, ge=0, le=9000, description="Number of rendered people.")
     validation: int = Field(80, ge=2, le=9000, description="Number of other rendered people for validation.")
     views: int = Field(16, ge=4, le=1000, description="Crops of each recoloured or rendered person.")
@@ -189,6 +194,9 @@ class MaterialConfig(Section):
     windows: WindowConfig = Field(WindowConfig(), description="Windows of frames.")
     detector: SetConfig = Field(SetConfig(), description="Training pictures of the detector.")
     embedder: CropSetConfig = Field(CropSetConfig(), description="Training crops of the embedder.")
+    free_confidence: float = Field(
+        0.5, gt=0, le=1, description="`labels.sure_confidence` where the published detector labels the footage."
+    )
 
     @model_validator(mode="after")
     def _shares(self) -> MaterialConfig:

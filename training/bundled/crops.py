@@ -1,6 +1,7 @@
-"""Training crops of the bundled embedder in Market-1501 layout: people of footage, also recoloured, and rendered ones.
+"""Training crops of the bundled embedder in Market-1501 layout: people of footage and photographs, and rendered ones.
 
-A person in recoloured clothes counts as another identity, because footage has too few identities to train on.
+A person in recoloured clothes counts as another identity, because footage has too few identities to train on. People
+of photographs, of whom there is one view, are shown on several backgrounds; they teach what different people are like.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import cv2
@@ -23,7 +25,7 @@ from training.bundled.config import CropSetConfig, MaterialConfig
 from training.bundled.material import Material, spread
 from training.color_jitter import jitter_colors
 from training.dir_cache import make_once
-from training.overlays import Overlays, dress_person
+from training.overlays import Cut, Overlays, draw_person, dress_person
 from training.rendered.pictures import pictures
 
 logger = logging.getLogger("motserve.training")
@@ -34,7 +36,13 @@ _MANY: Final = 400
 """Maximum number of rendered pictures per view, if a person of a group never has enough crops."""
 
 
-def write_crops(settings: MaterialConfig, scenes: Mapping[str, Material], overlays: Overlays, folder: Path) -> Path:
+def write_crops(
+    settings: MaterialConfig,
+    scenes: Mapping[str, Material],
+    overlays: Overlays,
+    folder: Path,
+    photographs: Mapping[str, Material] = MappingProxyType({}),
+) -> Path:
     """Write training crops, and crops of other rendered people for validation.
 
     The output of an earlier call with the same settings is reused.
@@ -42,18 +50,27 @@ def write_crops(settings: MaterialConfig, scenes: Mapping[str, Material], overla
     Args:
         settings: Number and content of the crops.
         scenes: Footage, by name.
-        overlays: Cutouts of people, and backdrops.
+        overlays: Cutouts of people of footage, and backdrops.
         folder: Output folder; its content is replaced.
+        photographs: Photographs by name; each person in them has one view.
 
     Returns:
         The folder.
     """
-    stamp = json.dumps([settings.model_dump(mode="json", exclude={"detector"}), sorted(scenes)], sort_keys=True)
-    make_once(folder, stamp, lambda: _write_all(settings, scenes, overlays, folder))
+    values = settings.model_dump(mode="json", exclude={"detector", "base"})
+    stamp = json.dumps([values, sorted([*scenes, *photographs])], sort_keys=True)
+    strangers = [views for source in photographs.values() for views in source.views()]
+    make_once(folder, stamp, lambda: _write_all(settings, scenes, overlays, strangers, folder))
     return folder
 
 
-def _write_all(settings: MaterialConfig, scenes: Mapping[str, Material], overlays: Overlays, folder: Path) -> None:
+def _write_all(
+    settings: MaterialConfig,
+    scenes: Mapping[str, Material],
+    overlays: Overlays,
+    strangers: Sequence[Sequence[Cut]],
+    folder: Path,
+) -> None:
     for part in (_TRAIN, _QUERY, _GALLERY):
         (folder / part).mkdir()
     crops, rng = settings.embedder, np.random.default_rng([settings.seed, 10])
@@ -62,7 +79,10 @@ def _write_all(settings: MaterialConfig, scenes: Mapping[str, Material], overlay
         person = _write_filmed(crops, scenes[source.name], source.same, camera, person, folder / _TRAIN)
     filmed = person - 1
     recoloured = [dress_person(overlays, rng) for _ in range(crops.recoloured)] if overlays.people else []
-    cast: list[PersonAppearance | Cutout] = [*recoloured, *(sample_appearance(rng) for _ in range(crops.rendered))]
+    chosen = rng.permutation(len(strangers))[: crops.photographed]
+    photographed = [draw_person(Overlays(people=[strangers[row]]), 0, rng) for row in chosen]
+    rendered = [sample_appearance(rng) for _ in range(crops.rendered)]
+    cast: list[PersonAppearance | Cutout] = [*recoloured, *photographed, *rendered]
     mixed = [cast[row] for row in rng.permutation(len(cast))]
     for row, view, crop in _render_crops(crops, mixed, overlays, settings.seed * 2):
         _write(folder / _TRAIN, person + row, 1 + view % 6, view, crop)
@@ -70,8 +90,8 @@ def _write_all(settings: MaterialConfig, scenes: Mapping[str, Material], overlay
     for row, view, crop in _render_crops(crops, others, overlays, settings.seed * 2 + 1):
         part = _QUERY if view < crops.views // 4 else _GALLERY
         _write(folder / part, person + len(cast) + row, 1 if part == _QUERY else 2, view, crop)
-    logger.info("crops written", extra={"folder": str(folder), "filmed": filmed, "recoloured": len(recoloured),
-                                        "rendered": crops.rendered})  # fmt: skip
+    counts = {"filmed": filmed, "recoloured": len(recoloured), "photographed": len(photographed)}
+    logger.info("crops written", extra={"folder": str(folder), **counts, "rendered": crops.rendered})
 
 
 def _write_filmed(

@@ -6,7 +6,7 @@ A later call reuses finished steps and resumes an interrupted training.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -42,7 +42,7 @@ from training.reid.config import ReidTrainingConfig
 Settings = TypeVar("Settings", bound=JobConfig)
 
 FREE: Final = "free"
-"""Name of the published detector, from which the others start."""
+"""Name of the published detector, from which the others start, and of the folder of what is free for commerce."""
 
 ALL: Final = "all"
 """Name of the detector trained on all sources."""
@@ -125,6 +125,28 @@ def make_free_detector(workspace: Workspace) -> None:
     _score(workspace, FREE, settings.groups)
 
 
+def free_workspace(workspace: Workspace) -> Workspace:
+    """Return the workspace of weights that are free for commercial use: other sources, labelled by another detector."""
+    settings = workspace.settings
+    changes: dict[str, Any] = {
+        "scenes": tuple(scene for scene in settings.scenes if scene.free),
+        "photographs": tuple(source for source in settings.photographs if source.free),
+        "teacher": (workspace.model(FREE) / WEIGHTS).resolve(),
+        "labels": settings.labels.model_copy(update={"sure_confidence": settings.free_confidence}),
+    }
+    return replace(workspace, work=workspace.work / FREE, settings=settings.model_copy(update=changes))
+
+
+def make_free_embedder(workspace: Workspace) -> None:
+    """Train an embedder on crops that are free for commercial use.
+
+    Raises:
+        MotserveError: Data are missing or the training failed.
+    """
+    make_free_detector(workspace)
+    make_embedder(free_workspace(workspace))
+
+
 def make_embedder(workspace: Workspace) -> None:
     """Train on crops.
 
@@ -133,9 +155,9 @@ def make_embedder(workspace: Workspace) -> None:
     """
 
     def prepare() -> Job[ReidTrainingConfig]:
-        scenes, pictures = _scenes(workspace), _pictures(workspace)
-        overlays = read_overlays(workspace.settings, list(scenes.values()), pictures)
-        crops = write_crops(workspace.settings, scenes, overlays, workspace.work / "crops")
+        scenes, photographs = _scenes(workspace), _photographs(workspace)
+        overlays = read_overlays(workspace.settings, list(scenes.values()), _pictures(workspace))
+        crops = write_crops(workspace.settings, scenes, overlays, workspace.work / "crops", photographs)
         files = [workspace.configs / "reid.yaml", workspace.configs / "bundled" / "embedder.yaml"]
         test = {"root": str(workspace.data / "reid_images" / "PKU-Reid-74"), "protocol": "cross-camera"}
         changes: dict[str, Any] = {"data": {"root": str(crops)}, "cross": [test]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from motserve.errors import InvalidData, NotFound
 from motserve.files.atomic import replacing
 from motserve.models.registry import Card, read_card
-from training.bundled.make import ALL, SCORES, Workspace
+from training.bundled.make import ALL, FREE, SCORES, Workspace, free_workspace
 from training.half_precision import half_precision
 
 COMMAND: Final = "make bundled"
@@ -26,7 +26,7 @@ _PERCENT: Final = 100.0
 
 
 def ship(workspace: Workspace, folder: Path) -> list[Path]:
-    """Write the weights of detector and embedder.
+    """Write the weights of detector and embedder, and those that are free for commercial use.
 
     Args:
         workspace: Folders and settings of the training.
@@ -39,15 +39,24 @@ def ship(workspace: Workspace, folder: Path) -> list[Path]:
         NotFound: A model is not trained yet.
         InvalidData: A value cannot be written in half precision.
     """
-    detector, embedder = workspace.model(ALL), workspace.model("embedder")
+    models = {
+        "detector": (workspace.model(ALL), detector_metrics(workspace, lambda group: f"without-{group}")),
+        "detector-free": (workspace.model(FREE), detector_metrics(workspace, lambda _: FREE)),
+    }
+    for name, place in (("embedder", workspace), ("embedder-free", free_workspace(workspace))):
+        embedder = place.model("embedder")
+        models[name] = embedder, _embedder_metrics(embedder)
     return [
-        _write(detector, folder / "detector.safetensors", workspace, detector_metrics(workspace)),
-        _write(embedder, folder / "embedder.safetensors", workspace, _embedder_metrics(embedder)),
+        _write(model, folder / f"{name}.safetensors", workspace, metrics) for name, (model, metrics) in models.items()
     ]
 
 
-def detector_metrics(workspace: Workspace) -> dict[str, float]:
+def detector_metrics(workspace: Workspace, trained_without: Callable[[str], str]) -> dict[str, float]:
     """Return the scores of detectors on the sources that they were trained without, and the means over the sources.
+
+    Args:
+        workspace: Folders and settings of the training.
+        trained_without: Returns the name of the detector that has seen no source of a group.
 
     Raises:
         NotFound: The detector of a group of left-out sources is not trained yet.
@@ -55,7 +64,7 @@ def detector_metrics(workspace: Workspace) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for sources, names in ((workspace.settings.scenes, _RATIOS), (workspace.settings.photographs, _AGREEMENT)):
         scores = {
-            source.name: _scores(workspace.model(f"without-{source.left_out}"))[source.name]
+            source.name: _scores(workspace.model(trained_without(source.left_out)))[source.name]
             for source in sources
             if source.left_out is not None
         }

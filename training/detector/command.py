@@ -8,7 +8,7 @@ from typing import Any
 from motserve.errors import InvalidConfig
 from motserve.lab.evaluation.yolo_data import read_yolo
 from motserve.models.libraries import import_ultralytics
-from motserve.models.weights import BUNDLED, resolve_weights
+from motserve.models.weights import SHIPPED, resolve_weights
 from training.command import run_command
 from training.data_version import describe_data
 from training.detector.config import DetectorTraining
@@ -41,7 +41,7 @@ def resolve_inputs(settings: DetectorTraining) -> tuple[DetectorTraining, dict[s
     else:
         config = initial_config(settings)
         weights = resolve_weights("detector", config)
-        published = weights.path.is_relative_to(config.cache_dir) or weights.name == BUNDLED
+        published = weights.path.is_relative_to(config.cache_dir) or weights.name in SHIPPED
         # other nodes download published weights themselves; a file must be shared
         init = weights.name if published else str(weights.path.absolute())
         described["init"] = weights.describe()

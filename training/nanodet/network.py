@@ -186,7 +186,7 @@ def calibrate(network: Any, batches: Iterator[Tensor]) -> None:
         for layer in layers
     ]
     network.eval()
-    with torch.inference_mode():
+    with torch.no_grad():
         for batch in batches:
             network(batch)
             count += 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from motserve.errors import InvalidConfig
 from motserve.models.mlflow_store import placed
-from motserve.models.weights import BUNDLED, REGISTRY
+from motserve.models.weights import REGISTRY, SHIPPED
 from training.command import run_command
 from training.job import Job
 from training.job_config import SCRATCH
@@ -44,7 +44,7 @@ def make_job(settings: ReidTrainingConfig) -> Job[ReidTrainingConfig]:
         init = settings.network.init
         if start.name.startswith(REGISTRY):
             init = start.name  # the version that the alias names now
-        elif init not in (IMAGENET, BUNDLED):
+        elif init not in (IMAGENET, *SHIPPED):
             init = str(start.path.absolute())
         network_settings = settings.network.model_copy(update={"init": init})
         settings = settings.model_copy(update={"network": network_settings})
