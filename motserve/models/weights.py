@@ -168,7 +168,7 @@ def _locate(role: Role, name: str, config: Config) -> tuple[str, Path]:
         what = "are a pipe or a device" if Path(name).exists() else "do not exist"
         raise WeightsUnavailable(f"{role} weights {name} {what}")
     if name in SHIPPED:
-        raise WeightsUnavailable(f"this installation of motserve has no {role} weights {name}")
+        raise WeightsUnavailable(f"this installation of motserve has no {name} {role} weights")
     download = detector_download(name) if role == "detector" else embedder_download(name)
     if download is None:
         raise WeightsUnavailable(f"{name} is neither in models_dir nor in the cache, and no known publisher has it")

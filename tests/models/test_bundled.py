@@ -27,9 +27,9 @@ def frames() -> list[RenderedFrame]:
     return list(render(SCENE))
 
 
-@pytest.fixture(scope="module")
-def detector() -> YoloDetector:
-    return YoloDetector(DetectorConfig(image_size=480, device="cpu"), _weights("detector"))
+@pytest.fixture(scope="module", params=["detector", "detector-free"])
+def detector(request: pytest.FixtureRequest) -> YoloDetector:
+    return YoloDetector(DetectorConfig(image_size=480, device="cpu"), _weights(request.param))
 
 
 def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -41,16 +41,19 @@ def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def test_the_weights_are_small_and_have_metadata() -> None:
     files = sorted(FOLDER.glob("*.safetensors"))
-    assert [file.stem for file in files] == ["aflink", "detector", "embedder"]
+    network, embedder = ("architecture", "names"), ("backbone", "dimension")
+    kinds = {"aflink": ("shape",), "detector-free": network, "detector": network,
+             "embedder-free": embedder, "embedder": embedder}  # fmt: skip
+    assert [file.stem for file in files] == list(kinds)
     assert sum(file.stat().st_size for file in files) < 20_000_000
-    for file, keys in zip(files, (("shape",), ("architecture", "names"), ("backbone", "dimension")), strict=True):
+    for file, keys in zip(files, kinds.values(), strict=True):
         with safe_open(file, framework="numpy") as weights:
             assert {*keys, "command", "seed", "metrics"} <= set(weights.metadata())
         assert file.with_suffix(".md").exists()
 
 
 def test_the_cards_give_the_metrics_of_the_weights_they_describe() -> None:
-    for name in ("detector", "embedder"):
+    for name in ("detector", "detector-free", "embedder", "embedder-free"):
         card = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
         with safe_open(FOLDER / f"{name}.safetensors", framework="numpy") as weights:
             measured = json.loads(weights.metadata()["metrics"])

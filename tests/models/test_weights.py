@@ -26,6 +26,8 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     (folder / "detector.safetensors").write_bytes(b"bundled detector")
     (folder / "embedder.safetensors").write_bytes(b"bundled embedder")
+    (folder / "detector-free.safetensors").write_bytes(b"free detector")
+    (folder / "embedder-free.safetensors").write_bytes(b"free embedder")
     monkeypatch.setattr("importlib.resources.files", lambda _: folder)
     return folder
 
@@ -348,6 +350,15 @@ def test_detector_and_embedder_have_different_bundled_weights(tmp_path: Path, bu
     assert resolve_weights("detector", configure(tmp_path, "bundled")).path == bundled / "detector.safetensors"
     reid = configure(tmp_path, "bundled", role="reid")
     assert resolve_weights("reid", reid).path == bundled / "embedder.safetensors"
+
+
+def test_free_weights_have_their_own_name_and_files(tmp_path: Path, bundled: Path) -> None:
+    for role, file in (("detector", "detector-free.safetensors"), ("reid", "embedder-free.safetensors")):
+        weights = resolve_weights(role, configure(tmp_path, "bundled-free", role=role))
+        assert (weights.name, weights.path) == ("bundled-free", bundled / file)
+    (bundled / "detector-free.safetensors").unlink()
+    with pytest.raises(WeightsUnavailable, match="no bundled-free detector weights"):
+        resolve_weights("detector", configure(tmp_path, "bundled-free"))
 
 
 def test_the_checksum_of_a_folder_is_over_its_files_in_order_of_their_names(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from nanodet_files import nanodet_weights, write_tfjs
 from pictures import read_picture
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -25,6 +27,7 @@ from training.bundled import command
 from training.bundled.backdrops import Pictures, prepare_pictures
 from training.bundled.background import estimate_background, unlabelled_share
 from training.bundled.config import (
+    BaseConfig,
     CropSetConfig,
     LabelConfig,
     MaterialConfig,
@@ -36,7 +39,7 @@ from training.bundled.crops import write_crops
 from training.bundled.cutting import cut_person
 from training.bundled.detector_set import read_overlays, write_set
 from training.bundled.footage import Labels, occluded_by, open_scene
-from training.bundled.make import Workspace, make_detector, make_embedder
+from training.bundled.make import Workspace, free_workspace, make_detector, make_embedder, make_free_embedder
 from training.bundled.material import Material, prepare_scene, read_cut
 from training.bundled.ship import detector_metrics, ship
 from training.bundled.windows import cut_window
@@ -356,17 +359,19 @@ def test_color_jitter_changes_colours_and_not_sizes() -> None:
 # --- crops ------------------------------------------------------------------------------------------------------------
 
 
-def test_crops_are_of_filmed_recoloured_and_rendered_people(
+def test_crops_are_of_filmed_recoloured_photographed_and_rendered_people(
     material: Material, settings: MaterialConfig, tmp_path: Path
 ) -> None:
     overlays = read_overlays(settings, [material], Pictures([], []))
-    folder = write_crops(settings, {"plaza": material}, overlays, tmp_path / "crops")
+    one = next(files for files in material.people.values() if files)[:1]
+    town = Material(material.folder, material.frames[:1], material.labels[:1], {0: one})
+    folder = write_crops(settings, {"plaza": material}, overlays, tmp_path / "crops", {"town": town})
     train = sorted((folder / "bounding_box_train").glob("*.jpg"))
     people: dict[str, list[Path]] = {file.name[:4]: [] for file in train}
     for file in train:
         people[file.name[:4]].append(file)
         assert read_picture(file).shape == (64, 32, 3)
-    made = settings.embedder.recoloured + settings.embedder.rendered
+    made = settings.embedder.recoloured + 1 + settings.embedder.rendered
     filmed = len(people) - made
     assert 1 <= filmed <= PLACE.people
     assert [len(files) for files in people.values()][filmed:] == [settings.embedder.views] * made
@@ -399,8 +404,10 @@ def workspace(settings: MaterialConfig, data: Path, tmp_path: Path) -> Workspace
     found = Scores("PKU-Reid-74, cross-camera, 3 queries", "key", {"Rank-1": 45.0, "mAP": 30.0, "mINP": 10.0})
     models: list[tuple[str, Literal["detector", "reid"], tuple[Scores, ...]]] = [
         ("all", "detector", ()),
+        ("free", "detector", ()),
         ("without-plaza", "detector", ()),
         ("embedder", "reid", (found,)),
+        ("../free/models/embedder", "reid", (found,)),
     ]
     for name, role, scores in models:
         folder = shop.model(name)
@@ -409,13 +416,18 @@ def workspace(settings: MaterialConfig, data: Path, tmp_path: Path) -> Workspace
         write_card(
             folder, Card(role, "weights.safetensors", checksum(folder / "weights.safetensors"), "net", {}, scores)
         )
-    score = {"mAP50": 0.61234, "mAP50-95": 0.3, "images": 9}
-    (shop.model("without-plaza") / "scores.json").write_text(json.dumps({"plaza": score}), encoding="utf-8")
+    score = {"mAP50-95": 0.3, "images": 9}
+    for name, ratio in (("without-plaza", 0.61234), ("free", 0.5)):
+        measured = {"plaza": score | {"mAP50": ratio}}
+        (shop.model(name) / "scores.json").write_text(json.dumps(measured), encoding="utf-8")
     return shop
 
 
 def test_weights_are_shipped_in_half_precision_with_held_out_scores(workspace: Workspace, tmp_path: Path) -> None:
-    detector, embedder = ship(workspace, tmp_path)
+    detector, free, embedder, free_embedder = ship(workspace, tmp_path)
+    assert (free.name, free_embedder.name) == ("detector-free.safetensors", "embedder-free.safetensors")
+    with safe_open(free, framework="pt") as weights:
+        assert json.loads(weights.metadata()["metrics"])["plaza/mAP50"] == 0.5
     with safe_open(detector, framework="pt") as weights:
         metadata = weights.metadata()
         assert weights.get_tensor("weight").dtype == torch.float16
@@ -450,6 +462,7 @@ def test_each_group_is_left_out_once_and_finished_steps_are_reused(
     configs = tmp_path / "configs"
     shutil.copytree(CONFIGS, configs)
     embedder = yaml.safe_load((configs / "bundled" / "embedder.yaml").read_text())
+    converted: list[Path] = []
     small = merge(embedder, {"batch": {"identities": 4, "views": 2}})
     (configs / "bundled" / "embedder.yaml").write_text(yaml.safe_dump(small))
     _write_crops(data)
@@ -465,24 +478,42 @@ def test_each_group_is_left_out_once_and_finished_steps_are_reused(
         shutil.copy(TEACHER, folder / "detector.safetensors")
         write_card(folder, Card("detector", "detector.safetensors", checksum(TEACHER), "yolov8n"))
 
+    def convert(_model: Path, pictures: list[Path], output: Path, _shift: float) -> None:
+        converted.extend(pictures)
+        shutil.copy(TEACHER, output)
+
     monkeypatch.setattr("training.bundled.make.run_job", copy)
+    monkeypatch.setattr("training.bundled.make.write_nanodet", convert)
     for _ in range(2):
         make_detector(shop)
     make_embedder(shop)
-    assert list(jobs) == ["base", "without-plaza", "without-town", "all", "embedder"]
-    assert jobs["base"].init == "scratch"
-    assert {jobs[name].init for name in ("without-plaza", "all")} == {str(shop.model("base") / "detector.safetensors")}
-    assert {jobs[name].teacher.weights for name in ("base", "all")} == {str(TEACHER)}
-    scores = {name: json.loads((shop.model(name) / "scores.json").read_text()) for name in jobs if name != "embedder"}
+    assert list(jobs) == ["without-plaza", "without-town", "all", "embedder"]
+    assert {file.parent.parent.name for file in converted} == {"clip"}, "only what no detector is scored on"
+    trained = list(jobs)[:-1]
+    assert {jobs[name].init for name in trained} == {str(shop.model("free") / "detector.safetensors")}
+    assert {jobs[name].teacher.weights for name in trained} == {str(TEACHER)}
+    scores = {name: json.loads((shop.model(name) / "scores.json").read_text()) for name in ("free", *trained)}
     assert list(scores["without-plaza"]) == ["plaza"]
-    assert list(scores["base"]) == list(scores["all"]) == ["plaza", "town"]
-    sources = {name: _sources(tmp_path / "work" / f"pictures-{name}") for name in scores}
+    assert list(scores["free"]) == list(scores["all"]) == ["plaza", "town"]
+    sources = {name: _sources(tmp_path / "work" / f"pictures-{name}") for name in trained}
     assert sources == {
-        "base": ["clip"], "without-plaza": ["clip", "town"], "without-town": ["clip", "plaza"],
-        "all": ["clip", "plaza", "town"],
+        "without-plaza": ["clip", "town"], "without-town": ["clip", "plaza"], "all": ["clip", "plaza", "town"]
     }  # fmt: skip
     assert set(scores["all"]["town"]) == {"people", "recall", "agreeing", "teacher_recall", "teacher_agreeing"}
-    assert {"plaza/mAP50", "mean/mAP50"} <= set(detector_metrics(shop))
+    assert {"plaza/mAP50", "mean/mAP50"} <= set(detector_metrics(shop, lambda group: f"without-{group}"))
+
+
+def test_free_weights_learn_from_free_sources_and_their_own_labels(settings: MaterialConfig, data: Path) -> None:
+    clip = settings.scenes[1].model_copy(update={"free": True})
+    town = PhotographSource(name="town", path=Path("town"))
+    changes = {"scenes": (settings.scenes[0], clip), "photographs": (town,)}
+    shop = Workspace(data, CONFIGS, Path("work"), settings.model_copy(update=changes))
+    free = free_workspace(shop)
+    assert free.settings.scenes == (clip,)
+    assert not free.settings.photographs
+    assert free.teacher == Path("work/models/free/detector.safetensors").resolve()
+    assert free.model("embedder") == Path("work/free/models/embedder")
+    assert free.settings.labels.sure_confidence == shop.settings.free_confidence != shop.settings.labels.sure_confidence
 
 
 def _sources(folder: Path) -> list[str]:
@@ -501,7 +532,6 @@ def test_all_models_are_trained_and_shipped_and_finished_steps_are_reused(
     _write_crops(data)
     quick = {"epochs": 1, "image_size": 64, "batch_size": 4, "nominal_batch": 4, "compute": {"workers": 0}}
     for name, changes in (
-        ("detector-base", quick),
         ("detector", quick),
         ("embedder", {"schedule": {"epochs": 1, "warmup_epochs": 0}, "batch": {"identities": 2, "views": 2},
                       "compute": {"workers": 0}, "crops": {"pad": 0}}),
@@ -509,10 +539,17 @@ def test_all_models_are_trained_and_shipped_and_finished_steps_are_reused(
         file = configs / "bundled" / f"{name}.yaml"
         tree = merge(yaml.safe_load(file.read_text(encoding="utf-8")), changes)
         file.write_text(yaml.safe_dump(tree), encoding="utf-8")
-    shop = Workspace(data, configs, tmp_path / "work", settings)
+    clip = settings.scenes[1].model_copy(update={"free": True})
+    base = BaseConfig(path=write_tfjs(tmp_path, nanodet_weights()), pictures=2)
+    changed = settings.model_copy(update={"scenes": (settings.scenes[0], clip), "base": base})
+    shop = Workspace(data, configs, tmp_path / "work", changed)
     make_detector(shop)
     make_embedder(shop)
-    detector, embedder = ship(shop, tmp_path)
+    # random weights label nothing
+    monkeypatch.setattr("training.bundled.make.free_workspace", lambda it: replace(it, work=it.work / "free"))
+    make_free_embedder(shop)
+    monkeypatch.setattr("training.bundled.ship.free_workspace", lambda it: replace(it, work=it.work / "free"))
+    detector, _, embedder, _ = ship(shop, tmp_path)
     with safe_open(detector, framework="pt") as weights:
         assert set(json.loads(weights.metadata()["metrics"])) == {
             "plaza/mAP50", "plaza/mAP50-95", "mean/mAP50", "mean/mAP50-95"
@@ -522,6 +559,7 @@ def test_all_models_are_trained_and_shipped_and_finished_steps_are_reused(
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "work").rglob("*") if file.is_file()}
     make_detector(shop)
     make_embedder(shop)
+    make_free_embedder(shop)
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
 
