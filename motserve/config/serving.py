@@ -141,9 +141,18 @@ class SessionConfig(Section):
         15.0,
         ge=1,
         le=600,
-        description="Seconds without a heartbeat after which a session counts as lost; heartbeats are three times as "
-        "frequent. Raised, lost sessions are noticed later; lowered, slow ones are mistaken for lost. The clocks of "
-        "the machines must differ by less than a fraction of it.",
+        description="Seconds without a heartbeat after which a session counts as hanging or lost and is killed; "
+        "heartbeats are three times as frequent. A session whose process has ended is noticed at the next check. "
+        "Raised, hanging sessions are noticed later; lowered, slow ones are mistaken for hanging. The clocks of the "
+        "machines must differ by less than a fraction of it.",
+    )
+    stall_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        le=86400,
+        description="Seconds without progress, such as a decoded or written frame, after which a session is ended and "
+        "the next one resumes the video. Waiting for a request to the detector or embedder does not count; "
+        "`request_timeout_s` limits it.",
     )
     watch_s: float = Field(
         2.0, ge=0.1, le=60, description="Seconds between two checks of an ingress replica for lost sessions."

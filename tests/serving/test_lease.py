@@ -31,10 +31,12 @@ class Clock:
         return self.now
 
 
-def lease_on(folder: Path, clock: Callable[[], float], draining: Callable[[], bool]) -> tuple[Lease, JobStore]:
+def lease_on(
+    folder: Path, clock: Callable[[], float], draining: Callable[[], bool], stalled: Callable[[], float] = lambda: 0.0
+) -> tuple[Lease, JobStore]:
     jobs = JobStore(folder, clock=lambda: NOW)
     jobs.add(job("a", 1.0), 10, 5)
-    lease = Lease(jobs, jobs.get("a"), SessionConfig(lease_s=1), draining, clock)
+    lease = Lease(jobs, jobs.get("a"), SessionConfig(lease_s=1, stall_timeout_s=5), draining, stalled, clock)
     lease_any: Any = lease
     lease_any._lease_s = 0.03  # below the configurable minimum, so that the test is quick
     return lease, jobs
@@ -49,6 +51,22 @@ async def keep_until(lease: Lease, condition: Callable[[], bool]) -> asyncio.Tas
 
     await asyncio.wait_for(wait(), 30)
     return task
+
+
+def test_a_session_without_progress_stops_and_leaves_the_video(tmp_path: Path) -> None:
+    stalled_s = 5.0
+    lease, jobs = lease_on(tmp_path, Clock(), lambda: False, lambda: stalled_s)
+
+    async def run() -> None:
+        nonlocal stalled_s
+        task = await keep_until(lease, lambda: jobs.get("a").heartbeat == NOW)
+        assert jobs.get("a").began
+        assert not task.done()
+        stalled_s = 5.1
+        with pytest.raises(Superseded, match="no progress for 5 s; the next session resumes the video"):
+            await asyncio.wait_for(task, 30)
+
+    asyncio.run(run())
 
 
 def test_a_lease_writes_heartbeats_until_another_session_has_the_video(tmp_path: Path) -> None:
@@ -179,7 +197,11 @@ def lease_of(folder: Path, clock: Callable[[], float], lease_s: float = 9, **cha
     jobs = JobStore(folder, clock=lambda: NOW + clock())
     jobs.add(job("a", 1.0, attempt=3), 10, 5)
     lease = Lease(
-        jobs, jobs.get("a"), SessionConfig(lease_s=lease_s), **{"is_draining": lambda: False, **changes}, clock=clock
+        jobs,
+        jobs.get("a"),
+        SessionConfig(lease_s=lease_s),
+        **{"is_draining": lambda: False, "stalled_s": lambda: 0.0, **changes},
+        clock=clock,
     )
     return lease, jobs
 

@@ -43,6 +43,7 @@ class Launcher(SessionLauncher):
         self.actors: list[str] = []
         self.started: list[tuple[str, int]] = []
         self.called: list[str] = []
+        self.killed: list[tuple[str, int]] = []
         self.error: Exception | None = None
         self.draining = False
         handle: Any = None
@@ -58,9 +59,13 @@ class Launcher(SessionLauncher):
             lambda: self.draining,
         )
 
-    def find(self, video_id: str) -> Any | None:
-        called = SimpleNamespace(remote=lambda: self.called.append(video_id))
-        return SimpleNamespace(run=called) if video_id in self.actors else None
+    def find(self, job: Job) -> Any | None:
+        called = SimpleNamespace(remote=lambda: self.called.append(job.id))
+        return SimpleNamespace(run=called) if job.id in self.actors else None
+
+    def stop(self, job: Job) -> None:
+        self.killed.append((job.id, job.attempt))
+        self.actors.remove(job.id)
 
     def _launch(self, job: Job, context: RequestContext) -> None:
         if self.error:
@@ -83,11 +88,11 @@ def test_only_videos_without_actor_and_heartbeat_are_restarted(tmp_path: Path) -
         job("never-started", NOW - 11),
         job("released", 0.0, status="running"),
         job("of-another-cluster", NOW - 9, status="running"),
-        job("here", NOW - 99, status="running"),
+        job("waits-for-a-cpu", NOW - 99, status="queued"),
         job("done", NOW - 99, status="done"),
         job("failed", NOW - 99, status="failed"),
     )
-    launcher.actors = ["here"]
+    launcher.actors = ["waits-for-a-cpu"]
     launcher.restart_lost()
     launcher.restart_lost()
     assert sorted(launcher.started) == [("lost", 1), ("never-started", 1), ("released", 1)]
@@ -108,6 +113,42 @@ def test_an_actor_that_waits_or_was_never_called_is_called_again_before_its_leas
     launcher.restart_lost()
     assert launcher.started == [("ending", 1)]
     assert launcher.jobs.get("ending").restarts == 0, "a move was counted as a loss"
+
+
+def test_a_session_without_heartbeats_hangs_and_is_killed(tmp_path: Path) -> None:
+    launcher = launcher_with(
+        tmp_path,
+        job("hangs", NOW - 11, status="running", began=True),
+        job("slow", NOW - 9, status="running", began=True),
+        job("ends", 0.0, status="running", began=True),
+    )
+    launcher.actors = ["hangs", "slow", "ends"]
+    launcher.restart_lost()
+    launcher.restart_lost()
+    assert launcher.killed == [("hangs", 0)]
+    assert launcher.started == [("hangs", 1)]
+    assert launcher.called == []
+    restarted = launcher.jobs.get("hangs")
+    assert (restarted.attempt, restarted.restarts, restarted.began) == (1, 1, False)
+
+
+def test_a_session_whose_process_ended_is_restarted_at_once_by_the_replica_that_started_it(tmp_path: Path) -> None:
+    launcher, other = launcher_with(tmp_path), launcher_with(tmp_path)
+    launcher.start(job("a", 0.0), RequestContext())
+    launcher.jobs.write("a", 0, status="running", began=True)
+    launcher.restart_lost()
+    assert launcher.started == [("a", 0)]
+    launcher.actors.clear()
+    other.restart_lost()
+    assert other.started == [], "it may run in another cluster"
+    launcher.restart_lost()
+    launcher.actors.clear()
+    launcher.restart_lost()
+    assert launcher.started == [("a", 0), ("a", 1), ("a", 2)]
+    launcher.jobs.write("a", 2, status="done")
+    launcher.actors.clear()
+    launcher.restart_lost()
+    assert len(launcher.started) == 3
 
 
 def test_a_draining_cluster_restarts_nothing(tmp_path: Path) -> None:
@@ -153,8 +194,8 @@ def test_a_video_fails_after_the_allowed_number_of_losses(tmp_path: Path) -> Non
 def test_a_session_that_is_still_alive_is_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     launcher = launcher_with(tmp_path, job("a", NOW - 11, status="running"), restarts=0)
 
-    def alive(video_id: str) -> None:
-        launcher.jobs.write(video_id, 0)  # between the check and its consequence
+    def alive(job: Job) -> None:
+        launcher.jobs.write(job.id, 0)  # between the check and its consequence
 
     monkeypatch.setattr(launcher, "find", alive)
     launcher.restart_lost()
@@ -181,8 +222,6 @@ def test_a_new_video_has_a_lease_before_it_has_an_actor(tmp_path: Path) -> None:
     launcher = launcher_with(tmp_path)
     launcher.start(job("a", 0.0), RequestContext())
     assert launcher.jobs.get("a").heartbeat == NOW
-    launcher.actors.clear()
-    launcher.restart_lost()
     assert launcher.started == [("a", 0)]
 
 

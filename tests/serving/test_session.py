@@ -81,7 +81,7 @@ def parts_of(
         share=lambda images: images,
     )
     artifacts = ArtifactStore(storage)
-    lease = Lease(JobStore(storage), job, config.serving.session, is_draining)
+    lease = Lease(JobStore(storage), job, config.serving.session, is_draining, progress.stalled_s)
     continuation = Continuation(job, artifacts, config)
     session = VideoSession(
         job,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from motserve.pipeline import PipelineStats
@@ -36,6 +37,8 @@ class Progress:
         self._source: VideoSource | None = None
         self._changed = asyncio.Condition()
         self._finished = False
+        self._waiting = 0
+        self._advanced: tuple[int, int, float] = (0, 0, clock())
 
     def open(self, source: VideoSource) -> None:
         """Begin with a video that was opened."""
@@ -54,6 +57,26 @@ class Progress:
     def seconds(self) -> float:
         """Seconds of work so far, including that of earlier sessions."""
         return self._clock() - self._started_at
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Wait for something that has a time limit of its own; this time is no stall."""
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            self.advance()
+
+    def advance(self) -> None:
+        """Note progress other than decoded or written frames."""
+        self._advanced = (self.frames_decoded, self.frames_written, self._clock())
+
+    def stalled_s(self) -> float:
+        """Return the seconds without progress; 0 while waiting."""
+        if self._waiting or self._advanced[:2] != (self.frames_decoded, self.frames_written):
+            self.advance()
+        return self._clock() - self._advanced[2]
 
     @property
     def frames_damaged(self) -> int:

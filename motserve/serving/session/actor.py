@@ -66,7 +66,7 @@ class SessionActor:
             job,
             config,
             artifacts=artifacts,
-            lease=Lease(JobStore(serving.storage_dir), job, serving.session, is_draining),
+            lease=Lease(JobStore(serving.storage_dir), job, serving.session, is_draining, self._progress.stalled_s),
             models=VideoModels(client, ActiveModels(serving.storage_dir, deployment), config, job.id),
             continuation=Continuation(job, artifacts, config),
             identities=identities,

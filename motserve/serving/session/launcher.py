@@ -28,7 +28,7 @@ _ABANDONED_S = 86400.0
 
 
 class SessionLauncher:
-    """One actor for each active video, named after it, so that every ingress replica finds it.
+    """One actor for each active video, named after it and its attempt, so that every ingress replica finds it.
 
     Args:
         config: The configuration, paths absolute.
@@ -61,6 +61,7 @@ class SessionLauncher:
         self._clock = clock
         self._all_draining = all_draining
         self._actor: Any = ray.remote(SessionActor)
+        self._started: set[tuple[str, int]] = set()
 
     def start(self, job: Job, context: RequestContext) -> None:
         """Admit a video and start its session.
@@ -80,38 +81,51 @@ class SessionLauncher:
         except BaseException:
             self._jobs.delete(job.id)
             raise
+        self._started.add((job.id, job.attempt))
 
-    def find(self, video_id: str) -> Any | None:
-        """Return the actor of a video; None if it has none."""
+    def find(self, job: Job) -> Any | None:
+        """Return the actor of the current attempt of a video; None if it has none in this cluster."""
         try:
-            return ray.get_actor(video_id, namespace=_NAMESPACE)
+            return ray.get_actor(_actor_name(job), namespace=_NAMESPACE)
         except ValueError:
             return None
 
-    def stop(self, video_id: str) -> None:
+    def stop(self, job: Job) -> None:
         """Kill the session of a video, if it has one."""
-        actor = self.find(video_id)
+        actor = self.find(job)
         if actor is not None:
             ray.kill(actor)
 
     def restart_lost(self) -> None:
-        """Restart the videos whose session was lost or released them; several replicas may call it at once.
+        """Restart the videos whose session was lost, hangs, or released them; several replicas may call it at once.
 
-        A session of another cluster with the same stores has no actor here, so its heartbeat decides. A cluster that is
-        drained as a whole restarts nothing and leaves its videos to its successor.
+        A session that this replica started and that has no actor any more is lost. Others may run in another cluster
+        with the same stores, so their heartbeat decides. A session that has written heartbeats and stopped doing so
+        hangs, and is killed: it may block a detector that waits until the answer is taken. A cluster that is drained
+        as a whole restarts nothing and leaves its videos to its successor.
         """
         lease_s = self._config.serving.session.lease_s
+        active = self._jobs.active()
+        self._started &= {(job.id, job.attempt) for job in active}
         lost = []
-        for job in self._jobs.active():
+        for job in active:
             age_s = self._clock() - job.heartbeat
-            if age_s <= lease_s / 2:
+            is_own = (job.id, job.attempt) in self._started
+            if age_s <= lease_s / 2 and not is_own:
                 continue
-            actor = self.find(job.id)
+            actor = self.find(job)
             if actor is None:
-                if age_s > lease_s:
+                if age_s > lease_s or is_own:
                     lost.append(job)
-            elif job.heartbeat and self._jobs.write(job.id, job.attempt):  # it may still wait for a free CPU
-                actor.run.remote()  # its launcher may have died before the call was sent
+            elif job.began and age_s > lease_s:
+                if job.heartbeat:  # otherwise it has released the video and is about to end
+                    extra = {"video_id": job.id, "frame": job.frames_done, "attempt": job.attempt}
+                    logger.error("the session hangs, it is killed: no heartbeat for %.0f s", age_s, extra=extra)
+                    self.stop(job)
+                    lost.append(job)
+            elif age_s > lease_s / 2 and job.heartbeat and not job.began and self._jobs.write(job.id, job.attempt):
+                # it waits for a free CPU, or its launcher died before the call was sent
+                actor.run.remote()
         if lost and not self._all_draining():
             for job in lost:
                 self._restart(job)
@@ -143,8 +157,10 @@ class SessionLauncher:
             logger.info("session left its node, the video is restarted", extra=extra)
         try:
             self._launch(restarted, RequestContext(video_id=restarted.id))
-        except ValueError:  # the name is in use: the actor of an earlier attempt has not ended yet
+        except ValueError:
             logger.exception("no session could be started; it is tried again after a lease", extra=extra)
+        else:
+            self._started.add((restarted.id, restarted.attempt))
 
     def _fail(self, job: Job) -> None:
         lost = f"{job.restarts + 1} sessions were" if job.restarts else "the session was"
@@ -159,6 +175,11 @@ class SessionLauncher:
     def _launch(self, job: Job, context: RequestContext) -> None:
         # Detached, because the ingress replica that starts a session may end before the video is done.
         actor = self._actor.options(
-            name=job.id, namespace=_NAMESPACE, lifetime="detached", num_cpus=self._config.serving.session.cpus
+            name=_actor_name(job), namespace=_NAMESPACE, lifetime="detached", num_cpus=self._config.serving.session.cpus
         ).remote(job, self._config, self._deployment, self._backends, context)
         actor.run.remote()
+
+
+def _actor_name(job: Job) -> str:
+    """Return the name of an attempt's actor. It is its own, so that no attempt waits until the last one has ended."""
+    return f"{job.id}.{job.attempt}"

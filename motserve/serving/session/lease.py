@@ -1,5 +1,8 @@
 """The lease that makes a session the only one of its video: it writes heartbeats, and detects a successor.
 
+A session that runs but makes no progress for `serving.session.stall_timeout_s` stops, so that the next one resumes the
+video. A session that cannot run at all, because its process is stopped, writes no heartbeat and is killed.
+
 A video belongs to the attempt in its row of the job store. An ingress replica that finds no heartbeat in the row for
 `serving.session.lease_s` gives the video to the next attempt (`SessionLauncher.restart_lost`). A session whose attempt
 is not the one in the row any more cannot write, and a session that could not write a heartbeat for a whole lease stops,
@@ -36,8 +39,9 @@ class Lease:
     Args:
         jobs: The job store.
         job: The job of the session's attempt.
-        config: Has `lease_s`, the seconds without a heartbeat after which a lease is lost.
+        config: Has `lease_s`, the seconds without a heartbeat after which a lease is lost, and `stall_timeout_s`.
         is_draining: Returns whether this node is being drained.
+        stalled_s: Returns the seconds without progress; 0 while the session waits for a reason.
         clock: Monotonic clock in seconds.
 
     Attributes:
@@ -50,12 +54,15 @@ class Lease:
         job: Job,
         config: SessionConfig,
         is_draining: Callable[[], bool],
+        stalled_s: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.draining = False
         self._jobs = jobs
         self._job = job
         self._lease_s = config.lease_s
+        self._stall_timeout_s = config.stall_timeout_s
+        self._stalled_s = stalled_s
         self._is_draining = is_draining
         self._clock = clock
         self._renewed_at = clock()
@@ -118,9 +125,12 @@ class Lease:
         """Write heartbeats until the lease has ended, and check whether this node is being drained.
 
         Raises:
-            Superseded: The lease is lost: the video was deleted, or another session has it or may have it.
+            Superseded: The lease is lost: the video was deleted, or another session has it or may have it; or this
+                session makes no progress.
         """
         while not self._ended:
+            if self._stalled_s() > self._stall_timeout_s:
+                raise Superseded(f"no progress for {self._stall_timeout_s:g} s; the next session resumes the video")
             try:
                 await asyncio.wait_for(asyncio.to_thread(self.write), max(self._left_s(), 0.0))
             except (sqlite3.Error, asyncio.TimeoutError) as error:
@@ -135,7 +145,7 @@ class Lease:
 
     def _write(self, changes: Mapping[str, Any]) -> None:
         now = self._clock()  # before the write: this lease must end before the heartbeat in the row expires
-        if not self._jobs.write(self._job.id, self._job.attempt, **changes):
+        if not self._jobs.write(self._job.id, self._job.attempt, began=True, **changes):
             raise Superseded(f"video {self._job.id} was deleted or taken over from attempt {self._job.attempt}")
         self._renewed_at = now
 

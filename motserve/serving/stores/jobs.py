@@ -44,6 +44,7 @@ class Job:
         attempt: Number of the session that has the video, from 0. Only this session may write.
         restarts: Number of lost sessions after which the video was restarted.
         heartbeat: Last heartbeat of the session in seconds since the epoch; 0 if it released the video.
+        began: Whether the session of this attempt has written a heartbeat itself; until then it may wait for a CPU.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Job:
     attempt: int = 0
     restarts: int = 0
     heartbeat: float = 0.0
+    began: bool = False
 
 
 _COLUMNS = [field.name for field in fields(Job)]
@@ -85,6 +87,7 @@ JOBS_STEPS: Final[tuple[Migration, ...]] = (
         "ALTER TABLE jobs ADD COLUMN heartbeat REAL NOT NULL DEFAULT 0",
     ),
     ("ALTER TABLE jobs ADD COLUMN frames_damaged INTEGER NOT NULL DEFAULT 0",),
+    ("ALTER TABLE jobs ADD COLUMN began INTEGER NOT NULL DEFAULT 0",),
 )
 """Migrations of the table; append one for a new column, see `migrate`."""
 
@@ -157,8 +160,10 @@ class JobStore:
             The job of the new attempt; None if the job has changed since it was read.
         """
         lost = job.heartbeat > 0
-        restarted = replace(job, attempt=job.attempt + 1, restarts=job.restarts + lost, heartbeat=self._clock())
-        row = {"attempt": restarted.attempt, "restarts": restarted.restarts, "heartbeat": restarted.heartbeat}
+        restarted = replace(
+            job, attempt=job.attempt + 1, restarts=job.restarts + lost, heartbeat=self._clock(), began=False
+        )
+        row = {name: getattr(restarted, name) for name in ("attempt", "restarts", "heartbeat", "began")}
         return restarted if self._change(job.id, job.attempt, row, job.heartbeat) else None
 
     def give_up(self, job: Job, error: dict[str, str]) -> bool:
@@ -225,5 +230,8 @@ def _to_row(job: Job) -> dict[str, Any]:
 
 def _from_row(row: sqlite3.Row) -> Job:
     # by name: a later release that works on the same file may have added columns
-    values = {name: row[name] for name in _COLUMNS} | {"source": os.fsdecode(row["source"])}
+    values = {name: row[name] for name in _COLUMNS} | {
+        "source": os.fsdecode(row["source"]),
+        "began": bool(row["began"]),
+    }
     return Job(**{n: orjson.loads(v) if n in _JSON_COLUMNS and v is not None else v for n, v in values.items()})

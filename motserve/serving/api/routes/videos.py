@@ -221,15 +221,16 @@ def _validators(path: Path, format: Format, head: Mapping[str, Any]) -> dict[str
 
 def _delete(service: Service, video_id: str) -> None:
     """Delete a video completely, in one call: once its row is deleted, its files can no longer be found by ID."""
+    job = service.jobs.get(video_id)
     try:
         service.jobs.delete(video_id)
     except sqlite3.OperationalError as error:
         if not is_full(error):
             raise
-        service.sessions.stop(video_id)
+        service.sessions.stop(job)
         service.artifacts.delete(video_id)  # frees the space that SQLite needs for its journal
         _delete_row(service, video_id)
-    service.sessions.stop(video_id)
+    service.sessions.stop(job)
     service.artifacts.delete(video_id)
     service.identities.remove([video_id])
 
@@ -277,16 +278,16 @@ async def _stream_tracks(service: Service, video_id: str) -> AsyncIterator[bytes
 
 async def _wait_for_more(service: Service, video_id: str, frames: int) -> bool:
     """Wait until the session has written more than `frames` frames; return whether the video has ended."""
-    session = service.sessions.find(video_id)
-    if session is not None:
-        with suppress(RayActorError):
-            return bool(await session.wait_for_frames.remote(frames))
-    # the session has ended, another session is about to resume the video, or it runs in another cluster
     try:
         job = await asyncio.to_thread(service.jobs.get, video_id)
     except NotFound:
         return True
     if job.status not in ACTIVE:
         return True
+    session = service.sessions.find(job)
+    if session is not None:
+        with suppress(RayActorError):
+            return bool(await session.wait_for_frames.remote(frames))
+    # the session has ended, another session is about to resume the video, or it runs in another cluster
     await asyncio.sleep(_POLL_S)
     return False
