@@ -305,7 +305,7 @@ def test_a_change_is_retried_until_the_store_accepts_it(
     lease, jobs = lease_of(tmp_path, fake_time)
     tries = failing(jobs, monkeypatch, 3)
     asyncio.run(lease.write_with_retry(lease.write, frames_done=7))
-    assert tries == [{"frames_done": 7}] * 4
+    assert tries == [{"began": True, "frames_done": 7}] * 4
     assert fake_time.pauses == [0.2] * 3
     assert jobs.get("a").frames_done == 7
 
