@@ -85,7 +85,21 @@ class AutoscalingConfig(Section):
         return self
 
 
-class ReplicaConfig(Section):
+class DeploymentConfig(Section):
+    """What every deployment has."""
+
+    autoscaling: AutoscalingConfig = Field(AutoscalingConfig(), description="Number of replicas.")
+    health_check_period_s: float = Field(2.0, gt=0, le=3600, description="Seconds between two health checks.")
+    health_check_timeout_s: float = Field(
+        5.0,
+        gt=0,
+        le=3600,
+        description="Seconds in which a replica must answer a health check. After three checks without an answer it is "
+        "killed and replaced. Lowered, a hanging replica is noticed earlier, and a slow one is mistaken for hanging.",
+    )
+
+
+class ReplicaConfig(DeploymentConfig):
     """Resources of one deployment that runs a network."""
 
     cpus: float = Field(1.0, ge=0, le=1024, description="CPUs that Ray reserves for a replica.")
@@ -102,17 +116,15 @@ class ReplicaConfig(Section):
     max_ongoing_requests: int = Field(
         64, ge=2, le=10_000, description="Requests at a replica at a time; batches are made of these."
     )
-    autoscaling: AutoscalingConfig = Field(AutoscalingConfig(), description="Number of replicas.")
 
 
-class IngressConfig(Section):
+class IngressConfig(DeploymentConfig):
     """Resources of the HTTP ingress."""
 
     cpus: float = Field(0.1, ge=0, le=1024, description="CPUs that Ray reserves for a replica.")
     max_ongoing_requests: int = Field(
         100, ge=2, le=10_000, description="Requests at a replica at a time, including open streams."
     )
-    autoscaling: AutoscalingConfig = Field(AutoscalingConfig(), description="Number of replicas.")
 
 
 class SessionConfig(Section):

@@ -9,7 +9,7 @@ from ray import serve
 from ray.serve import Application, Deployment
 
 from motserve.config import Config, load_config
-from motserve.config.serving import IngressConfig, ReplicaConfig
+from motserve.config.serving import DeploymentConfig, ReplicaConfig
 from motserve.models.mlflow_store import placed
 from motserve.serving.api import Ingress
 from motserve.serving.arguments import ServeArgs
@@ -63,13 +63,15 @@ def _model(name: str, config: ReplicaConfig, gpu: bool) -> Deployment:
 
 
 def _deployment(
-    body: type[Any], name: str, config: ReplicaConfig | IngressConfig, resources: dict[str, float]
+    body: type[Any], name: str, config: DeploymentConfig, resources: dict[str, float]
 ) -> Deployment:
     decorate = serve.deployment(
         name=name,
         ray_actor_options=resources,
         max_ongoing_requests=config.max_ongoing_requests,
         autoscaling_config=config.autoscaling.model_dump(),
+        health_check_period_s=config.health_check_period_s,
+        health_check_timeout_s=config.health_check_timeout_s,
     )
     return decorate(body)
 

@@ -23,7 +23,7 @@ from ray import cloudpickle, serve
 from ray._private import state
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
-from service_checks import free_port, write_clip
+from service_checks import free_port, session_of, write_clip
 
 from motserve.config import Config, load_config
 from motserve.pipeline import PipelineStats, track_frames
@@ -103,7 +103,7 @@ class Service:
         return path.stat().st_size if path.exists() else 0
 
     def node_of(self, video_id: str) -> str:
-        actor = ray.get_actor(video_id, namespace="motserve")
+        actor: Any = session_of(video_id)
         found: dict[str, Any] = state.actors(actor._actor_id.hex())
         return str(found["Address"]["NodeID"])
 
@@ -234,7 +234,7 @@ def test_a_killed_session_is_resumed_from_its_last_checkpoint(service: Service) 
     before = service.chunks()
     video_id = service.post(0)
     running(service, [(video_id, 0)], 6 * CHUNK)
-    ray.kill(ray.get_actor(video_id, namespace="motserve"))
+    ray.kill(session_of(video_id))
     service.finish((video_id, 0))
     assert (service.job(video_id).attempt, service.job(video_id).restarts) == (1, 1)
     # at most the chunks since the last checkpoint, a second before, and those in flight

@@ -14,7 +14,7 @@ import ray
 from dashboards import asked_for
 from otlp_collector import Collector
 from ray import serve
-from service_checks import eventually, free_port, write_clip
+from service_checks import eventually, free_port, session_of, write_clip
 
 from motserve.config import Config
 from motserve.serving.app import build
@@ -159,7 +159,7 @@ def test_a_deleted_video_and_one_whose_session_is_lost_are_counted(client: httpx
 
     client.delete(f"/v1/videos/{running()}")
     lost = running()
-    ray.kill(ray.get_actor(lost, namespace="motserve"))
+    ray.kill(session_of(lost))
     becomes(1, lambda: value("ray_motserve_videos_total", status="deleted"), "deleted videos")
 
     def is_lost() -> float:

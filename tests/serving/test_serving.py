@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -20,7 +22,7 @@ import numpy as np
 import pytest
 import ray
 from ray import serve
-from service_checks import eventually, free_port, write_clip
+from service_checks import eventually, free_port, process_of, session_of, write_clip
 
 from motserve.config import load_config
 from motserve.people.identity_store import IdentityStore
@@ -42,6 +44,7 @@ SETTINGS: dict[str, Any] = {
         "max_upload_bytes": MAX_UPLOAD,
         "max_active_videos": 3,
         "session": {"checkpoint_s": 0.2, "lease_s": 3, "watch_s": 0.3},
+        "detector": {"health_check_period_s": 0.5, "health_check_timeout_s": 2},
     },
 }
 
@@ -404,22 +407,14 @@ def test_delete_stops_the_session_and_removes_the_files(client: httpx.Client, cl
     video_id = post(client, clips[0]).json()["id"]
     assert client.delete(f"/v1/videos/{video_id}").status_code == 204
     assert client.get(f"/v1/videos/{video_id}").status_code == 404
-    eventually(lambda: not actor_alive(video_id), "the end of the session")
+    eventually(lambda: session_of(video_id) is None, "the end of the session")
     assert stored(folder) == []
 
 
 def test_the_session_ends_when_the_video_is_done(client: httpx.Client, clips: list[Path]) -> None:
     video_id = post(client, clips[0]).json()["id"]
     finished(client, video_id)
-    eventually(lambda: not actor_alive(video_id), "the end of the session")
-
-
-def actor_alive(video_id: str) -> bool:
-    try:
-        ray.get_actor(video_id, namespace="motserve")
-    except ValueError:
-        return False
-    return True
+    eventually(lambda: session_of(video_id) is None, "the end of the session")
 
 
 def test_a_lost_session_is_resumed_from_its_checkpoint(
@@ -434,7 +429,7 @@ def test_a_lost_session_is_resumed_from_its_checkpoint(
         video_id = state_at.rpartition("/")[2]
         checkpoint = folder / "data" / "videos" / video_id / "checkpoint-0.npz"
         eventually(checkpoint.exists, "a checkpoint")
-        ray.kill(ray.get_actor(video_id, namespace="motserve"))
+        ray.kill(session_of(video_id))
         lines = [json.loads(line) for line in answer.iter_lines()]
     assert_same(lines, local[0])
     state = client.get(state_at).json()
@@ -449,7 +444,7 @@ def lose(video_id: str, folder: Path) -> None:
     """Kill the session of a video that has no restarts left."""
     jobs = JobStore(folder / "data")
     assert jobs.write(video_id, jobs.get(video_id).attempt, restarts=100)
-    ray.kill(ray.get_actor(video_id, namespace="motserve"))
+    ray.kill(session_of(video_id))
 
 
 def test_a_video_whose_sessions_are_lost_too_often_fails(client: httpx.Client, clips: list[Path], folder: Path) -> None:
@@ -548,6 +543,37 @@ def test_detector_death_is_survived(client: httpx.Client, clips: list[Path], loc
     for actor in ray.util.list_named_actors(all_namespaces=True):
         if "Detector" in actor["name"]:
             ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
+    assert finished(client, video_id)["status"] == "done"
+    assert_same(client.get(f"/v1/videos/{video_id}/tracks").json()["frames"], local[0])
+
+
+def replica_of(deployment: str) -> Any:
+    """Return a replica of a deployment."""
+    names = (one for one in ray.util.list_named_actors(all_namespaces=True) if f"#{deployment}#" in one["name"])
+    return next(ray.get_actor(one["name"], namespace=one["namespace"]) for one in names)
+
+
+def test_a_session_that_hangs_is_killed_and_holds_up_no_other(
+    client: httpx.Client, clips: list[Path], folder: Path, local: list[list[dict[str, Any]]]
+) -> None:
+    """Ray Serve's replica waits until the stopped process takes its answer; killing the process ends that."""
+    hanging, neighbour = (post(client, clip).json()["id"] for clip in clips)
+    for one in (hanging, neighbour):
+        checkpoint = folder / "data" / "videos" / one / "checkpoint-0.npz"
+        eventually(checkpoint.exists, "a checkpoint")
+    os.kill(process_of(session_of(hanging)), signal.SIGSTOP)
+    for one, expected, resumed in ((neighbour, local[1], 0), (hanging, local[0], 1)):
+        video = finished(client, one)
+        assert (video["status"], video["frames_done"], video["resumed"]) == ("done", 75, resumed)
+        assert_same(client.get(f"/v1/videos/{one}/tracks").json()["frames"], expected)
+
+
+def test_a_detector_that_hangs_is_replaced(
+    client: httpx.Client, clips: list[Path], local: list[list[dict[str, Any]]]
+) -> None:
+    video_id = post(client, clips[0]).json()["id"]
+    eventually(lambda: client.get(f"/v1/videos/{video_id}").json()["status"] == "running", "the start")
+    os.kill(process_of(replica_of("Detector")), signal.SIGSTOP)
     assert finished(client, video_id)["status"] == "done"
     assert_same(client.get(f"/v1/videos/{video_id}/tracks").json()["frames"], local[0])
 

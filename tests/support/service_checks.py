@@ -5,10 +5,13 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+from ray._private import state
 
 from motserve.config import Config, load_config
 from motserve.lab.scenes import SceneConfig, render
@@ -30,6 +33,21 @@ def write_clip(path: Path, seconds: float, seed: int = 3) -> Path:
         for rendered in render(scene):
             writer.write(rendered.frame.image, rendered.frame.timestamp)
     return path
+
+
+def session_of(video_id: str) -> Any | None:
+    """Return the actor that tracks a video; None if no one does."""
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if actor["name"].startswith(f"{video_id}."):
+            with suppress(ValueError):  # it has ended in the meantime
+                return ray.get_actor(actor["name"], namespace=actor["namespace"])
+    return None
+
+
+def process_of(actor: Any) -> int:
+    """Return the process ID of an actor on this machine."""
+    found: dict[str, Any] = state.actors(actor._actor_id.hex())
+    return int(found["Pid"])
 
 
 def eventually(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
