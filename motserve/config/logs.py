@@ -82,11 +82,6 @@ def log_fields(**fields: str) -> Iterator[None]:
         _fields.reset(token)
 
 
-def current_log_fields() -> Mapping[str, str]:
-    """Return the fields of lines logged in this context."""
-    return _fields.get()
-
-
 def _add_fields(record: logging.LogRecord) -> bool:
     for key, value in _fields.get().items():
         vars(record).setdefault(key, value)  # a field of the call wins

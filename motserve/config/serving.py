@@ -88,6 +88,7 @@ class AutoscalingConfig(Section):
 class DeploymentConfig(Section):
     """What every deployment has."""
 
+    max_ongoing_requests: int = Field(64, ge=2, le=10_000, description="Requests at a replica at a time.")
     autoscaling: AutoscalingConfig = Field(AutoscalingConfig(), description="Number of replicas.")
     health_check_period_s: float = Field(2.0, gt=0, le=3600, description="Seconds between two health checks.")
     health_check_timeout_s: float = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -46,6 +47,7 @@ class LocalModels:
         self._lock = Lock()
         self._built_detector: DetectorBase | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        weakref.finalize(self, self._thread.shutdown, wait=False)
         self.models = {
             "detector": self.detector_weights.describe() if self.detector_weights else None,
             "reid": self._reid_weights.describe() if self._reid_weights else None,

@@ -134,14 +134,14 @@ class VideoTracker:
             with_identity = np.flatnonzero(identities)
             tracks, identities = tracks.select(with_identity), identities[with_identity]
         frame = TrackedFrame(index, timestamp, tracks, identities)
-        resolved = self._notify(self._buffer.add(frame, self._linker.decisions(), embedded))
+        resolved = self._notify(self._buffer.add(frame, self._linker.take_decisions(), embedded))
         self.is_idle = True
         return resolved
 
     def finish(self) -> list[TrackedFrame]:
         """Return the frames that are still held back. Call it at the end of the video."""
         self._linker.finish(self._now)
-        return self._notify(self._buffer.resolve(self._linker.decisions()))
+        return self._notify(self._buffer.resolve(self._linker.take_decisions()))
 
     def state_dict(self) -> State:
         """Return a copy of the whole state with the counters; `load_state_dict` of it gives the same future.

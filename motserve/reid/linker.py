@@ -127,7 +127,7 @@ class IdentityLinker:
         identities[~measured] = self._identities_of(tracks.ids[~measured])
         return identities
 
-    def decisions(self) -> list[Decision]:
+    def take_decisions(self) -> list[Decision]:
         """Return the decisions since the last call."""
         decisions, self._decisions = self._decisions, []
         return decisions
@@ -141,7 +141,7 @@ class IdentityLinker:
         self._decide(timestamp, final=True)
 
     def state_dict(self) -> State:
-        """Return a copy of the whole state, after `decisions` was called; `load_state_dict` gives the same future."""
+        """Return a copy of the whole state, after `take_decisions`; with `load_state_dict`, the same future follows."""
         numbers = np.array([self._next_key, self._next_identity, self.links], np.int64)
         return merge_states(table=self._table.to_arrays(), gallery=self._gallery.state_dict()) | {"numbers": numbers}
 

@@ -62,9 +62,7 @@ def _model(name: str, config: ReplicaConfig, gpu: bool) -> Deployment:
     return _deployment(ModelReplica, name, config, {"num_cpus": config.cpus, "num_gpus": config.gpus if gpu else 0})
 
 
-def _deployment(
-    body: type[Any], name: str, config: DeploymentConfig, resources: dict[str, float]
-) -> Deployment:
+def _deployment(body: type[Any], name: str, config: DeploymentConfig, resources: dict[str, float]) -> Deployment:
     decorate = serve.deployment(
         name=name,
         ray_actor_options=resources,

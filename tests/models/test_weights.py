@@ -11,6 +11,7 @@ from urllib.error import URLError
 import pytest
 
 from motserve.config import Config, load_config
+from motserve.config.base import Role
 from motserve.errors import WeightsUnavailable
 from motserve.models import downloads
 from motserve.models.checksums import checksum
@@ -353,7 +354,8 @@ def test_detector_and_embedder_have_different_bundled_weights(tmp_path: Path, bu
 
 
 def test_free_weights_have_their_own_name_and_files(tmp_path: Path, bundled: Path) -> None:
-    for role, file in (("detector", "detector-free.safetensors"), ("reid", "embedder-free.safetensors")):
+    roles: list[tuple[Role, str]] = [("detector", "detector-free.safetensors"), ("reid", "embedder-free.safetensors")]
+    for role, file in roles:
         weights = resolve_weights(role, configure(tmp_path, "bundled-free", role=role))
         assert (weights.name, weights.path) == ("bundled-free", bundled / file)
     (bundled / "detector-free.safetensors").unlink()

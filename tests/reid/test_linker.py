@@ -59,7 +59,7 @@ class Scene:
         identities = self.linker.link(tracks, timestamp, rows, embeddings)
         assert identities.shape == (len(tracks),)
         assert identities.dtype == np.int64
-        self.links += [decision.link for decision in self.linker.decisions() if decision.link]
+        self.links += [decision.link for decision in self.linker.take_decisions() if decision.link]
         return dict(zip(people, identities.tolist(), strict=True))
 
 
@@ -441,7 +441,7 @@ def test_the_end_of_the_video_decides_all_identities() -> None:
     show_and_leave(scene, ((0, 0), RED))
     assert scene.show(3, {5: ((0, 0), RED), 6: ((100, 0), BLUE)}) == {5: -2, 6: -3}
     scene.linker.finish(3)
-    assert {d.provisional: d.identity for d in scene.linker.decisions()} == {-2: 1, -3: 2}
+    assert {d.provisional: d.identity for d in scene.linker.take_decisions()} == {-2: 1, -3: 2}
 
 
 def test_a_track_that_ends_undecided_is_decided_later() -> None:

@@ -165,14 +165,14 @@ def identities(seed: int, every: int | None) -> tuple[list[ResolvedFrame], Ident
             crops = np.full((len(shown), 4, 2, 3), index, np.uint8)
             vectors = np.ones((len(shown), 3), np.float32)
             embedded = EmbeddedCrops(timestamp, named[shown], frame.tracks.boxes, frame.tracks.scores, vectors, crops)
-        released += buffer.add(frame, linker.decisions(), embedded)
+        released += buffer.add(frame, linker.take_decisions(), embedded)
         if every and index % every == 0:
             states = linker.state_dict(), buffer.state_dict()
             linker, buffer = IdentityLinker(config, size), FrameBuffer()
             linker.load_state_dict(states[0])
             buffer.load_state_dict(states[1])
     linker.finish(199 / RATE_HZ)
-    return released + buffer.resolve(linker.decisions()), linker
+    return released + buffer.resolve(linker.take_decisions()), linker
 
 
 @pytest.mark.parametrize("seed", range(12))

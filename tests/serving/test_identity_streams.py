@@ -24,11 +24,11 @@ def run(seed: int) -> tuple[list[ResolvedFrame], IdentityLinker]:
         identities = linker.link(tracks, timestamp, rows, embeddings)
         shown = np.flatnonzero(identities)
         frame = TrackedFrame(index, timestamp, tracks.select(shown), identities[shown])
-        resolved += buffer.add(frame, linker.decisions())
+        resolved += buffer.add(frame, linker.take_decisions())
         held = index - (resolved[-1].frame.index if resolved else -1)
         assert held <= round(config.decision.wait_s * RATE_HZ), "a frame is held back for longer than allowed"
     linker.finish((FRAMES - 1) / RATE_HZ)
-    return resolved + buffer.resolve(linker.decisions()), linker
+    return resolved + buffer.resolve(linker.take_decisions()), linker
 
 
 @pytest.mark.parametrize("seed", range(30))

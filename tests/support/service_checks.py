@@ -35,7 +35,7 @@ def write_clip(path: Path, seconds: float, seed: int = 3) -> Path:
     return path
 
 
-def session_of(video_id: str) -> Any | None:
+def session_of(video_id: str) -> Any:
     """Return the actor that tracks a video; None if no one does."""
     for actor in ray.util.list_named_actors(all_namespaces=True):
         if actor["name"].startswith(f"{video_id}."):

@@ -48,7 +48,7 @@ class Service:
     """Annotated videos that this replica renders now, by video ID, so that concurrent requests share one rendering."""
 
     def __post_init__(self) -> None:
-        """Open the stores and delete the identities of deleted or failed videos."""
+        """Open the stores."""
         serving = self.config.serving
         self.jobs = JobStore(serving.storage_dir)
         self.artifacts = ArtifactStore(serving.storage_dir)
@@ -60,7 +60,6 @@ class Service:
         self.tracing = Tracing(serving.tracing, "motserve-ingress")
         active_models = ActiveModels(serving.storage_dir, self.deployment)
         self.reloader = Reloader(self.config, active_models, self.backends)
-        self.sessions.reconcile()
 
     def restarting_lost_sessions(self) -> AbstractAsyncContextManager[None]:
         """Restart lost sessions every `serving.session.watch_s` seconds while the context is open."""

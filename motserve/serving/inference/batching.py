@@ -124,8 +124,14 @@ class GreedyBatcher(Generic[Item, Answer]):
                 raise RuntimeError(f"the model gave {len(chunk_answers)} answers to {len(chunk)} items")
             answers.extend(chunk_answers)
             waited = [began - request.arrived for request in batch] if first and not start else []
-            self._observe(Pass(len(chunk), time.perf_counter() - began, waited, contexts))
+            self._report(Pass(len(chunk), time.perf_counter() - began, waited, contexts))
         return answers
+
+    def _report(self, done: Pass) -> None:
+        try:
+            self._observe(done)
+        except Exception:  # the answers are computed; metrics are no reason to lose them
+            logger.exception("a run of the model could not be recorded")
 
     async def _run_alone(self, batch: list[_Request[Item, Answer]]) -> None:
         """Run each request by itself, so that an invalid one does not fail the others."""

@@ -41,10 +41,6 @@ class ModelCache(Generic[Model]):
             evicted, _ = self._models.popitem(last=False)
             logger.info("model evicted from the cache", extra={"role": self._role, "weights": evicted})
 
-    def peek(self, names: Names) -> Model | None:
-        """Return a cached model, None if it is not cached. This does not count as a use of it."""
-        return self._models.get(names)
-
     async def get(self, names: Names) -> Model:
         """Return a model, loaded first if it is not cached; concurrent calls wait for the same load.
 

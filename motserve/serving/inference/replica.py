@@ -43,7 +43,7 @@ class ModelReplica:
         active_models = ActiveModels(config.serving.storage_dir, deployment)
         names = active_models.names(role, config)
         self._model_cache.put(names, self._load(names))
-        self._observer.start_gauges(active_models, self._loaded_info)
+        self._observer.start_gauges(active_models, self.info)
 
     async def infer(self, items: Iterable[Any], names: Names, request_context: RequestContext) -> Any:
         """Run the named weights on the items of a request.
@@ -63,10 +63,6 @@ class ModelReplica:
     async def info(self, names: Names) -> ModelInfo:
         """Return checksum and classes of the named weights; they are loaded if they are not in memory."""
         return (await self._model_cache.get(names)).model.info
-
-    def _loaded_info(self, names: Names) -> ModelInfo | None:
-        loaded = self._model_cache.peek(names)
-        return None if loaded is None else loaded.model.info
 
     def _load(self, names: Names) -> _BatchedModel:
         model = load_model(self._role, self._config, names)

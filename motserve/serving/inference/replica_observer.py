@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from motserve.config import Config, ReplicaConfig
@@ -47,12 +47,15 @@ class ReplicaObserver:
         with context.logged(), self._tracing.span(self._role, "server", context.trace, context.span_attributes):
             yield
 
-    def start_gauges(self, active_models: ActiveModels, loaded_info: Callable[[Names], ModelInfo | None]) -> None:
+    def start_gauges(self, active_models: ActiveModels, prepare: Callable[[Names], Awaitable[ModelInfo]]) -> None:
         """Start a task that updates the gauges every `serving.metrics.refresh_s` seconds.
+
+        It also loads a model that was activated since: a reload has only one replica load it, and the first request
+        to each other one would wait for that.
 
         Args:
             active_models: The models that new videos get.
-            loaded_info: Describes a model; None if it is not loaded.
+            prepare: Loads a model if it is not loaded, and describes it.
         """
 
         async def refresh() -> None:
@@ -60,8 +63,7 @@ class ReplicaObserver:
 
             self._metrics.gpu(gpu_memory(torch.cuda))
             names = await asyncio.to_thread(active_models.current, self._role)
-            info = None if names is None else loaded_info(names)
-            if info is not None:
-                self._metrics.model(info.weights)
+            if names is not None:
+                self._metrics.model((await prepare(names)).weights)
 
         self._refreshing = asyncio.create_task(repeat(refresh, self._refresh_s, logger, STALE))

@@ -10,10 +10,11 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from motserve.config.logs import current_log_fields, log_fields
+from motserve.config.logs import log_fields
 
 _VALID_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")  # short, and harmless in log lines
 
@@ -32,16 +33,16 @@ class RequestContext:
     video_id: str = ""
     trace: Mapping[str, str] = field(default_factory=dict)
 
-    @classmethod
-    def current(cls, trace: Mapping[str, str], video_id: str = "") -> RequestContext:
+    @staticmethod
+    def current(trace: Mapping[str, str], video_id: str = "") -> RequestContext:
         """Return the context that the caller runs in.
 
         Args:
             trace: Headers of the current span.
-            video_id: The video, if the log fields of the caller do not name it yet.
+            video_id: The video, if the request did not concern one until now.
         """
-        fields = current_log_fields()
-        return cls(fields.get("request_id", ""), video_id or fields.get("video_id", ""), trace)
+        request = _current.get() or RequestContext()
+        return replace(request, video_id=video_id or request.video_id, trace=trace)
 
     @property
     def span_attributes(self) -> dict[str, str]:
@@ -50,9 +51,16 @@ class RequestContext:
 
     @contextmanager
     def logged(self) -> Iterator[None]:
-        """Add request ID and video ID to all log lines that are written inside this context manager."""
-        with log_fields(request_id=self.request_id, video_id=self.video_id):
-            yield
+        """Make this the current request, and add its IDs to all log lines written inside this context manager."""
+        token = _current.set(self)
+        try:
+            with log_fields(request_id=self.request_id, video_id=self.video_id):
+                yield
+        finally:
+            _current.reset(token)
+
+
+_current: ContextVar[RequestContext | None] = ContextVar("request", default=None)
 
 
 def request_id_of(given: str | None) -> str:

@@ -30,8 +30,6 @@ class DetectorSwitch:
         video_id: ID of the video, for the log.
         clock: Monotonic clock in seconds.
 
-    Attributes:
-        switches: Each switch: `frame`, the first frame of the new detector, and `detector`, its weights.
     """
 
     def __init__(
@@ -44,7 +42,7 @@ class DetectorSwitch:
         video_id: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.switches: list[dict[str, Any]] = []
+        self._switches: list[dict[str, Any]] = []
         self._active_models = active_models
         self._names = names
         self._info = info
@@ -58,6 +56,11 @@ class DetectorSwitch:
         self._refused: Names | None = None
         self._lock = asyncio.Lock()
 
+    @property
+    def switches(self) -> list[dict[str, Any]]:
+        """A copy of each switch: `frame`, the first frame of the new detector, and `detector`, its weights."""
+        return [dict(switch) for switch in self._switches]
+
     def resume(self, frame: int, switches: list[dict[str, Any]]) -> None:
         """Resume where an earlier session stopped.
 
@@ -65,7 +68,7 @@ class DetectorSwitch:
             frame: The next frame of the video.
             switches: The switches before it.
         """
-        self.switches.extend(switches)
+        self._switches.extend(switches)
         self._frames = frame
 
     def at(self, frame: int) -> tuple[Names, dict[str, str], list[dict[str, Any]]]:
@@ -113,5 +116,5 @@ class DetectorSwitch:
             return
         self._names, self._info = candidate, info
         self._history.append((self._frames, candidate, info.weights))
-        self.switches.append({"frame": self._frames, "detector": info.weights})
+        self._switches.append({"frame": self._frames, "detector": info.weights})
         logger.info("the video switches to a new detector", extra=extra)

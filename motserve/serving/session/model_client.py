@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,7 +50,8 @@ class ModelClient:
 
     async def detect(self, images: Sequence[Image], names: Names) -> list[Detections]:
         """Return the detections in each image. For errors see `info`."""
-        chunk, context = self._share(images), self._context()
+        context = self._context()
+        chunk = await asyncio.to_thread(self._share, images)  # a copy of megabytes
         return await self._retry.call(lambda: self._backends.detector.infer.remote(chunk, names, context))
 
     async def embed(self, crops: NDArray[np.uint8], names: Names) -> FloatArray:

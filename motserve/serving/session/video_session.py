@@ -193,7 +193,7 @@ class VideoSession:
         async with aclosing(tracked) as chunks:
             async for chunk in chunks:
                 with telemetry.write():
-                    results.append(chunk)
+                    await asyncio.to_thread(results.append, chunk)
                 await progress.add_written(len(chunk))
                 now = progress.seconds
                 if now - reported_at >= self._report_interval_s:
