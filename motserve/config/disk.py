@@ -21,8 +21,14 @@ class DiskConfig(Section):
         8 << 20,
         ge=0,
         le=1 << 50,
-        description="Free space in bytes below which the service ends a running video as failed, while the record of "
-        "the failure still fits.",
+        description="Free space in bytes below which a running video of the service waits for room; the job store "
+        "needs it to record what happens.",
+    )
+    wait_s: float = Field(
+        600.0,
+        ge=0,
+        le=86400,
+        description="Seconds that a running video of the service waits for room on the disk before it fails.",
     )
     annotated_share: float = Field(
         0.1,

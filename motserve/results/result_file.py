@@ -71,6 +71,24 @@ class ResultWriter:
         """Length of the file in bytes."""
         return self._file.tell()
 
+    def check(self) -> None:
+        """Check that the file is still at its path, as long as it was written.
+
+        Raises:
+            InvalidData: It was removed, replaced or truncated.
+        """
+        opened = os.fstat(self._file.fileno())
+        try:
+            there = self._path.stat()
+        except FileNotFoundError as error:
+            raise InvalidData(f"{self._path.name} was removed while it was written; start again") from error
+        if (there.st_dev, there.st_ino) != (opened.st_dev, opened.st_ino):
+            raise InvalidData(f"{self._path.name} was replaced while it was written; start again")
+        if there.st_size != self.size:
+            raise InvalidData(
+                f"{self._path.name} has {there.st_size} bytes where {self.size} were written; start again"
+            )
+
     def sync(self) -> None:
         """Wait until all data is on the disk."""
         os.fsync(self._file.fileno())

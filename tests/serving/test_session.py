@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ import numpy as np
 import pytest
 from service_checks import write_clip
 
-from motserve.config import Config, load_config
+from motserve.config import Config, change_config, load_config
+from motserve.files.atomic import append_whole
 from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.inference.backends import Backends, ModelInfo
 from motserve.serving.observability import Progress, RequestContext, Telemetry, Tracing
@@ -34,11 +36,11 @@ Write = Callable[..., bool]
 
 
 class Call:
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+    def __init__(self, answer: Callable[..., Any]) -> None:
+        self.answer = answer
 
     async def remote(self, *values: Any) -> Any:
-        return self._function(*values)
+        return self.answer(*values)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +102,8 @@ def parts_of(
 
 def config_in(folder: Path, **session: Any) -> Config:
     serving = {"storage_dir": str(folder), "session": {"lease_s": 1, **session}, "metrics": {"per_video": False}}
-    return load_config([{"detector": {"weights": "bundled"}, "reid": {"policy": "off"}, "serving": serving}])
+    fixed = {"detector": {"weights": "bundled"}, "reid": {"policy": "off"}, "disk": {"wait_s": 0}}
+    return load_config([{**fixed, "serving": serving}])
 
 
 @pytest.fixture
@@ -258,6 +261,53 @@ def test_a_video_ends_before_the_disk_is_too_full_to_record_why(
     assert error["type"] == "DiskFull"
     assert "the disk of the service (serving.storage_dir) has 1.0 MB left (disk.reserve_bytes)" in error["message"]
     assert str(tmp_path) not in error["message"]
+
+
+def test_a_video_waits_while_the_disk_is_full_and_loses_no_frame(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    assert parts_of(stored(undisturbed, clip), config_in(undisturbed), box_of).track() == "done"
+    append, refusals = append_whole, iter([False, True, True, False, True])
+
+    def sometimes(file: Any, content: bytes) -> None:
+        if next(refusals, False):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(file, content)
+
+    monkeypatch.setattr("motserve.results.result_file.append_whole", sometimes)
+    monkeypatch.setattr("motserve.serving.session.disk_wait._POLL_S", 0.01)
+    config = change_config(config_in(disturbed), {"disk": {"wait_s": 60}})
+    with caplog.at_level(logging.INFO, "motserve.session"):
+        assert parts_of(stored(disturbed, clip), config, box_of).track() == "done"
+    results = [ArtifactStore(folder).results("a").read_bytes() for folder in (undisturbed, disturbed)]
+    assert results[0] == results[1]
+    assert [text.partition(":")[0].partition(" after")[0] for text in caplog.messages if "room" in text] == [
+        "the video waits for room on the disk", "there is room again"
+    ] * 2  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "truncated"])
+def test_a_video_whose_tracks_vanish_does_not_end_as_done(parts: Parts, tmp_path: Path, how: str) -> None:
+    results = ArtifactStore(tmp_path).results("a")
+    detect = parts.detector.infer.answer
+
+    def vanish(*values: Any) -> Any:
+        if results.exists():
+            if how == "removed":
+                results.unlink()
+            elif how == "replaced":
+                results.rename(results.with_name("moved"))
+                results.write_bytes(b"")
+            else:
+                os.truncate(results, 0)
+        return detect(*values)
+
+    parts.detector.infer.answer = vanish
+    assert parts.track() == "failed"
+    error = JobStore(tmp_path).get("a").error
+    assert error is not None
+    assert (error["type"], "start again" in error["message"]) == ("InvalidData", True)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

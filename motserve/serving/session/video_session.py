@@ -10,6 +10,7 @@ import logging
 import sqlite3
 from contextlib import aclosing
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Final
 
 from motserve.base import State, merge_states, substate
@@ -21,11 +22,12 @@ from motserve.results import ResultWriter
 from motserve.serving.observability import STALE, Ending, Progress, Telemetry
 from motserve.serving.periodic import repeat
 from motserve.serving.session.checkpoint import Checkpoint
+from motserve.serving.session.disk_wait import DiskWait
 from motserve.serving.session.lease import Lease, Superseded
 from motserve.serving.session.resume import Continuation
 from motserve.serving.session.video_identities import VideoIdentities
 from motserve.serving.session.video_models import VideoModels
-from motserve.serving.stores import ArtifactStore, Job, as_disk_full, require_reserve
+from motserve.serving.stores import ArtifactStore, Job, as_disk_full
 from motserve.video import VideoSource, open_video
 
 logger = logging.getLogger("motserve.session")
@@ -78,6 +80,7 @@ class VideoSession:
         self._progress = progress
         self._telemetry = telemetry
         self._report_interval_s = report_interval_s
+        self._disk = DiskWait(config, progress, self._extra)
 
     async def run(self) -> Ending | None:
         """Track the video and write the outcome to the job store.
@@ -130,7 +133,7 @@ class VideoSession:
         return "failed"
 
     async def _track(self) -> None:
-        await require_reserve(self._config, 0)
+        await self._disk.reserve()
         checkpoint = await self._continuation.load(self._models.check)
         await self._models.load(checkpoint)
         with await asyncio.to_thread(open_video, self._job.source, self._config.video, self._job.name) as source:
@@ -148,6 +151,7 @@ class VideoSession:
                 logger.info("session started", extra=self._extra())
                 self._progress.start(checkpoint.seconds if checkpoint else 0.0)
                 await self._run(source, video_tracker, results)
+                await asyncio.to_thread(results.check)
                 outcome = self._row()
         await self._finish(outcome)
 
@@ -193,14 +197,15 @@ class VideoSession:
         async with aclosing(tracked) as chunks:
             async for chunk in chunks:
                 with telemetry.write():
-                    await asyncio.to_thread(results.append, chunk)
+                    await self._disk.write(partial(results.append, chunk))
                 await progress.add_written(len(chunk))
                 now = progress.seconds
                 if now - reported_at >= self._report_interval_s:
                     reported_at = now
                     await self._report()
                     telemetry.report()
-                    await require_reserve(self._config, progress.frames_written)
+                    await asyncio.to_thread(results.check)
+                    await self._disk.reserve()
                 if interval_s and video_tracker.is_idle and (self._lease.draining or now - saved_at >= interval_s):
                     written = await self._continuation.save(self._checkpoint(video_tracker, results), results)
                     saved_at = progress.seconds
