@@ -67,6 +67,10 @@ class TooLarge(MotserveError):
     """The input is larger than the service accepts."""
 
 
+class TooSlow(MotserveError):
+    """A request does not arrive."""
+
+
 class DiskFull(MotserveError):
     """A disk has no free space for what is to be written."""
 

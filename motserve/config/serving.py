@@ -172,6 +172,27 @@ class SessionConfig(Section):
     )
 
 
+class UploadsConfig(Section):
+    """How request bodies are received."""
+
+    max_concurrent: int = Field(
+        32,
+        ge=1,
+        le=10_000,
+        description="Largest number of videos and pictures that an ingress replica receives at a time; further ones "
+        "get 503 with Retry-After. Keep it below `ingress.max_ongoing_requests`, so that other requests are answered.",
+    )
+    idle_s: float = Field(
+        15.0, gt=0, le=3600, description="Longest pause in seconds between two parts of a body; then it gets 408."
+    )
+    min_bytes_per_s: int = Field(
+        4096,
+        ge=0,
+        le=1 << 30,
+        description="Least speed of a body in bytes per second, after its first `idle_s` seconds; slower ones get 408.",
+    )
+
+
 class IdentitiesConfig(Section):
     """The index of identities across finished videos."""
 
@@ -255,6 +276,7 @@ class ServingConfig(Section):
     allowed_roots: tuple[LocalPath, ...] = Field(
         (), description="Folders below which `file://` URLs may be read; none by default."
     )
+    uploads: UploadsConfig = Field(UploadsConfig(), description="How request bodies are received.")
     max_upload_bytes: int = Field(
         2 << 30, ge=1, le=1 << 50, description="Largest upload in bytes; larger ones get 413."
     )

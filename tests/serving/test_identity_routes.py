@@ -191,6 +191,9 @@ def test_a_service_that_starts_deletes_identities_of_deleted_and_failed_videos(s
     service.jobs.delete("b")
     service.jobs.add(Job("b", "b.mp4", "", 0.0, status="failed"), 100, 5)
     again = Service(service.config, service.deployment, service.backends)
+    assert again.identities.videos() == {"a", "b", "c"}, "a constructor deletes nothing"
+    with TestClient(build_http(again)):
+        pass
     assert again.identities.videos() == {"c"}
 
 

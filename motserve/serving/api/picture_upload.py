@@ -16,26 +16,32 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File
 
 from motserve.config import IdentitiesConfig
+from motserve.config.serving import UploadsConfig
 from motserve.errors import BadRequest, InvalidPicture, TooLarge
-from motserve.serving.api.video_upload import capped, display_name, form_parser
+from motserve.serving.api.bodies import capped
+from motserve.serving.api.video_upload import display_name, form_parser
 from motserve.types import Image
 
 _READERS: dict[bytes, type[ImageFile]] = {b"\xff\xd8\xff": JpegImageFile, b"\x89PNG\r\n\x1a\n": PngImageFile}
 """Decoder of a file by its first bytes."""
 
 
-async def receive_picture(request: Request, config: IdentitiesConfig) -> tuple[Image, dict[str, str]]:
+async def receive_picture(
+    request: Request, config: IdentitiesConfig, uploads: UploadsConfig
+) -> tuple[Image, dict[str, str]]:
     """Read a multipart form with one picture and other fields.
 
     Args:
         request: The request, its body not read yet.
         config: Size limits.
+        uploads: Least speed.
 
     Returns:
         The picture, and the other fields by name.
 
     Raises:
         TooLarge: The picture has too many bytes or pixels.
+        TooSlow: The body does not arrive.
         BadRequest: The form is malformed, empty, or does not hold exactly one file.
         InvalidPicture: The file cannot be decoded as a picture.
     """
@@ -45,7 +51,7 @@ async def receive_picture(request: Request, config: IdentitiesConfig) -> tuple[I
     settings = {"MAX_MEMORY_FILE_SIZE": 2 * config.max_picture_bytes + 1}
     parser = form_parser(request, settings, on_file=files.append, on_field=fields.append)
     try:
-        async for block in capped(request, config.max_picture_bytes, "serving.identities.max_picture_bytes"):
+        async for block in capped(request, uploads, config.max_picture_bytes, "serving.identities.max_picture_bytes"):
             parser.write(block)
         parser.finalize()
         if len(files) != 1:

@@ -14,6 +14,7 @@ from motserve.config import Config
 from motserve.errors import NotReady
 from motserve.people.identity_index import IdentityIndexes
 from motserve.people.identity_store import IdentityStore
+from motserve.serving.api.bodies import UploadSlots
 from motserve.serving.api.schemas import ModelDetails, Models
 from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.inference.backends import Backends
@@ -44,6 +45,7 @@ class Service:
     sessions: SessionLauncher = field(init=False)
     reloader: Reloader = field(init=False)
     tracing: Tracing = field(init=False)
+    uploads: UploadSlots = field(init=False)
     rendering: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """Annotated videos that this replica renders now, by video ID, so that concurrent requests share one rendering."""
 
@@ -57,6 +59,7 @@ class Service:
         self.sessions = SessionLauncher(
             self.config, self.deployment, self.backends, self.jobs, self.artifacts, self.identities
         )
+        self.uploads = UploadSlots(serving.uploads, serving.retry_after_s)
         self.tracing = Tracing(serving.tracing, "motserve-ingress")
         active_models = ActiveModels(serving.storage_dir, self.deployment)
         self.reloader = Reloader(self.config, active_models, self.backends)

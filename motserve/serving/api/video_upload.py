@@ -1,6 +1,6 @@
 """Receives a posted video: a form streamed to disk up to a size limit, or a URL of a file in an allowed folder.
 
-It also holds what every request body needs: its kind, its OpenAPI description, its size limits, the form parser.
+It also holds the parser of forms, which posted pictures use too.
 """
 
 from __future__ import annotations
@@ -8,50 +8,48 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from fastapi import Request
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from python_multipart.exceptions import FileError, FormParserError
 from python_multipart.multipart import Field, File, FormParser, MultipartParser, parse_options_header
 
 from motserve.config import ServingConfig
-from motserve.errors import BadRequest, Forbidden, NotFound, TooLarge, UnsupportedMedia
+from motserve.errors import BadRequest, Forbidden, NotFound
 from motserve.files.names import readable
 from motserve.models.credentials import without_credentials
+from motserve.serving.api.bodies import FORM_OVERHEAD, capped, read_json
 from motserve.serving.api.schemas import VideoUrl
 
-_FORM_OVERHEAD = 64 << 10  # most bytes of a form besides its file: part headers and other fields
-_MAX_JSON_BYTES = 64 << 10
-_BLOCK_BYTES = 256 << 10
-_MAX_LENGTH_DIGITS = 19
 _MAX_NAME_CHARACTERS = 255
 
 
-async def receive_form(request: Request, folder: Path, target: Path, max_bytes: int) -> str:
+async def receive_form(request: Request, folder: Path, target: Path, config: ServingConfig) -> str:
     """Write the file of a multipart form to disk as it arrives.
 
     Args:
         request: The request, its body not read yet.
         folder: Folder for the incomplete file, on the same file system as the target.
         target: Path of the complete file.
-        max_bytes: Size of the largest accepted file.
+        config: Size of the largest accepted file, and least speed of an upload.
 
     Returns:
         The file's name as the client gave it.
 
     Raises:
         TooLarge: The file is larger; the rest of the body is not read.
+        TooSlow: The body does not arrive.
         BadRequest: The form is malformed or empty, does not hold exactly one file, or its other fields are too large.
     """
     files: list[File] = []
     settings = {"UPLOAD_DIR": str(folder), "UPLOAD_DELETE_TMP": False, "MAX_MEMORY_FILE_SIZE": 0}
     parser = form_parser(request, settings, on_file=files.append)
     try:
-        async for block in capped(request, max_bytes, "serving.max_upload_bytes"):
+        async for block in capped(request, config.uploads, config.max_upload_bytes, "serving.max_upload_bytes"):
             await asyncio.to_thread(parser.write, block)
         parser.finalize()
     except FileError as error:  # an error of the disk, not of the form
@@ -89,7 +87,7 @@ async def receive_url(request: Request, config: ServingConfig) -> Path:
         NotFound: There is no such file.
     """
     try:
-        url = VideoUrl.model_validate_json(await read_json(request)).url
+        url = VideoUrl.model_validate_json(await read_json(request, config.uploads)).url
     except ValidationError as error:
         raise BadRequest(f'the body must be {{"url": "file:///…"}}: {error.errors()[0]["msg"]}') from error
     try:
@@ -134,62 +132,6 @@ def _path_of(url: str) -> Path:
     if b"\0" in decoded:
         raise BadRequest("the URL contains a zero byte")
     return Path(os.fsdecode(decoded))
-
-
-def body_kind(request: Request) -> str:
-    """Return `form` or `json` for the content type of a request.
-
-    Raises:
-        UnsupportedMedia: The content type is another one.
-    """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    kinds = {"multipart/form-data": "form", "application/json": "json"}
-    if content_type not in kinds:
-        raise UnsupportedMedia(
-            f"the request has {f'content type {content_type}' if content_type else 'no content type'}; "
-            "post multipart/form-data with a file, or application/json"
-        )
-    return kinds[content_type]
-
-
-def declared_length(request: Request) -> int:
-    """Return the `Content-Length` of a request in bytes; 0 if it has none.
-
-    Raises:
-        BadRequest: The header is not a number.
-    """
-    text = request.headers.get("content-length", "0").strip()
-    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_LENGTH_DIGITS):
-        raise BadRequest("the Content-Length is not a number of bytes")
-    return int(text)
-
-
-def describe_body(file: str, json: type[BaseModel], fields: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the OpenAPI description of a body that is either a form with one file or JSON.
-
-    Args:
-        file: Description of the file.
-        json: The model of the JSON body.
-        fields: Schemas of the other fields of the form.
-    """
-    properties = {"file": {"type": "string", "format": "binary", "description": file}, **(fields or {})}
-    form = {"schema": {"type": "object", "required": ["file"], "properties": properties}}
-    content = {"multipart/form-data": form, "application/json": {"schema": json.model_json_schema()}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-async def read_json(request: Request) -> bytes:
-    """Read a JSON body.
-
-    Raises:
-        TooLarge: It has more than 64 KiB.
-    """
-    body = bytearray()
-    async for block in request.stream():
-        body += block
-        if len(body) > _MAX_JSON_BYTES:
-            raise TooLarge(f"the JSON body is larger than {_MAX_JSON_BYTES} bytes")
-    return bytes(body)
 
 
 def form_parser(
@@ -274,8 +216,8 @@ class _FormLimits:
 
     def _count(self, size: int) -> None:
         self._other_bytes += size
-        if self._other_bytes > _FORM_OVERHEAD:
-            raise BadRequest(f"the form holds more than {_FORM_OVERHEAD} bytes besides its file")
+        if self._other_bytes > FORM_OVERHEAD:
+            raise BadRequest(f"the form holds more than {FORM_OVERHEAD} bytes besides its file")
 
 
 def _in_sequence(first: Callable[..., None], second: Callable[..., None]) -> Callable[..., None]:
@@ -284,30 +226,3 @@ def _in_sequence(first: Callable[..., None], second: Callable[..., None]) -> Cal
         second(*values)
 
     return both
-
-
-async def capped(request: Request, max_bytes: int, setting: str) -> AsyncIterator[bytes]:
-    """Yield the body of a form in blocks of 256 KiB, and stop at the size limit.
-
-    Args:
-        request: The request, its body not read yet.
-        max_bytes: Size of the largest accepted file.
-        setting: Configuration key of the limit, for the error message.
-
-    Raises:
-        TooLarge: The body, or its declared length, is larger; the rest of it is not read.
-    """
-    too_large = TooLarge(f"the upload is larger than {max_bytes} bytes, the limit of this service ({setting})")
-    if declared_length(request) > max_bytes + _FORM_OVERHEAD:
-        raise too_large
-    received = 0
-    block = bytearray()
-    async for data in request.stream():
-        received += len(data)
-        if received > max_bytes + _FORM_OVERHEAD:
-            raise too_large
-        block += data
-        if len(block) >= _BLOCK_BYTES:
-            yield bytes(block)
-            block.clear()
-    yield bytes(block)

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ValidationError
 
 from motserve.errors import BadRequest, Conflict
+from motserve.serving.api.bodies import body_kind, describe_body, read_json
 from motserve.serving.api.conditional import NOT_MODIFIED, etag_of, unless_known
 from motserve.serving.api.identity_search import identity_with_video, search_identity, search_picture
 from motserve.serving.api.picture_upload import receive_picture
@@ -23,7 +24,6 @@ from motserve.serving.api.schemas import (
     PictureSearch,
 )
 from motserve.serving.api.service import ServiceDependency
-from motserve.serving.api.video_upload import body_kind, describe_body, read_json
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -48,7 +48,7 @@ _BODY = describe_body(
     "/search",
     summary="Search for a person",
     openapi_extra=_BODY,
-    responses=problem_responses(400, 404, 409, 413, 415, 422, 503),
+    responses=problem_responses(400, 404, 408, 409, 413, 415, 422, 503),
 )
 async def search(request: Request, service: ServiceDependency) -> IdentityMatches:
     """Return the people who are most similar to the person in a picture or a video, with distances and thumbnails.
@@ -56,10 +56,13 @@ async def search(request: Request, service: ServiceDependency) -> IdentityMatche
     The matches are candidates: identities of different videos are never merged.
     """
     if body_kind(request) == "form":
-        picture, fields = await receive_picture(request, service.config.serving.identities)
+        serving = service.config.serving
+        with service.uploads.slot():
+            picture, fields = await receive_picture(request, serving.identities, serving.uploads)
         return await search_picture(service, picture, _validated(PictureSearch, fields))
     try:
-        search = IdentitySearch.model_validate_json(await read_json(request))
+        body = await read_json(request, service.config.serving.uploads)
+        search = IdentitySearch.model_validate_json(body)
     except ValidationError as error:
         raise _bad_request(error) from error
     return await search_identity(service, search)

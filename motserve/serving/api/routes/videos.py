@@ -23,20 +23,14 @@ from motserve.errors import Conflict, NotFound
 from motserve.files.disk import is_full
 from motserve.results import MEDIA_TYPES, SUFFIXES, Format, export, read_lines
 from motserve.serving.api.annotated_video import annotated_file
+from motserve.serving.api.bodies import body_kind, declared_length, describe_body
 from motserve.serving.api.conditional import NOT_MODIFIED, etag_of, headers_only, http_date, unless_known
 from motserve.serving.api.problems import problem_responses
 from motserve.serving.api.result_tail import ResultTail
 from motserve.serving.api.run_to_completion import run_to_completion
 from motserve.serving.api.schemas import VIDEOS, Links, VideoCreated, VideoList, VideoStatus, VideoUrl, summary_of
 from motserve.serving.api.service import Service, ServiceDependency
-from motserve.serving.api.video_upload import (
-    body_kind,
-    declared_length,
-    describe_body,
-    display_name,
-    receive_form,
-    receive_url,
-)
+from motserve.serving.api.video_upload import display_name, receive_form, receive_url
 from motserve.serving.observability.request_context import RequestContext
 from motserve.serving.stores import ACTIVE, Job
 from motserve.serving.stores.disk_space import require_room_for
@@ -62,7 +56,7 @@ _BODY = describe_body("The video file.", VideoUrl)
             "content": {"application/x-ndjson": {}},
             "description": "With `wait`: one JSON line of tracks per frame.",
         },
-        **problem_responses(400, 403, 404, 413, 415, 422, 503, 507),
+        **problem_responses(400, 403, 404, 408, 413, 415, 422, 503, 507),
     },
 )
 async def post_video(
@@ -195,7 +189,8 @@ async def _accept(request: Request, service: Service) -> Job:
     try:
         if kind == "form":
             source = service.artifacts.source(video_id)
-            name = await receive_form(request, folder, source, service.config.serving.max_upload_bytes)
+            with service.uploads.slot():
+                name = await receive_form(request, folder, source, service.config.serving)
         else:
             source = await receive_url(request, service.config.serving)
             name = display_name(source.name, "video")

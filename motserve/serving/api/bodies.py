@@ -1,0 +1,172 @@
+"""Bodies of requests: their kind, their OpenAPI description, and limits of their size, speed and number."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from fastapi import Request
+from pydantic import BaseModel
+
+from motserve.config.serving import UploadsConfig
+from motserve.errors import BadRequest, Overloaded, TooLarge, TooSlow, UnsupportedMedia
+
+FORM_OVERHEAD: Final = 64 << 10
+"""Most bytes of a form besides its file: part headers and other fields."""
+
+_MAX_JSON_BYTES = 64 << 10
+_BLOCK_BYTES = 256 << 10
+_MAX_LENGTH_DIGITS = 19
+
+
+class UploadSlots:
+    """Bounds the number of bodies that a replica receives at a time, so that other requests never wait behind them.
+
+    Args:
+        uploads: Has `max_concurrent`.
+        retry_after_s: Seconds after which a refused client may try again.
+    """
+
+    def __init__(self, uploads: UploadsConfig, retry_after_s: int) -> None:
+        self._most = uploads.max_concurrent
+        self._retry_after_s = retry_after_s
+        self._used = 0
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Receive a body inside this context manager.
+
+        Raises:
+            Overloaded: `max_concurrent` bodies are being received.
+        """
+        if self._used >= self._most:
+            raise Overloaded(
+                f"{self._used} uploads are under way, the most that a replica of this service receives at a time "
+                "(serving.uploads.max_concurrent); try later",
+                self._retry_after_s,
+            )
+        self._used += 1
+        try:
+            yield
+        finally:
+            self._used -= 1
+
+
+def body_kind(request: Request) -> str:
+    """Return `form` or `json` for the content type of a request.
+
+    Raises:
+        UnsupportedMedia: The content type is another one.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kinds = {"multipart/form-data": "form", "application/json": "json"}
+    if content_type not in kinds:
+        raise UnsupportedMedia(
+            f"the request has {f'content type {content_type}' if content_type else 'no content type'}; "
+            "post multipart/form-data with a file, or application/json"
+        )
+    return kinds[content_type]
+
+
+def declared_length(request: Request) -> int:
+    """Return the `Content-Length` of a request in bytes; 0 if it has none.
+
+    Raises:
+        BadRequest: The header is not a number.
+    """
+    text = request.headers.get("content-length", "0").strip()
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_LENGTH_DIGITS):
+        raise BadRequest("the Content-Length is not a number of bytes")
+    return int(text)
+
+
+def describe_body(file: str, json: type[BaseModel], fields: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the OpenAPI description of a body that is either a form with one file or JSON.
+
+    Args:
+        file: Description of the file.
+        json: The model of the JSON body.
+        fields: Schemas of the other fields of the form.
+    """
+    properties = {"file": {"type": "string", "format": "binary", "description": file}, **(fields or {})}
+    form = {"schema": {"type": "object", "required": ["file"], "properties": properties}}
+    content = {"multipart/form-data": form, "application/json": {"schema": json.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+async def read_json(request: Request, uploads: UploadsConfig) -> bytes:
+    """Read a JSON body.
+
+    Raises:
+        TooLarge: It has more than 64 KiB.
+        TooSlow: It does not arrive.
+    """
+    body = bytearray()
+    async for block in arriving(request, uploads):
+        body += block
+        if len(body) > _MAX_JSON_BYTES:
+            raise TooLarge(f"the JSON body is larger than {_MAX_JSON_BYTES} bytes")
+    return bytes(body)
+
+
+async def capped(request: Request, uploads: UploadsConfig, max_bytes: int, setting: str) -> AsyncIterator[bytes]:
+    """Yield the body of a form in blocks of 256 KiB, and stop at the size limit.
+
+    Args:
+        request: The request, its body not read yet.
+        uploads: Least speed.
+        max_bytes: Size of the largest accepted file.
+        setting: Configuration key of the limit, for the error message.
+
+    Raises:
+        TooLarge: The body, or its declared length, is larger; the rest of it is not read.
+        TooSlow: It does not arrive.
+    """
+    too_large = TooLarge(f"the upload is larger than {max_bytes} bytes, the limit of this service ({setting})")
+    if declared_length(request) > max_bytes + FORM_OVERHEAD:
+        raise too_large
+    received = 0
+    block = bytearray()
+    async for data in arriving(request, uploads):
+        received += len(data)
+        if received > max_bytes + FORM_OVERHEAD:
+            raise too_large
+        block += data
+        if len(block) >= _BLOCK_BYTES:
+            yield bytes(block)
+            block.clear()
+    yield bytes(block)
+
+
+async def arriving(
+    request: Request, uploads: UploadsConfig, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[bytes]:
+    """Yield the parts of a body as they arrive.
+
+    Args:
+        request: The request, its body not read yet.
+        uploads: Least speed.
+        clock: Monotonic clock in seconds.
+
+    Raises:
+        TooSlow: No part arrived for `idle_s`, or the body is slower than `min_bytes_per_s`.
+    """
+    parts = aiter(request.stream())
+    began, received = clock(), 0
+    while True:
+        try:
+            part = await asyncio.wait_for(anext(parts), uploads.idle_s)
+        except StopAsyncIteration:
+            return
+        except asyncio.TimeoutError:
+            raise TooSlow(f"no part of the body arrived for {uploads.idle_s:g} s (serving.uploads.idle_s)") from None
+        received += len(part)
+        late_s = clock() - began - uploads.idle_s
+        if part and received < late_s * uploads.min_bytes_per_s:
+            raise TooSlow(
+                f"the body arrives at less than {uploads.min_bytes_per_s} bytes/s (serving.uploads.min_bytes_per_s)"
+            )
+        yield part
