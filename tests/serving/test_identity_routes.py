@@ -260,8 +260,9 @@ def test_malformed_searches_are_refused(client: httpx.Client) -> None:
     for arguments, status, message in cases:
         assert_problem(client.post("/v1/identities/search", **arguments), status, message)
     assert_problem(client.get("/v1/identities/1"), 404, "no identity 1")
-    for path in ("0", str(2**63), "x", "search"):
-        assert client.get(f"/v1/identities/{path}").status_code == 422
+    for path, status in (("0", 422), (str(2**63), 422), ("x", 404), ("-1", 404), ("search", 405)):
+        assert client.get(f"/v1/identities/{path}").status_code == status
+    assert client.get("/v1/identities/search").headers["allow"] == "POST"
 
 
 def test_identities_of_a_running_or_failed_video_cannot_be_searched_for(

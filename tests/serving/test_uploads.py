@@ -143,7 +143,9 @@ def test_percent_encoded_bytes_of_a_url_need_not_be_utf8(
         (f"file://ROOTS/{'n' * 300}", 404, "no video at"),
         (f"file://ROOTS/{'d/' * 3000}a.mp4", 404, "no video at"),
         ("file://ROOTS/pipe.mp4", 404, "no video at"),
-        ("file://ROOTS", 422, "no images"),
+        ("file://ROOTS", 403, "holds a link out of the folders that the service may read"),
+        ("file://ROOTS/linked", 403, "holds a link out of the folders that the service may read"),
+        ("file://ROOTS/empty", 422, "no images"),
         ("file://ROOTS/caf%E9.txt", 422, r"caf\xe9.txt is not a video"),
     ],
 )
@@ -155,6 +157,9 @@ def test_invalid_and_forbidden_urls_are_refused(
     (roots / "out.mp4").symlink_to(roots.parent / "data" / "jobs.sqlite")
     (roots / os.fsdecode(b"caf\xe9.txt")).write_text("no video")
     os.mkfifo(roots / "pipe.mp4")
+    (roots / "empty").mkdir()
+    (roots / "linked" / "below").mkdir(parents=True)
+    (roots / "linked" / "below" / "000001.png").symlink_to(roots.parent / "secret.png")
     answer = client.post("/v1/videos", json={"url": url.replace("ROOTS", str(roots))})
     assert_problem(answer, status, message)
     assert "secret" not in answer.text
@@ -171,6 +176,7 @@ def test_invalid_and_forbidden_urls_are_refused(
         ({"content-type": "text/plain"}, b"x", 415, "text/plain"),
         ({"content-type": "multipart/form-data"}, b"x", 400, "no boundary"),
         ({"content-type": "multipart/form-data; boundary="}, b"x", 400, "malformed"),
+        ({"content-type": f"multipart/form-data; boundary={'b' * 300}"}, b"x", 400, "Boundary length 300 exceeds"),
         (FORM, b"", 400, "it holds 0"),
         (FORM, b"--x--\r\n", 400, "it holds 0"),
         (FORM, b"nothing of a form", 400, "malformed"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -93,13 +93,33 @@ async def receive_url(request: Request, config: ServingConfig) -> Path:
     try:
         # resolved before the comparison, so that neither `..` nor a symbolic link leads out of the root
         path = _path_of(url).resolve()
-        if not any(path.is_relative_to(root.resolve()) for root in config.allowed_roots):
+        roots = [root.resolve() for root in config.allowed_roots]
+        if not _is_below(path, roots):
             raise Forbidden(f"{url} is not in a folder that the service may read (serving.allowed_roots)")
+        # a folder of pictures must not lead out of the roots either
+        if path.is_dir() and not await asyncio.to_thread(_stays_below, path, roots):
+            raise Forbidden(f"{url} holds a link out of the folders that the service may read (serving.allowed_roots)")
         if not (path.is_file() or path.is_dir()):  # a pipe or a device is none either
             raise NotFound(f"there is no video at {url}")
     except (OSError, RuntimeError) as error:  # a name that is too long, a cycle of symbolic links
         raise NotFound(f"there is no video at {url}") from error
     return path
+
+
+def _is_below(path: Path, roots: Sequence[Path]) -> bool:
+    return any(path.is_relative_to(root) for root in roots)
+
+
+def _stays_below(folder: Path, roots: Sequence[Path]) -> bool:
+    """Return whether no symbolic link in a folder or in its subfolders leads out of some roots."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                if not _is_below(Path(entry.path).resolve(), roots):
+                    return False
+            elif entry.is_dir() and not _stays_below(Path(entry.path), roots):
+                return False
+    return True
 
 
 def display_name(name: bytes | str | None, default: str) -> str:
@@ -152,12 +172,15 @@ def form_parser(
         on_field: Called with each other field; None ignores them.
 
     Raises:
-        BadRequest: The content type has no boundary.
+        BadRequest: The content type has no boundary, or a longer one than RFC 2046 allows.
     """
     kind, options = parse_options_header(request.headers["content-type"])
     if b"boundary" not in options:
         raise BadRequest("the form has no boundary in its Content-Type")
-    form = FormParser(kind.decode(), on_field, on_file, boundary=options[b"boundary"], config=settings)
+    try:
+        form = FormParser(kind.decode(), on_field, on_file, boundary=options[b"boundary"], config=settings)
+    except FormParserError as error:
+        raise BadRequest(f"the form is malformed: {error}") from error
     if isinstance(form.parser, MultipartParser):
         _FormLimits().attach(form.parser)
     return form

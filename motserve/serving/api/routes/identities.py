@@ -68,14 +68,14 @@ async def search(request: Request, service: ServiceDependency) -> IdentityMatche
     return await search_identity(service, search)
 
 
-@router.get("/{identity_id}", summary="Get an identity", responses=problem_responses(404, 409, 422))
+@router.get("/{identity_id:int}", summary="Get an identity", responses=problem_responses(404, 409, 422))
 async def get_identity(identity_id: IdentityId, service: ServiceDependency) -> IdentityDetails:
     """Return the video of an identity, its times in the video, and the path of its thumbnail."""
     return IdentityDetails.of(*await asyncio.to_thread(identity_with_video, service, identity_id))
 
 
 @router.get(
-    "/{identity_id}/thumbnail.jpg",
+    "/{identity_id:int}/thumbnail.jpg",
     summary="Get the thumbnail of an identity",
     response_class=Response,
     responses={200: {"content": {"image/jpeg": {}}}, **NOT_MODIFIED, **problem_responses(404, 409, 422)},
