@@ -115,7 +115,11 @@ def _stays_below(folder: Path, roots: Sequence[Path]) -> bool:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_symlink():
-                if not _is_below(Path(entry.path).resolve(), roots):
+                try:
+                    target = Path(entry.path).resolve()
+                except (OSError, RuntimeError):  # a cycle of links
+                    return False
+                if not _is_below(target, roots):
                     return False
             elif entry.is_dir() and not _stays_below(Path(entry.path), roots):
                 return False
