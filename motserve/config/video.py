@@ -16,6 +16,13 @@ class PipelineConfig(Section):
     chunk_size: int = Field(
         8, ge=1, le=64, description="Frames in one request to the detector. Raised, throughput and latency grow."
     )
+    max_chunk_bytes: int = Field(
+        48 << 20,
+        ge=1,
+        le=1 << 40,
+        description="Largest size in bytes of the frames of one request, unless it is one frame: larger frames come in "
+        "smaller chunks, so that a video in 8K needs little more memory than one in 1080p.",
+    )
     window: int = Field(
         2,
         ge=1,

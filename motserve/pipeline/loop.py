@@ -12,13 +12,12 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.config import Config, ReIDConfig
+from motserve.config import Config, PipelineConfig, ReIDConfig
 from motserve.pipeline.movement import MovementWatch
 from motserve.pipeline.observer import UNOBSERVED, ChunkObserver, PipelineObserver
 from motserve.pipeline.video_tracker import EmbedFrameBoxes, OnEmbedded, PipelineStats, VideoTracker
@@ -120,9 +119,9 @@ async def track_frames_with(
             while True:
                 while not exhausted and len(in_flight) < config.pipeline.window:
                     chunk_observer = observer.chunk()
-                    chunk_size = config.pipeline.chunk_size
-                    chunk, failure = await loop.run_in_executor(decoder, _decode, frames, chunk_size, chunk_observer)
-                    exhausted = len(chunk) < chunk_size
+                    chunk, exhausted, failure = await loop.run_in_executor(
+                        decoder, _decode, frames, config.pipeline, chunk_observer
+                    )
                     observer.decoded(len(chunk))
                     if chunk:
                         request = asyncio.create_task(_detect(detect, chunk, chunk_observer))
@@ -162,16 +161,28 @@ async def track_frames_with(
         raise failure
 
 
-def _decode(frames: Iterator[Frame], count: int, chunk_observer: ChunkObserver) -> tuple[list[Frame], Exception | None]:
-    """Decode up to `count` frames; return an error instead of raising it, so that the frames before it are tracked."""
+def _decode(
+    frames: Iterator[Frame], limits: PipelineConfig, chunk_observer: ChunkObserver
+) -> tuple[list[Frame], bool, Exception | None]:
+    """Decode a chunk, at least one frame unless there is none.
+
+    Returns:
+        The frames, whether they are the last ones, and an error, which is not raised, so that the frames before it are
+        tracked.
+    """
     chunk: list[Frame] = []
+    size = 0
     try:
         with chunk_observer.stage("decode"):
-            for frame in islice(frames, count):
-                chunk.append(frame)  # noqa: PERF402  # a frame must be stored before the next one may fail
+            while len(chunk) < limits.chunk_size and (not chunk or size + size // len(chunk) <= limits.max_chunk_bytes):
+                frame = next(frames, None)
+                if frame is None:
+                    return chunk, True, None
+                chunk.append(frame)
+                size += frame.image.nbytes
     except Exception as error:
-        return chunk, error
-    return chunk, None
+        return chunk, True, error
+    return chunk, False, None
 
 
 async def _detect(detect: Detect, chunk: list[Frame], chunk_observer: ChunkObserver) -> list[Detections]:

@@ -116,6 +116,20 @@ def test_chunks_have_the_size_configured() -> None:
     assert sizes == [4, 4, 2]
 
 
+@pytest.mark.parametrize(("frames", "expected"), [(2.9, [2, 2, 1]), (1.0, [1] * 5), (0.1, [1] * 5), (9, [4, 1])])
+def test_chunks_of_large_frames_are_smaller(frames: float, expected: list[int]) -> None:
+    sizes = []
+
+    async def counting(images: list[Image]) -> list[Detections]:
+        sizes.append(len(images))
+        return await detect(images)
+
+    config = change_config(configure(4), {"pipeline": {"max_chunk_bytes": int(frames * 120 * 320 * 3)}})
+    tracked, _ = asyncio.run(collect(video(5), config, detect=counting))
+    assert sizes == expected
+    assert rows(tracked) == rows(asyncio.run(collect(video(5), configure(4)))[0])
+
+
 class WaitingDetector:
     """Answers a chunk only when the window is full of requests."""
 

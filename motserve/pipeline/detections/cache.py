@@ -115,7 +115,8 @@ def open_cached_detections(config: Config, weights: Weights, video: SourceFile) 
         return CachedDetections(None, max_bytes)
     key = {
         "video": video.description["sha256"],
-        "chunk_size": config.pipeline.chunk_size,  # pictures of one batch may change each other's last digits
+        # pictures of one batch may change each other's last digits
+        "chunk": (config.pipeline.chunk_size, config.pipeline.max_chunk_bytes),
         "decoding": config.video.model_dump(mode="json", exclude=_NOT_OF_DECODING),
         **detection_key(config.detector, weights),
     }
