@@ -114,51 +114,65 @@ async def track_frames_with(
     failure: Exception | None = None
     exhausted = False
     loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(1, thread_name_prefix="decode") as decoder:
-        try:
-            while True:
-                while not exhausted and len(in_flight) < config.pipeline.window:
-                    chunk_observer = observer.chunk()
-                    chunk, exhausted, failure = await loop.run_in_executor(
-                        decoder, _decode, frames, config.pipeline, chunk_observer
-                    )
-                    observer.decoded(len(chunk))
-                    if chunk:
-                        request = asyncio.create_task(_detect(detect, chunk, chunk_observer))
-                        in_flight.append((chunk, request, chunk_observer))
-                if not in_flight:
-                    break
-                chunk, request, chunk_observer = in_flight.popleft()
-                tracked: list[TrackedFrame] = []
-                stop = False
-                try:
-                    for frame, detections in zip(chunk, await request, strict=True):
-                        embed_frame_boxes = _embedder_of(frame.image, embed, embed_boxes, config.reid, chunk_observer)
-                        get_image = partial(_image_of, frame)
-                        if watch is not None:
-                            watch.see(frame.index, frame.timestamp, frame.image, len(detections))
-                        with chunk_observer.stage("track"):
-                            tracked += await video_tracker.advance(
-                                frame.index, frame.timestamp, detections, embed_frame_boxes, get_image
-                            )
-                except Exception as error:  # raised after the frames before it are yielded
-                    failure, stop = error, True
-                chunk_observer.ended(len(chunk))
-                if tracked:
-                    yield tracked
-                if stop:
-                    break
-            if rest := video_tracker.finish():
-                yield rest
-        finally:
-            for _, request, _ in in_flight:
-                request.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(*(request for _, request, _ in in_flight), return_exceptions=True)
-            for chunk, _, chunk_observer in in_flight:
-                chunk_observer.ended(len(chunk))
+    decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
+    try:
+        while True:
+            while not exhausted and len(in_flight) < config.pipeline.window:
+                chunk_observer = observer.chunk()
+                chunk, exhausted, failure = await loop.run_in_executor(
+                    decoder, _decode, frames, config.pipeline, chunk_observer
+                )
+                observer.decoded(len(chunk))
+                if chunk:
+                    request = asyncio.create_task(_detect(detect, chunk, chunk_observer))
+                    in_flight.append((chunk, request, chunk_observer))
+            if not in_flight:
+                break
+            chunk, request, chunk_observer = in_flight.popleft()
+            tracked: list[TrackedFrame] = []
+            stop = False
+            try:
+                for frame, detections in zip(chunk, await request, strict=True):
+                    embed_frame_boxes = _embedder_of(frame.image, embed, embed_boxes, config.reid, chunk_observer)
+                    get_image = partial(_image_of, frame)
+                    if watch is not None:
+                        watch.see(frame.index, frame.timestamp, frame.image, len(detections))
+                    with chunk_observer.stage("track"):
+                        tracked += await video_tracker.advance(
+                            frame.index, frame.timestamp, detections, embed_frame_boxes, get_image
+                        )
+            except Exception as error:  # raised after the frames before it are yielded
+                failure, stop = error, True
+            chunk_observer.ended(len(chunk))
+            if tracked:
+                yield tracked
+            if stop:
+                break
+        if rest := video_tracker.finish():
+            yield rest
+    finally:
+        for _, request, _ in in_flight:
+            request.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*(request for _, request, _ in in_flight), return_exceptions=True)
+        for chunk, _, chunk_observer in in_flight:
+            chunk_observer.ended(len(chunk))
+        await _in_thread(decoder.shutdown)  # the source must not be closed before
     if failure is not None:
         raise failure
+
+
+async def _in_thread(work: Callable[[], object]) -> None:
+    """Do blocking work in a thread, and wait for it also if the caller is cancelled meanwhile."""
+    done = asyncio.ensure_future(asyncio.to_thread(work))
+    cancelled = False
+    while not done.done():
+        try:
+            await asyncio.shield(done)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 def _decode(

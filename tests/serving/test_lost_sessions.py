@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from motserve.config import Config, load_config
-from motserve.errors import InvalidData
+from motserve.errors import Conflict, InvalidData, Overloaded
 from motserve.people.identity_store import IdentityStore
 from motserve.results import truncate_results
 from motserve.serving.api.result_tail import ResultTail
@@ -186,9 +186,36 @@ def test_a_video_fails_after_the_allowed_number_of_losses(tmp_path: Path) -> Non
     assert (failed.status, failed.attempt) == ("failed", 2)
     assert failed.error == {
         "type": "SessionLost",
-        "message": "3 sessions were lost, the last one after frame 8; post the video again",
+        "message": "3 sessions were lost (session 0: it never began, after frame 0; session 1: it never began, after "
+        "frame 8; session 2: it never began, after frame 8); POST /v1/videos/a/retry tracks it again",
     }
     assert launcher.artifacts.checkpoints("a") == []
+
+
+def test_a_failed_video_is_tracked_again_on_request(tmp_path: Path) -> None:
+    lost = {"restarts": 3, "losses": ["session 0: it was slow"], "attempt": 4, "frames_done": 9}
+    failed = job("a", NOW - 99, status="failed", error={"type": "SessionLost", "message": "x"}, **lost)
+    launcher = launcher_with(tmp_path, failed, job("runs", status="running"))
+    again = launcher.retry(launcher.jobs.get("a"), RequestContext())
+    assert again == launcher.jobs.get("a")
+    assert (again.status, again.attempt, again.restarts, again.losses, again.frames_done) == ("queued", 5, 0, [], 0)
+    assert (again.error, again.heartbeat, again.began) == (None, NOW, False)
+    assert launcher.started == [("a", 5)]
+    for one in ("a", "runs"):
+        with pytest.raises(Conflict, match="only a failed video can be tracked again"):
+            launcher.retry(launcher.jobs.get(one), RequestContext())
+    launcher.jobs.give_up(again, {"type": "X", "message": "y"})
+    launcher.error = RuntimeError("no cluster")
+    with pytest.raises(RuntimeError):
+        launcher.retry(launcher.jobs.get("a"), RequestContext())
+    assert (launcher.jobs.get("a").status, launcher.jobs.get("a").error) == ("failed", {"type": "X", "message": "y"})
+
+
+def test_a_retry_counts_towards_the_limit_of_active_videos(tmp_path: Path) -> None:
+    launcher = launcher_with(tmp_path, job("a", status="failed"), *(job(f"v{n}", status="running") for n in range(8)))
+    with pytest.raises(Overloaded, match="8 videos are active"):
+        launcher.retry(launcher.jobs.get("a"), RequestContext())
+    assert launcher.jobs.get("a").status == "failed"
 
 
 def test_a_session_that_is_still_alive_is_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

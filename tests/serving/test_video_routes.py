@@ -287,3 +287,16 @@ def test_partial_tracks_of_a_failed_video_are_returned_on_request(client: httpx.
     assert len(answer["frames"]) == 1
     assert (answer["summary"]["status"], answer["summary"]["error"]) == ("failed", "clip.mp4 is cut off")
     assert client.get(f"/v1/videos/{job.id}").json()["frames_damaged"] == 2
+
+
+def test_a_failed_video_is_tracked_again_on_request(client: httpx.Client, service: Service, clip: Path) -> None:
+    error = {"type": "SessionLost", "message": "x"}
+    service.jobs.add(Job("a", "a.mp4", str(clip), 0.0, status="failed", error=error, attempt=2), 9, 5)
+    answer = client.post("/v1/videos/a/retry")
+    assert (answer.status_code, answer.json()["status"], answer.json()["error"]) == (202, "queued", None)
+    assert client.get("/v1/videos/a").json()["status"] == "queued"
+    assert client.post("/v1/videos/a/retry").status_code == 409
+    assert client.post("/v1/videos/b/retry").status_code == 404
+    service.jobs.add(Job("c", "c.mp4", str(clip.parent / "gone"), 0.0, status="failed", error=error), 9, 5)
+    answer = client.post("/v1/videos/c/retry")
+    assert (answer.status_code, "is no longer there; post it again" in answer.json()["detail"]) == (409, True)

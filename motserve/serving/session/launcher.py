@@ -11,6 +11,7 @@ from typing import Any
 import ray
 
 from motserve.config import Config
+from motserve.errors import Conflict
 from motserve.people.identity_store import IdentityStore
 from motserve.serving.inference.backends import Backends
 from motserve.serving.observability.request_context import RequestContext
@@ -83,6 +84,32 @@ class SessionLauncher:
             raise
         self._started.add((job.id, job.attempt))
 
+    def retry(self, job: Job, context: RequestContext) -> Job:
+        """Track a failed video again, from its first frame.
+
+        Args:
+            job: The video.
+            context: The request for it.
+
+        Returns:
+            The job of the new attempt.
+
+        Raises:
+            Conflict: The video has not failed.
+            Overloaded: `serving.max_active_videos` videos are active.
+        """
+        limits = self._config.serving
+        again = self._jobs.retry(job, limits.max_active_videos, limits.retry_after_s)
+        if again is None:
+            raise Conflict(f"video {job.id} is {job.status}; only a failed video can be tracked again")
+        try:
+            self._launch(again, context)
+        except BaseException:
+            self._jobs.give_up(again, job.error or {})
+            raise
+        self._started.add((again.id, again.attempt))
+        return again
+
     def find(self, job: Job) -> Any | None:
         """Return the actor of the current attempt of a video; None if it has none in this cluster."""
         try:
@@ -107,7 +134,7 @@ class SessionLauncher:
         lease_s = self._config.serving.session.lease_s
         active = self._jobs.active()
         self._started &= {(job.id, job.attempt) for job in active}
-        lost = []
+        lost: list[tuple[Job, str]] = []
         for job in active:
             age_s = self._clock() - job.heartbeat
             is_own = (job.id, job.attempt) in self._started
@@ -116,19 +143,19 @@ class SessionLauncher:
             actor = self.find(job)
             if actor is None:
                 if age_s > lease_s or is_own:
-                    lost.append(job)
+                    lost.append((job, "its process ended" if job.began else "it never began"))
             elif job.began and age_s > lease_s:
                 if job.heartbeat:  # otherwise it has released the video and is about to end
                     extra = {"video_id": job.id, "frame": job.frames_done, "attempt": job.attempt}
                     logger.error("the session hangs, it is killed: no heartbeat for %.0f s", age_s, extra=extra)
                     self.stop(job)
-                    lost.append(job)
+                    lost.append((job, f"it wrote no heartbeat for {age_s:.0f} s and was killed"))
             elif age_s > lease_s / 2 and job.heartbeat and not job.began and self._jobs.write(job.id, job.attempt):
                 # it waits for a free CPU, or its launcher died before the call was sent
                 actor.run.remote()
         if lost and not self._all_draining():
-            for job in lost:
-                self._restart(job)
+            for job, reason in lost:
+                self._restart(job, reason)
 
     def reconcile(self) -> None:
         """Remove people of deleted and failed videos from the index, and files of killed uploads."""
@@ -142,17 +169,18 @@ class SessionLauncher:
             if video not in known and self._artifacts.remove_abandoned(video, self._clock() - _ABANDONED_S):
                 logger.warning("files of a killed upload were removed", extra={"video_id": video})
 
-    def _restart(self, job: Job) -> None:
+    def _restart(self, job: Job, reason: str) -> None:
         extra = {"video_id": job.id, "frame": job.frames_done, "attempt": job.attempt}
         lost = job.heartbeat > 0
+        loss = f"session {job.attempt}: {reason}, after frame {job.frames_done}" if lost else ""
         if lost and job.restarts >= self._config.serving.session.restarts:
-            self._fail(job)
+            self._fail(job, loss)
             return
-        restarted = self._jobs.take_over(job)
+        restarted = self._jobs.take_over(job, loss)
         if restarted is None:  # another replica was faster, or the session is alive
             return
         if lost:
-            logger.warning("session lost, the video is restarted", extra=extra)
+            logger.warning("session lost, the video is restarted: %s", reason, extra=extra)
         else:
             logger.info("session left its node, the video is restarted", extra=extra)
         try:
@@ -162,9 +190,10 @@ class SessionLauncher:
         else:
             self._started.add((restarted.id, restarted.attempt))
 
-    def _fail(self, job: Job) -> None:
+    def _fail(self, job: Job, loss: str) -> None:
         lost = f"{job.restarts + 1} sessions were" if job.restarts else "the session was"
-        message = f"{lost} lost, the last one after frame {job.frames_done}; post the video again"
+        again = f"POST /v1/videos/{job.id}/retry tracks it again"
+        message = f"{lost} lost ({'; '.join([*job.losses, loss])}); {again}"
         error = {"type": "SessionLost", "message": message}
         if not self._jobs.give_up(job, error):
             return

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -44,6 +44,7 @@ class Job:
         attempt: Number of the session that has the video, from 0. Only this session may write.
         restarts: Number of lost sessions after which the video was restarted.
         heartbeat: Last heartbeat of the session in seconds since the epoch; 0 if it released the video.
+        losses: How each lost session since the post, or the last retry, ended.
         began: Whether the session of this attempt has written a heartbeat itself; until then it may wait for a CPU.
     """
 
@@ -66,11 +67,12 @@ class Job:
     attempt: int = 0
     restarts: int = 0
     heartbeat: float = 0.0
+    losses: list[str] = field(default_factory=list)
     began: bool = False
 
 
-_COLUMNS = [field.name for field in fields(Job)]
-_JSON_COLUMNS = frozenset({"video", "models", "classes", "error"})
+_COLUMNS = [column.name for column in fields(Job)]
+_JSON_COLUMNS = frozenset({"video", "models", "classes", "error", "losses"})
 
 JOBS_FILE: Final = "jobs.sqlite"
 JOBS_STEPS: Final[tuple[Migration, ...]] = (
@@ -87,7 +89,10 @@ JOBS_STEPS: Final[tuple[Migration, ...]] = (
         "ALTER TABLE jobs ADD COLUMN heartbeat REAL NOT NULL DEFAULT 0",
     ),
     ("ALTER TABLE jobs ADD COLUMN frames_damaged INTEGER NOT NULL DEFAULT 0",),
-    ("ALTER TABLE jobs ADD COLUMN began INTEGER NOT NULL DEFAULT 0",),
+    (
+        "ALTER TABLE jobs ADD COLUMN began INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN losses TEXT NOT NULL DEFAULT '[]'",
+    ),
 )
 """Migrations of the table; append one for a new column, see `migrate`."""
 
@@ -113,12 +118,7 @@ class JobStore:
         """
         row = _to_row(job)
         with transaction(self._path) as database:
-            database.execute("BEGIN IMMEDIATE")  # by default sqlite3 locks at the INSERT, after the count
-            (active,) = database.execute("SELECT count(*) FROM jobs WHERE status IN (?, ?)", ACTIVE).fetchone()
-            if active >= max_active:
-                raise Overloaded(
-                    f"{active} videos are active, the most that this service accepts; try later", retry_after_s
-                )
+            _admit(database, max_active, retry_after_s)
             database.execute(
                 f"INSERT INTO jobs ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})",
                 [row[name] for name in _COLUMNS],
@@ -150,20 +150,54 @@ class JobStore:
         """
         return self._change(video_id, attempt, {"heartbeat": self._clock(), **changes})
 
-    def take_over(self, job: Job) -> Job | None:
+    def retry(self, job: Job, max_active: int, retry_after_s: int) -> Job | None:
+        """Queue a failed video again, for its next attempt, unless the limit of active jobs is reached.
+
+        Args:
+            job: The job as it was read.
+            max_active: See `add`.
+            retry_after_s: See `add`.
+
+        Returns:
+            The job of the new attempt; None if it is not failed any more.
+
+        Raises:
+            Overloaded: `max_active` jobs are queued or running.
+        """
+        changes: dict[str, Any] = {
+            "status": "queued", "attempt": job.attempt + 1, "restarts": 0, "heartbeat": self._clock(), "began": False,
+            "losses": [], "error": None, "frames_done": 0,
+        }  # fmt: skip
+        row = _encoded(changes)
+        with transaction(self._path) as database:
+            _admit(database, max_active, retry_after_s)
+            cursor = database.execute(
+                f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in row)} "
+                "WHERE id = ? AND attempt = ? AND status = 'failed'",
+                [*row.values(), job.id, job.attempt],
+            )
+        return replace(job, **changes) if cursor.rowcount == 1 else None
+
+    def take_over(self, job: Job, loss: str = "") -> Job | None:
         """Give a video to its next attempt, unless another caller has done so or its session is alive.
 
         Args:
             job: The job as it was read.
+            loss: How its session ended; empty if it released the video.
 
         Returns:
             The job of the new attempt; None if the job has changed since it was read.
         """
         lost = job.heartbeat > 0
         restarted = replace(
-            job, attempt=job.attempt + 1, restarts=job.restarts + lost, heartbeat=self._clock(), began=False
+            job,
+            attempt=job.attempt + 1,
+            restarts=job.restarts + lost,
+            heartbeat=self._clock(),
+            began=False,
+            losses=[*job.losses, loss] if loss else job.losses,
         )
-        row = {name: getattr(restarted, name) for name in ("attempt", "restarts", "heartbeat", "began")}
+        row = {name: getattr(restarted, name) for name in ("attempt", "restarts", "heartbeat", "began", "losses")}
         return restarted if self._change(job.id, job.attempt, row, job.heartbeat) else None
 
     def give_up(self, job: Job, error: dict[str, str]) -> bool:
@@ -211,7 +245,7 @@ class JobStore:
 
     def _change(self, video_id: str, attempt: int, changes: Mapping[str, Any], heartbeat: float | None = None) -> bool:
         """Change columns of an active job if it still has this attempt and, if given, this heartbeat."""
-        row = {name: to_json(value) if name in _JSON_COLUMNS else value for name, value in changes.items()}
+        row = _encoded(changes)
         condition, values = "id = ? AND attempt = ? AND status IN (?, ?)", [video_id, attempt, *ACTIVE]
         if heartbeat is not None:
             condition, values = f"{condition} AND heartbeat = ?", [*values, heartbeat]
@@ -223,9 +257,20 @@ class JobStore:
         return cursor.rowcount == 1
 
 
+def _admit(database: sqlite3.Connection, max_active: int, retry_after_s: int) -> None:
+    """Lock the table, and refuse a further active job beyond the limit."""
+    database.execute("BEGIN IMMEDIATE")  # by default sqlite3 locks at the first change, after the count
+    (active,) = database.execute("SELECT count(*) FROM jobs WHERE status IN (?, ?)", ACTIVE).fetchone()
+    if active >= max_active:
+        raise Overloaded(f"{active} videos are active, the most that this service accepts; try later", retry_after_s)
+
+
 def _to_row(job: Job) -> dict[str, Any]:
-    row = {**asdict(job), "source": stored_path(job.source)}
-    return {name: to_json(value) if name in _JSON_COLUMNS else value for name, value in row.items()}
+    return _encoded({**asdict(job), "source": stored_path(job.source)})
+
+
+def _encoded(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: to_json(value) if name in _JSON_COLUMNS else value for name, value in values.items()}
 
 
 def _from_row(row: sqlite3.Row) -> Job:

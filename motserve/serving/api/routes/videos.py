@@ -174,6 +174,21 @@ async def delete_video(video_id: str, service: ServiceDependency) -> None:
     await run_to_completion(partial(_delete, service, video_id))
 
 
+@router.post(
+    "/{video_id}/retry",
+    status_code=202,
+    summary="Track a failed video again",
+    responses=problem_responses(404, 409, 422, 503),
+)
+async def retry_video(video_id: str, service: ServiceDependency) -> VideoStatus:
+    """Track a failed video again, from its first frame; its tracks so far are replaced."""
+    job = await asyncio.to_thread(service.jobs.get, video_id)
+    if not await asyncio.to_thread(Path(job.source).exists):
+        raise Conflict(f"the file of video {video_id} is no longer there; post it again")
+    context = RequestContext.current(service.tracing.headers(), video_id)
+    return VideoStatus.of(await run_to_completion(partial(service.sessions.retry, job, context)))
+
+
 async def _accept(request: Request, service: Service) -> Job:
     """Receive a video, check it and start its session. A refused video leaves no files.
 
