@@ -160,7 +160,8 @@ def make_embedder(workspace: Workspace) -> None:
         crops = write_crops(workspace.settings, scenes, overlays, workspace.work / "crops", photographs)
         files = [workspace.configs / "reid.yaml", workspace.configs / "bundled" / "embedder.yaml"]
         test = {"root": str(workspace.data / "reid_images" / "PKU-Reid-74"), "protocol": "cross-camera"}
-        changes: dict[str, Any] = {"data": {"root": str(crops)}, "cross": [test]}
+        name = f"bundled-embedder-{FREE}" if workspace.work.name == FREE else "bundled-embedder"
+        changes: dict[str, Any] = {"name": name, "data": {"root": str(crops)}, "cross": [test]}
         return reid.make_job(layer_settings(files, changes, ReidTrainingConfig))
 
     _run(workspace, "embedder", prepare)
