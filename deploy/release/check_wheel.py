@@ -35,8 +35,6 @@ NEEDED = (
     "motserve/models/bundled/detector-free.safetensors",
     "motserve/models/bundled/detector-free.md",
     "motserve/models/bundled/LICENSE-NanoDet.txt",
-    "motserve/models/bundled/embedder-free.safetensors",
-    "motserve/models/bundled/embedder-free.md",
     "motserve/models/bundled/embedder.safetensors",
     "motserve/models/bundled/embedder.md",
     "motserve/models/bundled/aflink.safetensors",

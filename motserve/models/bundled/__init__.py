@@ -5,6 +5,7 @@ from typing import Final
 
 CHECKSUMS: Final[Mapping[str, str]] = {
     "aflink.safetensors": "7f3f58adf776490b5f93b9a340615ae5676e3abe4966bdb2155e5162f2fa0eb6",
+    "detector-free.safetensors": "4cea4f042b52b1b956dca87eb25b7d63781335a54f0dee6ec8fa3b5715bf4e55",
     "detector.safetensors": "d61824eb28a01bcebf1bc99d6c5b7a10c5ad1156ff5d449b8c0ed9a143ecae7e",
     "embedder.safetensors": "21288e267546bded7b658960b88909a412ba583103fd5b00ea83244dc564b97d",
 }
