@@ -180,7 +180,7 @@ class UploadsConfig(Section):
         ge=1,
         le=10_000,
         description="Largest number of videos and pictures that an ingress replica receives at a time; further ones "
-        "get 503 with Retry-After. Keep it below `ingress.max_ongoing_requests`, so that other requests are answered.",
+        "get 503 with Retry-After. Below `ingress.max_ongoing_requests`, other requests are still answered.",
     )
     idle_s: float = Field(
         15.0, gt=0, le=3600, description="Longest pause in seconds between two parts of a body; then it gets 408."

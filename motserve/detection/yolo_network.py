@@ -68,8 +68,8 @@ def _refuse_code(description: Mapping[str, Any], tasks: Any, nn: Any) -> None:
         raise InvalidData(f"activation {activation!r} of a network is not one of torch.nn; use other weights")
     for layer in [*description.get("backbone", ()), *description.get("head", ())]:
         name = layer[2]
-        found = None
+        layer_class = None
         if isinstance(name, str) and _MODULE.fullmatch(name):
-            found = getattr(nn if name.startswith("nn.") else tasks, name.removeprefix("nn."), None)
-        if not (isinstance(found, type) and issubclass(found, nn.Module)):
+            layer_class = getattr(nn if name.startswith("nn.") else tasks, name.removeprefix("nn."), None)
+        if not (isinstance(layer_class, type) and issubclass(layer_class, nn.Module)):
             raise InvalidData(f"{name!r} of a network is not a layer; use other weights")
