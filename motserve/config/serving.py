@@ -173,7 +173,7 @@ class SessionConfig(Section):
 
 
 class UploadsConfig(Section):
-    """How request bodies are received."""
+    """Limits of the speed and number of request bodies."""
 
     max_concurrent: int = Field(
         32,
