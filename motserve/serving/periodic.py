@@ -7,6 +7,10 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any, Final
+
+_CANCEL_AGAIN_S: Final = 5.0
+"""Seconds after which a task that has not ended is cancelled again; its clean-up may take a while."""
 
 
 @asynccontextmanager
@@ -62,3 +66,17 @@ async def repeat(
             if str(error) != last_error:  # the same error at each run would flood the log
                 logger.warning("%s: %s", message, error)
             last_error = str(error)
+
+
+async def cancel_all(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks, and wait until all have ended.
+
+    Up to Python 3.11, `wait_for` loses a cancellation that arrives together with the result, so that one cancellation
+    may not be enough.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
+    await asyncio.gather(*tasks, return_exceptions=True)

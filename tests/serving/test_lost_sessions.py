@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from motserve.results import truncate_results
 from motserve.serving.api.result_tail import ResultTail
 from motserve.serving.inference.backends import Backends
 from motserve.serving.observability.request_context import RequestContext
-from motserve.serving.periodic import repeating
+from motserve.serving.periodic import cancel_all, repeating
 from motserve.serving.session.checkpoint import Checkpoint, CheckpointStore
 from motserve.serving.session.launcher import SessionLauncher
 from motserve.serving.stores import ArtifactStore, Job, JobStore
@@ -391,3 +392,23 @@ def test_repeated_work_goes_on_after_errors_and_logs_each_once(caplog: pytest.Lo
 
     asyncio.run(run())
     assert [record.getMessage() for record in caplog.records] == [f"it failed: {what}" for what in ("a", "a", "b")]
+
+
+def test_a_task_that_loses_a_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("motserve.serving.periodic._CANCEL_AGAIN_S", 0.01)
+
+    async def deaf() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    async def fail() -> None:
+        raise RuntimeError("over")
+
+    async def run() -> list[bool]:
+        tasks = [asyncio.create_task(work()) for work in (deaf, fail)]
+        await asyncio.sleep(0)
+        await cancel_all(*tasks)
+        return [task.cancelled() for task in tasks]
+
+    assert asyncio.run(asyncio.wait_for(run(), 30)) == [True, False]

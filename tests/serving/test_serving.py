@@ -484,6 +484,7 @@ def test_health_and_documentation(client: httpx.Client) -> None:
         "/v1/videos/{video_id}",
         "/v1/videos/{video_id}/tracks",
         "/v1/videos/{video_id}/annotated.mp4",
+        "/v1/videos/{video_id}/retry",
         "/v1/admin/models",
         "/v1/admin/reload",
         "/v1/identities/search",

@@ -20,7 +20,7 @@ from motserve.pipeline import PipelineStats, VideoTracker, track_frames_with
 from motserve.pipeline.movement import SILENCE, watch_bundled
 from motserve.results import ResultWriter
 from motserve.serving.observability import STALE, Ending, Progress, Telemetry
-from motserve.serving.periodic import repeat
+from motserve.serving.periodic import cancel_all, repeat
 from motserve.serving.session.checkpoint import Checkpoint
 from motserve.serving.session.disk_wait import DiskWait
 from motserve.serving.session.lease import Lease, Superseded
@@ -112,9 +112,7 @@ class VideoSession:
                 await lease  # it raises if the lease was lost, and returns if the lease has ended
             return await work
         finally:
-            for task in (work, lease, gauges):
-                task.cancel()
-            await asyncio.gather(work, lease, gauges, return_exceptions=True)
+            await cancel_all(work, lease, gauges)
 
     async def _track_or_fail(self) -> Ending:
         try:
