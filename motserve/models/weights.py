@@ -27,7 +27,7 @@ BUNDLED: Final = "bundled"
 BUNDLED_FREE: Final = "bundled-free"
 SHIPPED: Final[Mapping[str, Mapping[Role, str]]] = {
     BUNDLED: {"detector": "detector.safetensors", "reid": "embedder.safetensors"},
-    BUNDLED_FREE: {"detector": "detector-free.safetensors", "reid": "embedder-free.safetensors"},
+    BUNDLED_FREE: {"detector": "detector-free.safetensors"},
 }
 """Files of the weights in the package, by their name in the configuration."""
 
@@ -138,8 +138,9 @@ def _cache(config: Config) -> Path:
 def _find(role: Role, name: str, config: Config) -> tuple[str, Path] | None:
     """Return the exact name and path of weights on this machine, None if they are not here."""
     if name in SHIPPED:
-        bundled = Path(str(resources.files("motserve.models.bundled") / SHIPPED[name][role]))
-        return (name, bundled) if bundled.is_file() else None
+        file = SHIPPED[name].get(role)
+        bundled = Path(str(resources.files("motserve.models.bundled") / file)) if file else None
+        return (name, bundled) if bundled and bundled.is_file() else None
     if name.startswith(REGISTRY):
         from motserve.models.registry import resolve
 

@@ -11,7 +11,6 @@ from urllib.error import URLError
 import pytest
 
 from motserve.config import Config, load_config
-from motserve.config.base import Role
 from motserve.errors import WeightsUnavailable
 from motserve.models import downloads
 from motserve.models.checksums import checksum
@@ -28,7 +27,6 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "detector.safetensors").write_bytes(b"bundled detector")
     (folder / "embedder.safetensors").write_bytes(b"bundled embedder")
     (folder / "detector-free.safetensors").write_bytes(b"free detector")
-    (folder / "embedder-free.safetensors").write_bytes(b"free embedder")
     monkeypatch.setattr("importlib.resources.files", lambda _: folder)
     return folder
 
@@ -354,10 +352,10 @@ def test_detector_and_embedder_have_different_bundled_weights(tmp_path: Path, bu
 
 
 def test_free_weights_have_their_own_name_and_files(tmp_path: Path, bundled: Path) -> None:
-    roles: list[tuple[Role, str]] = [("detector", "detector-free.safetensors"), ("reid", "embedder-free.safetensors")]
-    for role, file in roles:
-        weights = resolve_weights(role, configure(tmp_path, "bundled-free", role=role))
-        assert (weights.name, weights.path) == ("bundled-free", bundled / file)
+    weights = resolve_weights("detector", configure(tmp_path, "bundled-free"))
+    assert (weights.name, weights.path) == ("bundled-free", bundled / "detector-free.safetensors")
+    with pytest.raises(WeightsUnavailable, match="no bundled-free reid weights"):
+        resolve_weights("reid", configure(tmp_path, "bundled-free", role="reid"))
     (bundled / "detector-free.safetensors").unlink()
     with pytest.raises(WeightsUnavailable, match="no bundled-free detector weights"):
         resolve_weights("detector", configure(tmp_path, "bundled-free"))
