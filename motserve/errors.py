@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
 
 class MotserveError(Exception):
     """Base of all errors of motserve. The message says what is wrong, with which input, and what to do."""
+
+
+def nearest(table: Mapping[type[MotserveError], Value], kind: type[BaseException], default: Value) -> Value:
+    """Return the entry of a class of errors in a table, or that of the nearest class that it is derived from."""
+    return next((table[base] for base in kind.__mro__ if base in table), default)
 
 
 class InvalidConfig(MotserveError):

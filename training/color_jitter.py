@@ -33,6 +33,11 @@ class ColorJitterConfig(Section):
 DEFAULT_JITTER: Final = ColorJitterConfig()
 
 
+def without_colour(image: Image) -> Image:
+    """Return a `(height, width, 3)` BGR picture in shades of grey."""
+    return np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR), np.uint8)
+
+
 def jitter_colors(image: Image, rng: np.random.Generator, strength: ColorJitterConfig = DEFAULT_JITTER) -> Image:
     """Change exposure, contrast, tint and saturation of a picture at random, and sometimes add a shadow.
 
@@ -47,7 +52,7 @@ def jitter_colors(image: Image, rng: np.random.Generator, strength: ColorJitterC
     black = rng.normal(0, strength.offset) + (rng.normal(0, strength.cast, 3) if strength.cast else 0)
     table = np.clip(black + gain * tint * levels**gamma, 0, 1)
     jittered = np.asarray(cv2.LUT(image, (table * 255).astype(np.uint8)[None]), np.uint8)
-    grey = cv2.cvtColor(cv2.cvtColor(jittered, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    grey = without_colour(jittered)
     saturation = rng.uniform(*strength.saturation)
     jittered = np.asarray(cv2.addWeighted(jittered, saturation, grey, 1 - saturation, 0), np.uint8)
     if rng.random() < strength.shadow:

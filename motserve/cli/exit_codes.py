@@ -23,4 +23,4 @@ _EXIT_CODES: Final[dict[type[errors.MotserveError], int]] = {
 
 def exit_code_of(error: errors.MotserveError) -> int:
     """Return the exit code of a command that an error ends: 2 to 4 for wrong input, else `UNEXPECTED`."""
-    return next((_EXIT_CODES[base] for base in type(error).__mro__ if base in _EXIT_CODES), UNEXPECTED)
+    return errors.nearest(_EXIT_CODES, type(error), UNEXPECTED)

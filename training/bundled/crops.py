@@ -59,8 +59,12 @@ def write_crops(
     """
     values = settings.model_dump(mode="json", exclude={"detector", "base"})
     stamp = json.dumps([values, sorted([*scenes, *photographs])], sort_keys=True)
-    strangers = [views for source in photographs.values() for views in source.views()]
-    make_once(folder, stamp, lambda: _write_all(settings, scenes, overlays, strangers, folder))
+
+    def write() -> None:
+        strangers = [views for source in photographs.values() for views in source.views()]
+        _write_all(settings, scenes, overlays, strangers, folder)
+
+    make_once(folder, stamp, write)
     return folder
 
 

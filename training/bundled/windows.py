@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -14,7 +13,7 @@ from training.bundled.config import WindowConfig
 from training.bundled.footage import Labels
 from training.color_jitter import jitter_colors
 from training.rendered.config import PictureConfig
-from training.rendered.lens import film
+from training.rendered.lens import film, share_inside
 from training.rendered.pictures import SHAPES
 
 
@@ -45,7 +44,7 @@ def cut_window(
     picture = _warped(image, matrix, (round(size[0]), round(size[1])))
     corners = np.stack([labels.boxes[:, :2], labels.boxes[:, 2:]], axis=1) @ matrix[:, :2].T + matrix[:, 2]
     boxes = np.hstack([corners.min(axis=1), corners.max(axis=1)])
-    inside = _inside(boxes, size)
+    inside = share_inside(np.asarray(boxes), np.array([0, 0, *size]))
     visibility = np.where((inside >= settings.min_inside) & (labels.visibility >= settings.min_visibility), inside, 0)
     if rng.random() < 0.8:
         picture = jitter_colors(picture, rng)
@@ -83,11 +82,3 @@ def _warped(image: Image, matrix: np.ndarray, size: tuple[int, int]) -> Image:
         matrix[:, :2] = matrix[:, :2] @ np.diag([width / smaller[0], height / smaller[1]])
     grey = (114, 114, 114)
     return np.asarray(cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderValue=grey), np.uint8)
-
-
-def _inside(boxes: FloatArray, size: Sequence[float] | np.ndarray) -> FloatArray:
-    """Return the share of each box that is inside the window."""
-    limits = np.array([*size, *size])
-    clipped = np.clip(boxes, 0, limits)
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return np.asarray(np.prod(clipped[:, 2:] - clipped[:, :2], axis=1) / np.maximum(areas, 1e-6), np.float32)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from motserve.lab.scenes import Shot
 from motserve.lab.scenes.clothing import sample_hue
 from motserve.types import FloatArray, Image
+from training.color_jitter import without_colour
 from training.rendered.config import PictureConfig
 
 _BENT: Final = (0.05, 0.4)
@@ -42,7 +43,7 @@ def film(shot: Shot, config: PictureConfig, rng: np.random.Generator) -> Shot:
     if rng.random() < config.blurred:
         image = _blur(image, rng)
     if rng.random() < config.colourless:
-        image = np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR), np.uint8)
+        image = without_colour(image)
     if rng.random() < 0.7:
         _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])
         image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
@@ -115,7 +116,7 @@ def _occlude(shot: Shot, rng: np.random.Generator) -> Shot:
         if right <= left or bottom <= top:
             continue
         image[top:bottom, left:right] = _surface(image, right - left, bottom - top, rng)
-        visibility *= 1 - _covered(shot.boxes, cover)
+        visibility *= 1 - share_inside(shot.boxes, cover)
     return Shot(image, shot.boxes, visibility)
 
 
@@ -131,9 +132,9 @@ def _surface(image: Image, width: int, height: int, rng: np.random.Generator) ->
     return np.asarray(np.clip(part * 0.6 + colour * 0.4, 0, 255), np.uint8)
 
 
-def _covered(boxes: FloatArray, cover: NDArray[np.float64]) -> FloatArray:
-    """Return the share of each box that one rectangle covers."""
-    low, high = np.maximum(boxes[:, :2], cover[:2]), np.minimum(boxes[:, 2:], cover[2:])
+def share_inside(boxes: FloatArray, rectangle: NDArray[np.float64]) -> FloatArray:
+    """Return the share of each box that is inside a rectangle, all xyxy."""
+    low, high = np.maximum(boxes[:, :2], rectangle[:2]), np.minimum(boxes[:, 2:], rectangle[2:])
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     return np.asarray(np.prod(np.maximum(high - low, 0), axis=1) / np.maximum(areas, 1e-6), np.float32)
 
@@ -147,9 +148,8 @@ def _darken(image: Image, rng: np.random.Generator) -> Image:
         x, y = rng.uniform((0, 0), (width, height))
         spread = rng.uniform(0.15, 0.5) * max(width, height)
         light += rng.uniform(0.2, 0.6) * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * spread**2))
-    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     pale = rng.uniform(0.3, 0.9)
-    dark = (grey * pale + image * (1 - pale)) * light[..., None]
+    dark = (without_colour(image) * pale + image * (1 - pale)) * light[..., None]
     noisy = dark + rng.normal(0, rng.uniform(2, 12), image.shape)
     return np.asarray(np.clip(noisy * rng.uniform(1, 2), 0, 255), np.uint8)  # the camera raises its gain
 

@@ -59,7 +59,7 @@ def install(app: FastAPI) -> None:
     async def _ours(request: Request, error: errors.MotserveError) -> JSONResponse:
         if isinstance(error, RayTaskError):  # it is an instance of both, and its text is a traceback
             error = error.cause
-        status = _status_of(type(error))
+        status = errors.nearest(_STATUS, type(error), 500)
         if status >= 500:
             logger.error("%s", error, extra={"path": request.url.path, "status": status})
         headers = None
@@ -96,11 +96,6 @@ def install(app: FastAPI) -> None:
             raise error  # Ray Serve turns it into a response with the configured status and Retry-After
         logger.error("unexpected error", exc_info=error, extra={"path": request.url.path})
         return _problem("InternalError", 500, f"{type(error).__name__}; see the log of the service")
-
-
-def _status_of(kind: type[BaseException]) -> int:
-    """Return the status of a class of errors, or of the nearest class that it is derived from."""
-    return next((_STATUS[base] for base in kind.__mro__ if base in _STATUS), 500)
 
 
 def _problem(

@@ -78,11 +78,10 @@ class SessionLauncher:
         job = replace(job, heartbeat=self._clock())  # without an actor within a lease, `restart_lost` restarts it
         self._jobs.add(job, limits.max_active_videos, limits.retry_after_s)
         try:
-            self._launch(job, context)
+            self._begin(job, context)
         except BaseException:
             self._jobs.delete(job.id)
             raise
-        self._started.add((job.id, job.attempt))
 
     def retry(self, job: Job, context: RequestContext) -> Job:
         """Track a failed video again, from its first frame.
@@ -103,11 +102,10 @@ class SessionLauncher:
         if again is None:
             raise Conflict(f"video {job.id} is {job.status}; only a failed video can be tracked again")
         try:
-            self._launch(again, context)
+            self._begin(again, context)
         except BaseException:
             self._jobs.give_up(again, job.error or {})
             raise
-        self._started.add((again.id, again.attempt))
         return again
 
     def find(self, job: Job) -> Any | None:
@@ -184,11 +182,9 @@ class SessionLauncher:
         else:
             logger.info("session left its node, the video is restarted", extra=extra)
         try:
-            self._launch(restarted, RequestContext(video_id=restarted.id))
+            self._begin(restarted, RequestContext(video_id=restarted.id))
         except ValueError:
             logger.exception("no session could be started; it is tried again after a lease", extra=extra)
-        else:
-            self._started.add((restarted.id, restarted.attempt))
 
     def _fail(self, job: Job, loss: str) -> None:
         lost = f"{job.restarts + 1} sessions were" if job.restarts else "the session was"
@@ -200,6 +196,10 @@ class SessionLauncher:
         logger.error(message, extra={"video_id": job.id, "frame": job.frames_done})
         CheckpointStore(self._artifacts, job.id, self._config).remove(job.attempt + 1)
         remove_identities(self._identities, job.id, logger)
+
+    def _begin(self, job: Job, context: RequestContext) -> None:
+        self._launch(job, context)
+        self._started.add((job.id, job.attempt))
 
     def _launch(self, job: Job, context: RequestContext) -> None:
         # Detached, because the ingress replica that starts a session may end before the video is done.
