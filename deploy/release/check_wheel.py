@@ -37,6 +37,8 @@ NEEDED = (
     "motserve/models/bundled/LICENSE-NanoDet.txt",
     "motserve/models/bundled/embedder.safetensors",
     "motserve/models/bundled/embedder.md",
+    "motserve/models/bundled/embedder-free.safetensors",
+    "motserve/models/bundled/embedder-free.md",
     "motserve/models/bundled/aflink.safetensors",
     "motserve/models/bundled/aflink.md",
 )

@@ -30,7 +30,7 @@ from motserve.models.checksums import checksum
 ROOT = Path(__file__).parent.parent.parent
 WEIGHTS = {
     **dict.fromkeys(("detector", "embedder", "aflink"), "AGPL-3.0-only AND CC-BY-NC-SA-3.0"),
-    "detector-free": "Apache-2.0",
+    **dict.fromkeys(("detector-free", "embedder-free"), "Apache-2.0"),
 }
 """Licence of each file of bundled weights, including that of the training data; see docs/licences.md."""
 

@@ -27,7 +27,7 @@ BUNDLED: Final = "bundled"
 BUNDLED_FREE: Final = "bundled-free"
 SHIPPED: Final[Mapping[str, Mapping[Role, str]]] = {
     BUNDLED: {"detector": "detector.safetensors", "reid": "embedder.safetensors"},
-    BUNDLED_FREE: {"detector": "detector-free.safetensors"},
+    BUNDLED_FREE: {"detector": "detector-free.safetensors", "reid": "embedder-free.safetensors"},
 }
 """Files of the weights in the package, by their name in the configuration."""
 

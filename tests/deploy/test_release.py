@@ -231,7 +231,8 @@ def test_the_bill_of_materials_lists_all_packages_and_weights_of_the_images() ->
     assert all(one["licenses"] for one in bill["components"])
     weights = {one["name"]: one["hashes"][0]["content"] for one in bill["components"] if one not in packages.values()}
     assert set(weights) == {
-        f"motserve/models/bundled/{name}.safetensors" for name in ("detector", "detector-free", "embedder", "aflink")
+        f"motserve/models/bundled/{name}.safetensors"
+        for name in ("detector", "detector-free", "embedder", "embedder-free", "aflink")
     }
     needs = {one["ref"]: set(one.get("dependsOn", [])) for one in bill["dependencies"]}
     assert packages["torch"]["bom-ref"] in needs[packages["ultralytics"]["bom-ref"]]

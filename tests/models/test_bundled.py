@@ -45,7 +45,7 @@ def test_the_weights_are_small_and_have_metadata() -> None:
     files = sorted(FOLDER.glob("*.safetensors"))
     network, embedder = ("architecture", "names"), ("backbone", "dimension")
     kinds = {"aflink": ("shape",), "detector-free": network, "detector": network,
-             "embedder": embedder}  # fmt: skip
+             "embedder-free": embedder, "embedder": embedder}  # fmt: skip
     assert [file.stem for file in files] == list(kinds)
     assert sum(file.stat().st_size for file in files) < 20_000_000
     for file, keys in zip(files, kinds.values(), strict=True):
@@ -55,7 +55,7 @@ def test_the_weights_are_small_and_have_metadata() -> None:
 
 
 def test_the_cards_give_the_metrics_of_the_weights_they_describe() -> None:
-    for name in ("detector", "detector-free", "embedder"):
+    for name in ("detector", "detector-free", "embedder", "embedder-free"):
         card = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
         with safe_open(FOLDER / f"{name}.safetensors", framework="numpy") as weights:
             measured = json.loads(weights.metadata()["metrics"])

@@ -27,6 +27,7 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "detector.safetensors").write_bytes(b"bundled detector")
     (folder / "embedder.safetensors").write_bytes(b"bundled embedder")
     (folder / "detector-free.safetensors").write_bytes(b"free detector")
+    (folder / "embedder-free.safetensors").write_bytes(b"free embedder")
     monkeypatch.setattr("importlib.resources.files", lambda _: folder)
     return folder
 
@@ -354,8 +355,8 @@ def test_detector_and_embedder_have_different_bundled_weights(tmp_path: Path, bu
 def test_free_weights_have_their_own_name_and_files(tmp_path: Path, bundled: Path) -> None:
     weights = resolve_weights("detector", configure(tmp_path, "bundled-free"))
     assert (weights.name, weights.path) == ("bundled-free", bundled / "detector-free.safetensors")
-    with pytest.raises(WeightsUnavailable, match="no bundled-free reid weights"):
-        resolve_weights("reid", configure(tmp_path, "bundled-free", role="reid"))
+    embedder = resolve_weights("reid", configure(tmp_path, "bundled-free", role="reid"))
+    assert (embedder.name, embedder.path) == ("bundled-free", bundled / "embedder-free.safetensors")
     (bundled / "detector-free.safetensors").unlink()
     with pytest.raises(WeightsUnavailable, match="no bundled-free detector weights"):
         resolve_weights("detector", configure(tmp_path, "bundled-free"))

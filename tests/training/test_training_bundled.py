@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from itertools import product
@@ -15,7 +16,7 @@ import yaml
 from nanodet_files import nanodet_weights, write_tfjs
 from pictures import read_picture
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import motserve.models.bundled
 from motserve.config.loading.yaml_files import merge, read_settings
@@ -41,6 +42,7 @@ from training.bundled.detector_set import read_overlays, write_set
 from training.bundled.footage import Labels, occluded_by, open_scene
 from training.bundled.make import Workspace, free_workspace, make_detector, make_embedder, make_free_embedder
 from training.bundled.material import Material, prepare_scene, read_cut
+from training.bundled.score_shift import shift_scores
 from training.bundled.ship import detector_metrics, ship
 from training.bundled.windows import cut_window
 from training.color_jitter import jitter_colors
@@ -469,11 +471,11 @@ def test_each_group_is_left_out_once_and_finished_steps_are_reused(
     (data / "town").mkdir(exist_ok=True)
     cv2.imwrite(str(data / "town" / "a.png"), next(render(PLACE)).frame.image)
     town = PhotographSource(name="town", path=Path("town"), left_out="town")
-    shop = Workspace(data, configs, tmp_path / "work", settings.model_copy(update={"photographs": (town,)}))
+    shop = Workspace(data, configs, tmp_path / "work", settings.model_copy(update={"photographs": (town,), "shift": -0.5}))
     jobs: dict[str, Any] = {}
 
     def copy(job: Any, folder: Path, say: Any) -> None:
-        jobs[folder.name] = job.settings
+        jobs[folder.name.removesuffix("-trained")] = job.settings
         folder.mkdir()
         shutil.copy(TEACHER, folder / "detector.safetensors")
         write_card(folder, Card("detector", "detector.safetensors", checksum(TEACHER), "yolov8n"))
@@ -501,6 +503,20 @@ def test_each_group_is_left_out_once_and_finished_steps_are_reused(
     }  # fmt: skip
     assert set(scores["all"]["town"]) == {"people", "recall", "agreeing", "teacher_recall", "teacher_agreeing"}
     assert {"plaza/mAP50", "mean/mAP50"} <= set(detector_metrics(shop, lambda group: f"without-{group}"))
+    biases = [
+        sorted((name, value) for name, value in load_file(file).items() if re.search(r"cv3\.\d\.\d\.bias", name))
+        for file in (TEACHER, shop.model("all") / "detector.safetensors")
+    ]
+    assert len(biases[0]) == 3
+    for (name, trained_bias), (_, shifted) in zip(*biases, strict=True):
+        torch.testing.assert_close(shifted, trained_bias - 0.5, msg=name)
+
+
+def test_weights_without_scores_are_not_shifted(tmp_path: Path) -> None:
+    save_file({"weight": torch.ones(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(InvalidData, match="has no scores"):
+        shift_scores(tmp_path / "other.safetensors", tmp_path / "out.safetensors", 1.0)
+    assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_free_weights_learn_from_free_sources_and_their_own_labels(settings: MaterialConfig, data: Path) -> None:

@@ -181,6 +181,13 @@ class MaterialConfig(Section):
         Path("models/yolov8n.pt"), description="Detector that labels footage; in the data folder."
     )
     base: BaseConfig = Field(BaseConfig(), description="The detector that training starts from.")
+    shift: float = Field(
+        0.0,
+        ge=-5,
+        le=5,
+        description="Summand of the logits of the trained detectors' scores. Raised, the same threshold gives more "
+        "people and more false detections.",
+    )
     pictures: tuple[LocalPath, ...] = Field(
         (),
         description="Folders of pictures without people. Pictures with transparent parts are things, others "

@@ -57,7 +57,7 @@ def write_crops(
     Returns:
         The folder.
     """
-    values = settings.model_dump(mode="json", exclude={"detector", "base"})
+    values = settings.model_dump(mode="json", exclude={"detector", "base", "shift"})
     stamp = json.dumps([values, sorted([*scenes, *photographs])], sort_keys=True)
 
     def write() -> None:

@@ -57,7 +57,7 @@ def write_set(
         The `data.yaml` of the data set.
     """
     stamp = json.dumps(
-        [settings.model_dump(mode="json", exclude={"embedder", "base"}), sorted([*scenes, *photographs])],
+        [settings.model_dump(mode="json", exclude={"embedder", "base", "shift"}), sorted([*scenes, *photographs])],
         sort_keys=True,
     )
     data = folder / "data.yaml"

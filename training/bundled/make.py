@@ -27,6 +27,7 @@ from training.bundled.crops import write_crops
 from training.bundled.detector_set import read_overlays, write_set
 from training.bundled.material import Material, prepare_scene
 from training.bundled.photographs import prepare_photographs
+from training.bundled.score_shift import shift_scores
 from training.detector import command as detector
 from training.detector.config import DetectorTraining
 from training.detector.train import WEIGHTS
@@ -168,7 +169,7 @@ def make_embedder(workspace: Workspace) -> None:
 
 
 def _train_detector(workspace: Workspace, name: str, without: Sequence[str] = ()) -> None:
-    """Train on all sources but those of some groups."""
+    """Train on all sources but those of some groups, and shift the scores."""
 
     def prepare() -> Job[DetectorTraining]:
         scenes, photographs = _scenes(workspace, without), _photographs(workspace, without)
@@ -186,7 +187,14 @@ def _train_detector(workspace: Workspace, name: str, without: Sequence[str] = ()
             training = training.model_copy(update={"teacher": teacher})
         return detector.make_job(training)
 
-    _run(workspace, name, prepare)
+    trained = _run(workspace, f"{name}-trained", prepare)
+    card, folder = read_card(trained), workspace.model(name)
+
+    def shift() -> None:
+        shift_scores(trained / card.weights, folder / WEIGHTS, workspace.settings.shift)
+        write_card(folder, replace(card, weights=WEIGHTS, sha256=checksum(folder / WEIGHTS)))
+
+    make_once(folder, f"{card.sha256} {workspace.settings.shift}", shift)
 
 
 def _run(workspace: Workspace, name: str, prepare: Callable[[], Job[Settings]]) -> Path:
