@@ -85,6 +85,10 @@ class DiskFull(MotserveError):
     """A disk has no free space for what is to be written."""
 
 
+class OutOfMemory(MotserveError):
+    """A video needs more memory than its session may use."""
+
+
 class NotReady(MotserveError):
     """A part of the service does not answer yet, or no longer answers."""
 

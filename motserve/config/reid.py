@@ -140,8 +140,8 @@ class ReIDConfig(Section):
         "motserve on any of its backbones, .onnx, .pth of torchreid with an OSNet); torchvision's for ImageNet, "
         "`resnet50-imagenet`, `vit_b_16-imagenet`, `efficientnet_b4-imagenet`, `mobilenet_v3_large-imagenet` or "
         "`mobilenet_v3_small-imagenet` (not in the default list: without training on people, all people are within "
-        "`max_distance` of each other); `models:/NAME@ALIAS` or `models:/NAME/VERSION` of the registry; or `bundled` or "
-        "`bundled-free` of the package. The first that is available is used.",
+        "`max_distance` of each other); `models:/NAME@ALIAS` or `models:/NAME/VERSION` of the registry; or `bundled` "
+        "or `bundled-free` of the package. The first that is available is used.",
     )
     device: Device = Field(
         "auto", description="`auto` (CUDA if available, else CPU), `cpu`, `mps`, `cuda` or `cuda:N`."

@@ -167,6 +167,13 @@ class SessionConfig(Section):
         "the next one resumes the video. Waiting for a request to the detector or embedder does not count; "
         "`request_timeout_s` limits it.",
     )
+    memory_bytes: int = Field(
+        2 << 30,
+        ge=256 << 20,
+        le=1 << 50,
+        description="Largest memory in bytes of a session; a video that needs more fails. A session has some 150 MB, "
+        "and frames in the decoder and on their way to the detector; see `pipeline.max_chunk_bytes`.",
+    )
     watch_s: float = Field(
         2.0, ge=0.1, le=60, description="Seconds between two checks of an ingress replica for lost sessions."
     )
@@ -190,6 +197,38 @@ class UploadsConfig(Section):
         ge=0,
         le=1 << 30,
         description="Least speed of a body in bytes per second, after its first `idle_s` seconds; slower ones get 408.",
+    )
+
+
+class ProbeConfig(Section):
+    """Check of a posted video before it is accepted, in a process of its own."""
+
+    parallel: int = Field(
+        2,
+        ge=1,
+        le=100,
+        description="Largest number of videos that an ingress replica checks at a time; further ones wait. Raised, "
+        "many small videos are accepted sooner, and hostile ones can use more memory.",
+    )
+    memory_bytes: int = Field(
+        2 << 30,
+        ge=256 << 20,
+        le=1 << 40,
+        description="Largest memory in bytes of one check; a video that needs more is refused. Lowered, videos with "
+        "very large frames are refused.",
+    )
+    timeout_s: float = Field(
+        30.0,
+        gt=0,
+        le=86400,
+        description="Seconds that a check may take, in addition to the time for reading the file; a video that takes "
+        "longer is refused.",
+    )
+    bytes_per_s: int = Field(
+        10 << 20,
+        ge=1024,
+        le=1 << 40,
+        description="Least speed in bytes per second at which a check reads a file. Lower it for slow storage.",
     )
 
 
@@ -277,6 +316,7 @@ class ServingConfig(Section):
         (), description="Folders below which `file://` URLs may be read; none by default."
     )
     uploads: UploadsConfig = Field(UploadsConfig(), description="How request bodies are received.")
+    probe: ProbeConfig = Field(ProbeConfig(), description="How posted videos are checked.")
     max_upload_bytes: int = Field(
         2 << 30, ge=1, le=1 << 50, description="Largest upload in bytes; larger ones get 413."
     )

@@ -20,6 +20,7 @@ from motserve.video.mp4_boxes import refuse_false_samples
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
 # Video containers. FFmpeg also opens playlists, which load other files and addresses, and renders text files as video;
@@ -27,6 +28,35 @@ if TYPE_CHECKING:
 _CONTAINERS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,gif,apng,ivf,h264,hevc,av1,obu,m4v,mpegvideo,mjpeg,"
     "yuv4mpegpipe,dv,rm,3gp,wtv,gxf,jpeg_pipe"
+)
+# Decoders of cameras, recorders, phones, editors and screen recorders. FFmpeg has some 300, most of them for old games,
+# rarely tested, and open to any file; hardware decoders are listed with their formats.
+_DECODERS = frozenset(
+    {
+        *(
+            "h264",
+            "hevc",
+            "vvc",
+            "av1",
+            "libdav1d",
+            "vp3",
+            "vp6",
+            "vp6a",
+            "vp6f",
+            "vp7",
+            "vp8",
+            "libvpx",
+            "vp9",
+            "libvpx-vp9",
+        ),
+        *("h261", "h263", "h263i", "h263p", "mpeg1video", "mpeg2video", "mpegvideo", "mpeg4"),
+        *("msmpeg4v1", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "wmv3", "vc1", "flv", "flashsv", "flashsv2"),
+        *("svq1", "svq3", "rv10", "rv20", "rv30", "rv40", "cinepak", "indeo3", "indeo4", "indeo5"),
+        *("mjpeg", "mjpegb", "jpeg2000", "jpegls", "png", "apng", "gif", "bmp", "hap"),
+        *("prores", "dnxhd", "cfhd", "dvvideo", "ffv1", "ffvhuff", "huffyuv", "utvideo", "magicyuv", "lagarith"),
+        *("rawvideo", "wrapped_avframe", "v210", "v308", "v408", "v410", "yuv4", "r210"),
+        *("vp3", "vp6", "vp6a", "vp6f", "vp7", "qtrle", "msrle", "zmbv", "tscc2"),
+    }
 )
 _PICTURES = ("jpeg_pipe", "mjpeg")  # concatenated images; a single one is not a video
 _WITH_INDEX = ("mov", "avi")  # containers that list every sample
@@ -107,6 +137,7 @@ def _open(path: Path, config: VideoConfig, how: Mapping[str, str] = MappingProxy
         container_options={
             "format_whitelist": _CONTAINERS,
             "protocol_whitelist": "file",
+            "codec_whitelist": ",".join(_DECODERS),
             "merge_pmt_versions": "1",  # joined recordings of two senders are one stream of pictures
             **how,
         },
@@ -216,4 +247,5 @@ def _decoder_pixels(config: VideoConfig) -> int:
 
 
 def _has_decoder(stream: VideoStream) -> bool:
-    return cast("object", stream.codec_context) is not None
+    context = cast("VideoCodecContext | None", stream.codec_context)
+    return context is not None and context.codec.name in _DECODERS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from math import inf
 from pathlib import Path
@@ -24,8 +25,11 @@ from motserve.video.decoder import PacketDecoder, PacketReader
 from motserve.video.orientation import Orientation
 
 if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
     from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 logger = logging.getLogger("motserve.video")
 
@@ -34,7 +38,7 @@ _DECLARE_DURATION = ("matroska", "avi", "flv", "asf", "ivf", "mxf")
 # By how much a header may differ from a whole file before it is worth a warning; muxers round in many ways.
 _INEXACT_S, _INEXACT_SHARE = 0.5, 0.02
 _INEXACT_FRAMES = 2  # the same of a file that ends inside an element: it may have lost its index alone
-_LARGEST_NAMED = 8  # times the largest picture that is accepted: of larger ones no size is named
+_LARGEST_NAMED = 1 << 26  # pixels; to find out the size of a picture, some decoders decode it
 _FALLBACK_RATE_HZ = 25.0  # only spaces frames without any timestamp in a file without any rate
 
 
@@ -60,21 +64,27 @@ class VideoFile(VideoSource):
         self._name = name
         self._is_read = False
         self._reformatter = VideoReformatter()
+        self._packets: Iterator[Packet[VideoStream]] = iter(())
+        self._pictures: Iterator[VideoFrame] = iter(())
         self._containers = [open_container(path, config, name)]
         try:
             container = self._containers[0]
             self._stream = pick_stream(container, config, name)
             self._declared = read_declared(container, self._stream)
             self._refuse_count(self._declared.samples)
+            starts_with_key = self._declared.starts_with_key
             self._reader = PacketReader(container, self._stream)
             self._packets = self._reader.read()
             self._decoder = PacketDecoder(
-                self._stream.codec_context, self._single_decoder, self._declared.starts_with_key
+                self._stream.codec_context, partial(_open_again, self._containers, path, config, name), starts_with_key
             )
             self._pictures = self._decode()
             first = next(self._pictures, None)
             if first is None:
-                raise InvalidVideo(f"{name} has no frame that can be decoded")
+                raise InvalidVideo(
+                    f"{name} has no frame that can be decoded, or only frames beyond {config.max_pixels} pixels "
+                    "(video.max_pixels)"
+                )
             self._first: VideoFrame | None = first
             self._size = first.width, first.height
             self._orientation = Orientation.of(first)
@@ -111,6 +121,7 @@ class VideoFile(VideoSource):
     def close(self) -> None:
         """Close the file."""
         self._first = None
+        self._packets, self._pictures = iter(()), iter(())  # they refer to this object, and their decoder to frames
         for container in self._containers:
             container.close()
 
@@ -168,14 +179,6 @@ class VideoFile(VideoSource):
         self._refuse_truncated()
         self._is_read = True
         self._refuse_damage()
-
-    def _single_decoder(self) -> VideoCodecContext:
-        """Open the file a second time, for a decoder that reports at once which sample is damaged."""
-        container = open_container(self._path, self._config, self._name)
-        self._containers.append(container)
-        stream = pick_stream(container, self._config, self._name)
-        stream.thread_type, stream.thread_count = "NONE", 1
-        return stream.codec_context
 
     def _broken(self, error: av.FFmpegError) -> InvalidVideo:
         return InvalidVideo(
@@ -236,7 +239,7 @@ class VideoFile(VideoSource):
         lost, total = self._lost, self._lost + self._decoder.decoded
         if lost <= self._config.max_damaged_share * total:
             return
-        refuse_size(*self._decoder.largest_size(_LARGEST_NAMED * self._config.max_pixels), self._config, self._name)
+        refuse_size(*self._decoder.largest_size(_LARGEST_NAMED), self._config, self._name)
         if self._decoder.decoded:
             raise InvalidVideo(
                 f"{self._name} is damaged: {lost} of {total} frames cannot be decoded, more than the accepted share of "
@@ -262,3 +265,16 @@ class VideoFile(VideoSource):
             self._stream.codec_context.name,
             float(aspect),
         )
+
+
+def _open_again(containers: list[InputContainer], path: Path, config: VideoConfig, name: str) -> VideoCodecContext:
+    """Open a file once more, for a decoder that reports at once which sample is damaged.
+
+    This is no method: a decoder that refers to its file would stay in memory with all its frames until Python searches
+    for cycles.
+    """
+    container = open_container(path, config, name)
+    containers.append(container)
+    stream = pick_stream(container, config, name)
+    stream.thread_type, stream.thread_count = "NONE", 1
+    return stream.codec_context

@@ -24,6 +24,7 @@ from motserve.serving.inference.backends import Backends, ModelInfo
 from motserve.serving.observability import Progress, RequestContext, Telemetry, Tracing
 from motserve.serving.session.checkpoint import Checkpoint, CheckpointStore
 from motserve.serving.session.lease import Lease, Superseded
+from motserve.serving.session.memory_limit import MemoryLimit, own_memory
 from motserve.serving.session.model_client import ModelClient
 from motserve.serving.session.resume import Continuation
 from motserve.serving.session.retry import Retry
@@ -70,6 +71,7 @@ def parts_of(
     config: Config,
     detect: Callable[..., Any] = detect_nothing,
     is_draining: Callable[[], bool] = lambda: False,
+    memory: MemoryLimit = MemoryLimit(1 << 40),  # noqa: B008
 ) -> Parts:
     storage = config.serving.storage_dir
     info = Call(lambda _: ModelInfo({"name": "fake", "sha256": "a1"}, {0: "person"}))
@@ -95,6 +97,7 @@ def parts_of(
         identities=None,
         progress=progress,
         telemetry=telemetry,
+        memory=memory,
         report_interval_s=0.0,
     )
     return Parts(session, lease, continuation, handle)
@@ -387,3 +390,25 @@ def test_readers_wake_when_frames_are_written_and_when_the_file_is_complete() ->
         return await early, await late
 
     assert asyncio.run(asyncio.wait_for(run(), 10))[1]
+
+
+def test_a_video_that_needs_too_much_memory_fails_alone_with_the_reason(clip: Path, tmp_path: Path) -> None:
+    used = [200 << 20]
+
+    def grow(images: list[Any], *_: Any) -> list[Detections]:
+        used[0] += 60 << 20
+        return detect_nothing(images)
+
+    memory = MemoryLimit(300 << 20, lambda: used[0], check_s=0)
+    assert parts_of(stored(tmp_path, clip), config_in(tmp_path), grow, memory=memory).track() == "failed"
+    error = JobStore(tmp_path).get("a").error
+    assert error is not None
+    assert error["type"] == "OutOfMemory"
+    assert "320 MiB, the limit is 300 MiB (serving.session.memory_bytes)" in error["message"]
+
+
+def test_the_memory_of_this_process_is_measured() -> None:
+    before = own_memory()
+    block = np.ones(64 << 20, np.uint8)
+    assert 0 < before < own_memory() - (48 << 20)
+    assert block.all()

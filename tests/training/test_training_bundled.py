@@ -471,7 +471,9 @@ def test_each_group_is_left_out_once_and_finished_steps_are_reused(
     (data / "town").mkdir(exist_ok=True)
     cv2.imwrite(str(data / "town" / "a.png"), next(render(PLACE)).frame.image)
     town = PhotographSource(name="town", path=Path("town"), left_out="town")
-    shop = Workspace(data, configs, tmp_path / "work", settings.model_copy(update={"photographs": (town,), "shift": -0.5}))
+    shop = Workspace(
+        data, configs, tmp_path / "work", settings.model_copy(update={"photographs": (town,), "shift": -0.5})
+    )
     jobs: dict[str, Any] = {}
 
     def copy(job: Any, folder: Path, say: Any) -> None:

@@ -44,7 +44,8 @@ def build_http(service: Service, proxied: bool = False) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(service.sessions.reconcile)
         async with service.reloader.polling(), service.restarting_lost_sessions():
-            yield
+            with service.probes:
+                yield
 
     app = _Http(
         service,

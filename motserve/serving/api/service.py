@@ -21,6 +21,7 @@ from motserve.serving.inference.backends import Backends
 from motserve.serving.inference.reload import Reloader
 from motserve.serving.observability.tracing import Tracing
 from motserve.serving.periodic import repeating
+from motserve.serving.probing import VideoProbes
 from motserve.serving.session.launcher import SessionLauncher
 from motserve.serving.stores import ArtifactStore, JobStore
 
@@ -46,6 +47,7 @@ class Service:
     reloader: Reloader = field(init=False)
     tracing: Tracing = field(init=False)
     uploads: UploadSlots = field(init=False)
+    probes: VideoProbes = field(init=False)
     rendering: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """Annotated videos that this replica renders now, by video ID, so that concurrent requests share one rendering."""
 
@@ -60,6 +62,7 @@ class Service:
             self.config, self.deployment, self.backends, self.jobs, self.artifacts, self.identities
         )
         self.uploads = UploadSlots(serving.uploads, serving.retry_after_s)
+        self.probes = VideoProbes(serving.probe, self.config.video)
         self.tracing = Tracing(serving.tracing, "motserve-ingress")
         active_models = ActiveModels(serving.storage_dir, self.deployment)
         self.reloader = Reloader(self.config, active_models, self.backends)

@@ -20,6 +20,7 @@ from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.inference.backends import Backends
 from motserve.serving.observability import Ending, Progress, RequestContext, Telemetry, Tracing, VideoGauges
 from motserve.serving.session.lease import Lease
+from motserve.serving.session.memory_limit import MemoryLimit
 from motserve.serving.session.model_client import ModelClient
 from motserve.serving.session.nodes import is_draining
 from motserve.serving.session.resume import Continuation
@@ -72,6 +73,7 @@ class SessionActor:
             identities=identities,
             progress=self._progress,
             telemetry=self._telemetry,
+            memory=MemoryLimit(serving.session.memory_bytes),
         )
         self._running = False
 

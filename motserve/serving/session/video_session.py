@@ -24,6 +24,7 @@ from motserve.serving.periodic import cancel_all, repeat
 from motserve.serving.session.checkpoint import Checkpoint
 from motserve.serving.session.disk_wait import DiskWait
 from motserve.serving.session.lease import Lease, Superseded
+from motserve.serving.session.memory_limit import MemoryLimit
 from motserve.serving.session.resume import Continuation
 from motserve.serving.session.video_identities import VideoIdentities
 from motserve.serving.session.video_models import VideoModels
@@ -52,6 +53,7 @@ class VideoSession:
         identities: The people of the video; None if they are not indexed.
         progress: The progress, which the session writes.
         telemetry: Counts and measures the work.
+        memory: Fails the video when this process uses too much memory.
         report_interval_s: Seconds between two writes of the progress to the job store. Lower values show it earlier and
             write more.
     """
@@ -68,6 +70,7 @@ class VideoSession:
         identities: VideoIdentities | None,
         progress: Progress,
         telemetry: Telemetry,
+        memory: MemoryLimit,
         report_interval_s: float = _REPORT_INTERVAL_S,
     ) -> None:
         self._job = job
@@ -81,6 +84,7 @@ class VideoSession:
         self._telemetry = telemetry
         self._report_interval_s = report_interval_s
         self._disk = DiskWait(config, progress, self._extra)
+        self._memory = memory
 
     async def run(self) -> Ending | None:
         """Track the video and write the outcome to the job store.
@@ -116,7 +120,7 @@ class VideoSession:
 
     async def _track_or_fail(self) -> Ending:
         try:
-            await self._track()
+            await self._memory.run(self._track())
         except (Superseded, _HandedOver):
             raise
         except MotserveError as error:

@@ -34,7 +34,6 @@ from motserve.serving.api.video_upload import display_name, receive_form, receiv
 from motserve.serving.observability.request_context import RequestContext
 from motserve.serving.stores import ACTIVE, Job
 from motserve.serving.stores.disk_space import require_room_for
-from motserve.video import probe_video
 
 logger = logging.getLogger("motserve.ingress")
 router = APIRouter(prefix=VIDEOS, tags=["videos"])
@@ -209,7 +208,7 @@ async def _accept(request: Request, service: Service) -> Job:
         else:
             source = await receive_url(request, service.config.serving)
             name = display_name(source.name, "video")
-        await asyncio.to_thread(probe_video, source, service.config.video, name)
+        await service.probes.check(source, name)
     except BaseException:
         await run_to_completion(partial(service.artifacts.delete, video_id))
         raise
