@@ -11,6 +11,7 @@ import os
 import select
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,7 +21,7 @@ from typing import IO, Any, Final
 
 from motserve.config import VideoConfig
 from motserve.config.serving import ProbeConfig
-from motserve.errors import InvalidVideo
+from motserve.errors import InvalidVideo, NotReady
 from motserve.video.limited_probe import REFUSALS
 
 _MODULE: Final = "motserve.video.limited_probe"
@@ -55,11 +56,11 @@ class VideoProbes:
 
     def __exit__(self, *_: object) -> None:
         """End the processes, also those that check."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        while not self._idle.empty():
-            self._idle.get().stop()
         for process in self._processes:
-            process.kill()
+            process.close()
+        self._threads.shutdown()
+        for process in self._processes:
+            process.stop()
 
     async def check(self, path: Path, name: str) -> None:
         """Check a video like `motserve.video.probe_video`.
@@ -108,9 +109,17 @@ class _Process:
     def __init__(self, config: ProbeConfig) -> None:
         self._config = config
         self._process: subprocess.Popen[bytes] | None = None
+        self._starting = threading.Lock()
+        self._closed = False
 
     def start(self) -> tuple[IO[bytes], IO[bytes]]:
         """Start the process unless it runs; return its input and output."""
+        with self._starting:
+            if self._closed:
+                raise NotReady("the service is stopping; post the video again")
+            return self._start()
+
+    def _start(self) -> tuple[IO[bytes], IO[bytes]]:
         if self._process is None or self._process.poll() is not None:
             self.stop()
             environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
@@ -130,7 +139,6 @@ class _Process:
 
     def ask(self, request: dict[str, Any], allowed_s: float) -> dict[str, str] | None:
         """Return the answer to a request, or None if there is none in time; MemoryError also stands for a crash."""
-        died = {"error": MemoryError.__name__}
         requests, answers = self.start()
         end = time.monotonic() + allowed_s
         try:
@@ -143,21 +151,27 @@ class _Process:
                     self.stop()
                     return None
                 if not (part := os.read(answers.fileno(), 65536)):
-                    self.stop()
-                    return died
+                    return self._died()
                 line += part
         except BrokenPipeError:  # it died before it read the request
-            self.stop()
-            return died
+            return self._died()
         answer: dict[str, str] = json.loads(line)
         if answer.get("error") == MemoryError.__name__:  # what a decoder has left there is not known
             self.stop()
         return answer
 
-    def kill(self) -> None:
-        """Kill the process; the thread that waits for its answer cleans up."""
-        if process := self._process:
-            process.kill()
+    def close(self) -> None:
+        """Kill the process for good; a thread that waits for its answer goes on."""
+        with self._starting:
+            self._closed = True
+            if self._process is not None:
+                self._process.kill()
+
+    def _died(self) -> dict[str, str]:
+        self.stop()
+        if self._closed:
+            raise NotReady("the service is stopping; post the video again")
+        return {"error": MemoryError.__name__}
 
     def stop(self) -> None:
         """Kill the process and wait for its end."""

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -16,7 +16,7 @@ import pytest
 
 from motserve.config import VideoConfig
 from motserve.config.serving import ProbeConfig
-from motserve.errors import InvalidVideo, NotFound
+from motserve.errors import InvalidVideo, NotFound, NotReady
 from motserve.serving.probing import VideoProbes
 from motserve.video import limited_probe, probe_video
 
@@ -56,14 +56,6 @@ def _checkers() -> set[int]:
         for child in psutil.Process().children(recursive=True)
         if child.status() != psutil.STATUS_ZOMBIE and limited_probe.__name__ in child.cmdline()
     }
-
-
-def _poll(condition: Callable[[], object]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        asyncio.run(asyncio.sleep(0.02))
-    pytest.fail("nothing happened in 20 s")
 
 
 def test_one_process_checks_many_videos_and_gives_the_reasons_of_the_check(
@@ -114,7 +106,22 @@ def test_a_check_that_hangs_ends_and_the_next_video_is_checked(clip: Path) -> No
             asyncio.run(probes.check(clip, "clip"))
         assert hanging not in _checkers()
         asyncio.run(_eventually(probes, clip))
-    _poll(lambda: not _checkers())
+    assert not _checkers()
+
+
+def test_a_service_that_stops_ends_its_checks_at_once_and_asks_to_post_again(clip: Path) -> None:
+    async def stop() -> None:
+        with VideoProbes(ProbeConfig(parallel=1, timeout_s=600), VideoConfig()) as probes:
+            await probes.check(clip, "clip")
+            (pid,) = _checkers()
+            os.kill(pid, signal.SIGSTOP)
+            check = asyncio.create_task(probes.check(clip, "clip"))
+            await asyncio.sleep(0)
+        with pytest.raises(NotReady, match="post the video again"):
+            await check
+
+    asyncio.run(stop())
+    assert not _checkers()
 
 
 async def _eventually(probes: VideoProbes, clip: Path) -> None:

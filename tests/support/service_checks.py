@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from motserve.config import Config, load_config
 from motserve.lab.scenes import SceneConfig, render
 from motserve.serving.api import Service
 from motserve.serving.inference.backends import Backends
-from motserve.video import VideoWriter
+from motserve.video import VideoWriter, probe_video
 
 
 def free_port() -> int:
@@ -60,6 +61,19 @@ def eventually(condition: Callable[[], Any], what: str, seconds: float = 120) ->
     raise AssertionError(f"{what} did not happen within {seconds} s")
 
 
+class ChecksInThisProcess:
+    """Checks videos without processes of their own, which take half a second to start."""
+
+    def __enter__(self) -> ChecksInThisProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    async def check(self, path: Path, name: str) -> None:
+        await asyncio.to_thread(probe_video, path, Config().video, name)
+
+
 def service_without_cluster(storage: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Service:
     """A service with real stores; its sessions are not really started.
 
@@ -73,4 +87,5 @@ def service_without_cluster(storage: Path, monkeypatch: pytest.MonkeyPatch, **se
     service = Service(load_config([{"serving": serving, **settings}]), "d", Backends(no_handle, no_handle, no_handle))
     monkeypatch.setattr(service.sessions, "_launch", lambda *_: None)
     monkeypatch.setattr(service.sessions, "find", lambda *_: None)
+    monkeypatch.setattr(service, "probes", ChecksInThisProcess())
     return service

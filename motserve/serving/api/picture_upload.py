@@ -62,9 +62,9 @@ async def receive_picture(
     except FormParserError as error:
         raise BadRequest(f"the form is malformed: {error}") from error
     finally:
+        parser.close()
         for file in files:
             file.close()
-        parser.close()
     values = {_text(field.field_name): _text(field.value) for field in fields}
     return await asyncio.to_thread(decode_picture, data, name, config.max_picture_pixels), values
 

@@ -26,6 +26,7 @@ from motserve.serving.api.bodies import FORM_OVERHEAD, capped, read_json
 from motserve.serving.api.schemas import VideoUrl
 
 _MAX_NAME_CHARACTERS = 255
+_PLAIN = (b"binary", b"8bit", b"7bit")  # encodings that change nothing
 
 
 async def receive_form(request: Request, folder: Path, target: Path, config: ServingConfig) -> str:
@@ -52,16 +53,16 @@ async def receive_form(request: Request, folder: Path, target: Path, config: Ser
         async for block in capped(request, config.uploads, config.max_upload_bytes, "serving.max_upload_bytes"):
             await asyncio.to_thread(parser.write, block)
         parser.finalize()
+        if len(files) != 1:
+            raise BadRequest(f"the form must hold exactly one file, it holds {len(files)}")
     except FileError as error:  # an error of the disk, not of the form
         raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
     except FormParserError as error:
         raise BadRequest(f"the form is malformed: {error}") from error
     finally:
+        parser.close()
         for file in files:
             file.close()
-        parser.close()
-    if len(files) != 1:
-        raise BadRequest(f"the form must hold exactly one file, it holds {len(files)}")
     name = display_name(files[0].file_name, "video")
     if not files[0].size:
         raise BadRequest(f"the posted file {name} is empty")
@@ -182,20 +183,38 @@ def form_parser(
     if b"boundary" not in options:
         raise BadRequest("the form has no boundary in its Content-Type")
     try:
-        form = FormParser(kind.decode(), on_field, on_file, boundary=options[b"boundary"], config=settings)
+        return _LimitedForm(kind.decode(), on_field, on_file, boundary=options[b"boundary"], config=settings)
     except FormParserError as error:
         raise BadRequest(f"the form is malformed: {error}") from error
-    if isinstance(form.parser, MultipartParser):
-        _FormLimits().attach(form.parser)
-    return form
+
+
+class _LimitedForm(FormParser):
+    """A parser of forms with limits, which also gives away a file that is not complete, so that it can be closed."""
+
+    def __init__(self, *values: Any, **settings: Any) -> None:
+        super().__init__(*values, **settings)
+        self._limits = _FormLimits()
+        if isinstance(self.parser, MultipartParser):
+            self._limits.attach(self.parser)
+
+    def close(self) -> None:
+        """End the form; a file that is not complete goes to `on_file`."""
+        if isinstance(self.parser, MultipartParser) and self._limits.has_open_file:
+            self.parser.callback("part_end")
+        super().close()
 
 
 class _FormLimits:
-    """Counts the files and bytes of a form as they arrive; the parser's own events come only after a complete part."""
+    """Counts the files and bytes of a form as they arrive; the parser's own events come only after a complete part.
+
+    Attributes:
+        has_open_file: Whether data of a file has arrived, and the file is not complete.
+    """
 
     def __init__(self) -> None:
         self._files = 0
         self._in_file = False
+        self.has_open_file = False
         self._other_bytes = 0
         self._name = b""
         self._value = b""
@@ -210,6 +229,7 @@ class _FormLimits:
             "header_end": self._header_end,
             "headers_finished": self._headers_finished,
             "part_data": self._data,
+            "part_end": self._end,
         }
         callbacks: Mapping[str, Any] = dict(parser.callbacks)
         for name, counter in counters.items():
@@ -229,6 +249,9 @@ class _FormLimits:
     def _header_end(self) -> None:
         if self._name.lower() == b"content-disposition":
             self._disposition = self._value
+        # RFC 7578 deprecates it; no browser or library sends it
+        if self._name.lower() == b"content-transfer-encoding" and self._value.strip().lower() not in _PLAIN:
+            raise BadRequest("the form has a Content-Transfer-Encoding other than binary; send the file as it is")
         self._name = self._value = b""
 
     def _headers_finished(self) -> None:
@@ -238,8 +261,12 @@ class _FormLimits:
             raise BadRequest(f"the form must hold exactly one file, it holds {self._files} or more")
 
     def _data(self, data: bytes, start: int, end: int) -> None:
+        self.has_open_file = self._in_file
         if not self._in_file:
             self._count(end - start)
+
+    def _end(self) -> None:
+        self.has_open_file = False
 
     def _count(self, size: int) -> None:
         self._other_bytes += size

@@ -8,6 +8,7 @@ from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ValidationError
+from starlette.convertors import IntegerConvertor, register_url_convertor
 
 from motserve.errors import BadRequest, Conflict
 from motserve.serving.api.bodies import body_kind, describe_body, read_json
@@ -34,6 +35,15 @@ def _enabled(service: ServiceDependency) -> None:
 
 
 router = APIRouter(prefix=IDENTITIES, tags=["identities"], dependencies=[Depends(_enabled)])
+
+
+class _ShortNumber(IntegerConvertor):
+    """A number of a path; Python refuses to read one of thousands of digits."""
+
+    regex = "[0-9]{1,20}"
+
+
+register_url_convertor("number", _ShortNumber())
 
 IdentityId = Annotated[int, Path(ge=1, le=MAX_NUMBER, description="ID of the identity across all videos.")]
 
@@ -68,14 +78,14 @@ async def search(request: Request, service: ServiceDependency) -> IdentityMatche
     return await search_identity(service, search)
 
 
-@router.get("/{identity_id:int}", summary="Get an identity", responses=problem_responses(404, 409, 422))
+@router.get("/{identity_id:number}", summary="Get an identity", responses=problem_responses(404, 409, 422))
 async def get_identity(identity_id: IdentityId, service: ServiceDependency) -> IdentityDetails:
     """Return the video of an identity, its times in the video, and the path of its thumbnail."""
     return IdentityDetails.of(*await asyncio.to_thread(identity_with_video, service, identity_id))
 
 
 @router.get(
-    "/{identity_id:int}/thumbnail.jpg",
+    "/{identity_id:number}/thumbnail.jpg",
     summary="Get the thumbnail of an identity",
     response_class=Response,
     responses={200: {"content": {"image/jpeg": {}}}, **NOT_MODIFIED, **problem_responses(404, 409, 422)},
