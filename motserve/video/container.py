@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -33,29 +34,19 @@ _CONTAINERS = (
 # rarely tested, and open to any file; hardware decoders are listed with their formats.
 _DECODERS = frozenset(
     {
-        *(
-            "h264",
-            "hevc",
-            "vvc",
-            "av1",
-            "libdav1d",
-            "vp3",
-            "vp6",
-            "vp6a",
-            "vp6f",
-            "vp7",
-            "vp8",
-            "libvpx",
-            "vp9",
-            "libvpx-vp9",
-        ),
-        *("h261", "h263", "h263i", "h263p", "mpeg1video", "mpeg2video", "mpegvideo", "mpeg4"),
-        *("msmpeg4v1", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "wmv3", "vc1", "flv", "flashsv", "flashsv2"),
-        *("svq1", "svq3", "rv10", "rv20", "rv30", "rv40", "cinepak", "indeo3", "indeo4", "indeo5"),
-        *("mjpeg", "mjpegb", "jpeg2000", "jpegls", "png", "apng", "gif", "bmp", "hap"),
-        *("prores", "dnxhd", "cfhd", "dvvideo", "ffv1", "ffvhuff", "huffyuv", "utvideo", "magicyuv", "lagarith"),
-        *("rawvideo", "wrapped_avframe", "v210", "v308", "v408", "v410", "yuv4", "r210"),
-        *("vp3", "vp6", "vp6a", "vp6f", "vp7", "qtrle", "msrle", "zmbv", "tscc2"),
+        *("h264", "hevc", "vvc", "av1", "libdav1d", "vp8", "libvpx", "vp9", "libvpx-vp9", "theora", "h261", "h263"),
+        *("h263i", "h263p", "apv"),
+        *("mpeg1video", "mpeg2video", "mpegvideo", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2"),
+        *("wmv3", "wmv3image", "vc1", "vc1image"),
+        *("mjpeg", "mjpegb", "jpeg2000", "jpegls", "sp5x", "amv", "png", "apng", "gif", "bmp", "flv", "flashsv"),
+        *("flashsv2", "vp3", "vp6", "vp6a", "vp6f", "vp7"),
+        *("prores", "prores_raw", "dnxhd", "cfhd", "dvvideo", "hap", "aic", "hq_hqa", "hqx", "avui", "avrn", "cllc"),
+        *("speedhq", "cavs", "dirac"),
+        *("ffv1", "ffvhuff", "huffyuv", "utvideo", "magicyuv", "lagarith", "rawvideo", "wrapped_avframe", "v210"),
+        *("v308", "v408", "v410", "yuv4", "r210", "r10k"),
+        *("svq1", "svq3", "rv10", "rv20", "rv30", "rv40", "cinepak", "indeo3", "indeo4", "indeo5", "msvideo1"),
+        *("rpza"),
+        *("qtrle", "msrle", "zmbv", "camtasia", "camstudio", "tscc2", "fraps", "mss1", "mss2"),
     }
 )
 _PICTURES = ("jpeg_pipe", "mjpeg")  # concatenated images; a single one is not a video
@@ -63,6 +54,7 @@ _WITH_INDEX = ("mov", "avi")  # containers that list every sample
 _LEAST_BYTES = 8  # of a frame with what the container needs for it; a length that needs more frames is false
 _LOWEST_HZ, _HIGHEST_HZ = 1e-6, 1e4  # a frame every ten days; ticks of a clock are taken for frames, too
 _PROBED = 64  # entries of an index
+_PIXELS_AT_ONCE = 1 << 27  # in the frames that a decoder works on; it has some frames of memory for each thread
 _MAX_PIXEL_ASPECT = 100  # wider or narrower pixels than any camera has are an error of the file
 
 
@@ -162,6 +154,8 @@ def pick_stream(container: InputContainer, config: VideoConfig, name: str) -> Vi
         raise InvalidVideo(f"{name}: there is no decoder for its video codec; convert it to H.264")
     refuse_size(stream.width, stream.height, config, name)
     stream.thread_type = "AUTO"
+    if stream.width * stream.height * (os.cpu_count() or 1) > _PIXELS_AT_ONCE:  # 4 threads for a picture of 8K
+        stream.thread_count = max(1, _PIXELS_AT_ONCE // (stream.width * stream.height))
     stream.codec_context.options = {"max_pixels": str(_decoder_pixels(config))}
     return stream
 

@@ -82,6 +82,7 @@ class PacketDecoder:
             without a frame from the decoder. Samples before the first key frame do not count: a recording cut out of a
             broadcast begins with some.
         damaged: Number of frames so far that were decoded with damage.
+        out_of_memory: Whether the decoder had not enough memory for a frame.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class PacketDecoder:
         self.decoded = 0
         self.lost = 0
         self.damaged = 0
+        self.out_of_memory = False
         self._context = context
         self._single = single
         self._key_seen = starts_with_key
@@ -140,7 +142,8 @@ class PacketDecoder:
     def _pictures(self, packet: Packet[VideoStream]) -> Iterator[VideoFrame]:
         try:
             pictures = self._context.decode(packet)
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            self.out_of_memory |= isinstance(error, MemoryError)
             # frames are delayed by one packet per additional thread
             self._note_damage(self._recent.number - self._context.delay)
             return

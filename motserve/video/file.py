@@ -81,6 +81,11 @@ class VideoFile(VideoSource):
             self._pictures = self._decode()
             first = next(self._pictures, None)
             if first is None:
+                if self._decoder.out_of_memory:
+                    raise InvalidVideo(
+                        f"{name}: its frames need more memory than the process may use; the limit of the service is "
+                        "serving.probe.memory_bytes"
+                    )
                 raise InvalidVideo(
                     f"{name} has no frame that can be decoded, or only frames beyond {config.max_pixels} pixels "
                     "(video.max_pixels)"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -17,18 +20,15 @@ import pytest
 from motserve.config import VideoConfig
 from motserve.config.serving import ProbeConfig
 from motserve.errors import InvalidVideo, NotFound, NotReady
+from motserve.serving import probing
 from motserve.serving.probing import VideoProbes
-from motserve.video import limited_probe, probe_video
+from motserve.video import limited_probe, open_video, probe_video
+from motserve.video.container import pick_stream
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def probes() -> Iterator[VideoProbes]:
-    with VideoProbes(ProbeConfig(parallel=1, memory_bytes=256 * MIB, timeout_s=20), VideoConfig()) as opened:
-        yield opened
+SMALL = ProbeConfig(parallel=1, memory_bytes=256 * MIB, timeout_s=20)
 
 
 @pytest.fixture
@@ -54,64 +54,136 @@ def _checkers() -> set[int]:
     return {
         child.pid
         for child in psutil.Process().children(recursive=True)
-        if child.status() != psutil.STATUS_ZOMBIE and limited_probe.__name__ in child.cmdline()
+        if child.status() != psutil.STATUS_ZOMBIE and any("limited_probe" in word for word in child.cmdline())
     }
 
 
-def test_one_process_checks_many_videos_and_gives_the_reasons_of_the_check(
-    probes: VideoProbes, clip: Path, tmp_path: Path
-) -> None:
-    asyncio.run(probes.check(clip, "clip.mp4"))
-    (first,) = _checkers()
+def _run(use: Callable[[VideoProbes], Coroutine[Any, Any, None]], config: ProbeConfig = SMALL) -> None:
+    async def run() -> None:
+        async with VideoProbes(config, VideoConfig()) as probes:
+            await use(probes)
+
+    asyncio.run(run())
+    assert not _checkers()
+
+
+def test_one_process_checks_many_videos_and_gives_the_reasons_of_the_check(clip: Path, tmp_path: Path) -> None:
     text = tmp_path / "text\udce9.mp4"
     text.write_bytes(b"not a video")
     with pytest.raises(InvalidVideo) as direct:
         probe_video(text, VideoConfig(), "a name")
-    with pytest.raises(InvalidVideo) as limited:
-        asyncio.run(probes.check(text, "a name"))
-    assert str(limited.value) == str(direct.value)
-    with pytest.raises(NotFound, match="there is no video"):
-        asyncio.run(probes.check(tmp_path / "none.mp4", "none"))
-    asyncio.run(probes.check(clip, "clip.mp4"))
-    assert _checkers() == {first}
+
+    async def use(probes: VideoProbes) -> None:
+        await probes.check(clip, "clip.mp4")
+        first = _checkers()
+        with pytest.raises(InvalidVideo) as limited:
+            await probes.check(text, "a name")
+        assert str(limited.value) == str(direct.value)
+        with pytest.raises(NotFound, match="there is no video"):
+            await probes.check(tmp_path / "none.mp4", "none")
+        await probes.check(clip, "clip.mp4")
+        assert _checkers() == first
+
+    _run(use, ProbeConfig(parallel=2))
 
 
-def test_a_video_that_needs_too_much_memory_is_refused_and_the_next_one_is_checked(
-    probes: VideoProbes, clip: Path, tmp_path: Path
-) -> None:
+def test_a_video_that_needs_too_much_memory_is_refused_and_the_next_one_is_checked(clip: Path, tmp_path: Path) -> None:
     large = _write(tmp_path / "large.mov", "png", "rgb48be", 8000, 4000)
     assert large.stat().st_size < MIB
-    with pytest.raises(InvalidVideo, match=r"large\.mov"):
-        asyncio.run(probes.check(large, "large.mov"))
-    assert all(psutil.Process(pid).memory_info().rss < 256 * MIB for pid in _checkers())
-    asyncio.run(probes.check(clip, "clip.mp4"))
+
+    async def use(probes: VideoProbes) -> None:
+        with pytest.raises(
+            InvalidVideo, match=r"large\.mov: its frames need more memory .* serving\.probe\.memory_bytes"
+        ):
+            await probes.check(large, "large.mov")
+        await probes.check(clip, "clip.mp4")
+
+    _run(use)
 
 
-def test_a_process_that_runs_out_of_memory_is_replaced(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
+def test_a_check_that_hangs_is_repeated_and_then_ends(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use(probes: VideoProbes) -> None:
+        await probes.check(clip, "clip")
+        (old,) = _checkers()
+        os.kill(old, signal.SIGSTOP)
+        await probes.check(clip, "clip")  # in a new process: the old one may have hung for another reason
+        assert old not in _checkers()
+
+    _run(use, ProbeConfig(parallel=1, timeout_s=1))
+
+    async def stop_always(probes: VideoProbes) -> None:
+        ask = probing._Process._ask
+
+        def stopped(process: Any, request: dict[str, Any], allowed_s: float) -> Any:
+            os.kill(process._process.pid, signal.SIGSTOP)
+            return ask(process, request, allowed_s)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(probing._Process, "_ask", stopped)
+            with pytest.raises(InvalidVideo, match=r"clip cannot be checked within 1 s \(serving\.probe\.timeout_s\)"):
+                await probes.check(clip, "clip")
+        await probes.check(clip, "clip")
+
+    _run(stop_always, ProbeConfig(parallel=1, timeout_s=1))
+
+
+def test_a_crash_of_the_decoder_refuses_only_its_video(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use(probes: VideoProbes) -> None:
+        read = probing._Process._read_line
+
+        def crashing(process: Any, allowed_s: float) -> Any:
+            if process._answered or allowed_s < probing._START_S:
+                os.kill(process._process.pid, signal.SIGKILL)
+            return read(process, allowed_s)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(probing._Process, "_read_line", crashing)
+            with pytest.raises(InvalidVideo, match="or crashes the decoder"):
+                await probes.check(clip, "clip")
+        await probes.check(clip, "clip")
+
+    _run(use)
+
+
+def test_a_process_that_runs_out_of_memory_says_so(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
     def exhaust(*_: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(limited_probe, "probe_video", exhaust)
-    request = {"path": str(clip), "name": "clip", "video": {}}
+    request = {"path": os.fsencode(clip).hex(), "name": "clip", "video": {}}
     assert limited_probe.answer_of(request) == {"error": "MemoryError", "message": ""}
 
 
-def test_a_check_that_hangs_ends_and_the_next_video_is_checked(clip: Path) -> None:
-    config = ProbeConfig(parallel=1, timeout_s=1)
-    with VideoProbes(config, VideoConfig()) as probes:
-        asyncio.run(_eventually(probes, clip))
-        (hanging,) = _checkers()
-        os.kill(hanging, signal.SIGSTOP)
-        with pytest.raises(InvalidVideo, match=r"clip cannot be checked within 1 s \(serving\.probe\.timeout_s\)"):
-            asyncio.run(probes.check(clip, "clip"))
-        assert hanging not in _checkers()
-        asyncio.run(_eventually(probes, clip))
-    assert not _checkers()
+def test_a_process_that_cannot_start_is_not_the_fault_of_the_video(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "_PROGRAM", "raise SystemExit(1)  # limited_probe")
+
+    async def use(probes: VideoProbes) -> None:
+        with pytest.raises(NotReady, match="does not start"):
+            await probes.check(clip, "clip")
+
+    _run(use)
+
+
+def test_many_open_files_do_not_disturb_a_check(clip: Path, tmp_path: Path) -> None:
+    held = [os.open(clip, os.O_RDONLY) for _ in range(1100)]
+    try:
+        _run(lambda probes: probes.check(clip, "clip"))
+    finally:
+        for number in held:
+            os.close(number)
+
+
+def test_modules_of_the_working_folder_do_not_replace_others(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    _run(lambda probes: probes.check(clip, "clip"))
 
 
 def test_a_service_that_stops_ends_its_checks_at_once_and_asks_to_post_again(clip: Path) -> None:
     async def stop() -> None:
-        with VideoProbes(ProbeConfig(parallel=1, timeout_s=600), VideoConfig()) as probes:
+        async with VideoProbes(ProbeConfig(parallel=1, timeout_s=600), VideoConfig()) as probes:
             await probes.check(clip, "clip")
             (pid,) = _checkers()
             os.kill(pid, signal.SIGSTOP)
@@ -119,47 +191,23 @@ def test_a_service_that_stops_ends_its_checks_at_once_and_asks_to_post_again(cli
             await asyncio.sleep(0)
         with pytest.raises(NotReady, match="post the video again"):
             await check
+        with pytest.raises(NotReady, match="post the video again"):
+            await probes.check(clip, "clip")
 
     asyncio.run(stop())
     assert not _checkers()
 
 
-async def _eventually(probes: VideoProbes, clip: Path) -> None:
-    """Check a video; a new process may take more than the second that it has here."""
-    for _ in range(20):
-        try:
-            return await probes.check(clip, "clip")
-        except InvalidVideo:
-            continue
-    pytest.fail("the video is refused")
-
-
-def test_a_crash_of_the_decoder_refuses_only_its_video(probes: VideoProbes, clip: Path) -> None:
-    asyncio.run(probes.check(clip, "clip"))
-    (pid,) = _checkers()
-    os.kill(pid, signal.SIGSTOP)
-
-    async def crash() -> None:
-        check = asyncio.create_task(probes.check(clip, "clip"))
-        await asyncio.sleep(0)
-        os.kill(pid, signal.SIGKILL)
-        with pytest.raises(InvalidVideo, match="or crashes the decoder"):
-            await check
-
-    asyncio.run(crash())
-    asyncio.run(probes.check(clip, "clip"))
-    assert pid not in _checkers()
-
-
-def test_the_processes_have_none_of_the_service_s_secrets(
-    monkeypatch: pytest.MonkeyPatch, probes: VideoProbes, clip: Path
-) -> None:
+def test_the_processes_have_none_of_the_service_s_secrets(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
     monkeypatch.setenv("MOTSERVE_SERVING__ADMIN_TOKEN", "a token of the service")
-    with VideoProbes(ProbeConfig(), VideoConfig()) as opened:
-        asyncio.run(opened.check(clip, "clip"))
+
+    async def use(probes: VideoProbes) -> None:
+        await probes.check(clip, "clip")
         environments = [psutil.Process(pid).environ() for pid in _checkers()]
-    assert environments
-    assert not [one for one in environments if "a token of the service" in one.values()]
+        assert environments
+        assert not [one for one in environments if "a token of the service" in one.values()]
+
+    _run(use)
 
 
 def test_decoders_that_no_camera_needs_are_not_used(tmp_path: Path) -> None:
@@ -168,12 +216,20 @@ def test_decoders_that_no_camera_needs_are_not_used(tmp_path: Path) -> None:
         probe_video(odd, VideoConfig())
 
 
+CODECS = (
+    "h264 hevc vvc av1 vp8 vp9 theora mpeg1video mpeg2video mpeg4 msmpeg4v2 msmpeg4v3 wmv1 wmv2 wmv3 vc1 mjpeg prores "
+    "dnxhd cfhd dvvideo ffv1 huffyuv utvideo rawvideo v210 png gif flv1 svq3 rv40 h263 h261 qtrle hap fraps"
+)
+
+
+@pytest.mark.parametrize("codec", CODECS.split())
+def test_usual_codecs_have_a_decoder(codec: str) -> None:
+    name = {"msmpeg4v3": "msmpeg4", "flv1": "flv"}.get(codec, codec)
+    context = av.CodecContext.create(name, "r")
+    assert pick_stream.__globals__["_DECODERS"] >= {context.codec.name}
+
+
 def test_memory_of_a_video_is_free_when_it_is_closed(clip: Path) -> None:
-    import gc
-    import weakref
-
-    from motserve.video import open_video
-
     gc.disable()
     try:
         source = open_video(clip, VideoConfig())

@@ -64,10 +64,10 @@ def eventually(condition: Callable[[], Any], what: str, seconds: float = 120) ->
 class ChecksInThisProcess:
     """Checks videos without processes of their own, which take half a second to start."""
 
-    def __enter__(self) -> ChecksInThisProcess:
+    async def __aenter__(self) -> ChecksInThisProcess:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
         pass
 
     async def check(self, path: Path, name: str) -> None:

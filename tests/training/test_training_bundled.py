@@ -138,7 +138,7 @@ def test_prepared_material_is_reused_until_settings_change(
 
 def test_footage_without_ground_truth_is_labelled_by_tracks_that_persist(data: Path) -> None:
     source = SceneSource(name="clip", path=Path("plaza.mp4"))
-    made = open_scene(source, data, TEACHER, LabelConfig(sure_confidence=0.5, min_frames=5)).labels
+    made = open_scene(source, data, TEACHER, LabelConfig(sure_confidence=0.3, min_frames=5)).labels
     true = open_scene(SceneSource(name="plaza", path=Path("mot/plaza")), data, TEACHER, LabelConfig()).labels
     found = wanted = 0
     for frame, labels in true.items():

@@ -43,9 +43,8 @@ def build_http(service: Service, proxied: bool = False) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(service.sessions.reconcile)
-        async with service.reloader.polling(), service.restarting_lost_sessions():
-            with service.probes:
-                yield
+        async with service.reloader.polling(), service.restarting_lost_sessions(), service.probes:
+            yield
 
     app = _Http(
         service,

@@ -26,7 +26,7 @@ from motserve.serving.api.bodies import FORM_OVERHEAD, capped, read_json
 from motserve.serving.api.schemas import VideoUrl
 
 _MAX_NAME_CHARACTERS = 255
-_PLAIN = (b"binary", b"8bit", b"7bit")  # encodings that change nothing
+_PLAIN = (b"binary", b"8bit", b"7bit", b"")  # encodings that change nothing
 
 
 async def receive_form(request: Request, folder: Path, target: Path, config: ServingConfig) -> str:
@@ -249,7 +249,7 @@ class _FormLimits:
     def _header_end(self) -> None:
         if self._name.lower() == b"content-disposition":
             self._disposition = self._value
-        # RFC 7578 deprecates it; no browser or library sends it
+        # RFC 7578 deprecates it; browsers send none, libraries binary or 8bit
         if self._name.lower() == b"content-transfer-encoding" and self._value.strip().lower() not in _PLAIN:
             raise BadRequest("the form has a Content-Transfer-Encoding other than binary; send the file as it is")
         self._name = self._value = b""

@@ -20,7 +20,7 @@ def own_memory() -> int:
     """Return the bytes of memory that this process alone uses, without files and shared memory; 0 outside Linux."""
     try:
         lines = _STATUS.read_text().splitlines()
-    except FileNotFoundError:
+    except OSError:
         return 0
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
 
