@@ -58,7 +58,7 @@ def bundled() -> Config:
                 "detector": {"weights": "bundled", "image_size": 320, "device": "cpu"},
                 "reid": {"weights": "bundled", "device": "cpu", "policy": "always"},
             },
-            {"tracker": {"lost_buffer_s": 0.4}},
+            {"tracker": {"lost_buffer_s": 0.4, "new_track_confidence": 0.4, "high_confidence": 0.3}},
         ]
     )
 
