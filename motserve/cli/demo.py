@@ -31,7 +31,8 @@ console = WholeConsole()
 
 _POLL_S = 0.25
 _HOST = "127.0.0.1"
-_SEED = 1  # people pass each other and are occluded
+_SEED = 6  # people pass each other, are occluded, and return
+_DRAWN_REFERENCE = 0.95
 
 
 def demo(
@@ -60,7 +61,7 @@ def demo(
     layers: list[Path | Mapping[str, Any]] = [*arguments.config, arguments.settings, *(config or [])]
     settings = read_config(layers, overrides, writes=[output])
     serving = settings.serving.model_copy(update={"storage_dir": output.absolute() / "service"})
-    settings = settings.model_copy(update={"serving": serving})
+    settings = _for_drawn_people(settings.model_copy(update={"serving": serving}))
     output.mkdir(parents=True, exist_ok=True)
     clip, truth = output / "clip.mp4", output / "ground_truth.txt"
     with Progress(console=console, transient=True) as progress:
@@ -79,6 +80,15 @@ def demo(
                 console.print(f"The service is at {url}, its documentation at {url}/docs. Ctrl-C stops it.")
                 wait_until_ended()
             client.delete(state["links"]["self"])
+
+
+def _for_drawn_people(settings: Config) -> Config:
+    """Lower the thresholds of the default tracker: the bundled detector learned from photographs."""
+    from motserve.config import Config, change_config
+
+    if settings.tracker != Config().tracker:  # the user's choice
+        return settings
+    return change_config(settings, {"tracker": {"confidence_scaling": {"reference": _DRAWN_REFERENCE}}})
 
 
 def _render(scene: SceneConfig, clip: Path, truth: Path, settings: Config, progress: Progress) -> None:
