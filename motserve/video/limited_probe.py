@@ -27,8 +27,7 @@ READY: Final = b"ready\n"
 REFUSALS = {refusal.__name__: refusal for refusal in (InvalidVideo, NotFound)}
 """The errors that tell about the video, by their names in an answer."""
 
-
-_CHECK_S: Final = 1.0
+_PARENT_CHECK_S: Final = 1.0
 
 
 def main() -> None:
@@ -92,5 +91,5 @@ def answer_of(request: dict[str, Any]) -> dict[str, str]:
 def _end_with_parent(parent: int) -> None:
     """End this process, also during a check, when the one that started it is gone."""
     while os.getppid() == parent:
-        time.sleep(_CHECK_S)
+        time.sleep(_PARENT_CHECK_S)
     os._exit(1)
