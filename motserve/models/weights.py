@@ -138,9 +138,8 @@ def _cache(config: Config) -> Path:
 def _find(role: Role, name: str, config: Config) -> tuple[str, Path] | None:
     """Return the exact name and path of weights on this machine, None if they are not here."""
     if name in SHIPPED:
-        file = SHIPPED[name].get(role)
-        bundled = Path(str(resources.files("motserve.models.bundled") / file)) if file else None
-        return (name, bundled) if bundled and bundled.is_file() else None
+        bundled = Path(str(resources.files("motserve.models.bundled") / SHIPPED[name][role]))
+        return (name, bundled) if bundled.is_file() else None
     if name.startswith(REGISTRY):
         from motserve.models.registry import resolve
 

@@ -54,7 +54,7 @@ class VideoProbes:
 
     def __init__(self, config: ProbeConfig, video: VideoConfig) -> None:
         self._config = config
-        self._video = video.model_dump(mode="json", include=_needed(video))
+        self._video = video.model_dump(mode="json")
         self._threads = ThreadPoolExecutor(config.parallel, thread_name_prefix="video-probe")
         self._idle: LifoQueue[_Process] = LifoQueue()  # the one that was used last is the first to be used again
         self._processes = [_Process(config.memory_bytes) for _ in range(config.parallel)]
@@ -244,10 +244,6 @@ class _Process:
 
 def _stopping() -> NotReady:
     return NotReady("the service is stopping; post the video again")
-
-
-def _needed(video: VideoConfig) -> set[str]:
-    return {name for name in type(video).model_fields if name.startswith("max_") or name == "image_folder_rate_hz"}
 
 
 def _size(path: Path) -> int:

@@ -31,7 +31,7 @@ _CONTAINERS = (
     "yuv4mpegpipe,dv,rm,3gp,wtv,gxf,jpeg_pipe"
 )
 # Decoders of cameras, recorders, phones, editors and screen recorders. FFmpeg has some 300, most of them for old games,
-# rarely tested, and open to any file; hardware decoders are listed with their formats.
+# rarely tested, and open to any file.
 _DECODERS = frozenset(
     {
         *("h264", "hevc", "vvc", "av1", "libdav1d", "vp8", "libvpx", "vp9", "libvpx-vp9", "theora", "h261", "h263"),
@@ -44,8 +44,7 @@ _DECODERS = frozenset(
         *("speedhq", "cavs", "dirac"),
         *("ffv1", "ffvhuff", "huffyuv", "utvideo", "magicyuv", "lagarith", "rawvideo", "wrapped_avframe", "v210"),
         *("v308", "v408", "v410", "yuv4", "r210", "r10k"),
-        *("svq1", "svq3", "rv10", "rv20", "rv30", "rv40", "cinepak", "indeo3", "indeo4", "indeo5", "msvideo1"),
-        *("rpza"),
+        *("svq1", "svq3", "rv10", "rv20", "rv30", "rv40", "cinepak", "indeo3", "indeo4", "indeo5", "msvideo1", "rpza"),
         *("qtrle", "msrle", "zmbv", "camtasia", "camstudio", "tscc2", "fraps", "mss1", "mss2"),
     }
 )

@@ -42,7 +42,6 @@ from training.bundled.detector_set import read_overlays, write_set
 from training.bundled.footage import Labels, occluded_by, open_scene
 from training.bundled.make import Workspace, free_workspace, make_detector, make_embedder, make_free_embedder
 from training.bundled.material import Material, prepare_scene, read_cut
-from training.bundled.score_shift import shift_scores
 from training.bundled.ship import detector_metrics, ship
 from training.bundled.windows import cut_window
 from training.color_jitter import jitter_colors
@@ -61,6 +60,7 @@ from training.rendered.command import labels_of, write_dataset
 from training.rendered.config import PictureConfig, RenderedPictures
 from training.rendered.lens import distort, film
 from training.rendered.pictures import pictures
+from training.score_shift import shift_scores
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "training"
 TEACHER = Path(motserve.models.bundled.__file__).parent / "detector.safetensors"

@@ -27,7 +27,6 @@ from training.bundled.crops import write_crops
 from training.bundled.detector_set import read_overlays, write_set
 from training.bundled.material import Material, prepare_scene
 from training.bundled.photographs import prepare_photographs
-from training.bundled.score_shift import shift_scores
 from training.detector import command as detector
 from training.detector.config import DetectorTraining
 from training.detector.train import WEIGHTS
@@ -39,6 +38,7 @@ from training.nanodet.network import ARCHITECTURE
 from training.progress import Say, quiet
 from training.reid import command as reid
 from training.reid.config import ReidTrainingConfig
+from training.score_shift import shift_scores
 
 Settings = TypeVar("Settings", bound=JobConfig)
 
