@@ -9,7 +9,7 @@ from ray import serve
 from ray.serve import Application, Deployment
 
 from motserve.config import Config, load_config
-from motserve.config.serving import DeploymentConfig, ReplicaConfig
+from motserve.config.serving import DeploymentConfig, IngressConfig, ReplicaConfig
 from motserve.models.mlflow_store import placed
 from motserve.serving.api import Ingress
 from motserve.serving.arguments import ServeArgs
@@ -54,7 +54,8 @@ def compose(config: Config) -> Application:
     detector: Any = _model("Detector", serving.detector, gpu).bind("detector", models, deployment)
     embedder: Any = _model("Embedder", serving.embedder, gpu).bind("reid", models, deployment)
     metrics: Any = collector(MetricsCollector).bind(config)
-    ingress = _deployment(serve.ingress()(Ingress), "Ingress", serving.ingress, {"num_cpus": serving.ingress.cpus})
+    ingress_config = _with_another(serving.ingress) if _cluster_has_several_nodes() else serving.ingress
+    ingress = _deployment(serve.ingress()(Ingress), "Ingress", ingress_config, {"num_cpus": serving.ingress.cpus})
     return ingress.bind(config, deployment, Backends(detector, embedder, metrics))
 
 
@@ -77,6 +78,18 @@ def _deployment(body: type[Any], name: str, config: DeploymentConfig, resources:
 def _cluster_has_gpus() -> bool:
     resources: dict[str, float] = ray.cluster_resources()
     return resources.get("GPU", 0) > 0
+
+
+def _cluster_has_several_nodes() -> bool:
+    nodes: list[dict[str, Any]] = ray.nodes() if ray.is_initialized() else []
+    return sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in nodes) > 1
+
+
+def _with_another(ingress: IngressConfig) -> IngressConfig:
+    """Have two replicas at least, which Ray Serve spreads over nodes, so that the service answers when one is lost."""
+    autoscaling = ingress.autoscaling
+    least = max(autoscaling.min_replicas, min(2, autoscaling.max_replicas))
+    return ingress.model_copy(update={"autoscaling": autoscaling.model_copy(update={"min_replicas": least})})
 
 
 def _with_absolute_paths(config: Config) -> Config:

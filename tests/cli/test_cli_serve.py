@@ -38,7 +38,7 @@ def test_the_serve_file_of_the_project_is_understood() -> None:
     assert (file.host, file.port) == (HOST, 8000)
     assert file.args.settings["serving"]["max_active_videos"] == 8
     assert file.options == {
-        "proxy_location": "HeadOnly", "logging_config": {"encoding": "JSON"}, "http_options": {}
+        "proxy_location": "EveryNode", "logging_config": {"encoding": "JSON"}, "http_options": {}
     }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from faults.processes import processes
 ROOT = Path(__file__).parents[2]
 PORT = 8000
 GCS_PORT = 6379
-COMPONENTS = ("detector", "embedder", "ingress", "monitor", "controller", "proxy")
+COMPONENTS = ("detector", "embedder", "ingress", "metrics", "controller", "proxy")
 SETTINGS: dict[str, Any] = {
     "detector": {"weights": "bundled", "image_size": 320},
     "reid": {"weights": "bundled", "refresh_interval_s": 0.2},
@@ -66,7 +66,9 @@ class Cluster:
             log.close()
 
     def wait_until_ready(self, seconds: float = 300) -> None:
-        """Wait until every host and every part of the service runs, and every host answers.
+        """Wait until every host is part of the cluster, every part of the service runs, and the head answers.
+
+        Ray Serve listens on the head and on hosts with replicas, so a worker may have none.
 
         Raises:
             TimeoutError: It takes longer.
@@ -79,8 +81,9 @@ class Cluster:
             time.sleep(POLL_S)
             running = list(processes(*COMPONENTS).values())
             absent = [kind for kind in COMPONENTS if kind not in running]
-            mute = [host.name for host in self.hosts if not self.answers(host)]
-            lacking = ", ".join([*absent, *mute])
+            alone = [host.name for host in self.hosts if not processes("raylet", host=host.name)]
+            mute = [] if self.answers(self.head) else ["an answer"]
+            lacking = ", ".join([*absent, *alone, *mute])
 
     def answers(self, host: Host, path: str = "/readyz", seconds: float = 2) -> bool:
         """Return whether the service answers on a host."""

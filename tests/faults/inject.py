@@ -72,8 +72,10 @@ def _process(place: Place, part: str) -> int:
         if pid is None:
             raise RuntimeError(f"no session tracks {place.video}")
         return pid
-    host = place.cluster.workers[0].name if part == "proxy" else ""
-    return min(processes(part, host=host))
+    found = set(processes(part))
+    if part == "proxy":  # that of a worker, if one has replicas
+        found = found - set(processes(part, host=place.cluster.head.name)) or found
+    return min(found)
 
 
 def _host_of(place: Place) -> Host:

@@ -13,7 +13,7 @@ KINDS = {
     "detector": r"^ray::ServeReplica:\w+:Detector",
     "embedder": r"^ray::ServeReplica:\w+:Embedder",
     "ingress": r"^ray::ServeReplica:\w+:Ingress",
-    "monitor": r"^ray::ServeReplica:\w+:\w*Monitor",
+    "metrics": r"^ray::ServeReplica:\w+:MetricsCollector",
     "controller": r"^ray::ServeController",
     "proxy": r"^ray::ProxyActor|HAProxy",
     "idle worker": r"^ray::IDLE",
