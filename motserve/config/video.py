@@ -17,7 +17,7 @@ class PipelineConfig(Section):
         8, ge=1, le=64, description="Frames in one request to the detector. Raised, throughput and latency grow."
     )
     max_chunk_bytes: int = Field(
-        48 << 20,
+        24 << 20,
         ge=1,
         le=1 << 40,
         description="Largest size in bytes of the frames of one request, unless it is one frame: larger frames come in "

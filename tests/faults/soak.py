@@ -1,8 +1,8 @@
 """Loads a running service for an hour as many kinds of clients do, and prints what its processes use over time.
 
 `python -m faults.soak http://127.0.0.1:8000 clip.mp4 --seconds 3600` from the folder of the tests, on the machine of
-the service. Two videos are tracked at any time and deleted when they are done; beside them clients read slowly, stall in
-the middle of an upload, send headers byte by byte, vanish after their question, and post what is no video.
+the service. Two videos are tracked at any time and deleted when they are done; beside them clients read slowly, stall
+in the middle of an upload, send headers byte by byte, vanish after their question, and post what is no video.
 """
 
 from __future__ import annotations

@@ -7,7 +7,10 @@ import errno
 import logging
 import mmap
 import os
+import platform
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -413,3 +416,20 @@ def test_the_memory_of_this_process_is_measured() -> None:
     with mmap.mmap(-1, 64 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as block:  # an array may reuse freed memory
         block.write(b"1" * (64 << 20))
         assert 0 < before < own_memory() - (48 << 20)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can give blocks back at once")
+def test_large_blocks_are_given_back_as_soon_as_they_are_free() -> None:
+    """In a process of its own: it is a setting of the process."""
+    program = """if True:
+        import numpy as np
+        from motserve.serving.session.memory_limit import own_memory, return_large_blocks
+        assert return_large_blocks()
+        frames = [np.ones(6 << 20, np.uint8) for _ in range(8)]
+        after = [np.ones(1000, np.uint8) for _ in range(1000)]  # in the way of a heap that could shrink
+        before = own_memory()
+        del frames[:-1]
+        print(before - own_memory())
+    """
+    freed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert int(freed) > 40 << 20

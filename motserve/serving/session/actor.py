@@ -20,7 +20,7 @@ from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.inference.backends import Backends
 from motserve.serving.observability import Ending, Progress, RequestContext, Telemetry, Tracing, VideoGauges
 from motserve.serving.session.lease import Lease
-from motserve.serving.session.memory_limit import MemoryLimit
+from motserve.serving.session.memory_limit import MemoryLimit, return_large_blocks
 from motserve.serving.session.model_client import ModelClient
 from motserve.serving.session.nodes import is_draining
 from motserve.serving.session.resume import Continuation
@@ -47,6 +47,7 @@ class SessionActor:
     def __init__(self, job: Job, config: Config, deployment: str, backends: Backends, context: RequestContext) -> None:
         setup_logging(config.logging)
         cv2.setNumThreads(1)  # crops are small, and the networks need the cores
+        return_large_blocks()
         serving = config.serving
         self._context = context
         self._tracing = Tracing(serving.tracing, "motserve-session")
