@@ -8,6 +8,7 @@ video has 10, 50 and 90 % of its frames.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -159,6 +160,7 @@ def main() -> int:
     if lack := missing():
         print(f"error: {lack}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the hosts and the disk are removed
     bad = 0
     with ExitStack() as ends:
         folder = arguments.folder or Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="motserve-faults-")))

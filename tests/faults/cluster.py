@@ -112,6 +112,7 @@ class Cluster:
         raise TimeoutError(f"{method} {path} was not answered for {seconds} s")
 
     def _supervise(self) -> None:
+        new = True
         while not self._ended.wait(1):
             for host in self.hosts:
                 process = self._ray.get(host.name)
@@ -119,20 +120,15 @@ class Cluster:
                     continue
                 if host is self.head:
                     self._start_ray(host, "--head", f"--port={GCS_PORT}", "--num-cpus=0", "--dashboard-port=8265")
-                    self._deploy()
+                    new = True
                 else:
                     self._start_ray(host, f"--address={self.head.address}:{GCS_PORT}", "--num-cpus=4")
+            if new and all(processes("ray agent", host=host.name) for host in self.hosts):
+                new = self._run(self.head, "serve", "deploy", str(self._config)).wait(120) != 0
 
     def _start_ray(self, host: Host, *options: str) -> None:
         shared = (f"--node-ip-address={host.address}", "--disable-usage-stats", "--block")
         self._ray[host.name] = self._run(host, "ray", "start", *options, *shared)
-
-    def _deploy(self) -> None:
-        end = time.monotonic() + 120
-        while not self._ended.is_set() and self.head.name not in self.down and time.monotonic() < end:
-            if self._run(self.head, "serve", "deploy", str(self._config)).wait(120) == 0:
-                return
-            time.sleep(1)
 
     def _run(self, host: Host, program: str, *words: str) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{host.name}.log").open("ab")
