@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +49,8 @@ async def track_frames(
 ) -> AsyncGenerator[list[TrackedFrame], None]:
     """Track every person through the frames of one video.
 
-    At most `pipeline.window` chunks are at the detector at a time. Decoding runs ahead in a thread and pauses while the
-    consumer or the detector is slow, so memory stays bounded.
+    At most `pipeline.window` chunks are at the detector at a time. Decoding, detection and tracking run at the same
+    time, each on another chunk. Decoding pauses while the consumer or the detector is slow, so memory stays bounded.
 
     Args:
         frames: The decoded frames in display order; only ever advanced by one thread at a time.
@@ -110,56 +110,100 @@ async def track_frames_with(
     Raises:
         Exception: Errors of decoding (`InvalidVideo`), `detect` or `embed`; frames before the error are yielded first.
     """
-    in_flight: deque[tuple[list[Frame], asyncio.Task[list[Detections]], ChunkObserver]] = deque()
-    failure: Exception | None = None
-    exhausted = False
-    loop = asyncio.get_running_loop()
+    requests: asyncio.Queue[_Request | None] = asyncio.Queue()
+    slots = asyncio.Semaphore(config.pipeline.window)
     decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
+    sender = asyncio.create_task(_send_chunks(frames, detect, config.pipeline, observer, decoder, slots, requests))
+    request: _Request | None = None
+    failure: BaseException | None = None
     try:
-        while True:
-            while not exhausted and len(in_flight) < config.pipeline.window:
-                chunk_observer = observer.chunk()
-                chunk, exhausted, failure = await loop.run_in_executor(
-                    decoder, _decode, frames, config.pipeline, chunk_observer
-                )
-                observer.decoded(len(chunk))
-                if chunk:
-                    request = asyncio.create_task(_detect(detect, chunk, chunk_observer))
-                    in_flight.append((chunk, request, chunk_observer))
-            if not in_flight:
-                break
-            chunk, request, chunk_observer = in_flight.popleft()
+        while failure is None and (request := await requests.get()) is not None:
             tracked: list[TrackedFrame] = []
-            stop = False
             try:
-                for frame, detections in zip(chunk, await request, strict=True):
-                    embed_frame_boxes = _embedder_of(frame.image, embed, embed_boxes, config.reid, chunk_observer)
+                answer = await request.answer
+                slots.release()
+                for frame, detections in zip(request.frames, answer, strict=True):
+                    embed_frame_boxes = _embedder_of(frame.image, embed, embed_boxes, config.reid, request.observer)
                     get_image = partial(_image_of, frame)
                     if watch is not None:
                         watch.see(frame.index, frame.timestamp, frame.image, len(detections))
-                    with chunk_observer.stage("track"):
+                    with request.observer.stage("track"):
                         tracked += await video_tracker.advance(
                             frame.index, frame.timestamp, detections, embed_frame_boxes, get_image
                         )
             except Exception as error:  # raised after the frames before it are yielded
-                failure, stop = error, True
-            chunk_observer.ended(len(chunk))
+                failure = error
+            request.observer.ended(len(request.frames))
+            request = None
             if tracked:
                 yield tracked
-            if stop:
-                break
+        if failure is None:
+            await asyncio.wait({sender})
+            failure = sender.exception()
         if rest := video_tracker.finish():
             yield rest
     finally:
-        for _, request, _ in in_flight:
-            request.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*(request for _, request, _ in in_flight), return_exceptions=True)
-        for chunk, _, chunk_observer in in_flight:
-            chunk_observer.ended(len(chunk))
+        unanswered = [] if request is None else [request]
+        await _cancel(sender)
+        unanswered += [request for request in _rest_of(requests) if request is not None]
+        await _cancel(*(request.answer for request in unanswered))
+        for request in unanswered:
+            request.observer.ended(len(request.frames))
         await _in_thread(decoder.shutdown)  # the source must not be closed before
     if failure is not None:
         raise failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A chunk of frames at the detector."""
+
+    frames: list[Frame]
+    answer: asyncio.Task[list[Detections]]
+    observer: ChunkObserver
+
+
+async def _send_chunks(
+    frames: Iterator[Frame],
+    detect: Detect,
+    limits: PipelineConfig,
+    observer: PipelineObserver,
+    decoder: ThreadPoolExecutor,
+    slots: asyncio.Semaphore,
+    requests: asyncio.Queue[_Request | None],
+) -> None:
+    """Decode chunks and send them to the detector, also while earlier ones are tracked; None follows the last request.
+
+    Raises:
+        Exception: An error of decoding, after the frames before it were sent.
+    """
+    loop = asyncio.get_running_loop()
+    exhausted = False
+    try:
+        while not exhausted:
+            await slots.acquire()
+            chunk_observer = observer.chunk()
+            chunk, exhausted, failure = await loop.run_in_executor(decoder, _decode, frames, limits, chunk_observer)
+            observer.decoded(len(chunk))
+            if chunk:
+                answer = asyncio.create_task(_detect(detect, chunk, chunk_observer))
+                requests.put_nowait(_Request(chunk, answer, chunk_observer))
+            if failure is not None:
+                raise failure
+    finally:
+        requests.put_nowait(None)
+
+
+def _rest_of(requests: asyncio.Queue[_Request | None]) -> Iterator[_Request | None]:
+    while not requests.empty():
+        yield requests.get_nowait()
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _in_thread(work: Callable[[], object]) -> None:

@@ -82,7 +82,7 @@ def _cluster_has_gpus() -> bool:
 
 def _cluster_has_several_nodes() -> bool:
     nodes: list[dict[str, Any]] = ray.nodes() if ray.is_initialized() else []
-    return sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in nodes) > 1
+    return len([node for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) > 0]) > 1
 
 
 def _with_another(ingress: IngressConfig) -> IngressConfig:
