@@ -93,7 +93,7 @@ def satisfiable(ranges: str, size: int) -> str | None:
         return None  # other units and invalid ranges are ignored
     there = [part for part in parts if _begins_within(part, size)]
     if not there:
-        raise UnsatisfiableRange(f"the file has {size} bytes, and {', '.join(parts)} is after its end", size)
+        raise UnsatisfiableRange(f"the file has {size} bytes; each range begins after its end", size)
     return f"bytes={','.join(there)}"
 
 

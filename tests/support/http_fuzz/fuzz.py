@@ -25,11 +25,11 @@ import psutil
 from service_checks import eventually, free_port, write_clip
 
 HERE = Path(__file__).parent
-ANSWERS = "answers.json"
 TOKEN = "token-of-the-fuzzer"
 PHASES = "examples,coverage,fuzzing,stateful"
 _START_S = 300
 _STOP_S = 60
+_READ_S = 120
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,17 @@ def send_requests(url: str, folder: Path, seconds: float, seed: int, phases: str
     (folder / "urls.txt").write_text(f'"{(folder / "files" / "clip3.mp4").as_uri()}"\n')
     limits = [f"--max-time={seconds:.0f}", f"--seed={seed}", f"--phases={phases}"]
     options = ["run", f"{url}/openapi.json", "--checks=all", *limits]
+    answers = folder / "answers.json"
     environment = {
         **os.environ,
-        "MOTSERVE_FUZZ_FOLDER": str(folder),
+        "MOTSERVE_FUZZ_FILES": str(folder / "files"),
+        "MOTSERVE_FUZZ_ANSWERS": str(answers),
         "MOTSERVE_FUZZ_HOOKS": str(HERE / "hooks.py"),
         "MOTSERVE_FUZZ_TOKEN": TOKEN,
     }
     done = subprocess.run(
         [*program, *settings, *options], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
-    answers = folder / ANSWERS
     return Outcome(
         done.returncode == 0,
         done.stdout + done.stderr,
@@ -159,13 +160,15 @@ def fuzz(folder: Path, seconds: float, seed: int) -> bool:
     """Run a service, send requests to it, print what became of them, and return whether there were no findings."""
     files = write_files(folder)
     with running_service(folder, files) as (url, ingress):
-        before = _resources(ingress)
-        outcome = send_requests(url, folder, seconds, seed)
-        with httpx.Client(base_url=url, timeout=60) as client:
+        with httpx.Client(base_url=url, timeout=_READ_S) as client:
+            for clip in files.glob("*.mp4"):  # people to be found in other videos
+                client.post("/v1/videos", params={"wait": True}, files={"file": clip.read_bytes()}).raise_for_status()
+            before = _resources(ingress)
+            outcome = send_requests(url, folder, seconds, seed)
             while videos := client.get("/v1/videos").json()["videos"]:
                 for video in videos:
                     client.delete(f"/v1/videos/{video['id']}").raise_for_status()
-        after = _resources(ingress)
+            after = _resources(ingress)
     print(outcome.report)
     for answer, count in sorted(outcome.answers.items()):
         print(f"{count:8} {answer}")

@@ -12,14 +12,14 @@ from typing import Any
 import schemathesis
 from hypothesis import strategies as st
 
-FOLDER = Path(os.environ["MOTSERVE_FUZZ_FOLDER"])
-ANSWERS = "answers.json"
+FILES = Path(os.environ["MOTSERVE_FUZZ_FILES"])
+ANSWERS = Path(os.environ["MOTSERVE_FUZZ_ANSWERS"])
 
 _answers: Counter[str] = Counter()
 
 
 def _contents(pattern: str) -> list[bytes]:
-    return [path.read_bytes() for path in sorted((FOLDER / "files").glob(pattern))]
+    return [path.read_bytes() for path in sorted(FILES.glob(pattern))]
 
 
 schemathesis.openapi.media_type("video/mp4", st.sampled_from(_contents("*.mp4")))
@@ -28,11 +28,13 @@ schemathesis.openapi.media_type("image/png", st.sampled_from(_contents("*.png"))
 
 
 @schemathesis.hook
-def after_call(context: schemathesis.HookContext, case: schemathesis.Case, response: schemathesis.Response) -> None:
+def after_call(
+    context: schemathesis.HookContext, case: schemathesis.Case[Any], response: schemathesis.Response
+) -> None:
     """Count the answer."""
     _answers[f"{case.operation.label} {response.status_code}"] += 1
 
 
 @atexit.register
-def _write_answers(*_: Any) -> None:
-    (FOLDER / ANSWERS).write_text(json.dumps(_answers))
+def _write_answers() -> None:
+    ANSWERS.write_text(json.dumps(_answers))
