@@ -1,7 +1,8 @@
 # The developer's manual: `make demo`, `make check`, `make test`, `make test-all`, `make lint`, `make bench`. Each installs what
 # it needs into .venv: the demo the service, tests their tools, the other verbs all of `make setup`. `make check` is for each change, `make test` before it is pushed, `make test-all` takes an hour.
 # `make coverage` is `make test` that measures; `make programs` installs what tests run besides Python packages.
-# `make corpus` and `make fuzz SECONDS=600` try the reader of videos on files of every kind, whole and damaged.
+# `make corpus` and `make fuzz SECONDS=600` try the reader of videos on files of every kind, whole and damaged;
+# `make fuzz-api SECONDS=600` tries the HTTP API with requests of every kind.
 # `make faults` breaks each part of a running service on three hosts of their own, for an hour or two, as root; see docs/scaling.md.
 # `make mutate` changes the core in thousands of small ways and lists the changes that no test notices, for an hour or more.
 # `make kubernetes` writes what clusters serve after serve_config.yaml or configs/environments changed; see docs/deploy.md.
@@ -29,7 +30,7 @@ NANODET := data/nanodet
 PICTURE_PACKAGES := gnome-backgrounds lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 mate-backgrounds \
 	plasma-workspace-wallpapers ukui-wallpapers openarena-081-textures tuxpaint-stamps-default
 
-.PHONY: setup programs demo check test coverage test-workers test-all mutate lint bench corpus fuzz faults kubernetes bundled pictures nanodet wheel check-wheel licences sbom
+.PHONY: setup programs demo check test coverage test-workers test-all mutate lint bench corpus fuzz fuzz-api faults kubernetes bundled pictures nanodet wheel check-wheel licences sbom
 
 setup: $(FOR_ALL)
 
@@ -96,6 +97,10 @@ corpus: $(FOR_TEST)
 # damaged copies of such videos, which must give frames or a typed error
 fuzz: $(FOR_TEST)
 	cd tests && ../$(BIN)/python -m corpus.fuzz --seconds $(SECONDS)
+
+# requests of all kinds to a running service, made from its OpenAPI document; the answers must be as documented
+fuzz-api: $(FOR_TEST)
+	cd tests/support && ../../$(BIN)/python -m http_fuzz.fuzz --seconds $(SECONDS)
 
 # needs root, Linux, and `ip`, `tc` (iproute2) and `nft` (nftables); `make faults FAULTS="'kill session' 'full disk'"` tries some
 faults: $(FOR_TEST)

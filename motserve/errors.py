@@ -81,6 +81,21 @@ class TooSlow(MotserveError):
     """A request does not arrive."""
 
 
+class UnsatisfiableRange(MotserveError):
+    """The request is for a part of a file that begins after its end.
+
+    Attributes:
+        size: Size of the file in bytes.
+    """
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message, size)  # both, because errors travel between processes by their arguments
+        self.size = size
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class DiskFull(MotserveError):
     """A disk has no free space for what is to be written."""
 

@@ -171,9 +171,38 @@ def test_ranges_work_with_conditional_requests_and_head(client: httpx.Client, re
     path = f"{PATH}/annotated.mp4"
     part = client.get(path, headers={"Range": "bytes=10-19"})
     assert (part.status_code, part.headers["content-range"], len(part.content)) == (206, "bytes 10-19/1000", 10)
-    assert client.get(path, headers={"Range": "bytes=2000-"}).status_code == 416
     etag = part.headers["etag"]
     assert client.get(path, headers={"Range": "bytes=0-9", "If-None-Match": etag}).status_code == 304
     assert client.get(path, headers={"Range": "bytes=0-9", "If-Range": etag}).status_code == 206
     head = client.head(path, headers={"Range": "bytes=10-19"})
     assert (head.status_code, head.headers["content-length"], head.content) == (206, "10", b"")
+
+
+@pytest.mark.parametrize("ranges", ["bytes=1000-", "bytes=-0", "Bytes = 2000-3000 , 4000-", f"bytes={'9' * 90}-"])
+def test_a_range_after_the_end_is_a_problem_with_the_size(client: httpx.Client, rendered: Path, ranges: str) -> None:
+    path = f"{PATH}/annotated.mp4"
+    answer = client.get(path, headers={"Range": ranges})
+    assert (answer.status_code, answer.headers["content-range"]) == (416, "bytes */1000")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "urn:motserve:problem:unsatisfiable-range"
+    assert client.head(path, headers={"Range": ranges}).status_code == 416
+    assert client.get(path, headers={"Range": ranges, "If-Range": '"another"'}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    ["", "bytes", "bytes=", "bytes=-", "bytes=,", "bytes=a-b", "bytes=5-2", "lines=1-2", "bytes=0-1;2-3",
+     "bytes=0-1, x", "bytes=+1-2", "bytes=1_0-20", f"bytes={'9' * 5000}-"],
+)  # fmt: skip
+def test_an_invalid_range_is_ignored(client: httpx.Client, rendered: Path, ranges: str) -> None:
+    answer = client.get(f"{PATH}/annotated.mp4", headers={"Range": ranges})
+    assert (answer.status_code, len(answer.content)) == (200, 1000)
+
+
+def test_of_several_ranges_those_that_the_file_has_are_sent(client: httpx.Client, rendered: Path) -> None:
+    answer = client.get(f"{PATH}/annotated.mp4", headers={"Range": "bytes=10-19, 5000-6000,,"})
+    assert (answer.status_code, answer.headers["content-range"]) == (206, "bytes 10-19/1000")
+    answer = client.get(f"{PATH}/annotated.mp4", headers={"Range": "bytes=0-9,20-29,5000-"})
+    assert answer.status_code == 206
+    assert answer.headers["content-type"].startswith("multipart/byteranges")
+    assert answer.text.count("Content-Range: bytes") == 2

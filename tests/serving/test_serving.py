@@ -21,6 +21,7 @@ import httpx
 import numpy as np
 import pytest
 import ray
+from http_fuzz.fuzz import send_requests, write_files
 from ray import serve
 from service_checks import eventually, free_port, process_of, session_of, write_clip
 
@@ -583,6 +584,18 @@ def test_a_detector_that_hangs_is_replaced(
 def test_sessions_are_small(library: str) -> None:
     code = f"import sys, motserve.serving.session.actor; sys.exit({library!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_requests_of_any_kind_get_what_is_documented(client: httpx.Client, service: str, folder: Path) -> None:
+    """Some seconds of what `make fuzz-api` does."""
+    write_files(folder / "allowed")
+    for phases in ("examples,coverage", "stateful"):
+        outcome = send_requests(service, folder / "allowed", seconds=10, seed=1, phases=phases)
+        assert outcome.ok, outcome.report
+    posted = [answer for answer in outcome.answers if answer in ("POST /v1/videos 202", "POST /v1/videos 200")]
+    used = [answer for answer in outcome.answers if "{video_id}" in answer and answer[-3] == "2"]
+    assert posted, outcome.answers
+    assert used, outcome.answers
 
 
 def test_another_tracker_is_served_as_it_runs_locally(service: str, folder: Path) -> None:

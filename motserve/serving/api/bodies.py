@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from motserve.config.serving import UploadsConfig
 from motserve.errors import BadRequest, Overloaded, TooLarge, TooSlow, UnsupportedMedia
+from motserve.serving.api.openapi.headers import reference
 
 FORM_OVERHEAD: Final = 64 << 10
 """Most bytes of a form besides its file: part headers and other fields."""
@@ -83,18 +84,34 @@ def declared_length(request: Request) -> int:
     return int(text)
 
 
-def describe_body(file: str, json: type[BaseModel], fields: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def describe_body(
+    file: str, media_types: str, json: type[BaseModel], fields: type[BaseModel] | None = None
+) -> dict[str, Any]:
     """Return the OpenAPI description of a body that is either a form with one file or JSON.
 
     Args:
         file: Description of the file.
+        media_types: Media types of the file.
         json: The model of the JSON body.
-        fields: Schemas of the other fields of the form.
+        fields: The model of the other fields of the form; None if they are ignored.
     """
-    properties = {"file": {"type": "string", "format": "binary", "description": file}, **(fields or {})}
-    form = {"schema": {"type": "object", "required": ["file"], "properties": properties}}
-    content = {"multipart/form-data": form, "application/json": {"schema": json.model_json_schema()}}
+    properties = {"file": {"type": "string", "format": "binary", "description": file}, **_form_fields(fields)}
+    schema = {"type": "object", "required": ["file"], "properties": properties, "additionalProperties": fields is None}
+    form = {"schema": schema, "encoding": {"file": {"contentType": media_types}}}
+    content = {"multipart/form-data": form, "application/json": {"schema": reference(json)}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _form_fields(model: type[BaseModel] | None) -> dict[str, Any]:
+    """Return the schemas of the fields of a form, without null, which a form cannot hold."""
+    fields = model.model_json_schema()["properties"] if model else {}
+    for schema in fields.values():
+        for kind in schema.pop("anyOf", ()):
+            if kind != {"type": "null"}:
+                schema.update(kind)
+        if schema.get("default", ...) is None:
+            del schema["default"]
+    return fields
 
 
 async def read_json(request: Request, uploads: UploadsConfig) -> bytes:

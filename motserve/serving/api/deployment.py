@@ -15,6 +15,7 @@ from motserve.config import Config
 from motserve.config.logs import setup_logging
 from motserve.serving.api import problems
 from motserve.serving.api.head_routes import head_routes
+from motserve.serving.api.openapi.document import complete
 from motserve.serving.api.request_ids import RequestObserver
 from motserve.serving.api.routes import admin, health, identities, videos
 from motserve.serving.api.service import Service
@@ -27,6 +28,11 @@ class _Http(FastAPI):
     def __init__(self, service: Service, proxied: bool, **settings: Any) -> None:
         self._service, self._proxied = service, proxied
         super().__init__(**settings)
+
+    def openapi(self) -> dict[str, Any]:
+        if not self.openapi_schema:
+            complete(super().openapi(), self._service.config.serving.admin_token is not None)
+        return super().openapi()
 
     def build_middleware_stack(self) -> ASGIApp:
         return RequestObserver(super().build_middleware_stack(), self._service.tracing, self._proxied)
@@ -54,6 +60,7 @@ def build_http(service: Service, proxied: bool = False) -> FastAPI:
         summary="Multi-object tracking and person re-identification: post a video, get the track of every person.",
         license_info={"name": "AGPL-3.0", "identifier": "AGPL-3.0-only"},
         lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.service = service
     problems.install(app)

@@ -20,6 +20,7 @@ from motserve import errors
 from motserve.files.disk import is_full
 from motserve.files.names import readable
 from motserve.serving.api.head_routes import allowed_methods
+from motserve.serving.api.openapi.headers import OF_STATUS, reference
 from motserve.serving.api.schemas import Problem
 
 logger = logging.getLogger("motserve.ingress")
@@ -33,6 +34,7 @@ _STATUS: dict[type[errors.MotserveError], int] = {
     errors.Conflict: 409,
     errors.TooLarge: 413,
     errors.UnsupportedMedia: 415,
+    errors.UnsatisfiableRange: 416,
     errors.InvalidVideo: 422,
     errors.InvalidPicture: 422,
     errors.NotReady: 503,
@@ -41,13 +43,16 @@ _STATUS: dict[type[errors.MotserveError], int] = {
     errors.DiskFull: 507,
 }
 _MEDIA_TYPE = "application/problem+json"
-_SCHEMA = Problem.model_json_schema()
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI documentation of the error responses of a route."""
     return {
-        status: {"description": HTTPStatus(status).phrase, "content": {_MEDIA_TYPE: {"schema": _SCHEMA}}}
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {_MEDIA_TYPE: {"schema": reference(Problem)}},
+            "headers": OF_STATUS.get(status, {}),
+        }
         for status in statuses
     }
 
@@ -67,6 +72,8 @@ def install(app: FastAPI) -> None:
             headers = {"Retry-After": str(error.retry_after_s)}
         elif isinstance(error, errors.Unauthorized):
             headers = {"WWW-Authenticate": "Bearer"}
+        elif isinstance(error, errors.UnsatisfiableRange):
+            headers = {"Content-Range": f"bytes */{error.size}"}
         return _problem(type(error).__name__, status, str(error), headers=headers)
 
     @app.exception_handler(OSError)

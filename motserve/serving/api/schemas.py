@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from motserve.people.identity_store import Identity
 from motserve.serving.stores import Job
@@ -14,6 +14,13 @@ VIDEOS = "/v1/videos"
 IDENTITIES = "/v1/identities"
 MAX_NUMBER = 2**63 - 1
 """Largest integer that SQLite can store."""
+
+_FILE_URL = r"^file://(localhost)?/([^\x00-\x20\x7f%?#]|%(0[1-9A-Fa-f]|[1-9A-Fa-f][0-9A-Fa-f]))*$"
+# in the document only: the service itself says which of these is wrong
+_ONE_PERSON: list[JsonValue] = [
+    {"required": [given], "properties": {given: {"type": "integer"}, other: {"type": "null"}}}
+    for given, other in (("identity", "track"), ("track", "identity"))
+]
 
 
 class Links(BaseModel):
@@ -38,6 +45,7 @@ class VideoUrl(BaseModel):
     url: str = Field(
         description="`file://` URL of a file in one of the folders of `serving.allowed_roots`.",
         examples=["file:///videos/a.mp4"],
+        json_schema_extra={"pattern": _FILE_URL},
     )
 
 
@@ -183,12 +191,14 @@ class PictureSearch(BaseModel):
         None,
         ge=0,
         le=2,
-        description="Largest cosine distance of a match; lower is stricter. null accepts any distance.",
+        description="Largest cosine distance of a match; lower is stricter. Any distance without one.",
     )
 
 
 class IdentitySearch(PictureSearch):
     """Search in other videos for a person of a finished video, given by identity or by track."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": _ONE_PERSON})
 
     video_id: str = Field(description="ID of a video with status `done`.", examples=["3f2b8a"])
     identity: int | None = Field(

@@ -14,6 +14,8 @@ from motserve.errors import BadRequest, Conflict
 from motserve.serving.api.bodies import body_kind, describe_body, read_json
 from motserve.serving.api.conditional import NOT_MODIFIED, etag_of, unless_known
 from motserve.serving.api.identity_search import identity_with_video, search_identity, search_picture
+from motserve.serving.api.openapi import links
+from motserve.serving.api.openapi.headers import ETAG, IF_NONE_MATCH
 from motserve.serving.api.picture_upload import receive_picture
 from motserve.serving.api.problems import problem_responses
 from motserve.serving.api.schemas import (
@@ -49,8 +51,9 @@ IdentityId = Annotated[int, Path(ge=1, le=MAX_NUMBER, description="ID of the ide
 
 _BODY = describe_body(
     "JPEG or PNG of one person, cropped tightly from head to feet.",
+    "image/jpeg, image/png",
     IdentitySearch,
-    PictureSearch.model_json_schema()["properties"],
+    PictureSearch,
 )
 
 
@@ -58,7 +61,7 @@ _BODY = describe_body(
     "/search",
     summary="Search for a person",
     openapi_extra=_BODY,
-    responses=problem_responses(400, 404, 408, 409, 413, 415, 422, 503),
+    responses={200: {"links": links.MATCHES}, **problem_responses(400, 404, 408, 409, 413, 415, 422, 503)},
 )
 async def search(request: Request, service: ServiceDependency) -> IdentityMatches:
     """Return the people who are most similar to the person in a picture or a video, with distances and thumbnails.
@@ -78,7 +81,11 @@ async def search(request: Request, service: ServiceDependency) -> IdentityMatche
     return await search_identity(service, search)
 
 
-@router.get("/{identity_id:number}", summary="Get an identity", responses=problem_responses(404, 409, 422))
+@router.get(
+    "/{identity_id:number}",
+    summary="Get an identity",
+    responses={200: {"links": links.IDENTITY}, **problem_responses(404, 409, 422)},
+)
 async def get_identity(identity_id: IdentityId, service: ServiceDependency) -> IdentityDetails:
     """Return the video of an identity, its times in the video, and the path of its thumbnail."""
     return IdentityDetails.of(*await asyncio.to_thread(identity_with_video, service, identity_id))
@@ -88,7 +95,12 @@ async def get_identity(identity_id: IdentityId, service: ServiceDependency) -> I
     "/{identity_id:number}/thumbnail.jpg",
     summary="Get the thumbnail of an identity",
     response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}}}, **NOT_MODIFIED, **problem_responses(404, 409, 422)},
+    openapi_extra={"parameters": [IF_NONE_MATCH]},
+    responses={
+        200: {"content": {"image/jpeg": {}}, "headers": ETAG},
+        304: {**NOT_MODIFIED, "headers": ETAG},
+        **problem_responses(404, 409, 422),
+    },
 )
 async def get_thumbnail(request: Request, identity_id: IdentityId, service: ServiceDependency) -> Response:
     """Return the best crop of the person, in the size of the embedder's input."""

@@ -24,7 +24,18 @@ from motserve.files.disk import is_full
 from motserve.results import MEDIA_TYPES, SUFFIXES, Format, export, read_lines
 from motserve.serving.api.annotated_video import annotated_file
 from motserve.serving.api.bodies import body_kind, declared_length, describe_body
-from motserve.serving.api.conditional import NOT_MODIFIED, etag_of, headers_only, http_date, unless_known
+from motserve.serving.api.conditional import NOT_MODIFIED, RangedFile, etag_of, headers_only, http_date, unless_known
+from motserve.serving.api.openapi import links
+from motserve.serving.api.openapi.headers import (
+    DISPOSITION,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    LOCATION,
+    RANGE,
+    VALIDATORS,
+    reference,
+)
+from motserve.serving.api.openapi.tracks import TrackedVideo
 from motserve.serving.api.problems import problem_responses
 from motserve.serving.api.result_tail import ResultTail
 from motserve.serving.api.run_to_completion import run_to_completion
@@ -38,10 +49,11 @@ from motserve.serving.stores.disk_space import require_room_for
 logger = logging.getLogger("motserve.ingress")
 router = APIRouter(prefix=VIDEOS, tags=["videos"])
 
+_TRACKS = reference(TrackedVideo)
 _POLL_S = 0.5
 _DELETE_ATTEMPTS = 6  # of a row in a store on a full disk
 
-_BODY = describe_body("The video file.", VideoUrl)
+_BODY = describe_body("The video file.", "video/*", VideoUrl)
 
 
 @router.post(
@@ -54,7 +66,9 @@ _BODY = describe_body("The video file.", VideoUrl)
         200: {
             "content": {"application/x-ndjson": {}},
             "description": "With `wait`: one JSON line of tracks per frame.",
+            "headers": LOCATION,
         },
+        202: {"headers": LOCATION, "links": links.VIDEO},
         **problem_responses(400, 403, 404, 408, 413, 415, 422, 503, 507),
     },
 )
@@ -69,15 +83,15 @@ async def post_video(
 ) -> Any:
     """Post a video to be tracked. The response comes once the video is checked and accepted; tracking runs after it."""
     job = await _accept(request, service)
-    links = Links.of(job.id)
-    headers = {"Location": links.self}
+    paths = Links.of(job.id)
+    headers = {"Location": paths.self}
     if wait:
         return StreamingResponse(_stream_tracks(service, job.id), media_type=MEDIA_TYPES["ndjson"], headers=headers)
     response.headers.update(headers)
-    return VideoCreated(id=job.id, links=links)
+    return VideoCreated(id=job.id, links=paths)
 
 
-@router.get("", summary="List videos", responses=problem_responses(404, 422))
+@router.get("", summary="List videos", responses={200: {"links": links.VIDEOS}, **problem_responses(404, 422)})
 async def list_videos(
     service: ServiceDependency,
     limit: Annotated[
@@ -94,7 +108,11 @@ async def list_videos(
     return VideoList(videos=page, next=page[-1].id if len(jobs) > limit else None)
 
 
-@router.get("/{video_id}", summary="Get the status of a video", responses=problem_responses(404, 422))
+@router.get(
+    "/{video_id}",
+    summary="Get the status of a video",
+    responses={200: {"links": links.VIDEO}, **problem_responses(404, 422)},
+)
 async def get_video(video_id: str, service: ServiceDependency) -> VideoStatus:
     """Return status, progress, speed, models and error of a video."""
     return VideoStatus.of(await asyncio.to_thread(service.jobs.get, video_id))
@@ -104,9 +122,13 @@ async def get_video(video_id: str, service: ServiceDependency) -> VideoStatus:
     "/{video_id}/tracks",
     summary="Get the tracks of a video",
     response_class=StreamingResponse,
+    openapi_extra={"parameters": [IF_NONE_MATCH, IF_MODIFIED_SINCE]},
     responses={
-        200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}},
-        **NOT_MODIFIED,
+        200: {
+            "content": {**{kind: {} for kind in MEDIA_TYPES.values()}, "application/json": {"schema": _TRACKS}},
+            "headers": {**VALIDATORS, **DISPOSITION},
+        },
+        304: {**NOT_MODIFIED, "headers": VALIDATORS},
         **problem_responses(404, 409, 422),
     },
 )
@@ -147,7 +169,17 @@ async def get_tracks(
     "/{video_id}/annotated.mp4",
     summary="Get the annotated video",
     response_class=FileResponse,
-    responses={200: {"content": {"video/mp4": {}}}, **NOT_MODIFIED, **problem_responses(404, 409, 422, 507)},
+    openapi_extra={"parameters": [IF_NONE_MATCH, IF_MODIFIED_SINCE, *RANGE]},
+    responses={
+        200: {"content": {"video/mp4": {}}, "headers": VALIDATORS},
+        206: {
+            "content": {"video/mp4": {}, "multipart/byteranges": {}},
+            "description": "With `Range`: one part of the file, or several.",
+            "headers": VALIDATORS,
+        },
+        304: {**NOT_MODIFIED, "headers": VALIDATORS},
+        **problem_responses(404, 409, 416, 422, 507),
+    },
 )
 async def get_annotated(request: Request, video_id: str, service: ServiceDependency) -> Response:
     """Return the video with a box around every person in the colour of the identity. The first GET renders it.
@@ -164,7 +196,7 @@ async def get_annotated(request: Request, video_id: str, service: ServiceDepende
         stat = await asyncio.to_thread(path.stat)
     except FileNotFoundError as error:  # the video was deleted in the meantime
         raise NotFound(f"there is no video {video_id}") from error
-    return unless_known(request, FileResponse(path, media_type="video/mp4", stat_result=stat))
+    return unless_known(request, RangedFile(path, media_type="video/mp4", stat_result=stat))
 
 
 @router.delete("/{video_id}", status_code=204, summary="Delete a video", responses=problem_responses(404, 422))
@@ -177,7 +209,7 @@ async def delete_video(video_id: str, service: ServiceDependency) -> None:
     "/{video_id}/retry",
     status_code=202,
     summary="Track a failed video again",
-    responses=problem_responses(404, 409, 422, 503),
+    responses={202: {"links": links.VIDEO}, **problem_responses(404, 409, 422, 503, 507)},
 )
 async def retry_video(video_id: str, service: ServiceDependency) -> VideoStatus:
     """Track a failed video again, from its first frame; its tracks so far are replaced."""
