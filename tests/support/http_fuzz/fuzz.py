@@ -159,16 +159,15 @@ def _resources(process: psutil.Process) -> str:
 def fuzz(folder: Path, seconds: float, seed: int) -> bool:
     """Run a service, send requests to it, print what became of them, and return whether there were no findings."""
     files = write_files(folder)
-    with running_service(folder, files) as (url, ingress):
-        with httpx.Client(base_url=url, timeout=_READ_S) as client:
-            for clip in files.glob("*.mp4"):  # people to be found in other videos
-                client.post("/v1/videos", params={"wait": True}, files={"file": clip.read_bytes()}).raise_for_status()
-            before = _resources(ingress)
-            outcome = send_requests(url, folder, seconds, seed)
-            while videos := client.get("/v1/videos").json()["videos"]:
-                for video in videos:
-                    client.delete(f"/v1/videos/{video['id']}").raise_for_status()
-            after = _resources(ingress)
+    with running_service(folder, files) as (url, ingress), httpx.Client(base_url=url, timeout=_READ_S) as client:
+        for clip in files.glob("*.mp4"):  # people to be found in other videos
+            client.post("/v1/videos", params={"wait": True}, files={"file": clip.read_bytes()}).raise_for_status()
+        before = _resources(ingress)
+        outcome = send_requests(url, folder, seconds, seed)
+        while videos := client.get("/v1/videos").json()["videos"]:
+            for video in videos:
+                client.delete(f"/v1/videos/{video['id']}").raise_for_status()
+        after = _resources(ingress)
     print(outcome.report)
     for answer, count in sorted(outcome.answers.items()):
         print(f"{count:8} {answer}")
