@@ -194,7 +194,7 @@ def test_a_disconnect_while_a_session_starts_leaves_a_complete_video_or_none(
 
     monkeypatch.setattr(service.sessions, "start", slow_start)
     monkeypatch.setattr(service.sessions, "_launch", launch)
-    monkeypatch.setattr(videos, "run_to_completion", lambda call: run_to_completion(finished(call)))
+    monkeypatch.setattr(videos, "run_to_completion", lambda call, _=None: run_to_completion(finished(call)))
 
     async def leave() -> None:
         accepting = asyncio.create_task(videos._accept(posted(clip.read_bytes()), service))

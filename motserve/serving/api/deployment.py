@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -42,7 +41,7 @@ def build_http(service: Service, proxied: bool = False) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(service.sessions.reconcile)
+        await service.stores.run(service.sessions.reconcile, limit_s=None)
         async with service.reloader.polling(), service.restarting_lost_sessions(), service.probes:
             yield
 
