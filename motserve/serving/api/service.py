@@ -66,7 +66,7 @@ class Service:
             self.config, self.deployment, self.backends, self.jobs, self.artifacts, self.identities
         )
         self.uploads = UploadSlots(serving.uploads, serving.retry_after_s)
-        self.probes = VideoProbes(serving.probe, self.config.video)
+        self.probes = VideoProbes(serving.probe, self.config.video, serving.retry_after_s)
         self.tracing = Tracing(serving.tracing, "motserve-ingress")
         active_models = ActiveModels(serving.storage_dir, self.deployment, REQUEST_TIMEOUT_S)
         self.reloader = Reloader(self.config, active_models, self.backends)

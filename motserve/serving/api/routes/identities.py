@@ -66,7 +66,7 @@ async def search(request: Request, service: ServiceDependency) -> IdentityMatche
     """
     if body_kind(request) == "form":
         serving = service.config.serving
-        with service.uploads.slot():
+        with service.uploads.slot(request):
             picture, fields = await receive_picture(request, serving.identities, serving.uploads)
         return await search_picture(service, picture, _validated(PictureSearch, fields))
     try:

@@ -205,7 +205,7 @@ async def _accept(request: Request, service: Service) -> Job:
     try:
         if kind == "form":
             source = service.artifacts.source(video_id)
-            with service.uploads.slot():
+            with service.uploads.slot(request):
                 name = await receive_form(request, folder, source, service.config.serving)
         else:
             source = await receive_url(request, service.config.serving)
