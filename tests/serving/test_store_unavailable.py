@@ -180,7 +180,7 @@ def test_a_read_only_store_can_be_read_and_is_not_ready(
     state = posted.headers["location"]
     connect = sqlite3.connect
     monkeypatch.setattr(
-        database.sqlite3,
+        sqlite3,
         "connect",
         lambda path, *values, **named: connect(path.replace("mode=rw", "mode=ro"), *values, **named),
     )
