@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -17,13 +16,11 @@ import pytest
 from fastapi.testclient import TestClient
 from service_checks import eventually, service_without_cluster, write_clip
 
-from motserve.config.serving import SessionConfig
 from motserve.errors import Overloaded
 from motserve.people import database
 from motserve.serving.api import Service, build_http
 from motserve.serving.api.routes import videos
 from motserve.serving.session.launcher import SessionLauncher
-from motserve.serving.session.lease import Lease, Superseded
 from motserve.serving.stores import JOBS_FILE, Job, JobStore
 
 WAIT_S = 0.2
@@ -234,75 +231,6 @@ def test_a_process_waits_at_its_start_for_a_locked_store(
 # --- sessions ---------------------------------------------------------------------------------------------------------
 
 
-def lease_of(folder: Path, locked_wait_s: float, clock: Callable[[], float] = time.monotonic) -> tuple[Lease, JobStore]:
-    jobs = JobStore(folder, busy_timeout_s=0.02)
-    jobs.add(Job("a", "a.mp4", "/a", 0.0, heartbeat=1.0), 10, 5)
-    lease = Lease(jobs, jobs.get("a"), SessionConfig(lease_s=1), lambda: False, lambda: 0.0, clock, locked_wait_s)
-    return lease, jobs
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async def wait() -> None:
-        while not condition():
-            await asyncio.sleep(0.005)
-
-    await asyncio.wait_for(wait(), 30)
-
-
-def test_a_session_outlasts_a_store_that_is_locked_for_longer_than_its_lease(tmp_path: Path) -> None:
-    lease, jobs = lease_of(tmp_path, 60)
-
-    async def run() -> None:
-        end = time.monotonic() + 2.5  # leases
-        with locked(tmp_path):
-            keeping = asyncio.create_task(lease.keep())
-            changing = asyncio.create_task(lease.write_with_retry(lease.write, status="running", frames_done=7))
-            await until(lambda: time.monotonic() > end or keeping.done() or changing.done())
-            assert not keeping.done()
-            assert not changing.done()
-            assert not lease.store_answers
-        await asyncio.wait_for(changing, 30)
-        assert (jobs.get("a").status, jobs.get("a").frames_done) == ("running", 7)
-        assert lease.store_answers
-        lease.write(status="done")
-        await asyncio.wait_for(keeping, 30)
-
-    asyncio.run(run())
-
-
-def test_a_session_does_not_wait_for_ever_for_a_locked_store(tmp_path: Path) -> None:
-    lease, _ = lease_of(tmp_path, 0.5)
-
-    async def run() -> None:
-        with locked(tmp_path):
-            keeping = asyncio.create_task(lease.keep())
-            with pytest.raises(Superseded, match="the job store accepted no change"):
-                await asyncio.wait_for(lease.write_with_retry(lease.write, frames_done=7), 30)
-            with pytest.raises(Superseded, match="no heartbeat"):
-                await asyncio.wait_for(keeping, 30)
-
-    asyncio.run(run())
-
-
-def test_a_session_that_was_replaced_during_a_lock_stops_after_it(tmp_path: Path) -> None:
-    lease, jobs = lease_of(tmp_path, 60)
-
-    async def run() -> None:
-        with locked(tmp_path):
-            keeping = asyncio.create_task(lease.keep())
-            await until(lambda: not lease.store_answers)
-
-        def take_over() -> bool:
-            jobs.take_over(jobs.get("a"))
-            return keeping.done()
-
-        await until(take_over)
-        with pytest.raises(Superseded, match="taken over"):
-            await keeping
-
-    asyncio.run(run())
-
-
 class Judge:
     """A launcher whose clock, reads and verdicts the test decides."""
 
@@ -323,8 +251,8 @@ class Judge:
         monkeypatch.setattr(service.jobs, "active", read)
         monkeypatch.setattr(self.launcher, "_clock", lambda: self.now)
         monkeypatch.setattr(self.launcher, "_all_draining", lambda: True)
-        monkeypatch.setattr(self.launcher, "find", lambda _: object())
-        monkeypatch.setattr(self.launcher, "stop", lambda job: self.killed.append(job.id))
+        monkeypatch.setattr(self.launcher, "find", lambda job: job.id)
+        monkeypatch.setattr(self.launcher, "_kill", self.killed.append)
 
 
 @pytest.mark.parametrize("waits_s", [5.0, 0.0], ids=["a read that waited", "a read that failed"])

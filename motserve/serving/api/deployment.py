@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -45,6 +46,8 @@ def build_http(service: Service, proxied: bool = False) -> FastAPI:
         async with service.reloader.polling(), service.restarting_lost_sessions(), service.probes:
             yield
 
+    # a malformed form gets 400 with the reason; the parser's own lines have no request and are not structured
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     app = _Http(
         service,
         proxied,

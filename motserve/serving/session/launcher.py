@@ -124,7 +124,7 @@ class SessionLauncher:
         """Kill the session of a video, if it has one."""
         actor = self.find(job)
         if actor is not None:
-            ray.kill(actor)
+            self._kill(actor)
 
     def restart_lost(self) -> None:
         """Restart the videos whose session was lost, hangs, or released them; several replicas may call it at once.
@@ -153,7 +153,7 @@ class SessionLauncher:
                 if job.heartbeat:  # otherwise it has released the video and is about to end
                     extra = {"video_id": job.id, "frame": job.frames_done, "attempt": job.attempt}
                     logger.error("the session hangs, it is killed: no heartbeat for %.0f s", age_s, extra=extra)
-                    self.stop(job)
+                    self._kill(actor)
                     lost.append((job, f"it wrote no heartbeat for {age_s:.0f} s and was killed"))
             elif age_s > lease_s / 2 and job.heartbeat and not job.began and self._jobs.write(job.id, job.attempt):
                 # it waits for a free CPU, or its launcher died before the call was sent
@@ -228,6 +228,9 @@ class SessionLauncher:
         logger.error(message, extra={"video_id": job.id, "frame": job.frames_done})
         CheckpointStore(self._artifacts, job.id, self._config).remove(job.attempt + 1)
         remove_identities(self._identities, job.id, logger)
+
+    def _kill(self, actor: Any) -> None:
+        ray.kill(actor)
 
     def _begin(self, job: Job, context: RequestContext) -> None:
         self._launch(job, context)
