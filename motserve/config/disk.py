@@ -28,7 +28,8 @@ class DiskConfig(Section):
         600.0,
         ge=0,
         le=86400,
-        description="Seconds that a running video of the service waits for room on the disk before it fails.",
+        description="Seconds that a running video of the service waits for room on the disk before it fails, and "
+        "that it goes on while another process locks the job store.",
     )
     annotated_share: float = Field(
         0.1,

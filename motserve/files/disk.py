@@ -17,6 +17,24 @@ from motserve.errors import DiskFull
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """No block is free, the quota of the user is used up, or a file has reached the largest allowed size."""
 
+_UNUSABLE: Final = {
+    errno.EROFS: "is read-only",
+    errno.EACCES: "may not be written to",
+    errno.EPERM: "may not be written to",
+    errno.EIO: "cannot be read or written",
+    **dict.fromkeys((errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE), "is not there"),
+    **dict.fromkeys((errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH), "does not answer"),
+}
+
+_SQLITE_UNUSABLE: Final = {
+    "locked": "is locked by another process",
+    "readonly database": "is read-only",
+    "unable to open database file": "is not there",
+    "no such table": "has lost its tables",
+    "disk I/O error": "cannot be read or written",
+}
+"""Parts of messages of SQLite, and what they say about a store."""
+
 _SQLITE_FULL: Final = "database or disk is full"
 
 
@@ -25,6 +43,19 @@ def is_full(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in _FULL
     return isinstance(error, sqlite3.OperationalError) and _SQLITE_FULL in str(error)
+
+
+def unusable(error: BaseException) -> str | None:
+    """Return what is wrong with a disk or a store, as an error of it says; None for any other error.
+
+    >>> unusable(OSError(errno.EROFS, "Read-only file system"))
+    'is read-only'
+    """
+    if isinstance(error, OSError):
+        return _UNUSABLE.get(error.errno or 0)
+    if isinstance(error, sqlite3.OperationalError):
+        return next((state for text, state in _SQLITE_UNUSABLE.items() if text in str(error)), None)
+    return None
 
 
 def free_bytes(place: Path) -> int:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from motserve.errors import IncompatibleStore
 
-_BUSY_TIMEOUT_S = 30.0
-_VARIABLES = 500  # placeholders in one statement; old builds of SQLite take 999
+logger = logging.getLogger("motserve.people")
+
+BUSY_TIMEOUT_S: Final = 30.0
+"""Seconds that a transaction waits for the lock of another process, unless its caller wants an answer earlier."""
+_OPENING_TIMEOUT_S: Final = 600.0
+"""Seconds that a process waits at its start for a locked file; without the file it can do nothing."""
+_VARIABLES: Final = 500  # placeholders in one statement; old builds of SQLite take 999
 
 Migration: TypeAlias = tuple[str, ...]
 """The SQL statements from one version of a file's tables to the next."""
@@ -32,10 +38,12 @@ def migrate(path: Path, steps: Sequence[Migration]) -> None:
 
     Raises:
         IncompatibleStore: The file has a later version, or is not a database; it is not changed.
+        sqlite3.OperationalError: The file cannot be opened, or is locked for ten minutes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with transaction(path) as database:
+        _wait_for_lock(path)
+        with transaction(path, _OPENING_TIMEOUT_S, create=True) as database:
             if _checked_version(database, path, len(steps)) == len(steps):
                 return
             database.execute("BEGIN IMMEDIATE")
@@ -52,6 +60,22 @@ def migrate(path: Path, steps: Sequence[Migration]) -> None:
         ) from error
 
 
+def is_locked(error: BaseException) -> bool:
+    """Return whether a call failed because another process holds the lock of a file."""
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+
+
+def _wait_for_lock(path: Path) -> None:
+    """Log it if a file is locked for long; the caller then waits on."""
+    try:
+        with transaction(path, create=True) as database:
+            database.execute("PRAGMA user_version").fetchone()
+    except sqlite3.OperationalError as error:
+        if not is_locked(error):
+            raise
+        logger.warning("%s is locked by another process; waiting for up to %.0f s more", path, _OPENING_TIMEOUT_S)
+
+
 def _checked_version(database: sqlite3.Connection, path: Path, known: int) -> int:
     version: int = database.execute("PRAGMA user_version").fetchone()[0]
     if version > known:
@@ -64,22 +88,34 @@ def _checked_version(database: sqlite3.Connection, path: Path, known: int) -> in
 
 
 @contextmanager
-def transaction(path: Path) -> Iterator[sqlite3.Connection]:
+def transaction(
+    path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S, create: bool = False
+) -> Iterator[sqlite3.Connection]:
     """Open a database, commit the changes of the block or roll them back if it raises, and close.
 
     Each transaction has its own connection, because connections cannot be shared by threads and opening one takes well
     under a millisecond. It waits for writers of other processes.
 
     Args:
-        path: The file; created if it does not exist.
+        path: The file.
+        busy_timeout_s: Seconds to wait for the lock of another process.
+        create: Whether to create the file if it does not exist. A store that has vanished with its disk must not be
+            replaced by an empty one.
 
     Yields:
         A connection whose rows have columns by name; it takes the write lock at the first change.
+
+    Raises:
+        sqlite3.OperationalError: The file is locked, missing, read-only or damaged; the message begins with its name.
     """
-    with closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level="IMMEDIATE")) as database:
-        database.row_factory = sqlite3.Row
-        with database:
-            yield database
+    address = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
+    try:
+        with closing(sqlite3.connect(address, busy_timeout_s, isolation_level="IMMEDIATE", uri=True)) as database:
+            database.row_factory = sqlite3.Row
+            with database:
+                yield database
+    except sqlite3.OperationalError as error:
+        raise sqlite3.OperationalError(f"{path.name}: {error}") from error
 
 
 def select_by_id(database: sqlite3.Connection, query: str, ids: Collection[int | str]) -> list[sqlite3.Row]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from motserve.errors import NotFound
-from motserve.people.database import Migration, migrate, select_by_id, transaction
+from motserve.people.database import BUSY_TIMEOUT_S, Migration, migrate, select_by_id, transaction
 from motserve.people.identity_summaries import IdentitySummary
 from motserve.types import FloatArray
 
@@ -81,11 +82,14 @@ class IdentityStore:
     Args:
         root: Folder of the file; created if it does not exist.
         max_identities: Most stored identities; beyond it those of the oldest video are removed.
+        busy_timeout_s: Seconds that a call waits while another process locks the file; then it raises
+            `sqlite3.OperationalError`.
     """
 
-    def __init__(self, root: Path, max_identities: int) -> None:
+    def __init__(self, root: Path, max_identities: int, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self._path = root / IDENTITIES_FILE
         self._max_identities = max_identities
+        self._busy_timeout_s = busy_timeout_s
         migrate(self._path, IDENTITIES_STEPS)
 
     def put(self, video_id: str, model: str, summaries: Sequence[IdentitySummary]) -> None:
@@ -103,7 +107,7 @@ class IdentityStore:
             )
             for p in summaries
         ]  # fmt: skip
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             _delete(database, [video_id])
             database.executemany(
                 "INSERT INTO identities (video_id, identity, first_seen_s, last_seen_s, model, count, embeddings, "
@@ -114,7 +118,7 @@ class IdentityStore:
 
     def remove(self, video_ids: Iterable[str]) -> None:
         """Remove all people of some videos; a video without people is no error."""
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             _delete(database, video_ids)
 
     def get(self, identity_id: int) -> Identity:
@@ -130,7 +134,7 @@ class IdentityStore:
 
     def get_many(self, identity_ids: Collection[int]) -> dict[int, Identity]:
         """Return identities by number; removed ones are missing."""
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             rows = select_by_id(database, f"SELECT {_COLUMNS} FROM identities", identity_ids)
         return {row["id"]: Identity(*row) for row in rows}
 
@@ -140,7 +144,7 @@ class IdentityStore:
         Raises:
             NotFound: It is not stored.
         """
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             row = database.execute(
                 f"SELECT {_COLUMNS} FROM identities WHERE video_id = ? AND identity = ?", [video_id, identity]
             ).fetchone()
@@ -153,7 +157,7 @@ class IdentityStore:
 
     def of_video(self, video_id: str) -> set[int]:
         """Return the numbers of all stored people of a video."""
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             return {row[0] for row in database.execute("SELECT id FROM identities WHERE video_id = ?", [video_id])}
 
     def embeddings(self, identity_id: int) -> FloatArray:
@@ -162,7 +166,7 @@ class IdentityStore:
         Raises:
             NotFound: There is none with this number.
         """
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             row = database.execute("SELECT count, embeddings FROM identities WHERE id = ?", [identity_id]).fetchone()
         if row is None:
             raise NotFound(f"there is no identity {identity_id} in the index")
@@ -174,7 +178,7 @@ class IdentityStore:
         Raises:
             NotFound: There is none with this number.
         """
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             row = database.execute("SELECT thumbnail FROM identities WHERE id = ?", [identity_id]).fetchone()
         if row is None:
             raise NotFound(f"there is no identity {identity_id} in the index")
@@ -182,12 +186,12 @@ class IdentityStore:
 
     def videos(self) -> set[str]:
         """Return the videos with stored people."""
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             return {row[0] for row in database.execute("SELECT DISTINCT video_id FROM identities")}
 
     def counts(self) -> dict[str, int]:
         """Return the number of stored identities of each model."""
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             return dict(database.execute("SELECT model, count(*) FROM identities GROUP BY model").fetchall())
 
     def added(self, model: str, after: int, limit: int) -> list[tuple[int, FloatArray]]:
@@ -198,7 +202,7 @@ class IdentityStore:
             after: Only numbers greater than this.
             limit: Most identities returned.
         """
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             rows = database.execute(
                 "SELECT id, count, embeddings FROM identities WHERE model = ? AND id > ? ORDER BY id LIMIT ?",
                 [model, after, limit],
@@ -207,11 +211,14 @@ class IdentityStore:
 
     def removed(self, after: int) -> Removals:
         """Return the identities of all models that were removed after a point in time, 0 for the beginning."""
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             (oldest,) = database.execute("SELECT min(sequence) FROM removals").fetchone()
             rows = database.execute("SELECT sequence, id FROM removals WHERE sequence > ?", [after]).fetchall()
         complete = oldest is None or after >= oldest - 1
         return Removals([row["id"] for row in rows], max((row["sequence"] for row in rows), default=after), complete)
+
+    def _transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        return transaction(self._path, self._busy_timeout_s)
 
     def _evict(self, database: sqlite3.Connection) -> None:
         """Remove the people of the oldest videos until there is room for the rest."""

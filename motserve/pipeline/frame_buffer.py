@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.base import State, concatenate_rows, load_array, merge_states, split_rows, substate
+from motserve.reid.identity_table import is_provisional
 from motserve.reid.linker import Decision
 from motserve.types import EmbeddedCrops, IntArray, Link, TrackedFrame, Tracks
 
@@ -33,7 +34,7 @@ class _Held:
     frame: TrackedFrame
     embedded: EmbeddedCrops | None
     provisional: set[int]
-    """Provisional identities in the frame, all below 0; the frame is released when there are none."""
+    """Provisional identities in the frame; it is released when there are none."""
 
 
 class FrameBuffer:
@@ -48,7 +49,7 @@ class FrameBuffer:
         """Add the next frame and apply the decisions made with it.
 
         Args:
-            frame: The frame; provisional identities are below 0.
+            frame: The frame; identities may be provisional.
             decisions: The decisions.
             embedded: The people who were embedded in the frame, with the same identities.
 
@@ -138,7 +139,7 @@ def _decided(identities: IntArray, decision: Decision) -> IntArray:
 
 
 def _held(frame: TrackedFrame, embedded: EmbeddedCrops | None) -> _Held:
-    return _Held(frame, embedded, set(frame.identities[frame.identities < 0].tolist()))
+    return _Held(frame, embedded, set(frame.identities[is_provisional(frame.identities)].tolist()))
 
 
 def _columns(tracks: Sequence[Tracks], empty: Tracks) -> State:

@@ -17,11 +17,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.config import Config, PipelineConfig, ReIDConfig
+from motserve.config import Config, PipelineConfig
 from motserve.pipeline.movement import MovementWatch
 from motserve.pipeline.observer import UNOBSERVED, ChunkObserver, PipelineObserver
 from motserve.pipeline.video_tracker import EmbedFrameBoxes, OnEmbedded, PipelineStats, VideoTracker
-from motserve.reid.crops import cut_crops
+from motserve.reid.crops import FrameCrops
 from motserve.types import Detections, FloatArray, Frame, Image, TrackedFrame
 
 Detect: TypeAlias = Callable[[list[Image]], Coroutine[None, None, list[Detections]]]
@@ -123,13 +123,14 @@ async def track_frames_with(
                 answer = await request.answer
                 slots.release()
                 for frame, detections in zip(request.frames, answer, strict=True):
-                    embed_frame_boxes = _embedder_of(frame.image, embed, embed_boxes, config.reid, request.observer)
+                    crops = FrameCrops(frame.image, config.reid.crop_height, config.reid.crop_width)
+                    embed_frame_boxes = _embedder_of(frame.image, crops, embed, embed_boxes, request.observer)
                     get_image = partial(_image_of, frame)
                     if watch is not None:
                         watch.see(frame.index, frame.timestamp, frame.image, len(detections))
                     with request.observer.stage("track"):
                         tracked += await video_tracker.advance(
-                            frame.index, frame.timestamp, detections, embed_frame_boxes, get_image
+                            frame.index, frame.timestamp, detections, embed_frame_boxes, get_image, crops.select
                         )
             except Exception as error:  # raised after the frames before it are yielded
                 failure = error
@@ -253,12 +254,12 @@ def _image_of(frame: Frame) -> Image:
 
 
 def _embedder_of(
-    image: Image, embed: Embed, embed_boxes: EmbedBoxes | None, config: ReIDConfig, chunk_observer: ChunkObserver
+    image: Image, crops: FrameCrops, embed: Embed, embed_boxes: EmbedBoxes | None, chunk_observer: ChunkObserver
 ) -> EmbedFrameBoxes:
     async def embed_frame_boxes(boxes: FloatArray) -> FloatArray:
         with chunk_observer.stage("embed"):
             if embed_boxes is not None:
                 return await embed_boxes(image, boxes)
-            return await embed(cut_crops(image, boxes, config.crop_height, config.crop_width))
+            return await embed(crops.cut(boxes))
 
     return embed_frame_boxes

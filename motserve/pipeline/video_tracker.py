@@ -12,17 +12,21 @@ from numpy.typing import NDArray
 from motserve.base import State, load_array, merge_states, substate
 from motserve.config import Config
 from motserve.pipeline.frame_buffer import FrameBuffer, ResolvedFrame
-from motserve.reid.crops import cut_crops, trusted
+from motserve.reid.crops import FrameCrops
+from motserve.reid.identity_table import NO_IDENTITY
 from motserve.reid.linker import IdentityLinker
 from motserve.tracking import build_tracker
 from motserve.tracking.camera import CameraMotion
-from motserve.types import Cues, Detections, EmbeddedCrops, FloatArray, Image, TrackedFrame
+from motserve.types import BoolArray, Cues, Detections, EmbeddedCrops, FloatArray, Image, TrackedFrame
 
 EmbedFrameBoxes: TypeAlias = Callable[[FloatArray], Awaitable[FloatArray]]
 """Embeds `(k, 4)` boxes of a frame, xyxy in pixels; returns `(k, d)` unit vectors."""
 
 GetImage: TypeAlias = Callable[[], Image]
 """Returns the picture of a frame."""
+
+GetCrops: TypeAlias = Callable[[FloatArray, BoolArray], NDArray[np.uint8]]
+"""Returns the crops of those of `(k, 4)` boxes of a frame that are marked; see `FrameCrops.select`."""
 
 OnEmbedded: TypeAlias = Callable[[EmbeddedCrops], None]
 """Called with the people of a frame who were embedded to link their identities."""
@@ -77,10 +81,16 @@ class VideoTracker:
         self._now = 0.0
         self.is_idle = True
         self._on_embedded = on_embedded
-        self._config, self._size = config.reid, size
+        self._config = config.reid
 
     async def advance(
-        self, index: int, timestamp: float, detections: Detections, embed: EmbedFrameBoxes, get_image: GetImage
+        self,
+        index: int,
+        timestamp: float,
+        detections: Detections,
+        embed: EmbedFrameBoxes,
+        get_image: GetImage,
+        get_crops: GetCrops | None = None,
     ) -> list[TrackedFrame]:
         """Advance by one frame.
 
@@ -90,6 +100,7 @@ class VideoTracker:
             detections: Detections of the frame.
             embed: Embeds boxes of the frame; called only where tracker or linker need embeddings.
             get_image: Returns the picture; called only to estimate camera motion and for `on_embedded`.
+            get_crops: Returns crops that `embed` has cut already, for `on_embedded`; None to cut them again.
 
         Returns:
             The frames, in order, whose identities are decided now: usually this one alone, none while an identity in
@@ -103,7 +114,8 @@ class VideoTracker:
         camera = self._camera.advance(get_image(), detections.boxes) if self._camera else None
         tracks = self._tracker.update(detections, timestamp, Cues(camera, to_embed, detection_embeddings))
         rows = self._linker.plan(tracks, timestamp)
-        embeddings = await embed(tracks.boxes[rows]) if len(rows) else np.empty((0, 0), np.float32)
+        boxes = tracks.boxes[rows]
+        embeddings = await embed(boxes) if len(rows) else np.empty((0, 0), np.float32)
         computed = len(rows) + len(to_embed)
         if self._config.policy != "off":
             self._stats.embeddings_skipped += int(np.count_nonzero(tracks.measured)) - len(rows)
@@ -115,23 +127,23 @@ class VideoTracker:
         self._stats.embeddings += computed
         embedded = None
         if self._on_embedded and len(rows):
-            measured_rows = np.flatnonzero(tracks.measured)  # the linker uses detected rows only
-            trusted_rows = measured_rows[trusted(tracks.select(measured_rows), self._config.trust, self._size)]
-            trusted_rows = rows[np.isin(rows, trusted_rows)]
-            crops = cut_crops(
-                get_image(), tracks.boxes[trusted_rows], self._config.crop_height, self._config.crop_width
-            )
-            trusted_embeddings = embeddings[np.isin(rows, trusted_rows)]
+            trusted = self._linker.trusted
+            trusted_rows = rows[trusted]
+            used_boxes = finite.copy()
+            used_boxes[finite] = trusted
+            if get_crops is None:
+                get_crops = FrameCrops(get_image(), self._config.crop_height, self._config.crop_width).select
             embedded = EmbeddedCrops(
                 timestamp,
                 identities[trusted_rows],
                 tracks.boxes[trusted_rows],
                 tracks.scores[trusted_rows],
-                trusted_embeddings,
-                crops,
+                embeddings[trusted],
+                get_crops(boxes, used_boxes),
             )
-        if not identities.all():  # predicted boxes whose identity a detected track has
-            with_identity = np.flatnonzero(identities)
+        has_identity = identities != NO_IDENTITY
+        if not has_identity.all():  # predicted boxes whose identity a detected track has
+            with_identity = np.flatnonzero(has_identity)
             tracks, identities = tracks.select(with_identity), identities[with_identity]
         frame = TrackedFrame(index, timestamp, tracks, identities)
         resolved = self._notify(self._buffer.add(frame, self._linker.take_decisions(), embedded))

@@ -33,6 +33,38 @@ def cut_crops(image: Image, boxes: FloatArray, height: int, width: int) -> NDArr
     return crops
 
 
+class FrameCrops:
+    """The crops of one picture, cut once: those that were embedded last are kept.
+
+    Args:
+        image: `(H, W, 3)` uint8 BGR.
+        height: Height of a crop in pixels.
+        width: Width of a crop in pixels.
+    """
+
+    def __init__(self, image: Image, height: int, width: int) -> None:
+        self._image = image
+        self._size = height, width
+        self._boxes: FloatArray | None = None
+        self._crops: NDArray[np.uint8] | None = None
+
+    def cut(self, boxes: FloatArray) -> NDArray[np.uint8]:
+        """Cut boxes out; see `cut_crops`."""
+        self._boxes, self._crops = boxes, cut_crops(self._image, boxes, *self._size)
+        return self._crops
+
+    def select(self, boxes: FloatArray, rows: BoolArray) -> NDArray[np.uint8]:
+        """Return the crops of the boxes that are marked in `(n,)`; they are cut only if `cut` did not get these boxes.
+
+        Args:
+            boxes: `(n, 4)` float32 xyxy in pixels; the same array as that of `cut`.
+            rows: `(n,)` bool.
+        """
+        if self._crops is not None and boxes is self._boxes:
+            return self._crops[rows]
+        return cut_crops(self._image, boxes[rows], *self._size)
+
+
 def whole_pixels(boxes: FloatArray, height: int, width: int) -> IntArray:
     """Return the pixels of a picture that boxes touch, `(n, 4)` int64 `x1, y1, x2, y2` with `x2` and `y2` exclusive.
 

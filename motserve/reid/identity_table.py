@@ -15,8 +15,11 @@ from motserve.types import BoolArray, FloatArray, IntArray
 NO_TRACK: Final = 0
 """Track IDs start at 1."""
 
-UNDECIDED: Final = 0
-"""Stands for the identity of a person who may be a returning one and is not decided yet."""
+NO_IDENTITY: Final = 0
+"""Identities start at 1. Below 0 are provisional ones: the person may be a returning one, see `is_provisional`."""
+
+NO_ROW: Final = -1
+"""Stands for the row of a track that is not in the table."""
 
 Seconds = NDArray[np.float64]
 
@@ -28,8 +31,7 @@ class IdentityTable:
     """One row for each identity; columns of equal length.
 
     Attributes:
-        key: `(n,)` int64, from 1, never reused.
-        identity: `(n,)` int64, `UNDECIDED` for some.
+        identity: `(n,)` int64, never `NO_IDENTITY`; provisional, and then never reused, until it is decided.
         track: `(n,)` int64, track that has the identity now.
         previous_track: `(n,)` int64, track that had it before the last link, or `NO_TRACK`; it takes the identity
             back if the tracker finds it again.
@@ -44,7 +46,6 @@ class IdentityTable:
         suspect: `(n,)` bool, whether the last embedding was far from all stored ones.
     """
 
-    key: IntArray
     identity: IntArray
     track: IntArray
     previous_track: IntArray
@@ -58,19 +59,19 @@ class IdentityTable:
     suspect: BoolArray
 
     def __len__(self) -> int:
-        return len(self.key)
+        return len(self.identity)
 
     @classmethod
     def empty(cls) -> IdentityTable:
         """Return a table without rows."""
-        return cls.for_tracks(0, np.empty(0, np.int64), np.empty((0, 4), np.float32), 0.0)
+        return cls.for_tracks(-1, np.empty(0, np.int64), np.empty((0, 4), np.float32), 0.0)
 
     @classmethod
-    def for_tracks(cls, first_key: int, tracks: IntArray, boxes: FloatArray, timestamp: float) -> IdentityTable:
+    def for_tracks(cls, provisional: int, tracks: IntArray, boxes: FloatArray, timestamp: float) -> IdentityTable:
         """Return rows for new tracks.
 
         Args:
-            first_key: Key of the first row; the others follow.
+            provisional: Provisional identity of the first row, below 0; the others follow downwards.
             tracks: `(n,)` int64 track IDs.
             boxes: `(n, 4)` float32, xyxy in pixels.
             timestamp: Now, in seconds.
@@ -79,8 +80,7 @@ class IdentityTable:
         none = np.zeros(n, np.int64)
         now = np.full(n, timestamp)
         return cls(
-            key=np.arange(first_key, first_key + n),
-            identity=none + UNDECIDED,
+            identity=np.arange(provisional, provisional - n, -1),
             track=tracks.copy(),
             previous_track=none + NO_TRACK,
             born_at=now,
@@ -101,7 +101,7 @@ class IdentityTable:
             ValueError: A column is missing or has another shape or type.
         """
         model = cls.empty()
-        n = len(state.get("key", ()))
+        n = len(state.get("identity", ()))
         columns = {field.name: getattr(model, field.name) for field in fields(cls)}
         return cls(
             **{name: load_array(state, name, like.dtype.type, n, *like.shape[1:]) for name, like in columns.items()}
@@ -120,13 +120,22 @@ class IdentityTable:
         return IdentityTable(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     def rows_of(self, tracks: IntArray) -> IntArray:
-        """Return `(n,)` the row that has each track, -1 for tracks that are not known."""
+        """Return `(n,)` the row that has each track, `NO_ROW` for tracks that are not known."""
         if not len(self):
-            return np.full(len(tracks), -1)
+            return np.full(len(tracks), NO_ROW)
         order = np.argsort(self.track)
         place = np.searchsorted(self.track, tracks, sorter=order)
         rows = order[np.minimum(place, len(order) - 1)]
-        return np.where(self.track[rows] == tracks, rows, -1)
+        return np.where(self.track[rows] == tracks, rows, NO_ROW)
+
+
+def is_provisional(identities: IntArray) -> BoolArray:
+    """Tell which identities are not decided yet.
+
+    >>> is_provisional(np.array([3, -2, NO_IDENTITY])).tolist()
+    [False, True, False]
+    """
+    return np.asarray(identities < NO_IDENTITY)
 
 
 def within_gate(

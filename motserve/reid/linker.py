@@ -20,7 +20,14 @@ from motserve.base import State, load_array, merge_states, substate
 from motserve.config import ReIDConfig
 from motserve.reid.crops import trusted
 from motserve.reid.gallery import Gallery
-from motserve.reid.identity_table import NO_TRACK, UNDECIDED, IdentityTable, distance_in_heights
+from motserve.reid.identity_table import (
+    NO_IDENTITY,
+    NO_ROW,
+    NO_TRACK,
+    IdentityTable,
+    distance_in_heights,
+    is_provisional,
+)
 from motserve.reid.matching import IdentityMatcher
 from motserve.tracking.time import TOLERANCE_S
 from motserve.types import BoolArray, FloatArray, IntArray, Link, Tracks
@@ -33,7 +40,7 @@ class Decision:
     """The decided identity of an undecided person.
 
     Attributes:
-        provisional: The provisional identity, below 0, that it replaces.
+        provisional: The provisional identity that it replaces, see `is_provisional`.
         identity: The identity.
         link: Why it is the identity of a returning person; None for a new person.
     """
@@ -57,10 +64,12 @@ class IdentityLinker:
         self._matcher = IdentityMatcher(config, size)
         self._table = IdentityTable.empty()
         self._gallery = Gallery(config.gallery.size)
-        self._next_key = self._next_identity = 1
+        self._next_provisional, self._next_identity = -1, 1
         self._decisions: list[Decision] = []
         self.links = 0
         """How many returning people were given their previous identity."""
+        self.trusted: BoolArray = np.empty(0, np.bool_)
+        """`(k,)` which embedded rows of the last `link` have a good enough crop; only their embeddings are used."""
 
     @property
     def identities(self) -> int:
@@ -89,7 +98,7 @@ class IdentityLinker:
         if config.policy == "always":
             return np.arange(len(tracks))
         rows = self._table.rows_of(tracks.ids)
-        known = rows >= 0
+        known = rows != NO_ROW
         to_embed = np.zeros(len(tracks), np.bool_)
         to_embed[known] = self._is_due(rows[known], timestamp)
         births = ~known & ~np.isin(tracks.ids, self._table.previous_track)
@@ -113,15 +122,15 @@ class IdentityLinker:
             embeddings: `(k, d)` float32, unit length, for those rows.
 
         Returns:
-            `(n,)` int64 identities, unique in the frame; 0 for a predicted box whose identity another track has now;
-            below 0 for an undecided person, whom a later decision resolves.
+            `(n,)` int64 identities, unique in the frame; `NO_IDENTITY` for a predicted box whose identity another track
+            has now; a provisional one for an undecided person, whom a later decision resolves.
         """
         measured = tracks.measured
         if measured.all():
             return self._link(tracks, timestamp, embedded, embeddings)
         # a predicted box is no evidence: it neither keeps its identity from others nor takes part in linking
         rows = np.flatnonzero(measured)
-        identities = np.zeros(len(tracks), np.int64)
+        identities = np.full(len(tracks), NO_IDENTITY)
         measured_tracks = tracks.select(rows)
         identities[rows] = self._link(measured_tracks, timestamp, np.searchsorted(rows, embedded), embeddings)
         identities[~measured] = self._identities_of(tracks.ids[~measured])
@@ -142,7 +151,7 @@ class IdentityLinker:
 
     def state_dict(self) -> State:
         """Return a copy of the whole state, after `take_decisions`; with `load_state_dict`, the same future follows."""
-        numbers = np.array([self._next_key, self._next_identity, self.links], np.int64)
+        numbers = np.array([self._next_provisional, self._next_identity, self.links], np.int64)
         return merge_states(table=self._table.to_arrays(), gallery=self._gallery.state_dict()) | {"numbers": numbers}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -156,26 +165,28 @@ class IdentityLinker:
         if len(self._gallery) != len(table):
             raise ValueError(f"the state has gallery rows of {len(self._gallery)} of {len(table)} identities")
         self._table, self._decisions = table, []
-        self._next_key, self._next_identity, self.links = numbers.tolist()
+        self._next_provisional, self._next_identity, self.links = numbers.tolist()
 
     def _link(self, tracks: Tracks, timestamp: float, embedded: IntArray, embeddings: FloatArray) -> IntArray:
         """Give rows with a detection their identities; see `link`."""
         self._return_to_previous(tracks.ids)
-        births = np.flatnonzero(self._table.rows_of(tracks.ids) < 0)
+        births = np.flatnonzero(self._table.rows_of(tracks.ids) == NO_ROW)
         if len(births):
-            new_rows = IdentityTable.for_tracks(self._next_key, tracks.ids[births], tracks.boxes[births], timestamp)
+            boxes = tracks.boxes[births]
+            new_rows = IdentityTable.for_tracks(self._next_provisional, tracks.ids[births], boxes, timestamp)
             self._table = self._table.concatenated(new_rows)
             self._gallery.append_rows(len(births))
-            self._next_key += len(births)
+            self._next_provisional -= len(births)
         rows = self._table.rows_of(tracks.ids)
         self._table.seen_at[rows] = timestamp
         self._table.box[rows] = tracks.boxes
+        self.trusted = np.zeros(len(embedded), np.bool_)
         if self._config.policy != "off":
             good = trusted(tracks, self._config.trust, self._size)
             self._table.occluded[rows] |= ~good
             if len(embedded):
-                trusted_mask = good[embedded]
-                self._add_embeddings(rows[embedded[trusted_mask]], embeddings[trusted_mask], timestamp)
+                self.trusted = good[embedded]
+                self._add_embeddings(rows[embedded[self.trusted]], embeddings[self.trusted], timestamp)
         self._decide(timestamp)
         identities = self._identities_of(tracks.ids)
         self._forget(timestamp)
@@ -202,12 +213,11 @@ class IdentityLinker:
         table.suspect[rows] = table.occluded[rows] = ~known
 
     def _identities_of(self, tracks: IntArray) -> IntArray:
-        """Return identities, below 0 for undecided people, 0 for tracks without one."""
+        """Return identities, `NO_IDENTITY` for tracks without one."""
         rows = self._table.rows_of(tracks)
-        identities = np.zeros(len(tracks), np.int64)
-        known = rows >= 0
-        identity, key = self._table.identity[rows[known]], self._table.key[rows[known]]
-        identities[known] = np.where(identity == UNDECIDED, -key, identity)
+        identities = np.full(len(tracks), NO_IDENTITY)
+        known = rows != NO_ROW
+        identities[known] = self._table.identity[rows[known]]
         return identities
 
     def _is_due(self, rows: IntArray, timestamp: float) -> BoolArray:
@@ -218,7 +228,7 @@ class IdentityLinker:
         interval = np.minimum(config.refresh_interval_s * growth**growths, config.refresh_max_s)
         due = timestamp - np.maximum(table.last_embedded_at[rows], table.born_at[rows]) >= interval - TOLERANCE_S
         due |= table.occluded[rows]
-        undecided = table.identity[rows] == UNDECIDED
+        undecided = is_provisional(table.identity[rows])
         is_interval_over = timestamp - table.last_embedded_at[rows] >= config.decision.interval_s - TOLERANCE_S
         return np.where(
             undecided, is_interval_over & (table.num_embeddings[rows] < config.decision.num_embeddings), due
@@ -240,7 +250,7 @@ class IdentityLinker:
     def _decide(self, timestamp: float, final: bool = False) -> None:
         """Link undecided rows to absent identities, or give them new ones, where that can be decided now."""
         table, config = self._table, self._config
-        undecided = np.flatnonzero(table.identity == UNDECIDED)
+        undecided = np.flatnonzero(is_provisional(table.identity))
         if not len(undecided):
             return
         candidates = self._matcher.candidates(table, self._gallery, undecided, timestamp)
@@ -257,8 +267,8 @@ class IdentityLinker:
                 linked[index] = True
         impossible = ~candidates.in_gate.any(axis=1) | (enough & ~candidates.allowed.any(axis=1))
         for row in undecided[~linked & (impossible | overdue)].tolist():
+            self._decisions.append(Decision(int(table.identity[row]), self._next_identity, None))
             table.identity[row] = self._next_identity
-            self._decisions.append(Decision(-int(table.key[row]), self._next_identity, None))
             self._next_identity += 1
         if linked.any():
             self._keep(~np.isin(np.arange(len(table)), undecided[linked]))
@@ -274,7 +284,7 @@ class IdentityLinker:
             gap_s=float(table.born_at[row] - table.seen_at[old]),
             moved=float(distance_in_heights(table.born_box[row], table.box[old])),
         )
-        self._decisions.append(Decision(-int(table.key[row]), link.identity, link))
+        self._decisions.append(Decision(int(table.identity[row]), link.identity, link))
         self.links += 1
         table.previous_track[old] = table.track[old]
         for column in (
@@ -296,7 +306,7 @@ class IdentityLinker:
     def _forget(self, timestamp: float) -> None:
         """Remove identities that were absent too long, and the longest absent ones beyond the bound."""
         gap = timestamp - self._table.seen_at
-        undecided = self._table.identity == UNDECIDED
+        undecided = is_provisional(self._table.identity)
         keep = (gap <= self._config.gallery.memory_s) | undecided
         absent = np.flatnonzero(keep & (gap > 0) & ~undecided)
         excess = len(absent) - self._config.gallery.max_identities

@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from motserve.config import ReIDConfig
 from motserve.reid.crops import at_border
 from motserve.reid.gallery import Gallery
-from motserve.reid.identity_table import UNDECIDED, IdentityTable, within_gate
+from motserve.reid.identity_table import NO_ROW, IdentityTable, is_provisional, within_gate
 from motserve.types import BoolArray, FloatArray, IntArray
 
 
@@ -74,10 +74,10 @@ class IdentityMatcher:
             table: The identities.
             gallery: Their embeddings.
             timestamp: Now, in seconds; rows of this time are present.
-            present: Further rows that are present; -1 for none.
+            present: Further rows that are present; `NO_ROW` for none.
         """
         absent = _recognisable(table, gallery) & (table.seen_at < timestamp)
-        absent[present[present >= 0]] = False
+        absent[present[present != NO_ROW]] = False
         if not self._config.gate.reentry:
             absent &= ~at_border(table.box, self._size, self._config.gate.exit_border)
         return np.flatnonzero(absent)
@@ -151,4 +151,4 @@ class IdentityMatcher:
 
 def _recognisable(table: IdentityTable, gallery: Gallery) -> BoolArray:
     """Return `(n,)` which rows have an identity and an embedding."""
-    return np.asarray(gallery.filled & (table.identity != UNDECIDED))
+    return np.asarray(gallery.filled & ~is_provisional(table.identity))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -25,15 +24,11 @@ async def repeating(
         logger: Logger for errors.
         message: Log message, followed by the error.
     """
-    ended = asyncio.Event()
-    task = asyncio.create_task(repeat(work, interval_s, logger, message, interval_s, ended))
+    task = asyncio.create_task(repeat(work, interval_s, logger, message, interval_s))
     try:
         yield
     finally:
-        ended.set()
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await cancel_all(task)
 
 
 async def repeat(
@@ -42,9 +37,8 @@ async def repeat(
     logger: logging.Logger,
     message: str,
     delay_s: float = 0.0,
-    ended: asyncio.Event | None = None,
 ) -> None:
-    """Repeat work until cancelled.
+    """Repeat work until cancelled; see `cancel_all`.
 
     Args:
         work: See `repeating`, also for the next three.
@@ -52,11 +46,9 @@ async def repeat(
         logger: Logger for errors.
         message: Log message, followed by the error.
         delay_s: Seconds before the first run.
-        ended: Set on cancellation: up to Python 3.11, `wait_for` loses a cancellation that arrives together with the
-            result.
     """
     last_error, wait_s = "", delay_s
-    while ended is None or not ended.is_set():
+    while True:
         await asyncio.sleep(wait_s)
         wait_s = interval_s
         try:

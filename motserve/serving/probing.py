@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar
 
 from motserve.config import VideoConfig
 from motserve.config.serving import ProbeConfig
-from motserve.errors import InvalidVideo, NotReady
+from motserve.errors import InvalidVideo, NotReady, Overloaded
 from motserve.video.limited_probe import READY, REFUSALS
 
 Result = TypeVar("Result")
@@ -42,7 +42,7 @@ _END_S: Final = 5.0
 
 
 class VideoProbes:
-    """Checks a few videos at a time; further ones wait.
+    """Checks a few videos at a time; further ones wait, up to a limit.
 
     Each check runs in a process that is used again while it answers, and replaced when it dies, hangs, or has used up
     its memory.
@@ -50,10 +50,12 @@ class VideoProbes:
     Args:
         config: Limits.
         video: The section `video` of the configuration.
+        retry_after_s: Seconds after which a client may post a video again that was not checked in time.
     """
 
-    def __init__(self, config: ProbeConfig, video: VideoConfig) -> None:
+    def __init__(self, config: ProbeConfig, video: VideoConfig, retry_after_s: int) -> None:
         self._config = config
+        self._retry_after_s = retry_after_s
         self._video = video.model_dump(mode="json")
         self._threads = ThreadPoolExecutor(config.parallel, thread_name_prefix="video-probe")
         self._idle: LifoQueue[_Process] = LifoQueue()  # the one that was used last is the first to be used again
@@ -80,6 +82,7 @@ class VideoProbes:
         Raises:
             NotFound: The path does not exist.
             InvalidVideo: It is not a video, has no frame, is cut off or exceeds a limit, also of memory or time.
+            Overloaded: The check has not begun within `serving.probe.wait_s`.
             NotReady: No process can be started, or the service is stopping.
         """
         # a thread that waits for its process goes on when the client is gone, and then has a process for the next video
@@ -87,7 +90,19 @@ class VideoProbes:
             future = self._threads.submit(self._check, path, name)
         except RuntimeError as error:  # the threads have ended
             raise _stopping() from error
-        await asyncio.wrap_future(future)
+        checking = asyncio.wrap_future(future)
+        try:
+            await asyncio.wait({checking}, timeout=self._config.wait_s)
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+        if future.cancel():  # it waits still; a check that has begun has a time limit of its own
+            raise Overloaded(
+                f"{name} waited {self._config.wait_s:g} s for its check behind other videos (serving.probe.wait_s); "
+                "try later",
+                self._retry_after_s,
+            )
+        await checking
 
     def _close(self) -> None:
         for process in self._processes:

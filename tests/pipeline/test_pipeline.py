@@ -11,7 +11,9 @@ import pytest
 from motserve.config import Config, change_config, load_config
 from motserve.errors import InvalidVideo
 from motserve.pipeline import PipelineStats, track_frames
-from motserve.types import Detections, EmbeddedCrops, Frame, Image, TrackedFrame
+from motserve.reid import crops
+from motserve.reid.crops import cut_crops
+from motserve.types import Detections, EmbeddedCrops, Frame, Image, TrackedFrame, Tracks
 
 RATE_HZ = 10
 
@@ -327,6 +329,38 @@ def test_the_callback_gets_every_embedded_person() -> None:
             assert score == frame.tracks.scores[row]
         assert (embedded.crops == frame.index).all(), "the crops are of another frame"
     assert rows(tracked) == rows(asyncio.run(collect(video(50), configure()))[0])
+
+
+def test_crops_are_cut_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut: list[int] = []
+
+    def counting(image: Image, boxes: np.ndarray, *size: int) -> np.ndarray:
+        cut.append(len(boxes))
+        return cut_crops(image, boxes, *size)
+
+    monkeypatch.setattr(crops, "cut_crops", counting)
+    notified: list[EmbeddedCrops] = []
+    _, stats = asyncio.run(collect(video(50), configure(policy="always"), on_embedded=notified.append))
+    assert sum(cut) == stats.embeddings == sum(len(item.identities) for item in notified) > 0
+
+
+def test_the_callback_gets_the_crops_that_the_linker_trusts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def judge(tracks: Tracks, *_: Any) -> np.ndarray:
+        return np.asarray(tracks.boxes[:, 0] < 100)
+
+    async def embed(cropped: np.ndarray) -> np.ndarray:
+        embeddings = np.tile(np.array([[0.6, 0.8]], np.float32), (len(cropped), 1))
+        embeddings[1:] = np.nan if len(cropped) == 2 and cropped[0, 0, 0, 0] % 3 == 0 else embeddings[1:]
+        return embeddings
+
+    monkeypatch.setattr("motserve.reid.linker.trusted", judge)
+    notified: list[EmbeddedCrops] = []
+    asyncio.run(collect(video(50), configure(policy="always"), embed=embed, on_embedded=notified.append))
+    left = np.concatenate([item.boxes[:, 0] for item in notified])
+    assert len(left) >= 50
+    assert left.max() < 100
+    assert all(len(item.crops) == len(item.embeddings) == len(item.identities) for item in notified)
+    assert np.isfinite(np.concatenate([item.embeddings for item in notified])).all()
 
 
 def test_without_embeddings_the_callback_is_not_called() -> None:

@@ -31,12 +31,11 @@ def person(number: int) -> IdentitySummary:
 
 def add_video(storage: Path, video_id: str, source: str | None = None) -> None:
     """A finished video as the service leaves it."""
-    artifacts = ArtifactStore(storage)
+    jobs, artifacts = JobStore(storage), ArtifactStore(storage)
     artifacts.create(video_id)
     if source is None:
         artifacts.source(video_id).write_bytes(b"video " + video_id.encode())
     artifacts.results(video_id).write_bytes(b'{"frame":0,"tracks":[]}\n')
-    jobs = JobStore(storage)
     jobs.add(Job(video_id, f"{video_id}.mp4", source or str(artifacts.source(video_id)), 1.0), 10_000, 5)
     IdentityStore(storage, 1000).put(video_id, "model", [person(1), person(2)])
     assert jobs.write(video_id, 0, status="done")

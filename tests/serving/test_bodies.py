@@ -18,7 +18,7 @@ from motserve.serving.api.bodies import UploadSlots, arriving, capped, read_json
 from motserve.serving.api.deployment import build_http
 
 
-def request_of(*parts: bytes | float, endless: bool = False) -> Request:
+def request_of(*parts: bytes | float, endless: bool = False, host: str | None = None) -> Request:
     """Return a request whose body arrives in parts; a number is a pause in seconds."""
     left = list(parts)
 
@@ -31,7 +31,8 @@ def request_of(*parts: bytes | float, endless: bool = False) -> Request:
             return {"type": "http.request", "body": b"", "more_body": False}
         return {"type": "http.request", "body": left.pop(0), "more_body": True}
 
-    return Request({"type": "http", "headers": []}, receive)
+    client = None if host is None else (host, 50_000)
+    return Request({"type": "http", "headers": [], "client": client}, receive)
 
 
 async def whole(parts: AsyncIterator[bytes]) -> bytes:
@@ -83,17 +84,42 @@ def test_a_large_body_is_cut_off_as_before() -> None:
 
 def test_bodies_beyond_the_limit_are_refused_until_one_is_done() -> None:
     slots = UploadSlots(UploadsConfig(max_concurrent=2), 7)
-    with slots.slot():
-        with slots.slot(), pytest.raises(Overloaded, match="2 uploads are under way") as refused:
-            slots.slot().__enter__()
+    with slots.slot(request_of()):
+        with slots.slot(request_of()), pytest.raises(Overloaded, match="2 uploads are under way") as refused:
+            slots.slot(request_of()).__enter__()
         assert refused.value.retry_after_s == 7
-        with slots.slot():
+        with slots.slot(request_of()):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("host", "same", "other"),
+    [
+        ("192.0.2.1", "192.0.2.1", "192.0.2.2"),
+        ("::ffff:192.0.2.1", "192.0.2.1", "::ffff:192.0.2.2"),
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1"),
+        ("testclient", "testclient", None),
+    ],
+)
+def test_one_client_cannot_take_all_slots(host: str, same: str, other: str | None) -> None:
+    slots = UploadSlots(UploadsConfig(max_concurrent=3, max_per_client=2), 7)
+    with slots.slot(request_of(host=host)):
+        with slots.slot(request_of(host=same)):
+            for one in (host, same):
+                with pytest.raises(
+                    Overloaded, match=r"2 uploads from .*\(serving\.uploads\.max_per_client\)"
+                ) as refused:
+                    slots.slot(request_of(host=one)).__enter__()
+                assert refused.value.retry_after_s == 7
+            with slots.slot(request_of(host=other)), pytest.raises(Overloaded, match="max_concurrent"):
+                slots.slot(request_of(host="203.0.113.1")).__enter__()
+        with slots.slot(request_of(host=same)), slots.slot(request_of(host=other)):
             pass
 
 
 def test_a_service_full_of_uploads_answers_everything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = service_without_cluster(tmp_path, monkeypatch, serving={"uploads": {"max_concurrent": 1}})
-    with TestClient(build_http(service)) as client, service.uploads.slot():
+    with TestClient(build_http(service)) as client, service.uploads.slot(request_of()):
         for path, name in (("/v1/videos", "a.mp4"), ("/v1/identities/search", "a.png")):
             answer = client.post(path, files={"file": (name, b"x")})
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")

@@ -341,3 +341,45 @@ def test_a_change_is_given_up_if_the_store_does_not_answer_for_a_lease(
         assert "no answer" in caplog.text
 
     asyncio.run(run())
+
+
+def locked(jobs: JobStore, monkeypatch: pytest.MonkeyPatch, time_: FakeTime, seconds: float) -> None:
+    """Let another process lock the store; each write waits a second for it."""
+    write = jobs.write
+
+    def refused(video_id: str, attempt: int, **changes: Any) -> bool:
+        if time_.now < seconds:
+            time_.now += 1
+            raise sqlite3.OperationalError("jobs.sqlite: database is locked")
+        return write(video_id, attempt, **changes)
+
+    monkeypatch.setattr(jobs, "write", refused)
+
+
+def test_a_session_outlasts_a_lock_of_the_store_and_stops_if_it_was_replaced(
+    tmp_path: Path, fake_time: FakeTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease, jobs = lease_of(tmp_path, fake_time, locked_wait_s=600)
+    locked(jobs, monkeypatch, fake_time, 100)
+    asyncio.run(lease.write_with_retry(lease.write, status="running", frames_done=7))
+    assert (jobs.get("a").status, jobs.get("a").frames_done, lease.store_answers) == ("running", 7, True)
+    locked(jobs, monkeypatch, fake_time, 200)
+    assert jobs.take_over(jobs.get("a")) is not None
+    with pytest.raises(Superseded, match="taken over from attempt 3"):
+        asyncio.run(lease.keep())
+    assert fake_time.now >= 200
+    assert jobs.get("a").attempt == 4
+
+
+def test_a_session_does_not_outlast_a_lock_for_ever(
+    tmp_path: Path, fake_time: FakeTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease, jobs = lease_of(tmp_path, fake_time, locked_wait_s=60)
+    locked(jobs, monkeypatch, fake_time, 1000)
+    with pytest.raises(Superseded, match="accepted no change"):
+        asyncio.run(lease.write_with_retry(lease.write, frames_done=7))
+    assert not lease.store_answers
+    assert 60 <= fake_time.now <= 80
+    with pytest.raises(Superseded, match="no heartbeat for 9 s"):
+        asyncio.run(lease.keep())
+    assert 120 <= fake_time.now <= 160

@@ -44,6 +44,7 @@ class Launcher(SessionLauncher):
         self.actors: list[str] = []
         self.started: list[tuple[str, int]] = []
         self.called: list[str] = []
+        self.looked_up: list[str] = []
         self.killed: list[tuple[str, int]] = []
         self.error: Exception | None = None
         self.draining = False
@@ -61,12 +62,13 @@ class Launcher(SessionLauncher):
         )
 
     def find(self, job: Job) -> Any | None:
+        self.looked_up.append(job.id)
         called = SimpleNamespace(remote=lambda: self.called.append(job.id))
-        return SimpleNamespace(run=called) if job.id in self.actors else None
+        return SimpleNamespace(run=called, job=job) if job.id in self.actors else None
 
-    def stop(self, job: Job) -> None:
-        self.killed.append((job.id, job.attempt))
-        self.actors.remove(job.id)
+    def _kill(self, actor: Any) -> None:
+        self.killed.append((actor.job.id, actor.job.attempt))
+        self.actors.remove(actor.job.id)
 
     def _launch(self, job: Job, context: RequestContext) -> None:
         if self.error:
@@ -125,6 +127,7 @@ def test_a_session_without_heartbeats_hangs_and_is_killed(tmp_path: Path) -> Non
     )
     launcher.actors = ["hangs", "slow", "ends"]
     launcher.restart_lost()
+    assert launcher.looked_up.count("hangs") == 1
     launcher.restart_lost()
     assert launcher.killed == [("hangs", 0)]
     assert launcher.started == [("hangs", 1)]
@@ -392,6 +395,24 @@ def test_repeated_work_goes_on_after_errors_and_logs_each_once(caplog: pytest.Lo
 
     asyncio.run(run())
     assert [record.getMessage() for record in caplog.records] == [f"it failed: {what}" for what in ("a", "a", "b")]
+
+
+def test_repeated_work_that_loses_a_cancellation_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("motserve.serving.periodic._CANCEL_AGAIN_S", 0.01)
+    runs: list[int] = []
+
+    async def deaf() -> None:
+        runs.append(1)
+        if len(runs) == 1:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    async def run() -> None:
+        async with repeating(deaf, 0.001, logging.getLogger("motserve.test"), "it failed"):
+            while not runs:
+                await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
 
 
 def test_a_task_that_loses_a_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 
 from motserve.config import VideoConfig
 from motserve.config.serving import ProbeConfig
-from motserve.errors import InvalidVideo, NotFound, NotReady
+from motserve.errors import InvalidVideo, NotFound, NotReady, Overloaded
 from motserve.serving import probing
 from motserve.serving.probing import VideoProbes
 from motserve.video import container, limited_probe, open_video, probe_video
@@ -59,7 +60,7 @@ def _checkers() -> set[int]:
 
 def _run(use: Callable[[VideoProbes], Coroutine[Any, Any, None]], config: ProbeConfig = SMALL) -> None:
     async def run() -> None:
-        async with VideoProbes(config, VideoConfig()) as probes:
+        async with VideoProbes(config, VideoConfig(), 7) as probes:
             await use(probes)
 
     asyncio.run(run())
@@ -182,7 +183,7 @@ def test_modules_of_the_working_folder_do_not_replace_others(
 
 def test_a_service_that_stops_ends_its_checks_at_once_and_asks_to_post_again(clip: Path) -> None:
     async def stop() -> None:
-        async with VideoProbes(ProbeConfig(parallel=1, timeout_s=600), VideoConfig()) as probes:
+        async with VideoProbes(ProbeConfig(parallel=1, timeout_s=600), VideoConfig(), 7) as probes:
             await probes.check(clip, "clip")
             (pid,) = _checkers()
             os.kill(pid, signal.SIGSTOP)
@@ -195,6 +196,37 @@ def test_a_service_that_stops_ends_its_checks_at_once_and_asks_to_post_again(cli
 
     asyncio.run(stop())
     assert not _checkers()
+
+
+def test_a_video_does_not_wait_for_ever_for_its_check(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, release, checked = threading.Event(), threading.Event(), list[str]()
+
+    def check(_: VideoProbes, path: Path, name: str) -> None:
+        begun.set()
+        release.wait(30)
+        checked.append(name)
+
+    monkeypatch.setattr(VideoProbes, "_check", check)
+    monkeypatch.setattr(probing._Process, "start", lambda _: True)  # it takes the only thread for a while
+
+    async def use(probes: VideoProbes) -> None:
+        first = asyncio.create_task(probes.check(clip, "first"))
+        await asyncio.to_thread(begun.wait, 30)
+        with pytest.raises(
+            Overloaded, match=r"second waited 0\.05 s for its check .*\(serving\.probe\.wait_s\)"
+        ) as error:
+            await probes.check(clip, "second")
+        assert error.value.retry_after_s == 7
+        left = asyncio.create_task(probes.check(clip, "of a client that leaves"))
+        await asyncio.sleep(0)
+        left.cancel()
+        assert not first.done(), "a check that has begun was given up"
+        release.set()
+        await first
+        await probes.check(clip, "third")
+
+    _run(use, ProbeConfig(parallel=1, memory_bytes=256 * MIB, timeout_s=20, wait_s=0.05))
+    assert checked == ["first", "third"]
 
 
 def test_the_processes_have_none_of_the_service_s_secrets(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:

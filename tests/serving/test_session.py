@@ -348,9 +348,10 @@ def box_of(images: list[np.ndarray], *_: Any) -> list[Detections]:
 
 
 def stored(folder: Path, clip: Path) -> Job:
+    jobs = JobStore(folder)
+    jobs.add(Job("a", "clip.mp4", str(clip), 0.0, heartbeat=1.0), 10, 5)
     ArtifactStore(folder).create("a")
-    JobStore(folder).add(Job("a", "clip.mp4", str(clip), 0.0, heartbeat=1.0), 10, 5)
-    return JobStore(folder).get("a")
+    return jobs.get("a")
 
 
 def test_a_session_leaves_a_draining_node_and_its_successor_gives_the_same_tracks(clip: Path, tmp_path: Path) -> None:

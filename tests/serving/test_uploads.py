@@ -311,8 +311,10 @@ def test_only_a_full_disk_is_a_507(client: httpx.Client, service: Service, monke
         return call
 
     for error, status in (
-        (OSError(errno.EIO, "Input/output error", "/srv/data/x"), 500),
-        (sqlite3.OperationalError("database is locked"), 500),
+        (OSError(errno.EIO, "Input/output error", "/srv/data/x"), 503),
+        (OSError(errno.EBADF, "Bad file descriptor", "/srv/data/x"), 500),
+        (sqlite3.OperationalError("database is locked"), 503),
+        (sqlite3.OperationalError("syntax error"), 500),
         (sqlite3.OperationalError("database or disk is full"), 507),
         (OSError(errno.ENOSPC, "No space left on device", "/srv/data/x"), 507),
     ):

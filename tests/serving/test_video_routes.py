@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import pickle
 import threading
@@ -96,6 +97,16 @@ def test_a_form_with_two_files_or_large_fields_is_refused(
     assert answer.status_code == 400, answer.text
     assert message in answer.json()["detail"]
     assert list(tmp_path.glob("videos/*")) == []
+
+
+@pytest.mark.parametrize("path", ["/v1/videos", "/v1/identities/search"])
+@pytest.mark.parametrize("body", [b"no form", b"--y\r\n", FILE + b"video\r\n--x\rno"])
+def test_a_malformed_form_is_answered_and_its_parser_logs_nothing(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture, path: str, body: bytes
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    assert client.post(path, content=body, headers=FORM).status_code == 400
+    assert [record.name for record in caplog.records if record.name.startswith("python_multipart")] == []
 
 
 def test_a_second_file_is_refused_before_it_has_arrived(client: httpx.Client) -> None:
@@ -194,7 +205,7 @@ def test_a_disconnect_while_a_session_starts_leaves_a_complete_video_or_none(
 
     monkeypatch.setattr(service.sessions, "start", slow_start)
     monkeypatch.setattr(service.sessions, "_launch", launch)
-    monkeypatch.setattr(videos, "run_to_completion", lambda call: run_to_completion(finished(call)))
+    monkeypatch.setattr(videos, "run_to_completion", lambda call, _=None: run_to_completion(finished(call)))
 
     async def leave() -> None:
         accepting = asyncio.create_task(videos._accept(posted(clip.read_bytes()), service))

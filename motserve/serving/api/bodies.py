@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -21,28 +23,38 @@ FORM_OVERHEAD: Final = 64 << 10
 _MAX_JSON_BYTES = 64 << 10
 _BLOCK_BYTES = 256 << 10
 _MAX_LENGTH_DIGITS = 19
+_IPV6_PREFIX = 64  # bits of the network of one client
 
 
 class UploadSlots:
     """Bounds the number of bodies that a replica receives at a time, so that other requests never wait behind them.
 
     Args:
-        uploads: Has `max_concurrent`.
+        uploads: Has `max_concurrent` and `max_per_client`.
         retry_after_s: Seconds after which a refused client may try again.
     """
 
     def __init__(self, uploads: UploadsConfig, retry_after_s: int) -> None:
         self._most = uploads.max_concurrent
+        self._most_per_client = uploads.max_per_client
         self._retry_after_s = retry_after_s
         self._used = 0
+        self._used_by: Counter[str] = Counter()
 
     @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Receive a body inside this context manager.
+    def slot(self, request: Request) -> Iterator[None]:
+        """Receive the body of a request inside this context manager.
 
         Raises:
-            Overloaded: `max_concurrent` bodies are being received.
+            Overloaded: `max_concurrent` bodies are being received, or `max_per_client` from the address of this client.
         """
+        client = client_network(request)
+        if self._used_by[client] >= self._most_per_client:
+            raise Overloaded(
+                f"{self._used_by[client]} uploads from {client} are under way, the most that a replica of this service "
+                "receives from one client at a time (serving.uploads.max_per_client); try later",
+                self._retry_after_s,
+            )
         if self._used >= self._most:
             raise Overloaded(
                 f"{self._used} uploads are under way, the most that a replica of this service receives at a time "
@@ -50,10 +62,27 @@ class UploadSlots:
                 self._retry_after_s,
             )
         self._used += 1
+        self._used_by[client] += 1
         try:
             yield
         finally:
             self._used -= 1
+            self._used_by[client] -= 1
+            self._used_by += Counter()  # removes clients without uploads
+
+
+def client_network(request: Request) -> str:
+    """Return the address that a request comes from; of IPv6 the network, because a client has a whole one."""
+    host = request.client.host if request.client else "an unknown address"
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.version == 4:
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((int(address), _IPV6_PREFIX), strict=False))
 
 
 def body_kind(request: Request) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -48,10 +48,12 @@ def build_http(service: Service, proxied: bool = False) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(service.sessions.reconcile)
+        await service.stores.run(service.sessions.reconcile, limit_s=None)
         async with service.reloader.polling(), service.restarting_lost_sessions(), service.probes:
             yield
 
+    # a malformed form gets 400 with the reason; the parser's own lines have no request and are not structured
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     app = _Http(
         service,
         proxied,

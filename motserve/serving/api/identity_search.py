@@ -36,9 +36,9 @@ async def search_picture(service: Service, picture: Image, search: PictureSearch
         Conflict: All embeddings in the index were made with other weights than those of the service.
     """
     model, embeddings = await _embed(service, picture)
-    matches = await asyncio.to_thread(_matches, service, model, embeddings, search, ())
+    matches = await service.stores.run(_matches, service, model, embeddings, search, (), limit_s=None)
     if not matches:
-        indexed = await asyncio.to_thread(service.identities.counts)
+        indexed = await service.stores.run(service.identities.counts)
         if indexed and model not in indexed:
             raise Conflict(
                 "embeddings of different weights cannot be compared: the index holds embeddings of "
@@ -55,7 +55,7 @@ async def search_identity(service: Service, search: IdentitySearch) -> IdentityM
         NotFound: There is no such video or identity, or the identity is not in the index.
         Conflict: The video is not done.
     """
-    return await asyncio.to_thread(_search_identity, service, search)
+    return await service.stores.run(_search_identity, service, search, limit_s=None)
 
 
 def identity_with_video(service: Service, identity_id: int) -> tuple[Identity, Job]:

@@ -17,7 +17,7 @@ from ray.serve.exceptions import BackPressureError
 from starlette.exceptions import HTTPException
 
 from motserve import errors
-from motserve.files.disk import is_full
+from motserve.files.disk import is_full, unusable
 from motserve.files.names import readable
 from motserve.serving.api.head_routes import allowed_methods
 from motserve.serving.api.openapi.headers import OF_STATUS, reference
@@ -79,10 +79,21 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(OSError)
     @app.exception_handler(sqlite3.OperationalError)
     async def _disk(request: Request, error: Exception) -> JSONResponse:
-        if not is_full(error.cause if isinstance(error, RayTaskError) else error):
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        if is_full(cause):
+            logger.error("the disk is full: %s", cause, extra={"path": request.url.path, "status": 507})
+            return _problem("DiskFull", 507, "the disk of the service is full (serving.storage_dir); try again later")
+        state = unusable(cause)
+        if state is None:
             raise error  # handled by `_unexpected`
-        logger.error("the disk is full: %s", error, extra={"path": request.url.path, "status": 507})
-        return _problem("DiskFull", 507, "the disk of the service is full (serving.storage_dir); try again later")
+        logger.error("the storage cannot be used: %s", cause, extra={"path": request.url.path, "status": 503})
+        retry_after_s = request.app.state.service.config.serving.retry_after_s
+        return _problem(
+            "StorageUnavailable",
+            503,
+            f"the storage of the service (serving.storage_dir) {state}; try again later",
+            headers={"Retry-After": str(retry_after_s)},
+        )
 
     @app.exception_handler(RequestValidationError)
     async def _fields(request: Request, error: RequestValidationError) -> JSONResponse:

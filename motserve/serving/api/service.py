@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -23,7 +24,7 @@ from motserve.serving.observability.tracing import Tracing
 from motserve.serving.periodic import repeating
 from motserve.serving.probing import VideoProbes
 from motserve.serving.session.launcher import SessionLauncher
-from motserve.serving.stores import ArtifactStore, JobStore
+from motserve.serving.stores import REQUEST_TIMEOUT_S, ArtifactStore, JobStore, StoreCalls
 
 logger = logging.getLogger("motserve.ingress")
 
@@ -39,6 +40,8 @@ class Service:
     """ID of the deployment of the application."""
     backends: Backends
     jobs: JobStore = field(init=False)
+    stores: StoreCalls = field(init=False)
+    """Calls the stores in threads."""
     artifacts: ArtifactStore = field(init=False)
     identities: IdentityStore = field(init=False)
     indexes: IdentityIndexes = field(init=False)
@@ -54,23 +57,24 @@ class Service:
     def __post_init__(self) -> None:
         """Open the stores."""
         serving = self.config.serving
-        self.jobs = JobStore(serving.storage_dir)
+        self.jobs = JobStore(serving.storage_dir, busy_timeout_s=REQUEST_TIMEOUT_S)
+        self.stores = StoreCalls(serving.ingress.max_ongoing_requests, serving.retry_after_s)
         self.artifacts = ArtifactStore(serving.storage_dir)
-        self.identities = IdentityStore(serving.storage_dir, serving.identities.max_identities)
+        self.identities = IdentityStore(serving.storage_dir, serving.identities.max_identities, REQUEST_TIMEOUT_S)
         self.indexes = IdentityIndexes(self.identities)
         self.sessions = SessionLauncher(
             self.config, self.deployment, self.backends, self.jobs, self.artifacts, self.identities
         )
         self.uploads = UploadSlots(serving.uploads, serving.retry_after_s)
-        self.probes = VideoProbes(serving.probe, self.config.video)
+        self.probes = VideoProbes(serving.probe, self.config.video, serving.retry_after_s)
         self.tracing = Tracing(serving.tracing, "motserve-ingress")
-        active_models = ActiveModels(serving.storage_dir, self.deployment)
+        active_models = ActiveModels(serving.storage_dir, self.deployment, REQUEST_TIMEOUT_S)
         self.reloader = Reloader(self.config, active_models, self.backends)
 
     def restarting_lost_sessions(self) -> AbstractAsyncContextManager[None]:
         """Restart lost sessions every `serving.session.watch_s` seconds while the context is open."""
         return repeating(
-            lambda: asyncio.to_thread(self.sessions.restart_lost),
+            lambda: self.stores.run(self.sessions.restart_lost, limit_s=None),
             self.config.serving.session.watch_s,
             logger,
             "the check for lost sessions failed",
@@ -81,9 +85,12 @@ class Service:
 
         Raises:
             NotReady: A deployment does not answer.
+            sqlite3.OperationalError: The store of active models cannot be read.
         """
         try:
             infos = {role: await self.reloader.info(role, _READY_TIMEOUT_S) for role in self.reloader.roles}
+        except sqlite3.OperationalError:
+            raise
         except Exception as error:
             raise NotReady(f"detector or embedder does not answer ({type(error).__name__})") from error
         return Models(**{role: ModelDetails(**info.weights) for role, info in infos.items()})

@@ -11,7 +11,7 @@ from typing import Final
 from motserve.config import Config
 from motserve.config.base import Role
 from motserve.models.weights import pin_weights
-from motserve.people.database import Migration, migrate, transaction
+from motserve.people.database import BUSY_TIMEOUT_S, Migration, migrate, transaction
 from motserve.serving.inference.backends import Names
 
 _MAX_DEPLOYMENTS: Final = 100  # rows of older ones are deleted; their sessions may still run while the next one starts
@@ -35,11 +35,14 @@ class ActiveModels:
     Args:
         root: Folder of the database file; created if it does not exist.
         deployment: ID of the deployment.
+        busy_timeout_s: Seconds that a call waits while another process locks the file; then it raises
+            `sqlite3.OperationalError`.
     """
 
-    def __init__(self, root: Path, deployment: str) -> None:
+    def __init__(self, root: Path, deployment: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self._path = root / ACTIVE_MODELS_FILE
         self._deployment = deployment
+        self._busy_timeout_s = busy_timeout_s
         migrate(self._path, ACTIVE_MODELS_STEPS)
 
     def names(self, role: Role, config: Config, pin: Callable[[Role, Config], Names] = pin_weights) -> Names:
@@ -55,7 +58,7 @@ class ActiveModels:
 
     def current(self, role: Role) -> Names | None:
         """Return the active weights; None before the first call of `names`."""
-        with transaction(self._path) as database:
+        with transaction(self._path, self._busy_timeout_s) as database:
             row = database.execute(
                 "SELECT names FROM active_models WHERE deployment = ? AND role = ?", [self._deployment, role]
             ).fetchone()
@@ -63,7 +66,7 @@ class ActiveModels:
 
     def change(self, role: Role, before: Names, names: Names) -> None:
         """Replace the active weights `before` by `names`; do nothing if another replica has replaced them already."""
-        with transaction(self._path) as database:
+        with transaction(self._path, self._busy_timeout_s) as database:
             database.execute(
                 "UPDATE active_models SET names = ?, since = ? WHERE deployment = ? AND role = ? AND names = ?",
                 [_to_json(names), time.time(), self._deployment, role, _to_json(before)],
@@ -71,7 +74,7 @@ class ActiveModels:
 
     def _initialize(self, role: Role, names: Names) -> Names:
         row = [self._deployment, role, _to_json(names), time.time()]
-        with transaction(self._path) as database:
+        with transaction(self._path, self._busy_timeout_s) as database:
             # ignored if another replica has inserted its row first
             database.execute("INSERT OR IGNORE INTO active_models VALUES (?, ?, ?, ?)", row)
             database.execute(

@@ -28,7 +28,7 @@ from motserve.serving.session.retry import Retry
 from motserve.serving.session.video_identities import VideoIdentities
 from motserve.serving.session.video_models import VideoModels
 from motserve.serving.session.video_session import VideoSession
-from motserve.serving.stores import ArtifactStore, Job, JobStore
+from motserve.serving.stores import REQUEST_TIMEOUT_S, ArtifactStore, Job, JobStore
 
 logger = logging.getLogger("motserve.session")
 
@@ -64,11 +64,15 @@ class SessionActor:
             store = IdentityStore(serving.storage_dir, serving.identities.max_identities)
             identities = VideoIdentities(store, config, job.id, logger)
         artifacts = ArtifactStore(serving.storage_dir)
+        # a heartbeat may wait for a change of another thread that waits as long
+        jobs = JobStore(serving.storage_dir, busy_timeout_s=min(REQUEST_TIMEOUT_S, serving.session.lease_s / 3))
         self._session = VideoSession(
             job,
             config,
             artifacts=artifacts,
-            lease=Lease(JobStore(serving.storage_dir), job, serving.session, is_draining, self._progress.stalled_s),
+            lease=Lease(
+                jobs, job, serving.session, is_draining, self._progress.stalled_s, locked_wait_s=config.disk.wait_s
+            ),
             models=VideoModels(client, ActiveModels(serving.storage_dir, deployment), config, job.id),
             continuation=Continuation(job, artifacts, config),
             identities=identities,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +19,7 @@ from motserve.serving.inference.backends import Backends
 from motserve.serving.observability.request_context import RequestContext
 from motserve.serving.session.actor import SessionActor
 from motserve.serving.session.checkpoint import CheckpointStore
+from motserve.serving.session.lease import HEARTBEATS_PER_LEASE
 from motserve.serving.session.nodes import all_draining
 from motserve.serving.session.video_identities import remove_identities
 from motserve.serving.stores import ArtifactStore, Job, JobStore
@@ -63,6 +66,8 @@ class SessionLauncher:
         self._all_draining = all_draining
         self._actor: Any = ray.remote(SessionActor)
         self._started: set[tuple[str, int]] = set()
+        self._store_failed = False
+        self._store_answers_since = -math.inf
 
     def start(self, job: Job, context: RequestContext) -> None:
         """Admit a video and start its session.
@@ -119,7 +124,7 @@ class SessionLauncher:
         """Kill the session of a video, if it has one."""
         actor = self.find(job)
         if actor is not None:
-            ray.kill(actor)
+            self._kill(actor)
 
     def restart_lost(self) -> None:
         """Restart the videos whose session was lost, hangs, or released them; several replicas may call it at once.
@@ -128,13 +133,15 @@ class SessionLauncher:
         with the same stores, so their heartbeat decides. A session that has written heartbeats and stopped doing so
         hangs, and is killed: it may block a detector that waits until the answer is taken. A cluster that is drained
         as a whole restarts nothing and leaves its videos to its successor.
+
+        While the store is locked or away, no session can write a heartbeat; each has a whole lease after that time.
         """
         lease_s = self._config.serving.session.lease_s
-        active = self._jobs.active()
+        active = self._read_active()
         self._started &= {(job.id, job.attempt) for job in active}
         lost: list[tuple[Job, str]] = []
         for job in active:
-            age_s = self._clock() - job.heartbeat
+            age_s = self._clock() - (max(job.heartbeat, self._store_answers_since) if job.heartbeat else 0.0)
             is_own = (job.id, job.attempt) in self._started
             if age_s <= lease_s / 2 and not is_own:
                 continue
@@ -146,7 +153,7 @@ class SessionLauncher:
                 if job.heartbeat:  # otherwise it has released the video and is about to end
                     extra = {"video_id": job.id, "frame": job.frames_done, "attempt": job.attempt}
                     logger.error("the session hangs, it is killed: no heartbeat for %.0f s", age_s, extra=extra)
-                    self.stop(job)
+                    self._kill(actor)
                     lost.append((job, f"it wrote no heartbeat for {age_s:.0f} s and was killed"))
             elif age_s > lease_s / 2 and job.heartbeat and not job.began and self._jobs.write(job.id, job.attempt):
                 # it waits for a free CPU, or its launcher died before the call was sent
@@ -156,7 +163,16 @@ class SessionLauncher:
                 self._restart(job, reason)
 
     def reconcile(self) -> None:
-        """Remove people of deleted and failed videos from the index, and files of killed uploads."""
+        """Remove people of deleted and failed videos from the index, and files of killed uploads.
+
+        If a store cannot be used, they stay until the next start.
+        """
+        try:
+            self._reconcile()
+        except sqlite3.OperationalError as error:
+            logger.warning("remains of deleted videos and killed uploads stay until the next start: %s", error)
+
+    def _reconcile(self) -> None:
         videos = self._identities.videos()
         jobs = self._jobs.get_many(videos)
         if gone := [video for video in videos if video not in jobs or jobs[video].status == "failed"]:
@@ -166,6 +182,22 @@ class SessionLauncher:
         for video in folders:
             if video not in known and self._artifacts.remove_abandoned(video, self._clock() - _ABANDONED_S):
                 logger.warning("files of a killed upload were removed", extra={"video_id": video})
+
+    def _read_active(self) -> list[Job]:
+        """Return the active jobs, and note since when the store answers."""
+        asked_at = self._clock()
+        try:
+            active = self._jobs.active()
+        except sqlite3.Error:
+            self._store_failed = True
+            raise
+        # a read that waited as long as the interval of heartbeats waited for a lock that sessions waited for as well
+        if (
+            self._store_failed
+            or self._clock() - asked_at >= self._config.serving.session.lease_s / HEARTBEATS_PER_LEASE
+        ):
+            self._store_failed, self._store_answers_since = False, self._clock()
+        return active
 
     def _restart(self, job: Job, reason: str) -> None:
         extra = {"video_id": job.id, "frame": job.frames_done, "attempt": job.attempt}
@@ -196,6 +228,9 @@ class SessionLauncher:
         logger.error(message, extra={"video_id": job.id, "frame": job.frames_done})
         CheckpointStore(self._artifacts, job.id, self._config).remove(job.attempt + 1)
         remove_identities(self._identities, job.id, logger)
+
+    def _kill(self, actor: Any) -> None:
+        ray.kill(actor)
 
     def _begin(self, job: Job, context: RequestContext) -> None:
         self._launch(job, context)

@@ -6,7 +6,8 @@ video. A session that cannot run at all, because its process is stopped, writes 
 A video belongs to the attempt in its row of the job store. An ingress replica that finds no heartbeat in the row for
 `serving.session.lease_s` gives the video to the next attempt (`SessionLauncher.restart_lost`). A session whose attempt
 is not the one in the row any more cannot write, and a session that could not write a heartbeat for a whole lease stops,
-because it may have been replaced.
+because it may have been replaced. While another process locks the store, no one can be given the video: a lease lasts
+as long, up to a limit.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from typing import Any, Final
 
 from motserve.config.serving import SessionConfig
 from motserve.errors import MotserveError
+from motserve.people.database import is_locked
 from motserve.serving.stores import ACTIVE, Job, JobStore
 
 logger = logging.getLogger("motserve.session")
 
-_HEARTBEATS_PER_LEASE: Final = 3
+HEARTBEATS_PER_LEASE: Final = 3
 _RETRY_INTERVAL_S: Final = 0.2  # between two tries of a change that must not get lost
 
 
@@ -43,8 +45,10 @@ class Lease:
         is_draining: Returns whether this node is being drained.
         stalled_s: Returns the seconds without progress; 0 while the session waits for a reason.
         clock: Monotonic clock in seconds.
+        locked_wait_s: Seconds that the lease lasts longer while the store is locked.
 
     Attributes:
+        store_answers: Whether the last write reached the store.
         draining: Whether this node is being drained, so that the session should release its video.
     """
 
@@ -56,8 +60,12 @@ class Lease:
         is_draining: Callable[[], bool],
         stalled_s: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
+        locked_wait_s: float = 0.0,
     ) -> None:
         self.draining = False
+        self.store_answers = True
+        self._locked_wait_s = locked_wait_s
+        self._locked_since: float | None = None
         self._jobs = jobs
         self._job = job
         self._lease_s = config.lease_s
@@ -97,7 +105,7 @@ class Lease:
             self._ended = True
 
     async def write_with_retry(self, change: Callable[..., None], **changes: Any) -> None:
-        """Make a change, and retry for the length of one lease while the store fails.
+        """Make a change, and retry for the length of one lease while the store fails, longer while it is locked.
 
         Heartbeats do not extend this time: a store that accepts heartbeats and nothing else, as on a full disk, must
         not hold the video for ever.
@@ -109,12 +117,15 @@ class Lease:
         Raises:
             Superseded: See `write`; or all tries failed, and the next session of the video makes the change.
         """
-        deadline = self._clock() + self._lease_s
+        began = self._clock()
+        deadline = began + self._lease_s
         while True:
             try:
                 await asyncio.wait_for(asyncio.to_thread(change, **changes), max(deadline - self._clock(), 0.0))
             except (sqlite3.Error, asyncio.TimeoutError) as error:  # a store may also not answer at all
                 logger.warning("the job store accepts no change: %s", str(error) or "no answer", extra=self._extra)
+                if is_locked(error) and self._clock() - began < self._locked_wait_s:
+                    deadline = self._clock() + self._lease_s
                 if deadline <= self._clock():
                     raise Superseded(f"the job store accepted no change for {self._lease_s:g} s") from error
             else:
@@ -135,17 +146,37 @@ class Lease:
                 await asyncio.wait_for(asyncio.to_thread(self.write), max(self._left_s(), 0.0))
             except (sqlite3.Error, asyncio.TimeoutError) as error:
                 logger.warning("the heartbeat could not be written: %s", str(error) or "no answer", extra=self._extra)
+                if self._outlasts(error):
+                    await asyncio.sleep(_RETRY_INTERVAL_S)
+                    continue
                 if self._left_s() <= 0:
                     raise Superseded(f"no heartbeat for {self._lease_s:g} s, another session may run") from error
             await self._check_node()
-            await asyncio.sleep(max(min(self._lease_s / _HEARTBEATS_PER_LEASE, self._left_s()), 0.0))
+            await asyncio.sleep(max(min(self._lease_s / HEARTBEATS_PER_LEASE, self._left_s()), 0.0))
+
+    def _outlasts(self, error: BaseException) -> bool:
+        """Renew the lease if the store is locked, which keeps others from taking the video over; return whether."""
+        if not is_locked(error):
+            return False
+        now = self._clock()
+        self._locked_since = now if self._locked_since is None else self._locked_since
+        if now - self._locked_since >= self._locked_wait_s:
+            return False
+        self._renewed_at = now
+        return True
 
     def _left_s(self) -> float:
         return self._renewed_at + self._lease_s - self._clock()
 
     def _write(self, changes: Mapping[str, Any]) -> None:
         now = self._clock()  # before the write: this lease must end before the heartbeat in the row expires
-        if not self._jobs.write(self._job.id, self._job.attempt, began=True, **changes):
+        try:
+            is_ours = self._jobs.write(self._job.id, self._job.attempt, began=True, **changes)
+        except BaseException:
+            self.store_answers = False
+            raise
+        self.store_answers, self._locked_since = True, None
+        if not is_ours:
             raise Superseded(f"video {self._job.id} was deleted or taken over from attempt {self._job.attempt}")
         self._renewed_at = now
 

@@ -263,14 +263,19 @@ class VideoSession:
         Raises:
             Superseded: Another session has the video, or may have it.
         """
-        await self._lease.write_with_retry(self._lease.write, **changes)
+        with self._progress.waiting():
+            await self._lease.write_with_retry(self._lease.write, **changes)
 
     async def _report(self) -> None:
         """Write progress to the job store. A failing store is only logged, because the next report repeats it.
 
+        A store that is locked or away does not hold up the tracking: until a heartbeat reaches it, nothing is reported.
+
         Raises:
             Superseded: Another session has the video.
         """
+        if not self._lease.store_answers:
+            return
         try:
             await asyncio.to_thread(self._lease.write, status="running", **self._row())
         except sqlite3.Error as error:  # the lease decides when a failing store ends the session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 from pathlib import Path
@@ -22,9 +23,16 @@ class ArtifactStore:
         self._root = root / VIDEOS_FOLDER
 
     def create(self, video_id: str) -> Path:
-        """Make the folder of a new video and return it."""
+        """Make the folder of a new video and return it.
+
+        Raises:
+            OSError: The folder cannot be made; `ENODEV` if the storage is not there.
+        """
         folder = self._root / video_id
-        folder.mkdir(parents=True)
+        if not self._root.parent.is_dir():  # with its parents it would be made on another disk
+            raise OSError(errno.ENODEV, "the storage is not there", str(self._root.parent))
+        self._root.mkdir(exist_ok=True)
+        folder.mkdir()
         return folder
 
     def source(self, video_id: str) -> Path:

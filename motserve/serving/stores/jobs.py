@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -14,7 +15,7 @@ import orjson
 
 from motserve.errors import NotFound, Overloaded
 from motserve.files.names import to_json
-from motserve.people.database import Migration, migrate, select_by_id, stored_path, transaction
+from motserve.people.database import BUSY_TIMEOUT_S, Migration, migrate, select_by_id, stored_path, transaction
 
 Status = Literal["queued", "running", "done", "failed"]
 ACTIVE: tuple[Status, ...] = ("queued", "running")
@@ -72,6 +73,7 @@ class Job:
 
 
 _COLUMNS = [column.name for column in fields(Job)]
+_CHECK_TIMEOUT_S: Final = 1.0
 _JSON_COLUMNS = frozenset({"video", "models", "classes", "error", "losses"})
 
 JOBS_FILE: Final = "jobs.sqlite"
@@ -103,11 +105,16 @@ class JobStore:
     Args:
         root: Folder of the file; created if it does not exist.
         clock: Seconds since the epoch.
+        busy_timeout_s: Seconds that a call waits while another process locks the file; then it raises
+            `sqlite3.OperationalError`.
     """
 
-    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, root: Path, clock: Callable[[], float] = time.time, busy_timeout_s: float = BUSY_TIMEOUT_S
+    ) -> None:
         self._path = root / JOBS_FILE
         self._clock = clock
+        self._busy_timeout_s = busy_timeout_s
         migrate(self._path, JOBS_STEPS)
 
     def add(self, job: Job, max_active: int, retry_after_s: int) -> None:
@@ -117,7 +124,7 @@ class JobStore:
             Overloaded: `max_active` jobs are queued or running.
         """
         row = _to_row(job)
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             _admit(database, max_active, retry_after_s)
             database.execute(
                 f"INSERT INTO jobs ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})",
@@ -130,7 +137,7 @@ class JobStore:
         Raises:
             NotFound: No job has this ID.
         """
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             row = database.execute("SELECT * FROM jobs WHERE id = ?", [video_id]).fetchone()
         if row is None:
             raise NotFound(f"there is no video {video_id}")
@@ -138,7 +145,7 @@ class JobStore:
 
     def get_many(self, video_ids: Collection[str]) -> dict[str, Job]:
         """Return jobs by ID; IDs without a job are left out."""
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             rows = select_by_id(database, "SELECT * FROM jobs", video_ids)
         return {row["id"]: _from_row(row) for row in rows}
 
@@ -169,7 +176,7 @@ class JobStore:
             "losses": [], "error": None, "frames_done": 0,
         }  # fmt: skip
         row = _encoded(changes)
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             _admit(database, max_active, retry_after_s)
             cursor = database.execute(
                 f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in row)} "
@@ -218,7 +225,7 @@ class JobStore:
         Raises:
             NotFound: No job has this ID.
         """
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             if not database.execute("DELETE FROM jobs WHERE id = ?", [video_id]).rowcount:
                 raise NotFound(f"there is no video {video_id}")
 
@@ -233,15 +240,29 @@ class JobStore:
             last = self.get(after)
             query += " WHERE (created_at, id) < (?, ?)"
             values += [last.created_at, last.id]
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             rows = database.execute(f"{query} ORDER BY created_at DESC, id DESC LIMIT ?", [*values, limit]).fetchall()
         return [_from_row(row) for row in rows]
 
     def active(self) -> list[Job]:
         """Return the jobs that are queued or running."""
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             rows = database.execute("SELECT * FROM jobs WHERE status IN (?, ?)", ACTIVE).fetchall()
         return [_from_row(row) for row in rows]
+
+    def check(self) -> None:
+        """Take the lock that a change needs, and release it; wait for it for a second at most.
+
+        Raises:
+            sqlite3.OperationalError: The file is locked, missing or read-only.
+        """
+        with transaction(self._path, _CHECK_TIMEOUT_S) as database:
+            database.execute("SELECT 1 FROM jobs LIMIT 1")
+            database.execute("BEGIN IMMEDIATE")
+            database.rollback()
+
+    def _transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        return transaction(self._path, self._busy_timeout_s)
 
     def _change(self, video_id: str, attempt: int, changes: Mapping[str, Any], heartbeat: float | None = None) -> bool:
         """Change columns of an active job if it still has this attempt and, if given, this heartbeat."""
@@ -249,7 +270,7 @@ class JobStore:
         condition, values = "id = ? AND attempt = ? AND status IN (?, ?)", [video_id, attempt, *ACTIVE]
         if heartbeat is not None:
             condition, values = f"{condition} AND heartbeat = ?", [*values, heartbeat]
-        with transaction(self._path) as database:
+        with self._transaction() as database:
             cursor = database.execute(
                 f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in row)} WHERE {condition}",
                 [*row.values(), *values],

@@ -19,5 +19,6 @@ async def healthz() -> Health:
 
 @router.get("/readyz", summary="Readiness check", responses=problem_responses(503))
 async def readyz(service: ServiceDependency) -> Health:
-    """Return 200 and the active models once detector and embedder answer; 503 before."""
+    """Return 200 and the active models if the job store accepts changes, and detector and embedder answer; else 503."""
+    await service.stores.run(service.jobs.check)
     return Health(models=await service.models())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from typing import Annotated, TypeVar
 
@@ -70,7 +69,7 @@ async def search(request: Request, service: ServiceDependency) -> IdentityMatche
     """
     if body_kind(request) == "form":
         serving = service.config.serving
-        with service.uploads.slot():
+        with service.uploads.slot(request):
             picture, fields = await receive_picture(request, serving.identities, serving.uploads)
         return await search_picture(service, picture, _validated(PictureSearch, fields))
     try:
@@ -88,7 +87,7 @@ async def search(request: Request, service: ServiceDependency) -> IdentityMatche
 )
 async def get_identity(identity_id: IdentityId, service: ServiceDependency) -> IdentityDetails:
     """Return the video of an identity, its times in the video, and the path of its thumbnail."""
-    return IdentityDetails.of(*await asyncio.to_thread(identity_with_video, service, identity_id))
+    return IdentityDetails.of(*await service.stores.run(identity_with_video, service, identity_id))
 
 
 @router.get(
@@ -104,8 +103,8 @@ async def get_identity(identity_id: IdentityId, service: ServiceDependency) -> I
 )
 async def get_thumbnail(request: Request, identity_id: IdentityId, service: ServiceDependency) -> Response:
     """Return the best crop of the person, in the size of the embedder's input."""
-    await asyncio.to_thread(identity_with_video, service, identity_id)
-    thumbnail = await asyncio.to_thread(service.identities.thumbnail, identity_id)
+    await service.stores.run(identity_with_video, service, identity_id)
+    thumbnail = await service.stores.run(service.identities.thumbnail, identity_id)
     headers = {"ETag": etag_of(hashlib.sha256(thumbnail).hexdigest())}
     return unless_known(request, Response(thumbnail, media_type="image/jpeg", headers=headers))
 

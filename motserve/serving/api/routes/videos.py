@@ -19,7 +19,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from ray.exceptions import RayActorError
 
 import motserve
-from motserve.errors import Conflict, NotFound
+from motserve.errors import Conflict, NotFound, Overloaded
 from motserve.files.disk import is_full
 from motserve.results import MEDIA_TYPES, SUFFIXES, Format, export, read_lines
 from motserve.serving.api.annotated_video import annotated_file
@@ -103,7 +103,7 @@ async def list_videos(
 ) -> VideoList:
     """Return a page of videos, newest first."""
     limit = min(limit, service.config.serving.max_page_size)
-    jobs = await asyncio.to_thread(service.jobs.page, limit + 1, after)
+    jobs = await service.stores.run(service.jobs.page, limit + 1, after)
     page = [VideoStatus.of(job) for job in jobs[:limit]]
     return VideoList(videos=page, next=page[-1].id if len(jobs) > limit else None)
 
@@ -115,7 +115,7 @@ async def list_videos(
 )
 async def get_video(video_id: str, service: ServiceDependency) -> VideoStatus:
     """Return status, progress, speed, models and error of a video."""
-    return VideoStatus.of(await asyncio.to_thread(service.jobs.get, video_id))
+    return VideoStatus.of(await service.stores.run(service.jobs.get, video_id))
 
 
 @router.get(
@@ -144,7 +144,7 @@ async def get_tracks(
     ] = False,
 ) -> Response:
     """Return the tracks of a video, or those so far if it is running. Tracks of a finished video have an `ETag`."""
-    job = await asyncio.to_thread(service.jobs.get, video_id)
+    job = await service.stores.run(service.jobs.get, video_id)
     if job.status == "failed" and not partial:
         raise Conflict(
             f"video {video_id} failed after {job.frames_done} frames: {(job.error or {}).get('message', '')}; "
@@ -186,7 +186,7 @@ async def get_annotated(request: Request, video_id: str, service: ServiceDepende
 
     HEAD does not render it: before the first GET, its response has neither `Content-Length` nor `ETag`.
     """
-    job = await asyncio.to_thread(service.jobs.get, video_id)
+    job = await service.stores.run(service.jobs.get, video_id)
     if job.status != "done":
         raise Conflict(f"video {video_id} is {job.status}; the annotated video is available once it is done")
     if request.method == "HEAD" and not service.artifacts.annotated(video_id).exists():
@@ -202,7 +202,7 @@ async def get_annotated(request: Request, video_id: str, service: ServiceDepende
 @router.delete("/{video_id}", status_code=204, summary="Delete a video", responses=problem_responses(404, 422))
 async def delete_video(video_id: str, service: ServiceDependency) -> None:
     """Stop tracking a video and delete its files, its results and its identities in the index."""
-    await run_to_completion(partial(_delete, service, video_id))
+    await run_to_completion(partial(_delete, service, video_id), service.stores.threads)
 
 
 @router.post(
@@ -213,11 +213,13 @@ async def delete_video(video_id: str, service: ServiceDependency) -> None:
 )
 async def retry_video(video_id: str, service: ServiceDependency) -> VideoStatus:
     """Track a failed video again, from its first frame; its tracks so far are replaced."""
-    job = await asyncio.to_thread(service.jobs.get, video_id)
+    job = await service.stores.run(service.jobs.get, video_id)
     if not await asyncio.to_thread(Path(job.source).exists):
         raise Conflict(f"the file of video {video_id} is no longer there; post it again")
     context = RequestContext.current(service.tracing.headers(), video_id)
-    return VideoStatus.of(await run_to_completion(partial(service.sessions.retry, job, context)))
+    return VideoStatus.of(
+        await run_to_completion(partial(service.sessions.retry, job, context), service.stores.threads)
+    )
 
 
 async def _accept(request: Request, service: Service) -> Job:
@@ -235,7 +237,7 @@ async def _accept(request: Request, service: Service) -> Job:
     try:
         if kind == "form":
             source = service.artifacts.source(video_id)
-            with service.uploads.slot():
+            with service.uploads.slot(request):
                 name = await receive_form(request, folder, source, service.config.serving)
         else:
             source = await receive_url(request, service.config.serving)
@@ -245,7 +247,8 @@ async def _accept(request: Request, service: Service) -> Job:
         await run_to_completion(partial(service.artifacts.delete, video_id))
         raise
     job = Job(video_id, name, str(source), time.time())
-    await run_to_completion(partial(_start, service, job, RequestContext.current(service.tracing.headers(), video_id)))
+    context = RequestContext.current(service.tracing.headers(), video_id)
+    await run_to_completion(partial(_start, service, job, context), service.stores.threads)
     logger.info("video accepted", extra={"video_id": video_id, "source": name})
     return job
 
@@ -311,19 +314,27 @@ async def _stream_tracks(service: Service, video_id: str) -> AsyncIterator[bytes
             break
         else:
             last = await _wait_for_more(service, video_id, tail.frames)
-    with suppress(NotFound):  # the video was deleted in the meantime
-        job = await asyncio.to_thread(service.jobs.get, video_id)
-        if job.error:
-            yield orjson.dumps({"error": job.error}, option=orjson.OPT_APPEND_NEWLINE)
+    job = await _present_job(service, video_id)
+    if job is not None and job.error:
+        yield orjson.dumps({"error": job.error}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+async def _present_job(service: Service, video_id: str) -> Job | None:
+    """Return the job of a video, None if it was deleted; wait while the store does not answer."""
+    while True:
+        try:
+            return await service.stores.run(service.jobs.get, video_id)
+        except NotFound:
+            return None
+        except (sqlite3.OperationalError, Overloaded) as error:
+            logger.warning("a stream of tracks waits for the job store: %s", error, extra={"video_id": video_id})
+            await asyncio.sleep(_POLL_S)
 
 
 async def _wait_for_more(service: Service, video_id: str, frames: int) -> bool:
     """Wait until the session has written more than `frames` frames; return whether the video has ended."""
-    try:
-        job = await asyncio.to_thread(service.jobs.get, video_id)
-    except NotFound:
-        return True
-    if job.status not in ACTIVE:
+    job = await _present_job(service, video_id)
+    if job is None or job.status not in ACTIVE:
         return True
     session = service.sessions.find(job)
     if session is not None:
