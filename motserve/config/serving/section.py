@@ -152,13 +152,14 @@ class SessionConfig(Section):
         "drained do not count.",
     )
     lease_s: float = Field(
-        15.0,
+        10.0,
         ge=1,
         le=600,
         description="Seconds without a heartbeat after which a session counts as hanging or lost and is killed; "
         "heartbeats are three times as frequent. A session whose process has ended is noticed at the next check. "
-        "Raised, hanging sessions are noticed later; lowered, slow ones are mistaken for hanging. The clocks of the "
-        "machines must differ by less than a fraction of it.",
+        "Raised, hanging sessions are noticed later, and if it and `watch_s` exceed three health checks of the "
+        "detector, that is replaced first; lowered, slow ones are mistaken for hanging. The clocks of the machines "
+        "must differ by less than a fraction of it.",
     )
     stall_timeout_s: float = Field(
         60.0,
