@@ -269,7 +269,7 @@ def test_sessions_have_a_whole_lease_after_a_lock_before_they_count_as_hanging(
     judge.waits_s = waits_s
     judge.launcher.restart_lost()
     judge.waits_s = 0.0
-    judge.now += 15
+    judge.now += 10  # `lease_s`
     judge.launcher.restart_lost()
     assert judge.killed == []
     judge.now += 0.1

@@ -18,6 +18,10 @@ from motserve.serving.addresses import no_cluster, require_cluster
 LOCAL: Final = "local"
 """Address of Ray that this process starts for itself."""
 
+_BOUNDS: Final = {"maximum_gcs_destroyed_actor_cached_count": 1000, "task_events_max_num_task_in_gcs": 10_000}
+"""How many ended actors and tasks Ray remembers; each video is one actor and some hundred tasks, Ray's own bounds are
+100,000 of both, gigabytes after months."""
+
 _LEAST_CPUS: Final = 2  # reserved by one replica of each deployment and a session; a smaller machine shares its cores
 
 
@@ -67,7 +71,8 @@ def running_ray(address: str | None, namespace: str | None = None, show_logs: bo
     logging.getLogger("ray").setLevel(logging.ERROR)
     resources: dict[str, Any] = {}
     if address == LOCAL:
-        resources = {"num_cpus": max(_LEAST_CPUS, os.cpu_count() or 1), "include_dashboard": False}
+        cpus = max(_LEAST_CPUS, os.cpu_count() or 1)
+        resources = {"num_cpus": cpus, "include_dashboard": False, "_system_config": _BOUNDS}
     failures: list[BaseException] = []
     started, no_longer_needed = threading.Event(), threading.Event()
     thread = threading.Thread(target=start_and_end, name="ray", daemon=connects)
