@@ -26,9 +26,10 @@ SETTINGS: dict[str, Any] = {
     "reid": {"weights": "bundled", "refresh_interval_s": 0.2},
 }
 POLL_S = 0.2
-NODE_CHECKS = {  # docs/scaling.md: with Ray's own values a host that does not answer counts as lost after 65 s
+RAY_SETTINGS = {  # see docs/faults.md
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
+    "RAY_kill_worker_timeout_milliseconds": "1000",
 }
 
 
@@ -137,7 +138,7 @@ class Cluster:
     def _run(self, host: Host, program: str, *words: str) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{host.name}.log").open("ab")
         self._logs.append(log)
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": "", **NODE_CHECKS}
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": "", **RAY_SETTINGS}
         return host.run([str(Path(sys.executable).with_name(program)), *words], log, env)
 
     def _serve_config(self, videos: Path) -> dict[str, Any]:

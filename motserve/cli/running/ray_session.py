@@ -18,9 +18,14 @@ from motserve.serving.addresses import no_cluster, require_cluster
 LOCAL: Final = "local"
 """Address of Ray that this process starts for itself."""
 
-_BOUNDS: Final = {"maximum_gcs_destroyed_actor_cached_count": 1000, "task_events_max_num_task_in_gcs": 10_000}
-"""How many ended actors and tasks Ray remembers; each video is one actor and some hundred tasks, Ray's own bounds are
-100,000 of both, gigabytes after months."""
+_RAY_SETTINGS: Final = {
+    # Ended actors and tasks that Ray remembers. Each video is one actor and some hundred tasks; Ray's own bounds are
+    # 100,000 of both, gigabytes after months.
+    "maximum_gcs_destroyed_actor_cached_count": 1000,
+    "task_events_max_num_task_in_gcs": 10_000,
+    # From the request to end to SIGKILL: a stopped session blocks a detector until it is killed.
+    "kill_worker_timeout_milliseconds": 1000,
+}
 
 _LEAST_CPUS: Final = 2  # reserved by one replica of each deployment and a session; a smaller machine shares its cores
 
@@ -72,7 +77,7 @@ def running_ray(address: str | None, namespace: str | None = None, show_logs: bo
     resources: dict[str, Any] = {}
     if address == LOCAL:
         cpus = max(_LEAST_CPUS, os.cpu_count() or 1)
-        resources = {"num_cpus": cpus, "include_dashboard": False, "_system_config": _BOUNDS}
+        resources = {"num_cpus": cpus, "include_dashboard": False, "_system_config": _RAY_SETTINGS}
     failures: list[BaseException] = []
     started, no_longer_needed = threading.Event(), threading.Event()
     thread = threading.Thread(target=start_and_end, name="ray", daemon=connects)
