@@ -56,6 +56,9 @@ def compose(config: Config) -> Application:
     metrics: Any = collector(MetricsCollector).bind(config)
     ingress_config = _with_another(serving.ingress) if _cluster_has_several_nodes() else serving.ingress
     ingress = _deployment(serve.ingress()(Ingress), "Ingress", ingress_config, {"num_cpus": serving.ingress.cpus})
+    if ingress_config is not serving.ingress:
+        # otherwise the replica of a node that is lost moves to the other one, and stays there
+        ingress = ingress.options(max_replicas_per_node=max(1, ingress_config.autoscaling.max_replicas // 2))
     return ingress.bind(config, deployment, Backends(detector, embedder, metrics))
 
 

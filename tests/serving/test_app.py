@@ -12,11 +12,17 @@ from motserve.serving.app import compose
 
 
 @pytest.mark.parametrize(
-    ("cpus", "max_replicas", "expected"),
-    [([4.0], 2, 1), ([0.0, 4.0], 2, 1), ([4.0, 4.0], 2, 2), ([4.0, 4.0, 4.0], 1, 1), ([0.0, 4.0, 4.0], 4, 2)],
+    ("cpus", "max_replicas", "expected", "per_node"),
+    [
+        ([4.0], 2, 1, None),
+        ([0.0, 4.0], 2, 1, None),
+        ([4.0, 4.0], 2, 2, 1),
+        ([4.0, 4.0, 4.0], 1, 1, 1),
+        ([0.0, 4.0, 4.0], 4, 2, 2),
+    ],
 )
 def test_another_ingress_replica_where_another_machine_can_run_it(
-    cpus: list[float], max_replicas: int, expected: int, monkeypatch: pytest.MonkeyPatch
+    cpus: list[float], max_replicas: int, expected: int, per_node: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nodes = [{"Alive": True, "Resources": {"CPU": count}} for count in cpus]
     nodes.append({"Alive": False, "Resources": {"CPU": 4.0}})
@@ -28,3 +34,4 @@ def test_another_ingress_replica_where_another_machine_can_run_it(
     assert deployment.name == "Ingress"
     scaling = deployment._deployment_config.autoscaling_config
     assert (scaling.min_replicas, scaling.max_replicas) == (expected, max_replicas)
+    assert deployment._replica_config.max_replicas_per_node == per_node
