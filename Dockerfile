@@ -86,9 +86,14 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM system AS application
 # A numeric user, because Kubernetes cannot verify from a name that it is not root.
 RUN useradd --create-home --uid 10001 motserve
+# Ray remembers fewer ended actors and tasks (each video is one actor and some hundred tasks), and kills a process 1 s
+# after the request to end: a stopped session blocks a detector until it is killed.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    MOTSERVE_CACHE_DIR=/app/cache
+    MOTSERVE_CACHE_DIR=/app/cache \
+    RAY_maximum_gcs_destroyed_actor_cached_count=1000 \
+    RAY_task_events_max_num_task_in_gcs=10000 \
+    RAY_kill_worker_timeout_milliseconds=1000
 COPY --from=dependencies /opt/venv /opt/venv
 RUN --mount=type=bind,from=package,source=/opt/pip,target=/opt/pip \
     --mount=type=bind,from=package,source=/wheels,target=/wheels \

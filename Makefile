@@ -3,7 +3,7 @@
 # `make coverage` is `make test` that measures; `make programs` installs what tests run besides Python packages.
 # `make corpus` and `make fuzz SECONDS=600` try the reader of videos on files of every kind, whole and damaged;
 # `make fuzz-api SECONDS=600` tries the HTTP API with requests of every kind.
-# `make faults` breaks each part of a running service on three hosts of their own, for an hour or two, as root; see docs/scaling.md.
+# `make faults` breaks each part of a running service on three hosts of their own, for one to two hours, as root; see docs/faults.md.
 # `make mutate` changes the core in thousands of small ways and lists the changes that no test notices, for an hour or more.
 # `make kubernetes` writes what clusters serve after serve_config.yaml or configs/environments changed; see docs/deploy.md.
 # `make wheel`, `make check-wheel`, `make licences`, `make sbom` are for releases; see docs/releasing.md.

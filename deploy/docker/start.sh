@@ -11,12 +11,6 @@ if [ -z "${RAY_AUTH_MODE:-}" ]; then
     [ -n "${RAY_AUTH_TOKEN:-}${RAY_AUTH_TOKEN_PATH:-}" ] || ray get-auth-token --generate > /dev/null
 fi
 
-# Ended actors and tasks that Ray remembers: each video is one actor and some hundred tasks.
-export RAY_maximum_gcs_destroyed_actor_cached_count="${RAY_maximum_gcs_destroyed_actor_cached_count:-1000}"
-export RAY_task_events_max_num_task_in_gcs="${RAY_task_events_max_num_task_in_gcs:-10000}"
-# From the request to end to SIGKILL: a stopped session blocks a detector until it is killed.
-export RAY_kill_worker_timeout_milliseconds="${RAY_kill_worker_timeout_milliseconds:-1000}"
-
 # shellcheck disable=SC2086 # options are words
 ray start --head --disable-usage-stats --metrics-export-port=8080 ${RAY_START_OPTIONS:-}
 exec serve run --address=auto "$@"

@@ -50,7 +50,8 @@ async def track_frames(
     """Track every person through the frames of one video.
 
     At most `pipeline.window` chunks are at the detector at a time. Decoding, detection and tracking run at the same
-    time, each on another chunk. Decoding pauses while the consumer or the detector is slow, so memory stays bounded.
+    time, each on another chunk. Decoding pauses while the consumer or the detector is slow, so at most `window + 1`
+    chunks are in memory.
 
     Args:
         frames: The decoded frames in display order; only ever advanced by one thread at a time.
@@ -184,7 +185,11 @@ async def _send_chunks(
         while not exhausted:
             await slots.acquire()
             chunk_observer = observer.chunk()
-            chunk, exhausted, failure = await loop.run_in_executor(decoder, _decode, frames, limits, chunk_observer)
+            try:
+                chunk, exhausted, failure = await loop.run_in_executor(decoder, _decode, frames, limits, chunk_observer)
+            except asyncio.CancelledError:
+                chunk_observer.ended(0)
+                raise
             observer.decoded(len(chunk))
             if chunk:
                 answer = asyncio.create_task(_detect(detect, chunk, chunk_observer))

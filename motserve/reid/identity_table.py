@@ -130,7 +130,7 @@ class IdentityTable:
 
 
 def is_provisional(identities: IntArray) -> BoolArray:
-    """Tell which identities are not decided yet.
+    """Return which identities are not decided yet.
 
     >>> is_provisional(np.array([3, -2, NO_IDENTITY])).tolist()
     [False, True, False]

@@ -1,6 +1,7 @@
 """Builds the Ray Serve application from typed arguments: `serve run serve_config.yaml`."""
 
 # No `from __future__ import annotations`: Ray Serve reads the annotation of `build` to turn YAML into typed arguments.
+import math
 import uuid
 from typing import Any
 
@@ -54,11 +55,11 @@ def compose(config: Config) -> Application:
     detector: Any = _model("Detector", serving.detector, gpu).bind("detector", models, deployment)
     embedder: Any = _model("Embedder", serving.embedder, gpu).bind("reid", models, deployment)
     metrics: Any = collector(MetricsCollector).bind(config)
-    ingress_config = _with_another(serving.ingress) if _cluster_has_several_nodes() else serving.ingress
+    nodes = _nodes_for_replicas()
+    ingress_config = _with_another(serving.ingress) if nodes > 1 else serving.ingress
     ingress = _deployment(serve.ingress()(Ingress), "Ingress", ingress_config, {"num_cpus": serving.ingress.cpus})
-    if ingress_config is not serving.ingress:
-        # otherwise the replica of a node that is lost moves to the other one, and stays there
-        ingress = ingress.options(max_replicas_per_node=max(1, ingress_config.autoscaling.max_replicas // 2))
+    if nodes > 1:  # otherwise the replicas of a node that is lost move to another one, and stay there
+        ingress = ingress.options(max_replicas_per_node=math.ceil(ingress_config.autoscaling.max_replicas / nodes))
     return ingress.bind(config, deployment, Backends(detector, embedder, metrics))
 
 
@@ -83,9 +84,9 @@ def _cluster_has_gpus() -> bool:
     return resources.get("GPU", 0) > 0
 
 
-def _cluster_has_several_nodes() -> bool:
+def _nodes_for_replicas() -> int:
     nodes: list[dict[str, Any]] = ray.nodes() if ray.is_initialized() else []
-    return len([node for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) > 0]) > 1
+    return len([node for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) > 0])
 
 
 def _with_another(ingress: IngressConfig) -> IngressConfig:

@@ -94,7 +94,7 @@ class VideoProbes:
         try:
             await asyncio.wait({checking}, timeout=self._config.wait_s)
         except asyncio.CancelledError:
-            future.cancel()
+            checking.cancel()
             raise
         if future.cancel():  # it waits still; a check that has begun has a time limit of its own
             raise Overloaded(

@@ -1,6 +1,7 @@
 """Breaks each part of a running service while it tracks two videos, and prints what that did to their frames.
 
-`python -m faults` from the folder of the tests, as root on Linux with two cores and 12 GB or more; for an hour.
+`python -m faults` from the folder of the tests, as root on Linux with two cores and 12 GB or more; for one to two
+hours.
 The service runs on three hosts of their own on this machine: a head and two workers. Each fault happens when the first
 video has 10, 50 and 90 % of its frames.
 """
@@ -96,7 +97,12 @@ class Faults:
         videos = self._post()
         watch = self._watch(videos)
         begin = len(self.expected[0]) * moment / 100
+        end = time.monotonic() + LIMIT_S
         while watch.frames[videos[0]] < begin:
+            if time.monotonic() > end:
+                raise TimeoutError(
+                    f"the video had {watch.frames[videos[0]]} frames after {LIMIT_S:.0f} s, no fault yet"
+                )
             time.sleep(POLL_S / 4)
         with fault.happening(Place(self.cluster, self.disk, videos[0])):
             watch.mark()

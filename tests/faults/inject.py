@@ -131,8 +131,7 @@ def _lock(place: Place) -> Callable[[], None]:
     database = sqlite3.connect(
         place.cluster.storage / "jobs.sqlite", timeout=60, isolation_level=None, check_same_thread=False
     )
-    with suppress(sqlite3.OperationalError):
-        database.execute("BEGIN EXCLUSIVE")
+    database.execute("BEGIN EXCLUSIVE")
 
     def undo() -> None:
         with closing(database):

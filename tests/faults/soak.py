@@ -1,8 +1,9 @@
 """Loads a running service for an hour as many kinds of clients do, and prints what its processes use over time.
 
-`python -m faults.soak http://127.0.0.1:8000 clip.mp4 --seconds 3600` from the folder of the tests, on the machine of
-the service. Two videos are tracked at any time and deleted when they are done; beside them clients read slowly, stall
-in the middle of an upload, send headers byte by byte, vanish after their question, and post what is no video.
+`PYTHONPATH=support:.. python -m faults.soak http://127.0.0.1:8000 clip.mp4` from the folder of the tests, on the
+machine of the service. Up to four videos are tracked at a time and deleted when they are done; beside them clients read
+slowly, stall in the middle of an upload, send headers byte by byte, vanish after their question, and post what is no
+video.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Soak:
         status = "queued"
         while status not in ("done", "failed"):
             await asyncio.sleep(1)
-            status = (await self.client.get(path)).json()["status"]
+            status = (await self.client.get(path)).raise_for_status().json()["status"]
         self.answers[f"videos: {status}"] += 1
         for suffix in ("/tracks", "/tracks?format=csv", "/tracks?format=mot", "/annotated.mp4"):
             read = await self.client.get(path + suffix)
@@ -96,7 +97,7 @@ class Soak:
             if answer.status_code == 200:
                 lines = answer.aiter_lines()
                 for _ in range(50):
-                    await anext(lines)
+                    await anext(lines, None)
                     await asyncio.sleep(0.5)
         if location := answer.headers.get("location"):
             self.answers[f"slow_reader: deleted {(await self.client.delete(location)).status_code}"] += 1

@@ -48,11 +48,11 @@ class Watch:
         self._moved = dict.fromkeys(self._moved, now)
 
     def finished(self, video: str) -> None:
-        """Stop to count pauses of a video."""
+        """Stop counting pauses of a video."""
         self._finished.add(video)
 
     def end(self) -> None:
-        """Stop to watch."""
+        """Stop watching."""
         self._ended.set()
         for thread in self._threads:
             thread.join(30)

@@ -11,6 +11,7 @@ import pytest
 from motserve.config import Config, change_config, load_config
 from motserve.errors import InvalidVideo
 from motserve.pipeline import PipelineStats, track_frames
+from motserve.pipeline.observer import _NullObserver
 from motserve.reid import crops
 from motserve.reid.crops import cut_crops
 from motserve.types import Detections, EmbeddedCrops, Frame, Image, TrackedFrame, Tracks
@@ -184,6 +185,28 @@ def test_decoding_waits_for_a_slow_consumer() -> None:
     asyncio.run(asyncio.wait_for(run(), 60))
 
 
+def test_every_chunk_has_an_end_also_where_the_consumer_leaves() -> None:
+    class Observer(_NullObserver):
+        begun = ended_chunks = 0
+
+        def chunk(self) -> Observer:
+            self.begun += 1
+            return self
+
+        def ended(self, frames: int) -> None:
+            self.ended_chunks += 1
+
+    async def run() -> Observer:
+        observer = Observer()
+        chunks = track_frames(video(100), detect, Embedder(), configure(4, 2), PipelineStats(), observer=observer)
+        async with aclosing(chunks):
+            await anext(chunks)
+        return observer
+
+    observer = asyncio.run(asyncio.wait_for(run(), 60))
+    assert observer.begun == observer.ended_chunks > 1
+
+
 def test_the_next_chunks_are_decoded_and_detected_while_one_is_tracked() -> None:
     detected: list[int] = []
     enough = asyncio.Event()
@@ -348,14 +371,30 @@ def test_the_callback_gets_the_crops_that_the_linker_trusts(monkeypatch: pytest.
     def judge(tracks: Tracks, *_: Any) -> np.ndarray:
         return np.asarray(tracks.boxes[:, 0] < 100)
 
+    broken = 0
+    pictures = {}
+    for frame in video(50):
+        picture = np.broadcast_to(np.arange(320)[:, None] % 256, (120, 320, 3)).astype(np.uint8)
+        picture[0, 0, 0] = frame.index
+        pictures[frame.timestamp] = Frame(frame.index, frame.timestamp, picture)
+
     async def embed(cropped: np.ndarray) -> np.ndarray:
+        nonlocal broken
         embeddings = np.tile(np.array([[0.6, 0.8]], np.float32), (len(cropped), 1))
-        embeddings[1:] = np.nan if len(cropped) == 2 and cropped[0, 0, 0, 0] % 3 == 0 else embeddings[1:]
+        if len(cropped) == 2 and cropped[:, 0, 0, 0].min() % 3 == 0:
+            embeddings[cropped[:, 0, 0, 0].argmax()] = np.nan
+            broken += 1
         return embeddings
 
     monkeypatch.setattr("motserve.reid.linker.trusted", judge)
     notified: list[EmbeddedCrops] = []
-    asyncio.run(collect(video(50), configure(policy="always"), embed=embed, on_embedded=notified.append))
+    config = configure(policy="always")
+    asyncio.run(collect(iter(pictures.values()), config, embed=embed, on_embedded=notified.append))
+    assert broken > 5
+    for item in notified:
+        image = pictures[item.timestamp].image
+        expected = cut_crops(image, item.boxes, config.reid.crop_height, config.reid.crop_width)
+        np.testing.assert_array_equal(item.crops, expected)
     left = np.concatenate([item.boxes[:, 0] for item in notified])
     assert len(left) >= 50
     assert left.max() < 100

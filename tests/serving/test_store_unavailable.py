@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -28,10 +29,11 @@ WAIT_S = 0.2
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of the job store, like `BEGIN EXCLUSIVE` of another process."""
+def locked(folder: Path, how: str = "BEGIN EXCLUSIVE") -> Iterator[None]:
+    """Hold the lock of the job store, as another process may."""
     with closing(sqlite3.connect(folder / JOBS_FILE, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
+        other.execute(how)
+        other.execute("SELECT * FROM jobs").fetchall()
         yield
 
 
@@ -250,7 +252,7 @@ class Judge:
 
         monkeypatch.setattr(service.jobs, "active", read)
         monkeypatch.setattr(self.launcher, "_clock", lambda: self.now)
-        monkeypatch.setattr(self.launcher, "_all_draining", lambda: True)
+        monkeypatch.setattr(self.launcher, "_all_draining", lambda: False)
         monkeypatch.setattr(self.launcher, "find", lambda job: job.id)
         monkeypatch.setattr(self.launcher, "_kill", self.killed.append)
 
@@ -275,3 +277,31 @@ def test_sessions_have_a_whole_lease_after_a_lock_before_they_count_as_hanging(
     judge.now += 0.1
     judge.launcher.restart_lost()
     assert judge.killed == ["a"]
+
+
+@pytest.mark.parametrize("how", ["BEGIN IMMEDIATE", "BEGIN"], ids=["a writer", "a reader"])
+def test_no_session_is_killed_while_another_process_keeps_it_from_writing(
+    service: Service, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Reads of the store succeed, so that only the heartbeats are missing."""
+    judge = Judge(service, monkeypatch)
+    service.jobs.add(Job("a", "a.mp4", "/a", 0.0, status="running", began=True, heartbeat=judge.now - 40), 10, 5)
+    with locked(storage(service), how):
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            judge.launcher.restart_lost()
+        assert judge.killed == []
+    judge.launcher.restart_lost()
+    assert judge.killed == [], "the session had no time for a heartbeat"
+    judge.now += 10.1
+    judge.launcher.restart_lost()
+    assert judge.killed == ["a"]
+    assert service.jobs.get("a").attempt == 1
+
+
+def test_an_error_of_a_store_is_not_taken_for_a_lack_of_an_answer(service: Service) -> None:
+    def fail() -> None:
+        raise OSError(errno.ETIMEDOUT, "Connection timed out")
+
+    for limit_s in (None, 20.0):
+        with pytest.raises(OSError, match="Connection timed out"):
+            asyncio.run(service.stores.run(fail, limit_s=limit_s))

@@ -157,9 +157,9 @@ class SessionConfig(Section):
         le=600,
         description="Seconds without a heartbeat after which a session counts as hanging or lost and is killed; "
         "heartbeats are three times as frequent. A session whose process has ended is noticed at the next check. "
-        "Raised, hanging sessions are noticed later, and if it and `watch_s` exceed three health checks of the "
-        "detector, that is replaced first; lowered, slow ones are mistaken for hanging. The clocks of the machines "
-        "must differ by less than a fraction of it.",
+        "Raised, hanging sessions are noticed later, and the detector that one blocks is replaced first if `lease_s` "
+        "and `watch_s` exceed its three health checks; lowered, slow ones are mistaken for hanging. The clocks of the "
+        "machines must differ by less than a fraction of it.",
     )
     stall_timeout_s: float = Field(
         60.0,

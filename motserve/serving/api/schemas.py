@@ -191,7 +191,7 @@ class PictureSearch(BaseModel):
         None,
         ge=0,
         le=2,
-        description="Largest cosine distance of a match; lower is stricter. Any distance without one.",
+        description="Largest cosine distance of a match; lower is stricter. Without it, any distance.",
     )
 
 

@@ -135,11 +135,19 @@ class SessionLauncher:
         as a whole restarts nothing and leaves its videos to its successor.
 
         While the store is locked or away, no session can write a heartbeat; each has a whole lease after that time.
+        A session is killed only once its video is written to be another session's, which a locked store refuses.
         """
+        try:
+            self._restart_lost()
+        except sqlite3.Error:
+            self._store_failed = True
+            raise
+
+    def _restart_lost(self) -> None:
         lease_s = self._config.serving.session.lease_s
         active = self._read_active()
         self._started &= {(job.id, job.attempt) for job in active}
-        lost: list[tuple[Job, str]] = []
+        lost: list[tuple[Job, str, Any | None]] = []
         for job in active:
             age_s = self._clock() - (max(job.heartbeat, self._store_answers_since) if job.heartbeat else 0.0)
             is_own = (job.id, job.attempt) in self._started
@@ -148,19 +156,16 @@ class SessionLauncher:
             actor = self.find(job)
             if actor is None:
                 if age_s > lease_s or is_own:
-                    lost.append((job, "its process ended" if job.began else "it never began"))
+                    lost.append((job, "its process ended" if job.began else "it never began", None))
             elif job.began and age_s > lease_s:
                 if job.heartbeat:  # otherwise it has released the video and is about to end
-                    extra = {"video_id": job.id, "frame": job.frames_done, "attempt": job.attempt}
-                    logger.error("the session hangs, it is killed: no heartbeat for %.0f s", age_s, extra=extra)
-                    self._kill(actor)
-                    lost.append((job, f"it wrote no heartbeat for {age_s:.0f} s and was killed"))
+                    lost.append((job, f"it wrote no heartbeat for {age_s:.0f} s and was killed", actor))
             elif age_s > lease_s / 2 and job.heartbeat and not job.began and self._jobs.write(job.id, job.attempt):
                 # it waits for a free CPU, or its launcher died before the call was sent
                 actor.run.remote()
         if lost and not self._all_draining():
-            for job, reason in lost:
-                self._restart(job, reason)
+            for job, reason, actor in lost:
+                self._restart(job, reason, actor)
 
     def reconcile(self) -> None:
         """Remove people of deleted and failed videos from the index, and files of killed uploads.
@@ -186,11 +191,7 @@ class SessionLauncher:
     def _read_active(self) -> list[Job]:
         """Return the active jobs, and note since when the store answers."""
         asked_at = self._clock()
-        try:
-            active = self._jobs.active()
-        except sqlite3.Error:
-            self._store_failed = True
-            raise
+        active = self._jobs.active()
         # a read that waited as long as the interval of heartbeats waited for a lock that sessions waited for as well
         if (
             self._store_failed
@@ -199,16 +200,19 @@ class SessionLauncher:
             self._store_failed, self._store_answers_since = False, self._clock()
         return active
 
-    def _restart(self, job: Job, reason: str) -> None:
+    def _restart(self, job: Job, reason: str, hanging: Any | None) -> None:
         extra = {"video_id": job.id, "frame": job.frames_done, "attempt": job.attempt}
         lost = job.heartbeat > 0
         loss = f"session {job.attempt}: {reason}, after frame {job.frames_done}" if lost else ""
         if lost and job.restarts >= self._config.serving.session.restarts:
-            self._fail(job, loss)
+            if self._fail(job, loss) and hanging is not None:
+                self._kill(hanging)
             return
         restarted = self._jobs.take_over(job, loss)
         if restarted is None:  # another replica was faster, or the session is alive
             return
+        if hanging is not None:
+            self._kill(hanging)
         if lost:
             logger.warning("session lost, the video is restarted: %s", reason, extra=extra)
         else:
@@ -218,16 +222,18 @@ class SessionLauncher:
         except ValueError:
             logger.exception("no session could be started; it is tried again after a lease", extra=extra)
 
-    def _fail(self, job: Job, loss: str) -> None:
+    def _fail(self, job: Job, loss: str) -> bool:
+        """Record that a video has failed, and return whether this replica did."""
         lost = f"{job.restarts + 1} sessions were" if job.restarts else "the session was"
         again = f"POST /v1/videos/{job.id}/retry tracks it again"
         message = f"{lost} lost ({'; '.join([*job.losses, loss])}); {again}"
         error = {"type": "SessionLost", "message": message}
         if not self._jobs.give_up(job, error):
-            return
+            return False
         logger.error(message, extra={"video_id": job.id, "frame": job.frames_done})
         CheckpointStore(self._artifacts, job.id, self._config).remove(job.attempt + 1)
         remove_identities(self._identities, job.id, logger)
+        return True
 
     def _kill(self, actor: Any) -> None:
         ray.kill(actor)

@@ -127,7 +127,8 @@ class Lease:
                 if is_locked(error) and self._clock() - began < self._locked_wait_s:
                     deadline = self._clock() + self._lease_s
                 if deadline <= self._clock():
-                    raise Superseded(f"the job store accepted no change for {self._lease_s:g} s") from error
+                    seconds = self._clock() - began
+                    raise Superseded(f"the job store accepted no change for {seconds:.0f} s") from error
             else:
                 return
             await asyncio.sleep(max(min(_RETRY_INTERVAL_S, deadline - self._clock()), 0.0))
@@ -147,6 +148,7 @@ class Lease:
             except (sqlite3.Error, asyncio.TimeoutError) as error:
                 logger.warning("the heartbeat could not be written: %s", str(error) or "no answer", extra=self._extra)
                 if self._outlasts(error):
+                    await self._check_node()
                     await asyncio.sleep(_RETRY_INTERVAL_S)
                     continue
                 if self._left_s() <= 0:

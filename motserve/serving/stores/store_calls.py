@@ -49,10 +49,15 @@ class StoreCalls:
         work = partial(contextvars.copy_context().run, call, *values)
         answer = asyncio.get_running_loop().run_in_executor(self.threads, work)
         try:
-            return await asyncio.wait_for(answer, limit_s)
-        except asyncio.TimeoutError:
+            await asyncio.wait({answer}, timeout=limit_s)
+        except asyncio.CancelledError:
+            answer.cancel()
+            raise
+        if not answer.done():
+            answer.cancel()
             raise Overloaded(
                 f"the storage of the service (serving.storage_dir) does not answer within {limit_s:g} s; try again "
                 "later",
                 self._retry_after_s,
-            ) from None
+            )
+        return await answer

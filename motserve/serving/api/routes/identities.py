@@ -35,7 +35,9 @@ def _enabled(service: ServiceDependency) -> None:
         raise Conflict("the identity index is disabled in this service (serving.identities.enabled)")
 
 
-router = APIRouter(prefix=IDENTITIES, tags=["identities"], dependencies=[Depends(_enabled)])
+router = APIRouter(
+    prefix=IDENTITIES, tags=["identities"], dependencies=[Depends(_enabled)], responses=problem_responses(503)
+)
 
 
 class _ShortNumber(IntegerConvertor):

@@ -47,7 +47,7 @@ from motserve.serving.stores import ACTIVE, Job
 from motserve.serving.stores.disk_space import require_room_for
 
 logger = logging.getLogger("motserve.ingress")
-router = APIRouter(prefix=VIDEOS, tags=["videos"])
+router = APIRouter(prefix=VIDEOS, tags=["videos"], responses=problem_responses(503))
 
 _TRACKS = reference(TrackedVideo)
 _POLL_S = 0.5
@@ -199,7 +199,7 @@ async def get_annotated(request: Request, video_id: str, service: ServiceDepende
     return unless_known(request, RangedFile(path, media_type="video/mp4", stat_result=stat))
 
 
-@router.delete("/{video_id}", status_code=204, summary="Delete a video", responses=problem_responses(404, 422))
+@router.delete("/{video_id}", status_code=204, summary="Delete a video", responses=problem_responses(404, 422, 507))
 async def delete_video(video_id: str, service: ServiceDependency) -> None:
     """Stop tracking a video and delete its files, its results and its identities in the index."""
     await run_to_completion(partial(_delete, service, video_id), service.stores.threads)
