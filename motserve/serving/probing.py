@@ -94,7 +94,8 @@ class VideoProbes:
         try:
             await asyncio.wait({checking}, timeout=self._config.wait_s)
         except asyncio.CancelledError:
-            checking.cancel()
+            future.cancel()
+            checking.cancel()  # of a check that has begun: its error has no reader
             raise
         if future.cancel():  # it waits still; a check that has begun has a time limit of its own
             raise Overloaded(
