@@ -218,6 +218,7 @@ def test_a_video_does_not_wait_for_ever_for_its_check(clip: Path, monkeypatch: p
         left = asyncio.create_task(probes.check(clip, "of a client that leaves"))
         await asyncio.sleep(0)
         left.cancel()
+        await asyncio.wait({left})
         assert not first.done(), "a check that has begun was given up"
         release.set()
         await first
