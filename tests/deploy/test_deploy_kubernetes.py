@@ -18,12 +18,13 @@ import ray
 import yaml
 from programs import output_of, program
 from ray.serve.schema import ServeDeploySchema
+from service_checks import service_without_cluster
 from starlette.routing import Route
 
 from motserve.config import Config, load_config, parse_overrides
 from motserve.config.loading.yaml_files import layer_settings
 from motserve.errors import InvalidConfig
-from motserve.serving.api import Service, build_http
+from motserve.serving.api import build_http
 from motserve.serving.app import build
 from motserve.serving.arguments import ServeArgs
 from training.detector.config import DetectorTraining
@@ -483,7 +484,9 @@ def test_only_the_operator_and_ray_itself_reach_the_dashboard_and_the_control_pl
             assert rule["from"] == itself or operator or ports in ({8000}, {8080})
 
 
-def test_the_ingress_exposes_every_route_but_those_of_operators(built: dict[str, list[Object]]) -> None:
+def test_the_ingress_exposes_every_route_but_those_of_operators(
+    built: dict[str, list[Object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def reached(route: str) -> bool:
         return any(
             route == path["path"] or (path["pathType"] == "Prefix" and route.startswith(f"{path['path']}/"))
@@ -491,7 +494,7 @@ def test_the_ingress_exposes_every_route_but_those_of_operators(built: dict[str,
             for path in rule["http"]["paths"]
         )
 
-    app = build_http(cast(Service, None))
+    app = build_http(service_without_cluster(tmp_path, monkeypatch))
     documentation = {route.path for route in app.routes if isinstance(route, Route)}
     routes = {*documentation, *app.openapi()["paths"]}
     assert "/docs" in routes
