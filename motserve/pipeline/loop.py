@@ -147,7 +147,9 @@ async def track_frames_with(
     finally:
         unanswered = [] if request is None else [request]
         await _cancel(sender)
-        unanswered += [request for request in _rest_of(requests) if request is not None]
+        while not requests.empty():
+            if (request := requests.get_nowait()) is not None:
+                unanswered.append(request)
         await _cancel(*(request.answer for request in unanswered))
         for request in unanswered:
             request.observer.ended(len(request.frames))
@@ -198,11 +200,6 @@ async def _send_chunks(
                 raise failure
     finally:
         requests.put_nowait(None)
-
-
-def _rest_of(requests: asyncio.Queue[_Request | None]) -> Iterator[_Request | None]:
-    while not requests.empty():
-        yield requests.get_nowait()
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:

@@ -50,7 +50,6 @@ class Cluster:
         names = ("head", "one", "two")
         self.hosts = [Host(number, f"motserve-{name}", folder / name) for number, name in enumerate(names, 1)]
         self.head, *self.workers = self.hosts
-        self.down: set[str] = set()
         self._ray: dict[str, subprocess.Popen[bytes]] = {}
         self._ended = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, daemon=True)
@@ -121,7 +120,7 @@ class Cluster:
         while not self._ended.wait(1):
             for host in self.hosts:
                 process = self._ray.get(host.name)
-                if host.name in self.down or (process is not None and process.poll() is None):
+                if process is not None and process.poll() is None:
                     continue
                 if host is self.head:
                     self._start_ray(host, "--head", f"--port={GCS_PORT}", "--num-cpus=0", "--dashboard-port=8265")

@@ -47,7 +47,7 @@ class Soak:
 
     async def run(self) -> None:
         """Load the service until the end."""
-        work = {
+        number_of_clients = {
             self.videos: 2,
             self.slow_reader: 2,
             self.stalled: 20,
@@ -56,10 +56,12 @@ class Soak:
             self.bad: 2,
         }
         async with self.client:
-            clients = [self.again(client) for client, count in work.items() for _ in range(count)]
-            await asyncio.gather(*clients, self.again(self.check_health), self.again(self.measure))
+            repeated = [self.check_health, self.measure]
+            for client, number in number_of_clients.items():
+                repeated += [client] * number
+            await asyncio.gather(*(self.repeat(client) for client in repeated))
 
-    async def again(self, client: Callable[[], Awaitable[None]]) -> None:
+    async def repeat(self, client: Callable[[], Awaitable[None]]) -> None:
         """Repeat a client until the end."""
         await asyncio.sleep(random.random() * 5)
         while time.monotonic() < self.end:
