@@ -26,8 +26,9 @@ _UNUSABLE: Final = {
     **dict.fromkeys((errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH), "does not answer"),
 }
 
+_SQLITE_LOCKED: Final = "locked"
 _SQLITE_UNUSABLE: Final = {
-    "locked": "is locked by another process",
+    _SQLITE_LOCKED: "is locked by another process",
     "readonly database": "is read-only",
     "unable to open database file": "is not there",
     "no such table": "has lost its tables",
@@ -43,6 +44,11 @@ def is_full(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in _FULL
     return isinstance(error, sqlite3.OperationalError) and _SQLITE_FULL in str(error)
+
+
+def is_locked(error: BaseException) -> bool:
+    """Return whether an error says that another process holds the lock of a database."""
+    return isinstance(error, sqlite3.OperationalError) and _SQLITE_LOCKED in str(error)
 
 
 def unusable(error: BaseException) -> str | None:

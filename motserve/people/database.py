@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from motserve.errors import IncompatibleStore
+from motserve.files.disk import is_locked
 
 logger = logging.getLogger("motserve.people")
 
@@ -58,11 +59,6 @@ def migrate(path: Path, steps: Sequence[Migration]) -> None:
         raise IncompatibleStore(
             f"{path} is no store of motserve: {error}; move it elsewhere or restore a backup"
         ) from error
-
-
-def is_locked(error: BaseException) -> bool:
-    """Return whether a call failed because another process holds the lock of a file."""
-    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 
 def _wait_for_lock(path: Path) -> None:

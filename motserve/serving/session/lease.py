@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from motserve.config.serving import SessionConfig
 from motserve.errors import MotserveError
-from motserve.people.database import is_locked
+from motserve.files.disk import is_locked
 from motserve.serving.stores import ACTIVE, Job, JobStore
 
 logger = logging.getLogger("motserve.session")
