@@ -12,7 +12,7 @@ from motserve.detection.common import choose_classes, group_by_shape, postproces
 from motserve.detection.yolo_network import build_network
 from motserve.errors import WeightsUnavailable
 from motserve.models.device import choose_device
-from motserve.models.libraries import import_ultralytics
+from motserve.models.libraries import import_ultralytics, keeping_threads
 from motserve.models.weights import Weights
 from motserve.types import Detections, Image
 
@@ -38,7 +38,8 @@ class YoloDetector(DetectorBase):
 
     def __init__(self, config: DetectorConfig, weights: Weights) -> None:
         device = choose_device(config.device)
-        self._model = load_yolo(weights)
+        with keeping_threads():
+            self._model = load_yolo(weights)
         known: dict[int, str] = dict(self._model.names)
         self._names = choose_classes(known, config.classes, weights)
         network = self._model.model
@@ -70,7 +71,8 @@ class YoloDetector(DetectorBase):
         """Detect objects in a batch; see `DetectorBase.detect`. Pictures of one size are one forward pass."""
         detections = [Detections.empty()] * len(images)
         for rows in group_by_shape(images):
-            results = self._model.predict([images[i] for i in rows], **self._options)
+            with keeping_threads():
+                results = self._model.predict([images[i] for i in rows], **self._options)
             for i, result in zip(rows, results, strict=True):
                 boxes = result.boxes.data.cpu().numpy()
                 detections[i] = postprocess(
