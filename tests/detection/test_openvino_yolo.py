@@ -31,7 +31,7 @@ def weights(path: Path) -> Weights:
     return Weights(path.name, path, checksum(path), "")
 
 
-def build(path: Path, folder: Path | None = None, **settings: object) -> DetectorBase:
+def build(path: Path, folder: Path | None = None, **settings: Any) -> DetectorBase:
     config = DetectorConfig.model_validate({"device": "cpu", "image_size": SIDE, **settings})
     return build_detector(config, weights(path), folder)
 
@@ -85,7 +85,7 @@ def test_real_people_are_detected_as_by_torch(detector: DetectorBase, reference:
 def test_a_detector_of_ultralytics_detects_as_by_torch(data_dir: Path, folder: Path) -> None:
     path = data_dir / "models" / "yolov8n.pt"
     street = [read_picture(path) for path in sorted((data_dir / "mot" / "TUD-Campus" / "img1").glob("*.jpg"))[:3]]
-    settings: dict[str, object] = {"classes": ["all"], "confidence": 0.2}
+    settings: dict[str, Any] = {"classes": ["all"], "confidence": 0.2}
     detector = build(path, folder, **settings)
     assert detector.backend == "openvino"
     assert compare(detector.detect(street), build(path, backend="torch", **settings).detect(street)) > 10
@@ -95,7 +95,7 @@ def test_a_converted_detector_is_loaded_for_other_settings(
     detector: DetectorBase, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openvino_network, "convert", None)
-    settings: dict[str, object] = {"image_size": 256, "confidence": 0.3, "max_detections": 3}
+    settings: dict[str, Any] = {"image_size": 256, "confidence": 0.3, "max_detections": 3}
     picture = rendered(320, 180)[-1]
     other = build(BUNDLED, folder, backend="openvino", **settings)
     assert compare(other.detect([picture]), build(BUNDLED, backend="torch", **settings).detect([picture])) > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +17,7 @@ import torch
 from motserve.errors import InvalidConfig
 from motserve.models import backend, openvino_network
 from motserve.models.backend import Convertible, choose_network, conversion_key, describe_backend, is_refused
+from motserve.models.converted_networks import ConvertedNetworks, Graph
 from motserve.models.libraries import import_openvino
 from motserve.models.sample_pictures import sample_pictures
 from motserve.models.weights import Weights
@@ -83,8 +85,8 @@ def test_a_damaged_file_is_made_again(folder: Path, damage: bytes) -> None:
 
 def test_a_file_that_openvino_cannot_read_is_made_again(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     key = conversion_key("detector", WEIGHTS, {})
-    stored = backend.ConvertedNetworks(folder / "openvino")
-    stored.store(key, backend.Graph(b"<net>", b""))
+    stored = ConvertedNetworks(folder / "openvino")
+    stored.store(key, Graph(b"<net>", b""))
     assert choose_network("auto", "cpu", NETWORK, folder) is not None
     assert "cannot be read and is made again" in caplog.text
     assert choose_network("auto", "cpu", replace(NETWORK, build=fail), folder) is not None
@@ -160,7 +162,7 @@ def test_the_key_of_a_network_has_what_it_depends_on(monkeypatch: pytest.MonkeyP
 
 
 def test_openvino_has_the_threads_of_torch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_network.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
     before = torch.get_num_threads()
     try:
         for threads, expected in ((1, 1), (4, None)):
@@ -186,7 +188,8 @@ def test_the_description_names_the_version() -> None:
 
 def test_sample_pictures_are_the_same_in_every_call() -> None:
     pictures = sample_pictures(2, 48, 64)
-    assert (pictures.shape, pictures.dtype) == ((2, 48, 64, 3), np.uint8)
+    assert pictures.shape == (2, 48, 64, 3)
+    assert pictures.dtype == np.uint8
     np.testing.assert_array_equal(pictures, sample_pictures(2, 48, 64))
     assert (pictures[0] != pictures[1]).any()
     assert pictures.std() > 20

@@ -87,4 +87,5 @@ def test_a_folder_that_cannot_be_written_stores_nothing(tmp_path: Path, caplog: 
     stored.store(KEY, NETWORK)
     stored.refuse(KEY, "reason")
     assert caplog.text.count("is not stored, and made again at the next start") == 2
-    assert stored.load(KEY) is stored.refusal(KEY) is None
+    assert stored.load(KEY) is None
+    assert stored.refusal(KEY) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from motserve.reid.embedder import CropEmbedder
 BUNDLED = Path(motserve.models.bundled.__file__).parent / "embedder.safetensors"
 
 
-def build(path: Path, folder: Path | None = None, **settings: object) -> CropEmbedder:
+def build(path: Path, folder: Path | None = None, **settings: Any) -> CropEmbedder:
     config = ReIDConfig.model_validate({"device": "cpu", "batch_size": 4, **settings})
     return build_embedder(config, Weights(path.name, path, checksum(path), ""), folder)
 
@@ -82,7 +83,7 @@ def test_real_people_have_the_embeddings_of_torch(
 
 
 def test_each_size_and_feature_is_a_network_of_its_own(untrained_embedder: Path, tmp_path: Path) -> None:
-    small: dict[str, object] = {"crop_height": 64, "crop_width": 32}
+    small: dict[str, Any] = {"crop_height": 64, "crop_width": 32}
     crops = np.random.default_rng(0).integers(0, 256, (3, 64, 32, 3), np.uint8)
     results = []
     for settings in (small, {**small, "feature": "before_norm"}):
