@@ -329,7 +329,7 @@ def _table(result: VideoResult, tracks: Path, annotated: Path | None) -> Table:
     table.add_row("embeddings", str(stats.embeddings))
     for role, weights in result.models.items():
         if weights:
-            backend = f", {weights['backend']}" if "backend" in weights else ""
+            backend = f", {weights['backend']}" if weights.get("backend") else ""
             table.add_row(role, f"{escape(weights['name'])} {weights['sha256'][:12]}{backend}")
             if weights["fallback"]:
                 table.add_row("", f"[yellow]fallback: {escape(weights['fallback'])}[/]")

@@ -134,12 +134,12 @@ def library_version(name: str) -> str:
 
 
 def describe_backend(name: str) -> dict[str, str]:
-    """Return the library behind a loaded network for the description of its weights; nothing without a name.
+    """Return the library behind a loaded network, for the description of its weights.
 
     >>> describe_backend("")
-    {}
+    {'backend': ''}
     """
-    return {"backend": f"{name} {library_version(name)}".rstrip()} if name else {}
+    return {"backend": f"{name} {library_version(name)}".rstrip() if name else ""}
 
 
 def _load(stored: ConvertedNetworks | None, key: Mapping[str, Any]) -> OpenVinoNetwork | None:

@@ -59,9 +59,9 @@ class LocalModels:
         None for a role without weights.
         """
         roles: dict[Role, Weights | None] = {"detector": self.detector_weights, "reid": self._reid_weights}
+        loaded = {role: describe_backend(backend) for role, backend in self._backends.items()}
         return {
-            role: {**weights.describe(), **describe_backend(self._backends.get(role, ""))} if weights else None
-            for role, weights in roles.items()
+            role: {**weights.describe(), **loaded.get(role, {})} if weights else None for role, weights in roles.items()
         }
 
     @property

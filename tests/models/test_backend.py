@@ -183,7 +183,7 @@ def test_openvino_is_loaded_late_and_sends_no_usage_data() -> None:
 
 def test_the_description_names_the_version() -> None:
     assert describe_backend("torch") == {"backend": f"torch {backend.library_version('torch')}"}
-    assert describe_backend("") == {}
+    assert describe_backend("") == {"backend": ""}
 
 
 def test_sample_pictures_are_the_same_in_every_call() -> None:
