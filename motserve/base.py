@@ -28,6 +28,11 @@ class DetectorBase(ABC):
         """Number of trained parameters of the network; None where an exported format does not give it."""
         return None
 
+    @property
+    def backend(self) -> str:
+        """Library that runs the network, such as `torch`; empty where an exported format does not give it."""
+        return "torch"
+
     @abstractmethod
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """Detect objects in a batch.
@@ -54,6 +59,11 @@ class ReIDBase(ABC):
     def parameters(self) -> int | None:
         """Number of trained parameters of the network; None where an exported format does not give it."""
         return None
+
+    @property
+    def backend(self) -> str:
+        """Library that runs the network, such as `torch`; empty where an exported format does not give it."""
+        return "torch"
 
     @abstractmethod
     def embed(self, crops: NDArray[np.uint8]) -> FloatArray:

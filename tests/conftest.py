@@ -167,11 +167,15 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @cache
-def build_once(*arguments: Any) -> Any:
-    """Loading the network takes longer than tracking these clips with it."""
+def _build_once(*arguments: Any) -> Any:
     from motserve.detection import build_detector
 
     return build_detector(*arguments)
+
+
+def build_once(config: Any, weights: Any, folder: Any = None) -> Any:
+    """Loading the network takes longer than tracking these clips with it."""
+    return _build_once(config, weights)
 
 
 @pytest.fixture
@@ -190,8 +194,10 @@ def untrained(
         "detector.max_detections": 6,
         "detector.nms_iou": 0.1,
         "detector.device": "cpu",
+        "detector.backend": "torch",  # to convert a network takes longer than most tests
         "reid.weights": untrained_embedder,
         "reid.device": "cpu",
+        "reid.backend": "torch",
         "reid.policy": "always",
     }
     return [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]

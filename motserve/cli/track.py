@@ -329,7 +329,8 @@ def _table(result: VideoResult, tracks: Path, annotated: Path | None) -> Table:
     table.add_row("embeddings", str(stats.embeddings))
     for role, weights in result.models.items():
         if weights:
-            table.add_row(role, f"{escape(weights['name'])} {weights['sha256'][:12]}")
+            backend = f", {weights['backend']}" if weights.get("backend") else ""
+            table.add_row(role, f"{escape(weights['name'])} {weights['sha256'][:12]}{backend}")
             if weights["fallback"]:
                 table.add_row("", f"[yellow]fallback: {escape(weights['fallback'])}[/]")
             if weights["name"] in _SMALL:

@@ -18,6 +18,9 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many), expand_names]
 
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 
+Backend = Literal["auto", "torch", "openvino"]
+"""Libraries that run networks on the CPU."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 """A number from 0 to 1."""
 

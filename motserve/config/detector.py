@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from motserve.config.base import Device, Names, Section
+from motserve.config.base import Backend, Device, Names, Section
 
 
 def _class_names(value: object) -> object:
@@ -69,5 +69,12 @@ class DetectorConfig(Section):
     )
     device: Device = Field(
         "auto", description="`auto` (CUDA if available, else CPU), `cpu`, `mps`, `cuda` or `cuda:N`."
+    )
+    backend: Backend = Field(
+        "auto",
+        description="What runs a YOLO network on the CPU: `torch`, `openvino`, or `auto`: OpenVINO if it gives the "
+        "same results, else PyTorch, and the log says why. A network is converted once, for some seconds, and stored "
+        "in `cache_dir`. A GPU, RT-DETR, YOLO without non-maximum suppression (YOLO26, YOLOv10) and detectors of "
+        "torchvision, effdet and transformers need `torch` or `auto`, and exported formats ignore it.",
     )
     half: bool = Field(True, description="Use half precision on CUDA devices; other devices use single precision.")

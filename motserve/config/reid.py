@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from motserve.config.base import Device, Names, Section
+from motserve.config.base import Backend, Device, Names, Section
 
 
 def _off(value: object) -> object:
@@ -145,6 +145,12 @@ class ReIDConfig(Section):
     )
     device: Device = Field(
         "auto", description="`auto` (CUDA if available, else CPU), `cpu`, `mps`, `cuda` or `cuda:N`."
+    )
+    backend: Backend = Field(
+        "auto",
+        description="What runs the network on the CPU: `torch`, `openvino`, or `auto`: OpenVINO if it gives the same "
+        "embeddings, else PyTorch, and the log says why. A network is converted once, for some seconds, and stored in "
+        "`cache_dir`. A GPU needs `torch` or `auto`, and .onnx embedders ignore it.",
     )
     half: bool = Field(True, description="Use half precision on CUDA devices; other devices use single precision.")
     onnx_input: Literal["imagenet", "bgr255"] = Field(

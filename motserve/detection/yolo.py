@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from motserve.base import DetectorBase
@@ -11,8 +12,9 @@ from motserve.config import DetectorConfig
 from motserve.detection.common import choose_classes, group_by_shape, postprocess
 from motserve.detection.yolo_network import build_network
 from motserve.errors import WeightsUnavailable
+from motserve.models.backend import OPENVINO, TORCH, choose_network
 from motserve.models.device import choose_device
-from motserve.models.libraries import import_ultralytics
+from motserve.models.libraries import import_ultralytics, keeping_threads
 from motserve.models.weights import Weights
 from motserve.types import Detections, Image
 
@@ -30,22 +32,24 @@ class YoloDetector(DetectorBase):
         config: Thresholds, classes, input size, device and precision.
         weights: What to load: `.pt` and exported formats go through Ultralytics, `.safetensors` holds motserve's own
             state dict with the architecture's name, and the network where it is not Ultralytics' own, in its metadata.
+        folder: `cache_dir`, for converted networks; see `choose_network`.
 
     Raises:
-        InvalidConfig: The device does not exist or a class is not one of the model's.
+        InvalidConfig: The device does not exist, a class is not one of the model's, or the backend cannot run it.
         WeightsUnavailable: The weights cannot be read or are not a detector.
     """
 
-    def __init__(self, config: DetectorConfig, weights: Weights) -> None:
+    def __init__(self, config: DetectorConfig, weights: Weights, folder: Path | None = None) -> None:
         device = choose_device(config.device)
-        self._model = load_yolo(weights)
+        with keeping_threads():
+            self._model = load_yolo(weights)
         known: dict[int, str] = dict(self._model.names)
         self._names = choose_classes(known, config.classes, weights)
         network = self._model.model
         # an exported model is a path here; for others, count before Ultralytics fuses layers at the first picture
         self._parameters = sum(p.numel() for p in network.parameters()) if hasattr(network, "parameters") else None
         self._limit = config.max_detections
-        self._options = {
+        self._options: dict[str, Any] = {
             "conf": config.confidence,
             "iou": config.nms_iou,
             "imgsz": config.image_size,
@@ -55,6 +59,14 @@ class YoloDetector(DetectorBase):
             "quantize": 16 if config.half and device.startswith("cuda") else None,
             "verbose": False,
         }
+        self._backend = TORCH if self._parameters is not None else ""
+        if self._parameters is not None:
+            from motserve.detection.openvino_yolo import convertible_yolo, openvino_predictor
+
+            converted = choose_network(config.backend, device, convertible_yolo(config, weights, network), folder)
+            if converted is not None:
+                self._backend = OPENVINO
+                self._options["predictor"] = openvino_predictor(converted)
 
     @property
     def class_names(self) -> Mapping[int, str]:
@@ -66,11 +78,17 @@ class YoloDetector(DetectorBase):
         """Number of trained values in the network; None for exported formats."""
         return self._parameters
 
+    @property
+    def backend(self) -> str:
+        """Library that runs the network; empty for exported formats."""
+        return self._backend
+
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """Detect objects in a batch; see `DetectorBase.detect`. Pictures of one size are one forward pass."""
         detections = [Detections.empty()] * len(images)
         for rows in group_by_shape(images):
-            results = self._model.predict([images[i] for i in rows], **self._options)
+            with keeping_threads():
+                results = self._model.predict([images[i] for i in rows], **self._options)
             for i, result in zip(rows, results, strict=True):
                 boxes = result.boxes.data.cpu().numpy()
                 detections[i] = postprocess(

@@ -22,7 +22,9 @@ from motserve.files.names import encodable, readable
 from motserve.models.checksums import checksum
 from motserve.models.credentials import without_credentials
 
-LIBRARIES = ("numpy", "scipy", "lap", "opencv-python", "av", "torch", "torchvision", "ultralytics", "onnxruntime")
+LIBRARIES = (
+    "numpy", "scipy", "lap", "opencv-python", "av", "torch", "torchvision", "ultralytics", "onnxruntime", "openvino",
+)  # fmt: skip
 """Libraries whose versions can change any result; callers add those that they use besides."""
 
 _STAMP_SUFFIX = ".provenance.json"
@@ -157,14 +159,15 @@ def describe_machine() -> dict[str, Any]:
     return {
         "system": platform.platform(),
         "python": platform.python_version(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpus": _gpus(),
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

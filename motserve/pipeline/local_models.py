@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from motserve.base import DetectorBase
 from motserve.config import Config
+from motserve.config.base import Role
 from motserve.detection import build_detector
+from motserve.models.backend import describe_backend
 from motserve.models.weights import Weights, resolve_weights
 from motserve.reid import build_embedder
 from motserve.reid.embedder import CropEmbedder
@@ -48,11 +50,24 @@ class LocalModels:
         self._built_detector: DetectorBase | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         weakref.finalize(self, self._thread.shutdown, wait=False)
-        self.models = {
-            "detector": self.detector_weights.describe() if self.detector_weights else None,
-            "reid": self._reid_weights.describe() if self._reid_weights else None,
+        self._backends: dict[Role, str] = {}
+
+    @property
+    def models(self) -> dict[str, dict[str, str] | None]:
+        """Description of the weights by role, for result files, and of the library behind a network that was loaded.
+
+        None for a role without weights.
+        """
+        roles: dict[Role, Weights | None] = {"detector": self.detector_weights, "reid": self._reid_weights}
+        loaded = {role: describe_backend(backend) for role, backend in self._backends.items()}
+        return {
+            role: {**weights.describe(), **loaded.get(role, {})} if weights else None for role, weights in roles.items()
         }
-        """Description of the weights by role, for result files; None for a role without weights."""
+
+    @property
+    def detector_backend(self) -> str | None:
+        """The `backend` of the detector; None until it is loaded."""
+        return self._backends.get("detector")
 
     @property
     def class_names(self) -> Mapping[int, str]:
@@ -81,14 +96,18 @@ class LocalModels:
             if self._built_detector is None:
                 if self.detector_weights is None:
                     raise RuntimeError("detections are given, there is no detector")
-                self._built_detector = build_detector(self._config.detector, self.detector_weights)
+                detector = build_detector(self._config.detector, self.detector_weights, self._config.cache_dir)
+                self._backends["detector"] = detector.backend
+                self._built_detector = detector
             return self._built_detector
 
     @cached_property
     def _embedder(self) -> CropEmbedder:
         if self._reid_weights is None:
             raise RuntimeError("re-identification is off, there is no embedder")
-        return build_embedder(self._config.reid, self._reid_weights)
+        embedder = build_embedder(self._config.reid, self._reid_weights, self._config.cache_dir)
+        self._backends["reid"] = embedder.backend
+        return embedder
 
     async def _run(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -248,9 +248,9 @@ class VideoRun:
         """Return the detections that need no detector."""
         if self._given is not None:
             return self._given
-        weights = self._loader.load().detector_weights
-        assert weights is not None
-        return open_cached_detections(self.config, weights, self.file)
+        models = self._loader.load()
+        assert models.detector_weights is not None
+        return open_cached_detections(self.config, models.detector_weights, self.file, lambda: models.detector_backend)
 
     def close(self) -> None:
         """Stop the work and close the video; a loop over it ends. The models are released."""

@@ -73,6 +73,11 @@ class OnnxEmbedder(CropEmbedder):
         return self._dimension
 
     @property
+    def backend(self) -> str:
+        """Library that runs the network."""
+        return "onnxruntime"
+
+    @property
     def crop_size(self) -> tuple[int, int]:
         """Height and width in pixels of the network's input; other crops are resized."""
         width, height = self._size

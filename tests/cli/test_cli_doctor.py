@@ -26,6 +26,7 @@ HERE = Weights("a.pt", Path("a.pt"), "0" * 64, "")
 SECOND: list[tuple[str, Weights | None]] = [("b.pt", None), ("a.pt", HERE)]
 WORKING: dict[str, Any] = {
     "torch": {"version": "2.9", "torchvision": "0.24", "cuda": "12.8", "devices": ["H200"], "mps": False},
+    "openvino": {"version": "2026.4.1", "processor": "AMD EPYC"},
     "onnxruntime": ["CPUExecutionProvider"],
     "codecs": {"h264": True, "hevc": True, "vp9": True, "av1": True, "encode h264": True},
 }
@@ -41,6 +42,10 @@ def fails(question: str) -> Any:
 
 def answering(**changes: Any) -> Callable[[str], Any]:
     return lambda question: {**WORKING[question], **changes}
+
+
+def backends(detector: str, reid: str) -> dict[str, str]:
+    return {"detector": detector, "reid": reid}
 
 
 def absent(package: str) -> str | None:
@@ -65,6 +70,11 @@ def unavailable() -> None:
         (software.check_torch(answering(devices=[]), True), "limited", True, "update the driver"),
         (software.check_torch(answering(devices=[], cuda=None), True), "limited", True, "without CUDA"),
         (software.check_torch(fails, True), "broken", True, "no answer to torch"),
+        (software.check_openvino(answers, backends("auto", "auto")), "ok", False, "runs detector and reid where"),
+        (software.check_openvino(answers, backends("auto", "torch")), "ok", False, "runs detector where no GPU"),
+        (software.check_openvino(answers, backends("torch", "torch")), "ok", False, "not used"),
+        (software.check_openvino(fails, backends("auto", "auto")), "limited", False, "run on PyTorch, more slowly"),
+        (software.check_openvino(fails, backends("auto", "openvino")), "broken", True, "reid cannot run"),
         (software.check_onnxruntime(answers), "ok", False, "CPU"),
         (software.check_onnxruntime(fails), "limited", False, "no answer"),
         (software.check_backends(lambda _: True), "ok", False, "tensorrt"),

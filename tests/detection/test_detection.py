@@ -77,6 +77,20 @@ def test_pictures_from_shared_memory_are_not_modified(detector: DetectorBase) ->
     np.testing.assert_array_equal(image, before)
 
 
+def test_a_prediction_does_not_change_the_number_of_threads(untrained_detector: Path) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)  # Ultralytics would set one less than there are cores, 8 at most
+    try:
+        detector = build(untrained_detector)
+        for _ in range(2):
+            detector.detect([picture(72, 96, 0)])
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_picture_without_confident_detections_has_none(untrained_detector: Path) -> None:
     detections = build(untrained_detector, confidence=1.0).detect([picture(72, 96, 0), picture(72, 96, 1)])
     assert [len(item) for item in detections] == [0, 0]

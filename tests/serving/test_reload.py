@@ -307,7 +307,9 @@ def test_the_admin_routes_show_and_reload_the_active_models(tmp_path: Path) -> N
         pins.names["detector"] = NEW
         answer = client.post("/v1/admin/reload").json()
         assert answer["detector"]["changed"]
-        assert answer["detector"]["now"] == {"name": "people/2", "sha256": "sha of people/2", "fallback": ""}
+        assert answer["detector"]["now"] == {
+            "name": "people/2", "sha256": "sha of people/2", "fallback": "", "backend": "",
+        }  # fmt: skip
         assert not answer["reid"]["changed"]
         assert client.get("/readyz").json()["models"]["detector"]["name"] == "people/2"
         pins.names["detector"] = OLD

@@ -72,7 +72,12 @@ class RecordedModel:
         return answers
 
     async def info(self, names: tuple[str, ...]) -> ModelInfo:
-        weights = {"name": names[0], "sha256": hashlib.sha256(repr(names).encode()).hexdigest(), "fallback": ""}
+        weights = {
+            "name": names[0],
+            "sha256": hashlib.sha256(repr(names).encode()).hexdigest(),
+            "fallback": "",
+            "backend": "",
+        }
         return ModelInfo(weights, self.class_names)
 
     async def infer(self, pictures: Any, names: tuple[str, ...], request_context: RequestContext) -> Any:

@@ -67,7 +67,7 @@ def people_detector(weights: Path, image_size: int, confidence: float) -> Detect
     """
     changes = {"weights": [str(weights)], "classes": ["person"], "image_size": image_size, "confidence": confidence}
     config = load_config(overrides={"detector": changes})
-    detector = build_detector(config.detector, resolve_weights("detector", config))
+    detector = build_detector(config.detector, resolve_weights("detector", config), config.cache_dir)
     return lambda picture: detector.detect([picture])[0]
 
 

@@ -73,6 +73,11 @@ def _checks(settings: Config, offline: bool, port: int) -> dict[str, Callable[[]
         "training": partial(_extra, "training", software.TRAINING_PACKAGES, "train"),
         "PyTorch, GPU": partial(software.check_torch, probes.ask, shutil.which("nvidia-smi") is not None),
         "ONNX Runtime": partial(software.check_onnxruntime, probes.ask),
+        "OpenVINO": partial(
+            software.check_openvino,
+            probes.ask,
+            {"detector": settings.detector.backend, "reid": settings.reid.backend},
+        ),
         "backends": partial(software.check_backends, lambda name: util.find_spec(name) is not None),
         "codecs": partial(software.check_codecs, probes.ask),
         "weights of detector": partial(_weights, "detector", settings),

@@ -71,6 +71,15 @@ def ask_onnxruntime() -> list[str]:
     return list(onnxruntime.get_available_providers())
 
 
+def ask_openvino() -> dict[str, str]:
+    """Return OpenVINO's version and the processor that it runs networks on."""
+    from motserve.models.libraries import import_openvino
+
+    openvino = import_openvino()
+    processor = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
+    return {"version": str(openvino.__version__).partition("-")[0], "processor": " ".join(processor.split())}
+
+
 def ask_codecs() -> dict[str, bool]:
     """Return whether PyAV decodes H.264, HEVC, VP9 and AV1, and whether it encodes H.264."""
     import av

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from motserve.cli.doctor.finding import Finding
+from motserve.cli.doctor.finding import Finding, State
 from motserve.cli.doctor.probes import Ask, ProbeFailed
 
 PACKAGES: Final = (
@@ -92,6 +92,27 @@ def check_onnxruntime(ask: Ask) -> Finding:
         mend = "install it again: pip install --force-reinstall onnxruntime"
         return Finding("ONNX Runtime", "limited", f"models in .onnx cannot be loaded: {error}", mend)
     return Finding("ONNX Runtime", "ok", ", ".join(name.removesuffix("ExecutionProvider") for name in providers))
+
+
+def check_openvino(ask: Ask, backends: Mapping[str, str]) -> Finding:
+    """Check that OpenVINO can be loaded, and which networks it runs.
+
+    Args:
+        ask: Asks a library; see `probes.ask`.
+        backends: The configured backend of each network.
+    """
+    name = "OpenVINO"
+    try:
+        openvino = ask("openvino")
+    except ProbeFailed as error:
+        needed = [role for role, backend in backends.items() if backend == "openvino"]
+        state: State = "broken" if needed else "limited"
+        text = f"{', '.join(needed)} cannot run" if needed else "networks run on PyTorch, more slowly on a CPU"
+        mend = "install it again: pip install --force-reinstall openvino"
+        return Finding(name, state, f"cannot be loaded, {text}: {error}", mend, required=bool(needed))
+    used = [role for role, backend in backends.items() if backend != "torch"]
+    text = f"runs {' and '.join(used)} where no GPU does" if used else "not used, the backends are torch"
+    return Finding(name, "ok", f"openvino {openvino['version']} on {openvino['processor']}; {text}")
 
 
 def check_backends(installed: Callable[[str], bool]) -> Finding:

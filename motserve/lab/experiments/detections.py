@@ -126,6 +126,7 @@ def detect_video(
     cached = cache.load_detections(key)
     if cached is None:
         cached = _detect(name, footage, models, progress)
+        key |= models.detection_key()  # its backend is another one if the network could not be converted
         cache.store_detections(key, *cached)
     detections, timestamps, notes = cached
     footage.check((notes["width"], notes["height"]))

@@ -13,10 +13,17 @@ from motserve.pipeline.detections.key import detection_key, environment_key
 from motserve.reid import build_embedder
 from motserve.reid.embedder import CropEmbedder
 
-_EMBEDDING_LIBRARIES: Final = ("torch", "torchvision", "onnxruntime")
-_EMBEDDING_KEYS: Final = {"onnx_input", "feature", "crop_height", "crop_width", "device", "half"}
+_EMBEDDING_LIBRARIES: Final = ("torch", "torchvision", "openvino", "onnxruntime")
+_EMBEDDING_KEYS: Final = {"onnx_input", "feature", "crop_height", "crop_width", "device", "half", "backend"}
 _DETECTION_CODE: Final = ("lab/experiments/detections.py",)
-_EMBEDDING_CODE: Final = ("reid", "video", "models/device.py", "types.py", "lab/evaluation/reid_data.py")
+_EMBEDDING_CODE: Final = (
+    "reid",
+    "video",
+    "models/device.py",
+    "models/openvino_network.py",
+    "types.py",
+    "lab/evaluation/reid_data.py",
+)
 
 
 class Models:
@@ -50,16 +57,16 @@ class Models:
     @cached_property
     def detector(self) -> DetectorBase:
         """The detector, loaded at first use."""
-        return build_detector(self.config.detector, self.detector_weights)
+        return build_detector(self.config.detector, self.detector_weights, self.config.cache_dir)
 
     @cached_property
     def embedder(self) -> CropEmbedder:
         """The embedder, loaded at first use."""
-        return build_embedder(self.config.reid, self.reid_weights)
+        return build_embedder(self.config.reid, self.reid_weights, self.config.cache_dir)
 
     def detection_key(self) -> dict[str, Any]:
         """Return everything that detections depend on, besides the pictures."""
-        return detection_key(self.config.detector, self.detector_weights, _DETECTION_CODE)
+        return detection_key(self.config.detector, self.detector_weights, self.config.cache_dir, _DETECTION_CODE)
 
     def embedding_key(self) -> dict[str, Any]:
         """Return everything that embeddings depend on, besides the crops."""

@@ -96,6 +96,7 @@ def detect_yolo(data: Path, split: str, models: Models, cache: Cache, progress: 
     cached = cache.load_detections(key)
     if cached is None:
         computed = _detect(split, images, models, progress)
+        key |= models.detection_key()  # its backend is another one if the network could not be converted
         cached = computed, np.zeros(len(computed)), {"class_names": dict(models.detector.class_names)}
         cache.store_detections(key, *cached)
     detections_of = dict(zip(images, cached[0], strict=True))

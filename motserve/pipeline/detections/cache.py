@@ -35,14 +35,21 @@ class CachedDetections:
         path: The file; None to cache nothing.
         max_bytes: Largest size of the file, and of all files of its folder.
         has_changed: Returns whether the video has changed since it was identified; then nothing is cached.
+        is_other: Returns why new detections are not those that the file is for; empty if they are.
 
     Attributes:
         class_names: Name of each class index of the detector; None where nothing is cached yet.
         frames_reused: Frames whose detections an earlier run had computed.
     """
 
-    def __init__(self, path: Path | None, max_bytes: int, has_changed: Callable[[], bool] = lambda: False) -> None:
-        self._path, self._max_bytes, self._has_changed = path, max_bytes, has_changed
+    def __init__(
+        self,
+        path: Path | None,
+        max_bytes: int,
+        has_changed: Callable[[], bool] = lambda: False,
+        is_other: Callable[[], str] = str,
+    ) -> None:
+        self._path, self._max_bytes, self._has_changed, self._is_other = path, max_bytes, has_changed, is_other
         self._file: DetectionFile | None = None
         self.frames_reused = 0
         if path is not None:
@@ -79,6 +86,9 @@ class CachedDetections:
         """Store the detections of frames that `take` did not have."""
         if self._file is None:
             return
+        if reason := self._is_other():
+            self._give_up(reason)
+            return
         try:
             self._file.append(indices, detections)
         except OSError as error:
@@ -95,20 +105,24 @@ class CachedDetections:
                     self._path.unlink()
             _prune(self._path.parent, self._max_bytes)
 
-    def _give_up(self, error: OSError) -> None:
-        logger.warning("%s: detections are not cached: %s", self._path, error.strerror or error)
+    def _give_up(self, reason: OSError | str) -> None:
+        text = (reason.strerror or reason) if isinstance(reason, OSError) else reason
+        logger.warning("%s: detections are not cached: %s", self._path, text)
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
-def open_cached_detections(config: Config, weights: Weights, video: SourceFile) -> CachedDetections:
+def open_cached_detections(
+    config: Config, weights: Weights, video: SourceFile, backend: Callable[[], str | None] = lambda: None
+) -> CachedDetections:
     """Return the cached detections of a video with these weights and settings; a new file if there are none.
 
     Args:
         config: The configuration; with 0 `disk.detections_cache_bytes` nothing is read or written.
         weights: The detector's weights.
         video: The video, which is read to compute its checksum.
+        backend: Returns the library that runs the detector; None until it is loaded.
     """
     max_bytes = config.disk.detections_cache_bytes
     if not max_bytes:
@@ -118,9 +132,15 @@ def open_cached_detections(config: Config, weights: Weights, video: SourceFile) 
         # pictures of one batch may change each other's last digits
         "chunk": (config.pipeline.chunk_size, config.pipeline.max_chunk_bytes),
         "decoding": config.video.model_dump(mode="json", exclude=_NOT_OF_DECODING),
-        **detection_key(config.detector, weights),
+        **detection_key(config.detector, weights, config.cache_dir),
     }
-    return CachedDetections(config.cache_dir / _FOLDER / f"{_digest(key)}{_SUFFIX}", max_bytes, video.has_changed)
+
+    def is_other() -> str:
+        used = backend()
+        return "" if used in (None, key["backend"]) else f"they are of {used}, not of {key['backend']}"
+
+    path = config.cache_dir / _FOLDER / f"{_digest(key)}{_SUFFIX}"
+    return CachedDetections(path, max_bytes, video.has_changed, is_other)
 
 
 def _digest(key: Mapping[str, Any]) -> str:

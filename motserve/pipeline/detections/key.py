@@ -13,29 +13,36 @@ from typing import Any, Final
 
 import motserve
 from motserve.config import DetectorConfig
+from motserve.detection.backend import expected_backend
 from motserve.detection.families import identify_family
 from motserve.models.provenance import describe_files
 from motserve.models.weights import Weights
 
-_LIBRARIES: Final = ("torch", "torchvision", "ultralytics", "onnxruntime", "transformers", "effdet", "timm")
+_LIBRARIES: Final = (
+    "torch", "torchvision", "ultralytics", "openvino", "onnxruntime", "transformers", "effdet", "timm",
+)  # fmt: skip
 _PICTURE_LIBRARIES: Final = ("av", "opencv-python", "opencv-python-headless")
 _WEIGHTS_KEYS: Final = {"weights"}  # the checksum stands for them
 # the version number stays the same while the code changes, so the code itself is part of a key
-_CODE: Final = ("detection", "video", "models/libraries.py", "models/device.py", "types.py")
+_CODE: Final = (
+    "detection", "video", "models/libraries.py", "models/device.py", "models/openvino_network.py", "types.py",
+)  # fmt: skip
 _NVIDIA_DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 
-def detection_key(config: DetectorConfig, weights: Weights, code: Iterable[str] = ()) -> dict[str, Any]:
+def detection_key(config: DetectorConfig, weights: Weights, folder: Path, code: Iterable[str] = ()) -> dict[str, Any]:
     """Return everything that detections depend on, besides the pictures, as a JSON document.
 
     Args:
         config: The detector's configuration.
         weights: The detector's weights.
+        folder: `cache_dir`, with the networks that were converted for another backend, or could not be.
         code: Modules of the caller that the detections depend on too, relative to the package.
     """
     return {
         "weights": weights.sha256,
         **config.model_dump(mode="json", exclude=_WEIGHTS_KEYS),
+        "backend": expected_backend(config, weights, folder),
         "family": asdict(identify_family(config, weights)),  # it may depend on the name
         **environment_key((*_CODE, *code), _LIBRARIES),
     }

@@ -86,6 +86,11 @@ class ModelDetails(BaseModel):
     fallback: str = Field(
         description="Why weights that come earlier in the configuration were not used; empty if the first were used."
     )
+    backend: str = Field(
+        "",
+        description="Library that runs the network and its version; empty for exported formats.",
+        examples=["openvino 2026.4.1"],
+    )
 
 
 class Models(BaseModel):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from motserve.config import Config, change_config
 from motserve.config.base import Role
 from motserve.detection import build_detector
+from motserve.models.backend import describe_backend
 from motserve.models.weights import resolve_weights
 from motserve.reid import build_embedder
 from motserve.serving.inference.backends import ModelInfo, Names
@@ -45,18 +46,22 @@ def load_model(role: Role, config: Config, names: Names) -> LoadedModel:
 
 def _load_detector(config: Config) -> LoadedModel:
     weights = resolve_weights("detector", config)
-    detector = build_detector(config.detector, weights)
+    detector = build_detector(config.detector, weights, config.cache_dir)
     side = config.detector.image_size
     detector.detect([np.zeros((side, side, 3), np.uint8)])  # warm-up: the first run is slow
-    return LoadedModel(ModelInfo(weights.describe(), dict(detector.class_names)), detector.detect, list)
+    return LoadedModel(
+        ModelInfo({**weights.describe(), **describe_backend(detector.backend)}, dict(detector.class_names)),
+        detector.detect,
+        list,
+    )
 
 
 def _load_embedder(config: Config) -> LoadedModel:
     weights = resolve_weights("reid", config)
-    embedder = build_embedder(config.reid, weights)
+    embedder = build_embedder(config.reid, weights, config.cache_dir)
 
     def embed(crops: list[NDArray[np.uint8]]) -> Sequence[FloatArray]:
         return list(embedder.embed(np.stack(crops)))
 
     embed([np.zeros((config.reid.crop_height, config.reid.crop_width, 3), np.uint8)])  # warm-up
-    return LoadedModel(ModelInfo(weights.describe()), embed, np.stack)
+    return LoadedModel(ModelInfo({**weights.describe(), **describe_backend(embedder.backend)}), embed, np.stack)

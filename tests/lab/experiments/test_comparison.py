@@ -423,7 +423,9 @@ def test_detectors_are_compared_on_the_same_pictures(
 ) -> None:
     seers = {"good.onnx": BlankDetector(3_000_000), "bad.onnx": BlankDetector(None)}
     use(CLOCK, monkeypatch)
-    monkeypatch.setattr("motserve.lab.experiments.models.build_detector", lambda _, weights: seers[weights.path.name])
+    monkeypatch.setattr(
+        "motserve.lab.experiments.models.build_detector", lambda _, weights, __: seers[weights.path.name]
+    )
     limits = []
 
     def detect(models: Models) -> list[LabelledPictures]:
@@ -496,7 +498,7 @@ def test_embedders_are_compared_on_the_same_crops(
     weights: dict[str, Config], market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rerank: bool
 ) -> None:
     monkeypatch.setattr(
-        "motserve.lab.experiments.models.build_embedder", lambda _, weights: Colours("bad" in weights.path.name)
+        "motserve.lab.experiments.models.build_embedder", lambda _, weights, __: Colours("bad" in weights.path.name)
     )
     use(CLOCK, monkeypatch)
     small = {"evaluation": {"rerank": {"k1": 2, "k2": 1}}}

@@ -47,6 +47,7 @@ CHANGES: Mapping[str, object] = {
     "image_size": 128,
     "max_detections": 7,
     "device": "cuda",
+    "backend": "torch",
     "half": False,
 }
 """Another value of every detector setting except the weights."""
@@ -73,7 +74,7 @@ def networks(untrained_detector: Path, untrained_embedder: Path) -> Config:
                 "reid": {"weights": str(untrained_embedder), "crop_height": 64, "crop_width": 32},
                 "evaluation": {"detect_batch": 5},
             },
-            {"detector": {"device": "cpu"}, "reid": {"device": "cpu"}},
+            {"detector": {"device": "cpu", "backend": "torch"}, "reid": {"device": "cpu", "backend": "torch"}},
         ]
     )
 

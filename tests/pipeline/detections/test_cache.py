@@ -74,6 +74,19 @@ def test_without_weights_of_a_detector_in_memory(run: Run, monkeypatch: pytest.M
     assert rows(run()) == expected
 
 
+def test_detections_of_another_backend_than_expected_are_not_cached(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr("motserve.pipeline.detections.key.expected_backend", lambda *_: "openvino")
+        assert run().models["detector"]["backend"].startswith("torch ")  # type: ignore[index]
+        assert "detections are not cached: they are of torch, not of openvino" in caplog.text
+        assert run().frames_reused == 0
+    assert run().frames_reused == 0
+    assert run().frames_reused == 12
+    assert len(cached_files(tmp_path)) == 2
+
+
 def test_an_interrupted_run_goes_on(run: Run, detected: list[int], settings: list[str], clip: Path) -> None:
     video = motserve.track(clip, overrides=settings)
 

@@ -1,0 +1,195 @@
+"""The backend of a network: converted once, compared with the original, and PyTorch where OpenVINO is no good."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from motserve.errors import InvalidConfig
+from motserve.models import backend, openvino_network
+from motserve.models.backend import Convertible, choose_network, conversion_key, describe_backend, is_refused
+from motserve.models.converted_networks import ConvertedNetworks, Graph
+from motserve.models.libraries import import_openvino
+from motserve.models.sample_pictures import sample_pictures
+from motserve.models.weights import Weights
+
+WEIGHTS = Weights("a.pt", Path("a.pt"), "5e88", "")
+
+
+class Blur(torch.nn.Module):
+    """A convolution of the pictures, and of another size where the picture is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Conv2d(3, 2, 3)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(self.layer(pictures.permute(0, 3, 1, 2).float() / 255))
+
+
+def far(expected: np.ndarray, output: np.ndarray) -> str:
+    difference = float(np.abs(expected - output).max())
+    return "" if difference < 1e-5 else f"off by {difference}"
+
+
+NETWORK = Convertible("detector", WEIGHTS, {}, Blur, None, ((1, 24, 40), (2, 16, 16)), far)
+
+
+def fail(*_: Any) -> Any:
+    raise AssertionError("it is converted again")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with the network."""
+    path = tmp_path_factory.mktemp("cache")
+    assert choose_network("auto", "cpu", NETWORK, path) is not None
+    return path
+
+
+def stored_files(folder: Path) -> list[str]:
+    return sorted(path.suffix for path in (folder / "openvino").iterdir())
+
+
+def test_a_converted_network_gives_the_same_output_for_any_size(folder: Path) -> None:
+    assert stored_files(folder) == [".network"]
+    network = choose_network("openvino", "cpu", replace(NETWORK, build=fail), folder)
+    assert network is not None
+    for count, height, width in ((1, 24, 40), (3, 32, 32), (2, 9, 64)):
+        pictures = sample_pictures(count, height, width)
+        pictures.flags.writeable = False
+        output = network(pictures)
+        assert far(Blur()(torch.from_numpy(pictures.copy())).detach().numpy(), output) == ""
+        before = output.copy()
+        network(255 - pictures)
+        np.testing.assert_array_equal(output, before)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK nothing"])
+def test_a_damaged_file_is_made_again(folder: Path, damage: bytes) -> None:
+    (path,) = (folder / "openvino").iterdir()
+    path.write_bytes(damage)
+    assert choose_network("auto", "cpu", NETWORK, folder) is not None
+    assert choose_network("auto", "cpu", replace(NETWORK, build=fail), folder) is not None
+
+
+def test_a_file_that_openvino_cannot_read_is_made_again(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    key = conversion_key("detector", WEIGHTS, {})
+    stored = ConvertedNetworks(folder / "openvino")
+    stored.store(key, Graph(b"<net>", b""))
+    assert choose_network("auto", "cpu", NETWORK, folder) is not None
+    assert "cannot be read and is made again" in caplog.text
+    assert choose_network("auto", "cpu", replace(NETWORK, build=fail), folder) is not None
+
+
+def differing(*_: Any) -> str:
+    return "boxes differ by 9 pixels"
+
+
+def unknown_layer(*_: Any) -> Any:
+    raise RuntimeError("no such layer")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"difference": differing}, "boxes differ by 9 pixels on pictures of 40x24"),
+        ({"build": unknown_layer}, "RuntimeError: no such layer"),
+    ],
+)
+def test_a_network_that_openvino_cannot_run_stays_on_torch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], reason: str
+) -> None:
+    network = replace(NETWORK, **changes)
+    with pytest.raises(InvalidConfig, match=rf"detector\.backend openvino: .* a\.pt: {reason}; set .*auto or torch"):
+        choose_network("openvino", "cpu", network, None)
+    with caplog.at_level(logging.INFO):
+        assert choose_network("auto", "cpu", network, tmp_path) is None
+        assert "converting detector a.pt for OpenVINO, once" in caplog.text
+        assert f"detector a.pt runs on PyTorch: OpenVINO cannot run it: {reason}" in caplog.text
+        caplog.clear()
+        assert choose_network("auto", "cpu", replace(network, build=fail), tmp_path) is None
+    (record,) = caplog.records
+    assert (record.levelno, vars(record)["role"], vars(record)["weights"]) == (logging.INFO, "detector", "a.pt")
+    assert reason in record.getMessage()
+    assert is_refused("detector", WEIGHTS, {}, tmp_path)
+    assert stored_files(tmp_path) == [".refused"]
+
+
+def test_a_failure_that_may_go_away_is_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> Any:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(openvino_network, "convert", full)
+        assert choose_network("auto", "cpu", NETWORK, tmp_path) is None
+    assert not is_refused("detector", WEIGHTS, {}, tmp_path)
+
+
+def test_where_torch_runs_nothing_is_converted(tmp_path: Path) -> None:
+    network = replace(NETWORK, build=fail)
+    assert choose_network("torch", "cpu", network, tmp_path) is None
+    assert choose_network("auto", "cuda:0", network, tmp_path) is None
+    assert choose_network("auto", "mps", network, tmp_path) is None
+    assert choose_network("auto", "cpu", network, None) is None
+    with pytest.raises(InvalidConfig, match=r"on the CPU, and detector\.device is cuda:0; set detector\.device=cpu"):
+        choose_network("openvino", "cuda:0", network, tmp_path)
+
+
+def test_the_key_of_a_network_has_what_it_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [
+        conversion_key("detector", WEIGHTS, {}),
+        conversion_key("reid", WEIGHTS, {}),
+        conversion_key("detector", replace(WEIGHTS, sha256="other"), {}),
+        conversion_key("detector", WEIGHTS, {"size": [64, 32]}),
+    ]
+    monkeypatch.setattr(backend, "library_version", lambda name: "next" if name == "openvino" else "1")
+    keys.append(conversion_key("detector", WEIGHTS, {}))
+    monkeypatch.setattr(backend, "processor", lambda: "another one")
+    keys.append(conversion_key("detector", WEIGHTS, {}))
+    assert len({repr(key) for key in keys}) == len(keys)
+    assert conversion_key("detector", replace(WEIGHTS, name="b.pt"), {}) == keys[-1]
+
+
+def test_openvino_has_the_threads_of_torch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    before = torch.get_num_threads()
+    try:
+        for threads, expected in ((1, 1), (4, None)):
+            torch.set_num_threads(threads)
+            network = choose_network("auto", "cpu", NETWORK, folder)
+            assert network is not None
+            assert network.threads == expected
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_openvino_is_loaded_late_and_sends_no_usage_data() -> None:
+    script = "import motserve.models.backend, sys; sys.exit('torch' in sys.modules or 'openvino' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    import_openvino()
+    assert sys.modules["openvino_telemetry"] is None
+
+
+def test_the_description_names_the_version() -> None:
+    assert describe_backend("torch") == {"backend": f"torch {backend.library_version('torch')}"}
+    assert describe_backend("") == {"backend": ""}
+
+
+def test_sample_pictures_are_the_same_in_every_call() -> None:
+    pictures = sample_pictures(2, 48, 64)
+    assert pictures.shape == (2, 48, 64, 3)
+    assert pictures.dtype == np.uint8
+    np.testing.assert_array_equal(pictures, sample_pictures(2, 48, 64))
+    assert (pictures[0] != pictures[1]).any()
+    assert pictures.std() > 20
