@@ -19,7 +19,7 @@ from typing import Final, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.config import Config
+from motserve.config import Config, DetectorConfig
 from motserve.pipeline.loop import track_frames
 from motserve.pipeline.movement import MovementWatch
 from motserve.pipeline.video_tracker import OnEmbedded, PipelineStats
@@ -103,7 +103,7 @@ class FrameStream(Iterator[Chunk]):
         self._items: SimpleQueue[Chunk | _End] = SimpleQueue()
         self._room = asyncio.Semaphore(_CHUNKS_AHEAD)
         self._loop = asyncio.new_event_loop()
-        detector = models if known is None else _WithKnown(models, known)
+        detector = models if known is None else _WithKnown(models, known, config.detector)
         work = _track(source, detector, config, stats, on_embedded, keep_images, watch, self._items, self._room)
         task = self._loop.create_task(work)
         thread = threading.Thread(target=_run, args=(self._loop, task, source, self._items), name="track", daemon=True)
@@ -147,15 +147,16 @@ class FrameStream(Iterator[Chunk]):
 class _WithKnown:
     """Models whose detector is asked only for frames without known detections."""
 
-    def __init__(self, models: Models, known: KnownDetections) -> None:
-        self._models, self._known = models, known
+    def __init__(self, models: Models, known: KnownDetections, config: DetectorConfig) -> None:
+        self._models, self._known, self._config = models, known, config
         self._indices: deque[int] = deque()
         self.embed, self.embed_boxes = models.embed, models.embed_boxes
 
     def counting(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """Yield frames and note their indices: `detect` gets the pictures in the same order."""
+        """Yield frames and note the indices of those to detect: `detect` gets their pictures in the same order."""
         for frame in frames:
-            self._indices.append(frame.index)
+            if self._config.detects(frame.index):
+                self._indices.append(frame.index)
             yield frame
 
     async def detect(self, images: list[Image]) -> list[Detections]:

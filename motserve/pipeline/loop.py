@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.config import Config, PipelineConfig
+from motserve.config import Config
 from motserve.pipeline.movement import MovementWatch
 from motserve.pipeline.observer import UNOBSERVED, ChunkObserver, PipelineObserver
 from motserve.pipeline.video_tracker import EmbedFrameBoxes, OnEmbedded, PipelineStats, VideoTracker
@@ -114,7 +114,7 @@ async def track_frames_with(
     requests: asyncio.Queue[_Request | None] = asyncio.Queue()
     slots = asyncio.Semaphore(config.pipeline.window)
     decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
-    sender = asyncio.create_task(_send_chunks(frames, detect, config.pipeline, observer, decoder, slots, requests))
+    sender = asyncio.create_task(_send_chunks(frames, detect, config, observer, decoder, slots, requests))
     request: _Request | None = None
     failure: BaseException | None = None
     try:
@@ -123,7 +123,11 @@ async def track_frames_with(
             try:
                 answer = await request.answer
                 slots.release()
-                for frame, detections in zip(request.frames, answer, strict=True):
+                detections_of = dict(zip(request.detected, answer, strict=True))
+                for frame in request.frames:
+                    if (detections := detections_of.get(frame.index)) is None:
+                        video_tracker.skip(frame.index, frame.timestamp)
+                        continue
                     crops = FrameCrops(frame.image, config.reid.crop_height, config.reid.crop_width)
                     embed_frame_boxes = _embedder_of(frame.image, crops, embed, embed_boxes, request.observer)
                     get_image = partial(_image_of, frame)
@@ -160,9 +164,10 @@ async def track_frames_with(
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """A chunk of frames at the detector."""
+    """A chunk of frames, of which the detector gets those with an index in `detected`."""
 
     frames: list[Frame]
+    detected: list[int]
     answer: asyncio.Task[list[Detections]]
     observer: ChunkObserver
 
@@ -170,7 +175,7 @@ class _Request:
 async def _send_chunks(
     frames: Iterator[Frame],
     detect: Detect,
-    limits: PipelineConfig,
+    config: Config,
     observer: PipelineObserver,
     decoder: ThreadPoolExecutor,
     slots: asyncio.Semaphore,
@@ -188,14 +193,16 @@ async def _send_chunks(
             await slots.acquire()
             chunk_observer = observer.chunk()
             try:
-                chunk, exhausted, failure = await loop.run_in_executor(decoder, _decode, frames, limits, chunk_observer)
+                chunk, exhausted, failure = await loop.run_in_executor(decoder, _decode, frames, config, chunk_observer)
             except asyncio.CancelledError:
                 chunk_observer.ended(0)
                 raise
             observer.decoded(len(chunk))
             if chunk:
-                answer = asyncio.create_task(_detect(detect, chunk, chunk_observer))
-                requests.put_nowait(_Request(chunk, answer, chunk_observer))
+                to_detect = [frame for frame in chunk if config.detector.detects(frame.index)]
+                answer = asyncio.create_task(_detect(detect, to_detect, chunk_observer))
+                detected = [frame.index for frame in to_detect]
+                requests.put_nowait(_Request(chunk, detected, answer, chunk_observer))
             if failure is not None:
                 raise failure
     finally:
@@ -223,30 +230,34 @@ async def _in_thread(work: Callable[[], object]) -> None:
 
 
 def _decode(
-    frames: Iterator[Frame], limits: PipelineConfig, chunk_observer: ChunkObserver
+    frames: Iterator[Frame], config: Config, chunk_observer: ChunkObserver
 ) -> tuple[list[Frame], bool, Exception | None]:
-    """Decode a chunk, at least one frame unless there is none.
+    """Decode a chunk, at least one frame unless there is none; only frames for the detector count for its size.
 
     Returns:
         The frames, whether they are the last ones, and an error, which is not raised, so that the frames before it are
         tracked.
     """
+    limits = config.pipeline
     chunk: list[Frame] = []
-    size = 0
+    size = to_detect = 0
     try:
         with chunk_observer.stage("decode"):
-            while len(chunk) < limits.chunk_size and (not chunk or size + size // len(chunk) <= limits.max_chunk_bytes):
+            while to_detect < limits.chunk_size and (not chunk or size + size // len(chunk) <= limits.max_chunk_bytes):
                 frame = next(frames, None)
                 if frame is None:
                     return chunk, True, None
                 chunk.append(frame)
                 size += frame.image.nbytes
+                to_detect += config.detector.detects(frame.index)
     except Exception as error:
         return chunk, True, error
     return chunk, False, None
 
 
 async def _detect(detect: Detect, chunk: list[Frame], chunk_observer: ChunkObserver) -> list[Detections]:
+    if not chunk:
+        return []
     with chunk_observer.stage("detect"):
         return await detect([frame.image for frame in chunk])
 

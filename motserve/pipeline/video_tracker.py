@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from motserve.base import State, load_array, merge_states, substate
 from motserve.config import Config
 from motserve.pipeline.frame_buffer import FrameBuffer, ResolvedFrame
+from motserve.pipeline.skipped_frames import SkippedFrames
 from motserve.reid.crops import FrameCrops
 from motserve.reid.identity_table import NO_IDENTITY
 from motserve.reid.linker import IdentityLinker
@@ -77,6 +78,7 @@ class VideoTracker:
         self._camera = CameraMotion(config.camera) if config.camera else None
         self._linker = IdentityLinker(config.reid, size)
         self._buffer = FrameBuffer()
+        self._skipped = SkippedFrames()
         self._stats = stats
         self._now = 0.0
         self.is_idle = True
@@ -150,10 +152,20 @@ class VideoTracker:
         self.is_idle = True
         return resolved
 
+    def skip(self, index: int, timestamp: float) -> None:
+        """Advance by one frame without detections; `advance` or `finish` returns it with interpolated boxes.
+
+        Args:
+            index: The frame's position in the video, from 0.
+            timestamp: Presentation time in seconds, greater than that of the previous frame.
+        """
+        self._skipped.add(index, timestamp)
+        self._stats.frames += 1
+
     def finish(self) -> list[TrackedFrame]:
         """Return the frames that are still held back. Call it at the end of the video."""
         self._linker.finish(self._now)
-        return self._notify(self._buffer.resolve(self._linker.take_decisions()))
+        return self._notify(self._buffer.resolve(self._linker.take_decisions())) + self._skipped.finish()
 
     def state_dict(self) -> State:
         """Return a copy of the whole state with the counters; `load_state_dict` of it gives the same future.
@@ -167,6 +179,7 @@ class VideoTracker:
             "tracker": self._tracker.state_dict(),
             "linker": self._linker.state_dict(),
             "frame_buffer": self._buffer.state_dict(),
+            "skipped": self._skipped.state_dict(),
         }
         if self._camera:
             states["camera"] = self._camera.state_dict()
@@ -182,6 +195,7 @@ class VideoTracker:
         self._tracker.load_state_dict(substate(state, "tracker"))
         self._linker.load_state_dict(substate(state, "linker"))
         self._buffer.load_state_dict(substate(state, "frame_buffer"))
+        self._skipped.load_state_dict(substate(state, "skipped"))
         if self._camera:
             self._camera.load_state_dict(substate(state, "camera"))
         self._now = float(load_array(state, "now", np.float64))
@@ -190,9 +204,9 @@ class VideoTracker:
             setattr(self._stats, name, count)
 
     def _notify(self, resolved: list[ResolvedFrame]) -> list[TrackedFrame]:
-        """Update the counters, call `on_embedded` for resolved frames, and return them."""
+        """Update the counters, call `on_embedded` for resolved frames, and return them with the skipped ones."""
         self._stats.identities, self._stats.links = self._linker.identities, self._linker.links
         for resolved_frame in resolved:
             if self._on_embedded and resolved_frame.embedded is not None:
                 self._on_embedded(resolved_frame.embedded)
-        return [resolved_frame.frame for resolved_frame in resolved]
+        return self._skipped.fill([resolved_frame.frame for resolved_frame in resolved])

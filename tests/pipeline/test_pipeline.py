@@ -14,7 +14,7 @@ from motserve.pipeline import PipelineStats, track_frames
 from motserve.pipeline.observer import _NullObserver
 from motserve.reid import crops
 from motserve.reid.crops import cut_crops
-from motserve.types import Detections, EmbeddedCrops, Frame, Image, TrackedFrame, Tracks
+from motserve.types import INTERPOLATED, NO_DETECTION, Detections, EmbeddedCrops, Frame, Image, TrackedFrame, Tracks
 
 RATE_HZ = 10
 
@@ -117,6 +117,34 @@ def test_chunks_have_the_size_configured() -> None:
 
     asyncio.run(collect(video(10), configure(chunk_size=4), detect=counting))
     assert sizes == [4, 4, 2]
+
+
+@pytest.mark.parametrize(
+    ("chunk_size", "max_frames", "sizes"), [(4, 99, [4, 4, 4, 4, 1]), (4, 6, [2] * 8 + [1]), (1, 1, [1] * 17)]
+)
+def test_the_detector_gets_each_third_frame_and_the_others_have_boxes_between(
+    chunk_size: int, max_frames: float, sizes: list[int]
+) -> None:
+    asked: list[list[int]] = []
+
+    async def noting(images: list[Image]) -> list[Detections]:
+        asked.append([int(image[0, 0, 0]) for image in images])
+        return await detect(images)
+
+    max_chunk_bytes = max_frames * 120 * 320 * 3
+    config = change_config(
+        configure(chunk_size), {"detector": {"every": 3}, "pipeline": {"max_chunk_bytes": max_chunk_bytes}}
+    )
+    tracked, stats = asyncio.run(collect(video(50), config, detect=noting))
+    assert [index for indices in asked for index in indices] == list(range(0, 50, 3))
+    assert [len(indices) for indices in asked] == sizes
+    assert [frame.index for frame in tracked] == list(range(50))
+    assert (stats.frames, stats.identities) == (50, 2)
+    for frame in tracked[6:18]:
+        expected = people_in(np.full((1, 1, 3), frame.index, np.uint8)).boxes
+        np.testing.assert_allclose(np.sort(frame.boxes, axis=0), np.sort(expected, axis=0), atol=1)
+        assert frame.tracks.detections.tolist() == ([0, 1] if frame.index % 3 == 0 else [INTERPOLATED] * 2)
+    assert tracked[49].tracks.detections.tolist() == [NO_DETECTION] * 2
 
 
 @pytest.mark.parametrize(("frames", "expected"), [(2.9, [2, 2, 1]), (1.0, [1] * 5), (0.1, [1] * 5), (9, [4, 1])])

@@ -15,7 +15,15 @@ from tracker_streams import EVERY, HARD, RATE
 
 import motserve
 from motserve.base import State, merge_states, substate
-from motserve.config import AppearanceConfig, BotSortConfig, CameraConfig, Config, IdentitiesConfig, load_config
+from motserve.config import (
+    AppearanceConfig,
+    BotSortConfig,
+    CameraConfig,
+    Config,
+    IdentitiesConfig,
+    change_config,
+    load_config,
+)
 from motserve.errors import UnfitCheckpoint
 from motserve.lab.benchmark.streams import crowd_stream
 from motserve.people.identity_summaries import IdentitySummaries
@@ -87,6 +95,9 @@ class Video:
     def advance(self, until: int) -> None:
         async def run() -> None:
             for index in range(self.stats.frames, until):
+                if not self.config.detector.detects(index):
+                    self.video_tracker.skip(index, index / RATE)
+                    continue
                 self.frames += await self.video_tracker.advance(
                     index, index / RATE, self.stream[index], self.embed, partial(self.picture, index)
                 )
@@ -123,9 +134,9 @@ def assert_equal(one: Any, other: Any) -> None:
         assert one == other
 
 
-@pytest.mark.parametrize("name", TRACKERS)
-def test_a_resumed_video_has_the_tracks_of_an_uninterrupted_one(name: str, tmp_path: Path) -> None:
-    config = configure(name)
+@pytest.mark.parametrize(("name", "every"), [*((name, 1) for name in TRACKERS), ("bytetrack", 3)])
+def test_a_resumed_video_has_the_tracks_of_an_uninterrupted_one(name: str, every: int, tmp_path: Path) -> None:
+    config = change_config(configure(name), {"detector": {"every": every}})
     uninterrupted, resumed = Video(config), Video(config)
     uninterrupted.advance(FRAMES)
     checkpoints = store(tmp_path, config)

@@ -82,6 +82,10 @@ def track_detections(
         frames: list[TrackedFrame] = []
         seconds = np.empty(len(video))
         for index, (detections, timestamp) in enumerate(zip(video.detections, video.timestamps.tolist(), strict=True)):
+            if not config.detector.detects(index):
+                video_tracker.skip(index, timestamp)
+                seconds[index] = 0.0
+                continue
             embed = watch.around(appearance.at(video.frame_of(index))) if appearance else _no_embeddings
             before, start = watch.seconds, clock()
             picture = watch.around_picture(partial(_picture, footage, video.frame_of(index)))

@@ -22,7 +22,9 @@ _LIBRARIES: Final = (
     "torch", "torchvision", "ultralytics", "openvino", "onnxruntime", "transformers", "effdet", "timm",
 )  # fmt: skip
 _PICTURE_LIBRARIES: Final = ("av", "opencv-python", "opencv-python-headless")
-_WEIGHTS_KEYS: Final = {"weights"}  # the checksum stands for them
+_NOT_IN_KEY: Final = {"weights", "every"}
+"""The checksum stands for the weights; a frame has the same detections whichever frames are skipped."""
+
 # the version number stays the same while the code changes, so the code itself is part of a key
 _CODE: Final = (
     "detection", "video", "models/libraries.py", "models/device.py", "models/openvino_network.py", "types.py",
@@ -41,7 +43,7 @@ def detection_key(config: DetectorConfig, weights: Weights, folder: Path, code: 
     """
     return {
         "weights": weights.sha256,
-        **config.model_dump(mode="json", exclude=_WEIGHTS_KEYS),
+        **config.model_dump(mode="json", exclude=_NOT_IN_KEY),
         "backend": expected_backend(config, weights, folder),
         "family": asdict(identify_family(config, weights)),  # it may depend on the name
         **environment_key((*_CODE, *code), _LIBRARIES),

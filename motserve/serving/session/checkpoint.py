@@ -33,7 +33,7 @@ from motserve.files.names import to_json
 from motserve.serving.inference.backends import Names
 from motserve.serving.stores import ArtifactStore, attempt_of
 
-_FORMAT: Final = 3
+_FORMAT: Final = 4
 _HEADER: Final = "header"
 _STATE: Final = "state"
 

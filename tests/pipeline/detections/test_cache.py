@@ -64,6 +64,15 @@ def test_another_tracker_needs_no_detector(run: Run, detected: list[int], tmp_pa
     assert len(cached_files(tmp_path)) == 1
 
 
+def test_skipped_frames_have_no_detections_to_cache(run: Run, detected: list[int], tmp_path: Path) -> None:
+    first = run("detector.every=5")
+    assert (detected, first.frames_reused, len(rows(first))) == ([3], 0, 12)
+    second = run("detector.every=5", "tracker.name=sort")
+    assert (detected, second.frames_reused, len(rows(second))) == ([3], 3, 12)
+    assert run().frames_reused == 0
+    assert len(cached_files(tmp_path)) == 2
+
+
 def test_without_weights_of_a_detector_in_memory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = rows(run())
 
