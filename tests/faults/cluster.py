@@ -110,7 +110,7 @@ class Cluster:
             for host in self.hosts:
                 with suppress(httpx.HTTPError):
                     answer = httpx.request(method, self.url(host) + path, timeout=10, **options)
-                    if answer.status_code < 500 and answer.status_code not in (408, 429):
+                    if answer.status_code < 500 and answer.status_code not in (408, 429) and not _is_of_proxy(answer):
                         return answer
             time.sleep(POLL_S)
         raise TimeoutError(f"{method} {path} was not answered for {seconds} s")
@@ -147,3 +147,8 @@ class Cluster:
         settings |= SETTINGS
         settings["serving"] |= {"storage_dir": str(self.storage), "allowed_roots": [str(videos)], "accelerator": "cpu"}
         return config
+
+
+def _is_of_proxy(answer: httpx.Response) -> bool:
+    """Tell whether a proxy that has just started says that it does not know the application yet."""
+    return answer.status_code == 404 and not answer.headers.get("content-type", "").startswith("application/")
