@@ -47,6 +47,10 @@ def build_detector(config: DetectorConfig, weights: Weights, folder: Path | None
         from motserve.detection.transformers_detector import TransformersDetector
 
         return TransformersDetector(config, weights)
-    from motserve.detection.yolo import YoloDetector
+    from motserve.detection.openvino_yolo import load_converted
 
-    return YoloDetector(config, weights, folder)
+    if (converted := load_converted(config, weights, folder)) is not None:
+        return converted
+    from motserve.detection.yolo import build_yolo
+
+    return build_yolo(config, weights, folder)

@@ -7,14 +7,13 @@ from typing import Final
 
 from motserve.config import DetectorConfig
 from motserve.detection.families import identify_family
-from motserve.models.backend import OPENVINO, TORCH, is_refused
+from motserve.models.backend import OPENVINO, TORCH, runs_on_openvino
 from motserve.models.weights import Weights
 
 CONVERTED_SETTINGS: Final[dict[str, object]] = {}
 """Settings that a converted network depends on; it takes pictures of any size."""
 
 _LOADED_BY_TORCH: Final = (".pt", ".safetensors")
-_NVIDIA_DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 
 def expected_backend(config: DetectorConfig, weights: Weights, folder: Path | None) -> str:
@@ -32,9 +31,4 @@ def expected_backend(config: DetectorConfig, weights: Weights, folder: Path | No
         return TORCH
     if weights.path.suffix not in _LOADED_BY_TORCH:
         return ""
-    has_gpu = config.device == "auto" and _NVIDIA_DRIVER.exists()  # to ask torch would take seconds
-    if config.backend == "torch" or config.device.startswith(("cuda", "mps")) or has_gpu:
-        return TORCH
-    if config.backend == "auto" and (folder is None or is_refused("detector", weights, CONVERTED_SETTINGS, folder)):
-        return TORCH
-    return OPENVINO
+    return OPENVINO if runs_on_openvino("detector", config, weights, CONVERTED_SETTINGS, folder) else TORCH

@@ -12,7 +12,7 @@ from motserve.config import DetectorConfig
 from motserve.detection.common import choose_classes, group_by_shape, postprocess
 from motserve.detection.yolo_network import build_network
 from motserve.errors import WeightsUnavailable
-from motserve.models.backend import OPENVINO, TORCH, choose_network
+from motserve.models.backend import TORCH, choose_network
 from motserve.models.device import choose_device
 from motserve.models.libraries import import_ultralytics, keeping_threads
 from motserve.models.weights import Weights
@@ -32,22 +32,25 @@ class YoloDetector(DetectorBase):
         config: Thresholds, classes, input size, device and precision.
         weights: What to load: `.pt` and exported formats go through Ultralytics, `.safetensors` holds motserve's own
             state dict with the architecture's name, and the network where it is not Ultralytics' own, in its metadata.
-        folder: `cache_dir`, for converted networks; see `choose_network`.
+
+    Attributes:
+        device: Name of the device for PyTorch.
+        network: The network; None for exported formats.
 
     Raises:
-        InvalidConfig: The device does not exist, a class is not one of the model's, or the backend cannot run it.
+        InvalidConfig: The device does not exist, or a class is not one of the model's.
         WeightsUnavailable: The weights cannot be read or are not a detector.
     """
 
-    def __init__(self, config: DetectorConfig, weights: Weights, folder: Path | None = None) -> None:
-        device = choose_device(config.device)
+    def __init__(self, config: DetectorConfig, weights: Weights) -> None:
+        self.device = device = choose_device(config.device)
         with keeping_threads():
             self._model = load_yolo(weights)
         known: dict[int, str] = dict(self._model.names)
         self._names = choose_classes(known, config.classes, weights)
-        network = self._model.model
         # an exported model is a path here; for others, count before Ultralytics fuses layers at the first picture
-        self._parameters = sum(p.numel() for p in network.parameters()) if hasattr(network, "parameters") else None
+        self.network = self._model.model if hasattr(self._model.model, "parameters") else None
+        self._parameters = None if self.network is None else sum(p.numel() for p in self.network.parameters())
         self._limit = config.max_detections
         self._options: dict[str, Any] = {
             "conf": config.confidence,
@@ -59,14 +62,6 @@ class YoloDetector(DetectorBase):
             "quantize": 16 if config.half and device.startswith("cuda") else None,
             "verbose": False,
         }
-        self._backend = TORCH if self._parameters is not None else ""
-        if self._parameters is not None:
-            from motserve.detection.openvino_yolo import convertible_yolo, openvino_predictor
-
-            converted = choose_network(config.backend, device, convertible_yolo(config, weights, network), folder)
-            if converted is not None:
-                self._backend = OPENVINO
-                self._options["predictor"] = openvino_predictor(converted)
 
     @property
     def class_names(self) -> Mapping[int, str]:
@@ -81,7 +76,7 @@ class YoloDetector(DetectorBase):
     @property
     def backend(self) -> str:
         """Library that runs the network; empty for exported formats."""
-        return self._backend
+        return "" if self.network is None else TORCH
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """Detect objects in a batch; see `DetectorBase.detect`. Pictures of one size are one forward pass."""
@@ -95,6 +90,29 @@ class YoloDetector(DetectorBase):
                     boxes[:, :4], boxes[:, 4], boxes[:, 5], images[i].shape, self._names, self._limit
                 )
         return detections
+
+
+def build_yolo(config: DetectorConfig, weights: Weights, folder: Path | None = None) -> DetectorBase:
+    """Return the detector for weights that Ultralytics loads, on PyTorch or OpenVINO.
+
+    Args:
+        config: The configuration.
+        weights: The weights.
+        folder: `cache_dir`, for converted networks; see `choose_network`.
+
+    Raises:
+        InvalidConfig: The device does not exist, a class is not one of the model's, or the backend cannot run it.
+        WeightsUnavailable: The weights cannot be read or are not a detector.
+    """
+    detector = YoloDetector(config, weights)
+    if detector.network is None:
+        return detector
+    from motserve.detection.openvino_yolo import OpenVinoYolo
+    from motserve.detection.yolo_conversion import convertible_yolo
+
+    convertible = convertible_yolo(config, weights, detector.network)
+    converted = choose_network(config.backend, detector.device, convertible, folder)
+    return detector if converted is None else OpenVinoYolo(config, weights, converted)
 
 
 def load_yolo(weights: Weights) -> Any:

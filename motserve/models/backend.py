@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from motserve.config.base import Backend, Role
 from motserve.errors import InvalidConfig
@@ -29,9 +29,20 @@ TORCH: Final = "torch"
 OPENVINO: Final = "openvino"
 
 _FOLDER: Final = "openvino"
+_NVIDIA_DRIVER: Final = Path("/proc/driver/nvidia/version")
 _PACKAGE: Final = Path(__file__).parents[1]
 _LIBRARIES: Final = ("openvino", "torch", "torchvision", "ultralytics")
 _CODE: Final[Mapping[Role, tuple[str, ...]]] = {"detector": ("detection", "models"), "reid": ("reid", "models")}
+
+
+class _NetworkConfig(Protocol):
+    """The configuration of a detector or an embedder."""
+
+    @property
+    def backend(self) -> Backend: ...
+
+    @property
+    def device(self) -> str: ...
 
 
 class _Differs(Exception):
@@ -49,6 +60,7 @@ class Convertible:
         build: Returns the network as a module that takes `(n, height, width, 3)` uint8 BGR and returns one tensor.
         size: Height and width of the pictures of a network that takes one size only; None for one that takes any.
         samples: Number, height and width of the pictures of each comparison.
+        facts: What is stored with the converted network; see `Graph`.
         difference: Says how two outputs differ, that of PyTorch first; empty where they agree.
     """
 
@@ -58,6 +70,7 @@ class Convertible:
     build: Callable[[], torch.nn.Module]
     size: tuple[int, int] | None
     samples: Sequence[tuple[int, int, int]]
+    facts: Mapping[str, Any]
     difference: Callable[[FloatArray, FloatArray], str]
 
 
@@ -106,6 +119,43 @@ def choose_network(
         if stored is not None and not isinstance(error, OSError | ImportError | MemoryError):  # those may go away
             stored.refuse(key, f"OpenVINO cannot run it: {reason}")
         return None
+
+
+def stored_network(
+    role: Role, weights: Weights, settings: Mapping[str, Any], folder: Path | None
+) -> OpenVinoNetwork | None:
+    """Return a network that was converted before; None if there is none. PyTorch is not loaded.
+
+    Args:
+        role: What the network is for.
+        weights: Its weights.
+        settings: Settings that the converted network depends on.
+        folder: `cache_dir`, with the converted networks; None if there is none.
+    """
+    if folder is None or not weights.sha256:
+        return None
+    try:
+        return _load(ConvertedNetworks(folder / _FOLDER), conversion_key(role, weights, settings))
+    except ImportError:  # `choose_network` says what that means
+        return None
+
+
+def runs_on_openvino(
+    role: Role, config: _NetworkConfig, weights: Weights, settings: Mapping[str, Any], folder: Path | None
+) -> bool:
+    """Return whether OpenVINO will run a network, unless converting it fails the first time. PyTorch is not loaded.
+
+    Args:
+        role: What the network is for.
+        config: Backend and device.
+        weights: Its weights.
+        settings: Settings that the converted network depends on.
+        folder: `cache_dir`, with the converted networks; None if there is none.
+    """
+    has_gpu = config.device == "auto" and _NVIDIA_DRIVER.exists()  # to ask torch would take seconds
+    if config.backend == "torch" or config.device.startswith(("cuda", "mps")) or has_gpu:
+        return False
+    return config.backend != "auto" or (folder is not None and not is_refused(role, weights, settings, folder))
 
 
 def is_refused(role: Role, weights: Weights, settings: Mapping[str, Any], folder: Path) -> bool:
@@ -162,12 +212,13 @@ def _load(stored: ConvertedNetworks | None, key: Mapping[str, Any]) -> OpenVinoN
 def _convert(
     convertible: Convertible, stored: ConvertedNetworks | None, key: Mapping[str, Any], extra: Mapping[str, str]
 ) -> OpenVinoNetwork:
-    from motserve.models.openvino_network import OpenVinoNetwork, convert
+    from motserve.models.openvino_conversion import convert
+    from motserve.models.openvino_network import OpenVinoNetwork
 
     often = "once" if stored is not None else "at each start, as it is not stored"
     logger.info("converting %s %s for OpenVINO, %s", extra["role"], extra["weights"], often, extra=extra)
     module = convertible.build()
-    graph: Graph = convert(module, convertible.size)
+    graph: Graph = convert(module, convertible.size, convertible.facts)
     network = OpenVinoNetwork(graph)
     _compare(convertible, module, network)
     if stored is not None:

@@ -25,7 +25,7 @@ _MAX_BYTES: Final = 2 << 30
 
 _NETWORK: Final = ".network"
 _REFUSAL: Final = ".refused"
-_GRAPH, _ARRAYS = "graph.xml", "arrays.bin"
+_GRAPH, _ARRAYS, _FACTS = "graph.xml", "arrays.bin", "facts.json"
 _MAX_REASON: Final = 2000
 """Most characters of a reason that are stored."""
 
@@ -36,10 +36,12 @@ class Graph(NamedTuple):
     Attributes:
         graph: The layers, as XML.
         arrays: The trained values.
+        facts: What those who run it have to know besides, such as the names of its classes, as a JSON document.
     """
 
     graph: bytes
     arrays: bytes
+    facts: Mapping[str, Any]
 
 
 class ConvertedNetworks:
@@ -59,7 +61,7 @@ class ConvertedNetworks:
         path = self._path(key, _NETWORK)
         try:
             with zipfile.ZipFile(path) as archive:
-                graph = Graph(archive.read(_GRAPH), archive.read(_ARRAYS))
+                graph = Graph(archive.read(_GRAPH), archive.read(_ARRAYS), json.loads(archive.read(_FACTS)))
         except FileNotFoundError:
             return None
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
@@ -77,6 +79,7 @@ class ConvertedNetworks:
             with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
                 archive.writestr(_GRAPH, network.graph)
                 archive.writestr(_ARRAYS, network.arrays)
+                archive.writestr(_FACTS, json.dumps(network.facts))
         except OSError as error:
             _not_stored(path, error)
             return

@@ -34,6 +34,10 @@ def build_embedder(config: ReIDConfig, weights: Weights, folder: Path | None = N
         from motserve.reid.onnx_embedder import OnnxEmbedder
 
         return OnnxEmbedder(config, weights)
-    from motserve.reid.openvino_embedder import build_native_embedder
+    from motserve.reid.openvino_embedder import load_converted
+
+    if (converted := load_converted(config, weights, folder)) is not None:
+        return converted
+    from motserve.reid.native_embedder import build_native_embedder
 
     return build_native_embedder(config, weights, folder)

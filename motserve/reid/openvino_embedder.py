@@ -1,45 +1,38 @@
-"""Embedders on OpenVINO: motserve's own networks and the published OSNets, converted."""
+"""Embedders on OpenVINO, without PyTorch: a process starts sooner and needs less memory."""
 
 from __future__ import annotations
 
-from copy import deepcopy
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from motserve.config import ReIDConfig
-from motserve.models.backend import OPENVINO, Convertible, choose_network
+from motserve.models.backend import OPENVINO, runs_on_openvino, stored_network
 from motserve.models.openvino_network import OpenVinoNetwork
 from motserve.models.weights import Weights
-from motserve.reid.backbones.osnet import OSNet
 from motserve.reid.embedder import CropEmbedder
-from motserve.reid.loading import load_network
-from motserve.reid.network import EmbedderNetwork
-from motserve.reid.normalise import IMAGENET_MEAN, IMAGENET_STD, unit_length
-from motserve.reid.torch_embedder import TorchEmbedder
+from motserve.reid.normalise import unit_length
 from motserve.types import FloatArray
 
-_MIN_SIMILARITY: Final = 0.999
-_SAMPLES: Final = 4
+_SUFFIX: Final = ".safetensors"
+"""Of motserve's own weights. Other files are opened by PyTorch: some of them are not trained, and the log says so."""
 
 
 class OpenVinoEmbedder(CropEmbedder):
-    """A converted network, with the properties of the embedder that it replaces.
+    """A converted network.
 
     Args:
-        original: That embedder; it is not kept.
-        network: Crops to embeddings.
-        batch_size: Largest number of crops in one pass.
+        config: Crop size and batch size.
+        network: Crops to embeddings, with the facts of `facts_of`.
     """
 
-    def __init__(self, original: TorchEmbedder, network: OpenVinoNetwork, batch_size: int) -> None:
+    def __init__(self, config: ReIDConfig, network: OpenVinoNetwork) -> None:
         self._network = network
-        self._batch = batch_size
-        self._dimension, self._parameters = original.dimension, original.parameters
-        self._crop_size = original.crop_size
+        self._batch = config.batch_size
+        self._dimension, self._parameters = int(network.facts["dimension"]), int(network.facts["parameters"])
+        self._crop_size = config.crop_height, config.crop_width
 
     @property
     def dimension(self) -> int:
@@ -75,64 +68,31 @@ class OpenVinoEmbedder(CropEmbedder):
         return unit_length(embeddings)
 
 
-class _FromCrops(torch.nn.Module):
-    """An embedder's network with the conversion of crops before it.
+def facts_of(dimension: int, parameters: int) -> dict[str, Any]:
+    """Return what is stored with a converted network.
 
     Args:
-        network: The network.
-        feature: `reid.feature`.
+        dimension: Length of an embedding.
+        parameters: Number of trained values.
     """
-
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    def __init__(self, network: EmbedderNetwork | OSNet, feature: str) -> None:
-        super().__init__()
-        self.network = network
-        self._before_norm = feature == "before_norm"
-        self.register_buffer("mean", torch.from_numpy(IMAGENET_MEAN * 255).view(3, 1, 1))
-        self.register_buffer("std", torch.from_numpy(IMAGENET_STD * 255).view(3, 1, 1))
-
-    def forward(self, crops: torch.Tensor) -> torch.Tensor:
-        """Return the embeddings, `(n, dimension)` of any length, of `(n, height, width, 3)` uint8 BGR."""
-        pictures = (crops.permute(0, 3, 1, 2).float().flip(1) - self.mean) / self.std
-        if self._before_norm:
-            assert isinstance(self.network, EmbedderNetwork)
-            return self.network.features(pictures)
-        return torch.as_tensor(self.network(pictures))
+    return {"dimension": dimension, "parameters": parameters}
 
 
-def build_native_embedder(config: ReIDConfig, weights: Weights, folder: Path | None = None) -> CropEmbedder:
-    """Return the embedder for weights that PyTorch loads, on PyTorch or OpenVINO.
+def conversion_settings(config: ReIDConfig) -> dict[str, Any]:
+    """Return the settings that a converted network depends on."""
+    return {"size": [config.crop_height, config.crop_width], "feature": config.feature}
+
+
+def load_converted(config: ReIDConfig, weights: Weights, folder: Path | None) -> OpenVinoEmbedder | None:
+    """Return the embedder for weights that were converted before; None if they were not, or PyTorch runs them.
 
     Args:
         config: The configuration.
         weights: The weights.
-        folder: `cache_dir`, for converted networks; see `choose_network`.
-
-    Raises:
-        InvalidConfig: The device does not exist, or the network does not support the feature, the crop size or the
-            backend.
-        WeightsUnavailable: The file is not an embedder.
+        folder: `cache_dir`, with the converted networks; None if there is none.
     """
-    network = load_network(config, weights)
-    embedder = TorchEmbedder(config, network)
-    size = embedder.crop_size
-    convertible = Convertible(
-        role="reid",
-        weights=weights,
-        settings={"size": list(size), "feature": config.feature},
-        build=lambda: _FromCrops(
-            deepcopy(network).cpu().float().to(memory_format=torch.contiguous_format), config.feature
-        ),
-        size=size,
-        samples=((_SAMPLES, *size),),
-        difference=_difference,
-    )
-    converted = choose_network(config.backend, embedder.device, convertible, folder)
-    return embedder if converted is None else OpenVinoEmbedder(embedder, converted, config.batch_size)
-
-
-def _difference(expected: FloatArray, output: FloatArray) -> str:
-    similarity = float((unit_length(expected) * unit_length(output)).sum(axis=1).min())
-    return "" if similarity >= _MIN_SIMILARITY else f"the cosine similarity of embeddings is {similarity:.5f}"
+    settings = conversion_settings(config)
+    if weights.path.suffix != _SUFFIX or not runs_on_openvino("reid", config, weights, settings, folder):
+        return None
+    network = stored_network("reid", weights, settings, folder)
+    return None if network is None else OpenVinoEmbedder(config, network)

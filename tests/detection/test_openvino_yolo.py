@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from pictures import read_picture
@@ -14,11 +17,12 @@ from pictures import read_picture
 import motserve.models.bundled
 from motserve.base import DetectorBase
 from motserve.config import DetectorConfig
-from motserve.detection import backend, build_detector
+from motserve.detection import build_detector
 from motserve.detection.backend import expected_backend
 from motserve.errors import InvalidConfig, InvalidData
 from motserve.lab.scenes import SceneConfig, render
-from motserve.models import openvino_network
+from motserve.models import backend as models_backend
+from motserve.models import openvino_conversion
 from motserve.models.checksums import checksum
 from motserve.models.weights import Weights
 from motserve.types import Detections, Image
@@ -61,8 +65,8 @@ def compare(detections: Sequence[Detections], expected: Sequence[Detections]) ->
     """Check that detections agree; return their number."""
     for one, other in zip(detections, expected, strict=True):
         np.testing.assert_array_equal(one.classes, other.classes)
-        np.testing.assert_allclose(one.scores, other.scores, atol=1e-3)
-        np.testing.assert_allclose(one.boxes, other.boxes, atol=0.5)
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+        np.testing.assert_allclose(one.boxes, other.boxes, atol=0.02)
     return sum(map(len, expected))
 
 
@@ -74,6 +78,43 @@ def test_rendered_people_are_detected_as_by_torch(detector: DetectorBase, refere
     assert compare(detector.detect(wide), reference.detect(wide)) > 10
     assert compare(detector.detect([*high, *wide]), reference.detect([*high, *wide])) > 20
     assert detector.detect([]) == []
+
+
+@pytest.mark.parametrize("settings", [{"confidence": 0.01}, {"nms_iou": 0.2, "max_detections": 5}])
+def test_pictures_of_any_size_are_padded_as_by_ultralytics(
+    settings: dict[str, Any], folder: Path, detector: DetectorBase
+) -> None:
+    scene = rendered(480, 270)[-1]
+    sizes = [(33, 500), (500, 33), (319, 241), (641, 359), (97, 101), (1280, 721)]
+    pictures = [np.asarray(cv2.resize(scene, size), np.uint8) for size in sizes]
+    expected = build(BUNDLED, backend="torch", **settings).detect(pictures)
+    assert compare(build(BUNDLED, folder, **settings).detect(pictures), expected) > 3
+
+
+def test_a_stored_detector_needs_neither_torch_nor_ultralytics(
+    detector: DetectorBase, folder: Path, tmp_path: Path
+) -> None:
+    picture = rendered(320, 180)[-1]
+    np.save(tmp_path / "picture.npy", picture)
+    script = f"""
+import sys
+sys.modules["torch"] = sys.modules["ultralytics"] = None
+from pathlib import Path
+import cv2
+import numpy as np
+from motserve.config import DetectorConfig
+from motserve.detection import build_detector
+from motserve.models.weights import Weights
+weights = Weights("a", Path({str(BUNDLED)!r}), {checksum(BUNDLED)!r}, "")
+config = DetectorConfig.model_validate({{"device": "cpu", "image_size": {SIDE}}})
+detector = build_detector(config, weights, Path({str(folder)!r}))
+assert detector.class_names == {{0: "person"}} and detector.parameters == {detector.parameters}
+(found,) = detector.detect([np.load({str(tmp_path / "picture.npy")!r})])
+np.savez({str(tmp_path / "found.npz")!r}, boxes=found.boxes, scores=found.scores, classes=found.classes)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    with np.load(tmp_path / "found.npz") as found:
+        assert compare([Detections(**found)], detector.detect([picture])) > 0
 
 
 def test_real_people_are_detected_as_by_torch(detector: DetectorBase, reference: DetectorBase, data_dir: Path) -> None:
@@ -94,7 +135,7 @@ def test_a_detector_of_ultralytics_detects_as_by_torch(data_dir: Path, folder: P
 def test_a_converted_detector_is_loaded_for_other_settings(
     detector: DetectorBase, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openvino_network, "convert", None)
+    monkeypatch.setattr(openvino_conversion, "convert", None)
     settings: dict[str, Any] = {"image_size": 256, "confidence": 0.3, "max_detections": 3}
     picture = rendered(320, 180)[-1]
     other = build(BUNDLED, folder, backend="openvino", **settings)
@@ -104,7 +145,7 @@ def test_a_converted_detector_is_loaded_for_other_settings(
 def test_a_detector_that_cannot_be_converted_runs_on_torch(
     reference: DetectorBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(openvino_network, "convert", None)
+    monkeypatch.setattr(openvino_conversion, "convert", None)
     config, used = DetectorConfig(device="cpu"), weights(BUNDLED)
     assert expected_backend(config, used, tmp_path) == "openvino"
     with caplog.at_level(logging.WARNING):
@@ -121,7 +162,7 @@ def test_a_detector_that_cannot_be_converted_runs_on_torch(
 def test_a_network_without_suppression_behind_it_is_not_converted() -> None:
     from ultralytics.nn.tasks import DetectionModel
 
-    from motserve.detection.openvino_yolo import convertible_yolo
+    from motserve.detection.yolo_conversion import convertible_yolo
 
     network: Any = DetectionModel("yolov10n.yaml", nc=1, verbose=False)
     convertible = convertible_yolo(DetectorConfig(), weights(BUNDLED), network)
@@ -131,9 +172,9 @@ def test_a_network_without_suppression_behind_it_is_not_converted() -> None:
 
 @pytest.mark.parametrize("broken", [np.nan, 0.6])
 def test_a_difference_is_noticed(broken: float) -> None:
-    from motserve.detection.openvino_yolo import convertible_yolo
 
-    difference = convertible_yolo(DetectorConfig(), weights(BUNDLED), None).difference  # type: ignore[arg-type]
+    from motserve.detection.yolo_conversion import _difference as difference
+
     expected = np.zeros((1, 5, 8), np.float32)
     boxes, scores = expected.copy(), expected.copy()
     boxes[0, 2, 3] = broken
@@ -166,7 +207,7 @@ def test_other_families_refuse_the_backend(tmp_path: Path) -> None:
 def test_the_backend_is_known_before_the_detector_is_loaded(
     name: str, settings: dict[str, str], driver: bool, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend, "_NVIDIA_DRIVER", tmp_path if driver else tmp_path / "none")
+    monkeypatch.setattr(models_backend, "_NVIDIA_DRIVER", tmp_path if driver else tmp_path / "none")
     config = DetectorConfig.model_validate(settings)
     used = Weights(name, Path(name), "5e88", "")
     assert expected_backend(config, used, tmp_path) == expected

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from motserve.errors import InvalidConfig
-from motserve.models import backend, openvino_network
+from motserve.models import backend, openvino_conversion
 from motserve.models.backend import Convertible, choose_network, conversion_key, describe_backend, is_refused
 from motserve.models.converted_networks import ConvertedNetworks, Graph
 from motserve.models.libraries import import_openvino
@@ -42,7 +42,7 @@ def far(expected: np.ndarray, output: np.ndarray) -> str:
     return "" if difference < 1e-5 else f"off by {difference}"
 
 
-NETWORK = Convertible("detector", WEIGHTS, {}, Blur, None, ((1, 24, 40), (2, 16, 16)), far)
+NETWORK = Convertible("detector", WEIGHTS, {}, Blur, None, ((1, 24, 40), (2, 16, 16)), {"stride": 32}, far)
 
 
 def fail(*_: Any) -> Any:
@@ -65,6 +65,7 @@ def test_a_converted_network_gives_the_same_output_for_any_size(folder: Path) ->
     assert stored_files(folder) == [".network"]
     network = choose_network("openvino", "cpu", replace(NETWORK, build=fail), folder)
     assert network is not None
+    assert network.facts == {"stride": 32}
     for count, height, width in ((1, 24, 40), (3, 32, 32), (2, 9, 64)):
         pictures = sample_pictures(count, height, width)
         pictures.flags.writeable = False
@@ -86,7 +87,7 @@ def test_a_damaged_file_is_made_again(folder: Path, damage: bytes) -> None:
 def test_a_file_that_openvino_cannot_read_is_made_again(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     key = conversion_key("detector", WEIGHTS, {})
     stored = ConvertedNetworks(folder / "openvino")
-    stored.store(key, Graph(b"<net>", b""))
+    stored.store(key, Graph(b"<net>", b"", {}))
     assert choose_network("auto", "cpu", NETWORK, folder) is not None
     assert "cannot be read and is made again" in caplog.text
     assert choose_network("auto", "cpu", replace(NETWORK, build=fail), folder) is not None
@@ -131,7 +132,7 @@ def test_a_failure_that_may_go_away_is_not_stored(tmp_path: Path, monkeypatch: p
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(openvino_network, "convert", full)
+        patch.setattr(openvino_conversion, "convert", full)
         assert choose_network("auto", "cpu", NETWORK, tmp_path) is None
     assert not is_refused("detector", WEIGHTS, {}, tmp_path)
 
@@ -161,17 +162,15 @@ def test_the_key_of_a_network_has_what_it_depends_on(monkeypatch: pytest.MonkeyP
     assert conversion_key("detector", replace(WEIGHTS, name="b.pt"), {}) == keys[-1]
 
 
-def test_openvino_has_the_threads_of_torch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("threads", "expected"), [("1", 1), ("4", None), ("0", None), ("two", None), ("", None)])
+def test_openvino_has_the_threads_of_the_environment(
+    threads: str, expected: int | None, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    before = torch.get_num_threads()
-    try:
-        for threads, expected in ((1, 1), (4, None)):
-            torch.set_num_threads(threads)
-            network = choose_network("auto", "cpu", NETWORK, folder)
-            assert network is not None
-            assert network.threads == expected
-    finally:
-        torch.set_num_threads(before)
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    network = choose_network("auto", "cpu", NETWORK, folder)
+    assert network is not None
+    assert network.threads == expected
 
 
 def test_openvino_is_loaded_late_and_sends_no_usage_data() -> None:

@@ -11,7 +11,7 @@ import pytest
 from motserve.models.converted_networks import ConvertedNetworks, Graph
 
 KEY = {"weights": "5e88"}
-NETWORK = Graph(b"<net/>", bytes(range(256)) * 40)
+NETWORK = Graph(b"<net/>", bytes(range(256)) * 40, {"names": {"0": "person"}})
 
 
 def files(folder: Path) -> list[Path]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import motserve.models.bundled
 from motserve.config import ReIDConfig
 from motserve.errors import InvalidConfig
 from motserve.lab.scenes import SceneConfig, render
-from motserve.models import openvino_network
+from motserve.models import openvino_conversion
 from motserve.models.checksums import checksum
 from motserve.models.weights import Weights
 from motserve.reid import build_embedder
@@ -71,6 +73,27 @@ def test_rendered_people_have_the_embeddings_of_torch(embedder: CropEmbedder, re
     assert_same(embedder.embed(many), reference.embed(many))
 
 
+def test_a_stored_embedder_needs_no_torch(embedder: CropEmbedder, folder: Path, tmp_path: Path) -> None:
+    crops = rendered(embedder)
+    np.save(tmp_path / "crops.npy", crops)
+    script = f"""
+import sys
+sys.modules["torch"] = None
+from pathlib import Path
+import numpy as np
+from motserve.config import ReIDConfig
+from motserve.models.weights import Weights
+from motserve.reid import build_embedder
+weights = Weights("a", Path({str(BUNDLED)!r}), {checksum(BUNDLED)!r}, "")
+config = ReIDConfig.model_validate({{"device": "cpu", "batch_size": 4}})
+embedder = build_embedder(config, weights, Path({str(folder)!r}))
+assert embedder.dimension == {embedder.dimension} and embedder.parameters == {embedder.parameters}
+np.save({str(tmp_path / "embeddings.npy")!r}, embedder.embed(np.load({str(tmp_path / "crops.npy")!r})))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert_same(np.load(tmp_path / "embeddings.npy"), embedder.embed(crops))
+
+
 def test_real_people_have_the_embeddings_of_torch(
     embedder: CropEmbedder, reference: CropEmbedder, data_dir: Path
 ) -> None:
@@ -97,7 +120,7 @@ def test_each_size_and_feature_is_a_network_of_its_own(untrained_embedder: Path,
 def test_an_embedder_that_cannot_be_converted_runs_on_torch(
     untrained_embedder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(openvino_network, "convert", None)
+    monkeypatch.setattr(openvino_conversion, "convert", None)
     with caplog.at_level(logging.WARNING):
         assert build(untrained_embedder, tmp_path).backend == "torch"
     assert "runs on PyTorch: OpenVINO cannot run it" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -70,7 +71,11 @@ class ModelReplica:
 
 
 def _set_threads(threads: int) -> None:
-    """Set the threads of PyTorch: Ray would limit them to the CPUs reserved for the replica."""
-    import torch
+    """Set the threads of the networks: Ray would limit them to the CPUs reserved for the replica.
 
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    OpenVINO and a PyTorch that is loaded later take the number from the environment.
+    """
+    count = threads or os.cpu_count() or 1
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(count)

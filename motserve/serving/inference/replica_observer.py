@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
@@ -59,9 +60,8 @@ class ReplicaObserver:
         """
 
         async def refresh() -> None:
-            import torch
-
-            self._metrics.gpu(gpu_memory(torch.cuda))
+            if (torch := sys.modules.get("torch")) is not None:  # without it, nothing uses a GPU
+                self._metrics.gpu(gpu_memory(torch.cuda))
             names = await asyncio.to_thread(active_models.current, self._role)
             if names is not None:
                 self._metrics.model((await prepare(names)).weights)
