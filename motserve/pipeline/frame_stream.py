@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from motserve.config import Config, DetectorConfig
 from motserve.pipeline.loop import track_frames
 from motserve.pipeline.movement import MovementWatch
-from motserve.pipeline.video_tracker import OnEmbedded, PipelineStats
+from motserve.pipeline.observer import PipelineStats
+from motserve.pipeline.video_tracker import OnEmbedded
 from motserve.types import Detections, FloatArray, Frame, Image, TrackedFrame
 from motserve.video import VideoSource
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from motserve.config import Config
 from motserve.pipeline.movement import MovementWatch
-from motserve.pipeline.observer import UNOBSERVED, ChunkObserver, PipelineObserver
-from motserve.pipeline.video_tracker import EmbedFrameBoxes, OnEmbedded, PipelineStats, VideoTracker
+from motserve.pipeline.observer import UNOBSERVED, ChunkObserver, PipelineObserver, PipelineStats
+from motserve.pipeline.video_tracker import EmbedFrameBoxes, OnEmbedded, VideoTracker
 from motserve.reid.crops import FrameCrops
 from motserve.types import Detections, FloatArray, Frame, Image, TrackedFrame
 

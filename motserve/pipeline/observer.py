@@ -1,12 +1,32 @@
-"""Callbacks by which the pipeline reports its progress."""
+"""Callbacks and counters by which the pipeline reports its progress."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias
 
 Stage: TypeAlias = Literal["decode", "detect", "embed", "track", "write"]
 """A stage of processing a chunk of frames."""
+
+
+@dataclass(slots=True)
+class PipelineStats:
+    """Counters of one video so far; written by the pipeline, read by reports and metrics.
+
+    Attributes:
+        frames: Frames tracked.
+        identities: Identities given.
+        embeddings: Embeddings computed.
+        links: Returning people who were given their previous identity.
+        embeddings_skipped: Embeddings not computed that `reid.policy: always` would have computed.
+    """
+
+    frames: int = 0
+    identities: int = 0
+    embeddings: int = 0
+    links: int = 0
+    embeddings_skipped: int = 0
 
 
 class ChunkObserver(Protocol):

@@ -19,9 +19,9 @@ from motserve.files.atomic import replacing
 from motserve.files.disk import translate_disk_full
 from motserve.models.extras import import_package
 from motserve.models.provenance import stamp
+from motserve.pipeline.observer import PipelineStats
 from motserve.pipeline.progress import OnProgress
 from motserve.pipeline.source_file import SourceFile
-from motserve.pipeline.video_tracker import PipelineStats
 from motserve.results import SUFFIXES, Format, export, read_lines, read_results
 from motserve.results.table import to_columns
 from motserve.types import TrackedFrame

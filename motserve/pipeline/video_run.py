@@ -27,11 +27,11 @@ from motserve.pipeline.detections.given import Given, GivenDetections
 from motserve.pipeline.frame_stream import FrameStream
 from motserve.pipeline.local_models import LocalModels
 from motserve.pipeline.movement import SILENCE, MovementWatch, watch_bundled
+from motserve.pipeline.observer import PipelineStats
 from motserve.pipeline.progress import OnProgress, showing_progress
 from motserve.pipeline.source_file import SourceFile, describe_data
 from motserve.pipeline.video_frame import VideoFrame
 from motserve.pipeline.video_result import LinesFile, VideoResult
-from motserve.pipeline.video_tracker import PipelineStats
 from motserve.postprocessing import EmbeddingHistory, PostProcessor
 from motserve.results import ResultWriter, read_results
 from motserve.video import AnnotationState, open_video

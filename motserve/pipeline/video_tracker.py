@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, fields
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from motserve.base import State, load_array, merge_states, substate
 from motserve.config import Config
 from motserve.pipeline.frame_buffer import FrameBuffer, ResolvedFrame
+from motserve.pipeline.observer import PipelineStats
 from motserve.pipeline.skipped_frames import SkippedFrames
 from motserve.reid.crops import FrameCrops
 from motserve.reid.identity_table import NO_IDENTITY
@@ -31,25 +32,6 @@ GetCrops: TypeAlias = Callable[[FloatArray, BoolArray], NDArray[np.uint8]]
 
 OnEmbedded: TypeAlias = Callable[[EmbeddedCrops], None]
 """Called with the people of a frame who were embedded to link their identities."""
-
-
-@dataclass(slots=True)
-class PipelineStats:
-    """Counters of one video so far; written by the pipeline, read by reports and metrics.
-
-    Attributes:
-        frames: Frames tracked.
-        identities: Identities given.
-        embeddings: Embeddings computed.
-        links: Returning people who were given their previous identity.
-        embeddings_skipped: Embeddings not computed that `reid.policy: always` would have computed.
-    """
-
-    frames: int = 0
-    identities: int = 0
-    embeddings: int = 0
-    links: int = 0
-    embeddings_skipped: int = 0
 
 
 class VideoTracker:

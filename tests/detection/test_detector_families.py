@@ -24,8 +24,9 @@ from motserve.detection.families import Choice, identify_family
 from motserve.errors import InvalidConfig, WeightsUnavailable
 from motserve.models.downloads import EFFICIENTDET, TORCHVISION
 from motserve.models.weights import Weights
-from motserve.pipeline import PipelineStats, track_frames
 from motserve.pipeline.local_models import LocalModels
+from motserve.pipeline.loop import track_frames
+from motserve.pipeline.observer import PipelineStats
 from motserve.types import Detections, Frame, Image
 
 NAMES = {1: "person", 2: "dog"}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from motserve.config import load_config
 from motserve.errors import InvalidVideo
 from motserve.pipeline.frame_stream import FrameStream
-from motserve.pipeline.video_tracker import PipelineStats
+from motserve.pipeline.observer import PipelineStats
 from motserve.types import Detections, FloatArray, Frame, Image
 from motserve.video import VideoInfo, VideoSource
 

@@ -10,8 +10,8 @@ import pytest
 
 from motserve.config import Config, change_config, load_config
 from motserve.errors import InvalidVideo
-from motserve.pipeline import PipelineStats, track_frames
-from motserve.pipeline.observer import _NullObserver
+from motserve.pipeline.loop import track_frames
+from motserve.pipeline.observer import PipelineStats, _NullObserver
 from motserve.reid import crops
 from motserve.reid.crops import cut_crops
 from motserve.types import INTERPOLATED, NO_DETECTION, Detections, EmbeddedCrops, Frame, Image, TrackedFrame, Tracks

@@ -27,8 +27,9 @@ from motserve.config import (
 from motserve.errors import UnfitCheckpoint
 from motserve.lab.benchmark.streams import crowd_stream
 from motserve.people.identity_summaries import IdentitySummaries
-from motserve.pipeline import PipelineStats, VideoTracker
 from motserve.pipeline.frame_buffer import FrameBuffer, ResolvedFrame
+from motserve.pipeline.observer import PipelineStats
+from motserve.pipeline.video_tracker import VideoTracker
 from motserve.reid.linker import IdentityLinker
 from motserve.serving.session.checkpoint import Checkpoint, CheckpointStore
 from motserve.serving.stores import ArtifactStore

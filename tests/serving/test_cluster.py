@@ -26,7 +26,8 @@ from ray.core.generated import autoscaler_pb2
 from service_checks import free_port, session_of, write_clip
 
 from motserve.config import Config, load_config
-from motserve.pipeline import PipelineStats, track_frames
+from motserve.pipeline.loop import track_frames
+from motserve.pipeline.observer import PipelineStats
 from motserve.results import encode_frame
 from motserve.serving import app
 from motserve.serving.stores import Job, JobStore

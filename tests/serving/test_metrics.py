@@ -15,7 +15,8 @@ from metric_fakes import Board, put_up
 
 from motserve.config import Config, MetricsConfig, TracingConfig, load_config
 from motserve.errors import InvalidConfig
-from motserve.pipeline import PipelineStats, track_frames
+from motserve.pipeline.loop import track_frames
+from motserve.pipeline.observer import PipelineStats
 from motserve.serving.inference.batching import GreedyBatcher, Pass
 from motserve.serving.observability.metrics import ModelMetrics, ServiceMetrics, VideoGauges, gpu_memory
 from motserve.serving.observability.metrics_collector import Report, ReportAggregator

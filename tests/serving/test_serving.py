@@ -27,8 +27,9 @@ from service_checks import eventually, free_port, process_of, session_of, write_
 
 from motserve.config import load_config
 from motserve.people.identity_store import IdentityStore
-from motserve.pipeline import PipelineStats, track_frames
 from motserve.pipeline.local_models import LocalModels
+from motserve.pipeline.loop import track_frames
+from motserve.pipeline.observer import PipelineStats
 from motserve.results import encode_frame
 from motserve.serving.app import build
 from motserve.serving.arguments import ServeArgs
@@ -580,9 +581,16 @@ def test_a_detector_that_hangs_is_replaced(
     assert_same(client.get(f"/v1/videos/{video_id}/tracks").json()["frames"], local[0])
 
 
-@pytest.mark.parametrize("library", ["torch", "faiss"])
-def test_sessions_are_small(library: str) -> None:
-    code = f"import sys, motserve.serving.session.actor; sys.exit({library!r} in sys.modules)"
+@pytest.mark.parametrize(
+    ("module", "libraries"),
+    [
+        ("session.actor", ("torch", "faiss")),
+        ("inference.replica", ("torch", "ultralytics", "scipy", "av")),
+        ("observability.metrics_collector", ("torch", "scipy", "cv2", "av")),
+    ],
+)
+def test_processes_load_only_what_they_need(module: str, libraries: tuple[str, ...]) -> None:
+    code = f"import sys, motserve.serving.{module}; sys.exit(sorted({{*sys.modules}} & {{*{libraries!r}}}) or 0)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -25,7 +25,10 @@ from motserve.config import Config, change_config, load_config
 from motserve.files.atomic import append_whole
 from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.inference.backends import Backends, ModelInfo
-from motserve.serving.observability import Progress, RequestContext, Telemetry, Tracing
+from motserve.serving.observability.progress import Progress
+from motserve.serving.observability.request_context import RequestContext
+from motserve.serving.observability.telemetry import Telemetry
+from motserve.serving.observability.tracing import Tracing
 from motserve.serving.session.checkpoint import Checkpoint, CheckpointStore
 from motserve.serving.session.lease import Lease, Superseded
 from motserve.serving.session.memory_limit import MemoryLimit, own_memory

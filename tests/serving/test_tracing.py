@@ -19,7 +19,8 @@ from otlp_collector import Collector
 from motserve.config import LoggingConfig, TracingConfig, load_config
 from motserve.config.logs import log_fields, setup_logging
 from motserve.errors import InvalidConfig
-from motserve.pipeline import PipelineStats, track_frames
+from motserve.pipeline.loop import track_frames
+from motserve.pipeline.observer import PipelineStats
 from motserve.serving.api.deployment import build_http
 from motserve.serving.api.service import Service
 from motserve.serving.app import compose

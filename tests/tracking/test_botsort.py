@@ -9,7 +9,8 @@ from tracker_streams import HARD, RATE, assert_same, make, person, track_stream,
 
 from motserve.config import AppearanceConfig, BotSortConfig, ConfidenceScalingConfig, load_config
 from motserve.lab.benchmark.streams import crowd_stream
-from motserve.pipeline import PipelineStats, VideoTracker
+from motserve.pipeline.observer import PipelineStats
+from motserve.pipeline.video_tracker import VideoTracker
 from motserve.tracking import BotSort
 from motserve.types import Cues, Detections, FloatArray, Image
 

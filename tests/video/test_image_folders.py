@@ -16,7 +16,9 @@ from PIL import Image as Pillow
 
 from motserve.config import Config, VideoConfig, load_config
 from motserve.errors import InvalidVideo
-from motserve.pipeline import PipelineStats, VideoTracker, track_frames_with
+from motserve.pipeline.loop import track_frames_with
+from motserve.pipeline.observer import PipelineStats
+from motserve.pipeline.video_tracker import VideoTracker
 from motserve.results import ResultWriter, export, read_lines, read_mot, read_results
 from motserve.types import Detections, Frame, Image
 from motserve.video import annotate_video, open_video

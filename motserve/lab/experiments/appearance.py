@@ -9,7 +9,7 @@ import numpy as np
 from motserve.lab.experiments.cache import Cache
 from motserve.lab.experiments.footage import Footage
 from motserve.lab.experiments.models import Models
-from motserve.pipeline import EmbedFrameBoxes
+from motserve.pipeline.video_tracker import EmbedFrameBoxes
 from motserve.types import FloatArray
 
 

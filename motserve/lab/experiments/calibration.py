@@ -23,7 +23,7 @@ from motserve.lab.experiments.detections import Progress
 from motserve.lab.experiments.footage import Footage, find_video
 from motserve.lab.experiments.models import Models
 from motserve.models.provenance import describe_files
-from motserve.pipeline import EmbedFrameBoxes
+from motserve.pipeline.video_tracker import EmbedFrameBoxes
 from motserve.reid.crops import trusted
 from motserve.results import MotTable, read_mot
 from motserve.types import BoolArray, FloatArray, IntArray, Tracks

@@ -18,7 +18,7 @@ from motserve.lab.experiments.footage import Footage, find_video
 from motserve.lab.experiments.models import Models
 from motserve.lab.experiments.tracking import TrackedVideo, track_detections
 from motserve.models.provenance import describe_files
-from motserve.pipeline import OnEmbedded
+from motserve.pipeline.video_tracker import OnEmbedded
 from motserve.postprocessing import PostProcessor
 from motserve.results import MotTable, read_mot
 

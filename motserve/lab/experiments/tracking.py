@@ -17,7 +17,8 @@ from motserve.lab.benchmark.peers import Contender
 from motserve.lab.experiments.appearance import Appearance
 from motserve.lab.experiments.detections import DetectedVideo
 from motserve.lab.experiments.footage import Footage
-from motserve.pipeline import EmbedFrameBoxes, GetImage, OnEmbedded, PipelineStats, VideoTracker
+from motserve.pipeline.observer import PipelineStats
+from motserve.pipeline.video_tracker import EmbedFrameBoxes, GetImage, OnEmbedded, VideoTracker
 from motserve.types import FloatArray, Image, TrackedFrame
 
 

@@ -6,10 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from motserve.pipeline import PipelineStats
-from motserve.video import VideoSource
+from motserve.pipeline.observer import PipelineStats
+
+if TYPE_CHECKING:
+    from motserve.video import VideoSource
 
 
 class Progress:

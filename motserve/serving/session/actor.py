@@ -18,7 +18,11 @@ from motserve.config.logs import setup_logging
 from motserve.people.identity_store import IdentityStore
 from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.inference.backends import Backends
-from motserve.serving.observability import Ending, Progress, RequestContext, Telemetry, Tracing, VideoGauges
+from motserve.serving.observability.metrics import Ending, VideoGauges
+from motserve.serving.observability.progress import Progress
+from motserve.serving.observability.request_context import RequestContext
+from motserve.serving.observability.telemetry import Telemetry
+from motserve.serving.observability.tracing import Tracing
 from motserve.serving.session.lease import Lease
 from motserve.serving.session.memory_limit import MemoryLimit, return_large_blocks
 from motserve.serving.session.model_client import ModelClient

@@ -16,10 +16,14 @@ from typing import Any, Final
 from motserve.base import State, merge_states, substate
 from motserve.config import Config
 from motserve.errors import DiskFull, InvalidVideo, MotserveError
-from motserve.pipeline import PipelineStats, VideoTracker, track_frames_with
+from motserve.pipeline.loop import track_frames_with
 from motserve.pipeline.movement import SILENCE, watch_bundled
+from motserve.pipeline.observer import PipelineStats
+from motserve.pipeline.video_tracker import VideoTracker
 from motserve.results import ResultWriter
-from motserve.serving.observability import STALE, Ending, Progress, Telemetry
+from motserve.serving.observability.metrics import STALE, Ending
+from motserve.serving.observability.progress import Progress
+from motserve.serving.observability.telemetry import Telemetry
 from motserve.serving.periodic import cancel_all, repeat
 from motserve.serving.session.checkpoint import Checkpoint
 from motserve.serving.session.disk_wait import DiskWait

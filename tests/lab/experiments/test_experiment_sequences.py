@@ -28,7 +28,9 @@ from motserve.lab.experiments.sequences import load_sequences, track_sequence
 from motserve.lab.experiments.tracking import track_detections, track_with
 from motserve.lab.scenes import SceneConfig, ground_truth_rows, render
 from motserve.lab.tuning.search import halves
-from motserve.pipeline import EmbedFrameBoxes, PipelineStats, track_frames
+from motserve.pipeline.loop import track_frames
+from motserve.pipeline.observer import PipelineStats
+from motserve.pipeline.video_tracker import EmbedFrameBoxes
 from motserve.reid.embedder import CropEmbedder
 from motserve.types import Detections, FloatArray, Frame, Image, TrackedFrame, Tracks
 from motserve.video import VideoWriter, open_video
