@@ -140,6 +140,11 @@ def stored_network(
         return None
 
 
+def is_stored(role: Role, weights: Weights, settings: Mapping[str, Any], folder: Path) -> bool:
+    """Return whether a network was converted before."""
+    return bool(weights.sha256) and ConvertedNetworks(folder / _FOLDER).has(conversion_key(role, weights, settings))
+
+
 def runs_on_openvino(
     role: Role, config: _NetworkConfig, weights: Weights, settings: Mapping[str, Any], folder: Path | None
 ) -> bool:

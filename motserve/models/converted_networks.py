@@ -71,6 +71,10 @@ class ConvertedNetworks:
             os.utime(path)  # the longest unused files are removed first
         return graph
 
+    def has(self, key: Mapping[str, Any]) -> bool:
+        """Return whether a network is stored; its file may be damaged."""
+        return self._path(key, _NETWORK).exists()
+
     def store(self, key: Mapping[str, Any], network: Graph) -> None:
         """Store a network."""
         path = self._path(key, _NETWORK)

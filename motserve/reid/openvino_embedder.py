@@ -83,6 +83,11 @@ def conversion_settings(config: ReIDConfig) -> dict[str, Any]:
     return {"size": [config.crop_height, config.crop_width], "feature": config.feature}
 
 
+def is_stored_format(weights: Weights) -> bool:
+    """Return whether a converted network stands for the file of weights from then on."""
+    return weights.path.suffix == _SUFFIX
+
+
 def load_converted(config: ReIDConfig, weights: Weights, folder: Path | None) -> OpenVinoEmbedder | None:
     """Return the embedder for weights that were converted before; None if they were not, or PyTorch runs them.
 
@@ -92,7 +97,7 @@ def load_converted(config: ReIDConfig, weights: Weights, folder: Path | None) ->
         folder: `cache_dir`, with the converted networks; None if there is none.
     """
     settings = conversion_settings(config)
-    if weights.path.suffix != _SUFFIX or not runs_on_openvino("reid", config, weights, settings, folder):
+    if not is_stored_format(weights) or not runs_on_openvino("reid", config, weights, settings, folder):
         return None
     network = stored_network("reid", weights, settings, folder)
     return None if network is None else OpenVinoEmbedder(config, network)

@@ -16,6 +16,7 @@ from motserve.models.backend import describe_backend
 from motserve.models.weights import resolve_weights
 from motserve.reid import build_embedder
 from motserve.serving.inference.backends import ModelInfo, Names
+from motserve.serving.inference.conversion import convert_apart
 from motserve.types import FloatArray
 
 
@@ -46,6 +47,7 @@ def load_model(role: Role, config: Config, names: Names) -> LoadedModel:
 
 def _load_detector(config: Config) -> LoadedModel:
     weights = resolve_weights("detector", config)
+    convert_apart("detector", config, weights)
     detector = build_detector(config.detector, weights, config.cache_dir)
     side = config.detector.image_size
     detector.detect([np.zeros((side, side, 3), np.uint8)])  # warm-up: the first run is slow
@@ -58,6 +60,7 @@ def _load_detector(config: Config) -> LoadedModel:
 
 def _load_embedder(config: Config) -> LoadedModel:
     weights = resolve_weights("reid", config)
+    convert_apart("reid", config, weights)
     embedder = build_embedder(config.reid, weights, config.cache_dir)
 
     def embed(crops: list[NDArray[np.uint8]]) -> Sequence[FloatArray]:
