@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from motserve.config.base import Backend, Device, Names, Section
+from motserve.config.base import Backend, Device, Names, Section, Share
 
 
 def _class_names(value: object) -> object:
@@ -17,6 +17,16 @@ def _class_names(value: object) -> object:
 
 ClassNames = Annotated[tuple[str, ...], BeforeValidator(_class_names)]
 """Class names; a single name is a list of one."""
+
+
+def _has_area(region: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = region
+    if not (left < right and top < bottom):
+        raise ValueError("the left edge must be smaller than the right one, and the top edge than the bottom one")
+    return region
+
+
+Region = Annotated[tuple[Share, Share, Share, Share], AfterValidator(_has_area)]
 
 
 class DetectorConfig(Section):
@@ -63,6 +73,12 @@ class DetectorConfig(Section):
         "takes longer. RT-DETR models stretch a frame to a square of this size, EfficientDet pads it to a square and "
         "takes multiples of 128 and its published size, SSD of torchvision has a fixed input. Published for: YOLO and "
         "RT-DETR 640, Faster R-CNN and DETR 800 to 1333, EfficientDet-D0 512.",
+    )
+    region: Region | None = Field(
+        None,
+        description="Left, top, right and bottom edge of the part of the picture in which people are detected, as "
+        "shares of width and height, such as [0, 0.3, 1, 1] without the upper part. The smaller it is, the larger are "
+        "people in the network's input; people who reach out of it are cut off. null for the whole picture.",
     )
     every: int = Field(
         1,

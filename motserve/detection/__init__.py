@@ -7,6 +7,7 @@ from pathlib import Path
 from motserve.base import DetectorBase
 from motserve.config import DetectorConfig
 from motserve.detection.families import identify_family
+from motserve.detection.region import RegionDetector
 from motserve.errors import InvalidConfig
 from motserve.models.weights import Weights
 
@@ -29,6 +30,11 @@ def build_detector(config: DetectorConfig, weights: Weights, folder: Path | None
             backend, a package that is not installed.
         WeightsUnavailable: The weights cannot be read or are not a detector.
     """
+    detector = _build(config, weights, folder)
+    return detector if config.region is None else RegionDetector(detector, config.region)
+
+
+def _build(config: DetectorConfig, weights: Weights, folder: Path | None) -> DetectorBase:
     identified = identify_family(config, weights)
     if config.backend == "openvino" and identified.family != "ultralytics":
         raise InvalidConfig(

@@ -184,6 +184,14 @@ def test_a_difference_is_noticed(broken: float) -> None:
     assert "scores by" in difference(expected, scores)
 
 
+def test_a_region_is_detected_as_its_picture_alone(detector: DetectorBase, folder: Path) -> None:
+    picture = rendered(480, 270)[-1]
+    (found,) = build(BUNDLED, folder, region=[0.5, 0, 1, 1]).detect([picture])
+    (expected,) = detector.detect([np.ascontiguousarray(picture[:, 240:])])
+    shifted = Detections(expected.boxes + np.array([240, 0, 240, 0], np.float32), expected.scores, expected.classes)
+    assert compare([found], [shifted]) > 0
+
+
 def test_other_families_refuse_the_backend(tmp_path: Path) -> None:
     path = tmp_path / "ssdlite320_mobilenet_v3_large.pth"
     path.touch()
