@@ -103,10 +103,10 @@ class DetectorConfig(Section):
     )
     half: bool = Field(True, description="Use half precision on CUDA devices; other devices use single precision.")
 
-    def detects(self, index: int) -> bool:
+    def detects(self, position: int) -> bool:
         """Tell whether the detector gets a frame.
 
         Args:
-            index: The frame's position in the video, from 0.
+            position: Number of decoded frames before it; a folder of pictures may lack some of its numbers.
         """
-        return index % self.every == 0
+        return position % self.every == 0

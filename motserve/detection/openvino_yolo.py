@@ -98,6 +98,8 @@ class OpenVinoYolo(DetectorBase):
         scores = best[anchors]
         centre, size = output[:2, anchors].T, output[2:_COORDINATES, anchors].T
         boxes = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
+        is_box = np.isfinite(boxes).all(axis=1)
+        boxes, size, scores, classes = boxes[is_box], size[is_box], scores[is_box], classes[is_box]
         apart = np.concatenate([boxes[:, :2] + classes[:, None] * _CLASS_DISTANCE, size], axis=1)
         rectangles: Any = apart.astype(np.float64)
         kept = np.asarray(cv2.dnn.NMSBoxes(rectangles, scores, 0.0, self._iou), np.int64).reshape(-1)[: self._limit]

@@ -43,19 +43,20 @@ def convertible_yolo(config: DetectorConfig, weights: Weights, network: Any) -> 
         weights: Its weights, for the key of the converted network.
         network: Ultralytics' network, its weights loaded.
     """
-    side = config.image_size
-    low = -(-side * 9 // 16 // _STRIDE) * _STRIDE  # a picture of 16:9, the padding of which is rounded up
+    stride = max(int(network.stride.max()), _STRIDE)
+    side = -(-config.image_size // stride) * stride
+    low = -(-side * 9 // 16 // stride) * stride  # a picture of 16:9, the padding of which is rounded up
     return Convertible(
         role="detector",
         weights=weights,
         settings=CONVERTED_SETTINGS,
         build=lambda: _prepare(network),
-        size=None,
-        samples=((1, low, side), (2, 2 * _STRIDE, _STRIDE)),
+        any_size=True,
+        samples=((1, low, side), (2, 2 * stride, 3 * stride)),
         facts=facts_of(
             network.names,
             sum(values.numel() for values in network.parameters()),
-            max(int(network.stride.max()), _STRIDE),
+            stride,
         ),
         difference=_difference,
     )
@@ -71,7 +72,7 @@ def _prepare(network: torch.nn.Module) -> torch.nn.Module:
     copy = copy.cpu().float().eval().fuse(verbose=False).eval()
     head = copy.model[-1]
     if type(head).__name__ != _HEAD or head.end2end:
-        raise InvalidData(f"its head {type(head).__name__} suppresses boxes by itself")
+        raise InvalidData(f"its head {type(head).__name__} gives something else than boxes and scores of anchors")
     head.export = head.dynamic = True
     return _FromPixels(copy)
 

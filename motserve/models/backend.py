@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -29,7 +30,8 @@ TORCH: Final = "torch"
 OPENVINO: Final = "openvino"
 
 _FOLDER: Final = "openvino"
-_NVIDIA_DRIVER: Final = Path("/proc/driver/nvidia/version")
+_DRIVERS: Final = (Path("/proc/driver/nvidia/version"), Path("/dev/dxg"), Path("/dev/kfd"))
+"""Of NVIDIA, of Windows for its subsystem for Linux, and of AMD."""
 _PACKAGE: Final = Path(__file__).parents[1]
 _LIBRARIES: Final = ("openvino", "torch", "torchvision", "ultralytics")
 _CODE: Final[Mapping[Role, tuple[str, ...]]] = {"detector": ("detection", "models"), "reid": ("reid", "models")}
@@ -58,8 +60,8 @@ class Convertible:
         weights: Its weights.
         settings: Settings that the converted network depends on.
         build: Returns the network as a module that takes `(n, height, width, 3)` uint8 BGR and returns one tensor.
-        size: Height and width of the pictures of a network that takes one size only; None for one that takes any.
-        samples: Number, height and width of the pictures of each comparison.
+        any_size: Whether it takes pictures of other sizes than those of `samples`.
+        samples: Number, height and width of the pictures of each comparison; with the last ones it is traced.
         facts: What is stored with the converted network; see `Graph`.
         difference: Says how two outputs differ, that of PyTorch first; empty where they agree.
     """
@@ -68,7 +70,7 @@ class Convertible:
     weights: Weights
     settings: Mapping[str, Any]
     build: Callable[[], torch.nn.Module]
-    size: tuple[int, int] | None
+    any_size: bool
     samples: Sequence[tuple[int, int, int]]
     facts: Mapping[str, Any]
     difference: Callable[[FloatArray, FloatArray], str]
@@ -86,8 +88,8 @@ def choose_network(
         backend: The configured backend. `auto` is PyTorch on a GPU.
         device: Device of the network, as returned by `choose_device`.
         convertible: The network.
-        folder: `cache_dir`, for converted networks. Without one, `auto` is PyTorch: to convert a network at each start
-            takes longer than is won.
+        folder: `cache_dir`, for converted networks. Without one, or if nothing can be written there, `auto` is PyTorch:
+            a conversion at each start would take longer than it saves.
 
     Raises:
         InvalidConfig: The backend is `openvino`, which cannot run the network or not on this device.
@@ -103,6 +105,9 @@ def choose_network(
     stored = ConvertedNetworks(folder / _FOLDER) if folder is not None and convertible.weights.sha256 else None
     key = conversion_key(convertible.role, convertible.weights, convertible.settings)
     extra = {"role": role, "weights": name}
+    if backend == "auto" and stored is not None and not stored.has(key) and not stored.is_writable():
+        logger.warning("%s %s runs on PyTorch: %s cannot be written", role, name, folder, extra=extra)
+        return None
     if backend == "auto" and stored is not None and (reason := stored.refusal(key)) is not None:
         logger.info("%s %s runs on PyTorch: %s", role, name, reason, extra=extra)
         return None
@@ -116,9 +121,15 @@ def choose_network(
                 f"set {role}.backend=auto or torch"
             ) from error
         logger.warning("%s %s runs on PyTorch: OpenVINO cannot run it: %s", role, name, reason, extra=extra)
-        if stored is not None and not isinstance(error, OSError | ImportError | MemoryError):  # those may go away
+        if stored is not None and not _may_go_away(error):
             stored.refuse(key, f"OpenVINO cannot run it: {reason}")
         return None
+
+
+def _may_go_away(error: Exception) -> bool:
+    """Return whether an error is of the machine and not of the network."""
+    is_memory = isinstance(error, RuntimeError) and "memory" in str(error)  # of PyTorch and OpenVINO
+    return is_memory or isinstance(error, OSError | ImportError | MemoryError)
 
 
 def stored_network(
@@ -157,10 +168,22 @@ def runs_on_openvino(
         settings: Settings that the converted network depends on.
         folder: `cache_dir`, with the converted networks; None if there is none.
     """
-    has_gpu = config.device == "auto" and _NVIDIA_DRIVER.exists()  # to ask torch would take seconds
-    if config.backend == "torch" or config.device.startswith(("cuda", "mps")) or has_gpu:
+    if config.backend == "torch" or config.device.startswith(("cuda", "mps")):
         return False
-    return config.backend != "auto" or (folder is not None and not is_refused(role, weights, settings, folder))
+    if config.device == "auto" and _may_have_gpu():
+        return False
+    if config.backend != "auto":
+        return True
+    if folder is None or is_refused(role, weights, settings, folder):
+        return False
+    return is_stored(role, weights, settings, folder) or ConvertedNetworks(folder / _FOLDER).is_writable()
+
+
+def _may_have_gpu() -> bool:
+    """Return whether PyTorch may have a GPU; to ask itself would take seconds."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1") or library_version("torch").endswith("+cpu"):
+        return False
+    return any(path.exists() for path in _DRIVERS)
 
 
 def is_refused(role: Role, weights: Weights, settings: Mapping[str, Any], folder: Path) -> bool:
@@ -223,7 +246,7 @@ def _convert(
     often = "once" if stored is not None else "at each start, as it is not stored"
     logger.info("converting %s %s for OpenVINO, %s", extra["role"], extra["weights"], often, extra=extra)
     module = convertible.build()
-    graph: Graph = convert(module, convertible.size, convertible.facts)
+    graph: Graph = convert(module, convertible.samples[-1], convertible.any_size, convertible.facts)
     network = OpenVinoNetwork(graph)
     _compare(convertible, module, network)
     if stored is not None:

@@ -10,13 +10,15 @@ import hashlib
 import json
 import logging
 import os
+import time
 import zipfile
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from motserve.files.atomic import replacing
+from motserve.files.atomic import replacing, stale_temporary_files
 
 logger = logging.getLogger("motserve.models")
 
@@ -26,6 +28,7 @@ _MAX_BYTES: Final = 2 << 30
 _NETWORK: Final = ".network"
 _REFUSAL: Final = ".refused"
 _GRAPH, _ARRAYS, _FACTS = "graph.xml", "arrays.bin", "facts.json"
+_ABANDONED_S: Final = 86400.0
 _MAX_REASON: Final = 2000
 """Most characters of a reason that are stored."""
 
@@ -62,9 +65,10 @@ class ConvertedNetworks:
         try:
             with zipfile.ZipFile(path) as archive:
                 graph = Graph(archive.read(_GRAPH), archive.read(_ARRAYS), json.loads(archive.read(_FACTS)))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        except (OSError, EOFError, LookupError, ValueError, RuntimeError, MemoryError, zipfile.BadZipFile,
+                zlib.error) as error:  # fmt: skip  # zipfile raises any of these for a flipped bit
             logger.warning("%s is damaged and made again: %s", path, error, extra={"path": str(path)})
             return None
         with suppress(OSError):
@@ -74,6 +78,11 @@ class ConvertedNetworks:
     def has(self, key: Mapping[str, Any]) -> bool:
         """Return whether a network is stored; its file may be damaged."""
         return self._path(key, _NETWORK).exists()
+
+    def is_writable(self) -> bool:
+        """Return whether networks can be stored; the folder may be missing yet."""
+        existing = next((path for path in (self._folder, *self._folder.parents) if path.exists()), self._folder)
+        return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
 
     def store(self, key: Mapping[str, Any], network: Graph) -> None:
         """Store a network."""
@@ -118,8 +127,15 @@ class ConvertedNetworks:
         return self._folder / f"{digest}{suffix}"
 
     def _prune(self, newest: Path) -> None:
-        """Remove files, the longest unused first, until the others have at most `max_bytes` together."""
+        """Remove files, the longest unused first, until the others have at most `max_bytes` together.
+
+        Those that killed writers left are removed a day later.
+        """
         files: list[tuple[float, int, Path]] = []
+        with suppress(OSError):
+            for path in stale_temporary_files(self._folder, "*"):
+                if path.stat().st_mtime < time.time() - _ABANDONED_S:
+                    path.unlink(missing_ok=True)
         with suppress(OSError):
             for path in self._folder.iterdir():
                 with suppress(FileNotFoundError):  # another process removes it

@@ -6,34 +6,36 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 
 from motserve.models.converted_networks import Graph
 from motserve.models.libraries import import_openvino
 
-_EXAMPLE: Final = (2, 64, 96, 3)
-"""Shape of the pictures with which a network is traced; small, as each layer is run."""
 
-
-def convert(module: torch.nn.Module, size: tuple[int, int] | None, facts: Mapping[str, Any]) -> Graph:
+def convert(module: torch.nn.Module, example: tuple[int, int, int], any_size: bool, facts: Mapping[str, Any]) -> Graph:
     """Convert a network of PyTorch for OpenVINO.
 
     Args:
         module: Takes `(n, height, width, 3)` uint8 and returns one tensor; on the CPU, in the mode for inference.
-        size: Height and width of the pictures of a network that takes one size only; None for one that takes any.
+        example: Number, height and width of the pictures with which the network is traced.
+        any_size: Whether the network takes pictures of other sizes too.
         facts: See `Graph`.
 
     Raises:
+        OSError: The folder of temporary files is full, or cannot be written.
+        MemoryError: The memory does not suffice.
         Exception: OpenVINO is not installed, or a layer cannot be converted.
     """
     openvino = import_openvino()
-    shape = _EXAMPLE if size is None else (_EXAMPLE[0], *size, 3)
     with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # of tracing, about shapes that become constants; the outputs are compared
-        model = openvino.convert_model(module, example_input=torch.zeros(shape, dtype=torch.uint8))
-        model.reshape([-1, *((-1, -1) if size is None else size), 3])
+        model = openvino.convert_model(module, example_input=torch.zeros((*example, 3), dtype=torch.uint8))
+        model.reshape([-1, *((-1, -1) if any_size else example[1:]), 3])
         path = Path(folder) / "network.xml"
-        openvino.save_model(model, path, compress_to_fp16=False)
+        try:
+            openvino.save_model(model, path, compress_to_fp16=False)
+        except RuntimeError as error:  # of its stream, for a full disk too
+            raise OSError(f"the converted network cannot be written to {folder}: {error}") from error
         return Graph(path.read_bytes(), path.with_suffix(".bin").read_bytes(), facts)

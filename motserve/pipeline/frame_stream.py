@@ -155,8 +155,8 @@ class _WithKnown:
 
     def counting(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield frames and note the indices of those to detect: `detect` gets their pictures in the same order."""
-        for frame in frames:
-            if self._config.detects(frame.index):
+        for position, frame in enumerate(frames):
+            if self._config.detects(position):
                 self._indices.append(frame.index)
             yield frame
 
@@ -190,7 +190,7 @@ async def _track(
         frames = models.counting(frames)
     chunks = track_frames(
         frames, models.detect, models.embed, config, stats, info.rate_hz, (info.width, info.height),
-        on_embedded=on_embedded, embed_boxes=models.embed_boxes, watch=watch,
+        on_embedded=on_embedded, embed_boxes=models.embed_boxes, watch=watch, keeps_pictures=keep_images,
     )  # fmt: skip
     async with aclosing(chunks):
         async for chunk in chunks:

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from motserve.config import Config
+from motserve.config import Config, PipelineConfig
 from motserve.pipeline.movement import MovementWatch
 from motserve.pipeline.observer import UNOBSERVED, ChunkObserver, PipelineObserver, PipelineStats
 from motserve.pipeline.video_tracker import EmbedFrameBoxes, OnEmbedded, VideoTracker
@@ -46,6 +46,7 @@ async def track_frames(
     embed_boxes: EmbedBoxes | None = None,
     observer: PipelineObserver = UNOBSERVED,
     watch: MovementWatch | None = None,
+    keeps_pictures: bool = False,
 ) -> AsyncGenerator[list[TrackedFrame], None]:
     """Track every person through the frames of one video.
 
@@ -65,7 +66,9 @@ async def track_frames(
         embed_boxes: Cuts and embeds boxes in place of `embed`, for a network in this process that can do both on its
             device; None to send crops to `embed`.
         observer: Notified of each chunk of frames and its stages.
-        watch: Gets each frame with the number of its detections; None for no watch.
+        watch: Gets each detected frame with the number of its detections; None for no watch.
+        keeps_pictures: Whether the caller holds the pictures of all frames; then those of skipped frames count for
+            `pipeline.max_chunk_bytes` too.
 
     Yields:
         The next tracked frames, in order, at least one.
@@ -75,7 +78,7 @@ async def track_frames(
     """
     video_tracker = VideoTracker(config, stats, rate_hz, size, on_embedded)
     async with contextlib.aclosing(
-        track_frames_with(frames, detect, embed, config, video_tracker, embed_boxes, observer, watch)
+        track_frames_with(frames, detect, embed, config, video_tracker, embed_boxes, observer, watch, keeps_pictures)
     ) as chunks:
         async for chunk in chunks:
             yield chunk
@@ -90,6 +93,7 @@ async def track_frames_with(
     embed_boxes: EmbedBoxes | None = None,
     observer: PipelineObserver = UNOBSERVED,
     watch: MovementWatch | None = None,
+    keeps_pictures: bool = False,
 ) -> AsyncGenerator[list[TrackedFrame], None]:
     """Track as `track_frames` does, with a given `VideoTracker`, which may have been restored from a checkpoint.
 
@@ -104,6 +108,7 @@ async def track_frames_with(
         embed_boxes: See `track_frames`.
         observer: See `track_frames`.
         watch: See `track_frames`.
+        keeps_pictures: See `track_frames`.
 
     Yields:
         The next tracked frames, in order, at least one.
@@ -111,10 +116,13 @@ async def track_frames_with(
     Raises:
         Exception: Errors of decoding (`InvalidVideo`), `detect` or `embed`; frames before the error are yielded first.
     """
+    positions = enumerate(frames, video_tracker.frames)
+    numbered = ((frame, config.detector.detects(position)) for position, frame in positions)
     requests: asyncio.Queue[_Request | None] = asyncio.Queue()
     slots = asyncio.Semaphore(config.pipeline.window)
     decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
-    sender = asyncio.create_task(_send_chunks(frames, detect, config, observer, decoder, slots, requests))
+    decode = partial(_decode, numbered, config.pipeline, keeps_pictures)
+    sender = asyncio.create_task(_send_chunks(decode, detect, observer, decoder, slots, requests))
     request: _Request | None = None
     failure: BaseException | None = None
     try:
@@ -123,11 +131,12 @@ async def track_frames_with(
             try:
                 answer = await request.answer
                 slots.release()
-                detections_of = dict(zip(request.detected, answer, strict=True))
+                answers = iter(answer)
                 for frame in request.frames:
-                    if (detections := detections_of.get(frame.index)) is None:
+                    if isinstance(frame, _Skipped):
                         video_tracker.skip(frame.index, frame.timestamp)
                         continue
+                    detections = next(answers)
                     crops = FrameCrops(frame.image, config.reid.crop_height, config.reid.crop_width)
                     embed_frame_boxes = _embedder_of(frame.image, crops, embed, embed_boxes, request.observer)
                     get_image = partial(_image_of, frame)
@@ -163,19 +172,25 @@ async def track_frames_with(
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
-    """A chunk of frames, of which the detector gets those with an index in `detected`."""
+class _Skipped:
+    """A frame that the detector skips; its picture is not needed."""
 
-    frames: list[Frame]
-    detected: list[int]
+    index: int
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A chunk of frames at the detector, which does not get those that are skipped."""
+
+    frames: list[Frame | _Skipped]
     answer: asyncio.Task[list[Detections]]
     observer: ChunkObserver
 
 
 async def _send_chunks(
-    frames: Iterator[Frame],
+    decode: Callable[[ChunkObserver], tuple[list[Frame | _Skipped], bool, Exception | None]],
     detect: Detect,
-    config: Config,
     observer: PipelineObserver,
     decoder: ThreadPoolExecutor,
     slots: asyncio.Semaphore,
@@ -193,16 +208,15 @@ async def _send_chunks(
             await slots.acquire()
             chunk_observer = observer.chunk()
             try:
-                chunk, exhausted, failure = await loop.run_in_executor(decoder, _decode, frames, config, chunk_observer)
+                chunk, exhausted, failure = await loop.run_in_executor(decoder, decode, chunk_observer)
             except asyncio.CancelledError:
                 chunk_observer.ended(0)
                 raise
             observer.decoded(len(chunk))
             if chunk:
-                to_detect = [frame for frame in chunk if config.detector.detects(frame.index)]
-                answer = asyncio.create_task(_detect(detect, to_detect, chunk_observer))
-                detected = [frame.index for frame in to_detect]
-                requests.put_nowait(_Request(chunk, detected, answer, chunk_observer))
+                pictures = [frame.image for frame in chunk if isinstance(frame, Frame)]
+                answer = asyncio.create_task(_detect(detect, pictures, chunk_observer))
+                requests.put_nowait(_Request(chunk, answer, chunk_observer))
             if failure is not None:
                 raise failure
     finally:
@@ -230,36 +244,41 @@ async def _in_thread(work: Callable[[], object]) -> None:
 
 
 def _decode(
-    frames: Iterator[Frame], config: Config, chunk_observer: ChunkObserver
-) -> tuple[list[Frame], bool, Exception | None]:
-    """Decode a chunk, at least one frame unless there is none; only frames for the detector count for its size.
+    frames: Iterator[tuple[Frame, bool]], limits: PipelineConfig, keeps_pictures: bool, chunk_observer: ChunkObserver
+) -> tuple[list[Frame | _Skipped], bool, Exception | None]:
+    """Decode a chunk, at least one frame unless there is none; frames that are skipped do not count for its size.
 
     Returns:
         The frames, whether they are the last ones, and an error, which is not raised, so that the frames before it are
         tracked.
     """
-    limits = config.pipeline
-    chunk: list[Frame] = []
-    size = to_detect = 0
+    chunk: list[Frame | _Skipped] = []
+    size = detected = 0
     try:
         with chunk_observer.stage("decode"):
-            while to_detect < limits.chunk_size and (not chunk or size + size // len(chunk) <= limits.max_chunk_bytes):
-                frame = next(frames, None)
+            while detected < limits.chunk_size:
+                frame, is_detected = next(frames, (None, False))
                 if frame is None:
                     return chunk, True, None
-                chunk.append(frame)
-                size += frame.image.nbytes
-                to_detect += config.detector.detects(frame.index)
+                chunk.append(frame if is_detected else _Skipped(frame.index, frame.timestamp))
+                detected += is_detected
+                if is_detected or keeps_pictures:
+                    size += frame.image.nbytes
+                    if size + frame.image.nbytes > limits.max_chunk_bytes:
+                        break
     except Exception as error:
         return chunk, True, error
     return chunk, False, None
 
 
-async def _detect(detect: Detect, chunk: list[Frame], chunk_observer: ChunkObserver) -> list[Detections]:
-    if not chunk:
+async def _detect(detect: Detect, pictures: list[Image], chunk_observer: ChunkObserver) -> list[Detections]:
+    if not pictures:
         return []
     with chunk_observer.stage("detect"):
-        return await detect([frame.image for frame in chunk])
+        answer = await detect(pictures)
+    if len(answer) != len(pictures):
+        raise RuntimeError(f"the detector answered for {len(answer)} of {len(pictures)} pictures")
+    return answer
 
 
 def _image_of(frame: Frame) -> Image:

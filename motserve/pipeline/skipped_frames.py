@@ -28,7 +28,7 @@ class SkippedFrames:
         """Take a skipped frame.
 
         Args:
-            index: The frame's position in the video, greater than those before it.
+            index: Number of the frame in the video, greater than those before it.
             timestamp: Presentation time in seconds.
         """
         self._waiting.append((index, timestamp))

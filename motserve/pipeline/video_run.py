@@ -16,7 +16,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Any
 
-from motserve.config import Config, choose_config
+from motserve.config import Config, change_config, choose_config
 from motserve.config.tree import Layer
 from motserve.errors import Conflict, InvalidConfig, InvalidVideo
 from motserve.files.atomic import replacing
@@ -117,6 +117,8 @@ class VideoRun:
         detections: GivenDetections | None = None,
         shared_with: VideoRun | None = None,
     ) -> None:
+        if detections is not None:  # they are there for all frames
+            config = change_config(config, {"detector": {"every": 1}})
         self.file, self.config = SourceFile(source, config), config
         self.source = self.file.given
         self._given = detections

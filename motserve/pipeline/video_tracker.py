@@ -67,6 +67,11 @@ class VideoTracker:
         self._on_embedded = on_embedded
         self._config = config.reid
 
+    @property
+    def frames(self) -> int:
+        """Number of frames processed, skipped ones included."""
+        return self._stats.frames
+
     async def advance(
         self,
         index: int,
@@ -138,7 +143,7 @@ class VideoTracker:
         """Advance by one frame without detections; `advance` or `finish` returns it with interpolated boxes.
 
         Args:
-            index: The frame's position in the video, from 0.
+            index: Number of the frame in the video, from 0.
             timestamp: Presentation time in seconds, greater than that of the previous frame.
         """
         self._skipped.add(index, timestamp)

@@ -74,7 +74,7 @@ def build_native_embedder(config: ReIDConfig, weights: Weights, folder: Path | N
         build=lambda: _FromCrops(
             deepcopy(network).cpu().float().to(memory_format=torch.contiguous_format), config.feature
         ),
-        size=size,
+        any_size=False,
         samples=((_SAMPLES, *size),),
         facts=facts_of(embedder.dimension, embedder.parameters),
         difference=_difference,

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motserve.config import ReIDConfig
-from motserve.models.backend import OPENVINO, runs_on_openvino, stored_network
+from motserve.models.backend import OPENVINO, TORCH, runs_on_openvino, stored_network
 from motserve.models.openvino_network import OpenVinoNetwork
 from motserve.models.weights import Weights
 from motserve.reid.embedder import CropEmbedder
 from motserve.reid.normalise import unit_length
 from motserve.types import FloatArray
 
+_EXPORTED: Final = ".onnx"
 _SUFFIX: Final = ".safetensors"
 """Of motserve's own weights. Other files are opened by PyTorch: some of them are not trained, and the log says so."""
 
@@ -83,8 +84,24 @@ def conversion_settings(config: ReIDConfig) -> dict[str, Any]:
     return {"size": [config.crop_height, config.crop_width], "feature": config.feature}
 
 
+def expected_backend(config: ReIDConfig, weights: Weights, folder: Path | None) -> str:
+    """Return the `backend` that an embedder will have, unless converting its network fails the first time.
+
+    Args:
+        config: Backend and device.
+        weights: The embedder's weights.
+        folder: `cache_dir`, with the converted networks; None if there is none.
+
+    Returns:
+        `torch`, `openvino`, or nothing for exported formats.
+    """
+    if weights.path.suffix == _EXPORTED:
+        return ""
+    return OPENVINO if runs_on_openvino("reid", config, weights, conversion_settings(config), folder) else TORCH
+
+
 def is_stored_format(weights: Weights) -> bool:
-    """Return whether a converted network stands for the file of weights from then on."""
+    """Return whether weights are not opened any more once they were converted."""
     return weights.path.suffix == _SUFFIX
 
 
@@ -96,8 +113,7 @@ def load_converted(config: ReIDConfig, weights: Weights, folder: Path | None) ->
         weights: The weights.
         folder: `cache_dir`, with the converted networks; None if there is none.
     """
-    settings = conversion_settings(config)
-    if not is_stored_format(weights) or not runs_on_openvino("reid", config, weights, settings, folder):
+    if not is_stored_format(weights) or expected_backend(config, weights, folder) != OPENVINO:
         return None
-    network = stored_network("reid", weights, settings, folder)
+    network = stored_network("reid", weights, conversion_settings(config), folder)
     return None if network is None else OpenVinoEmbedder(config, network)

@@ -166,8 +166,19 @@ def test_a_network_without_suppression_behind_it_is_not_converted() -> None:
 
     network: Any = DetectionModel("yolov10n.yaml", nc=1, verbose=False)
     convertible = convertible_yolo(DetectorConfig(), weights(BUNDLED), network)
-    with pytest.raises(InvalidData, match="its head v10Detect suppresses boxes by itself"):
+    with pytest.raises(InvalidData, match="its head v10Detect gives something else"):
         convertible.build()
+
+
+def test_sizes_fit_a_network_of_another_stride() -> None:
+    from ultralytics.nn.tasks import DetectionModel
+
+    from motserve.detection.yolo_conversion import convertible_yolo
+
+    network: Any = DetectionModel("yolov8n-p6.yaml", nc=1, verbose=False)
+    convertible = convertible_yolo(DetectorConfig(image_size=480), weights(BUNDLED), network)
+    assert convertible.facts["stride"] == 64
+    assert convertible.samples == ((1, 320, 512), (2, 128, 192))
 
 
 @pytest.mark.parametrize("broken", [np.nan, 0.6])
@@ -215,7 +226,7 @@ def test_other_families_refuse_the_backend(tmp_path: Path) -> None:
 def test_the_backend_is_known_before_the_detector_is_loaded(
     name: str, settings: dict[str, str], driver: bool, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models_backend, "_NVIDIA_DRIVER", tmp_path if driver else tmp_path / "none")
+    monkeypatch.setattr(models_backend, "_DRIVERS", (tmp_path if driver else tmp_path / "none",))
     config = DetectorConfig.model_validate(settings)
     used = Weights(name, Path(name), "5e88", "")
     assert expected_backend(config, used, tmp_path) == expected

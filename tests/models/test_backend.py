@@ -1,4 +1,4 @@
-"""The backend of a network: converted once, compared with the original, and PyTorch where OpenVINO is no good."""
+"""The backend of a network: converted once, compared with the original, and PyTorch where OpenVINO cannot run it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ import numpy as np
 import pytest
 import torch
 
+from motserve.config import DetectorConfig
 from motserve.errors import InvalidConfig
 from motserve.models import backend, openvino_conversion
-from motserve.models.backend import Convertible, choose_network, conversion_key, describe_backend, is_refused
+from motserve.models.backend import (
+    Convertible,
+    choose_network,
+    conversion_key,
+    describe_backend,
+    is_refused,
+    runs_on_openvino,
+)
 from motserve.models.converted_networks import ConvertedNetworks, Graph
 from motserve.models.libraries import import_openvino
 from motserve.models.sample_pictures import sample_pictures
@@ -42,7 +50,7 @@ def far(expected: np.ndarray, output: np.ndarray) -> str:
     return "" if difference < 1e-5 else f"off by {difference}"
 
 
-NETWORK = Convertible("detector", WEIGHTS, {}, Blur, None, ((1, 24, 40), (2, 16, 16)), {"stride": 32}, far)
+NETWORK = Convertible("detector", WEIGHTS, {}, Blur, True, ((1, 24, 40), (2, 16, 16)), {"stride": 32}, far)
 
 
 def fail(*_: Any) -> Any:
@@ -127,14 +135,65 @@ def test_a_network_that_openvino_cannot_run_stays_on_torch(
     assert stored_files(tmp_path) == [".refused"]
 
 
-def test_a_failure_that_may_go_away_is_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [OSError("no space left"), RuntimeError("not enough memory: 4 GB"), MemoryError()])
+def test_a_failure_that_may_go_away_is_not_stored(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: Any) -> Any:
-        raise OSError("no space left")
+        raise error
 
     with monkeypatch.context() as patch:
         patch.setattr(openvino_conversion, "convert", full)
         assert choose_network("auto", "cpu", NETWORK, tmp_path) is None
     assert not is_refused("detector", WEIGHTS, {}, tmp_path)
+
+
+def test_a_full_folder_of_temporary_files_is_an_error_of_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(import_openvino(), "save_model", full)
+    with pytest.raises(OSError, match=r"cannot be written to .*iostream error"):
+        openvino_conversion.convert(Blur(), (1, 24, 40), True, {})
+
+
+def test_where_nothing_can_be_stored_torch_runs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ConvertedNetworks, "is_writable", lambda _: False)
+    assert choose_network("auto", "cpu", replace(NETWORK, build=fail), tmp_path) is None
+    assert "runs on PyTorch" in caplog.text
+    config = DetectorConfig(device="cpu")
+    assert not runs_on_openvino("detector", config, WEIGHTS, {}, tmp_path)
+    monkeypatch.undo()
+    assert runs_on_openvino("detector", config, WEIGHTS, {}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("driver", "visible", "torch_version", "expected"),
+    [
+        (False, None, "2.14.1", True),
+        (True, None, "2.14.1", False),
+        (True, "0,1", "2.14.1", False),
+        (True, "", "2.14.1", True),
+        (True, "-1", "2.14.1", True),
+        (True, None, "2.14.1+cpu", True),
+    ],
+)
+def test_a_machine_that_may_have_a_gpu_uses_torch(
+    driver: bool,
+    visible: str | None,
+    torch_version: str,
+    expected: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backend, "_DRIVERS", (tmp_path / "none", tmp_path if driver else tmp_path / "none"))
+    monkeypatch.setattr(backend, "library_version", lambda _: torch_version)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert runs_on_openvino("detector", DetectorConfig(), WEIGHTS, {}, tmp_path) == expected
 
 
 def test_where_torch_runs_nothing_is_converted(tmp_path: Path) -> None:

@@ -50,6 +50,39 @@ def test_a_damaged_file_is_not_read(tmp_path: Path, damage: str, caplog: pytest.
     assert stored.load(KEY) == NETWORK
 
 
+def test_no_changed_bit_raises(tmp_path: Path) -> None:
+    stored = ConvertedNetworks(tmp_path)
+    small = Graph(b"<net/>", bytes(range(64)), {"stride": 32})
+    stored.store(KEY, small)
+    (path,) = files(tmp_path)
+    content = path.read_bytes()
+    for index in range(len(content)):
+        for bit in (1, 8, 128):
+            path.write_bytes(content[:index] + bytes([content[index] ^ bit]) + content[index + 1 :])
+            assert stored.load(KEY) in (None, small)
+
+
+def test_a_folder_that_cannot_exist_has_no_networks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    stored = ConvertedNetworks(tmp_path / "file" / "openvino")
+    assert stored.load(KEY) is None
+    assert not stored.is_writable()
+    assert "damaged" not in caplog.text
+    assert ConvertedNetworks(tmp_path / "new" / "openvino").is_writable()
+    assert not (tmp_path / "new").exists()
+
+
+def test_files_of_killed_writers_are_removed_a_day_later(tmp_path: Path) -> None:
+    stored = ConvertedNetworks(tmp_path)
+    young, old = tmp_path / ".a.network.x.part", tmp_path / ".b.network.y.part"
+    for path in (young, old):
+        path.touch()
+    os.utime(old, (0, 0))
+    stored.store(KEY, NETWORK)
+    assert young.exists()
+    assert not old.exists()
+
+
 def test_a_refusal_has_its_reason(tmp_path: Path) -> None:
     stored = ConvertedNetworks(tmp_path)
     assert stored.refusal(KEY) is None

@@ -120,7 +120,7 @@ def test_chunks_have_the_size_configured() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chunk_size", "max_frames", "sizes"), [(4, 99, [4, 4, 4, 4, 1]), (4, 6, [2] * 8 + [1]), (1, 1, [1] * 17)]
+    ("chunk_size", "max_frames", "sizes"), [(4, 99, [4, 4, 4, 4, 1]), (4, 2, [2] * 8 + [1]), (1, 1, [1] * 17)]
 )
 def test_the_detector_gets_each_third_frame_and_the_others_have_boxes_between(
     chunk_size: int, max_frames: float, sizes: list[int]
@@ -145,6 +145,35 @@ def test_the_detector_gets_each_third_frame_and_the_others_have_boxes_between(
         np.testing.assert_allclose(np.sort(frame.boxes, axis=0), np.sort(expected, axis=0), atol=1)
         assert frame.tracks.detections.tolist() == ([0, 1] if frame.index % 3 == 0 else [INTERPOLATED] * 2)
     assert tracked[49].tracks.detections.tolist() == [NO_DETECTION] * 2
+
+
+def test_pictures_that_the_caller_holds_count_for_the_size_of_chunks() -> None:
+    sizes = []
+
+    async def counting(images: list[Image]) -> list[Detections]:
+        sizes.append(len(images))
+        return await detect(images)
+
+    async def run() -> list[int]:
+        changes = {"detector": {"every": 2}, "pipeline": {"max_chunk_bytes": 4 * 120 * 320 * 3}}
+        config = change_config(configure(8), changes)
+        chunks = track_frames(video(10), counting, Embedder(), config, PipelineStats(), keeps_pictures=True)
+        return [frame.index async for chunk in chunks for frame in chunk]
+
+    assert asyncio.run(run()) == list(range(10))
+    assert sizes == [2, 2, 1]
+
+
+def test_frames_that_a_video_lacks_do_not_count() -> None:
+    async def none(images: list[Image]) -> list[Detections]:
+        asked.extend(int(image[0, 0, 0]) for image in images)
+        return [Detections.empty()] * len(images)
+
+    asked: list[int] = []
+    frames = [frame for frame in video(12) if frame.index in (0, 1, 3, 5, 7, 9, 11)]
+    tracked, _ = asyncio.run(collect(iter(frames), change_config(configure(), {"detector": {"every": 2}}), detect=none))
+    assert [frame.index for frame in tracked] == [0, 1, 3, 5, 7, 9, 11]
+    assert asked == [0, 3, 7, 11]
 
 
 @pytest.mark.parametrize(("frames", "expected"), [(2.9, [2, 2, 1]), (1.0, [1] * 5), (0.1, [1] * 5), (9, [4, 1])])
@@ -345,7 +374,7 @@ def test_a_detector_that_omits_a_frame_is_an_error() -> None:
     async def forgetful(images: list[Image]) -> list[Detections]:
         return (await detect(images))[:-1]
 
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(RuntimeError, match="answered for 3 of 4 pictures"):
         asyncio.run(collect(video(8), configure(), detect=forgetful))
 
 

@@ -8,8 +8,9 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from ray.exceptions import RayTaskError
@@ -23,11 +24,16 @@ from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.inference.backends import Backends, ModelInfo, Names
 from motserve.serving.inference.model_cache import ModelCache
 from motserve.serving.inference.reload import Reloader
+from motserve.serving.session import detector_switch
 from motserve.serving.session.detector_switch import DetectorSwitch
+from motserve.serving.session.model_client import ModelClient
+from motserve.serving.session.video_models import VideoModels
+from motserve.types import Detections, Image
 
 OLD: Names = ("models:/people/1", "bundled")
 NEW: Names = ("models:/people/2", "bundled")
 PERSON = {0: "person"}
+BLACK: Image = np.zeros((2, 2, 3), np.uint8)
 
 
 def info_of(names: Names, classes: dict[int, str] = PERSON, loaded: int = 0) -> ModelInfo:
@@ -441,3 +447,44 @@ def test_a_video_keeps_its_detector_if_the_new_one_does_not_fit(
         assert asyncio.run(switch.next_chunk(8)) == OLD
     assert switch.switches == []
     assert caplog.text.count("keeps its detector") == 1
+
+
+def test_switches_count_frames_that_the_detector_skips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Names] = []
+
+    class Client:
+        async def info(self, role: Role, names: Names) -> ModelInfo:
+            return info_of(names)
+
+        async def detect(self, images: list[Image], names: Names) -> list[Detections]:
+            asked.append(names)
+            return [Detections.empty()] * len(images)
+
+    monkeypatch.setattr(detector_switch, "_POLL_INTERVAL_S", 0.0)
+    config = config_in(tmp_path, running_videos="switch")
+    config = change_config(config, {"detector": {"every": 5, "weights": list(OLD)}, "reid": {"policy": "off"}})
+    active_models = ActiveModels(tmp_path, "a")
+    active_models.names("detector", config, lambda *_: OLD)
+    models = VideoModels(cast(ModelClient, Client()), active_models, config, "video")
+
+    async def run() -> None:
+        await models.load(None)
+        await models.detect([BLACK] * 8)  # frames 0 to 39
+        active_models.change("detector", OLD, NEW)
+        await models.detect([BLACK] * 8)
+
+    asyncio.run(run())
+    assert asked == [OLD, NEW]
+    assert [switch["frame"] for switch in models.describe()["switches"]] == [40]
+    assert models.checkpoint(35).names["detector"] == OLD
+    assert models.checkpoint(36).names["detector"] == NEW, "the next frame that the detector gets is 40"
+    resumed = VideoModels(cast(ModelClient, Client()), active_models, config, "video")
+
+    async def resume() -> None:
+        await resumed.load(None)
+        resumed.resume(37, models.checkpoint(36))
+        active_models.change("detector", NEW, OLD)
+        await resumed.detect([BLACK])
+
+    asyncio.run(resume())
+    assert [switch["frame"] for switch in resumed.describe()["switches"]] == [40, 40]

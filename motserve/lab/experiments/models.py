@@ -12,6 +12,7 @@ from motserve.models.weights import Weights, resolve_weights
 from motserve.pipeline.detections.key import detection_key, environment_key
 from motserve.reid import build_embedder
 from motserve.reid.embedder import CropEmbedder
+from motserve.reid.openvino_embedder import expected_backend
 
 _EMBEDDING_LIBRARIES: Final = ("torch", "torchvision", "openvino", "onnxruntime")
 _EMBEDDING_KEYS: Final = {"onnx_input", "feature", "crop_height", "crop_width", "device", "half", "backend"}
@@ -20,6 +21,8 @@ _EMBEDDING_CODE: Final = (
     "reid",
     "video",
     "models/device.py",
+    "models/backend.py",
+    "models/openvino_conversion.py",
     "models/openvino_network.py",
     "types.py",
     "lab/evaluation/reid_data.py",
@@ -74,5 +77,6 @@ class Models:
         return {
             "weights": self.reid_weights.sha256,
             **settings,
+            "backend": expected_backend(self.config.reid, self.reid_weights, self.config.cache_dir),
             **environment_key(_EMBEDDING_CODE, _EMBEDDING_LIBRARIES),
         }

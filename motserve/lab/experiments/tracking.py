@@ -28,7 +28,7 @@ class TrackedVideo:
 
     Attributes:
         frames: The tracks of every frame.
-        milliseconds: `(n,)` float64, time of each frame in milliseconds, without detection and embedding.
+        milliseconds: `(n,)` float64, time of each detected frame in milliseconds, without detection and embedding.
         embeddings: Number of embeddings.
     """
 
@@ -81,19 +81,18 @@ def track_detections(
 
     async def run() -> TrackedVideo:
         frames: list[TrackedFrame] = []
-        seconds = np.empty(len(video))
+        seconds: list[float] = []
         for index, (detections, timestamp) in enumerate(zip(video.detections, video.timestamps.tolist(), strict=True)):
             if not config.detector.detects(index):
                 video_tracker.skip(index, timestamp)
-                seconds[index] = 0.0
                 continue
             embed = watch.around(appearance.at(video.frame_of(index))) if appearance else _no_embeddings
             before, start = watch.seconds, clock()
             picture = watch.around_picture(partial(_picture, footage, video.frame_of(index)))
             frames += await video_tracker.advance(index, timestamp, detections, embed, picture)
-            seconds[index] = clock() - start - (watch.seconds - before)
+            seconds.append(clock() - start - (watch.seconds - before))
         frames += video_tracker.finish()
-        return TrackedVideo(frames, seconds * 1e3, stats.embeddings)
+        return TrackedVideo(frames, np.array(seconds) * 1e3, stats.embeddings)
 
     return asyncio.run(run())
 

@@ -27,7 +27,8 @@ _NOT_IN_KEY: Final = {"weights", "every"}
 
 # the version number stays the same while the code changes, so the code itself is part of a key
 _CODE: Final = (
-    "detection", "video", "models/libraries.py", "models/device.py", "models/openvino_network.py", "types.py",
+    "detection", "video", "models/libraries.py", "models/device.py", "models/backend.py",
+    "models/openvino_conversion.py", "models/openvino_network.py", "types.py",
 )  # fmt: skip
 _NVIDIA_DRIVER: Final = Path("/proc/driver/nvidia/version")
 

@@ -18,9 +18,9 @@ from motserve.config import Config, DetectorConfig, ReIDConfig
 from motserve.config.base import Role
 from motserve.detection import build_detector
 from motserve.detection.backend import CONVERTED_SETTINGS, expected_backend
-from motserve.models.backend import OPENVINO, is_stored, runs_on_openvino
+from motserve.models.backend import OPENVINO, is_stored
 from motserve.models.weights import Weights, shown_name
-from motserve.reid import build_embedder
+from motserve.reid import build_embedder, openvino_embedder
 from motserve.reid.openvino_embedder import conversion_settings, is_stored_format
 
 logger = logging.getLogger("motserve.models")
@@ -91,6 +91,5 @@ def _is_to_convert(section: DetectorConfig | ReIDConfig, weights: Weights, folde
     if isinstance(section, DetectorConfig):
         expected = expected_backend(section, weights, folder) == OPENVINO
         return expected and not is_stored("detector", weights, CONVERTED_SETTINGS, folder)
-    settings = conversion_settings(section)
-    expected = is_stored_format(weights) and runs_on_openvino("reid", section, weights, settings, folder)
-    return expected and not is_stored("reid", weights, settings, folder)
+    expected = is_stored_format(weights) and openvino_embedder.expected_backend(section, weights, folder) == OPENVINO
+    return expected and not is_stored("reid", weights, conversion_settings(section), folder)

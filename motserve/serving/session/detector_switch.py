@@ -80,7 +80,7 @@ class DetectorSwitch:
         """Return the names of the detector for the next chunk; call it once for each chunk, in order.
 
         Args:
-            frames: Number of frames in the chunk.
+            frames: Number of frames in the chunk, skipped ones included.
         """
         async with self._lock:  # the next chunk may call this while this one waits for the store or a replica
             if self._enabled and self._clock() - self._polled_at >= _POLL_INTERVAL_S:

@@ -75,12 +75,13 @@ class VideoModels:
             frame: The next frame of the video.
             checkpoint: Its checkpoint, whose models are loaded.
         """
-        self._loaded.resume(frame, checkpoint.models["switches"])
+        self._loaded.resume(self._next_detected(frame), checkpoint.models["switches"])
         self._detector = checkpoint.models["detector"]
 
     async def detect(self, images: list[Image]) -> list[Detections]:
         """Return the detections in each image of the next chunk."""
-        return await self._client.detect(images, await self._loaded.next_chunk(len(images)))
+        names = await self._loaded.next_chunk(len(images) * self._config.detector.every)
+        return await self._client.detect(images, names)
 
     async def embed(self, crops: NDArray[np.uint8]) -> FloatArray:
         """Return `(k, d)` unit vectors of `(k, height, width, 3)` crops."""
@@ -92,7 +93,7 @@ class VideoModels:
 
     def checkpoint(self, frame: int) -> Checkpoint:
         """Return a checkpoint that holds the models of a frame, and nothing else."""
-        names, detector, switches = self._loaded.at(frame)
+        names, detector, switches = self._loaded.at(self._next_detected(frame))
         weights: dict[Role, dict[str, str]] = {"detector": detector}
         if self.embedder is not None:
             weights["reid"] = self.embedder
@@ -101,6 +102,11 @@ class VideoModels:
             weights=weights,
             models={**self.describe(), "switches": switches},
         )
+
+    def _next_detected(self, frame: int) -> int:
+        """Return the next frame that the detector gets, from a frame on."""
+        every = self._config.detector.every
+        return -(-frame // every) * every
 
     @property
     def _loaded(self) -> DetectorSwitch:

@@ -69,6 +69,11 @@ def test_frames_behind_the_last_have_none_and_weak_ones_are_dropped(clip: Path, 
     assert boxes(track(clip, [[row] for row in ROWS[:6]], "tracker.lost_buffer_s=0.01")) == seen
 
 
+def test_given_detections_are_used_in_all_frames(clip: Path) -> None:
+    frames = [[row] for row in ROWS]
+    assert boxes(track(clip, frames, "detector.every=3")) == boxes(track(clip, frames))
+
+
 def test_classes_have_names(clip: Path, tmp_path: Path) -> None:
     frames = [[[*row, 3]] for row in ROWS]
     result = track(clip, frames).run()
