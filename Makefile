@@ -4,6 +4,7 @@
 # `make corpus` and `make fuzz SECONDS=600` try the reader of videos on files of every kind, whole and damaged;
 # `make fuzz-api SECONDS=600` tries the HTTP API with requests of every kind.
 # `make faults` breaks each part of a running service on three hosts of their own, for one to two hours, as root; see docs/faults.md.
+# `make check-gpu` runs the tests that need a GPU and measures networks and pipeline on it.
 # `make mutate` changes the core in thousands of small ways and lists the changes that no test notices, for an hour or more.
 # `make kubernetes` writes what clusters serve after serve_config.yaml or configs/environments changed; see docs/deploy.md.
 # `make wheel`, `make check-wheel`, `make licences`, `make sbom` are for releases; see docs/releasing.md.
@@ -30,7 +31,7 @@ NANODET := data/nanodet
 PICTURE_PACKAGES := gnome-backgrounds lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 mate-backgrounds \
 	plasma-workspace-wallpapers ukui-wallpapers openarena-081-textures tuxpaint-stamps-default
 
-.PHONY: setup programs demo check test coverage test-workers test-all mutate lint bench corpus fuzz fuzz-api faults kubernetes bundled pictures nanodet wheel check-wheel licences sbom
+.PHONY: setup programs demo check test coverage test-workers test-all mutate lint bench corpus fuzz fuzz-api faults check-gpu kubernetes bundled pictures nanodet wheel check-wheel licences sbom
 
 setup: $(FOR_ALL)
 
@@ -105,6 +106,10 @@ fuzz-api: $(FOR_TEST)
 # needs root, Linux, and `ip`, `tc` (iproute2) and `nft` (nftables); `make faults FAULTS="'kill session' 'full disk'"` tries some
 faults: $(FOR_TEST)
 	cd tests && PYTHONPATH=support:.. ../$(BIN)/python -m faults $(FAULTS)
+
+# the tests that need a CUDA device, and the speed of the networks on it, as one JSON document; without network, in five minutes
+check-gpu: $(FOR_TEST)
+	cd tests/support && ../../$(BIN)/python -m gpu_check $(GPU)
 
 kubernetes: setup
 	$(BIN)/python deploy/kubernetes/render.py
