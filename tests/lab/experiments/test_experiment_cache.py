@@ -40,6 +40,7 @@ from motserve.video import VideoWriter, open_video
 FRAMES = 12
 BOXES = np.array([[3.5, 2, 40, 80], [-5, 10, 30.25, 111], [100, 5, 150, 70]], np.float32)
 CHANGES: Mapping[str, object] = {
+    "region": (0.0, 0.5, 1.0, 1.0),
     "architecture": "yolov8n",
     "classes": "all",
     "confidence": 0.2,
@@ -205,13 +206,15 @@ def test_the_cache_is_in_the_configured_folder(
 
 def test_every_setting_of_the_detector_is_in_the_key(files: Config) -> None:
     keys = [Models(files).detection_key()]
-    assert {*CHANGES, "weights"} == set(DetectorConfig.model_fields)
+    assert {*CHANGES, "weights", "every"} == set(DetectorConfig.model_fields)
     for name, value in CHANGES.items():
         changed = change_config(files, {"detector": {name: value}})
         assert getattr(changed.detector, name) != getattr(files.detector, name)
         keys.append(Models(changed).detection_key())
     paths = {Cache(Path()).path("detections", key) for key in keys}
     assert len(paths) == len(CHANGES) + 1
+    fewer = change_config(files, {"detector": {"every": 3}})
+    assert Models(fewer).detection_key() == keys[0], "each frame has the same detections"
 
 
 @pytest.mark.parametrize("name", ["torch", "ultralytics", "onnxruntime", "av", "opencv-python"])
