@@ -17,10 +17,12 @@ from motserve.base import DetectorBase
 from motserve.config import Config
 from motserve.config.base import Role
 from motserve.detection import build_detector
+from motserve.detection.backend import expected_backend as detector_backend
 from motserve.models.backend import describe_backend
 from motserve.models.weights import Weights, resolve_weights
 from motserve.reid import build_embedder
 from motserve.reid.embedder import CropEmbedder
+from motserve.reid.openvino_embedder import expected_backend as reid_backend
 from motserve.types import Detections, FloatArray, Image
 
 Result = TypeVar("Result")
@@ -54,14 +56,21 @@ class LocalModels:
 
     @property
     def models(self) -> dict[str, dict[str, str] | None]:
-        """Description of the weights by role, for result files, and of the library behind a network that was loaded.
+        """Description of the weights by role, for result files, and of the library behind each network.
 
-        None for a role without weights.
+        A network that is not loaded, because its results are cached, has the library that is expected for it. None for
+        a role without weights.
         """
-        roles: dict[Role, Weights | None] = {"detector": self.detector_weights, "reid": self._reid_weights}
-        loaded = {role: describe_backend(backend) for role, backend in self._backends.items()}
+        folder, detector, reid = self._config.cache_dir, self.detector_weights, self._reid_weights
+        backends = dict(self._backends)
+        if detector is not None and "detector" not in backends:
+            backends["detector"] = detector_backend(self._config.detector, detector, folder)
+        if reid is not None and "reid" not in backends:
+            backends["reid"] = reid_backend(self._config.reid, reid, folder)
+        roles: dict[Role, Weights | None] = {"detector": detector, "reid": reid}
         return {
-            role: {**weights.describe(), **loaded.get(role, {})} if weights else None for role, weights in roles.items()
+            role: {**weights.describe(), **describe_backend(backends[role])} if weights else None
+            for role, weights in roles.items()
         }
 
     @property
