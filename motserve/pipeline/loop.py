@@ -178,20 +178,26 @@ async def _send_chunks(
 ) -> None:
     """Decode chunks and send them to the detector, also while earlier ones are tracked; None follows the last request.
 
+    Chunks grow, so that the first frame need not wait for a whole chunk.
+
     Raises:
         Exception: An error of decoding, after the frames before it were sent.
     """
     loop = asyncio.get_running_loop()
     exhausted = False
+    most = limits.first_chunk_size
     try:
         while not exhausted:
             await slots.acquire()
             chunk_observer = observer.chunk()
+            most = min(most, limits.chunk_size)
+            decode = partial(_decode, frames, most, limits.max_chunk_bytes, chunk_observer)
             try:
-                chunk, exhausted, failure = await loop.run_in_executor(decoder, _decode, frames, limits, chunk_observer)
+                chunk, exhausted, failure = await loop.run_in_executor(decoder, decode)
             except asyncio.CancelledError:
                 chunk_observer.ended(0)
                 raise
+            most *= 2
             observer.decoded(len(chunk))
             if chunk:
                 answer = asyncio.create_task(_detect(detect, chunk, chunk_observer))
@@ -223,9 +229,9 @@ async def _in_thread(work: Callable[[], object]) -> None:
 
 
 def _decode(
-    frames: Iterator[Frame], limits: PipelineConfig, chunk_observer: ChunkObserver
+    frames: Iterator[Frame], most: int, max_bytes: int, chunk_observer: ChunkObserver
 ) -> tuple[list[Frame], bool, Exception | None]:
-    """Decode a chunk, at least one frame unless there is none.
+    """Decode a chunk of up to `most` frames and `max_bytes`, at least one frame unless there is none.
 
     Returns:
         The frames, whether they are the last ones, and an error, which is not raised, so that the frames before it are
@@ -235,7 +241,7 @@ def _decode(
     size = 0
     try:
         with chunk_observer.stage("decode"):
-            while len(chunk) < limits.chunk_size and (not chunk or size + size // len(chunk) <= limits.max_chunk_bytes):
+            while len(chunk) < most and (not chunk or size + size // len(chunk) <= max_bytes):
                 frame = next(frames, None)
                 if frame is None:
                     return chunk, True, None

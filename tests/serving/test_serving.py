@@ -32,7 +32,8 @@ from motserve.pipeline.local_models import LocalModels
 from motserve.results import encode_frame
 from motserve.serving.app import build
 from motserve.serving.arguments import ServeArgs
-from motserve.serving.stores import JobStore
+from motserve.serving.session.warm import WARM_PREFIX
+from motserve.serving.stores import Job, JobStore
 from motserve.video import open_video
 
 pytestmark = pytest.mark.early
@@ -406,16 +407,49 @@ def test_malformed_requests(client: httpx.Client) -> None:
 
 def test_delete_stops_the_session_and_removes_the_files(client: httpx.Client, clips: list[Path], folder: Path) -> None:
     video_id = post(client, clips[0]).json()["id"]
+    job = job_of(video_id, folder)
     assert client.delete(f"/v1/videos/{video_id}").status_code == 204
     assert client.get(f"/v1/videos/{video_id}").status_code == 404
-    eventually(lambda: session_of(video_id) is None, "the end of the session")
+    eventually(lambda: session_of(job) is None, "the end of the session")
     assert stored(folder) == []
 
 
-def test_the_session_ends_when_the_video_is_done(client: httpx.Client, clips: list[Path]) -> None:
+def test_the_session_ends_when_the_video_is_done(client: httpx.Client, clips: list[Path], folder: Path) -> None:
     video_id = post(client, clips[0]).json()["id"]
     finished(client, video_id)
-    eventually(lambda: session_of(video_id) is None, "the end of the session")
+    eventually(lambda: session_of(job_of(video_id, folder)) is None, "the end of the session")
+
+
+def waiting() -> set[str]:
+    """Return the names of the session processes that were started ahead; one with a video is among them."""
+    return {
+        one["name"] for one in ray.util.list_named_actors(all_namespaces=True) if one["name"].startswith(WARM_PREFIX)
+    }
+
+
+def test_a_video_gets_the_process_that_waits_and_another_one_is_started(
+    client: httpx.Client, clips: list[Path], folder: Path, local: list[list[dict[str, Any]]]
+) -> None:
+    (name,) = eventually(waiting, "a process that waits")
+    pid = process_of(ray.get_actor(name, namespace="motserve"))
+    video_id = post(client, clips[0]).json()["id"]
+    job = job_of(video_id, folder)
+    assert (job.actor, process_of(session_of(job))) == (name, pid)
+    eventually(lambda: waiting() - {name}, "the next process that waits")
+    assert finished(client, video_id)["status"] == "done"
+    assert_same(client.get(f"/v1/videos/{video_id}/tracks").json()["frames"], local[0])
+    eventually(lambda: len(waiting()) == 1 and name not in waiting(), "the end of the process whose video is done")
+
+
+def test_a_video_whose_process_died_while_it_waited_gets_another_one(
+    client: httpx.Client, clips: list[Path], folder: Path
+) -> None:
+    (name,) = eventually(lambda: len(waiting()) == 1 and waiting(), "a process that waits")
+    os.kill(process_of(ray.get_actor(name, namespace="motserve")), signal.SIGKILL)
+    video_id = post(client, clips[0]).json()["id"]
+    state = finished(client, video_id)
+    assert (state["status"], state["frames_done"], state["resumed"]) == ("done", 75, 0)
+    assert job_of(video_id, folder).actor != name
 
 
 def test_a_lost_session_is_resumed_from_its_checkpoint(
@@ -430,7 +464,7 @@ def test_a_lost_session_is_resumed_from_its_checkpoint(
         video_id = state_at.rpartition("/")[2]
         checkpoint = folder / "data" / "videos" / video_id / "checkpoint-0.npz"
         eventually(checkpoint.exists, "a checkpoint")
-        ray.kill(session_of(video_id))
+        ray.kill(session_of(job_of(video_id, folder)))
         lines = [json.loads(line) for line in answer.iter_lines()]
     assert_same(lines, local[0])
     state = client.get(state_at).json()
@@ -441,11 +475,16 @@ def test_a_lost_session_is_resumed_from_its_checkpoint(
     )
 
 
+def job_of(video_id: str, folder: Path) -> Job:
+    """Return the row of a video."""
+    return JobStore(folder / "data").get(video_id)
+
+
 def lose(video_id: str, folder: Path) -> None:
     """Kill the session of a video that has no restarts left."""
-    jobs = JobStore(folder / "data")
-    assert jobs.write(video_id, jobs.get(video_id).attempt, restarts=100)
-    ray.kill(session_of(video_id))
+    job = job_of(video_id, folder)
+    assert JobStore(folder / "data").write(video_id, job.attempt, restarts=100)
+    ray.kill(session_of(job))
 
 
 def test_a_video_whose_sessions_are_lost_too_often_fails(client: httpx.Client, clips: list[Path], folder: Path) -> None:
@@ -563,7 +602,7 @@ def test_a_session_that_hangs_is_killed_and_holds_up_no_other(
     for one in (hanging, neighbour):
         checkpoint = folder / "data" / "videos" / one / "checkpoint-0.npz"
         eventually(checkpoint.exists, "a checkpoint")
-    os.kill(process_of(session_of(hanging)), signal.SIGSTOP)
+    os.kill(process_of(session_of(job_of(hanging, folder))), signal.SIGSTOP)
     for one, expected, resumed in ((neighbour, local[1], 0), (hanging, local[0], 1)):
         video = finished(client, one)
         assert (video["status"], video["frames_done"], video["resumed"]) == ("done", 75, resumed)

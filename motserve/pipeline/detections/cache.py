@@ -116,7 +116,7 @@ def open_cached_detections(config: Config, weights: Weights, video: SourceFile) 
     key = {
         "video": video.description["sha256"],
         # pictures of one batch may change each other's last digits
-        "chunk": (config.pipeline.chunk_size, config.pipeline.max_chunk_bytes),
+        "chunk": (config.pipeline.first_chunk_size, config.pipeline.chunk_size, config.pipeline.max_chunk_bytes),
         "decoding": config.video.model_dump(mode="json", exclude=_NOT_OF_DECODING),
         **detection_key(config.detector, weights),
     }

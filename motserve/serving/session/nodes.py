@@ -1,4 +1,4 @@
-"""Tells which nodes of the Ray cluster are being drained, that is, will be removed soon.
+"""Tells which nodes of the Ray cluster are being drained, that is, will be removed soon, and whether CPUs are short.
 
 Ray marks a node as draining when its autoscaler or `ray drain-node` says so, and when `ray start` gets a SIGTERM,
 which is how Kubernetes ends a pod. From then on Ray schedules nothing there, and Ray Serve moves its replicas. Other
@@ -11,6 +11,8 @@ from typing import Any
 
 import ray
 from ray._private.state import state
+from ray._private.worker import global_worker
+from ray.autoscaler.v2.sdk import get_cluster_resource_state
 
 
 def is_draining() -> bool:
@@ -28,3 +30,19 @@ def all_draining() -> bool:
     return not any(
         node["Alive"] and node["NodeID"] not in draining and node["Resources"].get("CPU", 0) > 0 for node in nodes
     )
+
+
+def has_free_cpus(cpus: float) -> bool:
+    """Return whether Ray could reserve so many CPUs now, as far as is known without the nodes in detail."""
+    available: dict[str, float] = ray.available_resources()
+    return available.get("CPU", 0.0) >= cpus and not all_draining()
+
+
+def waits_for_cpus() -> bool:
+    """Return whether anything in the cluster waits until Ray can reserve CPUs for it, such as a session or a replica.
+
+    Ray 2.60 has no public interface for it; its autoscaler reads the same state.
+    """
+    worker: Any = global_worker
+    pending = get_cluster_resource_state(worker.gcs_client).pending_resource_requests
+    return any(wanted.request.resources_bundle.get("CPU", 0.0) > 0 for wanted in pending)
