@@ -12,7 +12,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,14 @@ from motserve.video import open_video
 pytestmark = pytest.mark.early
 
 MAX_UPLOAD = 4_000_000
+WARM = 2
 SETTINGS: dict[str, Any] = {
     "detector": {"weights": "bundled", "image_size": 320},
     "reid": {"weights": "bundled", "refresh_interval_s": 0.2},
     "serving": {
         "max_upload_bytes": MAX_UPLOAD,
         "max_active_videos": 3,
-        "session": {"checkpoint_s": 0.2, "lease_s": 3, "watch_s": 0.3},
+        "session": {"checkpoint_s": 0.2, "lease_s": 3, "watch_s": 0.3, "warm": WARM},
         "detector": {"health_check_period_s": 0.5, "health_check_timeout_s": 2},
     },
 }
@@ -250,9 +251,30 @@ class TestTrackedVideo:
         assert (part.status_code, len(part.content)) == (206, 100)
 
 
+def warm_sessions() -> dict[str, Any]:
+    """Return the actors of sessions that were started before their videos came, by name; some may have a video."""
+    names = (one["name"] for one in ray.util.list_named_actors(all_namespaces=True))
+    actors: dict[str, Any] = {}
+    for name in names:
+        if name.startswith(WARM_PREFIX):
+            with suppress(ValueError):  # it has ended in the meantime
+                actors[name] = ray.get_actor(name, namespace="motserve")
+    return actors
+
+
+def prepared_sessions() -> dict[str, Any]:
+    """Wait until as many session processes as configured are ready for a video; return their actors by name."""
+    actors: dict[str, Any] = eventually(
+        lambda: len(warm_sessions()) == WARM and warm_sessions(), "the start of the session processes"
+    )
+    ray.get([actor.prepare.remote() for actor in actors.values()])
+    return actors
+
+
 def test_two_videos_at_once_equal_each_alone_and_share_batches(
     client: httpx.Client, clips: list[Path], local: list[list[dict[str, Any]]]
 ) -> None:
+    prepared_sessions()  # otherwise the first one may be done when the other one begins
     ids = [post(client, path).json()["id"] for path in clips]
     states = [finished(client, video_id) for video_id in ids]
     assert [state["status"] for state in states] == ["done", "done"]
@@ -420,36 +442,29 @@ def test_the_session_ends_when_the_video_is_done(client: httpx.Client, clips: li
     eventually(lambda: session_of(job_of(video_id, folder)) is None, "the end of the session")
 
 
-def waiting() -> set[str]:
-    """Return the names of the session processes that were started ahead; one with a video is among them."""
-    return {
-        one["name"] for one in ray.util.list_named_actors(all_namespaces=True) if one["name"].startswith(WARM_PREFIX)
-    }
-
-
-def test_a_video_gets_the_process_that_waits_and_another_one_is_started(
+def test_a_video_gets_a_process_that_waits_and_another_one_is_started(
     client: httpx.Client, clips: list[Path], folder: Path, local: list[list[dict[str, Any]]]
 ) -> None:
-    (name,) = eventually(waiting, "a process that waits")
-    pid = process_of(ray.get_actor(name, namespace="motserve"))
+    pids = {name: process_of(actor) for name, actor in prepared_sessions().items()}
     video_id = post(client, clips[0]).json()["id"]
     job = job_of(video_id, folder)
-    assert (job.actor, process_of(session_of(job))) == (name, pid)
-    eventually(lambda: waiting() - {name}, "the next process that waits")
+    assert process_of(session_of(job)) == pids[job.actor]
+    eventually(lambda: warm_sessions().keys() - pids.keys(), "the start of another process")
     assert finished(client, video_id)["status"] == "done"
     assert_same(client.get(f"/v1/videos/{video_id}/tracks").json()["frames"], local[0])
-    eventually(lambda: len(waiting()) == 1 and name not in waiting(), "the end of the process whose video is done")
+    eventually(lambda: job.actor not in warm_sessions(), "the end of the process whose video is done")
 
 
 def test_a_video_whose_process_died_while_it_waited_gets_another_one(
     client: httpx.Client, clips: list[Path], folder: Path
 ) -> None:
-    (name,) = eventually(lambda: len(waiting()) == 1 and waiting(), "a process that waits")
-    os.kill(process_of(ray.get_actor(name, namespace="motserve")), signal.SIGKILL)
+    died = prepared_sessions()
+    for actor in died.values():
+        os.kill(process_of(actor), signal.SIGKILL)
     video_id = post(client, clips[0]).json()["id"]
     state = finished(client, video_id)
     assert (state["status"], state["frames_done"], state["resumed"]) == ("done", 75, 0)
-    assert job_of(video_id, folder).actor != name
+    assert job_of(video_id, folder).actor not in died
 
 
 def test_a_lost_session_is_resumed_from_its_checkpoint(

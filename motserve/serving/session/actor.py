@@ -163,11 +163,9 @@ class SessionActors:
     """
 
     def __init__(self, config: Config, deployment: str, backends: Backends) -> None:
+        self._class: Any = ray.remote(SessionActor)
+        self._cpus = config.serving.session.cpus
         self._arguments = (config, deployment, backends)
-        # Detached, because the ingress replica that starts a session may end before the video is done.
-        self._class: Any = ray.remote(SessionActor).options(
-            namespace=_NAMESPACE, lifetime="detached", num_cpus=config.serving.session.cpus
-        )
 
     def start(self, name: str) -> Any:
         """Start an actor, or have Ray start it when there is a free CPU; return it.
@@ -175,7 +173,9 @@ class SessionActors:
         Raises:
             ValueError: There is an actor of this name.
         """
-        return self._class.options(name=name).remote(*self._arguments)
+        # Detached, because the ingress replica that starts a session may end before the video is done.
+        actor = self._class.options(name=name, namespace=_NAMESPACE, lifetime="detached", num_cpus=self._cpus)
+        return actor.remote(*self._arguments)
 
     def find(self, name: str) -> Any | None:
         """Return the actor of a name; None if there is none in this cluster."""
