@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from motserve.people.identity_store import IdentityStore
 from motserve.serving.inference.backends import Backends
 from motserve.serving.observability.request_context import RequestContext
 from motserve.serving.session.launcher import SessionLauncher, actor_name
+from motserve.serving.session.nodes import waits_for_cpus
 from motserve.serving.session.warm import WaitForVideo, WarmSessions, longest_wait_s
 from motserve.serving.stores import ArtifactStore, Job, JobStore
 
@@ -77,7 +79,7 @@ class Pool:
         self.waits_for_cpus = False
         self.actors = FakeActors()
         self.warm = WarmSessions(
-            limits, self.actors, lambda cpus: self.free_cpus >= cpus, lambda: self.waits_for_cpus, lambda: self.now
+            limits, self.actors, lambda cpus: self.free_cpus >= cpus, lambda _: self.waits_for_cpus, lambda: self.now
         )
 
     def fill(self) -> list[str]:
@@ -175,6 +177,30 @@ def test_no_process_takes_cpus_that_others_need(pool: Pool) -> None:
     assert pool.fill() == []
     pool.waits_for_cpus = False
     assert len(pool.fill()) == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "helped"),
+    [
+        ({"CPU": 0.5}, True),
+        ({"CPU": 0.3}, True),
+        ({"CPU": 0.6}, False),
+        ({"CPU": 0.5, "GPU": 1.0}, False),
+        ({"CPU": 0.3, "memory": 100.0}, True),
+        ({"GPU": 1.0}, False),
+        (None, False),
+    ],
+)
+def test_only_what_their_cpus_help_ends_processes(
+    monkeypatch: pytest.MonkeyPatch, wanted: dict[str, float] | None, helped: bool
+) -> None:
+    """A second detector that the machine has no room for must not keep sessions from being started ahead."""
+    nodes = [SimpleNamespace(available_resources=free) for free in ({"CPU": 0.3, "memory": 200.0}, {"GPU": 0.5})]
+    requests = [] if wanted is None else [SimpleNamespace(request=SimpleNamespace(resources_bundle=wanted))]
+    state = SimpleNamespace(pending_resource_requests=requests, node_states=nodes)
+    monkeypatch.setattr("motserve.serving.session.nodes.get_cluster_resource_state", lambda _: state)
+    monkeypatch.setattr("motserve.serving.session.nodes.global_worker", SimpleNamespace(gcs_client=None))
+    assert waits_for_cpus(0.2) == helped
 
 
 def test_nothing_is_started_ahead_while_videos_wait_for_their_processes(pool: Pool) -> None:

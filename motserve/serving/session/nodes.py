@@ -7,12 +7,15 @@ actors stay until they end by themselves or the node is removed.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import ray
 from ray._private.state import state
 from ray._private.worker import global_worker
 from ray.autoscaler.v2.sdk import get_cluster_resource_state
+
+_ROUNDING: Final = 1e-6  # Ray counts CPUs in ten thousandths
 
 
 def is_draining() -> bool:
@@ -38,11 +41,26 @@ def has_free_cpus(cpus: float) -> bool:
     return available.get("CPU", 0.0) >= cpus and not all_draining()
 
 
-def waits_for_cpus() -> bool:
-    """Return whether anything in the cluster waits until Ray can reserve CPUs for it, such as a session or a replica.
+def waits_for_cpus(held: float) -> bool:
+    """Return whether anything, such as a session or a replica, waits for CPUs and could have them with some more.
 
-    Ray 2.60 has no public interface for it; its autoscaler reads the same state.
+    What waits for more than that, or for a GPU, is left out: it would not be helped. Ray 2.60 has no public interface
+    for it; its autoscaler reads the same state.
+
+    Args:
+        held: CPUs that the caller could give back.
     """
     worker: Any = global_worker
-    pending = get_cluster_resource_state(worker.gcs_client).pending_resource_requests
-    return any(wanted.request.resources_bundle.get("CPU", 0.0) > 0 for wanted in pending)
+    state = get_cluster_resource_state(worker.gcs_client)
+    return any(
+        _fits(wanted.request.resources_bundle, node.available_resources, held)
+        for wanted in state.pending_resource_requests
+        for node in state.node_states
+    )
+
+
+def _fits(wanted: Mapping[str, float], available: Mapping[str, float], held: float) -> bool:
+    if not wanted.get("CPU"):
+        return False
+    more = {"CPU": held + _ROUNDING}
+    return all(amount <= available.get(name, 0.0) + more.get(name, 0.0) for name, amount in wanted.items())

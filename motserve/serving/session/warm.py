@@ -144,13 +144,13 @@ class WarmSessions:
     """The processes of one ingress replica that wait for videos; its methods may be called by several threads.
 
     Processes are started one after another, only while no video waits for the start of its own, and only where CPUs
-    are free. They end as soon as anything waits for CPUs.
+    are free. They end as soon as anything waits for the CPUs that they hold.
 
     Args:
         config: Has `warm`, the number of processes, and `cpus`, what each reserves.
         actors: Starts and ends them.
         has_free_cpus: Returns whether so many CPUs are free.
-        waits_for_cpus: Returns whether anything in the cluster waits for CPUs.
+        waits_for_cpus: Returns whether anything in the cluster waits for CPUs and could have them with so many more.
         clock: Monotonic clock in seconds.
 
     Attributes:
@@ -162,7 +162,7 @@ class WarmSessions:
         config: SessionConfig,
         actors: Actors,
         has_free_cpus: Callable[[float], bool],
-        waits_for_cpus: Callable[[], bool],
+        waits_for_cpus: Callable[[float], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.videos_start = False
@@ -197,7 +197,9 @@ class WarmSessions:
         if not self._size:
             return
         self._check()
-        if self._waits_for_cpus():
+        with self._lock:
+            held = len(self._processes) * self._cpus
+        if self._waits_for_cpus(held):
             self._drop_all("its CPUs are needed")
             return
         with self._lock:
