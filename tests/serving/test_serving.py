@@ -461,6 +461,7 @@ def test_a_video_whose_process_died_while_it_waited_gets_another_one(
     died = prepared_sessions()
     for actor in died.values():
         os.kill(process_of(actor), signal.SIGKILL)
+    eventually(lambda: not died.keys() & warm_sessions().keys(), "the end of the processes")
     video_id = post(client, clips[0]).json()["id"]
     state = finished(client, video_id)
     assert (state["status"], state["frames_done"], state["resumed"]) == ("done", 75, 0)
@@ -613,6 +614,7 @@ def test_a_session_that_hangs_is_killed_and_holds_up_no_other(
     client: httpx.Client, clips: list[Path], folder: Path, local: list[list[dict[str, Any]]]
 ) -> None:
     """Ray Serve's replica waits until the stopped process takes its answer; killing the process ends that."""
+    prepared_sessions()  # otherwise the first one may be done when the other one begins
     hanging, neighbour = (post(client, clip).json()["id"] for clip in clips)
     for one in (hanging, neighbour):
         checkpoint = folder / "data" / "videos" / one / "checkpoint-0.npz"

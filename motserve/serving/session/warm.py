@@ -24,6 +24,8 @@ WARM_PREFIX: Final = "warm."
 """Begin of the names of actors that were started before their video came."""
 _ANSWER_S: Final = 1.0
 """Seconds in which a process that waits answers; milliseconds are usual."""
+_STARTING_ANSWER_S: Final = 0.1
+"""Seconds in which a process that is starting may say that it has ended; otherwise it has no answer yet."""
 _START_S: Final = 60.0
 """Seconds in which a new process must answer for the first time; three are usual."""
 _MISSED_CHECKS: Final = 3
@@ -179,7 +181,8 @@ class WarmSessions:
     def take(self) -> WarmProcess | None:
         """Return a process for a video, None if there is none; one that is starting is better than none."""
         while (process := self._pop()) is not None:
-            if not process.is_ready or self._actors.keep([process.actor], _ANSWER_S) == [True]:
+            (waits,) = self._actors.keep([process.actor], _ANSWER_S if process.is_ready else _STARTING_ANSWER_S)
+            if waits or (waits is None and not process.is_ready):
                 return process
             self._kill(process, "it does not answer")
         return None
