@@ -16,6 +16,13 @@ class PipelineConfig(Section):
     chunk_size: int = Field(
         8, ge=1, le=64, description="Frames in one request to the detector. Raised, throughput and latency grow."
     )
+    first_chunk_size: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Frames in the first request of a video; each further request has twice as many as the one before, "
+        "up to `chunk_size`. Lowered, the first tracks come earlier.",
+    )
     max_chunk_bytes: int = Field(
         24 << 20,
         ge=1,

@@ -121,8 +121,8 @@ async def track_frames_with(
     requests: asyncio.Queue[_Request | None] = asyncio.Queue()
     slots = asyncio.Semaphore(config.pipeline.window)
     decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
-    decode = partial(_decode, numbered, config.pipeline, keeps_pictures)
-    sender = asyncio.create_task(_send_chunks(decode, detect, observer, decoder, slots, requests))
+    decode = partial(_decode, numbered, keeps_pictures, config.pipeline.max_chunk_bytes)
+    sender = asyncio.create_task(_send_chunks(decode, detect, config.pipeline, observer, decoder, slots, requests))
     request: _Request | None = None
     failure: BaseException | None = None
     try:
@@ -189,8 +189,9 @@ class _Request:
 
 
 async def _send_chunks(
-    decode: Callable[[ChunkObserver], tuple[list[Frame | _Skipped], bool, Exception | None]],
+    decode: Callable[[int, ChunkObserver], tuple[list[Frame | _Skipped], bool, Exception | None]],
     detect: Detect,
+    limits: PipelineConfig,
     observer: PipelineObserver,
     decoder: ThreadPoolExecutor,
     slots: asyncio.Semaphore,
@@ -198,20 +199,25 @@ async def _send_chunks(
 ) -> None:
     """Decode chunks and send them to the detector, also while earlier ones are tracked; None follows the last request.
 
+    Chunks grow, so that the first frame need not wait for a whole chunk.
+
     Raises:
         Exception: An error of decoding, after the frames before it were sent.
     """
     loop = asyncio.get_running_loop()
     exhausted = False
+    most = limits.first_chunk_size
     try:
         while not exhausted:
             await slots.acquire()
             chunk_observer = observer.chunk()
+            most = min(most, limits.chunk_size)
             try:
-                chunk, exhausted, failure = await loop.run_in_executor(decoder, decode, chunk_observer)
+                chunk, exhausted, failure = await loop.run_in_executor(decoder, decode, most, chunk_observer)
             except asyncio.CancelledError:
                 chunk_observer.ended(0)
                 raise
+            most *= 2
             observer.decoded(len(chunk))
             if chunk:
                 pictures = [frame.image for frame in chunk if isinstance(frame, Frame)]
@@ -244,9 +250,15 @@ async def _in_thread(work: Callable[[], object]) -> None:
 
 
 def _decode(
-    frames: Iterator[tuple[Frame, bool]], limits: PipelineConfig, keeps_pictures: bool, chunk_observer: ChunkObserver
+    frames: Iterator[tuple[Frame, bool]],
+    keeps_pictures: bool,
+    max_bytes: int,
+    most: int,
+    chunk_observer: ChunkObserver,
 ) -> tuple[list[Frame | _Skipped], bool, Exception | None]:
-    """Decode a chunk, at least one frame unless there is none; frames that are skipped do not count for its size.
+    """Decode a chunk of up to `most` frames and `max_bytes`, at least one frame unless there is none.
+
+    Frames that the detector skips do not count, unless their pictures are kept.
 
     Returns:
         The frames, whether they are the last ones, and an error, which is not raised, so that the frames before it are
@@ -256,7 +268,7 @@ def _decode(
     size = detected = 0
     try:
         with chunk_observer.stage("decode"):
-            while detected < limits.chunk_size:
+            while detected < most:
                 frame, is_detected = next(frames, (None, False))
                 if frame is None:
                     return chunk, True, None
@@ -264,7 +276,7 @@ def _decode(
                 detected += is_detected
                 if is_detected or keeps_pictures:
                     size += frame.image.nbytes
-                    if size + frame.image.nbytes > limits.max_chunk_bytes:
+                    if size + frame.image.nbytes > max_bytes:
                         break
     except Exception as error:
         return chunk, True, error

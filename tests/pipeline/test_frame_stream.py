@@ -18,7 +18,9 @@ from motserve.types import Detections, FloatArray, Frame, Image
 from motserve.video import VideoInfo, VideoSource
 
 CHUNK, WINDOW = 4, 2
-CONFIG = load_config({"pipeline": {"chunk_size": CHUNK, "window": WINDOW}, "reid": {"policy": "off"}})
+CONFIG = load_config(
+    {"pipeline": {"first_chunk_size": CHUNK, "chunk_size": CHUNK, "window": WINDOW}, "reid": {"policy": "off"}}
+)
 
 
 class Pictures(VideoSource):

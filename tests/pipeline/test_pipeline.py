@@ -19,11 +19,17 @@ from motserve.types import INTERPOLATED, NO_DETECTION, Detections, EmbeddedCrops
 RATE_HZ = 10
 
 
-def configure(chunk_size: int = 4, window: int = 2, policy: str = "on_demand") -> Config:
+def configure(
+    chunk_size: int = 4, window: int = 2, policy: str = "on_demand", first_chunk_size: int | None = None
+) -> Config:
     return load_config(
         [
             {
-                "pipeline": {"chunk_size": chunk_size, "window": window},
+                "pipeline": {
+                    "chunk_size": chunk_size,
+                    "first_chunk_size": first_chunk_size or chunk_size,
+                    "window": window,
+                },
                 "tracker": {"lost_buffer_s": 1},
                 # all embeddings are equal here
                 "reid": {"policy": policy, "decision": {"margin": 0}},
@@ -117,6 +123,22 @@ def test_chunks_have_the_size_configured() -> None:
 
     asyncio.run(collect(video(10), configure(chunk_size=4), detect=counting))
     assert sizes == [4, 4, 2]
+
+
+@pytest.mark.parametrize(
+    ("first", "size", "expected"), [(1, 5, [1, 2, 4, 5, 5, 3]), (3, 8, [3, 6, 8, 3]), (9, 8, [8, 8, 4])]
+)
+def test_chunks_grow_from_the_first_one_without_changing_the_result(first: int, size: int, expected: list[int]) -> None:
+    sizes = []
+
+    async def counting(images: list[Image]) -> list[Detections]:
+        sizes.append(len(images))
+        return await detect(images)
+
+    config = configure(size, first_chunk_size=first)
+    tracked, _ = asyncio.run(collect(video(20), config, detect=counting))
+    assert sizes == expected
+    assert rows(tracked) == rows(asyncio.run(collect(video(20), configure(size)))[0])
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ CALM = {"upscale_delay_s": 0.5, "downscale_delay_s": 3, "metrics_interval_s": 0.
 SETTINGS: dict[str, Any] = {
     "detector": {"weights": "bundled", "image_size": 320},
     "reid": {"weights": "bundled", "refresh_interval_s": 0.2},
-    "pipeline": {"chunk_size": CHUNK, "window": WINDOW},
+    "pipeline": {"first_chunk_size": CHUNK, "chunk_size": CHUNK, "window": WINDOW},
     "serving": {
         "accelerator": "cpu",
         "detector": {"cpus": 0.5, "autoscaling": {"max_replicas": 3, "target_ongoing_requests": 3, **CALM}},
@@ -104,7 +104,7 @@ class Service:
         return path.stat().st_size if path.exists() else 0
 
     def node_of(self, video_id: str) -> str:
-        actor: Any = session_of(video_id)
+        actor: Any = session_of(self.job(video_id))
         found: dict[str, Any] = state.actors(actor._actor_id.hex())
         return str(found["Address"]["NodeID"])
 
@@ -235,7 +235,7 @@ def test_a_killed_session_is_resumed_from_its_last_checkpoint(service: Service) 
     before = service.chunks()
     video_id = service.post(0)
     running(service, [(video_id, 0)], 6 * CHUNK)
-    ray.kill(session_of(video_id))
+    ray.kill(session_of(service.job(video_id)))
     service.finish((video_id, 0))
     assert (service.job(video_id).attempt, service.job(video_id).restarts) == (1, 1)
     # at most the chunks since the last checkpoint, a second before, and those in flight

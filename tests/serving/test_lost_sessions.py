@@ -63,7 +63,7 @@ class Launcher(SessionLauncher):
 
     def find(self, job: Job) -> Any | None:
         self.looked_up.append(job.id)
-        called = SimpleNamespace(remote=lambda: self.called.append(job.id))
+        called = SimpleNamespace(remote=lambda *_: self.called.append(job.id))
         return SimpleNamespace(run=called, job=job) if job.id in self.actors else None
 
     def _kill(self, actor: Any) -> None:

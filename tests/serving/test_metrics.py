@@ -129,7 +129,9 @@ async def embed(crops: Any) -> Any:
 
 
 def configured(policy: str) -> Config:
-    return load_config([{"pipeline": {"chunk_size": 4, "window": 2}, "reid": {"policy": policy}}])
+    return load_config(
+        [{"pipeline": {"first_chunk_size": 4, "chunk_size": 4, "window": 2}, "reid": {"policy": policy}}]
+    )
 
 
 async def track(

@@ -19,6 +19,7 @@ from service_checks import eventually, free_port, session_of, write_clip
 from motserve.config import Config
 from motserve.serving.app import build
 from motserve.serving.arguments import ServeArgs
+from motserve.serving.stores import JobStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -58,14 +59,19 @@ def logs() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory, collector: Collector, logs: Path) -> Iterator[httpx.Client]:
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("serving")
+
+
+@pytest.fixture(scope="module")
+def client(storage: Path, collector: Collector, logs: Path) -> Iterator[httpx.Client]:
     """A client of the running service."""
     port = free_port()
     settings = {
         "detector": {"weights": "bundled", "image_size": 320},
         "reid": {"weights": "bundled", "refresh_interval_s": 0.2},
         "serving": {
-            "storage_dir": str(tmp_path_factory.mktemp("serving")),
+            "storage_dir": str(storage),
             "metrics": {"refresh_s": 1.0},
             "session": {"restarts": 0, "lease_s": 5},
             "tracing": {"endpoint": collector.endpoint, "sample_ratio": 0.0},
@@ -113,6 +119,16 @@ def becomes(expected: float, of: Callable[[], float], what: str) -> None:
     eventually(lambda: of() == expected, f"{what} of {expected} (now {of()})", MAX_WAIT_S)
 
 
+def chunks_of(frames: int) -> int:
+    """Return the number of chunks of a video; they grow."""
+    limits = Config().pipeline
+    size, chunks = limits.first_chunk_size, 0
+    while frames > 0:
+        frames -= size
+        size, chunks = min(2 * size, limits.chunk_size), chunks + 1
+    return chunks
+
+
 def test_no_count_of_a_short_video_is_lost(client: httpx.Client, clip: Path) -> None:
     ids = [post(client, clip).json()["id"] for _ in range(2)]
     assert {finished(client, video_id) for video_id in ids} == {"done"}
@@ -121,7 +137,7 @@ def test_no_count_of_a_short_video_is_lost(client: httpx.Client, clip: Path) -> 
     becomes(2 * FRAMES, lambda: value("ray_motserve_frames_decoded_total"), "decoded frames")
     becomes(2 * FRAMES, lambda: value("ray_motserve_frames_tracked_total"), "tracked frames")
     becomes(2 * FRAMES, lambda: value("ray_motserve_model_items_total", role="detector"), "detected frames")
-    chunks = 2 * -(-FRAMES // Config().pipeline.chunk_size)
+    chunks = 2 * chunks_of(FRAMES)
     for stage in ("decode", "detect", "track"):
         becomes(chunks, lambda s=stage: value("ray_motserve_stage_seconds_count", stage=s), stage)  # type: ignore[misc]
     embedded = sum(state["embeddings"] for state in states)
@@ -150,7 +166,9 @@ def test_all_metrics_that_dashboards_and_alerts_query_are_exported(client: httpx
     eventually(lambda: video_id not in ids_of_videos(), "the end of the video's gauges", 60)
 
 
-def test_a_deleted_video_and_one_whose_session_is_lost_are_counted(client: httpx.Client, clip: Path) -> None:
+def test_a_deleted_video_and_one_whose_session_is_lost_are_counted(
+    client: httpx.Client, clip: Path, storage: Path
+) -> None:
     def running() -> str:
         video_id: str = post(client, clip).json()["id"]
         state = f"/v1/videos/{video_id}"
@@ -159,7 +177,7 @@ def test_a_deleted_video_and_one_whose_session_is_lost_are_counted(client: httpx
 
     client.delete(f"/v1/videos/{running()}")
     lost = running()
-    ray.kill(session_of(lost))
+    ray.kill(session_of(JobStore(storage).get(lost)))
     becomes(1, lambda: value("ray_motserve_videos_total", status="deleted"), "deleted videos")
 
     def is_lost() -> float:

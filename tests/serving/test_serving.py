@@ -12,7 +12,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +33,21 @@ from motserve.pipeline.observer import PipelineStats
 from motserve.results import encode_frame
 from motserve.serving.app import build
 from motserve.serving.arguments import ServeArgs
-from motserve.serving.stores import JobStore
+from motserve.serving.session.warm import WARM_PREFIX
+from motserve.serving.stores import Job, JobStore
 from motserve.video import open_video
 
 pytestmark = pytest.mark.early
 
 MAX_UPLOAD = 4_000_000
+WARM = 2
 SETTINGS: dict[str, Any] = {
     "detector": {"weights": "bundled", "image_size": 320},
     "reid": {"weights": "bundled", "refresh_interval_s": 0.2},
     "serving": {
         "max_upload_bytes": MAX_UPLOAD,
         "max_active_videos": 3,
-        "session": {"checkpoint_s": 0.2, "lease_s": 3, "watch_s": 0.3},
+        "session": {"checkpoint_s": 0.2, "lease_s": 3, "watch_s": 0.3, "warm": WARM},
         "detector": {"health_check_period_s": 0.5, "health_check_timeout_s": 2},
     },
 }
@@ -250,9 +252,30 @@ class TestTrackedVideo:
         assert (part.status_code, len(part.content)) == (206, 100)
 
 
+def warm_sessions() -> dict[str, Any]:
+    """Return the actors of sessions that were started before their videos came, by name; some may have a video."""
+    names = (one["name"] for one in ray.util.list_named_actors(all_namespaces=True))
+    actors: dict[str, Any] = {}
+    for name in names:
+        if name.startswith(WARM_PREFIX):
+            with suppress(ValueError):  # it has ended in the meantime
+                actors[name] = ray.get_actor(name, namespace="motserve")
+    return actors
+
+
+def prepared_sessions() -> dict[str, Any]:
+    """Wait until as many session processes as configured are ready for a video; return their actors by name."""
+    actors: dict[str, Any] = eventually(
+        lambda: len(warm_sessions()) == WARM and warm_sessions(), "the start of the session processes"
+    )
+    ray.get([actor.prepare.remote() for actor in actors.values()])
+    return actors
+
+
 def test_two_videos_at_once_equal_each_alone_and_share_batches(
     client: httpx.Client, clips: list[Path], local: list[list[dict[str, Any]]]
 ) -> None:
+    prepared_sessions()  # otherwise the first one may be done when the other one begins
     ids = [post(client, path).json()["id"] for path in clips]
     states = [finished(client, video_id) for video_id in ids]
     assert [state["status"] for state in states] == ["done", "done"]
@@ -407,16 +430,43 @@ def test_malformed_requests(client: httpx.Client) -> None:
 
 def test_delete_stops_the_session_and_removes_the_files(client: httpx.Client, clips: list[Path], folder: Path) -> None:
     video_id = post(client, clips[0]).json()["id"]
+    job = job_of(video_id, folder)
     assert client.delete(f"/v1/videos/{video_id}").status_code == 204
     assert client.get(f"/v1/videos/{video_id}").status_code == 404
-    eventually(lambda: session_of(video_id) is None, "the end of the session")
+    eventually(lambda: session_of(job) is None, "the end of the session")
     assert stored(folder) == []
 
 
-def test_the_session_ends_when_the_video_is_done(client: httpx.Client, clips: list[Path]) -> None:
+def test_the_session_ends_when_the_video_is_done(client: httpx.Client, clips: list[Path], folder: Path) -> None:
     video_id = post(client, clips[0]).json()["id"]
     finished(client, video_id)
-    eventually(lambda: session_of(video_id) is None, "the end of the session")
+    eventually(lambda: session_of(job_of(video_id, folder)) is None, "the end of the session")
+
+
+def test_a_video_gets_a_process_that_waits_and_another_one_is_started(
+    client: httpx.Client, clips: list[Path], folder: Path, local: list[list[dict[str, Any]]]
+) -> None:
+    pids = {name: process_of(actor) for name, actor in prepared_sessions().items()}
+    video_id = post(client, clips[0]).json()["id"]
+    job = job_of(video_id, folder)
+    assert process_of(session_of(job)) == pids[job.actor]
+    eventually(lambda: warm_sessions().keys() - pids.keys(), "the start of another process")
+    assert finished(client, video_id)["status"] == "done"
+    assert_same(client.get(f"/v1/videos/{video_id}/tracks").json()["frames"], local[0])
+    eventually(lambda: job.actor not in warm_sessions(), "the end of the process whose video is done")
+
+
+def test_a_video_whose_process_died_while_it_waited_gets_another_one(
+    client: httpx.Client, clips: list[Path], folder: Path
+) -> None:
+    died = prepared_sessions()
+    for actor in died.values():
+        os.kill(process_of(actor), signal.SIGKILL)
+    eventually(lambda: not died.keys() & warm_sessions().keys(), "the end of the processes")
+    video_id = post(client, clips[0]).json()["id"]
+    state = finished(client, video_id)
+    assert (state["status"], state["frames_done"], state["resumed"]) == ("done", 75, 0)
+    assert job_of(video_id, folder).actor not in died
 
 
 def test_a_lost_session_is_resumed_from_its_checkpoint(
@@ -431,7 +481,7 @@ def test_a_lost_session_is_resumed_from_its_checkpoint(
         video_id = state_at.rpartition("/")[2]
         checkpoint = folder / "data" / "videos" / video_id / "checkpoint-0.npz"
         eventually(checkpoint.exists, "a checkpoint")
-        ray.kill(session_of(video_id))
+        ray.kill(session_of(job_of(video_id, folder)))
         lines = [json.loads(line) for line in answer.iter_lines()]
     assert_same(lines, local[0])
     state = client.get(state_at).json()
@@ -442,11 +492,16 @@ def test_a_lost_session_is_resumed_from_its_checkpoint(
     )
 
 
+def job_of(video_id: str, folder: Path) -> Job:
+    """Return the row of a video."""
+    return JobStore(folder / "data").get(video_id)
+
+
 def lose(video_id: str, folder: Path) -> None:
     """Kill the session of a video that has no restarts left."""
-    jobs = JobStore(folder / "data")
-    assert jobs.write(video_id, jobs.get(video_id).attempt, restarts=100)
-    ray.kill(session_of(video_id))
+    job = job_of(video_id, folder)
+    assert JobStore(folder / "data").write(video_id, job.attempt, restarts=100)
+    ray.kill(session_of(job))
 
 
 def test_a_video_whose_sessions_are_lost_too_often_fails(client: httpx.Client, clips: list[Path], folder: Path) -> None:
@@ -560,11 +615,12 @@ def test_a_session_that_hangs_is_killed_and_holds_up_no_other(
     client: httpx.Client, clips: list[Path], folder: Path, local: list[list[dict[str, Any]]]
 ) -> None:
     """Ray Serve's replica waits until the stopped process takes its answer; killing the process ends that."""
+    prepared_sessions()  # otherwise the first one may be done when the other one begins
     hanging, neighbour = (post(client, clip).json()["id"] for clip in clips)
     for one in (hanging, neighbour):
         checkpoint = folder / "data" / "videos" / one / "checkpoint-0.npz"
         eventually(checkpoint.exists, "a checkpoint")
-    os.kill(process_of(session_of(hanging)), signal.SIGSTOP)
+    os.kill(process_of(session_of(job_of(hanging, folder))), signal.SIGSTOP)
     for one, expected, resumed in ((neighbour, local[1], 0), (hanging, local[0], 1)):
         video = finished(client, one)
         assert (video["status"], video["frames_done"], video["resumed"]) == ("done", 75, resumed)

@@ -153,6 +153,20 @@ def test_writing_is_a_heartbeat_and_releasing_is_none(tmp_path: Path) -> None:
     assert store.get("a") == restarted
 
 
+def test_each_attempt_has_an_actor_of_its_own(tmp_path: Path) -> None:
+    store = filled(tmp_path, job("a", heartbeat=1.0, actor="warm.1"))
+    for actor in ("warm.2", ""):
+        following = store.take_over(store.get("a"), actor=actor)
+        assert following == store.get("a")
+        assert following is not None
+        assert following.actor == actor
+    assert store.write("a", 2, status="failed")
+    again = store.retry(store.get("a"), 1, 5, "warm.3")
+    assert again == store.get("a")
+    assert again is not None
+    assert again.actor == "warm.3"
+
+
 def _take_over(root: Path, barrier: threading.Barrier) -> bool:
     store = JobStore(root)
     read = store.get("a")

@@ -241,7 +241,9 @@ def test_spans_of_a_video_are_a_tree_down_to_the_runs_of_the_model() -> None:
 
     async def run() -> None:
         telemetry = Telemetry("v", Progress(), send, None, session.tracing)
-        config = load_config([{"pipeline": {"chunk_size": 4, "window": 2}, "reid": {"policy": "always"}}])
+        config = load_config(
+            [{"pipeline": {"first_chunk_size": 4, "chunk_size": 4, "window": 2}, "reid": {"policy": "always"}}]
+        )
         with session.tracing.span("session"):
             tracked = track_frames(
                 iter(frames(10)), detect, embed, config, PipelineStats(), 25.0, (80, 80), observer=telemetry

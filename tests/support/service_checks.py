@@ -18,6 +18,8 @@ from motserve.config import Config, load_config
 from motserve.lab.scenes import SceneConfig, render
 from motserve.serving.api import Service
 from motserve.serving.inference.backends import Backends
+from motserve.serving.session.launcher import actor_name
+from motserve.serving.stores import Job
 from motserve.video import VideoWriter, probe_video
 
 
@@ -36,10 +38,10 @@ def write_clip(path: Path, seconds: float, seed: int = 3) -> Path:
     return path
 
 
-def session_of(video_id: str) -> Any:
-    """Return the actor that tracks a video; None if no one does."""
+def session_of(job: Job) -> Any:
+    """Return the actor of the current attempt of a video; None if there is none."""
     for actor in ray.util.list_named_actors(all_namespaces=True):
-        if actor["name"].startswith(f"{video_id}."):
+        if actor["name"] == actor_name(job):
             with suppress(ValueError):  # it has ended in the meantime
                 return ray.get_actor(actor["name"], namespace=actor["namespace"])
     return None
@@ -83,6 +85,7 @@ def service_without_cluster(storage: Path, monkeypatch: pytest.MonkeyPatch, **se
         settings: Other sections of the configuration; of `serving` what stands beside `storage_dir`.
     """
     serving = {"storage_dir": str(storage), **settings.pop("serving", {})}
+    serving["session"] = {"warm": 0, **serving.get("session", {})}
     no_handle: Any = None
     service = Service(load_config([{"serving": serving, **settings}]), "d", Backends(no_handle, no_handle, no_handle))
     monkeypatch.setattr(service.sessions, "_launch", lambda *_: None)

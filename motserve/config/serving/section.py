@@ -133,6 +133,15 @@ class SessionConfig(Section):
     """The actor that tracks one video."""
 
     cpus: float = Field(0.05, ge=0, le=1024, description="CPUs that Ray reserves for a session.")
+    warm: int = Field(
+        1,
+        ge=0,
+        le=64,
+        description="Session processes that each ingress replica starts ahead, so that the tracking of a posted video "
+        "begins at once. Raised, this is so for more videos posted together; each further one waits for the start of "
+        "its process, some seconds. Each holds the memory of a session without a video, some 160 MB, and the CPUs that "
+        "Ray reserves for a session, which it gives back as soon as anything waits for them. 0 for none.",
+    )
     request_timeout_s: float = Field(
         120.0, gt=0, le=86400, description="Timeout in seconds of a request to the detector or embedder."
     )

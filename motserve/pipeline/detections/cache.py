@@ -127,10 +127,11 @@ def open_cached_detections(
     max_bytes = config.disk.detections_cache_bytes
     if not max_bytes:
         return CachedDetections(None, max_bytes)
+    pipeline = config.pipeline
     key = {
         "video": video.description["sha256"],
         # pictures of one batch may change each other's last digits
-        "chunk": (config.pipeline.chunk_size, config.pipeline.max_chunk_bytes, config.detector.every),
+        "chunk": (pipeline.first_chunk_size, pipeline.chunk_size, pipeline.max_chunk_bytes, config.detector.every),
         "decoding": config.video.model_dump(mode="json", exclude=_NOT_OF_DECODING),
         **detection_key(config.detector, weights, config.cache_dir),
     }

@@ -49,7 +49,12 @@ def build_http(service: Service, proxied: bool = False) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await service.stores.run(service.sessions.reconcile, limit_s=None)
-        async with service.reloader.polling(), service.restarting_lost_sessions(), service.probes:
+        async with (
+            service.reloader.polling(),
+            service.restarting_lost_sessions(),
+            service.keeping_sessions_warm(),
+            service.probes,
+        ):
             yield
 
     # a malformed form gets 400 with the reason; the parser's own lines have no request and are not structured

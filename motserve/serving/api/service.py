@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -79,6 +80,21 @@ class Service:
             logger,
             "the check for lost sessions failed",
         )
+
+    @asynccontextmanager
+    async def keeping_sessions_warm(self) -> AsyncIterator[None]:
+        """Have `serving.session.warm` session processes wait for videos while the context is open."""
+        warm = self.sessions.warm
+        try:
+            async with repeating(
+                lambda: self.stores.run(warm.refill, limit_s=None),
+                self.config.serving.session.watch_s,
+                logger,
+                "the session processes that wait for videos could not be checked",
+            ):
+                yield
+        finally:
+            await self.stores.run(warm.close, limit_s=None)
 
     async def models(self) -> Models:
         """Return the active models as the deployments describe them.

@@ -8,31 +8,33 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
-
-import ray
+from typing import Any, TypeVar
 
 from motserve.config import Config
 from motserve.errors import Conflict
 from motserve.people.identity_store import IdentityStore
 from motserve.serving.inference.backends import Backends
 from motserve.serving.observability.request_context import RequestContext
-from motserve.serving.session.actor import SessionActor
+from motserve.serving.session.actor import SessionActors
 from motserve.serving.session.checkpoint import CheckpointStore
 from motserve.serving.session.lease import HEARTBEATS_PER_LEASE
-from motserve.serving.session.nodes import all_draining
+from motserve.serving.session.nodes import all_draining, has_free_cpus, waits_for_cpus
 from motserve.serving.session.video_identities import remove_identities
+from motserve.serving.session.warm import WarmSessions
 from motserve.serving.stores import ArtifactStore, Job, JobStore
 
+Attempt = TypeVar("Attempt", Job, Job | None)
 logger = logging.getLogger("motserve.ingress")
 
-_NAMESPACE = "motserve"
 _ABANDONED_S = 86400.0
 """Age at which files without a row count as left by a killed upload; the row is made at the end of an upload."""
 
 
 class SessionLauncher:
-    """One actor for each active video, named after it and its attempt, so that every ingress replica finds it.
+    """One actor for each active video, with a name that every ingress replica knows.
+
+    The actor is one that waits for a video, whose name is in the row of the video, or one of its own, named after the
+    video and its attempt.
 
     Args:
         config: The configuration, paths absolute.
@@ -43,6 +45,10 @@ class SessionLauncher:
         identities: The index of people of finished videos.
         clock: Seconds since the epoch.
         all_draining: Returns whether all nodes of the cluster are being drained.
+        warm: The processes that wait for videos; None for those of the configuration.
+
+    Attributes:
+        warm: The processes that wait for videos.
     """
 
     def __init__(
@@ -55,16 +61,16 @@ class SessionLauncher:
         identities: IdentityStore,
         clock: Callable[[], float] = time.time,
         all_draining: Callable[[], bool] = all_draining,
+        warm: WarmSessions | None = None,
     ) -> None:
         self._config = config
-        self._deployment = deployment
-        self._backends = backends
+        self._actors = SessionActors(config, deployment, backends)
+        self.warm = warm or WarmSessions(config.serving.session, self._actors, has_free_cpus, waits_for_cpus)
         self._jobs = jobs
         self._artifacts = artifacts
         self._identities = identities
         self._clock = clock
         self._all_draining = all_draining
-        self._actor: Any = ray.remote(SessionActor)
         self._started: set[tuple[str, int]] = set()
         self._store_failed = False
         self._store_answers_since = -math.inf
@@ -80,10 +86,16 @@ class SessionLauncher:
             Overloaded: `serving.max_active_videos` videos are active.
         """
         limits = self._config.serving
-        job = replace(job, heartbeat=self._clock())  # without an actor within a lease, `restart_lost` restarts it
-        self._jobs.add(job, limits.max_active_videos, limits.retry_after_s)
+
+        def add(actor: str) -> Job:
+            # without an actor within a lease, `restart_lost` restarts it
+            added = replace(job, heartbeat=self._clock(), actor=actor)
+            self._jobs.add(added, limits.max_active_videos, limits.retry_after_s)
+            return added
+
+        added = self._with_actor(add)
         try:
-            self._begin(job, context)
+            self._begin(added, context)
         except BaseException:
             self._jobs.delete(job.id)
             raise
@@ -103,7 +115,9 @@ class SessionLauncher:
             Overloaded: `serving.max_active_videos` videos are active.
         """
         limits = self._config.serving
-        again = self._jobs.retry(job, limits.max_active_videos, limits.retry_after_s)
+        again = self._with_actor(
+            lambda actor: self._jobs.retry(job, limits.max_active_videos, limits.retry_after_s, actor)
+        )
         if again is None:
             raise Conflict(f"video {job.id} is {job.status}; only a failed video can be tracked again")
         try:
@@ -115,10 +129,7 @@ class SessionLauncher:
 
     def find(self, job: Job) -> Any | None:
         """Return the actor of the current attempt of a video; None if it has none in this cluster."""
-        try:
-            return ray.get_actor(_actor_name(job), namespace=_NAMESPACE)
-        except ValueError:
-            return None
+        return self._actors.find(actor_name(job))
 
     def stop(self, job: Job) -> None:
         """Kill the session of a video, if it has one."""
@@ -147,6 +158,7 @@ class SessionLauncher:
         lease_s = self._config.serving.session.lease_s
         active = self._read_active()
         self._started &= {(job.id, job.attempt) for job in active}
+        self.warm.videos_start = any(not job.began for job in active)
         lost: list[tuple[Job, str, Any | None]] = []
         for job in active:
             age_s = self._clock() - (max(job.heartbeat, self._store_answers_since) if job.heartbeat else 0.0)
@@ -162,7 +174,7 @@ class SessionLauncher:
                     lost.append((job, f"it wrote no heartbeat for {age_s:.0f} s and was killed", actor))
             elif age_s > lease_s / 2 and job.heartbeat and not job.began and self._jobs.write(job.id, job.attempt):
                 # it waits for a free CPU, or its launcher died before the call was sent
-                actor.run.remote()
+                actor.run.remote(job, RequestContext(video_id=job.id))
         if lost and not self._all_draining():
             for job, reason, actor in lost:
                 self._restart(job, reason, actor)
@@ -208,7 +220,7 @@ class SessionLauncher:
             if self._fail(job, loss) and hanging is not None:
                 self._kill(hanging)
             return
-        restarted = self._jobs.take_over(job, loss)
+        restarted = self._with_actor(lambda actor: self._jobs.take_over(job, loss, actor))
         if restarted is None:  # another replica was faster, or the session is alive
             return
         if hanging is not None:
@@ -236,20 +248,38 @@ class SessionLauncher:
         return True
 
     def _kill(self, actor: Any) -> None:
-        ray.kill(actor)
+        self._actors.kill(actor)
+
+    def _with_actor(self, write: Callable[[str], Attempt]) -> Attempt:
+        """Write a new attempt with the name of a process that waits for a video, empty if none does; return its job.
+
+        The process waits on if no attempt is written.
+        """
+        process = self.warm.take()
+        written = False
+        try:
+            job = write(process.name if process else "")
+            written = job is not None
+            return job
+        finally:
+            if process is not None and not written:
+                self.warm.put_back(process)
 
     def _begin(self, job: Job, context: RequestContext) -> None:
         self._launch(job, context)
         self._started.add((job.id, job.attempt))
 
     def _launch(self, job: Job, context: RequestContext) -> None:
-        # Detached, because the ingress replica that starts a session may end before the video is done.
-        actor = self._actor.options(
-            name=_actor_name(job), namespace=_NAMESPACE, lifetime="detached", num_cpus=self._config.serving.session.cpus
-        ).remote(job, self._config, self._deployment, self._backends, context)
-        actor.run.remote()
+        actor = self.find(job) if job.actor else None
+        if actor is None:
+            self.warm.videos_start = True
+            if job.actor and not self._jobs.write(job.id, job.attempt, actor=""):  # the process has just ended
+                return
+            job = replace(job, actor="")
+            actor = self._actors.start(actor_name(job))
+        actor.run.remote(job, context)
 
 
-def _actor_name(job: Job) -> str:
+def actor_name(job: Job) -> str:
     """Return the name of an attempt's actor. It is its own, so that no attempt waits until the last one has ended."""
-    return f"{job.id}.{job.attempt}"
+    return job.actor or f"{job.id}.{job.attempt}"

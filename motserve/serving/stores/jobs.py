@@ -47,6 +47,7 @@ class Job:
         heartbeat: Last heartbeat of the session in seconds since the epoch; 0 if it released the video.
         losses: How each lost session since the post, or the last retry, ended.
         began: Whether the session of this attempt has written a heartbeat itself; until then it may wait for a CPU.
+        actor: Name of the actor of this attempt if it was started before the video came; empty for an actor of its own.
     """
 
     id: str
@@ -70,6 +71,7 @@ class Job:
     heartbeat: float = 0.0
     losses: list[str] = field(default_factory=list)
     began: bool = False
+    actor: str = ""
 
 
 _COLUMNS = [column.name for column in fields(Job)]
@@ -95,6 +97,7 @@ JOBS_STEPS: Final[tuple[Migration, ...]] = (
         "ALTER TABLE jobs ADD COLUMN began INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE jobs ADD COLUMN losses TEXT NOT NULL DEFAULT '[]'",
     ),
+    ("ALTER TABLE jobs ADD COLUMN actor TEXT NOT NULL DEFAULT ''",),
 )
 """Migrations of the table; append one for a new column, see `migrate`."""
 
@@ -157,13 +160,14 @@ class JobStore:
         """
         return self._change(video_id, attempt, {"heartbeat": self._clock(), **changes})
 
-    def retry(self, job: Job, max_active: int, retry_after_s: int) -> Job | None:
+    def retry(self, job: Job, max_active: int, retry_after_s: int, actor: str = "") -> Job | None:
         """Queue a failed video again, for its next attempt, unless the limit of active jobs is reached.
 
         Args:
             job: The job as it was read.
             max_active: See `add`.
             retry_after_s: See `add`.
+            actor: See `Job`.
 
         Returns:
             The job of the new attempt; None if it is not failed any more.
@@ -173,7 +177,7 @@ class JobStore:
         """
         changes: dict[str, Any] = {
             "status": "queued", "attempt": job.attempt + 1, "restarts": 0, "heartbeat": self._clock(), "began": False,
-            "losses": [], "error": None, "frames_done": 0,
+            "losses": [], "error": None, "frames_done": 0, "actor": actor,
         }  # fmt: skip
         row = _encoded(changes)
         with self._transaction() as database:
@@ -185,12 +189,13 @@ class JobStore:
             )
         return replace(job, **changes) if cursor.rowcount == 1 else None
 
-    def take_over(self, job: Job, loss: str = "") -> Job | None:
+    def take_over(self, job: Job, loss: str = "", actor: str = "") -> Job | None:
         """Give a video to its next attempt, unless another caller has done so or its session is alive.
 
         Args:
             job: The job as it was read.
             loss: How its session ended; empty if it released the video.
+            actor: See `Job`.
 
         Returns:
             The job of the new attempt; None if the job has changed since it was read.
@@ -203,8 +208,10 @@ class JobStore:
             heartbeat=self._clock(),
             began=False,
             losses=[*job.losses, loss] if loss else job.losses,
+            actor=actor,
         )
-        row = {name: getattr(restarted, name) for name in ("attempt", "restarts", "heartbeat", "began", "losses")}
+        changed = ("attempt", "restarts", "heartbeat", "began", "losses", "actor")
+        row = {name: getattr(restarted, name) for name in changed}
         return restarted if self._change(job.id, job.attempt, row, job.heartbeat) else None
 
     def give_up(self, job: Job, error: dict[str, str]) -> bool:

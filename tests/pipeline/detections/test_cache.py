@@ -37,7 +37,8 @@ def detected(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def settings(untrained: Sequence[str], tmp_path: Path) -> list[str]:
-    return [*untrained[1::2], "reid.policy=off", "pipeline.chunk_size=4", f"cache_dir={tmp_path / 'cache'}"]
+    chunks = ["pipeline.first_chunk_size=4", "pipeline.chunk_size=4"]
+    return [*untrained[1::2], "reid.policy=off", *chunks, f"cache_dir={tmp_path / 'cache'}"]
 
 
 @pytest.fixture
@@ -112,7 +113,15 @@ def test_an_interrupted_run_goes_on(run: Run, detected: list[int], settings: lis
     assert rows(resumed) == rows(run("disk.detections_cache_bytes=0"))
 
 
-@pytest.mark.parametrize("change", ["detector.confidence=0.5", "pipeline.chunk_size=3", "detector.image_size=64"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "detector.confidence=0.5",
+        "pipeline.chunk_size=3",
+        "pipeline.first_chunk_size=1",
+        "detector.image_size=64",
+    ],
+)
 def test_what_changes_detections_has_a_file_of_its_own(run: Run, tmp_path: Path, change: str) -> None:
     run()
     assert run(change).frames_reused == 0
