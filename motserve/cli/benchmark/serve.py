@@ -109,7 +109,7 @@ def serve(
             networks, limit_per_s = None, None
         else:
             entrants = []
-            networks, limit_per_s = simulate(whole, settings, simulation), simulation.limit_per_s(settings)
+            networks, limit_per_s = simulate([whole, short], settings, simulation), simulation.limit_per_s(settings)
         if url is None:
             meter = stack.enter_context(own_service(settings, options, folder / "store", networks))
         entrants += [Served(meter, count) for count in counts]

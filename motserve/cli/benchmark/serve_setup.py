@@ -114,13 +114,13 @@ def start_contenders(stack: ExitStack, settings: Config, peers: list[str], folde
     return entrants
 
 
-def simulate(clip: Clip, settings: Config, simulation: Simulation) -> SimulatedNetworks:
-    """Return simulated networks that know the clip, after the real detector has processed it once."""
+def simulate(clips: list[Clip], settings: Config, simulation: Simulation) -> SimulatedNetworks:
+    """Return simulated networks that know some clips, after the real detector has processed each once."""
     from motserve.lab.benchmark.serving.recording import record_in_process
     from motserve.lab.benchmark.serving.simulated import SimulatedNetworks
 
     status.print("recording what the detector finds …", highlight=False)
-    recording = record_in_process(clip.path, settings)
+    recording = record_in_process([clip.path for clip in clips], settings)
     return SimulatedNetworks(recording, simulation.detector_s, simulation.embedder_s)
 
 

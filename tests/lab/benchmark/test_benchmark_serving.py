@@ -285,6 +285,8 @@ def test_each_video_is_posted_read_and_deleted(tmp_path: Path) -> None:
         if request.method == "DELETE":
             deleted.append(request.url.path)
             return httpx.Response(204)
+        if request.url.path == "/readyz":
+            return httpx.Response(200)
         assert b"video" in request.read()
         return httpx.Response(200, headers={"location": f"/v1/videos/{next(numbers)}"}, content=iter([LINE, 2 * LINE]))
 

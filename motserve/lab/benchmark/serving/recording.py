@@ -1,8 +1,9 @@
-"""Records what the real detector finds in a clip, for the simulated one."""
+"""Records what the real detector finds in the clips of a benchmark, for the simulated one."""
 
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -16,22 +17,23 @@ from motserve.types import Detections
 from motserve.video import open_video
 
 
-def record(clip: Path, config: Config) -> Recording:
-    """Run the configured detector over a clip in chunks of `pipeline.chunk_size`, as the pipeline does.
+def record(clips: Sequence[Path], config: Config) -> Recording:
+    """Run the configured detector over clips in chunks of `pipeline.chunk_size`, as the pipeline does.
 
     Raises:
         WeightsUnavailable: The weights cannot be loaded.
     """
     detector = Models(config).detector
     detections: dict[bytes, Detections] = {}
-    with open_video(clip, config.video) as video:
-        images = (frame.image for frame in video.frames())
-        while chunk := list(islice(images, config.pipeline.chunk_size)):
-            detections.update(zip(map(picture_key, chunk), detector.detect(chunk), strict=True))
+    for clip in clips:
+        with open_video(clip, config.video) as video:
+            images = (frame.image for frame in video.frames())
+            while chunk := list(islice(images, config.pipeline.chunk_size)):
+                detections.update(zip(map(picture_key, chunk), detector.detect(chunk), strict=True))
     return Recording(dict(detector.class_names), detections)
 
 
-def record_in_process(clip: Path, config: Config) -> Recording:
+def record_in_process(clips: Sequence[Path], config: Config) -> Recording:
     """Record as `record` does in a process that ends afterwards, with its network and threads.
 
     Raises:
@@ -40,6 +42,6 @@ def record_in_process(clip: Path, config: Config) -> Recording:
     """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         try:
-            return process.submit(record, clip, config).result()
+            return process.submit(record, clips, config).result()
         except BrokenProcessPool as error:
-            raise MotserveError(f"the process that ran the detector over {clip.name} was killed: {error}") from error
+            raise MotserveError(f"the process that recorded detections was killed: {error}") from error
