@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from motserve.lab.benchmark.serving.entrants import SERVICE
 from motserve.lab.benchmark.serving.rows import ModelRow, ProcessRow, ServingRow
 from motserve.serving.addresses import free_port
 
+PROGRAM = (sys.executable, "-c", "from motserve.cli import app; app()")
 SMALL = ("--set", "detector.weights=bundled", "--set", "detector.image_size=320", "--set", "reid.weights=bundled")
 
 
@@ -75,14 +79,15 @@ def test_the_tables_show_what_is_known() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("simulated", [False, True])
-def test_one_video_with_and_without_the_service(motserve: Motserve, clip: Path, simulated: bool) -> None:
-    options = ["--simulate-detector-ms", 4, "--batch", 8] if simulated else ["--peers", "none"]
-    result = motserve(
-        "benchmark", "serve", clip, *SMALL, "--frames", 40, "--sessions", 1, "--rounds", 1, *options,
-        "--json", "out.json", "--plot", "plot.png",
+def test_one_video_with_and_without_the_service(clip: Path, tmp_path: Path, simulated: bool) -> None:
+    options = ["--simulate-detector-ms=4", "--batch=8"] if simulated else ["--peers=none"]
+    result = subprocess.run(
+        [*PROGRAM, "benchmark", "serve", clip, *SMALL, "--frames=40", "--sessions=1", "--rounds=1", *options,
+         "--json=out.json", "--plot=plot.png"],
+        cwd=tmp_path, env={**os.environ, "COLUMNS": "150"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert result.exit_code == 0, result.output
-    rows = {row["name"]: row for row in document("out.json")}
+    assert result.returncode == 0, result.stderr
+    rows = {row["name"]: row for row in document(tmp_path / "out.json")}
     assert list(rows) == (["service"] if simulated else ["loop", "loop-8", "pipeline", "service"])
     for row in rows.values():
         assert row["frames"] == 40
@@ -93,8 +98,8 @@ def test_one_video_with_and_without_the_service(motserve: Motserve, clip: Path, 
     assert service["models"][0]["images"] == 40
     assert service["stages_ms"].keys() >= {"decode", "detect", "track"}
     assert (service["limit_share"] is not None) == simulated
-    stamp = document("out.provenance.json")
+    stamp = document(tmp_path / "out.provenance.json")
     assert stamp["frames"] == 40
     assert (stamp["simulation"] is not None) == simulated
-    assert Path("plot.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     assert "service, 1 video" in result.stdout
