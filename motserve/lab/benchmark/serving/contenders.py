@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -116,7 +117,9 @@ class UltralyticsTrack(InProcess):
         path: Any = weights.path
         if self.openvino:  # Ultralytics writes the export beside the weights
             copied = shutil.copy(weights.path, self.folder / weights.path.name)
-            path = ultralytics.YOLO(copied, task="detect", verbose=False).export(format="openvino", verbose=False)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # the export traces in a way that torch deprecates
+                path = ultralytics.YOLO(copied, task="detect", verbose=False).export(format="openvino", verbose=False)
         self._model: Any = ultralytics.YOLO(path, task="detect", verbose=False)
 
     def track(self, clip: Path) -> Deliveries:
