@@ -206,7 +206,12 @@ def picture(seed: int) -> Image:
 
 RECORDING = Recording(
     {0: "person"},
-    {picture_key(picture(seed)): Detections([[seed, 0, 9, 9]], [0.9], [0]) for seed in (1, 2)},
+    {
+        picture_key(picture(seed)): Detections(
+            np.array([[seed, 0, 9, 9]], np.float32), np.array([0.9], np.float32), np.array([0])
+        )
+        for seed in (1, 2)
+    },
 )
 
 
