@@ -15,6 +15,7 @@ from motserve.models.mlflow_store import placed
 from motserve.serving.api import Ingress
 from motserve.serving.arguments import ServeArgs
 from motserve.serving.inference.backends import Backends
+from motserve.serving.inference.loading import Networks
 from motserve.serving.inference.replica import ModelReplica
 from motserve.serving.observability.metrics_collector import MetricsCollector
 from motserve.serving.observability.tracing import otlp_exporter
@@ -31,8 +32,12 @@ def build(args: ServeArgs) -> Application:
     return compose(load_config([*args.config, args.settings]))
 
 
-def compose(config: Config) -> Application:
+def compose(config: Config, networks: Networks | None = None) -> Application:
     """Bind all deployments, with resources from the configuration and the GPUs of this cluster.
+
+    Args:
+        config: The configuration.
+        networks: Builds the networks of the replicas; None for those that the configuration names.
 
     Raises:
         InvalidConfig: Tracing is on, and the library that exports traces is not installed.
@@ -52,8 +57,8 @@ def compose(config: Config) -> Application:
         ray_actor_options={"num_cpus": serving.metrics.cpus},
     )
     # typed as Any, because Ray Serve passes handles to the ingress in place of these applications
-    detector: Any = _model("Detector", serving.detector, gpu).bind("detector", models, deployment)
-    embedder: Any = _model("Embedder", serving.embedder, gpu).bind("reid", models, deployment)
+    detector: Any = _model("Detector", serving.detector, gpu).bind("detector", models, deployment, networks)
+    embedder: Any = _model("Embedder", serving.embedder, gpu).bind("reid", models, deployment, networks)
     metrics: Any = collector(MetricsCollector).bind(config)
     nodes = _nodes_for_replicas()
     ingress_config = _with_another(serving.ingress) if nodes > 1 else serving.ingress

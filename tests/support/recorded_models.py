@@ -59,7 +59,7 @@ class Recorder:
 class RecordedModel:
     """Stands in for `ModelReplica`."""
 
-    def __init__(self, role: Role, config: Config, deployment: str) -> None:
+    def __init__(self, role: Role, config: Config, deployment: str, networks: None) -> None:
         self._role = role
         self._busy = asyncio.Lock()
         self._counter = chunks_in(config.serving.storage_dir)

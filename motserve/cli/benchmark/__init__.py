@@ -7,6 +7,7 @@ import typer
 from motserve.cli.benchmark.identities import identities
 from motserve.cli.benchmark.reentry import reentry
 from motserve.cli.benchmark.reid import reid
+from motserve.cli.benchmark.serve import serve
 from motserve.cli.benchmark.tracker import tracker
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed on this machine.")
@@ -20,4 +21,5 @@ def benchmark() -> None:
 app.command("identities")(identities)
 app.command("reentry")(reentry)
 app.command("reid")(reid)
+app.command("serve")(serve)
 app.command("tracker")(tracker)

@@ -23,6 +23,7 @@ from motserve.serving.addresses import LARGEST_PORT, require_free_port, url_of
 if TYPE_CHECKING:
     from motserve.config import Config
     from motserve.serving.arguments import ServeArgs
+    from motserve.serving.inference.loading import Networks
 
 APPLICATION: Final = "motserve"
 """Name of the application in Ray Serve."""
@@ -93,6 +94,7 @@ def running_service(
     address: str = LOCAL,
     options: Mapping[str, Any] | None = None,
     show_logs: bool = False,
+    networks: Networks | None = None,
 ) -> Iterator[str]:
     """Run the service until the end of the `with` block.
 
@@ -106,6 +108,7 @@ def running_service(
         address: Address of a running Ray cluster, `auto`, or `local`.
         options: Other arguments of `serve.start`.
         show_logs: Print the logs of all processes of the service.
+        networks: Builds the networks of the replicas; None for those that the configuration names.
 
     Yields:
         URL of the service, which answers.
@@ -136,7 +139,7 @@ def running_service(
         try:
             try:
                 serve.start(http_options=http, **options)
-                serve.run(compose(settings), name=APPLICATION, route_prefix="/")
+                serve.run(compose(settings, networks), name=APPLICATION, route_prefix="/")
             except (RuntimeError, ValueError) as error:  # a `ValueError` for options that Ray Serve does not know
                 raise MotserveError(f"the service does not start: {' '.join(str(error).split())}") from error
             wait_for_answer(url_of(host, port))

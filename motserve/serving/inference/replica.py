@@ -13,7 +13,7 @@ from motserve.config.logs import setup_logging
 from motserve.serving.inference.active_models import ActiveModels
 from motserve.serving.inference.backends import ModelInfo, Names
 from motserve.serving.inference.batching import GreedyBatcher
-from motserve.serving.inference.loading import LoadedModel, load_model
+from motserve.serving.inference.loading import ConfiguredNetworks, LoadedModel, Networks, load_model
 from motserve.serving.inference.model_cache import ModelCache
 from motserve.serving.inference.replica_observer import ReplicaObserver
 from motserve.serving.observability.request_context import RequestContext
@@ -31,10 +31,12 @@ class ModelReplica:
         role: Which model.
         config: The configuration, with the device resolved.
         deployment: ID of the deployment of the application.
+        networks: Builds the network; None for the one that the configuration names.
     """
 
-    def __init__(self, role: Role, config: Config, deployment: str) -> None:
+    def __init__(self, role: Role, config: Config, deployment: str, networks: Networks | None = None) -> None:
         setup_logging(config.logging)
+        self._networks = networks or ConfiguredNetworks()
         self._role = role
         self._config = config
         self._limits = config.serving.detector if role == "detector" else config.serving.embedder
@@ -66,7 +68,7 @@ class ModelReplica:
         return (await self._model_cache.get(names)).model.info
 
     def _load(self, names: Names) -> _BatchedModel:
-        model = load_model(self._role, self._config, names)
+        model = load_model(self._role, self._config, names, self._networks)
         return _BatchedModel(model, GreedyBatcher(model.run, self._limits.max_batch, self._observer.record_pass))
 
 
