@@ -321,3 +321,10 @@ def test_a_dumped_configuration_can_be_loaded() -> None:
 def test_a_configuration_is_immutable() -> None:
     with pytest.raises(ValidationError):
         load_config().detector.confidence = 0.5  # type: ignore[misc]
+
+
+def test_two_cores_have_room_for_all_active_videos() -> None:
+    serving = Config().serving
+    replicas = serving.detector.cpus + serving.embedder.cpus + serving.ingress.cpus + serving.metrics.cpus
+    sessions = serving.max_active_videos * serving.session.cpus
+    assert replicas + sessions <= 2, "the last video would wait until another one ends"

@@ -132,7 +132,7 @@ class IngressConfig(DeploymentConfig):
 class SessionConfig(Section):
     """The actor that tracks one video."""
 
-    cpus: float = Field(0.05, ge=0, le=1024, description="CPUs that Ray reserves for a session.")
+    cpus: float = Field(0.04, ge=0, le=1024, description="CPUs that Ray reserves for a session.")
     warm: int = Field(
         1,
         ge=0,
