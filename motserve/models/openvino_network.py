@@ -7,6 +7,7 @@ OpenVINO would use bfloat16 where the processor has it, and boxes would move by 
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +18,9 @@ from motserve.models.libraries import import_openvino
 from motserve.types import FloatArray
 
 _OPTIONS: Final = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+
+_LOCK: Final = threading.Lock()
+_CORES: Final[list[Any]] = []
 
 
 class OpenVinoNetwork:
@@ -34,7 +38,7 @@ class OpenVinoNetwork:
     """
 
     def __init__(self, graph: Graph) -> None:
-        core = import_openvino().Core()
+        core = _core_of_process()
         self.facts = graph.facts
         self.threads = _limited_threads()
         options: dict[str, Any] = dict(_OPTIONS)
@@ -56,6 +60,18 @@ class OpenVinoNetwork:
         pixels = np.require(pictures, np.uint8, ["C", "W"])
         output: FloatArray = self._request.infer([pixels], share_inputs=True)[0]
         return output
+
+
+def _core_of_process() -> Any:
+    """Return OpenVINO's core, one for the whole process, which is never freed.
+
+    It sets the memory on which the first thread that compiles a network handles signals. A core that another thread
+    freed would free that memory too, and the next signal would end the process.
+    """
+    with _LOCK:
+        if not _CORES:
+            _CORES.append(import_openvino().Core())
+        return _CORES[0]
 
 
 def _limited_threads() -> int | None:

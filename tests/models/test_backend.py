@@ -232,6 +232,31 @@ def test_openvino_has_the_threads_of_the_environment(
     assert network.threads == expected
 
 
+def test_signals_are_handled_after_another_thread_freed_a_network(folder: Path) -> None:
+    key = conversion_key("detector", WEIGHTS, {})
+    script = f"""
+import faulthandler, gc, os, signal, threading
+from pathlib import Path
+from motserve.models.converted_networks import ConvertedNetworks
+from motserve.models.openvino_network import OpenVinoNetwork
+faulthandler.enable()
+networks = [OpenVinoNetwork(ConvertedNetworks(Path({str(folder / "openvino")!r})).load({key!r}))]
+def free():
+    networks.clear()
+    gc.collect()
+thread = threading.Thread(target=free)
+thread.start()
+thread.join()
+reused = [bytearray(os.urandom(20000)) for _ in range(2000)]
+handled = []
+signal.signal(signal.SIGUSR1, lambda *_: handled.append(1))
+for _ in range(20):
+    os.kill(os.getpid(), signal.SIGUSR1)
+assert len(handled) == 20
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_openvino_is_loaded_late_and_sends_no_usage_data() -> None:
     script = "import motserve.models.backend, sys; sys.exit('torch' in sys.modules or 'openvino' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
