@@ -82,7 +82,7 @@ class FrameBuffer:
             "count": np.array([len(of_frame) for of_frame in tracks], np.int64),
             "identities": concatenate_rows([frame.identities for frame in frames], np.empty(0, np.int64)),
             "links": np.array(links, np.float64).reshape(-1, 1 + len(fields(Link))),
-            **merge_states(tracks=_columns(tracks, Tracks.empty()), embedded=_embedded_columns(embedded_crops)),
+            **merge_states(tracks=track_columns(tracks), embedded=_embedded_columns(embedded_crops)),
         }
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -96,7 +96,7 @@ class FrameBuffer:
         timestamp = load_array(state, "timestamp", np.float64, n).tolist()
         count, has_embedded = load_array(state, "count", np.int64, n), load_array(state, "has_embedded", np.bool_, n)
         identities = split_rows(load_array(state, "identities", np.int64, -1), count)
-        tracks = _tracks(substate(state, "tracks"), count)
+        tracks = tracks_from(substate(state, "tracks"), count)
         links = load_array(state, "links", np.float64, -1, 1 + len(fields(Link)))
         embedded_crops = iter(_embedded_from(substate(state, "embedded"), int(np.count_nonzero(has_embedded))))
         self._held = deque(
@@ -142,14 +142,25 @@ def _held(frame: TrackedFrame, embedded: EmbeddedCrops | None) -> _Held:
     return _Held(frame, embedded, set(frame.identities[is_provisional(frame.identities)].tolist()))
 
 
-def _columns(tracks: Sequence[Tracks], empty: Tracks) -> State:
+def track_columns(tracks: Sequence[Tracks]) -> State:
+    """Return the columns of the tracks of several frames, one frame after another."""
+    empty = Tracks.empty()
     return {
         field.name: concatenate_rows([getattr(item, field.name) for item in tracks], getattr(empty, field.name))
         for field in fields(Tracks)
     }
 
 
-def _tracks(state: Mapping[str, NDArray[Any]], count: IntArray) -> list[Tracks]:
+def tracks_from(state: Mapping[str, NDArray[Any]], count: IntArray) -> list[Tracks]:
+    """Return the tracks of each frame from the columns of `track_columns`.
+
+    Args:
+        state: The columns.
+        count: `(n,)` int64, number of tracks in each frame.
+
+    Raises:
+        ValueError: A column is missing or has another shape or type.
+    """
     model = Tracks.empty()
     columns = {field.name: getattr(model, field.name) for field in fields(Tracks)}
     parts = {

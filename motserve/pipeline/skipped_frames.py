@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from motserve.base import State, load_array, merge_states, substate
+from motserve.pipeline.frame_buffer import track_columns, tracks_from
 from motserve.types import INTERPOLATED, NO_DETECTION, BoolArray, IntArray, TrackedFrame, Tracks
 
 
@@ -56,7 +56,6 @@ class SkippedFrames:
     def state_dict(self) -> State:
         """Return a copy of the whole state; `load_state_dict` of it gives the same future."""
         last = self._last or TrackedFrame(-1, 0.0, Tracks.empty(), np.empty(0, np.int64))
-        columns = {field.name: getattr(last.tracks, field.name) for field in fields(Tracks)}
         return {
             "index": np.array([index for index, _ in self._waiting], np.int64),
             "timestamp": np.array([timestamp for _, timestamp in self._waiting], np.float64),
@@ -65,7 +64,7 @@ class SkippedFrames:
                     "index": np.array(last.index, np.int64),
                     "timestamp": np.array(last.timestamp, np.float64),
                     "identities": last.identities.copy(),
-                    **{name: column.copy() for name, column in columns.items()},
+                    **track_columns([last.tracks]),
                 }
             ),
         }
@@ -80,16 +79,8 @@ class SkippedFrames:
         timestamp = load_array(state, "timestamp", np.float64, len(index))
         self._waiting = deque(zip(index.tolist(), timestamp.tolist(), strict=True))
         last = substate(state, "last")
-        ids = load_array(last, "ids", np.int64, -1)
-        n = len(ids)
-        tracks = Tracks(
-            ids,
-            load_array(last, "boxes", np.float32, n, 4),
-            load_array(last, "scores", np.float32, n),
-            load_array(last, "classes", np.int64, n),
-            load_array(last, "detections", np.int64, n),
-        )
-        identities = load_array(last, "identities", np.int64, n)
+        identities = load_array(last, "identities", np.int64, -1)
+        (tracks,) = tracks_from(last, np.array([len(identities)], np.int64))
         number, seconds = int(load_array(last, "index", np.int64)), float(load_array(last, "timestamp", np.float64))
         self._last = None if number < 0 else TrackedFrame(number, seconds, tracks, identities)
 
